@@ -1,0 +1,41 @@
+"""genie-gym: learn a world from videos and play it as a Gymnasium environment.
+
+Importing registers ``Genie-v0`` and nothing else: torch is imported when a world is loaded.
+Episodes of ``gym.make`` and ``gym.make_vec`` end (truncate) after ``MAX_EPISODE_STEPS``, as CoinRun's own do:
+a dream drifts, and most learners count in episodes. ``max_episode_steps=N`` sets another limit, -1 none.
+"""
+
+from typing import TYPE_CHECKING
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from genie_gym.models.world_model import GenieWorldModel
+
+__version__ = "0.1.0"
+
+MAX_EPISODE_STEPS = 1000
+
+gymnasium.register(
+    id="Genie-v0",
+    entry_point="genie_gym.envs.genie_env:GenieEnv",
+    vector_entry_point="genie_gym.envs.genie_vector_env:GenieVectorEnv",
+    max_episode_steps=MAX_EPISODE_STEPS,
+)
+
+
+def load(name_or_path: "str | PathLike[str]" = "coinrun", device: str = "cpu") -> "GenieWorldModel":
+    """A world in eval mode, from the process-wide cache if it was loaded before.
+
+    Args:
+        name_or_path: A shipped checkpoint's name, or the path of one you trained.
+        device: Where torch computes.
+
+    Raises:
+        ValueError: If there is no such checkpoint, or it is damaged.
+    """
+    from genie_gym.models.loading import load as load_world
+
+    return load_world(name_or_path, device=device)

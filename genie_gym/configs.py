@@ -1,0 +1,359 @@
+"""Every hyperparameter of genie-gym: frozen dataclasses, and the presets built from them.
+
+Configs import no torch. ``__post_init__`` only validates; what follows from other fields is a property.
+Presets name the part of "Genie: Generative Interactive Environments" (arXiv 2402.15391) they come from.
+The paper never states its feed-forward width; ``feed_forward_width`` is fitted to its parameter counts.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+Config = TypeVar("Config")
+
+
+def _require(claim: bool, field: str, value: object, rule: str) -> None:
+    if not claim:
+        raise ValueError(f"{field} must be {rule}, got {value!r}")
+
+
+def _require_positive(config: object, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        _require(value > 0, f"{type(config).__name__}.{field}", value, "positive")
+
+
+def _require_share(config: object, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        _require(0 <= value <= 1, f"{type(config).__name__}.{field}", value, "in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig:
+    """A stack of blocks over (B, T, N, D) features."""
+
+    layers: int
+    """Blocks."""
+    width: int
+    """Features a token, D."""
+    heads: int
+    """Attention heads."""
+    head_dim: int = 64
+    """Features a head of queries and keys (the paper's k/q size)."""
+    value_dim: int | None = None
+    """Features a head of values; ``None`` takes ``head_dim``."""
+    feed_forward_width: int
+    """Hidden features of the one feed-forward of a block."""
+    attention: Literal["st", "spatial", "full"] = "st"
+    """``st``: space, then causal time (the paper); ``spatial``: frame by frame (ViT); ``full``: all tokens
+    of this frame and the earlier ones at once (C-ViViT)."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "layers", "width", "heads", "head_dim", "feed_forward_width")
+        _require(self.head_dim % 2 == 0, "TransformerConfig.head_dim", self.head_dim, "even")
+        _require(self.attention in ("st", "spatial", "full"), "attention", self.attention, "st, spatial or full")
+
+    @property
+    def value_head_dim(self) -> int:
+        return self.head_dim if self.value_dim is None else self.value_dim
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizerConfig:
+    """The discrete bottleneck."""
+
+    kind: Literal["vq", "fsq"] = "vq"
+    """``vq``: learned codebook with cosine distances; ``fsq``: a fixed grid (finite scalar quantization)."""
+    codes: int
+    """Codebook size, K."""
+    dim: int = 32
+    """Features a code; under ``fsq`` the number of levels decides."""
+    levels: tuple[int, ...] = ()
+    """Grid steps per feature, ``fsq`` only; their product is ``codes``."""
+    commitment_weight: float = 0.25
+    """Weight of the loss that pulls latents to their codes (not stated in the paper; VQ-VAE's 0.25)."""
+    decay: float = 0.99
+    """Moving average of the codes; the paper states none."""
+    restart_after: int = 20
+    """Training batches without use after which a code restarts from a latent of the batch."""
+
+    def __post_init__(self) -> None:
+        _require(self.kind in ("vq", "fsq"), "QuantizerConfig.kind", self.kind, "vq or fsq")
+        _require(self.codes >= 2, "QuantizerConfig.codes", self.codes, "at least 2")
+        _require_positive(self, "dim", "restart_after")
+        _require_share(self, "decay")
+        if self.kind == "fsq":
+            product = 1
+            for level in self.levels:
+                product *= level
+            _require(product == self.codes, "QuantizerConfig.levels", self.levels, f"a product of {self.codes}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig:
+    """Video tokenizer, a VQ-VAE over spatio-temporal transformers (paper sec. 2.1, C.2)."""
+
+    patch_size: int
+    """Pixels a side of the patch behind one token."""
+    encoder: TransformerConfig
+    """Patches to latents."""
+    decoder: TransformerConfig
+    """Codes to patches."""
+    quantizer: QuantizerConfig
+    """One code a patch."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "patch_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatentActionConfig:
+    """Latent action model, a VQ-VAE over transitions (paper sec. 2.1, C.1)."""
+
+    backbone: Literal["st", "conv"] = "st"
+    """``st``: the paper's transformers; ``conv``: a small strided encoder and U-Net, alive in seconds."""
+    inputs: Literal["pixels", "tokens"] = "pixels"
+    """What the ``st`` backbone reads and rebuilds: pixels (the paper) or token embeddings (table 2)."""
+    quantizer: QuantizerConfig
+    """One code a transition; ``codes`` is |A|."""
+    patch_size: int = 16
+    """``st``: pixels a side of a patch."""
+    encoder: TransformerConfig | None = None
+    """``st``: frames up to t + 1 to a latent."""
+    decoder: TransformerConfig | None = None
+    """``st``: frames up to t and codes to frame t + 1."""
+    hidden_frames: float = 0.0
+    """``st``: share of the decoder's frames after the first that are hidden in training, so that it needs
+    the code."""
+    width: int = 32
+    """``conv``: channels at the finest scale."""
+    history: int = 3
+    """``conv``: frames up to t that encoder and decoder see."""
+
+    def __post_init__(self) -> None:
+        _require(self.backbone in ("st", "conv"), "LatentActionConfig.backbone", self.backbone, "st or conv")
+        _require(self.inputs in ("pixels", "tokens"), "LatentActionConfig.inputs", self.inputs, "pixels or tokens")
+        _require_positive(self, "patch_size", "width", "history")
+        _require_share(self, "hidden_frames")
+        if self.backbone == "st":
+            for field in ("encoder", "decoder"):
+                value = getattr(self, field)
+                _require(value is not None, f"LatentActionConfig.{field}", value, "given for the st backbone")
+        else:
+            _require(self.inputs == "pixels", "LatentActionConfig.inputs", self.inputs, "pixels for conv")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DynamicsConfig:
+    """MaskGIT dynamics model (paper sec. 2.1, C.3)."""
+
+    transformer: TransformerConfig
+    """Tokens and latent actions to logits."""
+    action_conditioning: Literal["additive", "token", "film"] = "additive"
+    """``additive``: an embedding added to every token of the frame the action leads to (the paper);
+    ``token``: one more token in that frame; ``film``: a scale and shift in every block."""
+    min_mask_ratio: float = 0.5
+    """Mask ratios are drawn from U(min_mask_ratio, 1)."""
+    mask_ratio_per: Literal["sample", "frame"] = "sample"
+    """One ratio for a whole video (the paper) or for each of its frames."""
+    clean_frames: float = 0.0
+    """Share of frames left wholly visible, as past frames are when the world is played (``frame`` only)."""
+    context_corruption: float = 0.0
+    """Largest share of visible tokens replaced by random ones in training, drawn for each video and growing
+    over its frames; against drift."""
+
+    def __post_init__(self) -> None:
+        known = ("additive", "token", "film")
+        _require(self.action_conditioning in known, "action_conditioning", self.action_conditioning, f"one of {known}")
+        _require(self.mask_ratio_per in ("sample", "frame"), "mask_ratio_per", self.mask_ratio_per, "sample or frame")
+        _require_share(self, "min_mask_ratio", "clean_frames", "context_corruption")
+        full = self.transformer.attention == "st"
+        _require(full, "DynamicsConfig.transformer.attention", self.transformer.attention, "st")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How a new frame's tokens are drawn (paper sec. 2.2, C.3)."""
+
+    maskgit_steps: int = 25
+    """Passes of the dynamics a frame."""
+    temperature: float = 1.0
+    """Divides the logits; 2 in the paper, 1 on CoinRun."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Share of tokens still hidden after each pass (not stated in the paper; MaskGIT's cosine)."""
+    order: Literal["confidence", "random"] = "confidence"
+    """Which tokens are kept first."""
+    choice_temperature: float = 1.0
+    """Noise in the order by confidence, fading over the passes; MaskGIT's 4.5 for images."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "maskgit_steps", "temperature")
+        _require(self.schedule in ("cosine", "linear"), "SamplingConfig.schedule", self.schedule, "cosine or linear")
+        _require(self.order in ("confidence", "random"), "SamplingConfig.order", self.order, "confidence or random")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldConfig:
+    """The three models of a world and how it is sampled. Travels inside the checkpoint."""
+
+    height: int = 64
+    """Pixels."""
+    width: int = 64
+    """Pixels."""
+    context_length: int = 16
+    """Frames that temporal attention sees, in training and when played."""
+    tokenizer: TokenizerConfig
+    latent_action_model: LatentActionConfig
+    dynamics: DynamicsConfig
+    sampling: SamplingConfig = SamplingConfig()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the world computes in when it is played."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "height", "width", "context_length")
+        for side in ("height", "width"):
+            value, patch = getattr(self, side), self.tokenizer.patch_size
+            _require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Token rows and columns of a frame."""
+        return self.height // self.tokenizer.patch_size, self.width // self.tokenizer.patch_size
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """N."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def num_latent_actions(self) -> int:
+        """|A|."""
+        return self.latent_action_model.quantizer.codes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW and its learning-rate schedule."""
+
+    learning_rate: float = 3e-4
+    """Peak."""
+    final_learning_rate: float = 3e-4
+    """At the last step of ``cosine`` and ``wsd``."""
+    schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """After warm-up: flat, half a cosine, or flat and then linear over the last fifth."""
+    warmup_steps: int = 1000
+    """Linear from zero."""
+    betas: tuple[float, float] = (0.9, 0.9)
+    """The paper's .9 .9."""
+    weight_decay: float = 1e-4
+    """On matrices only."""
+    clip_norm: float = 1.0
+    """Largest gradient norm."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "learning_rate", "final_learning_rate", "clip_norm")
+        known = ("constant", "cosine", "wsd")
+        _require(self.schedule in known, "OptimizerConfig.schedule", self.schedule, f"one of {known}")
+        _require(self.warmup_steps >= 0, "OptimizerConfig.warmup_steps", self.warmup_steps, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One phase of training."""
+
+    train_steps: int
+    """Batches."""
+    batch_size: int
+    """Clips a batch."""
+    clip_length: int = 16
+    """Frames a clip."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Weights stay float32; features are computed in this."""
+    compile: bool = False
+    """``torch.compile`` the loss."""
+    seed: int = 0
+    """Of batches, masks and noise; with the step it decides everything."""
+    checkpoint_every: int = 200
+    """Steps between resumable checkpoints."""
+    log_every: int = 10
+    """Steps between TensorBoard scalars."""
+    picture_every: int = 200
+    """Steps between TensorBoard picture grids; 0 for none."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "train_steps", "batch_size", "checkpoint_every", "log_every")
+        _require(self.clip_length >= 2, "TrainConfig.clip_length", self.clip_length, "at least 2")
+        known = ("float32", "bfloat16")
+        _require(self.precision in known, "TrainConfig.precision", self.precision, f"one of {known}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordConfig:
+    """A recording of Procgen games."""
+
+    game: str = "coinrun"
+    """Any of Procgen's 16 games."""
+    mode: Literal["easy", "hard"] = "hard"
+    """Procgen's distribution mode."""
+    frames: int = 100_000
+    """Frames in all."""
+    num_envs: int = 64
+    """Games played at once."""
+    start_level: int = 0
+    """First level seed."""
+    num_levels: int = 10_000
+    """Level seeds; 0 means without end."""
+    frames_per_shard: int = 65_536
+    """Frames a file."""
+    seed: int = 0
+    """Of the order of levels and of the players."""
+
+    def __post_init__(self) -> None:
+        _require(self.mode in ("easy", "hard"), "RecordConfig.mode", self.mode, "easy or hard")
+        _require_positive(self, "frames", "num_envs", "frames_per_shard")
+        for field in ("start_level", "num_levels"):
+            value = getattr(self, field)
+            _require(value >= 0, f"RecordConfig.{field}", value, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """A world and how its two phases are trained."""
+
+    world: WorldConfig
+    tokenizer_training: TrainConfig
+    world_training: TrainConfig
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
+    """The inverse of ``to_dict``.
+
+    Raises:
+        ValueError: Naming the class and the unknown or missing field.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    _require(not unknown, kind.__name__, unknown, f"made of the fields {sorted(fields)}")
+    built = {name: _build(hints[name], value) for name, value in values.items()}
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _build(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType) and value is not None:
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value)
+    return tuple(value) if isinstance(value, list) else value

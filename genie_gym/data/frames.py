@@ -1,0 +1,108 @@
+"""The only conversions between uint8 frames and float videos, and how frames change size."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+Resampling = Image.Resampling
+
+
+def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = None) -> None:
+    """Check that ``frames`` is (..., H, W, 3) uint8 with at least one pixel.
+
+    Raises:
+        ValueError: Naming ``field`` and what was found.
+    """
+    if not isinstance(frames, np.ndarray | Tensor):
+        raise ValueError(f"{field} must be an array or tensor, got {type(frames).__name__}")
+    if frames.dtype not in (np.uint8, torch.uint8):
+        raise ValueError(f"{field} must be uint8, got {frames.dtype}")
+    shape = tuple(frames.shape)
+    if len(shape) < 3 or shape[-1] != 3 or 0 in shape[-3:] or (ndim is not None and len(shape) != ndim):
+        expected = "(..., H, W, 3)" if ndim is None else f"(..., H, W, 3) with {ndim} axes"
+        raise ValueError(f"{field} must have the shape {expected}, got {shape}")
+
+
+def to_float(frames: np.ndarray | Tensor) -> Tensor:
+    """Frames as they lie on disk, for the models.
+
+    Args:
+        frames: (..., H, W, 3) uint8.
+
+    Returns:
+        (..., 3, H, W) float32 in [0, 1], on the device of ``frames``.
+
+    Raises:
+        ValueError: If the dtype or shape is another.
+    """
+    check_frames("frames", frames)
+    if isinstance(frames, np.ndarray):
+        frames = torch.from_numpy(np.require(frames, requirements=("C", "W")))
+    return rearrange(frames, "... h w c -> ... c h w").contiguous().float().div_(255)
+
+
+def to_uint8(videos: Tensor) -> np.ndarray:
+    """Videos from the models, for the disk and the eye: clamped to [0, 1] and rounded.
+
+    Args:
+        videos: (..., 3, H, W) floating.
+
+    Returns:
+        (..., H, W, 3) uint8.
+
+    Raises:
+        ValueError: If the dtype or shape is another, or a value is not finite.
+    """
+    if not isinstance(videos, Tensor) or not videos.is_floating_point():
+        raise ValueError(f"videos must be a floating tensor, got {getattr(videos, 'dtype', type(videos).__name__)}")
+    if videos.ndim < 3 or videos.shape[-3] != 3:
+        raise ValueError(f"videos must have the shape (..., 3, H, W), got {tuple(videos.shape)}")
+    videos = videos.detach().float()
+    if not videos.isfinite().all():
+        raise ValueError("videos must be finite, got NaN or infinite values")
+    pixels = videos.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return rearrange(pixels, "... c h w -> ... h w c").contiguous().cpu().numpy()
+
+
+def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Crop the centre to the new aspect ratio, then scale; the frame itself where the size is right.
+
+    Whole factors keep pixel art crisp (box down, nearest up); others use Lanczos down and bicubic up.
+
+    Args:
+        frame: (h, w, 3) uint8.
+        height: New height in pixels.
+        width: New width in pixels.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        ValueError: If the frame or the size is not of this kind.
+    """
+    check_frames("frame", frame, ndim=3)
+    for field, value in (("height", height), ("width", width)):
+        if value < 1:
+            raise ValueError(f"{field} must be positive, got {value}")
+    if frame.shape[:2] == (height, width):
+        return frame
+    box = _centre_box(frame.shape[0], frame.shape[1], height, width)
+    filter_ = _resampling(box, height, width)
+    return np.asarray(Image.fromarray(frame).resize((width, height), filter_, box=box))
+
+
+def _centre_box(h: int, w: int, height: int, width: int) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the largest centred box of the aspect ratio height : width."""
+    scale = min(h / height, w / width)
+    box_h, box_w = min(h, scale * height), min(w, scale * width)
+    left, top = (w - box_w) / 2, (h - box_h) / 2
+    return left, top, left + box_w, top + box_h
+
+
+def _resampling(box: tuple[float, float, float, float], height: int, width: int) -> Image.Resampling:
+    shrink = (box[3] - box[1]) / height
+    if shrink >= 1:
+        return Resampling.BOX if shrink.is_integer() else Resampling.LANCZOS
+    return Resampling.NEAREST if (1 / shrink).is_integer() else Resampling.BICUBIC

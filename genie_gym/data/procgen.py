@@ -1,0 +1,147 @@
+"""Procgen's games as arrays: the one place that imports procgen."""
+
+import contextlib
+import io
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genie_gym.configs import RecordConfig
+
+GAMES = (
+    "bigfish",
+    "bossfight",
+    "caveflyer",
+    "chaser",
+    "climber",
+    "coinrun",
+    "dodgeball",
+    "fruitbot",
+    "heist",
+    "jumper",
+    "leaper",
+    "maze",
+    "miner",
+    "ninja",
+    "plunder",
+    "starpilot",
+)
+FRAME_SIZE = 64
+"""Pixels a side of every game's frames."""
+NUM_REAL_ACTIONS = 15
+NUM_MOVES = 9
+"""Actions 0..8 move: {left, stay, right} x {down, none, up}. The rest are special keys, idle in CoinRun."""
+MAX_LEVEL_SEED = 2**31 - 1
+
+_DIRECTION = np.array([-1, -1, -1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+_VERTICAL = np.array([-1, 0, 1, -1, 0, 1, -1, 0, 1, 0, 0, 0, 0, 0, 0])
+
+
+def direction(real_actions: np.ndarray) -> np.ndarray:
+    """-1 left, 0 stay, 1 right; any shape of integers in [0, 15) -> the same shape, int64.
+
+    Raises:
+        ValueError: If an action is not one of Procgen's.
+    """
+    return _DIRECTION[check_actions("real_actions", real_actions)]
+
+
+def vertical(real_actions: np.ndarray) -> np.ndarray:
+    """-1 down, 0 none, 1 up; any shape of integers in [0, 15) -> the same shape, int64.
+
+    Raises:
+        ValueError: If an action is not one of Procgen's.
+    """
+    return _VERTICAL[check_actions("real_actions", real_actions)]
+
+
+def check_actions(field: str, real_actions: np.ndarray) -> np.ndarray:
+    """``real_actions`` as an array, when all are integers in [0, 15).
+
+    Raises:
+        ValueError: Naming ``field`` and what was found.
+    """
+    actions = np.asarray(real_actions)
+    if not np.issubdtype(actions.dtype, np.integer):
+        raise ValueError(f"{field} must be integers, got {actions.dtype}")
+    wrong = actions[(actions < 0) | (actions >= NUM_REAL_ACTIONS)]
+    if wrong.size:
+        raise ValueError(f"{field} must be in [0, {NUM_REAL_ACTIONS}), got {wrong.flat[0]}")
+    return actions
+
+
+class Observation(NamedTuple):
+    """What B games show at one moment."""
+
+    frames: np.ndarray
+    """(B, 64, 64, 3) uint8; to be copied by whoever keeps it."""
+    rewards: np.ndarray
+    """(B,) float32, of the action that led here."""
+    episode_starts: np.ndarray
+    """(B,) bool; True where the frame is the first of its level."""
+    level_seeds: np.ndarray
+    """(B,) int64."""
+
+
+class Games:
+    """B games of Procgen stepped together; a game that ends begins its next level at once."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def observe(self) -> Observation:
+        """What the games show now."""
+        rewards, frames, episode_starts = self._env.observe()
+        level_seeds = np.array([info["level_seed"] for info in self._env.get_info()], dtype=np.int64)
+        return Observation(frames["rgb"], rewards, episode_starts, level_seeds)
+
+    def act(self, real_actions: np.ndarray) -> None:
+        """Step every game; ``real_actions`` (B,) integers in [0, 15)."""
+        self._env.act(real_actions)
+
+    def close(self) -> None:
+        """Free the games."""
+        self._env.close()
+
+
+def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity: bool = False) -> Games:
+    """Open ``num_envs`` games on the levels of ``config``; the same arguments give the same games.
+
+    Args:
+        config: Its game, mode, start_level and num_levels are used.
+        seed: Decides the order of levels, in [0, 2**31).
+        num_envs: Games, B.
+        paint_velocity: Paint the player's speed into the frame's corner. All else stays the same: two
+            openings that differ in this alone, and are given the same actions, stay in lockstep.
+
+    Raises:
+        ValueError: If there is no such game or level range.
+        ImportError: If procgen is not installed.
+    """
+    if config.game not in GAMES:
+        raise ValueError(f"RecordConfig.game must be one of {GAMES}, got {config.game!r}")
+    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # Procgen's 0 forgets start_level
+    if num_levels < 1 or config.start_level + num_levels > MAX_LEVEL_SEED:
+        levels = (config.start_level, config.num_levels)
+        raise ValueError(f"RecordConfig levels must lie below {MAX_LEVEL_SEED}, got start and number {levels}")
+    env = _import_procgen().ProcgenGym3Env(
+        num=num_envs,
+        env_name=config.game,
+        distribution_mode=config.mode,
+        start_level=config.start_level,
+        num_levels=num_levels,
+        rand_seed=seed,
+        paint_vel_info=paint_velocity,
+        num_threads=0,  # one core a process: faster than one thread beside it, and workers take the others
+    )
+    return Games(env)
+
+
+def _import_procgen() -> Any:
+    """Procgen, without the notice of old gym that its import prints."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            import procgen
+    except ImportError as error:
+        raise ImportError("Recording games needs Procgen: pip install 'genie-gym[procgen]'") from error
+    return procgen

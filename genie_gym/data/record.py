@@ -1,0 +1,191 @@
+"""Recording games into shards.
+
+Every shard follows from the config, the players and its number alone: a recording that was cut off goes on
+where it stood, and several processes can record at once.
+"""
+
+import contextlib
+import functools
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from genie_gym.configs import RecordConfig, to_dict
+from genie_gym.data.players import Player, PlayerShare
+from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
+from genie_gym.data.shards import Recording, Shard, write_shard
+
+
+class Job(NamedTuple):
+    """One shard to record."""
+
+    config: RecordConfig
+    players: tuple[PlayerShare, ...]
+    number: int
+    """Number of the shard, in its name and its seed."""
+    num_frames: int
+    path: Path
+
+
+def record(
+    config: RecordConfig, players: Sequence[PlayerShare], out: Path, progress: bool = True, workers: int = 1
+) -> list[Path]:
+    """Record ``config.frames`` frames into ``out/shard-00000.h5`` and so on.
+
+    The games are divided among the players by weight. Whole shards already there are kept; one that is
+    shorter than now asked for is recorded again.
+
+    Args:
+        config: What to record. Memory is about 12 kB x ``frames_per_shard`` a worker.
+        players: Who plays.
+        out: Folder, made where it is missing.
+        progress: Show a bar.
+        workers: Processes; with more than one, the players must be picklable. The frames don't depend on it.
+
+    Returns:
+        All shards, in order.
+
+    Raises:
+        ValueError: If the folder holds a recording of another config or other players, if there are
+            more players than games, or a player's actions are no actions.
+    """
+    if config.seed < 0 or workers < 1:
+        raise ValueError(f"seed must be 0 or more and workers positive, got {config.seed} and {workers}")
+    _split_games(config.num_envs, players)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = _plan(config, tuple(players), out)
+    missing = _missing(jobs, out)
+    done = config.frames - sum(job.num_frames for job in missing)
+    with tqdm(total=config.frames, initial=done, unit=" frames", unit_scale=True, disable=not progress) as bar:
+        if workers == 1 or len(missing) < 2:
+            for job in missing:
+                record_shard(job, bar.update)
+        else:
+            _record_in_parallel(missing, workers, bar.update)
+    return [job.path for job in jobs]
+
+
+def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: None) -> int:
+    """Record one shard; ``advance`` hears of frames as they come. Returns their number."""
+    config = job.config
+    length = -(-job.num_frames // config.num_envs)  # frames a game; the last game may be cut short
+    buffers = _empty(config.num_envs, length)
+    first_env = 0
+    for index, num_envs in enumerate(_split_games(config.num_envs, job.players)):
+        part = Recording(*(array[first_env : first_env + num_envs] for array in buffers))
+        part.player[:] = index
+        seed = int(np.random.SeedSequence([config.seed, job.number, index]).generate_state(1)[0] >> 1)
+        _play(config, job.players[index], seed, part, advance)
+        first_env += num_envs
+    flat = (array.reshape(-1, *array.shape[2:])[: job.num_frames] for array in buffers)
+    write_shard(job.path, Recording(*flat), [player.name for player in job.players], _attributes(job))
+    return job.num_frames
+
+
+def _play(
+    config: RecordConfig, share: PlayerShare, seed: int, part: Recording, advance: Callable[[int], object]
+) -> None:
+    """Let one player fill its part (b, t, ...) of the buffers.
+
+    Where it must see the velocity, the recorded games are clean twins of those that it sees.
+    """
+    num_envs, length = part.episode_starts.shape
+    open_twin = functools.partial(open_games, config, seed=seed, num_envs=num_envs)
+    player = share.player(seed)
+    with contextlib.ExitStack() as stack:
+        games = stack.enter_context(contextlib.closing(open_twin()))
+        shown = (
+            stack.enter_context(contextlib.closing(open_twin(paint_velocity=True))) if share.sees_velocity else games
+        )
+        for t in range(length):
+            now = games.observe()
+            part.frames[:, t], part.level_seeds[:, t] = now.frames, now.level_seeds
+            part.episode_starts[:, t] = now.episode_starts | (t == 0)
+            part.real_actions[:, t] = _choose(share.name, player, shown)
+            for twin in {id(games): games, id(shown): shown}.values():
+                twin.act(part.real_actions[:, t])
+            part.rewards[:, t] = games.observe().rewards
+            advance(num_envs)
+
+
+def _choose(name: str, player: Player, games: Games) -> np.ndarray:
+    frames = games.observe().frames
+    real_actions = check_actions(f"actions of player {name!r}", player(frames))
+    if real_actions.shape != (len(frames),):
+        raise ValueError(f"actions of player {name!r} must have the shape {(len(frames),)}, got {real_actions.shape}")
+    return real_actions
+
+
+def _empty(num_envs: int, length: int) -> Recording:
+    shape = (num_envs, length)
+    return Recording(
+        frames=np.empty((*shape, FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8),
+        episode_starts=np.empty(shape, dtype=np.bool_),
+        level_seeds=np.empty(shape, dtype=np.int64),
+        player=np.empty(shape, dtype=np.uint8),
+        real_actions=np.empty(shape, dtype=np.int32),
+        rewards=np.empty(shape, dtype=np.float32),
+    )
+
+
+def _split_games(num_envs: int, players: Sequence[PlayerShare]) -> list[int]:
+    """Games for each player, by weight, at least one each; their sum is ``num_envs``."""
+    if not 1 <= len(players) <= min(num_envs, 256):
+        raise ValueError(f"players must be 1 to {min(num_envs, 256)} for {num_envs} games, got {len(players)}")
+    bounds = np.cumsum([player.weight for player in players])
+    bounds = np.round(bounds / bounds[-1] * num_envs).astype(int)
+    counts = np.diff(bounds, prepend=0)
+    while counts.min() < 1:
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+    return [int(count) for count in counts]
+
+
+def _plan(config: RecordConfig, players: tuple[PlayerShare, ...], out: Path) -> list[Job]:
+    starts = range(0, config.frames, config.frames_per_shard)
+    sizes = [min(config.frames_per_shard, config.frames - start) for start in starts]
+    return [Job(config, players, index, size, out / f"shard-{index:05d}.h5") for index, size in enumerate(sizes)]
+
+
+def _attributes(job: Job) -> dict[str, str | int]:
+    config = to_dict(job.config)
+    del config["frames"]  # a recording may grow
+    names = ("game", "mode", "seed", "start_level", "num_levels")
+    shares = [(player.name, player.weight, player.sees_velocity) for player in job.players]
+    recording = json.dumps({"config": config, "players": shares}, sort_keys=True)
+    return {**{name: config[name] for name in names}, "shard": job.number, "recording": recording}
+
+
+def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """The jobs whose shards are still to be recorded.
+
+    Raises:
+        ValueError: If the folder holds anything else than whole or shorter shards of these jobs.
+    """
+    planned = {job.path: job for job in jobs}
+    missing = dict(planned)
+    for path in sorted(out.glob("*.h5")):
+        job, shard = planned.get(path), Shard(path)
+        ours = job is not None and all(shard.attributes.get(k) == v for k, v in _attributes(job).items())
+        if job is None or not ours or shard.num_frames > job.num_frames:
+            raise ValueError(f"{path} belongs to another recording, of {shard.attributes.get('recording')}")
+        if shard.num_frames == job.num_frames:
+            del missing[path]
+    return list(missing.values())
+
+
+def _record_in_parallel(jobs: Sequence[Job], workers: int, advance: Callable[[int], object]) -> None:
+    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn")) as pool:
+        try:
+            for done in as_completed([pool.submit(record_shard, job) for job in jobs]):
+                advance(done.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,208 @@
+"""Lossless HDF5 shards of recorded frames.
+
+A shard holds trajectories one after the other, each of one game without a gap:
+
+    frames          (F, H, W, 3) uint8, gzip, chunks of 16 frames
+    episode_starts  (F,) bool      True on the first frame of an episode and of a trajectory
+    level_seeds     (F,) int64     the level a frame belongs to
+    player          (F,) uint8     index into the attribute ``players``
+    private/real_actions  (F,) int32    the action taken at frame t, leading to t + 1
+    private/rewards       (F,) float32  received for that action
+
+Training never opens the group ``private``: a world must find its actions by itself.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from genie_gym.data.frames import check_frames
+
+FORMAT = "genie-gym shard"
+VERSION = 1
+CHUNK = 16
+"""Frames a chunk."""
+FIELDS = {"episode_starts": np.bool_, "level_seeds": np.int64, "player": np.uint8}
+PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
+
+
+class Recording(NamedTuple):
+    """The arrays of a shard."""
+
+    frames: np.ndarray
+    """(F, H, W, 3) uint8."""
+    episode_starts: np.ndarray
+    """(F,) bool."""
+    level_seeds: np.ndarray
+    """(F,) int64."""
+    player: np.ndarray
+    """(F,) uint8."""
+    real_actions: np.ndarray
+    """(F,) int32."""
+    rewards: np.ndarray
+    """(F,) float32."""
+
+
+def write_shard(
+    path: Path, recording: Recording, players: Sequence[str], attributes: Mapping[str, str | int] | None = None
+) -> None:
+    """Write a shard beside ``path``, then rename it, so that ``path`` is whole or not there.
+
+    Args:
+        path: The file; replaced where it exists.
+        recording: The arrays.
+        players: Names that ``recording.player`` indexes.
+        attributes: Game, mode, seed, level range and the like.
+
+    Raises:
+        ValueError: If the arrays disagree with each other or with the format.
+    """
+    _check_recording(recording, players)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            file.attrs.update({**(attributes or {}), "format": FORMAT, "version": VERSION})
+            file.attrs["players"] = json.dumps(list(players))
+            _write_arrays(file, recording)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_arrays(file: h5py.File, recording: Recording) -> None:
+    frames, size = recording.frames, recording.frames.shape[1:]
+    layout = {"chunks": (CHUNK, *size), "maxshape": (None, *size)}  # no maximum: a shard may be shorter than a chunk
+    file.create_dataset("frames", data=frames, compression="gzip", compression_opts=1, **layout)
+    private = file.create_group("private")
+    for field, array in recording._asdict().items():
+        if field != "frames":
+            (private if field in PRIVATE_FIELDS else file).create_dataset(field, data=array)
+
+
+def _check_recording(recording: Recording, players: Sequence[str]) -> None:
+    check_frames("frames", recording.frames, ndim=4)
+    shape = (len(recording.frames),)
+    if shape == (0,):
+        raise ValueError("frames must be at least one, got none")
+    for field, dtype in {**FIELDS, **PRIVATE_FIELDS}.items():
+        array = getattr(recording, field)
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")
+    if not recording.episode_starts[0]:
+        raise ValueError("episode_starts[0] must be True, got False")
+    if recording.player.max() >= len(players):
+        raise ValueError(f"player must be below the number of players {len(players)}, got {recording.player.max()}")
+
+
+class Shard:
+    """A shard opened for reading. Its file is opened anew in every process that reads it.
+
+    Attributes:
+        path: The file.
+        attributes: As written: game, mode, seed, ...
+        players: Names of the players.
+        num_frames: F.
+        height: H.
+        width: W.
+        episode_starts: (F,) bool.
+        level_seeds: (F,) int64.
+        player: (F,) uint8, index into ``players``.
+
+    Raises:
+        ValueError: Naming the file, if it is not a whole shard of a known version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._opened: tuple[int, h5py.File] | None = None
+        with _open(self.path) as file:
+            self.attributes: dict[str, Any] = dict(file.attrs)
+            self._check(file)
+            self.players: list[str] = json.loads(self.attributes["players"])
+            self.num_frames, self.height, self.width = file["frames"].shape[:3]
+            self.episode_starts, self.level_seeds, self.player = (file[field][:] for field in FIELDS)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames ``start`` to ``stop`` (excluded): (stop - start, H, W, 3) uint8.
+
+        Chunks are unpacked here, not by h5py, which would hold back all other threads meanwhile.
+
+        Raises:
+            ValueError: Naming the file, if the range is not in it or its data are corrupt.
+        """
+        if not 0 <= start < stop <= self.num_frames:
+            raise ValueError(f"{self.path}: frames {start}..{stop} are not in [0, {self.num_frames})")
+        first, last = start // CHUNK, (stop - 1) // CHUNK
+        chunks = [self._chunk(index * CHUNK) for index in range(first, last + 1)]
+        frames = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+        return frames[start - first * CHUNK : stop - first * CHUNK]
+
+    def private(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Real actions (n,) int32 and rewards (n,) float32 of frames ``start`` to ``stop`` (excluded).
+
+        For metrics, never for training a world.
+
+        Raises:
+            ValueError: Naming the file, if it holds none.
+        """
+        group = self._file().get("private")
+        if group is None:
+            raise ValueError(f"{self.path}: holds no real actions and rewards")
+        for field, dtype in PRIVATE_FIELDS.items():
+            _check_field(self.path, group, field, (self.num_frames,), dtype)
+        return group["real_actions"][start:stop], group["rewards"][start:stop]
+
+    def _chunk(self, offset: int) -> np.ndarray:
+        size = CHUNK * self.height * self.width * 3
+        try:
+            mask, packed = self._file()["frames"].id.read_direct_chunk((offset, 0, 0, 0))
+            pixels = (
+                packed if mask else zlib.decompress(packed, bufsize=size)
+            )  # HDF5 stores what does not shrink as it is
+            return np.frombuffer(pixels, dtype=np.uint8).reshape(CHUNK, self.height, self.width, 3)
+        except (OSError, RuntimeError, ValueError, zlib.error) as error:
+            raise ValueError(f"{self.path}: frames from {offset} on are corrupt ({error})") from error
+
+    def _file(self) -> h5py.File:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), _open(self.path)
+        return self._opened[1]
+
+    def _check(self, file: h5py.File) -> None:
+        if self.attributes.get("format") != FORMAT:
+            raise ValueError(f"{self.path}: not a shard of genie-gym")
+        if self.attributes.get("version") != VERSION:
+            raise ValueError(f"{self.path}: shard version must be {VERSION}, got {self.attributes.get('version')}")
+        frames = file.get("frames")
+        if frames is None or frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
+            raise ValueError(f"{self.path}: frames must be (F, H, W, 3) uint8, got {frames}")
+        if frames.chunks != (CHUNK, *frames.shape[1:]) or frames.compression != "gzip" or frames.shuffle:
+            raise ValueError(f"{self.path}: frames must lie in gzip chunks of {CHUNK}, got {frames.chunks}")
+        if "players" not in self.attributes:
+            raise ValueError(f"{self.path}: names no players")
+        for field, dtype in FIELDS.items():
+            _check_field(self.path, file, field, (frames.shape[0],), dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: not a whole HDF5 file ({error})") from error
+
+
+def _check_field(path: Path, group: h5py.Group, field: str, shape: tuple[int, ...], dtype: Any) -> None:
+    array = group.get(field)
+    if array is None:
+        raise ValueError(f"{path}: {field} is missing")
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{path}: {field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")

@@ -1,0 +1,8 @@
+"""A world as a Gymnasium environment: ``Genie-v0``, one at a time or natively batched."""
+
+from genie_gym.envs.genie_env import GenieEnv
+from genie_gym.envs.genie_vector_env import GenieVectorEnv
+from genie_gym.envs.rewards import RewardFunction, zero_rewards
+from genie_gym.envs.worlds import WorldHandle
+
+__all__ = ["GenieEnv", "GenieVectorEnv", "RewardFunction", "WorldHandle", "zero_rewards"]

@@ -1,0 +1,89 @@
+"""What users pass to the environments, checked: each error is a ValueError naming the argument and the value."""
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+
+def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: int) -> np.ndarray:
+    """Actions as int64 of ``shape`` in [0, ``below``)."""
+    array = np.asarray(latent_actions)
+    if array.dtype.kind not in "iu" or array.shape != shape:
+        kind = "an integer" if shape == () else f"integers of shape {shape}"
+        given = f"{reprlib.repr(latent_actions)} (shape {array.shape}, {array.dtype})"
+        raise ValueError(f"latent actions must be {kind}, got {given}")
+    if array.size and not (0 <= int(array.min()) and int(array.max()) < below):
+        raise ValueError(f"latent actions must be in [0, {below}), got {reprlib.repr(latent_actions)}")
+    return array.astype(np.int64)
+
+
+def require_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
+    """The options of a reset, as a dict of their own."""
+    unknown = sorted(set(options or {}) - set(known))
+    if unknown:
+        raise ValueError(f"options of reset must be among {sorted(known)}, got {unknown}")
+    return dict(options or {})
+
+
+def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, float | None]:
+    """Overrides of a checkpoint's sampling; None keeps the checkpoint's."""
+    if maskgit_steps is not None:
+        maskgit_steps = require_count("maskgit_steps", maskgit_steps)
+    if temperature is not None:
+        real = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
+        if not (real and 0 < temperature < float("inf")):
+            raise ValueError(f"temperature must be None or a positive number, got {temperature!r}")
+        temperature = float(temperature)
+    return maskgit_steps, temperature
+
+
+def require_count(field: str, value: Any) -> int:
+    """A whole number of at least 1."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{field} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def require_limit(max_episode_steps: Any) -> float:
+    """Steps after which an episode is cut; None and -1 (``gym.make``'s word for it) mean never."""
+    if max_episode_steps is None or max_episode_steps == -1:
+        return float("inf")
+    return require_count("max_episode_steps", max_episode_steps)
+
+
+def require_autoreset_mode(mode: Any) -> AutoresetMode:
+    """The mode itself, or by its value."""
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        known = [known.value for known in AutoresetMode]
+        raise ValueError(f"autoreset_mode must be an AutoresetMode or one of {known}, got {mode!r}") from error
+
+
+def require_seeds(seed: Any, num_envs: int) -> list[int | None]:
+    """One seed a row: row i gets ``seed + i`` of an int, its own of a list, None of None."""
+    if seed is None:
+        return [None] * num_envs
+    if _is_seed(seed):
+        return [int(seed) + row for row in range(num_envs)]
+    listed = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) and len(seed) == num_envs
+    if not listed or not all(one is None or _is_seed(one) for one in seed):
+        raise ValueError(f"seed must be an int of at least 0, or a list of num_envs={num_envs} of them, got {seed!r}")
+    return [None if one is None else int(one) for one in seed]
+
+
+def require_mask(mask: Any, num_envs: int) -> np.ndarray:
+    """The rows that a reset mask names, ascending; all of them for None."""
+    if mask is None:
+        return np.arange(num_envs)
+    array = np.asarray(mask)
+    if array.dtype != bool or array.shape != (num_envs,) or not array.any():
+        raise ValueError(f"options['reset_mask'] must be ({num_envs},) bool and not all False, got {mask!r}")
+    return np.flatnonzero(array)
+
+
+def _is_seed(seed: Any) -> bool:
+    return isinstance(seed, int | np.integer) and not isinstance(seed, bool) and int(seed) >= 0

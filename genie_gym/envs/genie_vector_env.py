@@ -1,0 +1,190 @@
+"""``Genie-v0`` natively batched: many rows of play, one pass of the world for all of them."""
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from genie_gym.envs.arguments import (
+    require_autoreset_mode,
+    require_count,
+    require_latent_actions,
+    require_limit,
+    require_mask,
+    require_options,
+    require_seeds,
+)
+from genie_gym.envs.prompts import Prompt, TextToImage
+from genie_gym.envs.rendering import FRAMES_PER_SECOND, require_render_mode
+from genie_gym.envs.rewards import RewardFunction
+from genie_gym.envs.session import Session
+from genie_gym.envs.worlds import Checkpoint
+
+Seed = int | Sequence[int | None] | None
+StepResult = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+
+class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """``num_envs`` environments in one world; each row equals a ``GenieEnv`` with that row's seed.
+
+    Args:
+        num_envs: Rows.
+        prompt: Where the episodes of all rows start; as in ``GenieEnv``.
+        prompts: One prompt for each row (None among them draws a start frame), instead of ``prompt``.
+        checkpoint: As in ``GenieEnv``, like the six after it.
+        max_episode_steps: Truncates episodes after that many steps; None or -1 never.
+        autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after an episode's end ignores the
+            row's action, starts anew and rewards 0. ``SameStep``: the step that ends an episode returns the new
+            one's first frame, and the last one in ``infos["final_obs"]``. ``Disabled``: the caller restarts
+            rows with ``reset(options={"reset_mask": ...})``.
+
+    Raises:
+        ValueError: Naming the argument and the value.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
+
+    def __init__(  # noqa: PLR0913
+        self,
+        num_envs: int = 1,
+        prompt: Prompt | None = None,
+        *,
+        prompts: Sequence[Prompt | None] | None = None,
+        checkpoint: Checkpoint = "coinrun",
+        maskgit_steps: int | None = None,
+        temperature: float | None = None,
+        device: str = "cpu",
+        render_mode: str | None = None,
+        reward_fn: RewardFunction | str | None = None,
+        text_to_image: TextToImage | str | None = None,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        require_render_mode(render_mode, self.metadata["render_modes"])
+        self.num_envs = require_count("num_envs", num_envs)
+        self.render_mode = render_mode
+        self.autoreset_mode = require_autoreset_mode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.max_episode_steps = require_limit(max_episode_steps)
+        self._session = Session(checkpoint, device, maskgit_steps, temperature, reward_fn, text_to_image)
+        self._set_spaces()
+        self._prompts = self._load_prompts(prompt, prompts)
+        self._generators, self._seeds = map(list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True))
+        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self._is_over = np.zeros(num_envs, dtype=bool)
+
+    def reset(self, *, seed: Seed = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start episodes.
+
+        Args:
+            seed: An int (row i gets ``seed + i``), a list with one entry a row, or None to go on.
+            options: ``prompt`` for all rows or ``prompts`` with one a row, for these episodes alone;
+                ``reset_mask``, (num_envs,) bool: the rows to start, the others play on.
+
+        Returns:
+            (num_envs, H, W, 3) uint8, and the infos ``prompt_index`` and ``world_seed``.
+
+        Raises:
+            ValueError: Naming the option, seed or prompt and its value.
+            ResetNeeded: If the first reset has a mask.
+        """
+        options = require_options(options, "prompt", "prompts", "reset_mask")
+        rows = require_mask(options.pop("reset_mask", None), self.num_envs)
+        seeds = require_seeds(seed, self.num_envs)
+        prompts = self._load_prompts(options.get("prompt"), options.get("prompts")) if options else self._prompts
+        for row in rows:
+            if seeds[row] is not None:
+                self._generators[row], self._seeds[row] = seeding.np_random(seeds[row])
+        infos = self._start(rows, prompts)
+        return self._session.frames, infos
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """Take one latent action a row.
+
+        Args:
+            actions: (num_envs,) integers in [0, A).
+
+        Returns:
+            (num_envs, H, W, 3) uint8 frames; (num_envs,) float64 rewards, bool terminations and truncations;
+            infos.
+
+        Raises:
+            ValueError: If the actions are not of this kind.
+            ResetNeeded: Before the first reset, and on a row whose episode is over where autoreset is disabled.
+        """
+        latent_actions = require_latent_actions(actions, (self.num_envs,), int(self._session.action_space.n))
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._is_over.any():
+            rows = np.flatnonzero(self._is_over).tolist()
+            raise ResetNeeded(f"reset(options={{'reset_mask': ...}}) must restart the ended rows {rows} before step()")
+        playing = ~self._is_over
+        rewards, terminations = self._session.step(latent_actions, playing)
+        self._elapsed[playing] += 1
+        truncations = playing & (self._elapsed >= self.max_episode_steps)
+        infos = self._start(np.flatnonzero(~playing), self._prompts)
+        self._is_over = terminations | truncations
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            infos = self._autoreset_same_step()
+        return self._session.frames, rewards, terminations, truncations, infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """The rows' present frames, each (H, W, 3) uint8; None without a ``render_mode``."""
+        return None if self.render_mode is None else tuple(self._session.frames)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Forget the episodes."""
+        self._session.close()
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """One generator a row, as in ``SyncVectorEnv``."""
+        return tuple(self._generators)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """One seed a row, as in ``SyncVectorEnv``."""
+        return tuple(self._seeds)
+
+    def _set_spaces(self) -> None:
+        self.single_observation_space = self._session.observation_space
+        self.single_action_space = self._session.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _start(self, rows: np.ndarray, prompts: list[np.ndarray | None]) -> dict[str, Any]:
+        """Start the rows' next episodes; their infos."""
+        infos: dict[str, Any] = {}
+        if len(rows) == 0:
+            return infos
+        starts = [self._session.draw_start(self._generators[row], prompts[row]) for row in rows]
+        if len(rows) == self.num_envs:
+            self._session.start(starts)
+        else:
+            self._session.restart(rows.tolist(), starts)
+        self._elapsed[rows] = 0
+        self._is_over[rows] = False
+        for row, start in zip(rows.tolist(), starts, strict=True):
+            infos = self._add_info(infos, start.info, row)
+        return infos
+
+    def _autoreset_same_step(self) -> dict[str, Any]:
+        rows = np.flatnonzero(self._is_over)
+        last = self._session.frames
+        infos = self._start(rows, self._prompts)
+        for row in rows.tolist():
+            infos = self._add_info(infos, {"final_obs": last[row].copy(), "final_info": {}}, row)
+        return infos
+
+    def _load_prompts(self, prompt: Prompt | None, prompts: Any) -> list[np.ndarray | None]:
+        """One loaded prompt a row."""
+        if prompts is None:
+            return [self._session.load_prompt(prompt)] * self.num_envs
+        if prompt is not None:
+            raise ValueError("prompt and prompts exclude each other, got both")
+        if not isinstance(prompts, list | tuple) or len(prompts) != self.num_envs:
+            raise ValueError(f"prompts must be a list of num_envs={self.num_envs}, got {reprlib.repr(prompts)}")
+        return [self._session.load_prompt(one, f"prompts[{row}]") for row, one in enumerate(prompts)]

@@ -1,0 +1,178 @@
+"""Anything a user may call a prompt, as frames of the world's size.
+
+| given | taken |
+|---|---|
+| array (h, w) or (h, w, C), C in 1, 3, 4; uint8, or float in [0, 1] | one frame |
+| array (P, h, w, C) of that kind | P frames, oldest first |
+| PIL image of any mode | one frame, the current one of an animation |
+| path of an image | one frame |
+| path of a video or GIF | its first frames, at most ``PROMPT_FRAMES`` |
+| list or tuple of the single frames above | those frames, oldest first |
+| other text | one frame, by the caller's ``text_to_image`` |
+
+Frames of another size are cropped and scaled (``data.frames.resize``); transparency lies on black.
+"""
+
+import itertools
+import os
+import reprlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from genie_gym.data.frames import resize
+from genie_gym.data.video import iterate_video
+
+PROMPT_FRAMES = 4
+"""A prompt's longest: what a moving world needs to show velocity (and what GenieRedux found to suffice)."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
+
+Frame = np.ndarray | Image.Image | str | os.PathLike[str]
+Prompt = Frame | Sequence[Frame]
+TextToImage = Callable[[str], np.ndarray | Image.Image]
+
+
+def load_prompt(
+    prompt: Prompt,
+    height: int,
+    width: int,
+    text_to_image: TextToImage | None = None,
+    longest: int = PROMPT_FRAMES,
+    field: str = "prompt",
+) -> np.ndarray:
+    """A prompt as the frames it stands for.
+
+    Args:
+        prompt: See the table of this module.
+        height: Of the world.
+        width: Of the world.
+        text_to_image: Makes an image of a text that is no path.
+        longest: Most frames.
+        field: What to call the prompt in errors.
+
+    Returns:
+        (P, height, width, 3) uint8, its own memory, P in 1..``longest``.
+
+    Raises:
+        ValueError: Naming ``field`` and what was wrong with it.
+    """
+    frames = _load_frames(field, prompt, text_to_image, longest)
+    return np.stack([resize(frame, height, width) for frame in frames])
+
+
+def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, longest: int) -> list[np.ndarray]:
+    if isinstance(prompt, list | tuple) or (isinstance(prompt, np.ndarray) and prompt.ndim == 4):
+        if not 1 <= len(prompt) <= longest:
+            raise ValueError(f"{field} must hold 1 to {longest} frames, got {len(prompt)}")
+        return [_load_frame(f"{field}[{index}]", frame) for index, frame in enumerate(prompt)]
+    if isinstance(prompt, str) and _is_text(prompt):
+        return [_draw(field, prompt, text_to_image)]
+    if isinstance(prompt, str | os.PathLike) and _suffix(prompt) in VIDEO_SUFFIXES:
+        return _load_video(field, prompt, longest)
+    return [_load_frame(field, prompt)]
+
+
+def _load_frame(field: str, frame: Any) -> np.ndarray:
+    """One frame, (h, w, 3) uint8."""
+    if isinstance(frame, np.ndarray):
+        return _array_to_pixels(field, frame)
+    if isinstance(frame, Image.Image):
+        return _image_to_pixels(field, frame)
+    if isinstance(frame, str | os.PathLike):
+        return _load_image(field, frame)
+    raise ValueError(f"{field} must be an image, an array or a path, got {reprlib.repr(frame)}")
+
+
+def _is_text(prompt: str) -> bool:
+    return not os.path.exists(os.path.expanduser(prompt)) and _suffix(prompt) not in IMAGE_SUFFIXES + VIDEO_SUFFIXES
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(os.fspath(path))[1].lower()
+
+
+def _draw(field: str, text: str, text_to_image: TextToImage | None) -> np.ndarray:
+    if not text.strip():
+        raise ValueError(f"{field} must be an image, a path or a text, got the empty text {text!r}")
+    if text_to_image is None:
+        raise ValueError(
+            f"{field} must be a file that exists, or a text with text_to_image=f given to make an image of it; "
+            f"got {text!r} and no text_to_image"
+        )
+    image = text_to_image(text)
+    if not isinstance(image, np.ndarray | Image.Image):
+        raise ValueError(f"text_to_image must return a PIL image or an array, got {reprlib.repr(image)}")
+    return _load_frame(f"text_to_image({text!r})", image)
+
+
+def _existing_file(field: str, path: str | os.PathLike[str]) -> str:
+    name = os.path.expanduser(os.fspath(path))
+    if not os.path.isfile(name):
+        what = "the directory" if os.path.isdir(name) else "the missing path"
+        raise ValueError(f"{field} must be a file, got {what} {os.fspath(path)!r}")
+    return name
+
+
+def _load_video(field: str, path: str | os.PathLike[str], longest: int) -> list[np.ndarray]:
+    name = _existing_file(field, path)
+    try:
+        return list(itertools.islice(iterate_video(name), longest))
+    except ValueError as error:
+        raise ValueError(f"{field} must be a video that can be read, got {error}") from error
+
+
+def _load_image(field: str, path: str | os.PathLike[str]) -> np.ndarray:
+    name = _existing_file(field, path)
+    try:
+        with Image.open(name) as image:
+            array = _image_to_array(image)
+    except Exception as error:  # Damaged files make Pillow's decoders raise nearly anything.
+        raise ValueError(f"{field} must be an image that can be read, got {name!r}: {error}") from error
+    return _array_to_pixels(field, array)
+
+
+def _image_to_pixels(field: str, image: Image.Image) -> np.ndarray:
+    try:
+        array = _image_to_array(image)
+    except Exception as error:  # The same: an opened image is decoded here.
+        raise ValueError(f"{field} must be an image that can be read, got {image!r}: {error}") from error
+    return _array_to_pixels(field, array)
+
+
+def _image_to_array(image: Image.Image) -> np.ndarray:
+    """Upright (h, w, 3|4) uint8, or (h, w) float where the image holds more than 8 bits."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        return np.asarray(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        return values / (65535 if values.max() > 255 else 255)
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+
+
+def _array_to_pixels(field: str, array: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 of (h, w) or (h, w, 1|3|4) uint8 or float."""
+    pixels = array[..., None] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
+        raise ValueError(f"{field} must have the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), got {array.shape}")
+    pixels = _to_bytes(field, pixels)
+    if pixels.shape[2] == 4:
+        opacity = pixels[..., 3:].astype(np.float32) / 255
+        return np.round(pixels[..., :3] * opacity).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _to_bytes(field: str, pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"{field} must be uint8, or float in [0, 1], got {pixels.dtype}")
+    if not np.isfinite(pixels).all():
+        raise ValueError(f"{field} must be finite, got NaN or infinite values")
+    if pixels.min() < 0 or pixels.max() > 1:
+        raise ValueError(f"{field} must be in [0, 1] where it is float, got {pixels.min()}..{pixels.max()}")
+    return np.round(pixels.astype(np.float64) * 255).astype(np.uint8)

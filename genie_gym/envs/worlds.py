@@ -1,0 +1,54 @@
+"""Which world an environment plays: a checkpoint's name or path, or one already in memory."""
+
+import os
+import reprlib
+from typing import Any
+
+import torch
+
+from genie_gym.models.loading import load
+from genie_gym.models.world_model import GenieWorldModel
+
+
+class WorldHandle:
+    """A world in memory as a make-keyword: ``gym.make("Genie-v0", checkpoint=WorldHandle(world))``.
+
+    ``env.spec`` copies its keywords; a copy of a handle is the handle, so no weights are copied.
+    """
+
+    def __init__(self, world: GenieWorldModel) -> None:
+        if not (hasattr(world, "config") and hasattr(world, "reset") and hasattr(world, "replace")):
+            raise ValueError(f"world must be a GenieWorldModel, got {reprlib.repr(world)}")
+        self.world = world
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "WorldHandle":
+        return self
+
+    def __repr__(self) -> str:
+        config = self.world.config
+        return f"WorldHandle({config.height}x{config.width}, {config.num_latent_actions} latent actions)"
+
+
+Checkpoint = str | os.PathLike[str] | WorldHandle
+
+
+def open_world(checkpoint: Checkpoint, device: str = "cpu") -> GenieWorldModel:
+    """The world of a handle, or from the process-wide cache; a handle's world stays on its device."""
+    if isinstance(checkpoint, WorldHandle):
+        return checkpoint.world
+    if not isinstance(checkpoint, str | os.PathLike):
+        raise ValueError(
+            "checkpoint must be a name, a path, or WorldHandle(world) for a world in memory, "
+            f"got {type(checkpoint).__name__}"
+        )
+    return load(checkpoint, device=_require_device(device))
+
+
+def _require_device(device: str) -> str:
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda', got {device!r}: {error}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be there, got {device!r} and torch finds no CUDA")
+    return device

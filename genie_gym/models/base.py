@@ -1,0 +1,40 @@
+"""What the three models share."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class LossOutput(NamedTuple):
+    """``loss`` () to minimise, and detached scalar ``metrics``."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Model(nn.Module):
+    """A module with a precision: weights stay as stored, features run in ``self.precision``."""
+
+    precision: torch.dtype = torch.float32
+
+    def set_precision(self, precision: str) -> None:
+        """Compute in ``float32`` or ``bfloat16`` from now on."""
+        self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def require_videos(videos: Tensor, channels: int = 3, height: int | None = None, width: int | None = None) -> None:
+    """Raise a ValueError unless ``videos`` is (B, T, C, H, W) floating point of the size asked for."""
+    if videos.ndim != 5 or not videos.is_floating_point():
+        raise ValueError(f"videos must be (B, T, C, H, W) float, got {tuple(videos.shape)} {videos.dtype}")
+    wanted = (channels, height or videos.shape[3], width or videos.shape[4])
+    if tuple(videos.shape[2:]) != wanted or 0 in videos.shape:
+        raise ValueError(f"videos must be (B, T, {', '.join(map(str, wanted))}), got {tuple(videos.shape)}")
+
+
+def require_ids(name: str, ids: Tensor, below: int) -> None:
+    """Raise a ValueError unless ``ids`` is int64 in [0, below)."""
+    if ids.dtype != torch.int64:
+        raise ValueError(f"{name} must be int64, got {ids.dtype}")
+    if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < below):
+        raise ValueError(f"{name} must be in [0, {below}), got {int(ids.min())}..{int(ids.max())}")

@@ -1,0 +1,130 @@
+"""The MaskGIT dynamics model: tokens and latent actions to the next frame's tokens (Genie, sec. 2.1, C.3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_gym.configs import WorldConfig
+from genie_gym.models.base import LossOutput, Model, require_ids
+from genie_gym.nn.layers import Embedding, Linear, zero_
+from genie_gym.nn.st_transformer import KeyValues, Past, SpatioTemporalTransformer
+
+
+class MaskGITDynamics(Model):
+    """A decoder-only ST-transformer that fills hidden tokens in, frame by frame.
+
+    Frame t + 1 is conditioned on latent action t; frame 0 on a learned "no action".
+    """
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        self.config = config
+        part, width = config.dynamics, config.dynamics.transformer.width
+        self.codes, self.hidden_token = config.tokenizer.quantizer.codes, config.tokenizer.quantizer.codes
+        self.no_action = config.num_latent_actions
+        self.token_embedding = Embedding(self.codes + 1, width)
+        self.places = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, width))
+        self.action_embedding = nn.Embedding(config.num_latent_actions + 1, width)
+        condition = width if part.action_conditioning == "film" else None
+        self.transformer = SpatioTemporalTransformer(part.transformer, config.context_length, condition)
+        self.head = zero_(Linear(width, width))
+        self.output_bias = nn.Parameter(torch.zeros(self.codes))
+
+    @torch.no_grad()
+    def initialise(self, codebook: Tensor) -> None:
+        """Start token embeddings from (K, dim) codes, so that codes that look alike start alike."""
+        centred = codebook.float() - codebook.float().mean(dim=0)
+        mix = torch.randn(centred.shape[1], self.token_embedding.weight.shape[1], device=centred.device)
+        embedding = centred / centred.std() @ mix / centred.shape[1] ** 0.5
+        self.token_embedding.weight[: self.codes] = 0.5 * embedding + 0.1 * torch.randn_like(embedding)
+
+    def forward(
+        self, tokens: Tensor, latent_actions: Tensor, past: Past | None = None
+    ) -> tuple[Tensor, list[KeyValues | None]]:
+        """Features of frames that follow ``past``.
+
+        Args:
+            tokens: (B, T, N) int64 in [0, K], K standing for a hidden token.
+            latent_actions: (B, T) int64 in [0, A], the action that *led to* each frame, A for none.
+            past: Keys and values of earlier frames.
+
+        Returns:
+            (T, B, N, D) features for ``logits``, and each block's keys and values, old and new.
+        """
+        features = self.token_embedding(tokens.transpose(0, 1)) + self.places
+        actions = self.action_embedding(latent_actions.T)[:, :, None]
+        features, actions = features.to(self.precision), actions.to(self.precision)
+        conditioning = self.config.dynamics.action_conditioning
+        if conditioning == "film":
+            return self.transformer(features, past, actions)
+        if conditioning == "additive":
+            return self.transformer(features + actions, past)
+        features, remembered = self.transformer(torch.cat([features, actions], dim=2), past)
+        return features[:, :, :-1], remembered
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., K) float32; the embedding of a token is also its output direction."""
+        weights = self.token_embedding.weight[: self.codes].to(features.dtype)
+        return F.linear(self.head(features), weights).float() + self.output_bias.float()
+
+    def loss(self, tokens: Tensor, latent_actions: Tensor) -> LossOutput:
+        """Masked-token cross-entropy for next-frame prediction (Genie, sec. 2.1).
+
+        Frame 0 is never hidden. ``latent_actions[:, t]`` takes frame ``t`` to ``t + 1``.
+
+        Args:
+            tokens: (B, T, N) int64 in [0, K), from a frozen ``VideoTokenizer``.
+            latent_actions: (B, T - 1) int64 in [0, A).
+
+        Returns:
+            ``loss`` (), mean nats per hidden token, and detached ``metrics``.
+
+        Raises:
+            ValueError: If the time axes disagree.
+        """
+        self._check(tokens, latent_actions)
+        mask = self.draw_mask(tokens)
+        visible = self._corrupt(tokens).masked_fill(mask, self.hidden_token)
+        features, _ = self(visible, self.lead_actions(latent_actions))
+        chosen = mask.transpose(0, 1)
+        logits = self.logits(features[chosen])
+        targets = tokens.transpose(0, 1)[chosen]
+        loss = F.cross_entropy(logits, targets)
+        accuracy = (logits.argmax(dim=-1) == targets).float().mean()
+        return LossOutput(loss, {"cross_entropy": loss.detach(), "accuracy": accuracy})
+
+    def lead_actions(self, latent_actions: Tensor) -> Tensor:
+        """(B, T - 1) -> (B, T): the action that led to each frame, none for frame 0."""
+        return F.pad(latent_actions, (1, 0), value=self.no_action)
+
+    def draw_mask(self, tokens: Tensor) -> Tensor:
+        """(B, T, N) bool, True = hidden: a ratio from U(min, 1) per video or frame, never in frame 0."""
+        part, (batch, frames, _) = self.config.dynamics, tokens.shape
+        per_frame = part.mask_ratio_per == "frame"
+        ratio = torch.rand(batch, frames if per_frame else 1, 1, device=tokens.device)
+        ratio = part.min_mask_ratio + (1 - part.min_mask_ratio) * ratio
+        if per_frame:
+            ratio = ratio * (torch.rand_like(ratio) >= part.clean_frames)
+        mask = torch.rand(tokens.shape, device=tokens.device) < ratio
+        mask[:, 0] = False
+        mask[:, -1, 0] |= ~mask.any()
+        return mask
+
+    def _corrupt(self, tokens: Tensor) -> Tensor:
+        """Replace a share of tokens, drawn per video and growing over its frames, by random ones."""
+        if self.config.dynamics.context_corruption == 0:
+            return tokens
+        batch, frames, _ = tokens.shape
+        share = self.config.dynamics.context_corruption * torch.rand(batch, 1, 1, device=tokens.device)
+        share = share * torch.linspace(0.5, 1, frames, device=tokens.device)[None, :, None]
+        noise = torch.randint_like(tokens, self.codes)
+        return torch.where(torch.rand(tokens.shape, device=tokens.device) < share, noise, tokens)
+
+    def _check(self, tokens: Tensor, latent_actions: Tensor) -> None:
+        wanted = (tokens.shape[0], tokens.shape[1] - 1)
+        if tuple(latent_actions.shape) != wanted:
+            raise ValueError(f"latent_actions must be {wanted} for these tokens, got {tuple(latent_actions.shape)}")
+        require_ids("tokens", tokens, self.codes)
+        require_ids("latent_actions", latent_actions, self.no_action)
+
+

@@ -1,0 +1,220 @@
+"""The latent action model: two frames and their past to one code, learned without labels (Genie, sec. 2.1, C.1)."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from genie_gym.configs import LatentActionConfig, TransformerConfig, WorldConfig
+from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
+from genie_gym.nn.convolution import SteeredUNet, StridedEncoder
+from genie_gym.nn.layers import Embedding, Linear
+from genie_gym.nn.patches import patchify, unpatchify
+from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+
+
+class LatentActionModel(Model):
+    """VQ-VAE over transitions: exactly one code each, and a decoder that needs it.
+
+    The encoder sees frames up to t + 1 and emits one latent; its code and the frames up to t go to the decoder,
+    which rebuilds frame t + 1. After training only the labels and the codebook matter.
+    """
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        self.config = config
+        part = config.latent_action_model
+        builds = {"conv": ConvBackbone, "st": PixelBackbone if part.inputs == "pixels" else TokenBackbone}
+        self.backbone = builds[part.backbone](config)
+        dim = latent_dim(part.quantizer)
+        self.latent_norm = nn.BatchNorm1d(dim, affine=False)
+        self.quantizer = build_quantizer(part.quantizer)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether ``loss`` and ``label`` take tokens (the paper's table 2) and not videos."""
+        return self.config.latent_action_model.inputs == "tokens"
+
+    @torch.no_grad()
+    def label(self, videos: Tensor) -> Tensor:
+        """The latent action of every transition.
+
+        Args:
+            videos: (B, T, C, H, W) float in [0, 1]; or (B, T, N) tokens where ``reads_tokens``.
+
+        Returns:
+            (B, T - 1) int64 in [0, A); entry t takes frame t to t + 1.
+
+        Raises:
+            ValueError: If there are fewer than two frames, or they have another size.
+        """
+        return self._quantize(self._check(videos)).tokens
+
+    def loss(self, videos: Tensor) -> LossOutput:
+        """Reconstruction of frames 1.. from the frames before and one code each, plus the quantizer's loss.
+
+        On pixels the squared error counts in units of that of copying, so that its weight against the
+        commitment does not hang on how much a video moves.
+        """
+        return self.loss_and_labels(videos)[0]
+
+    def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:
+        """``loss`` and, from the same pass, the labels (B, T - 1), which carry no gradient."""
+        self._check(videos)
+        quantized = self._quantize(videos)
+        error, metrics = self.backbone.rebuild(videos, quantized.codes.to(self.precision))
+        actions = self.config.num_latent_actions
+        shares = torch.bincount(quantized.tokens.flatten(), minlength=actions) / quantized.tokens.numel()
+        metrics |= {
+            "perplexity": perplexity(quantized.tokens, actions),
+            "least_used": shares.min(),
+            "commitment": quantized.loss.detach(),
+        }
+        return LossOutput(error + quantized.loss, metrics), quantized.tokens
+
+    def _quantize(self, videos: Tensor) -> Quantized:
+        latents = self.backbone.encode(videos, self.precision).float()
+        flat = self.latent_norm(latents.flatten(0, 1))
+        return cast(Quantized, self.quantizer(flat.view_as(latents)))
+
+    def _check(self, videos: Tensor) -> Tensor:
+        if self.reads_tokens:
+            require_ids("tokens", videos, self.config.tokenizer.quantizer.codes)
+        else:
+            require_videos(videos, 3, self.config.height, self.config.width)
+        if videos.shape[1] < 2:
+            raise ValueError(f"videos must have at least 2 frames to hold a transition, got {videos.shape[1]}")
+        return videos
+
+
+class ConvBackbone(nn.Module):
+    """A strided encoder over the last frames, the next and their difference; a U-Net steered by the code."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        part = config.latent_action_model
+        self.history, dim = part.history, latent_dim(part.quantizer)
+        self.encoder = StridedEncoder(3 * (self.history + 2), part.width, dim, (config.height, config.width))
+        self.decoder = SteeredUNet(3 * self.history, part.width, 3, dim)
+
+    def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
+        """(B, T, C, H, W) -> latents (B, T - 1, dim)."""
+        before, after = self._past(videos), videos[:, 1:] - 0.5
+        pixels = torch.cat([before, after, videos[:, 1:] - videos[:, :-1]], dim=2)
+        latents = self.encoder(_channels_last(pixels.flatten(0, 1).to(precision)))
+        return latents.unflatten(0, (len(videos), -1))
+
+    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of frames 1.., predicted as changes of the frames before."""
+        before = _channels_last(self._past(videos).flatten(0, 1).to(codes.dtype))
+        change = self.decoder(before, codes.flatten(0, 1)).float()
+        error = F.mse_loss(change, (videos[:, 1:] - videos[:, :-1]).flatten(0, 1))
+        return _against_copying(error, videos)
+
+    def _past(self, videos: Tensor) -> Tensor:
+        """(B, T - 1, history C, H, W): frames up to t, oldest first; frame 0 stands for those before it."""
+        length = videos.shape[1]
+        first = videos[:, :1].expand(-1, self.history - 1, -1, -1, -1)
+        padded = torch.cat([first, videos[:, :-1]], dim=1) - 0.5
+        return torch.cat([padded[:, back : back + length - 1] for back in range(self.history)], dim=2)
+
+
+class TransformerBackbone(nn.Module):
+    """The paper's ST-transformers; what a frame's features are is left to the two that follow."""
+
+    def __init__(self, config: WorldConfig, features: int, places: int) -> None:
+        super().__init__()
+        part = config.latent_action_model
+        encoder, decoder = _transformers(part)
+        self.part, dim = part, latent_dim(part.quantizer)
+        self.frame_in = Linear(features, encoder.width)
+        self.encoder_places = nn.Parameter(0.02 * torch.randn(places, encoder.width))
+        self.encoder = SpatioTemporalTransformer(encoder, config.context_length)
+        self.latent_out = Linear(encoder.width, dim)
+        self.decoder_in = Linear(features, decoder.width)
+        self.decoder_places = nn.Parameter(0.02 * torch.randn(places, decoder.width))
+        self.hidden_frame = nn.Parameter(0.02 * torch.randn(decoder.width))
+        self.code_in = Linear(dim, decoder.width)
+        self.decoder = SpatioTemporalTransformer(decoder, config.context_length)
+
+    def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
+        """(B, T, ...) -> latents (B, T - 1, dim): one pooled vector a transition."""
+        frames = self.features(videos).to(precision)
+        features, _ = self.encoder(self.frame_in(frames) + self.encoder_places.to(precision))
+        return rearrange(self.latent_out(features[1:].mean(dim=2)), "t b d -> b t d")
+
+    def decode(self, videos: Tensor, codes: Tensor) -> Tensor:
+        """Frames up to t and codes (additive, as in the paper) to features (T - 1, B, N, D) of frames 1.. ."""
+        frames = self.decoder_in(self.features(videos)[:-1].to(codes.dtype))
+        if self.training and self.part.hidden_frames > 0:
+            hidden = torch.rand(frames.shape[:2], device=frames.device) < self.part.hidden_frames
+            hidden[0] = False
+            frames = torch.where(hidden[..., None, None], self.hidden_frame.to(frames.dtype), frames)
+        steered = frames + self.decoder_places.to(codes.dtype) + self.code_in(codes).transpose(0, 1)[:, :, None]
+        return self.decoder(steered)[0]
+
+    def features(self, videos: Tensor) -> Tensor:
+        """(B, T, ...) -> (T, B, N, features)."""
+        raise NotImplementedError
+
+    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reconstruction loss of frames 1.., and its metrics."""
+        raise NotImplementedError
+
+
+class PixelBackbone(TransformerBackbone):
+    """On pixels, as the paper finds best (table 2): patches in, sigmoid out."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        patch = config.latent_action_model.patch_size
+        self.grid = -(-config.height // patch), -(-config.width // patch)
+        super().__init__(config, 3 * patch**2, self.grid[0] * self.grid[1])
+        self.out = Linear(_transformers(self.part)[1].width, 3 * patch**2)
+
+    def features(self, videos: Tensor) -> Tensor:
+        patch = self.part.patch_size
+        edges = (0, -videos.shape[-1] % patch, 0, -videos.shape[-2] % patch)
+        return patchify(F.pad(videos.float(), edges), patch)
+
+    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        patches = self.out(self.decode(videos, codes)).float().sigmoid()
+        rebuilt = unpatchify(patches, self.part.patch_size, self.grid)[..., : videos.shape[-2], : videos.shape[-1]]
+        error = F.mse_loss(rebuilt, videos[:, 1:])
+        return _against_copying(error, videos)
+
+
+class TokenBackbone(TransformerBackbone):
+    """On tokens, for the paper's table 2: embeddings in, cross-entropy out."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        encoder, decoder = _transformers(config.latent_action_model)
+        super().__init__(config, encoder.width, config.tokens_per_frame)
+        self.embedding = Embedding(config.tokenizer.quantizer.codes, encoder.width)
+        self.out = Linear(decoder.width, config.tokenizer.quantizer.codes)
+
+    def features(self, videos: Tensor) -> Tensor:
+        return self.embedding(videos.transpose(0, 1))
+
+    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.out(self.decode(videos, codes)).float()
+        loss = F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten())
+        return loss, {"cross_entropy": loss.detach()}
+
+
+def _transformers(part: LatentActionConfig) -> tuple[TransformerConfig, TransformerConfig]:
+    assert part.encoder is not None and part.decoder is not None
+    return part.encoder, part.decoder
+
+
+def _against_copying(error: Tensor, videos: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The error in units of that of copying the present frame, and the PSNR of both."""
+    copied = F.mse_loss(videos[:, :-1], videos[:, 1:]).clamp(min=1e-6)
+    metrics = {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()}
+    return error / copied, metrics
+
+
+def _channels_last(pixels: Tensor) -> Tensor:
+    return pixels.contiguous(memory_format=torch.channels_last)

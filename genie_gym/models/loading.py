@@ -1,0 +1,141 @@
+"""Worlds to and from disk: a folder with a config, safetensors files and start frames. No pickle anywhere."""
+
+import functools
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from genie_gym.configs import WorldConfig, from_dict, to_dict
+from genie_gym.models.world_model import GenieWorldModel
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+FORMAT = 1
+SHARD_BYTES = 15 * 2**20
+
+
+def load(name_or_path: str | os.PathLike[str] = "coinrun", device: str | torch.device = "cpu") -> GenieWorldModel:
+    """A trained world, in eval mode; loaded once a process for each checkpoint and device.
+
+    Args:
+        name_or_path: A shipped checkpoint's name, or a folder written by ``save_world``.
+        device: Where to put it.
+
+    Returns:
+        The world. It is shared: set nothing on it.
+
+    Raises:
+        ValueError: If there is no such checkpoint, or it is damaged or of another format.
+    """
+    folder = find_checkpoint(name_or_path)
+    stamp = (folder / "config.json").stat().st_mtime_ns
+    return _load_once(folder.resolve(), str(torch.device(device)), stamp)
+
+
+def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint.
+
+    Raises:
+        ValueError: If neither a shipped checkpoint nor a checkpoint's folder is meant.
+    """
+    shipped = WEIGHTS / str(name_or_path)
+    for folder in (Path(name_or_path), shipped):
+        if (folder / "config.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+    raise ValueError(f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}")
+
+
+def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str | None = None) -> Path:
+    """Write a world; the folder appears whole or not at all, in place of an earlier one.
+
+    Args:
+        world: To save.
+        folder: Its parent is made where missing.
+        card: Text of its model card, ``README.md``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the folder cannot be written or is something else than a checkpoint.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
+        raise ValueError(f"folder {str(folder)!r} exists and is no checkpoint: not overwritten")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ValueError(f"folder {str(folder)!r} cannot be written: {error}") from error
+    try:
+        _write(world, beside, card)
+        beside.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+@functools.lru_cache(maxsize=4)
+def _load_once(folder: Path, device: str, stamp: int) -> GenieWorldModel:
+    world = GenieWorldModel(_read_config(folder))
+    tensors: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            tensors |= load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"weights {str(path)!r} are damaged: {error}") from error
+    world.start_frames = tensors.pop("start_frames", torch.from_numpy(world.start_frames)).numpy()
+    try:
+        world.load_state_dict({name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+                               for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"weights in {str(folder)!r} do not fit their config: {error}") from error
+    return world.eval().requires_grad_(False).to(device)
+
+
+def _read_config(folder: Path) -> WorldConfig:
+    path = folder / "config.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"config {str(path)!r} is no JSON: {error}") from error
+    if values.get("format") != FORMAT:
+        raise ValueError(f"config {str(path)!r} must have format {FORMAT}, got {values.get('format')!r}")
+    return from_dict(WorldConfig, values["world"])
+
+
+def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in world.state_dict().items()}
+    shards = _split(tensors)
+    for number, shard in enumerate(shards, start=1):
+        save_file(shard, folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
+    save_file({"start_frames": torch.from_numpy(world.start_frames.copy())}, folder / "start_frames.safetensors")
+    config = {"format": FORMAT, "world": to_dict(world.config)}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    if card is not None:
+        (folder / "README.md").write_text(card)
+
+
+def _split(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Tensors in files of at most ``SHARD_BYTES``, in order."""
+    shards: list[dict[str, Tensor]] = [{}]
+    room = SHARD_BYTES
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if size > room and shards[-1]:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][name] = tensor
+        room -= size
+    return shards

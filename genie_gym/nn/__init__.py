@@ -1,0 +1,1 @@
+"""Blocks that know nothing of Genie: layers, attention, transformers, patches, quantizers, convolutions."""

@@ -1,0 +1,75 @@
+"""Small convolutional nets over frames: a strided encoder and a U-Net steered by one vector."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_gym.nn.layers import Conv2d, Linear
+
+
+class StridedEncoder(nn.Module):
+    """Pixels (M, channels, H, W) to one vector (M, out): four strides of two, then a linear layer."""
+
+    def __init__(self, channels: int, width: int, out: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        widths = [channels, width, 2 * width, 4 * width, 4 * width]
+        self.layers = nn.ModuleList(
+            Conv2d(before, after, 4, stride=2, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in widths[1:])
+        self.out = Linear(4 * width * (size[0] // 16) * (size[1] // 16), out)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            pixels = F.relu(_norm(norm, layer(pixels)))
+        return self.out(pixels.flatten(1))
+
+
+class SteeredUNet(nn.Module):
+    """Pixels (M, channels, H, W) and a vector (M, steer) to pixels (M, out, H, W).
+
+    The vector scales and shifts the features at every coarse scale (FiLM), so it can say where things go but
+    has no room for a picture of its own.
+    """
+
+    def __init__(self, channels: int, width: int, out: int, steer: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            Conv2d(before, after, 4, stride=2, padding=1)
+            for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width))
+        )
+        self.middle = Conv2d(4 * width, 4 * width, 3, padding=1)
+        self.up = nn.ModuleList(
+            Conv2d(before, after, 3, padding=1)
+            for before, after in ((4 * width, 8 * width), (4 * width, 4 * width), (2 * width, 4 * out))
+        )
+        self.steer = nn.ModuleList(Linear(steer, 2 * size) for size in (4 * width, 2 * width, width))
+
+    def forward(self, pixels: Tensor, vector: Tensor) -> Tensor:
+        kept = []
+        for layer in self.down:
+            pixels = F.relu(layer(pixels))
+            kept.append(pixels)
+        pixels = F.relu(self.middle(_steer(pixels, self.steer[0](vector))))
+        pixels = F.relu(F.pixel_shuffle(self.up[0](pixels), 2))
+        pixels = _steer(torch.cat([pixels, kept[1]], dim=1), _both(self.steer[1](vector)))
+        pixels = F.relu(F.pixel_shuffle(self.up[1](pixels), 2))
+        pixels = _steer(torch.cat([pixels, kept[0]], dim=1), _both(self.steer[2](vector)))
+        return F.pixel_shuffle(self.up[2](pixels), 2)
+
+
+def _norm(norm: nn.Module, features: Tensor) -> Tensor:
+    assert isinstance(norm, nn.GroupNorm)
+    weight, bias = norm.weight.to(features.dtype), norm.bias.to(features.dtype)
+    return F.group_norm(features, norm.num_groups, weight, bias, norm.eps)
+
+
+def _steer(features: Tensor, scale_and_shift: Tensor) -> Tensor:
+    scale, shift = scale_and_shift[:, :, None, None].chunk(2, dim=1)
+    return features * (1 + scale) + shift
+
+
+def _both(scale_and_shift: Tensor) -> Tensor:
+    """The same scale and shift for upsampled and kept features."""
+    scale, shift = scale_and_shift.chunk(2, dim=1)
+    return torch.cat([scale, scale, shift, shift], dim=1)

@@ -1,0 +1,45 @@
+"""Layers whose weights stay as they are stored and compute in the precision of what they are given."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` that casts its weights to the input's precision."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(features.dtype)
+        return F.linear(features, self.weight.to(features.dtype), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """``nn.LayerNorm`` that casts its weights to the input's precision."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        weight, bias = self.weight.to(features.dtype), self.bias.to(features.dtype)
+        return F.layer_norm(features, self.normalized_shape, weight, bias, self.eps)
+
+
+class Embedding(nn.Embedding):
+    """``nn.Embedding`` with the small normal start that transformers want."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.02)
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d`` that casts its weights to the input's precision."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(pixels.dtype)
+        return self._conv_forward(pixels, self.weight.to(pixels.dtype), bias)
+
+
+def zero_(layer: Linear) -> Linear:
+    """The same layer with an output of zero, for branches that should start silent."""
+    with torch.no_grad():
+        layer.weight.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer

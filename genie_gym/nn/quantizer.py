@@ -1,0 +1,181 @@
+"""Discrete bottlenecks: a vector quantizer with cosine codes, and finite scalar quantization.
+
+Distances and codebook statistics are float32 whatever the precision around them, and nothing in a codebook
+changes in eval mode.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_gym.configs import QuantizerConfig
+
+
+class Quantized(NamedTuple):
+    """``codes`` (..., dim) with a straight-through gradient, ``tokens`` (...) int64, ``loss`` (), latents."""
+
+    codes: Tensor
+    tokens: Tensor
+    loss: Tensor
+
+
+def kmeans(points: Tensor, clusters: int, rounds: int = 10) -> Tensor:
+    """Spherical k-means: (M, D) points -> (clusters, D) unit centres; empty clusters restart from points."""
+    points = F.normalize(points.float(), dim=-1)
+    centres = points[torch.randint(len(points), (clusters,), device=points.device)]
+    if len(points) >= clusters:
+        centres = points[torch.randperm(len(points), device=points.device)[:clusters]]
+    for _ in range(rounds):
+        nearest = (points @ centres.T).argmax(dim=-1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        counts = torch.bincount(nearest, minlength=clusters)
+        spare = points[torch.randint(len(points), (clusters,), device=points.device)]
+        centres = F.normalize(torch.where(counts[:, None] > 0, sums, spare), dim=-1)
+    return centres
+
+
+class VectorQuantizer(nn.Module):
+    """Cosine codes that follow the latents by moving averages; dead ones restart from the batch.
+
+    The first training batch (or ``initialise``) sets the codebook by k-means over its latents. A code unused
+    for ``restart_after`` training batches is put on a latent drawn from the batch: restarts never stop, since
+    an abrupt end of them is one known way to lose codes later.
+    """
+
+    def __init__(self, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("codebook", F.normalize(torch.randn(config.codes, config.dim), dim=-1))
+        self.register_buffer("sums", torch.zeros(config.codes, config.dim))
+        self.register_buffer("counts", torch.zeros(config.codes))
+        self.register_buffer("idle", torch.zeros(config.codes, dtype=torch.int64))
+        self.register_buffer("is_initialised", torch.tensor(False))
+        self.codebook: Tensor
+        self.sums: Tensor
+        self.counts: Tensor
+        self.idle: Tensor
+        self.is_initialised: Tensor
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        """Move with the module, but stay float32."""
+        super()._apply(fn, recurse)
+        for name in ("codebook", "sums", "counts"):
+            setattr(self, name, getattr(self, name).float())
+        return self
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """(..., dim) -> the nearest code of each latent, by angle.
+
+        Returns:
+            Codes in the latents' precision, tokens, and the commitment loss: the mean squared distance of
+            unit latents to their codes times ``commitment_weight``.
+        """
+        unit = F.normalize(latents.float(), dim=-1)
+        if self.training and not self.is_initialised:
+            self.initialise(unit.detach())
+        tokens = self.nearest(unit)
+        chosen = self.codebook[tokens]
+        loss = self.config.commitment_weight * (unit - chosen).square().sum(dim=-1).mean()
+        if self.training:
+            self._follow(unit.detach().flatten(0, -2), tokens.flatten())
+        codes = unit + (chosen - unit).detach()
+        return Quantized(codes.to(latents.dtype), tokens, loss)
+
+    def nearest(self, latents: Tensor) -> Tensor:
+        """(..., dim) unit latents -> (...) int64."""
+        return (latents.float() @ self.codebook.T).argmax(dim=-1)
+
+    def lookup(self, tokens: Tensor) -> Tensor:
+        """(...) int64 -> (..., dim) codes."""
+        return self.codebook[tokens]
+
+    @torch.no_grad()
+    def initialise(self, latents: Tensor) -> None:
+        """Set the codebook by k-means over (..., dim) latents."""
+        self.set_codebook(kmeans(latents.flatten(0, -2), self.config.codes))
+
+    @torch.no_grad()
+    def set_codebook(self, centres: Tensor) -> None:
+        """Start from (codes, dim) directions."""
+        self.codebook.copy_(F.normalize(centres.float(), dim=-1))
+        self.sums.copy_(self.codebook)
+        self.counts.fill_(1.0)
+        self.idle.zero_()
+        self.is_initialised.fill_(True)
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _follow(self, latents: Tensor, tokens: Tensor) -> None:
+        decay = self.config.decay
+        counts = torch.bincount(tokens, minlength=self.config.codes)
+        self.counts.lerp_(counts.float(), 1 - decay)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, tokens, latents), 1 - decay)
+        self.idle.copy_(torch.where(counts > 0, 0, self.idle + 1))
+        self.codebook.copy_(F.normalize(self.sums, dim=-1))
+        self._restart(latents)
+
+    def _restart(self, latents: Tensor) -> None:
+        dead = self.idle >= self.config.restart_after
+        fresh = latents[torch.randint(len(latents), (self.config.codes,), device=latents.device)]
+        typical = self.counts.mean()
+        self.codebook.copy_(torch.where(dead[:, None], fresh, self.codebook))
+        self.sums.copy_(torch.where(dead[:, None], fresh * typical, self.sums))
+        self.counts.copy_(torch.where(dead, typical, self.counts))
+        self.idle.masked_fill_(dead, 0)
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """FSQ (arXiv 2309.15505): each feature is bounded and rounded to one of a few levels; nothing to learn."""
+
+    def __init__(self, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("levels", torch.tensor(config.levels), persistent=False)
+        steps = torch.tensor((1, *config.levels[:-1])).cumprod(0)
+        self.register_buffer("steps", steps, persistent=False)
+        self.levels: Tensor
+        self.steps: Tensor
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """(..., len(levels)) -> the nearest grid point of each latent; its loss is 0."""
+        bounded = self._bound(latents.float())
+        digits = bounded.round()
+        tokens = ((digits + self._half()).long() * self.steps).sum(dim=-1)
+        codes = (bounded + (digits - bounded).detach()) / (self.levels // 2).clamp(min=1)
+        return Quantized(codes.to(latents.dtype), tokens, latents.new_zeros((), dtype=torch.float32))
+
+    def lookup(self, tokens: Tensor) -> Tensor:
+        """(...) int64 -> (..., len(levels)) codes in about [-1, 1]."""
+        digits = (tokens[..., None] // self.steps) % self.levels
+        return (digits - self._half()) / (self.levels // 2).clamp(min=1)
+
+    def _half(self) -> Tensor:
+        return self.levels // 2
+
+    def _bound(self, latents: Tensor) -> Tensor:
+        """Squash to an interval that rounds to exactly ``levels`` integers, from -levels // 2 upward."""
+        half = (self.levels - 1) * (1 - 1e-3) / 2
+        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
+        shift = (offset / half).atanh()
+        return (latents + shift).tanh() * half - offset
+
+
+Quantizer = VectorQuantizer | FiniteScalarQuantizer
+
+
+def build_quantizer(config: QuantizerConfig) -> Quantizer:
+    """The quantizer that ``config.kind`` names."""
+    return VectorQuantizer(config) if config.kind == "vq" else FiniteScalarQuantizer(config)
+
+
+def latent_dim(config: QuantizerConfig) -> int:
+    """Features of a latent before, and of a code after, quantization."""
+    return config.dim if config.kind == "vq" else len(config.levels)
+
+
+def perplexity(tokens: Tensor, codes: int) -> Tensor:
+    """exp of the entropy of code use: 1 where one code is used, ``codes`` where all are used alike."""
+    shares = torch.bincount(tokens.flatten(), minlength=codes).float() / cast(int, tokens.numel())
+    return torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum())

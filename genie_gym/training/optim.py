@@ -1,0 +1,45 @@
+"""AdamW and its learning-rate schedule."""
+
+import math
+
+import torch
+from torch import nn
+
+from genie_gym.configs import OptimizerConfig
+
+WSD_DECAY = 0.2
+"""Share of training over which ``wsd`` decays."""
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; only matrices decay."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def learning_rate(step: int, train_steps: int, config: OptimizerConfig) -> float:
+    """The rate of 0-based ``step`` out of ``train_steps``: linear warm-up, then the schedule."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    peak, last = config.learning_rate, config.final_learning_rate
+    progress = (step - config.warmup_steps) / max(1, train_steps - 1 - config.warmup_steps)
+    if config.schedule == "cosine":
+        return last + (peak - last) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    if config.schedule == "wsd":
+        left = max(0.0, 1 - step / max(1, train_steps - 1)) / WSD_DECAY
+        return last + (peak - last) * min(1.0, left)
+    return peak
+
+
+def clip_gradients(module: nn.Module, max_norm: float) -> dict[str, torch.Tensor]:
+    """Clip each child's gradients by their own norm, so that one model's do not shrink another's."""
+    norms = {}
+    for name, child in module.named_children():
+        gradients = [parameter for parameter in child.parameters() if parameter.grad is not None]
+        if gradients:
+            norms[f"gradient_norm/{name}"] = nn.utils.clip_grad_norm_(gradients, max_norm)
+    return norms

@@ -1,0 +1,57 @@
+"""Phase 1: the video tokenizer (Genie, sec. 2.1)."""
+
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from genie_gym.configs import TrainConfig
+from genie_gym.models.base import LossOutput
+from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.training.checkpoint import NAME
+from genie_gym.training.loop import Batches, step_seed, train
+
+START_BATCHES = 4
+"""Batches over which components and codes are started."""
+
+
+class TokenizerTrainee(nn.Module):
+    """The tokenizer as the loop wants it."""
+
+    def __init__(self, tokenizer: VideoTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def loss(self, videos: Tensor) -> LossOutput:
+        """The tokenizer's loss."""
+        return self.tokenizer.loss(videos)
+
+    def probe(self, videos: Tensor) -> dict[str, Tensor]:
+        """Nothing beyond the loss's own metrics."""
+        return {}
+
+    @torch.no_grad()
+    def pictures(self, videos: Tensor) -> dict[str, Tensor]:
+        """A row of real frames over a row of rebuilt ones."""
+        rebuilt = self.tokenizer.decode(self.tokenizer.encode(videos[:1]))
+        return {"rebuilt": rearrange(torch.cat([videos[:1], rebuilt]), "b t c h w -> c (b h) (t w)")}
+
+
+def train_tokenizer(
+    tokenizer: VideoTokenizer,
+    batches: Batches,
+    config: TrainConfig,
+    out: Path,
+    minutes: float | None = None,
+    progress: bool = True,
+) -> int:
+    """Start the tokenizer from data, unless ``out`` holds a run, and train it. See ``training.loop.train``."""
+    tokenizer.set_precision(config.precision)
+    if config.compile:
+        tokenizer.encoder.compile()
+        tokenizer.decoder.compile()
+    if not (out / NAME).exists():
+        torch.manual_seed(step_seed(config.seed, -1))
+        tokenizer.initialise(torch.cat(list(batches(0, START_BATCHES))))
+    return train(TokenizerTrainee(tokenizer), batches, config, out, minutes, progress)

@@ -1,0 +1,207 @@
+"""Clips stay in their episodes; batches depend on seed and number alone."""
+
+import itertools
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from genie_gym.data.clips import ClipDataset, batches
+from genie_gym.data.shards import Recording, write_shard
+from genie_gym.data.video import write_video
+
+Make = Callable[..., Recording]
+
+
+def _numbers(clip: np.ndarray) -> list[int]:
+    return clip[:, 0, 0, 0].tolist()
+
+
+def test_clips_never_cross_an_episode(shard_path: Path) -> None:
+    """Episodes 0..19, 20..24 and 25..64: clips of 8 start in 13 and 33 places, none in the middle one."""
+    dataset = ClipDataset(shard_path, clip_length=8)
+    clips = [_numbers(dataset[index]) for index in range(len(dataset))]
+    starts = [*range(13), *range(25, 58)]
+    assert clips == [list(range(start, start + 8)) for start in starts]
+    assert dataset.num_frames == 65
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_frame_steps(shard_path: Path, make_recording: Make, step: int) -> None:
+    dataset, recording = ClipDataset(shard_path, clip_length=5, frame_step=step), make_recording()
+    span = 4 * step + 1
+    for index in (0, len(dataset) // 2, len(dataset) - 1):
+        numbers = _numbers(dataset[index])
+        assert np.diff(numbers).tolist() == [step] * 4
+        actions, rewards = dataset.private(index)
+        assert actions.tolist() == [number % 15 for number in numbers[:-1]]
+        assert rewards.tolist() == [sum(range(number, number + step)) for number in numbers[:-1]]
+        episode = recording.level_seeds[numbers[0] : numbers[0] + span]
+        assert (episode == dataset.level(index)).all()
+        assert dataset.player(index) == ["left", "right"][recording.player[numbers[0]]]
+
+
+def test_clip_of_one_frame_and_of_a_whole_episode(shard_path: Path) -> None:
+    single = ClipDataset(shard_path, clip_length=1)
+    assert len(single) == 65
+    assert single.private(3)[0].shape == (0,)
+    whole = ClipDataset(shard_path, clip_length=40)
+    assert len(whole) == 1
+    assert _numbers(whole[0]) == list(range(25, 65))
+
+
+def test_shards_of_a_folder_are_one_dataset(tmp_path: Path, make_recording: Make) -> None:
+    for index, lengths in enumerate([(4, 3), (2,), (6,)]):
+        write_shard(tmp_path / f"shard-{index}.h5", make_recording(lengths), ["a", "b"])
+    dataset = ClipDataset(tmp_path, clip_length=3)
+    assert [_numbers(dataset[index])[0] for index in range(len(dataset))] == [0, 1, 4, 0, 1, 2, 3]
+    assert len(ClipDataset([tmp_path / "shard-0.h5", str(tmp_path / "shard-2.h5")], clip_length=3)) == 7
+    for index in (-1, len(dataset)):
+        with pytest.raises(IndexError):
+            dataset[index]
+
+
+def test_training_never_opens_the_private_group(shard_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    for method in ("__getitem__", "get", "__contains__"):
+        real = getattr(h5py.Group, method)
+        monkeypatch.setattr(
+            h5py.Group, method, lambda self, name, *args, real=real: (opened.append(name), real(self, name, *args))[1]
+        )
+    dataset = ClipDataset(shard_path, clip_length=4)
+    next(iter(batches(dataset, 4, seed=0)))
+    dataset.in_memory()[0]
+    assert "frames" in opened
+    assert not any("private" in str(name) for name in opened)
+    dataset.private(0)
+    assert "private" in opened
+
+
+def test_a_shard_without_the_private_group_trains(shard_path: Path) -> None:
+    with h5py.File(shard_path, "r+") as file:
+        del file["private"]
+    dataset = ClipDataset(shard_path, clip_length=4)
+    assert next(iter(batches(dataset, 2, seed=0))).shape == (2, 4, 64, 64, 3)
+    with pytest.raises(ValueError, match="no real actions"):
+        dataset.private(0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_at_any_batch(shard_path: Path, workers: int) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4)
+    full = list(batches(dataset, 3, seed=5, num_batches=10))
+    assert len(full) == 10
+    assert full[0].shape == (3, 4, 64, 64, 3)
+    assert full[0].dtype == torch.uint8
+    for first in (0, 4, 10):
+        tail = list(batches(dataset, 3, seed=5, first_batch=first, num_batches=10 - first, workers=workers))
+        assert len(tail) == 10 - first
+        assert all(torch.equal(one, two) for one, two in zip(tail, full[first:], strict=True))
+    assert not torch.equal(full[0], full[1])
+    assert not torch.equal(full[0], next(iter(batches(dataset, 3, seed=6))))
+
+
+def test_endless_batches_can_be_left(shard_path: Path) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4)
+    stream = batches(dataset, 2, seed=0, workers=2)
+    taken = list(itertools.islice(stream, 7))
+    expected = list(batches(dataset, 2, seed=0, num_batches=7))
+    assert all(torch.equal(one, two) for one, two in zip(taken, expected, strict=True))
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_errors_in_workers_reach_the_caller(shard_path: Path) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4)
+    with h5py.File(shard_path, "r+") as file:
+        del file["frames"]
+    with pytest.raises((ValueError, KeyError)):
+        list(batches(dataset, 2, seed=0, num_batches=3, workers=2))
+
+
+def test_in_memory_is_the_same(shard_path: Path) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4, height=32, width=32)
+    held = dataset.in_memory()
+    shard_path.with_suffix(".gone").write_bytes(shard_path.read_bytes())
+    for one, two in zip(batches(dataset, 4, 0, 0, 3), batches(held, 4, 0, 0, 3), strict=True):
+        assert torch.equal(one, two)
+    assert len(held) == len(dataset)
+    assert held.player(0) == "left"
+    assert held.level(0) == 100
+    np.testing.assert_array_equal(held.private(3)[0], dataset.private(3)[0])
+
+
+def test_a_clip_belongs_to_its_caller(shard_path: Path) -> None:
+    held = ClipDataset(shard_path, clip_length=4).in_memory()
+    before = held[0]
+    held[0][:] = 0
+    np.testing.assert_array_equal(held[0], before)
+
+
+def test_processes_read_it_too(shard_path: Path) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4)
+    first = dataset[0]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset))[0], first)
+    loader = DataLoader(dataset, batch_size=8, num_workers=1)
+    assert torch.equal(torch.cat(list(loader)), torch.stack([torch.from_numpy(clip) for clip in dataset]))
+
+
+def test_videos_are_a_dataset(tmp_path: Path, make_recording: Make) -> None:
+    frames = make_recording((12,)).frames // 85 * 85
+    write_video(tmp_path / "a.mp4", frames)
+    write_video(tmp_path / "b.gif", frames[:6])
+    write_video(tmp_path / "c.mp4", frames[:2])
+    dataset = ClipDataset(tmp_path, clip_length=4)
+    assert len(dataset) == 9 + 3
+    np.testing.assert_array_equal(dataset[8], frames[8:12])
+    np.testing.assert_array_equal(dataset[9], frames[:4])
+    assert ClipDataset(tmp_path, clip_length=4, height=16, width=24)[0].shape == (4, 16, 24, 3)
+    for method in (dataset.private, dataset.player, dataset.level):
+        with pytest.raises(ValueError, match=r"a.mp4 is a video"):
+            method(0)
+
+
+def test_frames_are_scaled(shard_path: Path) -> None:
+    assert ClipDataset(shard_path, clip_length=4, height=16, width=32)[0].shape == (4, 16, 32, 3)
+
+
+def test_a_recording_is_a_dataset(recorded: Path) -> None:
+    dataset = ClipDataset(recorded)
+    starts = [dataset._locate(index) for index in range(len(dataset))]
+    for number, start in starts:
+        assert not dataset._sources[number].episode_starts[start + 1 : start + 16].any()
+    assert dataset.num_frames == 700
+    assert dataset[0].shape == (16, 64, 64, 3)
+
+
+@pytest.mark.parametrize("field", ["clip_length", "frame_step", "height", "width"])
+def test_wrong_sizes_are_refused(shard_path: Path, field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be positive, got 0"):
+        ClipDataset(shard_path, **{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("batch_size", 0), ("seed", -1), ("first_batch", -1), ("num_batches", -1), ("workers", -1)]
+)
+def test_wrong_batches_are_refused(shard_path: Path, field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be .* got {value}"):
+        batches(ClipDataset(shard_path), **{"batch_size": 2, "seed": 0, field: value})
+
+
+def test_wrong_paths_are_named(tmp_path: Path, shard_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "shard-00000.h5.tmp").write_text("cut off")
+    (tmp_path / "text.h5").write_text("not a shard")
+    (tmp_path / "text.mp4").write_text("not a video")
+    for path in (folder, tmp_path / "absent", tmp_path / "text.h5", tmp_path / "text.mp4"):
+        with pytest.raises(ValueError, match=path.name):
+            ClipDataset(path)
+    with pytest.raises(ValueError, match="at least one file"):
+        ClipDataset([])
+    with pytest.raises(ValueError, match=r"no clip of 41 frames .* longest episode has 40"):
+        ClipDataset(shard_path, clip_length=41)

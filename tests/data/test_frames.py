@@ -1,0 +1,96 @@
+"""The conversions between uint8 and float, and scaling."""
+
+import numpy as np
+import pytest
+import torch
+
+from genie_gym.data.frames import check_frames, resize, to_float, to_uint8
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+def test_there_and_back_is_exact(lead: tuple[int, ...]) -> None:
+    frames = RNG.integers(256, size=(*lead, 6, 9, 3), dtype=np.uint8)
+    videos = to_float(frames)
+    assert videos.shape == (*lead, 3, 6, 9)
+    assert videos.dtype == torch.float32
+    assert videos.is_contiguous()
+    assert videos.min() >= 0
+    assert videos.max() <= 1
+    np.testing.assert_array_equal(to_uint8(videos), frames)
+    torch.testing.assert_close(to_float(torch.from_numpy(frames)), videos, rtol=0, atol=0)
+
+
+def test_every_level_survives_and_read_only_frames_are_fine() -> None:
+    frames = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    frames.flags.writeable = False
+    np.testing.assert_array_equal(to_uint8(to_float(frames[::-1])), frames[::-1])
+
+
+def test_to_uint8_clamps_and_rounds() -> None:
+    values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 7.0]).expand(3, 1, 6)
+    np.testing.assert_array_equal(to_uint8(values)[0, :, 0], [0, 0, 0, 1, 255, 255])
+    assert to_uint8(values.to(torch.bfloat16).requires_grad_()).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "frames", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8), [0]]
+)
+def test_to_float_refuses_others(frames: object) -> None:
+    with pytest.raises(ValueError, match="frames must"):
+        to_float(frames)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "videos",
+    [
+        torch.full((3, 2, 2), float("nan")),
+        torch.full((3, 2, 2), float("inf")),
+        torch.zeros(3, 2, 2, dtype=torch.uint8),
+        torch.zeros(2, 2, 3),
+        torch.zeros(3, 2),
+        np.zeros((3, 2, 2), np.float32),
+    ],
+)
+def test_to_uint8_refuses_others(videos: object) -> None:
+    with pytest.raises(ValueError, match="videos must"):
+        to_uint8(videos)  # type: ignore[arg-type]
+
+
+def test_check_frames_names_field_and_axes() -> None:
+    with pytest.raises(ValueError, match=r"prompt must have the shape .* got \(2, 4, 4, 3\)"):
+        check_frames("prompt", np.zeros((2, 4, 4, 3), np.uint8), ndim=3)
+
+
+def test_resize_leaves_the_right_size_alone() -> None:
+    frame = RNG.integers(256, size=(64, 64, 3), dtype=np.uint8)
+    assert resize(frame, 64, 64) is frame
+
+
+def test_resize_is_crisp_at_whole_factors() -> None:
+    frame = RNG.integers(256, size=(8, 8, 3), dtype=np.uint8)
+    large = resize(frame, 32, 32)
+    np.testing.assert_array_equal(large, frame.repeat(4, 0).repeat(4, 1))
+    np.testing.assert_array_equal(resize(large, 8, 8), frame)
+
+
+def test_resize_crops_the_centre() -> None:
+    frame = np.zeros((10, 30, 3), np.uint8)
+    frame[:, 10:20] = 200
+    assert (resize(frame, 5, 5) == 200).all()
+    assert (resize(frame.transpose(1, 0, 2), 5, 5) == 200).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (64, 64), (90, 160), (100, 33)])
+def test_resize_keeps_a_plain_colour(size: tuple[int, int]) -> None:
+    resized = resize(np.full((48, 37, 3), (10, 120, 250), np.uint8), *size)
+    assert resized.shape == (*size, 3)
+    assert (resized == (10, 120, 250)).all()
+
+
+def test_resize_refuses_others() -> None:
+    with pytest.raises(ValueError, match="height must be positive, got 0"):
+        resize(np.zeros((4, 4, 3), np.uint8), 0, 4)
+    with pytest.raises(ValueError, match="frame must have the shape"):
+        resize(np.zeros((2, 4, 4, 3), np.uint8), 4, 4)

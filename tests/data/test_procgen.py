@@ -1,0 +1,89 @@
+"""Procgen's games as arrays."""
+
+import builtins
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from genie_gym.configs import RecordConfig
+from genie_gym.data import procgen
+from genie_gym.data.procgen import GAMES, NUM_REAL_ACTIONS, direction, open_games, vertical
+
+
+def test_actions_say_where_they_go() -> None:
+    actions = np.arange(NUM_REAL_ACTIONS)
+    assert direction(actions).tolist() == [-1] * 3 + [0] * 3 + [1] * 3 + [0] * 6
+    assert vertical(actions).tolist() == [-1, 0, 1] * 3 + [0] * 6
+    assert direction(np.zeros((2, 3), np.int32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("actions", [np.array([15]), np.array([0, -1]), np.array([0.0])])
+def test_wrong_actions_are_refused(actions: np.ndarray) -> None:
+    for function in (direction, vertical):
+        with pytest.raises(ValueError, match="real_actions must be"):
+            function(actions)
+
+
+def test_tables_agree_with_procgen() -> None:
+    env = open_games(RecordConfig(), seed=0, num_envs=1)._env
+    for action, keys in enumerate(env.combos):
+        assert direction(np.array(action)) == ("RIGHT" in keys) - ("LEFT" in keys)
+        assert vertical(np.array(action)) == ("UP" in keys) - ("DOWN" in keys)
+    assert len(env.combos) == NUM_REAL_ACTIONS
+    assert len(GAMES) == 16
+
+
+def test_the_velocity_square_is_all_that_differs() -> None:
+    clean, painted = (open_games(RecordConfig(), seed=5, num_envs=4, paint_velocity=paint) for paint in (False, True))
+    rng, differed = np.random.default_rng(0), False
+    for _ in range(60):
+        one, two = clean.observe(), painted.observe()
+        different = (one.frames != two.frames).any(-1)
+        assert not different[:, 16:].any()
+        assert not different[:, :, 32:].any()
+        differed |= bool(different.any())
+        np.testing.assert_array_equal(one.episode_starts, two.episode_starts)
+        np.testing.assert_array_equal(one.level_seeds, two.level_seeds)
+        actions = rng.integers(NUM_REAL_ACTIONS, size=4, dtype=np.int32)
+        clean.act(actions)
+        painted.act(actions)
+    assert differed
+
+
+def test_levels_without_end_keep_their_start() -> None:
+    games = open_games(RecordConfig(start_level=100_000, num_levels=0), seed=0, num_envs=32)
+    seeds = games.observe().level_seeds
+    assert seeds.min() >= 100_000
+    assert len(set(seeds.tolist())) > 30
+
+
+def test_unknown_games_and_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"RecordConfig.game must be .* got 'pong'"):
+        open_games(RecordConfig(game="pong"), seed=0, num_envs=1)
+    with pytest.raises(ValueError, match="levels must lie below"):
+        open_games(RecordConfig(start_level=2**31 - 2, num_levels=5), seed=0, num_envs=1)
+
+
+def test_without_procgen_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def fail(name: str, *args: object) -> object:
+        if name == "procgen":
+            raise ImportError(name)
+        return real_import(name, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+    with pytest.raises(ImportError, match=r"pip install 'genie-gym\[procgen\]'"):
+        procgen._import_procgen()
+
+
+def test_import_is_lazy_and_silent() -> None:
+    code = (
+        "import sys; from genie_gym.data import procgen; assert 'procgen' not in sys.modules;"
+        "procgen._import_procgen(); assert 'procgen' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout == ""

@@ -1,0 +1,168 @@
+"""Who may import whom: the walls between the rooms of the house, held by reading every import statement."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS = {
+    "genie_gym.configs": 0,
+    "genie_gym.presets": 0,
+    "genie_gym.nn": 1,
+    "genie_gym.models": 2,
+    "genie_gym.data": 2,
+    "genie_gym.envs": 3,
+    "genie_gym.training": 3,
+    "genie_gym.metrics": 3,
+    "genie_gym.cli": 4,
+    "genie_gym.play": 4,
+    "genie_gym.sb3": 4,
+    "agents": 5,
+    "experiments": 6,
+    "genie_gym": 2,  # its own __init__, which opens a world when asked; what it loads at import has a test below
+}
+"""Room -> floor. A room knows what lies on lower floors, and its own floor unless STRANGERS says otherwise."""
+
+STRANGERS = {
+    ("genie_gym.models", "genie_gym.data"),
+    ("genie_gym.data", "genie_gym.models"),
+    ("genie_gym.envs", "genie_gym.training"),
+    ("genie_gym.configs", "genie_gym.presets"),
+}
+"""(importer, imported) that share a floor and yet don't know each other."""
+
+ONLY_IN = {
+    "gymnasium": ("genie_gym.envs", "genie_gym.sb3", "genie_gym.__init__", "agents"),
+    "stable_baselines3": ("genie_gym.sb3", "agents"),
+    "procgen": ("genie_gym.data.procgen",),
+    "matplotlib": ("experiments", "agents.benchmark"),
+    "av": ("genie_gym.data.video",),
+}
+"""Library -> the modules and rooms that may import it."""
+
+NO_TORCH = ("genie_gym.__init__", "genie_gym.configs", "genie_gym.presets")
+
+
+def lies_in(module: str, rooms: tuple[str, ...]) -> bool:
+    """Whether ``module`` is one of ``rooms`` or inside one."""
+    return any(module == room or module.startswith(room + ".") for room in rooms)
+
+
+def room_of(module: str) -> str | None:
+    """The room a dotted name lies in; ``None`` for a library."""
+    return next((room for room in FLOORS if lies_in(module, (room,))), None)
+
+
+def imported_names(module: str, source: str) -> set[str]:
+    """Every dotted name that ``source`` imports, at its top or inside a function, ``from a import b`` as ``a.b``."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*package, *filter(None, [node.module])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What of ``source``, the text of ``module`` (packages as ``name.__init__``), breaks the rules of the house."""
+    here = room_of(module)
+    assert here is not None, f"{module} is in none of the packages"
+    found = []
+    for name in sorted(imported_names(module, source)):
+        there, library = room_of(name), name.split(".")[0]
+        if there is None:
+            allowed = lies_in(module, ONLY_IN.get(library, (module,)))
+            allowed = allowed and not (library == "torch" and lies_in(module, NO_TORCH))
+        else:
+            allowed = FLOORS[there] <= FLOORS[here] and (here, there) not in STRANGERS
+        if not allowed:
+            found.append(f"{module} imports {name}")
+    return found
+
+
+def read_modules() -> dict[str, str]:
+    """Dotted name -> source of every module of the three packages."""
+    paths = [path for package in ("genie_gym", "agents", "experiments") for path in (ROOT / package).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text() for path in paths}
+
+
+def test_the_house_keeps_its_rules() -> None:
+    modules = read_modules()
+    assert "genie_gym.configs" in modules
+    assert [line for module, source in modules.items() for line in violations(module, source)] == []
+
+
+def test_every_module_of_the_package_has_a_floor() -> None:
+    homeless = [m for m in read_modules() if room_of(m) == "genie_gym" and m != "genie_gym.__init__"]
+    assert homeless == [], "give the room its floor in FLOORS"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("genie_gym.nn.attention", "from genie_gym.models import dynamics"),
+        ("genie_gym.nn.attention", "def late():\n    import genie_gym.envs"),
+        ("genie_gym.models.dynamics", "from genie_gym.data.frames import to_float"),
+        ("genie_gym.models.dynamics", "from genie_gym import data"),
+        ("genie_gym.models.dynamics", "from ..data import frames"),
+        ("genie_gym.data.clips", "from genie_gym.models.loading import load_world"),
+        ("genie_gym.envs.genie_env", "from genie_gym.training.checkpoint import load"),
+        ("genie_gym.metrics.evaluate", "from genie_gym.sb3 import GenieVecEnv"),
+        ("genie_gym.cli", "import agents.policy"),
+        ("agents.policy", "from experiments import table_1"),
+        ("genie_gym.configs", "from genie_gym.nn import attention"),
+        ("genie_gym.configs", "from torch import Tensor"),
+        ("genie_gym.presets", "import torch.nn as nn"),
+        ("genie_gym.__init__", "import torch"),
+        ("genie_gym.__init__", "from genie_gym.envs import GenieEnv"),
+        ("genie_gym.__init__", "from .envs import GenieEnv"),
+        ("genie_gym.training.loop", "import gymnasium as gym"),
+        ("genie_gym.envs.genie_env", "from stable_baselines3.common.vec_env import VecEnv"),
+        ("genie_gym.data.record", "from procgen import ProcgenGym3Env"),
+        ("genie_gym.metrics.image", "import matplotlib.pyplot as plt"),
+        ("agents.cloning", "import matplotlib"),
+        ("genie_gym.data.clips", "import av"),
+    ],
+)
+def test_a_violation_is_caught(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("genie_gym.__init__", "import gymnasium\nfrom genie_gym.configs import WorldConfig"),
+        ("genie_gym.presets", "from genie_gym.configs import WorldConfig"),
+        ("genie_gym.models.loading", "import torch\nfrom genie_gym.nn.attention import Attention"),
+        ("genie_gym.envs.genie_env", "import gymnasium\nfrom genie_gym.data import frames\nimport genie_gym.models"),
+        ("genie_gym.envs.__init__", "from .genie_env import GenieEnv"),
+        ("genie_gym.training.world", "from genie_gym.metrics.image import psnr"),
+        ("genie_gym.cli", "from genie_gym import __version__\nfrom genie_gym.play import server"),
+        ("genie_gym.data.video", "import av.container"),
+        ("agents.benchmark.plots", "import matplotlib, stable_baselines3, gymnasium"),
+        ("experiments.table_1", "import agents.policy, matplotlib.pyplot\nimport genie_gym"),
+    ],
+)
+def test_what_is_right_passes(module: str, source: str) -> None:
+    assert violations(module, source) == []
+
+
+def loads_torch(module: str) -> bool:
+    code = f"import importlib, sys; importlib.import_module({module!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return {"True": True, "False": False}[done.stdout.strip()]
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    light = sorted(
+        {m.removesuffix(".__init__") for m in NO_TORCH} & {m.removesuffix(".__init__") for m in read_modules()}
+    )
+    assert [module for module in light if loads_torch(module)] == []
+    assert loads_torch("genie_gym.nn.attention"), "or the check above sees nothing"
