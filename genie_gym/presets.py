@@ -32,9 +32,7 @@ TOKENIZER_TRAINING = TrainConfig(
 )
 """Appendix C.2; batch 384 from table 6."""
 
-WORLD_OPTIMIZER = OptimizerConfig(
-    learning_rate=3e-5, final_learning_rate=3e-6, schedule="cosine", warmup_steps=5_000
-)
+WORLD_OPTIMIZER = OptimizerConfig(learning_rate=3e-5, final_learning_rate=3e-6, schedule="cosine", warmup_steps=5_000)
 """Appendix C.3."""
 
 
@@ -107,7 +105,7 @@ def _coinrun() -> Preset:
             patch_size=8,
             encoder=_stack(2, 192, 6, 32, 384),
             decoder=_stack(4, 192, 6, 32, 384),
-            quantizer=QuantizerConfig(codes=1024, dim=32),
+            quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
         ),
         latent_action_model=LatentActionConfig(
             backbone="conv", quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1), width=32, history=3
@@ -127,7 +125,7 @@ def _coinrun() -> Preset:
     )
     return Preset(
         world=world,
-        tokenizer_training=TrainConfig(train_steps=2400, batch_size=8, optimizer=optimizer),
+        tokenizer_training=TrainConfig(train_steps=2000, batch_size=8, optimizer=optimizer),
         world_training=TrainConfig(train_steps=2400, batch_size=8, optimizer=optimizer),
     )
 

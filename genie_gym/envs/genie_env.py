@@ -9,7 +9,7 @@ from gymnasium.error import ResetNeeded
 
 from genie_gym.envs.arguments import require_latent_actions, require_options
 from genie_gym.envs.prompts import Prompt, TextToImage
-from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window, require_render_mode
+from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window, modes_here, require_render_mode
 from genie_gym.envs.rewards import RewardFunction
 from genie_gym.envs.session import Session
 from genie_gym.envs.worlds import Checkpoint
@@ -55,6 +55,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
+        # The class names all modes, for gym.make; the instance those that check_env can try on this machine.
+        self.metadata = {**self.metadata, "render_modes": modes_here(self.metadata["render_modes"])}
         self._session = Session(checkpoint, device, maskgit_steps, temperature, reward_fn, text_to_image)
         self.observation_space = self._session.observation_space
         self.action_space = self._session.action_space

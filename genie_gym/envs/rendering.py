@@ -1,6 +1,7 @@
 """How an environment is looked at: arrays, or a window scaled up for human eyes."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,11 @@ def require_render_mode(render_mode: str | None, known: list[str]) -> None:
         raise ValueError(f"render_mode must be None or one of {known}, got {render_mode!r}")
     if render_mode == "human":
         _import_pygame()
+
+
+def modes_here(known: list[str]) -> list[str]:
+    """The known modes that can be shown here: ``human`` only where pygame is installed."""
+    return [mode for mode in known if mode != "human" or importlib.util.find_spec("pygame") is not None]
 
 
 def window_scale(height: int, width: int) -> int:

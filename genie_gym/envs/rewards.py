@@ -15,7 +15,7 @@ logger = logging.getLogger("genie_gym")
 class RewardFunction(Protocol):
     """Judges transitions, all rows at once and each by itself: rows do not keep their place between calls."""
 
-    def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
+    def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray, /) -> Rewards:
         """Rewards of B transitions, and whether they end their episodes.
 
         Args:

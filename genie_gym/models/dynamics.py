@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from genie_gym.configs import WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids
+from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.layers import Embedding, Linear, zero_
-from genie_gym.nn.st_transformer import KeyValues, Past, SpatioTemporalTransformer
+from genie_gym.nn.st_transformer import Past, SpatioTemporalTransformer
 
 
 class MaskGITDynamics(Model):
@@ -126,5 +127,3 @@ class MaskGITDynamics(Model):
             raise ValueError(f"latent_actions must be {wanted} for these tokens, got {tuple(latent_actions.shape)}")
         require_ids("tokens", tokens, self.codes)
         require_ids("latent_actions", latent_actions, self.no_action)
-
-

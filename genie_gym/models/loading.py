@@ -97,8 +97,9 @@ def _load_once(folder: Path, device: str, stamp: int) -> GenieWorldModel:
             raise ValueError(f"weights {str(path)!r} are damaged: {error}") from error
     world.start_frames = tensors.pop("start_frames", torch.from_numpy(world.start_frames)).numpy()
     try:
-        world.load_state_dict({name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-                               for name, tensor in tensors.items()})
+        world.load_state_dict(
+            {name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in tensors.items()}
+        )
     except RuntimeError as error:
         raise ValueError(f"weights in {str(folder)!r} do not fit their config: {error}") from error
     return world.eval().requires_grad_(False).to(device)

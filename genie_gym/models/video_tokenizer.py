@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from genie_gym.configs import WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
+from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.layers import Linear, zero_
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
-from genie_gym.nn.st_transformer import KeyValues, Past, SpatioTemporalTransformer
-
+from genie_gym.nn.st_transformer import Past, SpatioTemporalTransformer
 
 LIFT = 3.0
 """The constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1."""

@@ -193,12 +193,14 @@ class GenieWorldModel(nn.Module):
         return self.config.context_length - 1
 
     def _sampling(self, maskgit_steps: int | None, temperature: float | None) -> SamplingConfig:
-        given = {"maskgit_steps": maskgit_steps, "temperature": temperature}
-        return replace(self.config.sampling, **{name: value for name, value in given.items() if value is not None})
+        usual = self.config.sampling
+        return replace(
+            usual,
+            maskgit_steps=usual.maskgit_steps if maskgit_steps is None else maskgit_steps,
+            temperature=usual.temperature if temperature is None else temperature,
+        )
 
-    def _open(
-        self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig
-    ) -> tuple[WorldState, Tensor]:
+    def _open(self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig) -> tuple[WorldState, Tensor]:
         require_videos(prompt_videos, 3, self.config.height, self.config.width)
         if len(seeds) != len(prompt_videos) or any(seed < 0 for seed in seeds):
             raise ValueError(f"seeds must be {len(prompt_videos)} numbers of 0 or more, got {list(seeds)}")

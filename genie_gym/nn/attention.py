@@ -57,7 +57,7 @@ class SpatialAttention(Attention):
     def forward(self, features: Tensor) -> Tensor:
         """(T, B, N, D) -> (T, B, N, D)."""
         heads = [rearrange(part, "t b n h d -> (t b) h n d") for part in self.project(features)]
-        mixed = scaled_dot_products(*heads)
+        mixed = scaled_dot_products(heads[0], heads[1], heads[2])
         return self.project_out(rearrange(mixed, "(t b) h n d -> t b n (h d)", t=features.shape[0]))
 
 
@@ -121,7 +121,7 @@ class TemporalAttention(CausalAttention):
         heads = [rearrange(part, "t b n h d -> (b n) h t d") for part in (queries, keys, values)]
         if len(bias) > 1:
             bias = bias.repeat_interleave(places, dim=0)
-        mixed = scaled_dot_products(*heads, bias)
+        mixed = scaled_dot_products(heads[0], heads[1], heads[2], bias)
         return rearrange(mixed, "(b n) h t d -> t b n (h d)", b=batch)
 
 
@@ -132,5 +132,5 @@ class FullAttention(CausalAttention):
         frames, places = len(queries), queries.shape[2]
         heads = [rearrange(part, "t b n h d -> b h (t n) d") for part in (queries, keys, values)]
         bias = bias.repeat_interleave(places, dim=-1).repeat_interleave(places, dim=-2)
-        mixed = scaled_dot_products(*heads, bias)
+        mixed = scaled_dot_products(heads[0], heads[1], heads[2], bias)
         return rearrange(mixed, "b h (t n) d -> t b n (h d)", t=frames)

@@ -1,5 +1,7 @@
 """Small convolutional nets over frames: a strided encoder and a U-Net steered by one vector."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ class StridedEncoder(nn.Module):
         super().__init__()
         widths = [channels, width, 2 * width, 4 * width, 4 * width]
         self.layers = nn.ModuleList(
-            Conv2d(before, after, 4, stride=2, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+            Conv2d(before, after, 4, stride=2, padding=1) for before, after in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in widths[1:])
         self.out = Linear(4 * width * (size[0] // 16) * (size[1] // 16), out)

@@ -4,7 +4,8 @@ Distances and codebook statistics are float32 whatever the precision around them
 changes in eval mode.
 """
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,7 @@ class VectorQuantizer(nn.Module):
         self.idle: Tensor
         self.is_initialised: Tensor
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "VectorQuantizer":
         """Move with the module, but stay float32."""
         super()._apply(fn, recurse)
         for name in ("codebook", "sums", "counts"):
@@ -70,14 +71,16 @@ class VectorQuantizer(nn.Module):
 
         Returns:
             Codes in the latents' precision, tokens, and the commitment loss: the mean squared distance of
-            unit latents to their codes times ``commitment_weight``.
+            unit latents to their codes, in units of their variance, times ``commitment_weight``.
         """
         unit = F.normalize(latents.float(), dim=-1)
         if self.training and not self.is_initialised:
             self.initialise(unit.detach())
         tokens = self.nearest(unit)
         chosen = self.codebook[tokens]
-        loss = self.config.commitment_weight * (unit - chosen).square().sum(dim=-1).mean()
+        distance = (unit - chosen).square().sum(dim=-1).mean()
+        spread = 1 - unit.detach().flatten(0, -2).mean(dim=0).square().sum()
+        loss = self.config.commitment_weight * distance / spread.clamp(min=1e-3)
         if self.training:
             self._follow(unit.detach().flatten(0, -2), tokens.flatten())
         codes = unit + (chosen - unit).detach()
@@ -176,6 +179,6 @@ def latent_dim(config: QuantizerConfig) -> int:
 
 
 def perplexity(tokens: Tensor, codes: int) -> Tensor:
-    """exp of the entropy of code use: 1 where one code is used, ``codes`` where all are used alike."""
-    shares = torch.bincount(tokens.flatten(), minlength=codes).float() / cast(int, tokens.numel())
+    """Exponential of the entropy of code use: 1 where one code is used, ``codes`` where all are used alike."""
+    shares = torch.bincount(tokens.flatten(), minlength=codes).float() / tokens.numel()
     return torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum())

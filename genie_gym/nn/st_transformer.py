@@ -36,7 +36,11 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, context_length: int, condition_width: int | None) -> None:
         super().__init__()
         width, sizes = config.width, (config.width, config.heads, config.head_dim, config.value_head_dim)
-        self.spatial_norm = self.spatial = self.causal_norm = self.causal = self.modulate = None
+        self.spatial_norm: LayerNorm | None = None
+        self.spatial: SpatialAttention | None = None
+        self.causal_norm: LayerNorm | None = None
+        self.causal: CausalAttention | None = None
+        self.modulate: Linear | None = None
         if config.attention != "full":
             self.spatial_norm, self.spatial = LayerNorm(width), SpatialAttention(*sizes)
         if config.attention != "spatial":
@@ -51,9 +55,9 @@ class Block(nn.Module):
         self, features: Tensor, past: KeyValues | None, lengths: Tensor | None, condition: Tensor | None
     ) -> tuple[Tensor, KeyValues | None]:
         keys_values = None
-        if self.spatial is not None:
+        if self.spatial is not None and self.spatial_norm is not None:
             features = features + self.spatial(self.spatial_norm(features))
-        if self.causal is not None:
+        if self.causal is not None and self.causal_norm is not None:
             mixed, keys_values = self.causal(self.causal_norm(features), past, lengths)
             features = features + mixed
         hidden = self.feed_forward_norm(features)
@@ -104,8 +108,8 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5, a=-3.0, b=3.0)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    for name in ("causal", "spatial", "feed_forward"):
-        branch = getattr(module, name, None)
-        if isinstance(branch, nn.Module):
-            last = branch.contract if isinstance(branch, FeedForward) else branch.project_out
+    if isinstance(module, Block):
+        branches = [module.feed_forward.contract]
+        branches += [branch.project_out for branch in (module.spatial, module.causal) if branch is not None]
+        for last in branches:
             nn.init.normal_(last.weight, std=0.02)

@@ -1,0 +1,124 @@
+"""``genie-gym``: record, train, demo. Thin: each command calls the room that does the work."""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from genie_gym.configs import Preset, RecordConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Record Procgen games into lossless HDF5 shards."""
+
+    out: Path
+    """Folder of the shards."""
+    players: tuple[str, ...] = ("sticky=0.8", "random=0.2")
+    """SPEC=WEIGHT each: random, sticky, or path/to/file.py:factory(argument)."""
+    workers: int = 1
+    """Processes."""
+    recording: Annotated[RecordConfig, tyro.conf.arg(name="")] = field(default_factory=RecordConfig)
+    """What to record."""
+
+    def run(self) -> None:
+        """Record."""
+        from genie_gym.data.players import parse_shares
+        from genie_gym.data.record import record
+
+        shards = record(self.recording, parse_shares(self.players), self.out, workers=self.workers)
+        print(f"{len(shards)} shards in {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a preset through both phases; called again, go on where it stopped."""
+
+    data: Path
+    """Folder of shards or videos."""
+    out: Path
+    """Folder of the run; its checkpoint is OUT/checkpoint."""
+    preset: str = "coinrun"
+    """A preset's name."""
+    minutes: float | None = None
+    """Stop after these, to go on later."""
+    device: str = "cpu"
+    """Where to train."""
+    start_data: Path | None = None
+    """Folder of shards whose frames the checkpoint ships as starts; --data where not given."""
+    start_frames: int = 32
+    """How many."""
+    tokenizer_steps: int | None = None
+    """In place of the preset's."""
+    world_steps: int | None = None
+    """In place of the preset's."""
+
+    def run(self) -> None:
+        """Train."""
+        from genie_gym.data.clips import ClipDataset
+        from genie_gym.training.run import draw_start_frames, train_preset
+
+        preset = self._preset()
+        size = {"height": preset.world.height, "width": preset.world.width}
+        dataset = ClipDataset(self.data, clip_length=preset.tokenizer_training.clip_length, **size)
+        starts = dataset if self.start_data is None else ClipDataset(self.start_data, clip_length=1, **size)
+        frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
+        checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)
+        print(f"time is over; call again to go on in {self.out}" if checkpoint is None else f"saved {checkpoint}")
+
+    def _preset(self) -> Preset:
+        from genie_gym.presets import PRESETS
+
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
+        preset = PRESETS[self.preset]
+        first, second = preset.tokenizer_training, preset.world_training
+        return replace(
+            preset,
+            tokenizer_training=replace(first, train_steps=self.tokenizer_steps or first.train_steps),
+            world_training=replace(second, train_steps=self.world_steps or second.train_steps),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Play each latent action for a while from one start frame; write a picture and a gif."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    prompt: str | None = None
+    """Picture or video to start from; a shipped CoinRun frame where not given."""
+    frames: int = 16
+    """Frames for each latent action."""
+    seed: int = 0
+    """Of the start frame and the sampling."""
+    maskgit_steps: int | None = None
+    """Passes a frame; the checkpoint's where not given."""
+    device: str = "cpu"
+    """Where to play."""
+    out: Path = Path("out")
+    """Folder of demo.png and demo.gif."""
+
+    def run(self) -> None:
+        """Play."""
+        from genie_gym.envs.demo import play_demo
+
+        settings = {"checkpoint": self.checkpoint, "prompt": self.prompt, "device": self.device}
+        rate = play_demo(self.out, self.frames, self.seed, maskgit_steps=self.maskgit_steps, **settings)
+        print(f"{rate:.1f} frames/s; look at {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
+
+
+def main() -> None:
+    """The command line; user errors end in one line and exit status 2."""
+    command = tyro.extras.subcommand_cli_from_dict({"record": Record, "train": Train, "demo": Demo})
+    try:
+        command.run()
+    except ValueError as error:
+        print(f"genie-gym: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How good a world is, always beside what it must beat."""

@@ -1,0 +1,86 @@
+"""Both phases of a preset, from clips to a saved world, resumable at any moment."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_gym.configs import Preset, TrainConfig
+from genie_gym.data.clips import ClipDataset, batches
+from genie_gym.data.frames import to_float
+from genie_gym.models.loading import save_world
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.training.loop import Batches
+from genie_gym.training.tokenizer import train_tokenizer
+from genie_gym.training.world import train_world
+
+
+def train_preset(
+    preset: Preset,
+    dataset: ClipDataset,
+    out: Path,
+    start_frames: np.ndarray | None = None,
+    minutes: float | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path | None:
+    """Train a world and save it as ``out/checkpoint``; called again, go on where the last call stopped.
+
+    Args:
+        preset: The world and its two phases.
+        dataset: Clips of the world's size, as long as both phases ask.
+        out: Folder of the run: ``tokenizer`` and ``world`` hold the phases' states and TensorBoard logs.
+        start_frames: (M, H, W, 3) uint8 to ship with the world.
+        minutes: Stop after these, in whatever phase.
+        device: Where to train.
+        progress: Show bars.
+
+    Returns:
+        The checkpoint's folder, or ``None`` if time ran out before the last step.
+    """
+    started = time.monotonic()
+    torch.manual_seed(preset.tokenizer_training.seed)
+    world = GenieWorldModel(preset.world, start_frames).to(device)
+    first, second = preset.tokenizer_training, preset.world_training
+    done = train_tokenizer(world.tokenizer, clips(dataset, first, device), first, out / "tokenizer", minutes, progress)
+    if done < first.train_steps:
+        return None
+    left = None if minutes is None else minutes - (time.monotonic() - started) / 60
+    if left is not None and left <= 0:
+        return None
+    done = train_world(world, clips(dataset, second, device), second, out / "world", left, progress)
+    if done < second.train_steps:
+        return None
+    return save_world(world.eval(), out / "checkpoint")
+
+
+def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
+    """Batches of a phase as the loop wants them: float videos on the device, read ahead by one thread."""
+
+    def draw(first: int, number: int) -> Iterator[Tensor]:
+        for videos in batches(dataset, config.batch_size, config.seed, first, number, workers=1):
+            yield to_float(videos.to(device))
+
+    return draw
+
+
+def draw_start_frames(dataset: ClipDataset, count: int, seed: int) -> np.ndarray:
+    """(count, H, W, 3) uint8: first frames of clips drawn with the seed, each of another level if there are enough.
+
+    Raises:
+        ValueError: If the dataset has fewer clips than frames are wanted.
+    """
+    if count > len(dataset):
+        raise ValueError(f"count must be at most {len(dataset)}, the number of clips, got {count}")
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    by_level: dict[int, int] = {}
+    for index in order:
+        by_level.setdefault(dataset.level(int(index)), int(index))
+        if len(by_level) == count:
+            break
+    chosen = list(by_level.values())
+    chosen += [int(index) for index in order if int(index) not in chosen][: count - len(chosen)]
+    return np.stack([dataset[index][0] for index in chosen])

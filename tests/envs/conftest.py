@@ -1,0 +1,144 @@
+"""A world without weights, so that the environments are tested by themselves."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import genie_gym  # noqa: F401
+from genie_gym.envs import WorldHandle
+from genie_gym.envs.rewards import announce_zero_rewards
+
+HEIGHT, WIDTH, LATENT_ACTIONS, CONTEXT_LENGTH = 8, 12, 5, 6
+
+
+class StubState(NamedTuple):
+    frames: Tensor
+    velocities: Tensor
+    seeds: tuple[int, ...]
+    ages: tuple[int, ...]
+    sampling: tuple[Any, Any]
+
+
+class StubWorld:
+    """Keeps the interface of ``GenieWorldModel``: each frame follows from the last, the action, seed and age."""
+
+    def __init__(self, start_frames: int = 4) -> None:
+        self.config = SimpleNamespace(
+            height=HEIGHT, width=WIDTH, num_latent_actions=LATENT_ACTIONS, context_length=CONTEXT_LENGTH
+        )
+        shape = (start_frames, HEIGHT, WIDTH, 3)
+        self.start_frames = np.random.default_rng(7).integers(0, 256, shape, dtype=np.uint8)
+        self.calls: Counter[str] = Counter()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StubWorld":
+        raise AssertionError("the world was copied")
+
+    def reset(
+        self, prompt_videos: Tensor, seeds: list[int], maskgit_steps: int | None = None, temperature: Any = None
+    ) -> tuple[StubState, Tensor]:
+        self.calls["reset"] += 1
+        return self._open(prompt_videos, seeds, (maskgit_steps, temperature))
+
+    def step(self, state: StubState, latent_actions: Tensor) -> tuple[StubState, Tensor]:
+        self.calls["step"] += 1
+        assert latent_actions.dtype == torch.int64
+        assert latent_actions.shape == (len(state.seeds),)
+        noise = [np.random.default_rng([seed, age]).random() for seed, age in zip(state.seeds, state.ages, strict=True)]
+        shift = torch.tensor(noise)[:, None, None, None] + 0.1 * (1 + latent_actions)[:, None, None, None]
+        frames = ((state.frames + state.velocities + shift) % 1).float()
+        return state._replace(frames=frames, ages=tuple(age + 1 for age in state.ages)), frames
+
+    def replace(
+        self, state: StubState, rows: list[int], prompt_videos: Tensor, seeds: list[int]
+    ) -> tuple[StubState, Tensor]:
+        self.calls["replace"] += 1
+        fresh, frames = self._open(prompt_videos, seeds, state.sampling)
+        where = torch.as_tensor(rows)
+        numbers = np.array([state.seeds, state.ages])
+        numbers[:, rows] = [fresh.seeds, fresh.ages]
+        merged = StubState(
+            frames=state.frames.index_copy(0, where, fresh.frames),
+            velocities=state.velocities.index_copy(0, where, fresh.velocities),
+            seeds=tuple(numbers[0].tolist()),
+            ages=tuple(numbers[1].tolist()),
+            sampling=state.sampling,
+        )
+        return merged, frames
+
+    def _open(self, videos: Tensor, seeds: list[int], sampling: tuple[Any, Any]) -> tuple[StubState, Tensor]:
+        rows = len(seeds)
+        assert videos.dtype == torch.float32
+        assert videos.shape[2:] == (3, HEIGHT, WIDTH)
+        assert len(videos) == rows
+        assert 1 <= videos.shape[1] <= CONTEXT_LENGTH
+        assert all(type(seed) is int for seed in seeds)
+        velocities = videos[:, -1] - videos[:, 0] + 0.01 * videos.shape[1]
+        return StubState(videos[:, -1], velocities, tuple(seeds), (0,) * rows, sampling), videos[:, -1]
+
+
+def ends_sometimes(previous: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Any:
+    """A reward that looks at all three, and ends about a fifth of the episodes at each step."""
+    sums = previous.sum(axis=(1, 2, 3), dtype=np.int64) + frames.sum(axis=(1, 2, 3), dtype=np.int64) + latent_actions
+    return sums / 1000, sums * 7919 % 97 < 20
+
+
+@pytest.fixture
+def stub_world() -> StubWorld:
+    return StubWorld()
+
+
+@pytest.fixture
+def handle(stub_world: StubWorld) -> WorldHandle:
+    return WorldHandle(stub_world)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bare_handle() -> WorldHandle:
+    """A world that ships no start frames."""
+    return WorldHandle(StubWorld(start_frames=0))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def untold() -> Iterator[None]:
+    """Each test is a process that has not been told of zero rewards."""
+    announce_zero_rewards.cache_clear()
+    yield
+    announce_zero_rewards.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+@pytest.fixture
+def pygame(no_screen: None) -> Any:
+    return pytest.importorskip("pygame")
+
+
+@pytest.fixture
+def episode_ends() -> Callable[..., Any]:
+    return ends_sometimes
+
+
+@pytest.fixture
+def prompt_image() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def play(env: gym.Env, seed: int, actions: list[int]) -> np.ndarray:
+    """(1 + len(actions), H, W, 3): the frames of an episode."""
+    frames = [env.reset(seed=seed)[0], *(env.step(np.int64(action))[0] for action in actions)]
+    return np.stack(frames)
+
+
+@pytest.fixture(name="play")
+def play_fixture() -> Callable[[gym.Env, int, list[int]], np.ndarray]:
+    return play

@@ -1,0 +1,226 @@
+"""One row of play: the contract of Gymnasium, seeds, prompts, episodes and what goes wrong."""
+
+import json
+import sys
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+
+from genie_gym.envs import GenieEnv, WorldHandle
+
+
+@pytest.fixture
+def env(handle: WorldHandle) -> GenieEnv:
+    return GenieEnv(checkpoint=handle)
+
+
+@pytest.mark.parametrize("has_pygame", [True, False])
+def test_gymnasium_has_nothing_to_say(
+    handle: WorldHandle, has_pygame: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if has_pygame:
+        request.getfixturevalue("pygame")
+    else:
+        monkeypatch.setitem(sys.modules, "pygame", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make("Genie-v0", checkpoint=handle, render_mode="rgb_array").unwrapped)
+
+
+def test_gymnasium_has_nothing_to_say_of_a_rewarded_one(handle: WorldHandle, episode_ends: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gym.make("Genie-v0", checkpoint=handle, reward_fn=lambda *seen: episode_ends(*seen)[0])
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_stable_baselines_accepts_it(env: GenieEnv) -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(env, warn=False)
+
+
+def test_spaces_hold_what_is_seen(env: GenieEnv) -> None:
+    assert env.observation_space == gym.spaces.Box(0, 255, (8, 12, 3), np.uint8)
+    assert env.action_space == gym.spaces.Discrete(5)
+    observation, _ = env.reset(seed=0)
+    for action in range(5):
+        assert observation in env.observation_space
+        observation, *_ = env.step(np.int64(action))
+
+
+def test_a_seed_decides_everything(env: GenieEnv, play: Any) -> None:
+    first = play(env, 1, [0, 1, 2])
+    first_after, info_after = env.reset()
+    assert np.array_equal(first, play(env, 1, [0, 1, 2]))
+    again_after, again_info_after = env.reset()
+    assert np.array_equal(first_after, again_after)
+    assert info_after == again_info_after
+
+
+def test_other_seeds_go_elsewhere(env: GenieEnv, play: Any) -> None:
+    episodes = [play(env, seed, [0, 1, 2]) for seed in range(4)]
+    for index, one in enumerate(episodes):
+        assert not any(np.array_equal(one[-1], other[-1]) for other in episodes[:index])
+
+
+def test_resets_without_a_seed_go_on_drawing(env: GenieEnv) -> None:
+    env.reset(seed=0)
+    infos = [env.reset()[1] for _ in range(30)]
+    assert {info["prompt_index"] for info in infos} == {0, 1, 2, 3}
+    assert len({info["world_seed"] for info in infos}) == 30
+
+
+def test_the_seed_draws_the_start_frame(env: GenieEnv, stub_world: Any) -> None:
+    observation, info = env.reset(seed=3)
+    assert np.array_equal(observation, stub_world.start_frames[info["prompt_index"]])
+
+
+def test_infos_are_small_and_json(env: GenieEnv) -> None:
+    _, info = env.reset(seed=3)
+    assert set(info) == {"prompt_index", "world_seed"}
+    assert json.loads(json.dumps(info)) == info
+    assert env.step(np.int64(0))[4] == {}
+
+
+def test_an_info_repeats_the_episode(env: GenieEnv, stub_world: Any, play: Any) -> None:
+    frames = play(env, 5, [3, 1])
+    _, info = env.reset(seed=5)
+    import torch
+
+    from genie_gym.data.frames import to_float, to_uint8
+
+    prompt = to_float(stub_world.start_frames[info["prompt_index"]][None, None])
+    state, _ = stub_world.reset(prompt, seeds=[info["world_seed"]])
+    state, _ = stub_world.step(state, torch.tensor([3]))
+    state, last = stub_world.step(state, torch.tensor([1]))
+    assert np.array_equal(to_uint8(last)[0], frames[-1])
+
+
+def test_actions_matter(env: GenieEnv, play: Any) -> None:
+    assert len({play(env, 0, [action])[-1].tobytes() for action in range(5)}) == 5
+
+
+def test_a_prompt_is_where_it_starts(handle: WorldHandle, prompt_image: np.ndarray) -> None:
+    env = GenieEnv(prompt_image, checkpoint=handle)
+    for seed in (0, None, 1):
+        observation, info = env.reset(seed=seed)
+        assert np.array_equal(observation, prompt_image)
+        assert info["prompt_index"] == -1
+
+
+def test_a_reset_may_have_its_own_prompt(handle: WorldHandle, prompt_image: np.ndarray) -> None:
+    env = GenieEnv(prompt_image, checkpoint=handle)
+    assert (env.reset(options={"prompt": np.full((4, 4), 9, np.uint8)})[0] == 9).all()
+    assert env.reset(options={"prompt": None})[1]["prompt_index"] >= 0
+    assert np.array_equal(env.reset()[0], prompt_image)
+
+
+def test_earlier_prompt_frames_matter(handle: WorldHandle, prompt_image: np.ndarray, play: Any) -> None:
+    still = GenieEnv([prompt_image, prompt_image], checkpoint=handle)
+    moving = GenieEnv([prompt_image // 2, prompt_image], checkpoint=handle)
+    assert np.array_equal(still.reset(seed=0)[0], moving.reset(seed=0)[0])
+    assert not np.array_equal(play(still, 0, [1])[-1], play(moving, 0, [1])[-1])
+
+
+def test_sampling_reaches_the_world(handle: WorldHandle) -> None:
+    env = GenieEnv(checkpoint=handle, maskgit_steps=3, temperature=0.5)
+    env.reset(seed=0)
+    assert env._session._state.sampling == (3, 0.5)
+
+
+def test_observations_are_the_callers_own(env: GenieEnv, play: Any) -> None:
+    untouched = play(env, 0, [1, 2])
+    env.reset(seed=0)[0][:] = 0
+    env.step(np.int64(1))[0][:] = 0
+    assert np.array_equal(env.step(np.int64(2))[0], untouched[-1])
+
+
+def test_rewards_see_both_frames_and_the_action(handle: WorldHandle) -> None:
+    seen: list[Any] = []
+
+    def reward(previous: np.ndarray, actions: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        seen.append((previous, actions, frames))
+        return np.array([2])
+
+    env = GenieEnv(checkpoint=handle, reward_fn=reward)
+    first, _ = env.reset(seed=0)
+    second, value, terminated, truncated, _ = env.step(np.int64(4))
+    assert (value, terminated, truncated) == (2.0, False, False)
+    assert [type(one) for one in (value, terminated, truncated)] == [float, bool, bool]
+    assert np.array_equal(seen[0][0], first[None])
+    assert seen[0][1].tolist() == [4]
+    assert np.array_equal(seen[0][2], second[None])
+
+
+def test_rewards_may_end_an_episode(handle: WorldHandle) -> None:
+    env = GenieEnv(checkpoint=handle, reward_fn=lambda p, a, f: (np.zeros(1), a == 3))
+    env.reset(seed=0)
+    assert not env.step(np.int64(2))[2]
+    assert env.step(np.int64(3))[2]
+    with pytest.raises(ResetNeeded, match="ended this episode"):
+        env.step(np.int64(2))
+    env.reset()
+    assert not env.step(np.int64(2))[2]
+
+
+def test_without_rewards_it_never_ends(env: GenieEnv) -> None:
+    env.reset(seed=0)
+    steps = [env.step(np.int64(step % 5)) for step in range(50)]
+    assert {(reward, terminated, truncated) for _, reward, terminated, truncated, _ in steps} == {(0.0, False, False)}
+
+
+@pytest.mark.parametrize(
+    "action", [5, -1, 1.0, "1", None, True, [1], np.array([1]), np.float32(1), np.uint64(2**63), {"a": 1}, 10**30]
+)
+def test_bad_actions_are_named(env: GenieEnv, action: Any, play: Any) -> None:
+    untouched = play(env, 0, [1])
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"latent actions must be .*got "):
+        env.step(action)
+    assert np.array_equal(env.step(np.int64(1))[0], untouched[-1]), "a refused action leaves no trace"
+
+
+@pytest.mark.parametrize("action", [2, np.int64(2), np.array(2), np.uint8(2), np.int32(2)])
+def test_integers_of_every_kind_are_actions(env: GenieEnv, action: Any, play: Any) -> None:
+    frames = play(env, 0, [2])
+    env.reset(seed=0)
+    assert np.array_equal(env.step(action)[0], frames[-1])
+
+
+def test_nothing_goes_before_reset(env: GenieEnv) -> None:
+    with pytest.raises(ResetNeeded, match=r"reset\(\) must be called"):
+        env.step(np.int64(0))
+    env.render_mode = "rgb_array"
+    with pytest.raises(ResetNeeded, match=r"reset\(\) must be called"):
+        env.render()
+
+
+def test_closing_twice_is_fine_and_stepping_after_is_not(env: GenieEnv) -> None:
+    env.reset(seed=0)
+    env.close()
+    env.close()
+    with pytest.raises(ResetNeeded, match=r"after close\(\)"):
+        env.step(np.int64(0))
+
+
+@pytest.mark.parametrize("options", [{"promt": 1}, {"prompts": []}])
+def test_unknown_options_are_named(env: GenieEnv, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"options .*\['prompt'\], got \['{next(iter(options))}'\]"):
+        env.reset(options=options)
+
+
+def test_a_bad_prompt_in_options_is_named(env: GenieEnv) -> None:
+    with pytest.raises(ValueError, match="prompt must be an image"):
+        env.reset(options={"prompt": 3})
+
+
+def test_a_world_without_start_frames_needs_a_prompt(bare_handle: WorldHandle, prompt_image: np.ndarray) -> None:
+    env = GenieEnv(checkpoint=bare_handle)
+    with pytest.raises(ValueError, match="prompt must be given since this checkpoint ships no start frames"):
+        env.reset(seed=0)
+    assert np.array_equal(env.reset(seed=0, options={"prompt": prompt_image})[0], prompt_image)
