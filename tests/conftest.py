@@ -1,17 +1,50 @@
-"""A world of random weights, in memory and on disk, and videos to try things on."""
+"""A world of random weights, in memory and on disk; variants of its config; videos to try things on."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genie_gym.configs import WorldConfig
+from genie_gym.configs import WorldConfig, from_dict, to_dict
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
+
+STACK: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "head_dim": 16, "feed_forward_width": 32}
+ST_LAM = {f"latent_action_model.{name}": value for name, value in {
+    "backbone": "st", "encoder": STACK, "decoder": STACK,
+}.items()}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "additive": {},
+    "token": {"dynamics.action_conditioning": "token"},
+    "film": {"dynamics.action_conditioning": "film"},
+    "full": {"tokenizer.encoder.attention": "full", "tokenizer.decoder.attention": "full"},
+    "spatial": {"tokenizer.encoder.attention": "spatial", "tokenizer.decoder.attention": "spatial"},
+    "fsq": {
+        "tokenizer.quantizer": {"kind": "fsq", "codes": 64, "levels": (4, 4, 4)},
+        "latent_action_model.quantizer": {"kind": "fsq", "codes": 8, "levels": (2, 4)},
+    },
+    "st-lam": ST_LAM,
+    "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
+    "oblong": {"height": 48, "width": 80, "tokenizer.patch_size": 8, **ST_LAM},
+}
+"""Worlds that share no path through the code: overrides of ``tiny`` by name."""
+
+
+def vary(config: Any, overrides: dict[str, Any]) -> Any:
+    """The config with the values at dotted paths replaced all at once."""
+    values = to_dict(config)
+    for path, value in overrides.items():
+        *parents, name = path.split(".")
+        inner = values
+        for parent in parents:
+            inner = inner[parent]
+        inner[name] = value
+    return from_dict(type(config), values)
 
 
 def shake(module: nn.Module, seed: int = 0, size: float = 0.3) -> nn.Module:
@@ -31,12 +64,36 @@ def build_world(config: WorldConfig, seed: int = 0, start_frames: int = 4) -> Ge
         torch.manual_seed(seed)
         world = GenieWorldModel(config, frames.astype(np.uint8))
     shake(world, seed)
-    return world.eval().requires_grad_(False)
+    return calibrate(world.eval().requires_grad_(False))
+
+
+@torch.no_grad()
+def calibrate(world: GenieWorldModel) -> GenieWorldModel:
+    """Statistics of the latent actions as training would leave them, so that all labels are in use."""
+    model, config = world.latent_action_model, world.config
+    videos = random_videos(8, 4, config.height, config.width)
+    latents = model.backbone.encode(world.tokenizer.encode(videos) if model.reads_tokens else videos, torch.float32)
+    model.latent_norm.running_mean.copy_(latents.mean(dim=(0, 1)))
+    model.latent_norm.running_var.copy_(latents.var(dim=(0, 1)))
+    return world
 
 
 def random_videos(batch: int, frames: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
     """(B, T, 3, H, W) noise in [0, 1]: every frame unlike the others."""
     return torch.rand(batch, frames, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def moving_squares(batch: int, frames: int, size: int = 64, seed: int = 0) -> Tensor:
+    """(B, T, 3, H, W) in [0, 1]: a bright square that jumps left, right or nowhere on a coloured ground."""
+    rng = np.random.default_rng(seed)
+    videos = np.empty((batch, frames, 3, size, size), dtype=np.float32)
+    videos[:] = rng.uniform(0, 0.5, (batch, 1, 3, 1, 1))
+    for video in videos:
+        row, column = rng.integers(0, size - 16, 2)
+        for frame in video:
+            frame[:, row : row + 16, column : column + 16] = 1.0
+            column = (column + rng.choice([-8, 0, 8])) % (size - 16)
+    return torch.from_numpy(videos)
 
 
 @pytest.fixture(scope="session")
@@ -56,19 +113,36 @@ def tiny_checkpoint(tiny_world: GenieWorldModel, tmp_path_factory: pytest.TempPa
     return save_world(tiny_world, tmp_path_factory.mktemp("worlds") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def variants(tiny_config: WorldConfig) -> dict[str, WorldConfig]:
+    """Configs by the names in ``VARIANTS``."""
+    return {name: vary(tiny_config, overrides) for name, overrides in VARIANTS.items()}
+
+
+@pytest.fixture(scope="session")
+def make_world(variants: dict[str, WorldConfig]) -> Callable[[str], GenieWorldModel]:
+    """A shaken world of the named variant, one of its own for each test that asks."""
+    return lambda name: build_world(variants[name])
+
+
+@pytest.fixture(scope="session", name="vary")
+def vary_fixture() -> Callable[..., Any]:
+    return vary
+
+
 @pytest.fixture(scope="session", name="shake")
 def shake_fixture() -> Callable[..., nn.Module]:
     return shake
 
 
-@pytest.fixture(scope="session", name="build_world")
-def build_world_fixture() -> Callable[..., GenieWorldModel]:
-    return build_world
-
-
 @pytest.fixture(scope="session", name="random_videos")
 def random_videos_fixture() -> Callable[..., Tensor]:
     return random_videos
+
+
+@pytest.fixture(scope="session", name="moving_squares")
+def moving_squares_fixture() -> Callable[..., Tensor]:
+    return moving_squares
 
 
 @pytest.fixture(autouse=True)

@@ -81,7 +81,7 @@ class MaskGITDynamics(Model):
             ``loss`` (), mean nats per hidden token, and detached ``metrics``.
 
         Raises:
-            ValueError: If the time axes disagree.
+            ValueError: If the time axes disagree or hold one frame, or an id is out of range.
         """
         self._check(tokens, latent_actions)
         mask = self.draw_mask(tokens)
@@ -122,6 +122,8 @@ class MaskGITDynamics(Model):
         return torch.where(torch.rand(tokens.shape, device=tokens.device) < share, noise, tokens)
 
     def _check(self, tokens: Tensor, latent_actions: Tensor) -> None:
+        if tokens.shape[1] < 2:
+            raise ValueError(f"tokens must have at least 2 frames to hide one of them, got {tokens.shape[1]}")
         wanted = (tokens.shape[0], tokens.shape[1] - 1)
         if tuple(latent_actions.shape) != wanted:
             raise ValueError(f"latent_actions must be {wanted} for these tokens, got {tuple(latent_actions.shape)}")

@@ -61,9 +61,12 @@ class VectorQuantizer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "VectorQuantizer":
         """Move with the module, but stay float32."""
+        stored = {name: getattr(self, name) for name in ("codebook", "sums", "counts")}
         super()._apply(fn, recurse)
-        for name in ("codebook", "sums", "counts"):
-            setattr(self, name, getattr(self, name).float())
+        for name, tensor in stored.items():
+            moved = getattr(self, name)
+            if moved.dtype != torch.float32:
+                setattr(self, name, tensor.to(moved.device))  # not moved.float(): that would be rounded
         return self
 
     def forward(self, latents: Tensor) -> Quantized:
@@ -161,7 +164,7 @@ class FiniteScalarQuantizer(nn.Module):
         """Squash to an interval that rounds to exactly ``levels`` integers, from -levels // 2 upward."""
         half = (self.levels - 1) * (1 - 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        shift = (offset / half).atanh()
+        shift = torch.where(self.levels > 2, offset / half, 0.0).atanh()  # two levels need none
         return (latents + shift).tanh() * half - offset
 
 

@@ -44,9 +44,8 @@ class WorldTrainee(nn.Module):
     def probe(self, videos: Tensor) -> dict[str, Tensor]:
         """Cross-entropy under another video's latent actions minus under the true ones, same masks."""
         tokens, labels = self._tokens(videos), self.world.label(videos)
-        state = torch.get_rng_state()
-        true = self.dynamics.loss(tokens, labels).loss
-        torch.set_rng_state(state)
+        with torch.random.fork_rng([tokens.device] if tokens.is_cuda else []):
+            true = self.dynamics.loss(tokens, labels).loss
         shuffled = self.dynamics.loss(tokens, labels.roll(1, dims=0)).loss
         return {"dynamics/shuffled_minus_true": shuffled - true}
 

@@ -1,0 +1,83 @@
+"""Make the shipped checkpoint: record, train both phases, save. Resumable; call it again until it says done.
+
+    python -m experiments.release.train --out runs/release --player "players.py:load_player(name)"
+
+On a GPU give ``--device cuda`` and ``--minutes`` under the length of a lease; every stage goes on where the
+last call stopped. Then score it with ``python -m experiments.release.evaluate RUN/checkpoint``.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from genie_gym.cli import Train
+from genie_gym.configs import RecordConfig
+from genie_gym.data.players import parse_shares
+from genie_gym.data.record import record
+
+TRAINING_LEVELS, VALIDATION_LEVELS = (0, 10_000), (10_000, 1_000)
+RANDOM_PLAY = ("sticky=0.5", "random=0.1")
+PLAYER_WEIGHT = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """Record, train, save."""
+
+    out: Path = Path("runs/release")
+    """Folder of recordings, runs and checkpoint."""
+    preset: str = "coinrun"
+    """A preset's name."""
+    player: str | None = None
+    """Spec of a trained player for two fifths of the games; without one all play is random."""
+    mode: str = "hard"
+    """Procgen's distribution mode."""
+    frames: int = 400_000
+    """Frames of training levels."""
+    seed: int = 1
+    """Of the recording."""
+    minutes: float | None = None
+    """Stop after these, in whatever stage but recording."""
+    device: str = "cpu"
+    """Where to train."""
+    tokenizer_steps: int | None = None
+    """In place of the preset's."""
+    world_steps: int | None = None
+    """In place of the preset's."""
+
+    def run(self) -> None:
+        """Record what is missing, then train."""
+        started = time.monotonic()
+        self._record("train", TRAINING_LEVELS, self.frames)
+        self._record("validation", VALIDATION_LEVELS, max(self.frames // 20, 1_000))
+        spent = (time.monotonic() - started) / 60
+        Train(
+            data=self.out / "train",
+            start_data=self.out / "validation",
+            out=self.out,
+            preset=self.preset,
+            minutes=None if self.minutes is None else max(self.minutes - spent, 0.01),
+            device=self.device,
+            tokenizer_steps=self.tokenizer_steps,
+            world_steps=self.world_steps,
+        ).run()
+
+    def _record(self, name: str, levels: tuple[int, int], frames: int) -> None:
+        config = RecordConfig(
+            mode=self.mode,  # type: ignore[arg-type]  # validated by RecordConfig
+            frames=frames,
+            frames_per_shard=50_000,
+            start_level=levels[0],
+            num_levels=levels[1],
+            seed=self.seed,
+        )
+        trained = () if self.player is None else (f"{self.player}={PLAYER_WEIGHT}",)
+        workers = max(1, (os.cpu_count() or 2) // 2)
+        record(config, parse_shares((*RANDOM_PLAY, *trained)), self.out / name, workers=workers)
+
+
+if __name__ == "__main__":
+    tyro.cli(Release).run()

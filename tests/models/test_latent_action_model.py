@@ -1,0 +1,142 @@
+"""The latent action model: one code a transition, causal, and a decoder that cannot see what it rebuilds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.models.world_model import GenieWorldModel
+
+KINDS = ["additive", "st-lam", "token-lam", "fsq"]
+"""``additive`` and ``fsq`` have the convolutional backbone."""
+Make = Callable[[str], GenieWorldModel]
+
+
+def inputs(model: LatentActionModel, batch: int = 2, frames: int = 6, seed: int = 0) -> Tensor:
+    """What the model reads: noise videos or tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    if model.reads_tokens:
+        return torch.randint(64, (batch, frames, model.config.tokens_per_frame), generator=generator)
+    return torch.rand(batch, frames, 3, model.config.height, model.config.width, generator=generator)
+
+
+def other_frame(model: LatentActionModel, before: Tensor, index: int) -> Tensor:
+    after = before.clone()
+    after[:, index] = inputs(model, len(before), 1, seed=1)[:, 0]
+    return after
+
+
+def predictions(model: LatentActionModel, videos: Tensor, codes: Tensor) -> Tensor:
+    """The decoder's output (T - 1, ...) for given codes, as the loss sees it."""
+    caught: list[Any] = []
+    hook = model.backbone.decoder.register_forward_hook(lambda _, __, output: caught.append(output))
+    model.backbone.rebuild(videos, codes)
+    hook.remove()
+    if isinstance(caught[0], tuple):
+        return caught[0][0]
+    return caught[0].unflatten(0, (len(videos), -1)).transpose(0, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_do_not_see_later_frames(make_world: Make, kind: str) -> None:
+    """Transitions that end before the changed frame keep label and latent; the one into it changes."""
+    model, latents = make_world(kind).latent_action_model, []
+    model.quantizer.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0]))
+    before = inputs(model, 8)
+    after = other_frame(model, before, 3)
+    labels = model.label(before), model.label(after)
+    assert torch.equal(labels[0][:, :2], labels[1][:, :2])
+    assert (labels[0][:, 2:] != labels[1][:, 2:]).any()
+    changes = (latents[0] - latents[1]).abs().amax(dim=(0, 2))
+    assert (changes[:2] < 1e-6).all()
+    assert (changes[2:4] > 1e-3).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_decoder_does_not_see_the_frame_it_rebuilds(make_world: Make, kind: str) -> None:
+    """Only its code tells of it: frame t + 1 rebuilt is frames up to t and codes up to that of t."""
+    model = make_world(kind).latent_action_model
+    before, codes = inputs(model), torch.randn(2, 5, 2 if kind == "fsq" else 8)
+    old = predictions(model, before, codes)
+    changes = (predictions(model, other_frame(model, before, 3), codes) - old).abs().flatten(1).amax(dim=1)
+    assert (changes[:3] < 1e-6).all()  # entry 2 is frame 3 rebuilt
+    assert changes[3] > 1e-3
+    steered = codes.clone()
+    steered[:, 3] += 1
+    changes = (predictions(model, before, steered) - old).abs().flatten(1).amax(dim=1)
+    assert (changes[:3] < 1e-6).all()
+    assert changes[3] > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["additive", "fsq"])
+def test_the_convolutional_past_is_oldest_first(make_world: Make, kind: str) -> None:
+    """``history`` frames up to t, the first standing in for those before it."""
+    model = make_world(kind).latent_action_model
+    videos = inputs(model)
+    past = model.backbone._past(videos) + 0.5
+    assert past.shape == (2, 5, 2 * 3, 64, 64)
+    torch.testing.assert_close(past[:, 3], videos[:, 2:4].flatten(1, 2))
+    torch.testing.assert_close(past[:, 0], videos[:, [0, 0]].flatten(1, 2))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "oblong"])
+def test_one_code_for_each_transition(make_world: Make, kind: str) -> None:
+    model = make_world(kind).latent_action_model
+    labels = model.label(inputs(model, 12))
+    assert labels.shape == (12, 5)
+    assert labels.dtype == torch.int64
+    assert 0 <= labels.min()
+    assert labels.max() < 8
+    assert labels.unique().numel() > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_the_loss_are_those_of_label(make_world: Make, kind: str) -> None:
+    """In eval mode, where batch statistics and restarts play no part."""
+    model = make_world(kind).latent_action_model
+    videos = inputs(model)
+    output, labels = model.loss_and_labels(videos)
+    assert torch.equal(labels, model.label(videos))
+    assert torch.equal(output.loss, model.loss(videos).loss)
+    assert not labels.requires_grad
+    assert not any(metric.requires_grad for metric in output.metrics.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_weights_learn(make_world: Make, kind: str) -> None:
+    model = make_world(kind).latent_action_model.train().requires_grad_()
+    model.loss(inputs(model, 4)).loss.backward()
+    idle = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert idle == ["backbone.hidden_frame"] * (kind in ("st-lam", "token-lam"))
+
+
+def test_hidden_frames_are_never_the_first(variants: Any, vary: Any, shake: Any) -> None:
+    """With a share of 1 only frame 0 and the codes reach the decoder, and only in training."""
+    config = vary(variants["st-lam"], {"latent_action_model.hidden_frames": 1.0})
+    model = shake(LatentActionModel(config))
+    before, codes = inputs(model), torch.randn(2, 5, 8)
+    middle, first = other_frame(model, before, 2), other_frame(model, before, 0)
+    old = predictions(model, before, codes)
+    assert torch.equal(predictions(model, middle, codes), old)
+    assert not torch.allclose(predictions(model, first, codes), old, atol=1e-3)
+    model.eval()
+    assert not torch.allclose(predictions(model, middle, codes), predictions(model, before, codes), atol=1e-3)
+
+
+def test_a_video_that_rests_loses_nothing_to_division(make_world: Make) -> None:
+    model = make_world("additive").latent_action_model
+    output = model.loss(torch.full((2, 4, 3, 64, 64), 0.3))
+    assert torch.isfinite(output.loss)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_inputs(make_world: Make, kind: str) -> None:
+    model = make_world(kind).latent_action_model
+    with pytest.raises(ValueError, match="at least 2 frames .* got 1"):
+        model.label(inputs(model, frames=1))
+    wrong = torch.full((2, 4, 16), 64) if model.reads_tokens else torch.zeros(2, 4, 3, 32, 64)
+    with pytest.raises(ValueError, match="got 64..64" if model.reads_tokens else r"got \(2, 4, 3, 32, 64\)"):
+        model.loss(wrong)

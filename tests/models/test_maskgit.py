@@ -1,0 +1,223 @@
+"""MaskGIT decoding, against oracles that know the answer and see how they are asked."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_gym.configs import SamplingConfig
+from genie_gym.models.maskgit import draw, hidden_after, sample
+
+CODES, PLACES, ROWS = 12, 30, 4
+HIDDEN = CODES
+STEPS = [1, 2, 4, 8, 25, 40]
+WAYS = [
+    SamplingConfig(maskgit_steps=steps, schedule=schedule, order=order)  # type: ignore[arg-type]
+    for steps, schedule, order in itertools.product(STEPS, ("cosine", "linear"), ("confidence", "random"))
+]
+
+
+def name(config: SamplingConfig) -> str:
+    return f"{config.maskgit_steps}-{config.schedule}-{config.order}"
+
+
+def uniform_numbers(config: SamplingConfig, rows: int = ROWS, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(rows, config.maskgit_steps, 2, PLACES, generator=generator)
+
+
+def nothing_yet(rows: int = ROWS) -> Tensor:
+    return torch.full((rows, PLACES), HIDDEN)
+
+
+class Oracle:
+    """Sure of the answer, wherever it is asked; keeps what it saw."""
+
+    def __init__(self, answer: Tensor) -> None:
+        self.answer = answer
+        self.seen: list[Tensor] = []
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        self.seen.append(tokens.clone())
+        return torch.nn.functional.one_hot(self.answer, CODES).float() * 200
+
+
+@pytest.fixture
+def oracle() -> Oracle:
+    return Oracle(torch.randint(CODES, (ROWS, PLACES)))
+
+
+@pytest.fixture
+def context_reader() -> Callable[[Tensor], Tensor]:
+    """Unsure logits that hang on all tokens of a row, each row for itself."""
+    weights = torch.randn(CODES + 1, PLACES, PLACES, CODES)
+
+    def predict(tokens: Tensor) -> Tensor:
+        rows = [weights[row, torch.arange(PLACES)].mean(dim=0) * 8 for row in tokens]
+        return torch.stack(rows)
+
+    return predict
+
+
+@pytest.mark.parametrize("config", WAYS, ids=name)
+def test_an_oracle_is_reproduced(oracle: Oracle, config: SamplingConfig) -> None:
+    """In exactly ``maskgit_steps`` passes, each of which sees only right tokens and hidden ones."""
+    tokens = sample(oracle, nothing_yet(), HIDDEN, config, uniform_numbers(config))
+    assert torch.equal(tokens, oracle.answer)
+    assert len(oracle.seen) == config.maskgit_steps
+    for seen in oracle.seen:
+        assert ((seen == oracle.answer) | (seen == HIDDEN)).all()
+
+
+@pytest.mark.parametrize("config", WAYS, ids=name)
+def test_hidden_tokens_follow_the_schedule(oracle: Oracle, config: SamplingConfig) -> None:
+    sample(oracle, nothing_yet(), HIDDEN, config, uniform_numbers(config))
+    counts = torch.stack([(seen == HIDDEN).sum(dim=-1) for seen in oracle.seen])
+    shares = [step / config.maskgit_steps for step in range(config.maskgit_steps)]
+    if config.schedule == "cosine":
+        shares = [1 - math.cos(math.pi / 2 * share) for share in shares]
+        ideal = [PLACES * (1 - share) for share in shares]
+    else:
+        ideal = [PLACES * (1 - share) for share in shares]
+    assert (counts == counts[:, :1]).all()
+    assert counts[0, 0] == PLACES
+    for count, wanted in zip(counts[:, 0].tolist()[1:], ideal[1:], strict=True):
+        assert wanted - 1.001 <= count <= wanted
+    assert (counts.diff(dim=0) <= 0).all()
+    if config.maskgit_steps > 1:
+        assert counts[1, 0] < PLACES  # the first pass is not wasted
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_schedule_by_hand(schedule: str) -> None:
+    config = SamplingConfig(maskgit_steps=4, schedule=schedule)  # type: ignore[arg-type]
+    expected = {"cosine": [92, 70, 38, 0], "linear": [75, 50, 25, 0]}[schedule]
+    assert [hidden_after(step, config, 100) for step in range(4)] == expected
+
+
+@pytest.mark.parametrize("config", WAYS, ids=name)
+def test_given_tokens_are_never_rewritten(context_reader: Callable, config: SamplingConfig) -> None:
+    """Rows with other numbers of given tokens, none and all among them; nothing stays hidden."""
+    given = torch.randint(CODES, (ROWS, PLACES))
+    is_given = torch.rand(ROWS, PLACES) < torch.tensor([0.0, 0.3, 0.9, 1.0])[:, None]
+    tokens = torch.where(is_given, given, HIDDEN)
+    before = tokens.clone()
+    seen: list[Tensor] = []
+
+    def predict(asked: Tensor) -> Tensor:
+        seen.append(asked)
+        return context_reader(asked)
+
+    filled = sample(predict, tokens, HIDDEN, config, uniform_numbers(config))
+    assert torch.equal(filled[is_given], given[is_given])
+    assert ((filled >= 0) & (filled < CODES)).all()
+    assert torch.equal(tokens, before)
+    assert len(seen) == config.maskgit_steps
+    for earlier, later in itertools.pairwise([*seen, filled]):
+        assert torch.equal(later[earlier != HIDDEN], earlier[earlier != HIDDEN])
+
+
+def test_later_passes_see_earlier_tokens(context_reader: Callable) -> None:
+    """Drawn all at once and drawn one after the other, frames differ where tokens hang on each other."""
+    one, many = (SamplingConfig(maskgit_steps=steps) for steps in (1, 25))
+    numbers = uniform_numbers(many)
+    at_once = sample(context_reader, nothing_yet(), HIDDEN, one, numbers[:, :1])
+    assert not torch.equal(at_once, sample(context_reader, nothing_yet(), HIDDEN, many, numbers))
+
+
+@pytest.mark.parametrize("config", WAYS[::5], ids=name)
+def test_a_row_alone_equals_the_row_in_a_batch(context_reader: Callable, config: SamplingConfig) -> None:
+    numbers = uniform_numbers(config)
+    together = sample(context_reader, nothing_yet(), HIDDEN, config, numbers)
+    for row in range(ROWS):
+        alone = sample(context_reader, nothing_yet(1), HIDDEN, config, numbers[row : row + 1])
+        assert torch.equal(alone[0], together[row])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("steps", [2, 8])
+def test_confidence_keeps_the_surest_first(steps: int) -> None:
+    """Without noise in the order, what is still hidden is what the model is least sure of."""
+    config = SamplingConfig(maskgit_steps=steps, choice_temperature=0.0)
+    sureness = torch.rand(ROWS, PLACES).argsort(dim=-1) * 0.3
+    seen: list[Tensor] = []
+
+    def predict(tokens: Tensor) -> Tensor:
+        seen.append(tokens)
+        return torch.nn.functional.one_hot(torch.zeros_like(tokens), CODES) * (5 + sureness[..., None])
+
+    low = torch.zeros(ROWS, steps, 2, PLACES)  # draws the most likely token everywhere
+    sample(predict, nothing_yet(), HIDDEN, config, low)
+    for tokens in seen[1:]:
+        for row, sure in zip(tokens == HIDDEN, sureness, strict=True):
+            assert sure[row].max() < sure[~row].min()
+
+
+def test_a_random_order_hangs_on_its_numbers_alone(oracle: Oracle) -> None:
+    config = SamplingConfig(maskgit_steps=4, order="random")
+    numbers = uniform_numbers(config)
+    sample(oracle, nothing_yet(), HIDDEN, config, numbers)
+    left = hidden_after(0, config, PLACES)
+    expected = numbers[:, 0, 1].argsort(dim=-1)[:, :left].sort(dim=-1).values
+    assert torch.equal(torch.nonzero(oracle.seen[1] == HIDDEN)[:, 1].view(ROWS, left), expected)
+
+
+def test_noise_changes_the_order_by_confidence(oracle: Oracle) -> None:
+    """Where the model is equally sure of all, each place is kept first alike often."""
+    config = SamplingConfig(maskgit_steps=2, choice_temperature=4.5)
+    rows = 4000
+    watched = Oracle(oracle.answer[:1].expand(rows, -1))
+    sample(watched, nothing_yet(rows), HIDDEN, config, uniform_numbers(config, rows))
+    still_hidden = (watched.seen[1] == HIDDEN).float().mean(dim=0)
+    torch.testing.assert_close(still_hidden, torch.full((PLACES,), 21 / 30), atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("codes", [2, 12, 1024])
+def test_drawn_tokens_have_the_softmax_distribution(codes: int, temperature: float) -> None:
+    """Over an even grid of uniform numbers each token comes exactly as often as its share."""
+    logits, count = 2 * torch.randn(codes), 4096
+    numbers = (torch.arange(count) + 0.5) / count
+    tokens, log_shares = draw(logits.expand(count, -1), temperature, numbers)
+    shares = torch.softmax(logits / temperature, dim=-1)
+    found = torch.bincount(tokens, minlength=codes) / count
+    assert (found - shares).abs().max() <= 1.5 / count
+    torch.testing.assert_close(log_shares, shares[tokens].log(), atol=1e-4, rtol=0)
+
+
+def test_draws_in_a_sample_have_the_softmax_distribution() -> None:
+    """Whatever pass a token is kept in: with logits that no token changes, the order must not bend the shares.
+
+    Confidence does bend them when passes are few, which is its purpose; a random order must not.
+    """
+    config = SamplingConfig(maskgit_steps=8, order="random")
+    logits, rows = 1.5 * torch.randn(CODES), 3000
+    numbers = uniform_numbers(config, rows)
+    tokens = sample(lambda asked: logits.expand(*asked.shape, -1), nothing_yet(rows), HIDDEN, config, numbers)
+    found = torch.bincount(tokens.flatten(), minlength=CODES) / tokens.numel()
+    torch.testing.assert_close(found, torch.softmax(logits, dim=-1), atol=5e-3, rtol=0)
+
+
+def test_temperature_raises_the_entropy() -> None:
+    logits, entropies = 3 * torch.randn(CODES), []
+    for temperature in (0.25, 0.5, 1.0, 2.0, 4.0):
+        config = SamplingConfig(maskgit_steps=4, temperature=temperature)
+        numbers = uniform_numbers(config, 300)
+        tokens = sample(lambda asked: logits.expand(*asked.shape, -1), nothing_yet(300), HIDDEN, config, numbers)
+        shares = torch.bincount(tokens.flatten(), minlength=CODES) / tokens.numel()
+        entropies.append(torch.special.entr(shares).sum().item())
+    assert entropies == sorted(entropies)
+    assert entropies[0] < 0.6 * entropies[2]
+    assert entropies[-1] > 1.2 * entropies[2]
+
+
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
+def test_the_ends_of_the_unit_interval_draw_possible_tokens(number: float) -> None:
+    logits = torch.full((CODES,), -200.0)
+    logits[3:6] = 0.0
+    tokens, log_shares = draw(logits[None], 1.0, torch.tensor([number]))
+    assert 3 <= tokens.item() < 6
+    assert log_shares.item() == pytest.approx(-math.log(3), abs=1e-4)

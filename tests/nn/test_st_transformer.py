@@ -1,0 +1,171 @@
+"""Attention in space and time: what sees what, and a cache that changes nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genie_gym.configs import TransformerConfig
+from genie_gym.nn.attention import KeyValues, scaled_dot_products
+from genie_gym.nn.st_transformer import Past, SpatioTemporalTransformer
+
+KINDS = ["st", "spatial", "full"]
+FRAMES, BATCH, PLACES, WIDTH, CONTEXT = 6, 2, 5, 16, 8
+
+
+@pytest.fixture
+def build(shake: Callable[..., nn.Module]) -> Callable[..., SpatioTemporalTransformer]:
+    def make(attention: str, context: int = CONTEXT, condition: int | None = None, **fields: Any) -> Any:
+        config = {"layers": 2, "width": WIDTH, "heads": 2, "head_dim": 8, "feed_forward_width": 24, **fields}
+        stack = SpatioTemporalTransformer(TransformerConfig(attention=attention, **config), context, condition)
+        return shake(stack).eval()
+
+    return make
+
+
+def features(frames: int = FRAMES, seed: int = 1) -> Tensor:
+    return torch.randn(frames, BATCH, PLACES, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def other_frame(whole: Tensor, index: int) -> Tensor:
+    changed = whole.clone()
+    changed[index] = torch.randn(changed[index].shape)
+    return changed
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("attention", KINDS)
+def test_no_frame_sees_a_later_one(build: Callable[..., Any], attention: str, gradients: bool) -> None:
+    """On both paths of the attention: with gradients it is not PyTorch's fused kernel."""
+    stack, before = build(attention), features()
+    after = other_frame(before, 3)
+    with torch.set_grad_enabled(gradients):
+        old, new = stack(before)[0], stack(after)[0]
+    torch.testing.assert_close(new[:3], old[:3], atol=1e-6, rtol=0)
+    changes = (new - old).abs().amax(dim=(1, 3))
+    assert (changes[3] > 1e-3).all()
+    remembers = attention != "spatial"
+    assert ((changes[4:] > 1e-4).all() if remembers else (changes[4:] == 0).all())
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_each_place_sees_its_whole_frame(build: Callable[..., Any], attention: str) -> None:
+    stack, before = build(attention), features()
+    after = before.clone()
+    after[2, 0, 1] = torch.randn(WIDTH)
+    changes = (stack(after)[0] - stack(before)[0]).abs().amax(dim=-1)
+    assert (changes[2, 0] > 1e-4).all()
+    assert (changes[:, 1] == 0).all()
+
+
+def test_time_mixes_only_the_same_place() -> None:
+    """One ST block with its spatial attention silenced."""
+    config = TransformerConfig(layers=1, width=WIDTH, heads=2, head_dim=8, feed_forward_width=24)
+    stack = SpatioTemporalTransformer(config, CONTEXT)
+    nn.init.zeros_(stack.blocks[0].spatial.project_out.weight)
+    nn.init.normal_(stack.blocks[0].causal.project_out.weight)
+    before = features()
+    after = before.clone()
+    after[2, :, 1] = torch.randn(BATCH, WIDTH)
+    changes = (stack(after)[0] - stack(before)[0]).abs().amax(dim=-1)
+    assert (changes[3:, :, 1] > 1e-4).all()
+    assert (changes[:, :, [0, 2, 3, 4]] == 0).all()
+
+
+@pytest.mark.parametrize("attention", ["st", "full"])
+def test_nothing_is_seen_beyond_the_context(build: Callable[..., Any], attention: str) -> None:
+    stack, before = build(attention, context=3, layers=1), features()
+    after = other_frame(before, 1)
+    changes = (stack(after)[0] - stack(before)[0]).abs().amax(dim=(1, 2, 3))
+    assert (changes[1:4] > 1e-4).all()
+    assert (changes[[0, 4, 5]] < 1e-6).all()
+
+
+@pytest.mark.parametrize("condition", [None, 4])
+@pytest.mark.parametrize("attention", KINDS)
+def test_a_cache_changes_nothing(build: Callable[..., Any], attention: str, condition: int | None) -> None:
+    """Frames in three pieces with what is remembered equal all at once."""
+    stack, whole = build(attention, condition=condition), features()
+    conditions = None if condition is None else torch.randn(FRAMES, BATCH, 1, condition)
+    expected = stack(whole, None, conditions)[0]
+    past, pieces = None, []
+    for start, stop in ((0, 3), (3, 4), (4, 6)):
+        part = None if conditions is None else conditions[start:stop]
+        out, remembered = stack(whole[start:stop], past, part)
+        past = Past(remembered, torch.full((BATCH,), stop))
+        pieces.append(out)
+    torch.testing.assert_close(torch.cat(pieces), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("attention", ["st", "full"])
+def test_a_rolled_cache_equals_a_fresh_one(build: Callable[..., Any], attention: str) -> None:
+    """Only distances count: the same last frames at another clock time give the same result."""
+    stack, whole = build(attention, context=3, layers=1), features()
+    late = stack(whole)[0][-1]
+    torch.testing.assert_close(stack(whole[-3:])[0][-1], late, atol=1e-5, rtol=0)
+    assert not torch.allclose(stack(whole[-2:])[0][-1], late, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["st", "full"])
+def test_padding_in_a_cache_is_not_seen(build: Callable[..., Any], attention: str) -> None:
+    """Each row has as many real frames as its length says; what lies before is never looked at."""
+    stack, whole = build(attention), features()
+    remembered = stack(whole[:4])[1]
+    last = whole[4:5]
+    noise = [KeyValues(*(part.clone() for part in block)) for block in remembered]
+    for block in noise:
+        for part in block:
+            part[:2, 0] = 100.0
+            part[:4, 1] = 100.0
+    padded = stack(last, Past(noise, torch.tensor([2, 0])))[0]
+    short = [KeyValues(*(part[2:] for part in block)) for block in remembered]
+    torch.testing.assert_close(padded[:, 0], stack(last, Past(short, torch.tensor([2, 2])))[0][:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(padded[:, 1], stack(last)[0][:, 1], atol=1e-5, rtol=0)
+
+
+def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., Any]) -> None:
+    stack, whole = build("st", condition=4), features()
+    conditions = torch.randn(FRAMES, BATCH, 1, 4)
+    other = conditions.clone()
+    other[3] += 1
+    changes = (stack(whole, None, other)[0] - stack(whole, None, conditions)[0]).abs().amax(dim=(1, 2, 3))
+    assert (changes[:3] == 0).all()
+    assert (changes[3:] > 1e-4).all()
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_both_ways_of_attention_agree(has_bias: bool) -> None:
+    queries, keys, values = (torch.randn(2, 3, 5, 4) for _ in range(3))
+    bias = torch.randn(3, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf")) if has_bias else None
+    fused = scaled_dot_products(queries, keys, values, bias)
+    plain = scaled_dot_products(queries.requires_grad_(), keys, values, bias)
+    assert plain.requires_grad
+    torch.testing.assert_close(plain, fused, atol=1e-5, rtol=0)
+
+
+def test_queries_and_keys_are_normalised(build: Callable[..., Any]) -> None:
+    """QK-norm: features a thousand times as large, not so after the block's own norm, change no score."""
+    attention = build("st").blocks[0].spatial
+    queries, keys, _ = attention.project(features())
+    larger = attention.project(1000 * features())
+    torch.testing.assert_close(larger[0], queries, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(larger[1], keys, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("value_dim", [4, 24])
+def test_values_may_be_narrower_or_wider(build: Callable[..., Any], value_dim: int) -> None:
+    stack = build("st", value_dim=value_dim)
+    out, remembered = stack(features())
+    assert out.shape == (FRAMES, BATCH, PLACES, WIDTH)
+    assert remembered[0].keys.shape[-1] == 8
+    assert remembered[0].values.shape[-1] == value_dim
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_bfloat16_features_stay_near(build: Callable[..., Any], attention: str) -> None:
+    stack = build(attention)
+    low = stack(features().bfloat16())[0]
+    assert low.dtype == torch.bfloat16
+    assert (low.float() - stack(features())[0]).abs().mean() < 0.05

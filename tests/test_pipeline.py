@@ -1,0 +1,79 @@
+"""The whole chain, small: record, train both phases, save, load, step as ``Genie-v0``."""
+
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import genie_gym
+from genie_gym import cli
+
+pytestmark = pytest.mark.pipeline
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["genie-gym", *map(str, arguments)])
+    cli.main()
+
+
+def test_record_train_load_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording, out = tmp_path / "recording", tmp_path / "run"
+    run(monkeypatch, "record", "--out", recording, "--frames", 2048, "--num-envs", 8, "--num-levels", 20)
+    train = ("train", "--preset", "tiny", "--data", recording, "--out", out, "--start-frames", 4)
+    run(monkeypatch, *train, "--minutes", 0.0001)
+    assert not (out / "checkpoint").exists(), "time was over before the last step"
+    run(monkeypatch, *train)
+
+    world = genie_gym.load(out / "checkpoint")
+    assert world.start_frames.shape == (4, 64, 64, 3)
+    env = gym.make("Genie-v0", checkpoint=str(out / "checkpoint"))
+    first, _ = env.reset(seed=3)
+    frames = [env.step(action)[0] for action in (0, 1, 2)]
+    assert all(env.observation_space.contains(frame) for frame in (first, *frames))
+    again, _ = env.reset(seed=3)
+    assert np.array_equal(first, again)
+
+
+def test_demo_writes_a_picture_and_a_gif(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(monkeypatch, "demo", "--checkpoint", tiny_checkpoint, "--frames", 3, "--out", out)
+    assert {path.name for path in out.iterdir()} == {"demo.png", "demo.gif"}
+    assert "frames/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("demo", "--checkpoint", "nowhere"), "nowhere"),
+        (("demo", "--frames", 0), "frames"),
+        (("train", "--preset", "huge", "--data", ".", "--out", "x"), "huge"),
+        (("record", "--out", "x", "--game", "pong"), "pong"),
+    ],
+)
+def test_user_errors_end_in_one_line(
+    arguments: tuple[object, ...],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, *arguments)
+    assert error.value.code == 2
+    printed = capsys.readouterr().err.strip()
+    assert named in printed
+    assert "Traceback" not in printed
+
+
+def test_demo_says_so_where_it_cannot_write(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "demo", "--checkpoint", tiny_checkpoint, "--out", tmp_path / "file")
+    assert "out" in capsys.readouterr().err
