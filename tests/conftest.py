@@ -69,7 +69,8 @@ def build_world(config: WorldConfig, seed: int = 0, start_frames: int = 4) -> Ge
 
 @torch.no_grad()
 def calibrate(world: GenieWorldModel) -> GenieWorldModel:
-    """Statistics of the latent actions as training would leave them, so that all labels are in use."""
+    """What training would bring: a dynamics that prefers some tokens, and latents that use all labels."""
+    world.dynamics.head.weight *= 6
     model, config = world.latent_action_model, world.config
     videos = random_videos(8, 4, config.height, config.width)
     latents = model.backbone.encode(world.tokenizer.encode(videos) if model.reads_tokens else videos, torch.float32)
