@@ -67,15 +67,15 @@ def _rollout(test: dict[str, Any]) -> str:
         "random_psnr": "random latent actions",
     }
     lines = ["| roll-out from one frame, dB at t | " + " | ".join(columns.values()) + " |", "|---|---|---|---|---|"]
-    for row in test["rollout"]:
-        lines.append(f"| {row['t']} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |")
+    lines += [f"| {row['t']} | " + " | ".join(f"{row[name]:.2f}" for name in columns) + " |" for row in test["rollout"]]
     return "\n".join(lines)
 
 
 def _speed(speed: dict[str, Any]) -> str:
+    matmul = f"bfloat16 matmul at {speed['matmul_tflops']['bfloat16']:.2f} TFLOP/s"
+    source = f"`{speed['command']}`, commit `{speed['commit']}`"
     lines = [
-        f"Training, {speed['threads']} CPU threads, bfloat16 matmul at {speed['matmul_tflops']['bfloat16']:.2f} TFLOP/s "
-        f"(`{speed['command']}`, commit `{speed['commit']}`):\n",
+        f"Training on {speed['threads']} CPU threads, {matmul} in the same run ({source}):\n",
         "| model | width | parameters | frames/s | share of the matmul rate |",
         "|---|---|---|---|---|",
     ]
@@ -85,7 +85,7 @@ def _speed(speed: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, rows: dict[str, Any], cell: Any) -> str:  # noqa: ANN401  # a function of a part
+def _line(name: str, rows: dict[str, Any], cell: Any) -> str:  # a function of a part
     return f"| {name} | " + " | ".join(str(cell(part)) for part in rows.values()) + " |"
 
 

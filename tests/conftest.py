@@ -47,7 +47,7 @@ def vary(config: Any, overrides: dict[str, Any]) -> Any:
     return from_dict(type(config), values)
 
 
-def shake(module: nn.Module, seed: int = 0, size: float = 0.3) -> nn.Module:
+def shake(module: nn.Module, seed: int = 0, size: float = 0.5) -> nn.Module:
     """Add noise to every weight, so that branches that start at zero or one are no longer silent."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
