@@ -6,7 +6,7 @@ Half of the clips are sticky-random play, half that of ``--player``; without one
 """
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,8 +52,6 @@ class Evaluation:
     """Clips of 16 frames in all."""
     seed: int = 0
     """Of recording, sampling and intervals."""
-    maskgit_steps: int | None = None
-    """Passes a frame; the checkpoint's where not given."""
     json: Path | None = None
     """File of results."""
     picture: Path | None = None
@@ -64,7 +62,7 @@ class Evaluation:
         if self.levels not in LEVELS:
             raise ValueError(f"levels must be one of {sorted(LEVELS)}, got {self.levels!r}")
         console = Console()
-        world = self._world()
+        world = genie_gym.load(self.checkpoint)
         specs = {"sticky": "sticky"} | ({} if self.player is None else {"player": self.player})
         sets = {name: self._record(spec, LEVELS[self.levels]) for name, spec in specs.items()}
         fitted = torch.cat([self._record(spec, TRAINING_LEVELS) for spec in specs.values()])
@@ -78,13 +76,6 @@ class Evaluation:
             write_results(self.json, {**about, **scores})
         if self.picture is not None:
             draw_picture(world, torch.cat([part[:PICTURE_CLIPS] for part in sets.values()]), self.seed, self.picture)
-
-    def _world(self) -> GenieWorldModel:
-        world = genie_gym.load(self.checkpoint)
-        if self.maskgit_steps is not None:
-            sampling = replace(world.config.sampling, maskgit_steps=self.maskgit_steps)
-            world.config = replace(world.config, sampling=sampling)
-        return world
 
     def _record(self, spec: str, levels: tuple[int, int]) -> Tensor:
         """(clips, 16, C, H, W): clips drawn without replacement from a fresh recording."""
