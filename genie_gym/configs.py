@@ -54,6 +54,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         _require_positive(self, "layers", "width", "heads", "head_dim", "feed_forward_width")
         _require(self.head_dim % 2 == 0, "TransformerConfig.head_dim", self.head_dim, "even")
+        _require(self.value_head_dim > 0, "TransformerConfig.value_dim", self.value_dim, "positive")
         _require(self.attention in ("st", "spatial", "full"), "attention", self.attention, "st, spatial or full")
 
     @property
@@ -75,6 +76,8 @@ class QuantizerConfig:
     """Grid steps per feature, ``fsq`` only; their product is ``codes``."""
     commitment_weight: float = 0.25
     """Weight of the loss that pulls latents to their codes (not stated in the paper; VQ-VAE's 0.25)."""
+    diversity_weight: float = 0.0
+    """``vq``: weight of ln K minus the entropy of a batch's soft code use; keeps a small codebook alive."""
     decay: float = 0.99
     """Moving average of the codes; the paper states none."""
     restart_after: int = 20
@@ -86,6 +89,7 @@ class QuantizerConfig:
         _require_positive(self, "dim", "restart_after")
         _require_share(self, "decay")
         if self.kind == "fsq":
+            _require(all(level >= 2 for level in self.levels), "QuantizerConfig.levels", self.levels, "2 or more each")
             product = 1
             for level in self.levels:
                 product *= level
@@ -144,6 +148,7 @@ class LatentActionConfig:
                 _require(value is not None, f"LatentActionConfig.{field}", value, "given for the st backbone")
         else:
             _require(self.inputs == "pixels", "LatentActionConfig.inputs", self.inputs, "pixels for conv")
+            _require(self.width % 8 == 0, "LatentActionConfig.width", self.width, "a multiple of 8 for conv")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,6 +198,8 @@ class SamplingConfig:
         _require_positive(self, "maskgit_steps", "temperature")
         _require(self.schedule in ("cosine", "linear"), "SamplingConfig.schedule", self.schedule, "cosine or linear")
         _require(self.order in ("confidence", "random"), "SamplingConfig.order", self.order, "confidence or random")
+        noise = self.choice_temperature
+        _require(noise >= 0, "SamplingConfig.choice_temperature", noise, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,6 +224,10 @@ class WorldConfig:
         for side in ("height", "width"):
             value, patch = getattr(self, side), self.tokenizer.patch_size
             _require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
+            if self.latent_action_model.backbone == "conv":
+                _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
+        known = ("float32", "bfloat16")
+        _require(self.precision in known, "WorldConfig.precision", self.precision, f"one of {known}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -340,6 +351,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     Raises:
         ValueError: Naming the class and the unknown or missing field.
     """
+    _require(isinstance(values, dict), kind.__name__, values, "made of named fields")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
@@ -352,8 +364,10 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
 
 
 def _build(hint: Any, value: Any) -> Any:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType) and value is not None:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+    if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value)
     return tuple(value) if isinstance(value, list) else value

@@ -108,7 +108,10 @@ def _coinrun() -> Preset:
             quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
         ),
         latent_action_model=LatentActionConfig(
-            backbone="conv", quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1), width=32, history=3
+            backbone="conv",
+            quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.2),
+            width=32,
+            history=3,
         ),
         dynamics=DynamicsConfig(
             transformer=_stack(6, 256, 8, 32, 512),
@@ -126,7 +129,7 @@ def _coinrun() -> Preset:
     return Preset(
         world=world,
         tokenizer_training=TrainConfig(train_steps=2000, batch_size=8, optimizer=optimizer),
-        world_training=TrainConfig(train_steps=2400, batch_size=8, optimizer=optimizer),
+        world_training=TrainConfig(train_steps=1600, batch_size=8, optimizer=optimizer, log_every=20, picture_every=0),
     )
 
 

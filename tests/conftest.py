@@ -53,7 +53,7 @@ def shake(module: nn.Module, seed: int = 0, size: float = 0.5) -> nn.Module:
     with torch.no_grad():
         for parameter in module.parameters():
             scale = size if parameter.ndim < 2 else size * parameter[0].numel() ** -0.5
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return module
 
 

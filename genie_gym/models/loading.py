@@ -68,7 +68,8 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
         ValueError: If the folder cannot be written or is something else than a checkpoint.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_free and not (folder / "config.json").is_file():
         raise ValueError(f"folder {str(folder)!r} exists and is no checkpoint: not overwritten")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +109,14 @@ def _load_once(folder: Path, device: str, stamp: int) -> GenieWorldModel:
 def _read_config(folder: Path) -> WorldConfig:
     path = folder / "config.json"
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: Any = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"config {str(path)!r} is no JSON: {error}") from error
-    if values.get("format") != FORMAT:
-        raise ValueError(f"config {str(path)!r} must have format {FORMAT}, got {values.get('format')!r}")
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else values
+        raise ValueError(f"config {str(path)!r} must have format {FORMAT}, got {found!r}")
+    if not isinstance(values.get("world"), dict):
+        raise ValueError(f"config {str(path)!r} must have a world of named fields, got {values.get('world')!r}")
     return from_dict(WorldConfig, values["world"])
 
 

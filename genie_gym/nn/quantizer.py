@@ -4,6 +4,7 @@ Distances and codebook statistics are float32 whatever the precision around them
 changes in eval mode.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -84,6 +85,8 @@ class VectorQuantizer(nn.Module):
         distance = (unit - chosen).square().sum(dim=-1).mean()
         spread = 1 - unit.detach().flatten(0, -2).mean(dim=0).square().sum()
         loss = self.config.commitment_weight * distance / spread.clamp(min=1e-3)
+        if self.training and self.config.diversity_weight > 0:
+            loss = loss + self.config.diversity_weight * uneven_use(unit @ self.codebook.T.clone())
         if self.training:
             self._follow(unit.detach().flatten(0, -2), tokens.flatten())
         codes = unit + (chosen - unit).detach()
@@ -179,6 +182,17 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
 def latent_dim(config: QuantizerConfig) -> int:
     """Features of a latent before, and of a code after, quantization."""
     return config.dim if config.kind == "vq" else len(config.levels)
+
+
+def uneven_use(cosines: Tensor, temperature: float = 0.1) -> Tensor:
+    """ln K minus the entropy of the mean soft assignment: 0 where all codes are used alike, ln K at one code.
+
+    Args:
+        cosines: (..., K) similarities of latents and codes; the gradient goes to the latents.
+        temperature: Of the soft assignment.
+    """
+    shares = (cosines / temperature).softmax(dim=-1).flatten(0, -2).mean(dim=0)
+    return math.log(cosines.shape[-1]) + (shares * shares.clamp(min=1e-12).log()).sum()
 
 
 def perplexity(tokens: Tensor, codes: int) -> Tensor:

@@ -59,6 +59,9 @@ def _metadata(path: Path) -> dict[str, str]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata())
+            about = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
+    if not {"step", "config"} <= set(about):
+        raise ValueError(f"run {str(path)!r} is damaged: it tells no step and config, only {sorted(about)}")
+    return about

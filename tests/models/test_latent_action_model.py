@@ -135,7 +135,7 @@ def test_a_video_that_rests_loses_nothing_to_division(make_world: Make) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_inputs(make_world: Make, kind: str) -> None:
     model = make_world(kind).latent_action_model
-    with pytest.raises(ValueError, match="at least 2 frames .* got 1"):
+    with pytest.raises(ValueError, match=r"at least 2 frames .* got 1"):
         model.label(inputs(model, frames=1))
     wrong = torch.full((2, 4, 16), 64) if model.reads_tokens else torch.zeros(2, 4, 3, 32, 64)
     with pytest.raises(ValueError, match="got 64..64" if model.reads_tokens else r"got \(2, 4, 3, 32, 64\)"):

@@ -156,6 +156,28 @@ def test_confidence_keeps_the_surest_first(steps: int) -> None:
             assert sure[row].max() < sure[~row].min()
 
 
+def test_noise_in_the_order_fades() -> None:
+    """By hand: a place is kept by its log-share plus Gumbel noise, a quarter less of it after each of four passes."""
+    config = SamplingConfig(maskgit_steps=4, choice_temperature=4.5)
+    numbers, sureness = uniform_numbers(config, 200), torch.linspace(0, 6, PLACES)
+    numbers[:, :, 0] = 0.0  # draws token 0 everywhere
+    logits = torch.nn.functional.one_hot(torch.zeros(PLACES, dtype=torch.int64), CODES) * sureness[:, None]
+    seen: list[Tensor] = []
+
+    def predict(tokens: Tensor) -> Tensor:
+        seen.append(tokens)
+        return logits.expand(len(tokens), -1, -1)
+
+    sample(predict, nothing_yet(200), HIDDEN, config, numbers)
+    gumbel = -(-numbers[:, :, 1].log()).log()
+    for step, factor in enumerate((0.75, 0.5, 0.25)):
+        score = logits.log_softmax(dim=-1)[:, 0] + 4.5 * factor * gumbel[:, step]
+        score = score.masked_fill(seen[step] != HIDDEN, float("inf"))
+        left = hidden_after(step, config, PLACES)
+        expected = torch.zeros(200, PLACES, dtype=torch.bool).scatter(1, score.argsort(dim=1)[:, :left], True)
+        assert torch.equal(seen[step + 1] == HIDDEN, expected)
+
+
 def test_a_random_order_hangs_on_its_numbers_alone(oracle: Oracle) -> None:
     config = SamplingConfig(maskgit_steps=4, order="random")
     numbers = uniform_numbers(config)

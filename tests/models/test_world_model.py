@@ -84,7 +84,9 @@ def test_the_cache_changes_nothing(make_world: Make, random_videos: Videos, kind
         for seen, features in passes:
             whole, _ = world.dynamics(torch.cat([tokens, seen], dim=1), lead[:, : tokens.shape[1] + 1])
             torch.testing.assert_close(features[0], whole[-1], atol=1e-5, rtol=0)
-            torch.testing.assert_close(world.dynamics.logits(features[0]), world.dynamics.logits(whole[-1]), atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                world.dynamics.logits(features[0]), world.dynamics.logits(whole[-1]), atol=1e-4, rtol=0
+            )
         tokens = torch.cat([tokens, passes[-1][0]], dim=1)
         assert same(frame, world.tokenizer.decode(tokens)[:, -1])
 
@@ -256,7 +258,9 @@ def test_a_longer_prompt_counts(tiny_world: GenieWorldModel, random_videos: Vide
 
 
 @pytest.mark.parametrize("maskgit_steps", [1, 3, 25])
-def test_maskgit_steps_can_be_overridden(tiny_world: GenieWorldModel, random_videos: Videos, maskgit_steps: int) -> None:
+def test_maskgit_steps_can_be_overridden(
+    tiny_world: GenieWorldModel, random_videos: Videos, maskgit_steps: int
+) -> None:
     world = copy.deepcopy(tiny_world)
     state, _ = world.reset(random_videos(1, 1), [0], maskgit_steps=maskgit_steps)
     heard = listen(world)

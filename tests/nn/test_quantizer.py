@@ -197,7 +197,9 @@ def test_perplexity_by_hand() -> None:
     assert perplexity(torch.full((3, 7), 2), 8) == pytest.approx(1)
     assert perplexity(torch.arange(8).repeat(5), 8) == pytest.approx(8)
     assert perplexity(torch.tensor([0, 0, 5, 5]), 8) == pytest.approx(2)
-    assert perplexity(torch.tensor([0, 0, 0, 1]), 2) == pytest.approx(math.exp(0.75 * math.log(4 / 3) + 0.25 * math.log(4)))
+    assert perplexity(torch.tensor([0, 0, 0, 1]), 2) == pytest.approx(
+        math.exp(0.75 * math.log(4 / 3) + 0.25 * math.log(4))
+    )
 
 
 def test_the_kind_is_the_configs() -> None:

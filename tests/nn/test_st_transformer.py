@@ -47,7 +47,7 @@ def test_no_frame_sees_a_later_one(build: Callable[..., Any], attention: str, gr
     changes = (new - old).abs().amax(dim=(1, 3))
     assert (changes[3] > 1e-3).all()
     remembers = attention != "spatial"
-    assert ((changes[4:] > 1e-4).all() if remembers else (changes[4:] == 0).all())
+    assert (changes[4:] > 1e-4).all() if remembers else (changes[4:] == 0).all()
 
 
 @pytest.mark.parametrize("attention", KINDS)

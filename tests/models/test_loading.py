@@ -1,0 +1,243 @@
+"""Worlds to disk and back, and what a damaged checkpoint says of itself."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from genie_gym.models import loading
+from genie_gym.models.loading import find_checkpoint, load, save_world
+from genie_gym.models.world_model import GenieWorldModel
+
+Make = Callable[[str], GenieWorldModel]
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+
+
+@pytest.fixture
+def weights(checkpoint: Path) -> Path:
+    (path,) = checkpoint.glob("model-*.safetensors")
+    return path
+
+
+def edit_config(folder: Path, **values: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def same_world(one: GenieWorldModel, other: GenieWorldModel) -> bool:
+    left, right = one.state_dict(), other.state_dict()
+    return (
+        one.config == other.config
+        and np.array_equal(one.start_frames, other.start_frames)
+        and list(left) == list(right)
+        and all(torch.equal(left[name], right[name]) and left[name].dtype == right[name].dtype for name in left)
+    )
+
+
+@pytest.mark.parametrize("kind", ["additive", "film", "full", "fsq", "token-lam", "oblong"])
+def test_there_and_back(make_world: Make, tmp_path: Path, kind: str) -> None:
+    world = make_world(kind)
+    loaded = load(save_world(world, tmp_path / "deep" / "world"))
+    assert same_world(world, loaded)
+    assert loaded.start_frames.shape == (4, world.config.height, world.config.width, 3)
+    assert loaded.start_frames.dtype == np.uint8
+    assert not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+
+
+def test_a_world_without_start_frames(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+    world = copy.copy(tiny_world)
+    world.start_frames = tiny_world.start_frames[:0]
+    assert load(save_world(world, tmp_path / "world")).start_frames.shape == (0, 64, 64, 3)
+
+
+def test_no_pickle(tiny_checkpoint: Path) -> None:
+    """Only safetensors, JSON and text, whose readers can run no code."""
+    assert {path.suffix for path in tiny_checkpoint.iterdir()} == {".safetensors", ".json"}
+    for path in tiny_checkpoint.glob("*.safetensors"):
+        assert load_file(path)
+        assert not path.read_bytes().startswith((b"\x80", b"PK"))
+
+
+def test_large_worlds_are_split(tiny_world: GenieWorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loading.SHARD_BYTES < 16 * 2**20
+    limit = 100_000
+    monkeypatch.setattr(loading, "SHARD_BYTES", limit)
+    folder = save_world(tiny_world, tmp_path / "world")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 3
+    assert shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
+    for path in shards:
+        tensors = load_file(path)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        assert size <= limit or len(tensors) == 1
+    assert same_world(tiny_world, load(folder))
+    shards[1].unlink()
+    with pytest.raises(ValueError, match=r"do not fit their config(.|\n)*Missing"):
+        load(shutil.move(folder, tmp_path / "less"))
+
+
+def test_a_checkpoint_is_loaded_once(checkpoint: Path) -> None:
+    world = load(checkpoint)
+    assert load(str(checkpoint)) is world
+    assert load(checkpoint.parent / "." / checkpoint.name) is world
+
+
+def test_a_checkpoint_written_anew_is_loaded_anew(make_world: Make, checkpoint: Path) -> None:
+    before = load(checkpoint)
+    other = make_world("film")
+    save_world(other, checkpoint)
+    assert load(checkpoint) is not before
+    assert same_world(load(checkpoint), other)
+
+
+def test_a_model_card(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+    assert (save_world(tiny_world, tmp_path / "with", card="# A world\n") / "README.md").read_text() == "# A world\n"
+    assert not (save_world(tiny_world, tmp_path / "without") / "README.md").exists()
+
+
+def test_weights_may_be_stored_in_bfloat16(checkpoint: Path, weights: Path, tiny_world: GenieWorldModel) -> None:
+    half = {name: one.bfloat16() if one.is_floating_point() else one for name, one in load_file(weights).items()}
+    save_file(half, weights)
+    loaded = load(checkpoint)
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+    for name, weight in loaded.named_parameters():
+        torch.testing.assert_close(weight, tiny_world.get_parameter(name), rtol=0.01, atol=0)
+
+
+def test_unknown_names_list_the_known(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+    for name in ("here", "there"):
+        shutil.copytree(tiny_checkpoint, tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"checkpoint 'nowhere' .*\['here', 'there'\]"):
+        load("nowhere")
+    with pytest.raises(ValueError, match=r"checkpoint .*empty"):
+        load(tmp_path / "empty")
+    assert find_checkpoint("there") == tmp_path / "there"
+    assert load("there").config.context_length == 8
+
+
+@pytest.mark.parametrize("kept", [0, 4, 1000, -1])
+def test_truncated_weights(checkpoint: Path, weights: Path, kept: int) -> None:
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:kept])
+    with pytest.raises(ValueError, match=rf"weights .*{weights.name}.* are damaged"):
+        load(checkpoint)
+    weights.write_bytes(whole)
+    assert load(checkpoint)  # a failure is not remembered
+
+
+def test_weights_that_are_something_else(checkpoint: Path, weights: Path) -> None:
+    weights.write_bytes(b"\x80\x05" + b"no tensors" * 100)
+    with pytest.raises(ValueError, match="damaged"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "misshapen"])
+def test_tensors_that_do_not_fit(checkpoint: Path, weights: Path, change: str) -> None:
+    tensors, name = load_file(weights), "dynamics.output_bias"
+    if change == "missing":
+        del tensors[name]
+    elif change == "unknown":
+        tensors[f"{name}.too"] = torch.zeros(1)
+    else:
+        tensors[name] = torch.zeros(3)
+    save_file(tensors, weights)
+    with pytest.raises(ValueError, match=rf"do not fit their config(.|\n)*{name}"):
+        load(checkpoint)
+
+
+def test_weights_of_another_config(checkpoint: Path) -> None:
+    world = json.loads((checkpoint / "config.json").read_text())["world"]
+    world["context_length"] = 9
+    edit_config(checkpoint, world=world)
+    with pytest.raises(ValueError, match="do not fit their config"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("found", [0, 2, "1", None])
+def test_another_format(checkpoint: Path, found: Any) -> None:
+    edit_config(checkpoint, format=found)
+    with pytest.raises(ValueError, match=f"must have format 1, got {found!r}"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1, "world": ', "\ufffd"])
+def test_a_config_that_is_no_json(checkpoint: Path, text: str) -> None:
+    (checkpoint / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config .*config.json' is no JSON"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '{"format": 1}', '{"format": 1, "world": 3}'])
+def test_a_config_of_another_shape(checkpoint: Path, text: str) -> None:
+    (checkpoint / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config .*config.json' must have"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("depth", 3, "WorldConfig must be .*depth"), ("height", -1, "WorldConfig.height must be positive, got -1")],
+)
+def test_a_config_with_wrong_fields(checkpoint: Path, field: str, value: int, message: str) -> None:
+    world = json.loads((checkpoint / "config.json").read_text())["world"]
+    edit_config(checkpoint, world={**world, field: value})
+    with pytest.raises(ValueError, match=message):
+        load(checkpoint)
+
+
+def test_an_occupied_folder_is_left_alone(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="thesis' exists and is no checkpoint"):
+        save_world(tiny_world, folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "chapter.txt"]
+
+
+def test_a_file_in_the_folders_place(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ValueError, match="file' exists and is no checkpoint"):
+        save_world(tiny_world, tmp_path / "file")
+    with pytest.raises(ValueError, match="world' cannot be written"):
+        save_world(tiny_world, tmp_path / "file" / "world")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_an_empty_folder_is_taken(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    assert same_world(load(save_world(tiny_world, tmp_path / "world")), tiny_world)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_nothing_half_written_is_left(
+    tiny_world: GenieWorldModel, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """A disk that fills up in the middle leaves what was there before."""
+    folder = checkpoint if earlier else checkpoint.parent / "new"
+    before = {path: path.read_bytes() for path in checkpoint.parent.rglob("*") if path.is_file()}
+
+    def full(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        if path.name.startswith("start_frames"):
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(loading, "save_file", full)
+    with pytest.raises((ValueError, OSError), match="no space left"):
+        save_world(tiny_world, folder)
+    assert {path: path.read_bytes() for path in checkpoint.parent.rglob("*") if path.is_file()} == before
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["copy"]
