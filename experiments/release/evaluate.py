@@ -67,9 +67,7 @@ class Evaluation:
         sets = {name: self._record(spec, LEVELS[self.levels]) for name, spec in specs.items()}
         fitted = torch.cat([self._record(spec, TRAINING_LEVELS) for spec in specs.values()])
         fitted = fitted[torch.randperm(len(fitted), generator=torch.Generator().manual_seed(self.seed))[:FITTED_CLIPS]]
-        every = torch.cat(list(sets.values()))
-        scores: dict[str, Any] = evaluate(world, every, fitted, self.seed, lambda stage: console.print(f"... {stage}"))
-        scores["sets"] = {name: evaluate(world, part, fitted, self.seed) for name, part in sets.items()}
+        scores = evaluate(world, sets, fitted, self.seed, lambda stage: console.print(f"... {stage}"))
         print_scores(console, scores, self)
         if self.json is not None:
             about = {"checkpoint": self.checkpoint, "mode": self.mode, "levels": self.levels, "players": specs}

@@ -3,24 +3,25 @@
 import torch
 from torch import Tensor
 
-from genie_gym.metrics.image import pooled_psnr
 from genie_gym.nn.patches import patchify, unpatchify
 
 
 @torch.no_grad()
-def kmeans_psnr(fitted: Tensor, videos: Tensor, patch_size: int, codes: int, seed: int, rounds: int = 20) -> float:
-    """PSNR in dB of a tokenizer without learning: every patch replaced by the nearest of ``codes`` means.
+def fit_patches(videos: Tensor, patch_size: int, codes: int, seed: int, rounds: int = 20) -> Tensor:
+    """A tokenizer without learning: means of all patches, by Lloyd's algorithm with Euclidean distances.
 
     Args:
-        fitted: (B, T, C, H, W) videos whose patches are clustered (Lloyd's algorithm, Euclidean).
-        videos: Videos to rebuild.
+        videos: (B, T, C, H, W), of training levels.
         patch_size: Pixels a side; decides the tokens a frame.
         codes: Number of means.
         seed: Of the first means.
-        rounds: Passes of Lloyd's algorithm.
+        rounds: Passes of the algorithm.
+
+    Returns:
+        (codes, C p p).
     """
     generator = torch.Generator().manual_seed(seed)
-    points = patchify(fitted.float(), patch_size).flatten(0, 2)
+    points = patchify(videos.float(), patch_size).flatten(0, 2)
     means = points[torch.randperm(len(points), generator=generator)[:codes]]
     for _ in range(rounds):
         nearest = _nearest(points, means)
@@ -28,10 +29,15 @@ def kmeans_psnr(fitted: Tensor, videos: Tensor, patch_size: int, codes: int, see
         sums = torch.zeros_like(means).index_add_(0, nearest, points)
         spare = points[torch.randint(len(points), (len(means),), generator=generator)]
         means = torch.where(counts > 0, sums / counts.clamp(min=1), spare)
+    return means
+
+
+@torch.no_grad()
+def cluster_patches(videos: Tensor, means: Tensor, patch_size: int) -> Tensor:
+    """(B, T, C, H, W) with every patch replaced by the nearest of the means."""
     patches = patchify(videos.float(), patch_size)
     rebuilt = means[_nearest(patches.flatten(0, 2), means)].view_as(patches)
-    grid = videos.shape[-2] // patch_size, videos.shape[-1] // patch_size
-    return pooled_psnr(unpatchify(rebuilt, patch_size, grid), videos)
+    return unpatchify(rebuilt, patch_size, (videos.shape[-2] // patch_size, videos.shape[-1] // patch_size))
 
 
 def _nearest(points: Tensor, means: Tensor, chunk: int = 16_384) -> Tensor:

@@ -1,12 +1,12 @@
 """All metrics of a world on real clips, with their baselines, as one JSON-able dictionary."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from genie_gym.metrics.baselines import kmeans_psnr
+from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_psnr, play_clips
 from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.models.world_model import GenieWorldModel
@@ -20,60 +20,92 @@ USED_SHARE = 0.02
 
 def evaluate(
     world: GenieWorldModel,
-    videos: Tensor,
+    sets: Mapping[str, Tensor],
     fitted: Tensor,
     seed: int = 0,
     report: Callable[[str], object] = lambda stage: None,
 ) -> dict[str, Any]:
-    """Score a world.
+    """Score a world on named sets of clips, over all of them and apart.
 
     Args:
         world: In eval mode.
-        videos: (B, 16, C, H, W) real clips.
+        sets: (B, 16, C, H, W) real clips by name.
         fitted: Clips from *training* levels, for the k-means baseline.
         seed: Of roll-outs, random actions, intervals and k-means.
         report: Hears of each stage as it begins.
 
     Returns:
-        ``clips``, ``tokenizer``, ``lam``, ``rollout`` (rows of ``t`` and PSNRs, pooled over clips),
-        ``delta_psnr`` by ``t``.
+        ``clips``, ``tokenizer``, ``lam``, ``rollout`` (rows of ``t`` and PSNRs, pooled over clips) and
+        ``delta_psnr`` (rows of ``t``, mean and 95 % interval); the same again under ``sets`` for each name.
     """
-    report("tokenizer")
-    scores: dict[str, Any] = {"clips": len(videos), "seed": seed, "tokenizer": score_tokenizer(world, videos)}
+    videos = torch.cat(list(sets.values()))
     config = world.config.tokenizer
-    scores["tokenizer"]["kmeans_psnr"] = kmeans_psnr(fitted, videos, config.patch_size, config.quantizer.codes, seed)
-    report("latent actions")
-    scores["lam"] = score_latent_actions(world, videos)
-    report("roll-outs")
+    report("k-means over patches")
+    means = fit_patches(fitted, config.patch_size, config.quantizer.codes, seed)
+    report("tokens and latent actions")
+    seen = _see(world, videos, means)
+    report("roll-outs under inferred, shuffled and random latent actions")
     played = play_clips(world, videos, seed)
-    scores["rollout"] = [score_frame(played, frame) for frame in ROLLOUT_FRAMES]
-    scores["delta_psnr"] = [score_control(played, frame, seed) for frame in DELTA_FRAMES]
-    return scores
+
+    def score(rows: slice) -> dict[str, Any]:
+        part = Played(*(each[rows] for each in played))
+        return {
+            "clips": len(part.real),
+            "tokenizer": score_tokenizer(Seen(*(each[rows] for each in seen)), part.real, config.quantizer.codes),
+            "lam": score_latent_actions(seen.labels[rows], world.config.num_latent_actions),
+            "rollout": [score_frame(part, frame) for frame in ROLLOUT_FRAMES],
+            "delta_psnr": [score_control(part, frame, seed) for frame in DELTA_FRAMES],
+        }
+
+    apart, first = {}, 0
+    for name, clips in sets.items():
+        apart[name] = score(slice(first, first + len(clips)))
+        first += len(clips)
+    return {"seed": seed, **score(slice(None)), "sets": apart}
+
+
+class Seen(NamedTuple):
+    """What the models make of real clips."""
+
+    tokens: Tensor
+    """(B, T, N)."""
+    rebuilt: Tensor
+    """(B, T, C, H, W) from the tokens."""
+    labels: Tensor
+    """(B, T - 1) latent actions."""
+    clustered: Tensor
+    """(B, T, C, H, W) by k-means over patches."""
 
 
 @torch.no_grad()
-def score_tokenizer(world: GenieWorldModel, videos: Tensor, chunk: int = 32) -> dict[str, float]:
-    """PSNR in dB (pooled, and the mean over frames), codes in use and their perplexity."""
-    tokens = torch.cat([world.tokenizer.encode(part) for part in videos.split(chunk)])
-    rebuilt = torch.cat([world.tokenizer.decode(part) for part in tokens.split(chunk)])
+def _see(world: GenieWorldModel, videos: Tensor, means: Tensor, chunk: int = 32) -> Seen:
+    parts = []
+    for clips in videos.split(chunk):
+        tokens = world.tokenizer.encode(clips)
+        clustered = cluster_patches(clips, means, world.config.tokenizer.patch_size)
+        parts.append((tokens, world.tokenizer.decode(tokens), world.label(clips), clustered))
+    return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def score_tokenizer(seen: Seen, videos: Tensor, codes: int) -> dict[str, float]:
+    """PSNR in dB (pooled, and the mean over frames) beside k-means', codes in use and their perplexity."""
     return {
-        "psnr": pooled_psnr(rebuilt, videos),
-        "frame_psnr": float(psnr(rebuilt, videos).mean()),
-        "codes_used": tokens.unique().numel(),
-        "codes": world.config.tokenizer.quantizer.codes,
-        "perplexity": float(perplexity(tokens, world.config.tokenizer.quantizer.codes)),
+        "psnr": pooled_psnr(seen.rebuilt, videos),
+        "frame_psnr": float(psnr(seen.rebuilt, videos).mean()),
+        "kmeans_psnr": pooled_psnr(seen.clustered, videos),
+        "codes_used": seen.tokens.unique().numel(),
+        "codes": codes,
+        "perplexity": float(perplexity(seen.tokens, codes)),
     }
 
 
-@torch.no_grad()
-def score_latent_actions(world: GenieWorldModel, videos: Tensor, chunk: int = 32) -> dict[str, Any]:
-    """How the latent actions are used."""
-    labels = torch.cat([world.label(part) for part in videos.split(chunk)])
-    shares = torch.bincount(labels.flatten(), minlength=world.config.num_latent_actions) / labels.numel()
+def score_latent_actions(labels: Tensor, latent_actions: int) -> dict[str, Any]:
+    """How the latent actions (B, T - 1) are used."""
+    shares = torch.bincount(labels.flatten(), minlength=latent_actions) / labels.numel()
     return {
         "shares": [round(float(share), 4) for share in shares],
         "used": int((shares >= USED_SHARE).sum()),
-        "perplexity": float(perplexity(labels, world.config.num_latent_actions)),
+        "perplexity": float(perplexity(labels, latent_actions)),
     }
 
 
