@@ -185,7 +185,7 @@ def latent_dim(config: QuantizerConfig) -> int:
 
 
 def uneven_use(cosines: Tensor, temperature: float = 0.1) -> Tensor:
-    """Uneven use: ln K minus the entropy of the mean soft assignment: 0 where all codes are used alike, ln K at one code.
+    """The entropy that a batch's mean soft assignment lacks: 0 where all codes are used alike, ln K at one code.
 
     Args:
         cosines: (..., K) similarities of latents and codes; the gradient goes to the latents.
