@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -22,7 +21,7 @@ import genie_gym
 from experiments.results_file import write_results
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.frames import to_float, to_uint8
+from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.metrics.controllability import play_clips
@@ -122,10 +121,8 @@ def draw_picture(world: GenieWorldModel, videos: Tensor, seed: int, path: Path) 
     """For each clip a row of real frames, of inferred latent actions played, and of random ones."""
     played = play_clips(world, videos, seed)
     rows = torch.stack([played.real, played.inferred, played.random], dim=1)
-    frames = to_uint8(rows.flatten(0, 1))
-    sheet = frames.swapaxes(1, 2).reshape(frames.shape[0] * frames.shape[2], -1, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    write_image(path, contact_sheet(to_uint8(rows.flatten(0, 1))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The only conversions between uint8 frames and float videos, and how frames change size."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -106,3 +108,27 @@ def _resampling(box: tuple[float, float, float, float], height: int, width: int)
     if shrink >= 1:
         return Resampling.BOX if shrink.is_integer() else Resampling.LANCZOS
     return Resampling.NEAREST if (1 / shrink).is_integer() else Resampling.BICUBIC
+
+
+def contact_sheet(videos: np.ndarray) -> np.ndarray:
+    """(R, T, H, W, 3) -> (R H, T W, 3): a row for each video, time to the right."""
+    check_frames("videos", videos, ndim=5)
+    return rearrange(videos, "r t h w c -> (r h) (t w) c")
+
+
+def write_image(path: Path, frame: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as a PNG, beside ``path`` and then renamed, so that it is whole or not there.
+
+    Raises:
+        ValueError: If the file cannot be written.
+    """
+    check_frames("frame", frame, ndim=3)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        Image.fromarray(frame).save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error})") from error
+    finally:
+        if temporary.is_file():
+            temporary.unlink()

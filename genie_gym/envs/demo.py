@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
 
 SCALE = 2
@@ -47,15 +47,9 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
     rate = actions * frames / (time.perf_counter() - started)
     env.close()
     videos = np.array(rows)
-    _save_sheet(videos, out / "demo.png")
+    write_image(out / "demo.png", contact_sheet(videos))
     write_video(out / "demo.gif", _side_by_side(videos), fps=10)
     return rate
-
-
-def _save_sheet(videos: np.ndarray, path: Path) -> None:
-    """(A, T, H, W, 3) -> a row for each action."""
-    sheet = videos.swapaxes(1, 2).reshape(videos.shape[0] * videos.shape[2], -1, 3)
-    Image.fromarray(sheet).save(path)
 
 
 def _side_by_side(videos: np.ndarray) -> np.ndarray:

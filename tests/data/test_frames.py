@@ -1,10 +1,13 @@
 """The conversions between uint8 and float, and scaling."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from genie_gym.data.frames import check_frames, resize, to_float, to_uint8
+from genie_gym.data.frames import check_frames, contact_sheet, resize, to_float, to_uint8, write_image
 
 RNG = np.random.default_rng(0)
 
@@ -94,3 +97,20 @@ def test_resize_refuses_others() -> None:
         resize(np.zeros((4, 4, 3), np.uint8), 0, 4)
     with pytest.raises(ValueError, match="frame must have the shape"):
         resize(np.zeros((2, 4, 4, 3), np.uint8), 4, 4)
+
+
+def test_contact_sheet_reads_like_a_page() -> None:
+    videos = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3, 1, 1, 1).repeat(4, 2).repeat(5, 3).repeat(3, 4)
+    sheet = contact_sheet(videos)
+    assert sheet.shape == (8, 15, 3)
+    assert sheet[::4, ::5, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_an_image_is_whole_or_not_there(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(256, size=(5, 7, 3), dtype=np.uint8)
+    write_image(tmp_path / "picture.png", picture)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "picture.png")), picture)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match=r"folder\.png"):
+        write_image(tmp_path / "folder.png", picture)
+    assert {path.name for path in tmp_path.iterdir()} == {"picture.png", "folder.png"}
