@@ -51,6 +51,8 @@ class Evaluation:
     """Clips of 16 frames in all."""
     seed: int = 0
     """Of recording, sampling and intervals."""
+    device: str = "cpu"
+    """Where to play."""
     json: Path | None = None
     """File of results."""
     picture: Path | None = None
@@ -61,7 +63,7 @@ class Evaluation:
         if self.levels not in LEVELS:
             raise ValueError(f"levels must be one of {sorted(LEVELS)}, got {self.levels!r}")
         console = Console()
-        world = genie_gym.load(self.checkpoint)
+        world = genie_gym.load(self.checkpoint, self.device)
         specs = {"sticky": "sticky"} | ({} if self.player is None else {"player": self.player})
         sets = {name: self._record(spec, LEVELS[self.levels]) for name, spec in specs.items()}
         fitted = torch.cat([self._record(spec, TRAINING_LEVELS) for spec in specs.values()])

@@ -25,7 +25,9 @@ class Played(NamedTuple):
 @torch.no_grad()
 def play_clips(world: GenieWorldModel, videos: Tensor, seed: int, prompt_frames: int = 1, chunk: int = 32) -> Played:
     """Roll clips out under inferred, shuffled and random latent actions, from the same seeds."""
-    labels = torch.cat([world.label(part) for part in videos.split(chunk)])[:, prompt_frames - 1 :]
+    labels = torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(chunk)])[
+        :, prompt_frames - 1 :
+    ]
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.randint(world.config.num_latent_actions, labels.shape, generator=generator)
     rolled = []
@@ -34,7 +36,7 @@ def play_clips(world: GenieWorldModel, videos: Tensor, seed: int, prompt_frames:
         rolled.append(
             torch.cat(
                 [
-                    world.rollout(clips[:, :prompt_frames], actions, seed=seed + chunk * index)
+                    world.rollout(clips[:, :prompt_frames], actions, seed=seed + chunk * index).cpu()
                     for index, (clips, actions) in enumerate(parts)
                 ]
             )

@@ -81,9 +81,11 @@ class Seen(NamedTuple):
 def _see(world: GenieWorldModel, videos: Tensor, means: Tensor, chunk: int = 32) -> Seen:
     parts = []
     for clips in videos.split(chunk):
-        tokens = world.tokenizer.encode(clips)
+        moved = clips.to(world.device)
+        tokens = world.tokenizer.encode(moved)
+        seen = (tokens, world.tokenizer.decode(tokens), world.label(moved))
         clustered = cluster_patches(clips, means, world.config.tokenizer.patch_size)
-        parts.append((tokens, world.tokenizer.decode(tokens), world.label(clips), clustered))
+        parts.append((*(part.cpu() for part in seen), clustered))
     return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

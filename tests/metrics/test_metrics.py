@@ -19,6 +19,7 @@ class ScriptedWorld:
     """Brightness is the state, a latent action adds to it; labels are read off exactly."""
 
     config = SimpleNamespace(num_latent_actions=4)
+    device = torch.device("cpu")
     steps = torch.tensor([0.0, 0.01, 0.02, 0.03])
 
     def label(self, videos: Tensor) -> Tensor:
