@@ -14,6 +14,8 @@ from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 
+torch.set_num_threads(1)  # such small tensors are slower on more, and sums then hang on how a batch is split
+
 STACK: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "head_dim": 16, "feed_forward_width": 32}
 ST_LAM = {f"latent_action_model.{name}": value for name, value in {
     "backbone": "st", "encoder": STACK, "decoder": STACK,

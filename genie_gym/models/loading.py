@@ -79,6 +79,8 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
     try:
         _write(world, beside, card)
         beside.chmod(0o755)
+        for path in beside.iterdir():
+            path.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         beside.rename(folder)

@@ -37,7 +37,7 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     """
     shares = torch.softmax(logits.float() / temperature, dim=-1)
     sums = shares.cumsum(dim=-1)
-    tokens = (sums < uniforms[..., None] * sums[..., -1:]).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+    tokens = (sums <= uniforms[..., None] * sums[..., -1:]).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
     return tokens, shares.gather(-1, tokens[..., None])[..., 0].clamp(min=1e-30).log()
 
 
