@@ -87,6 +87,9 @@ class QuantizerConfig:
         _require(self.kind in ("vq", "fsq"), "QuantizerConfig.kind", self.kind, "vq or fsq")
         _require(self.codes >= 2, "QuantizerConfig.codes", self.codes, "at least 2")
         _require_positive(self, "dim", "restart_after")
+        for field in ("commitment_weight", "diversity_weight"):
+            value = getattr(self, field)
+            _require(value >= 0, f"QuantizerConfig.{field}", value, "0 or more")
         _require_share(self, "decay")
         if self.kind == "fsq":
             _require(all(level >= 2 for level in self.levels), "QuantizerConfig.levels", self.levels, "2 or more each")

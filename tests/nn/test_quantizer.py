@@ -16,6 +16,7 @@ from genie_gym.nn.quantizer import (
     kmeans,
     latent_dim,
     perplexity,
+    uneven_use,
 )
 
 LEVELS = [(4, 4, 4), (8,), (3, 5), (2, 2, 2), (2, 4), (8, 5, 5, 5)]
@@ -207,3 +208,22 @@ def test_the_kind_is_the_configs() -> None:
     grid = QuantizerConfig(kind="fsq", codes=12, levels=(3, 4))
     assert isinstance(build_quantizer(grid), FiniteScalarQuantizer)
     assert (latent_dim(QuantizerConfig(codes=8, dim=4)), latent_dim(grid)) == (4, 2)
+
+
+def test_uneven_use_by_hand() -> None:
+    even = torch.eye(4).repeat(3, 1)
+    assert uneven_use(even).item() == pytest.approx(0.0, abs=1e-5)
+    one = torch.tensor([[1.0, -1.0, -1.0, -1.0]]).repeat(12, 1)
+    assert uneven_use(one).item() == pytest.approx(math.log(4), abs=1e-3)
+
+
+def test_diversity_pushes_crowded_latents_apart() -> None:
+    config = QuantizerConfig(codes=4, dim=4, commitment_weight=0.0, diversity_weight=1.0)
+    quantizer = VectorQuantizer(config).train()
+    quantizer.set_codebook(torch.eye(4))
+    latents = (torch.eye(4)[0] + 0.1 * torch.randn(64, 4)).requires_grad_()
+    before = uneven_use(F.normalize(latents, dim=-1) @ torch.eye(4)).item()
+    (gradient,) = torch.autograd.grad(quantizer(latents).loss, latents)
+    moved = latents - 10 * gradient
+    assert uneven_use(F.normalize(moved, dim=-1) @ torch.eye(4)).item() < before - 0.01
+    assert VectorQuantizer(config).eval()(latents).loss.item() == 0.0
