@@ -221,7 +221,7 @@ def test_diversity_pushes_crowded_latents_apart() -> None:
     config = QuantizerConfig(codes=4, dim=4, commitment_weight=0.0, diversity_weight=1.0)
     quantizer = VectorQuantizer(config).train()
     quantizer.set_codebook(torch.eye(4))
-    latents = (torch.eye(4)[0] + 0.1 * torch.randn(64, 4)).requires_grad_()
+    latents = (torch.tensor([1.0, 0.6, 0.6, 0.6]) + 0.1 * torch.randn(64, 4)).requires_grad_()
     before = uneven_use(F.normalize(latents, dim=-1) @ torch.eye(4)).item()
     (gradient,) = torch.autograd.grad(quantizer(latents).loss, latents)
     moved = latents - 10 * gradient
