@@ -199,6 +199,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "maskgit_steps", "temperature")
+        _require(isinstance(self.maskgit_steps, int), "SamplingConfig.maskgit_steps", self.maskgit_steps, "an int")
         _require(self.schedule in ("cosine", "linear"), "SamplingConfig.schedule", self.schedule, "cosine or linear")
         _require(self.order in ("confidence", "random"), "SamplingConfig.order", self.order, "confidence or random")
         noise = self.choice_temperature

@@ -4,8 +4,6 @@ import os
 import reprlib
 from typing import Any
 
-import torch
-
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 
@@ -41,14 +39,4 @@ def open_world(checkpoint: Checkpoint, device: str = "cpu") -> GenieWorldModel:
             "checkpoint must be a name, a path, or WorldHandle(world) for a world in memory, "
             f"got {type(checkpoint).__name__}"
         )
-    return load(checkpoint, device=_require_device(device))
-
-
-def _require_device(device: str) -> str:
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda', got {device!r}: {error}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device must be there, got {device!r} and torch finds no CUDA")
-    return device
+    return load(checkpoint, device=device)

@@ -32,6 +32,13 @@ def require_videos(videos: Tensor, channels: int = 3, height: int | None = None,
         raise ValueError(f"videos must be (B, T, {', '.join(map(str, wanted))}), got {tuple(videos.shape)}")
 
 
+def require_pixels(name: str, videos: Tensor) -> None:
+    """Raise a ValueError unless all values are in [0, 1]; NaN is not."""
+    low, high = videos.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must be in [0, 1], got {float(low)}..{float(high)}")
+
+
 def require_ids(name: str, ids: Tensor, below: int) -> None:
     """Raise a ValueError unless ``ids`` is int64 in [0, below)."""
     if ids.dtype != torch.int64:

@@ -32,11 +32,27 @@ def load(name_or_path: str | os.PathLike[str] = "coinrun", device: str | torch.d
         The world. It is shared: set nothing on it.
 
     Raises:
-        ValueError: If there is no such checkpoint, or it is damaged or of another format.
+        ValueError: If there is no such checkpoint or device, or it is damaged or of another format.
     """
+    where = require_device(device)
     folder = find_checkpoint(name_or_path)
     stamp = (folder / "config.json").stat().st_mtime_ns
-    return _load_once(folder.resolve(), str(torch.device(device)), stamp)
+    return _load_once(folder.resolve(), where, stamp)
+
+
+def require_device(device: str | torch.device) -> str:
+    """The device's name.
+
+    Raises:
+        ValueError: If torch knows no such device, or has no CUDA here.
+    """
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda', got {device!r}: {error}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be there, got {str(device)!r} and torch finds no CUDA")
+    return str(torch.device(device))
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import require_ids, require_videos
+from genie_gym.models.base import require_ids, require_pixels, require_videos
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import sample
@@ -202,6 +202,7 @@ class GenieWorldModel(nn.Module):
 
     def _open(self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig) -> tuple[WorldState, Tensor]:
         require_videos(prompt_videos, 3, self.config.height, self.config.width)
+        require_pixels("prompt_videos", prompt_videos)
         if len(seeds) != len(prompt_videos) or any(seed < 0 for seed in seeds):
             raise ValueError(f"seeds must be {len(prompt_videos)} numbers of 0 or more, got {list(seeds)}")
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]

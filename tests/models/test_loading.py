@@ -241,3 +241,12 @@ def test_nothing_half_written_is_left(
         save_world(tiny_world, folder)
     assert {path: path.read_bytes() for path in checkpoint.parent.rglob("*") if path.is_file()} == before
     assert [path.name for path in checkpoint.parent.iterdir()] == ["copy"]
+
+
+HAS_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+
+
+@pytest.mark.parametrize("device", ["abacus", pytest.param("cuda", marks=HAS_CUDA)])
+def test_devices_that_are_not_there_are_named(tiny_checkpoint: Path, device: str) -> None:
+    with pytest.raises(ValueError, match="device"):
+        load(tiny_checkpoint, device=device)

@@ -340,3 +340,17 @@ def test_wrong_arguments(tiny_world: GenieWorldModel, random_videos: Videos) -> 
     for message, call in wrong:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5, 1.5])
+def test_prompts_out_of_range_are_refused(tiny_world: GenieWorldModel, value: float) -> None:
+    videos = torch.rand(2, 2, 3, 64, 64)
+    videos[1, 0, 2, 5, 5] = value
+    with pytest.raises(ValueError, match="prompt_videos"):
+        tiny_world.reset(videos, [0, 1])
+
+
+@pytest.mark.parametrize(("steps", "temperature"), [(0, None), (2.5, None), (None, 0.0), (None, -1.0)])
+def test_sampling_out_of_range_is_refused(tiny_world: GenieWorldModel, steps: Any, temperature: Any) -> None:
+    with pytest.raises(ValueError, match="maskgit_steps" if temperature is None else "temperature"):
+        tiny_world.reset(torch.rand(1, 1, 3, 64, 64), [0], maskgit_steps=steps, temperature=temperature)
