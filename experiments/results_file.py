@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def current_commit() -> str:
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Write ``results`` with the command and commit beside the old file, then in its place."""
-    command = " ".join(["python", "-m", _module(), *sys.argv[1:]])
+    command = shlex.join(["python", "-m", _module(), *sys.argv[1:]])
     whole = {"command": command, "commit": current_commit(), **results}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".tmp")

@@ -77,8 +77,12 @@ class Train:
         first, second = preset.tokenizer_training, preset.world_training
         return replace(
             preset,
-            tokenizer_training=replace(first, train_steps=self.tokenizer_steps or first.train_steps),
-            world_training=replace(second, train_steps=self.world_steps or second.train_steps),
+            tokenizer_training=replace(
+                first, train_steps=first.train_steps if self.tokenizer_steps is None else self.tokenizer_steps
+            ),
+            world_training=replace(
+                second, train_steps=second.train_steps if self.world_steps is None else self.world_steps
+            ),
         )
 
 

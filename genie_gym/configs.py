@@ -343,6 +343,10 @@ class Preset:
     tokenizer_training: TrainConfig
     world_training: TrainConfig
 
+    def __post_init__(self) -> None:
+        first, second = self.tokenizer_training.clip_length, self.world_training.clip_length
+        _require(second == first, "Preset.world_training.clip_length", second, f"the tokenizer's {first}")
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON values."""

@@ -9,6 +9,7 @@ import pytest
 
 import genie_gym
 from genie_gym import cli
+from genie_gym.data.video import write_video
 
 pytestmark = pytest.mark.pipeline
 
@@ -36,6 +37,17 @@ def test_record_train_load_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(first, again)
 
 
+def test_a_folder_of_videos_trains_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    for number, suffix in enumerate(("mp4", "gif")):
+        frames = generator.integers(256, size=(24, 64, 64, 3), dtype=np.uint8) // 64 * 64
+        write_video(tmp_path / f"{number}.{suffix}", frames, fps=10)
+    out = tmp_path / "run"
+    steps = ("--tokenizer-steps", 2, "--world-steps", 2)
+    run(monkeypatch, "train", "--preset", "tiny", "--data", tmp_path, "--out", out, "--start-frames", 3, *steps)
+    assert genie_gym.load(out / "checkpoint").start_frames.shape == (3, 64, 64, 3)
+
+
 def test_demo_writes_a_picture_and_a_gif(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,6 +63,7 @@ def test_demo_writes_a_picture_and_a_gif(
         (("demo", "--checkpoint", "nowhere"), "nowhere"),
         (("demo", "--frames", 0), "frames"),
         (("train", "--preset", "huge", "--data", ".", "--out", "x"), "huge"),
+        (("train", "--preset", "tiny", "--data", ".", "--out", "x", "--tokenizer-steps", 0), "train_steps"),
         (("record", "--out", "x", "--game", "pong"), "pong"),
     ],
 )

@@ -97,12 +97,19 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
         beside.chmod(0o755)
         for path in beside.iterdir():
             path.chmod(0o644)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
+        _put_in_place(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    """Rename, keeping an earlier folder whole under its temporary name until the new one is there."""
+    earlier = beside.with_name(f"{beside.name}-earlier")
+    if folder.exists():
+        folder.rename(earlier)
+    beside.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 @functools.lru_cache(maxsize=4)

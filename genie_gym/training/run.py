@@ -68,19 +68,13 @@ def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Bat
 
 
 def draw_start_frames(dataset: ClipDataset, count: int, seed: int) -> np.ndarray:
-    """(count, H, W, 3) uint8: first frames of clips drawn with the seed, each of another level if there are enough.
+    """(count, H, W, 3) uint8: first frames of clips, one drawn from each of ``count`` equal stretches of the data.
 
     Raises:
         ValueError: If the dataset has fewer clips than frames are wanted.
     """
-    if count > len(dataset):
-        raise ValueError(f"count must be at most {len(dataset)}, the number of clips, got {count}")
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    by_level: dict[int, int] = {}
-    for index in order:
-        by_level.setdefault(dataset.level(int(index)), int(index))
-        if len(by_level) == count:
-            break
-    chosen = list(by_level.values())
-    chosen += [int(index) for index in order if int(index) not in chosen][: count - len(chosen)]
-    return np.stack([dataset[index][0] for index in chosen])
+    if not 1 <= count <= len(dataset):
+        raise ValueError(f"count must be in 1..{len(dataset)}, the number of clips, got {count}")
+    edges = np.linspace(0, len(dataset), count + 1).astype(int)
+    chosen = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
+    return np.stack([dataset[int(index)][0] for index in chosen])
