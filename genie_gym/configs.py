@@ -220,8 +220,8 @@ class WorldConfig:
     latent_action_model: LatentActionConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig = SamplingConfig()
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the world computes in when it is played."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """What the world computes in when it is played; ``auto``: bfloat16 where the device multiplies it natively."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "height", "width", "context_length")
@@ -230,7 +230,7 @@ class WorldConfig:
             _require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
-        known = ("float32", "bfloat16")
+        known = ("auto", "float32", "bfloat16")
         _require(self.precision in known, "WorldConfig.precision", self.precision, f"one of {known}")
 
     @property

@@ -5,12 +5,10 @@
 Half of the clips are sticky-random play, half that of ``--player``; without one all are sticky-random.
 """
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -18,19 +16,13 @@ from rich.table import Table
 from torch import Tensor
 
 import genie_gym
+from experiments.clips import record_play
 from experiments.results_file import write_results
-from genie_gym.configs import RecordConfig
-from genie_gym.data.clips import ClipDataset
-from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
-from genie_gym.data.players import parse_shares
-from genie_gym.data.record import record
+from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.metrics.controllability import play_clips
 from genie_gym.metrics.evaluate import evaluate
 from genie_gym.models.world_model import GenieWorldModel
 
-LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000)}
-TRAINING_LEVELS = (0, 10_000)
-FRAMES = 32_768
 FITTED_CLIPS = 128
 PICTURE_CLIPS = 4
 
@@ -60,38 +52,24 @@ class Evaluation:
 
     def run(self) -> None:
         """Record, score, print, write."""
-        if self.levels not in LEVELS:
-            raise ValueError(f"levels must be one of {sorted(LEVELS)}, got {self.levels!r}")
         console = Console()
         world = genie_gym.load(self.checkpoint, self.device)
-        specs = {"sticky": "sticky"} | ({} if self.player is None else {"player": self.player})
-        sets = {name: self._record(spec, LEVELS[self.levels]) for name, spec in specs.items()}
-        fitted = torch.cat([self._record(spec, TRAINING_LEVELS) for spec in specs.values()])
+        sets = record_play(self.player, self.levels, self.mode, self.clips, self.seed)
+        training = record_play(self.player, "training", self.mode, self.clips, self.seed)
+        fitted = torch.cat(list(training.values()))
         fitted = fitted[torch.randperm(len(fitted), generator=torch.Generator().manual_seed(self.seed))[:FITTED_CLIPS]]
         scores = evaluate(world, sets, fitted, self.seed, lambda stage: console.print(f"... {stage}"))
         print_scores(console, scores, self)
         if self.json is not None:
-            about = {"checkpoint": self.checkpoint, "mode": self.mode, "levels": self.levels, "players": specs}
+            about = {
+                "checkpoint": self.checkpoint,
+                "mode": self.mode,
+                "levels": self.levels,
+                "players": {"sticky": "sticky", "player": self.player},
+            }
             write_results(self.json, {**about, **scores})
         if self.picture is not None:
             draw_picture(world, torch.cat([part[:PICTURE_CLIPS] for part in sets.values()]), self.seed, self.picture)
-
-    def _record(self, spec: str, levels: tuple[int, int]) -> Tensor:
-        """(clips, 16, C, H, W): clips drawn without replacement from a fresh recording."""
-        config = RecordConfig(
-            mode=self.mode,  # type: ignore[arg-type]  # validated by RecordConfig
-            frames=FRAMES,
-            frames_per_shard=FRAMES,
-            start_level=levels[0],
-            num_levels=levels[1],
-            seed=self.seed,
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            record(config, parse_shares([f"{spec}=1"]), Path(folder))
-            dataset = ClipDataset(folder, clip_length=16)
-            wanted = self.clips if self.player is None else self.clips // 2
-            chosen = np.random.default_rng(self.seed).permutation(len(dataset))[:wanted]
-            return to_float(np.stack([dataset[int(index)] for index in chosen]))
 
 
 def print_scores(console: Console, scores: dict[str, Any], settings: Evaluation) -> None:

@@ -23,7 +23,14 @@ class Played(NamedTuple):
 
 
 @torch.no_grad()
-def play_clips(world: GenieWorldModel, videos: Tensor, seed: int, prompt_frames: int = 1, chunk: int = 32) -> Played:
+def play_clips(
+    world: GenieWorldModel,
+    videos: Tensor,
+    seed: int,
+    prompt_frames: int = 1,
+    chunk: int = 32,
+    maskgit_steps: int | None = None,
+) -> Played:
     """Roll clips out under inferred, shuffled and random latent actions, from the same seeds."""
     labels = torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(chunk)])[
         :, prompt_frames - 1 :
@@ -36,7 +43,7 @@ def play_clips(world: GenieWorldModel, videos: Tensor, seed: int, prompt_frames:
         rolled.append(
             torch.cat(
                 [
-                    world.rollout(clips[:, :prompt_frames], actions, seed=seed + chunk * index).cpu()
+                    world.rollout(clips[:, :prompt_frames], actions, seed + chunk * index, maskgit_steps).cpu()
                     for index, (clips, actions) in enumerate(parts)
                 ]
             )

@@ -23,6 +23,15 @@ class Model(nn.Module):
         self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
+def native_precision(device: torch.device) -> str:
+    """``bfloat16`` where the device has instructions to multiply it, else ``float32``."""
+    if device.type == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        is_native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if is_native else "float32"
+
+
 def require_videos(videos: Tensor, channels: int = 3, height: int | None = None, width: int | None = None) -> None:
     """Raise a ValueError unless ``videos`` is (B, T, C, H, W) floating point of the size asked for."""
     if videos.ndim != 5 or not videos.is_floating_point():

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from genie_gym.configs import WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids
 from genie_gym.nn.attention import KeyValues
+from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
-from genie_gym.nn.st_transformer import Past, SpatioTemporalTransformer
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 
 class MaskGITDynamics(Model):
@@ -39,29 +40,55 @@ class MaskGITDynamics(Model):
         embedding = centred / centred.std() @ mix / centred.shape[1] ** 0.5
         self.token_embedding.weight[: self.codes] = 0.5 * embedding + 0.1 * torch.randn_like(embedding)
 
-    def forward(
-        self, tokens: Tensor, latent_actions: Tensor, past: Past | None = None
-    ) -> tuple[Tensor, list[KeyValues | None]]:
-        """Features of frames that follow ``past``.
+    def forward(self, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
+        """Features of whole videos.
 
         Args:
             tokens: (B, T, N) int64 in [0, K], K standing for a hidden token.
             latent_actions: (B, T) int64 in [0, A], the action that *led to* each frame, A for none.
-            past: Keys and values of earlier frames.
 
         Returns:
-            (T, B, N, D) features for ``logits``, and each block's keys and values, old and new.
+            (T, B, N, D) features for ``logits``, and each block's keys and values.
         """
+        features, condition = self._embed(tokens, latent_actions)
+        features, remembered = self.transformer(features, condition)
+        return self._token_features(features), remembered
+
+    def step(self, tokens: Tensor, latent_actions: Tensor, cache: FrameCache, first: int) -> Tensor:
+        """The same for F frames of which the first is number ``first`` after those settled in ``cache``.
+
+        Args:
+            tokens: (B, F, N).
+            latent_actions: (B, F).
+            cache: Where the frames' keys and values are written, as drafts.
+            first: 0 for the frame that follows the settled ones.
+
+        Returns:
+            (F, B, N, D).
+        """
+        features, condition = self._embed(tokens, latent_actions)
+        window = cache.window(first, tokens.shape[1], tokens.device)
+        return self._token_features(self.transformer.step(features, cache.slots, window, condition))
+
+    def empty_cache(self, batch: int) -> FrameCache:
+        """A cache without frames, for one settled frame at a time and one draft ahead of it."""
+        places = self.config.tokens_per_frame + (self.config.dynamics.action_conditioning == "token")
+        return FrameCache(self.transformer, batch, places, 2, self.precision)
+
+    def _embed(self, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What goes into the transformer: features (T, B, N, D), and with ``film`` a condition."""
         features = self.token_embedding(tokens.transpose(0, 1)) + self.places
         actions = self.action_embedding(latent_actions.T)[:, :, None]
         features, actions = features.to(self.precision), actions.to(self.precision)
         conditioning = self.config.dynamics.action_conditioning
         if conditioning == "film":
-            return self.transformer(features, past, actions)
+            return features, actions
         if conditioning == "additive":
-            return self.transformer(features + actions, past)
-        features, remembered = self.transformer(torch.cat([features, actions], dim=2), past)
-        return features[:, :, :-1], remembered
+            return features + actions, None
+        return torch.cat([features, actions], dim=2), None
+
+    def _token_features(self, features: Tensor) -> Tensor:
+        return features[:, :, : self.config.tokens_per_frame]
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., K) float32; the embedding of a token is also its output direction."""

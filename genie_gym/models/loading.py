@@ -21,12 +21,15 @@ FORMAT = 1
 SHARD_BYTES = 15 * 2**20
 
 
-def load(name_or_path: str | os.PathLike[str] = "coinrun", device: str | torch.device = "cpu") -> GenieWorldModel:
-    """A trained world, in eval mode; loaded once a process for each checkpoint and device.
+def load(
+    name_or_path: str | os.PathLike[str] = "coinrun", device: str | torch.device = "cpu", precision: str | None = None
+) -> GenieWorldModel:
+    """A trained world, frozen; loaded once a process for each checkpoint, device and precision.
 
     Args:
         name_or_path: A shipped checkpoint's name, or a folder written by ``save_world``.
         device: Where to put it.
+        precision: ``float32``, ``bfloat16`` or ``auto``; ``None`` for the config's.
 
     Returns:
         The world. It is shared: set nothing on it.
@@ -37,7 +40,7 @@ def load(name_or_path: str | os.PathLike[str] = "coinrun", device: str | torch.d
     where = require_device(device)
     folder = find_checkpoint(name_or_path)
     stamp = (folder / "config.json").stat().st_mtime_ns
-    return _load_once(folder.resolve(), where, stamp)
+    return _load_once(folder.resolve(), where, precision, stamp)
 
 
 def require_device(device: str | torch.device) -> str:
@@ -113,7 +116,7 @@ def _put_in_place(beside: Path, folder: Path) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _load_once(folder: Path, device: str, stamp: int) -> GenieWorldModel:
+def _load_once(folder: Path, device: str, precision: str | None, stamp: int) -> GenieWorldModel:
     world = GenieWorldModel(_read_config(folder))
     tensors: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -128,7 +131,7 @@ def _load_once(folder: Path, device: str, stamp: int) -> GenieWorldModel:
         )
     except RuntimeError as error:
         raise ValueError(f"weights in {str(folder)!r} do not fit their config: {error}") from error
-    return world.eval().requires_grad_(False).to(device)
+    return world.to(device).freeze(precision)
 
 
 def _read_config(folder: Path) -> WorldConfig:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from genie_gym.configs import WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.attention import KeyValues
+from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Linear, zero_
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
-from genie_gym.nn.st_transformer import Past, SpatioTemporalTransformer
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 LIFT = 3.0
 """The constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1."""
@@ -69,22 +70,30 @@ class VideoTokenizer(Model):
         Raises:
             ValueError: If the tokens have another shape or range.
         """
-        return self.decode_after(None, tokens)[0]
+        return self.decode_and_remember(tokens)[0]
 
-    def decode_after(self, past: Past | None, tokens: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
-        """``decode`` for frames that follow ``past``, with each block's keys and values, old and new."""
-        if tokens.ndim != 3 or tokens.shape[2] != self.config.tokens_per_frame:
-            raise ValueError(f"tokens must be (B, T, {self.config.tokens_per_frame}), got {tuple(tokens.shape)}")
-        require_ids("tokens", tokens, self.config.tokenizer.quantizer.codes)
-        codes = self.quantizer.lookup(tokens.transpose(0, 1)).to(self.precision)
-        patches, remembered = self._rebuild(codes, past)
-        return self._to_pixels(patches).clamp(0, 1), remembered
+    def decode_and_remember(self, tokens: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
+        """``decode``, with each block's keys and values for a ``FrameCache``."""
+        codes = self._look_up(tokens)
+        features, remembered = self.decoder(self._embed(codes))
+        return self._to_pixels(self._to_patches(features, codes)).clamp(0, 1), remembered
+
+    def empty_cache(self, batch: int) -> FrameCache:
+        """A cache without frames for ``decode_next``."""
+        return FrameCache(self.decoder, batch, self.config.tokens_per_frame, 1, self.precision)
+
+    def decode_next(self, tokens: Tensor, cache: FrameCache) -> Tensor:
+        """``decode`` for one frame (B, 1, N) that follows those in ``cache``, which it joins."""
+        codes = self._look_up(tokens)
+        features = self.decoder.step(self._embed(codes), cache.slots, cache.window(0, 1, codes.device))
+        cache.advance()
+        return self._to_pixels(self._to_patches(features, codes)).clamp(0, 1)
 
     def loss(self, videos: Tensor) -> LossOutput:
         """Mean squared error of rebuilt pixels, in units of their variance, plus the quantizer's loss (sec. 2.1)."""
         quantized = self._quantize(videos)
-        patches, _ = self._rebuild(quantized.codes, None)
-        error = F.mse_loss(self._to_pixels(patches), videos)
+        features, _ = self.decoder(self._embed(quantized.codes))
+        error = F.mse_loss(self._to_pixels(self._to_patches(features, quantized.codes)), videos)
         codes = self.config.tokenizer.quantizer.codes
         metrics = {
             "psnr": -10 * error.detach().log10(),
@@ -132,10 +141,19 @@ class VideoTokenizer(Model):
         latents = self.latent_out(features).float() + self.latent_path(patches)
         return cast(Quantized, self.quantizer(latents))
 
-    def _rebuild(self, codes: Tensor, past: Past | None) -> tuple[Tensor, list[KeyValues | None]]:
+    def _look_up(self, tokens: Tensor) -> Tensor:
+        """(B, T, N) -> (T, B, N, dim)."""
+        if tokens.ndim != 3 or tokens.shape[2] != self.config.tokens_per_frame:
+            raise ValueError(f"tokens must be (B, T, {self.config.tokens_per_frame}), got {tuple(tokens.shape)}")
+        require_ids("tokens", tokens, self.config.tokenizer.quantizer.codes)
+        return self.quantizer.lookup(tokens.transpose(0, 1))
+
+    def _embed(self, codes: Tensor) -> Tensor:
         inner = codes.to(self.precision)
-        features, remembered = self.decoder(self.code_in(inner) + self.decoder_places.to(inner.dtype), past)
-        return self.patch_out(features).float() + self.patch_path(codes.float()), remembered
+        return self.code_in(inner) + self.decoder_places.to(inner.dtype)
+
+    def _to_patches(self, features: Tensor, codes: Tensor) -> Tensor:
+        return self.patch_out(features).float() + self.patch_path(codes.float())
 
     def _to_pixels(self, patches: Tensor) -> Tensor:
         return unpatchify(patches, self.config.tokenizer.patch_size, self.config.grid) + 0.5

@@ -6,36 +6,36 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import require_ids, require_pixels, require_videos
+from genie_gym.models.base import Model, native_precision, require_ids, require_pixels, require_videos
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
-from genie_gym.nn.attention import KeyValues
-from genie_gym.nn.st_transformer import Past
-
-Blocks = tuple[KeyValues | None, ...]
+from genie_gym.nn.frame_cache import FrameCache
 
 
 class WorldState(NamedTuple):
-    """Where B sessions stand. Opaque; never changed in place, so an earlier state can be stepped again."""
+    """Where B sessions stand. Opaque; its caches are used again by the next step, see ``GenieWorldModel.fork``."""
 
-    dynamics: Blocks
-    """Keys and values of the last ``context_length - 1`` frames in the dynamics."""
-    decoder: Blocks
-    """The same in the tokenizer's decoder."""
-    lengths: Tensor
-    """(B,) int64: how many of those frames are real."""
+    dynamics: FrameCache
+    """Keys and values in the dynamics of the frames before the present one."""
+    decoder: FrameCache
+    """The same in the tokenizer's decoder, up to the present frame."""
+    tokens: Tensor
+    """(B, 1, N) of the present frame."""
+    lead: Tensor
+    """(B, 1) the latent action that led to it."""
     seeds: tuple[int, ...]
     """One a row."""
     ages: tuple[int, ...]
     """Frames each row has generated; with the seed it decides the noise of the next one."""
     sampling: SamplingConfig
     """How the next frames are drawn."""
+    version: int
+    """Of the caches: an older state's content is gone."""
 
 
 class GenieWorldModel(nn.Module):
@@ -54,12 +54,39 @@ class GenieWorldModel(nn.Module):
         self.dynamics = MaskGITDynamics(config)
         none = np.empty((0, config.height, config.width, 3), dtype=np.uint8)
         self.start_frames = none if start_frames is None else start_frames
-        self.set_precision(config.precision)
+        self.set_precision("float32" if config.precision == "auto" else config.precision)
 
     def set_precision(self, precision: str) -> None:
         """Compute in ``float32`` or ``bfloat16`` from now on."""
-        for model in (self.tokenizer, self.latent_action_model, self.dynamics):
+        for model in self._models:
             model.set_precision(precision)
+
+    def freeze(self, precision: str | None = None) -> "GenieWorldModel":
+        """Make ready to be played: eval mode, no gradients, and no weight left that a frame would have to cast.
+
+        Args:
+            precision: ``float32``, ``bfloat16`` or ``auto``, which is bfloat16 where the device multiplies it
+                natively; ``None`` for the config's.
+
+        Returns:
+            Itself.
+        """
+        wanted = self.config.precision if precision is None else precision
+        self.set_precision(native_precision(self.device) if wanted == "auto" else wanted)
+        dynamics, tokenizer = self.dynamics, self.tokenizer
+        for part in (
+            dynamics.token_embedding,
+            dynamics.transformer,
+            dynamics.head,
+            tokenizer.encoder,
+            tokenizer.decoder,
+        ):
+            part.to(dynamics.precision)
+        return self.eval().requires_grad_(False)
+
+    @property
+    def _models(self) -> tuple[Model, ...]:
+        return self.tokenizer, self.latent_action_model, self.dynamics
 
     @property
     def device(self) -> torch.device:
@@ -102,30 +129,35 @@ class GenieWorldModel(nn.Module):
     def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
         """One frame further.
 
+        The present frame and the hidden next one go through the dynamics together, so that a frame costs
+        ``maskgit_steps`` passes and not one more.
+
         Args:
-            state: From ``reset``, ``step`` or ``replace``; it stays valid.
+            state: The latest of its sessions, from ``reset``, ``step`` or ``replace``. Its memory goes to the next
+                state; ``fork`` it first to come back to it.
             latent_actions: (B,) int64 in [0, A).
 
         Returns:
             The next state and frames (B, C, H, W) in [0, 1].
 
         Raises:
-            ValueError: If the actions have another shape, type or range.
+            ValueError: If the actions have another shape, type or range, or the state has been stepped before.
         """
+        self._require_latest(state)
         if tuple(latent_actions.shape) != (len(state.seeds),):
             raise ValueError(f"latent_actions must be ({len(state.seeds)},), got {tuple(latent_actions.shape)}")
         require_ids("latent_actions", latent_actions, self.config.num_latent_actions)
         lead = latent_actions.to(self.device)[:, None]
         tokens = self._draw(state, lead)
-        _, seen = self.dynamics(tokens, lead, Past(state.dynamics, state.lengths))
-        videos, rebuilt = self.tokenizer.decode_after(Past(state.decoder, state.lengths), tokens)
-        following = state._replace(
-            dynamics=self._keep(seen),
-            decoder=self._keep(rebuilt),
-            lengths=(state.lengths + 1).clamp(max=self._kept_frames),
-            ages=tuple(age + 1 for age in state.ages),
-        )
-        return following, videos[:, 0]
+        state.dynamics.advance()
+        videos = self.tokenizer.decode_next(tokens, state.decoder)
+        ages = tuple(age + 1 for age in state.ages)
+        return state._replace(tokens=tokens, lead=lead, ages=ages, version=state.dynamics.version), videos[:, 0]
+
+    def fork(self, state: WorldState) -> WorldState:
+        """The same sessions in memory of their own: both states can be stepped, each once."""
+        self._require_latest(state)
+        return state._replace(dynamics=state.dynamics.clone(), decoder=state.decoder.clone())
 
     @torch.no_grad()
     def replace(
@@ -134,7 +166,7 @@ class GenieWorldModel(nn.Module):
         """Begin the named rows anew; the others stay as they are.
 
         Args:
-            state: B sessions.
+            state: B sessions, the latest state of them.
             rows: R row numbers.
             prompt_videos: (R, P, C, H, W).
             seeds: R.
@@ -142,18 +174,19 @@ class GenieWorldModel(nn.Module):
         Returns:
             The state with those rows replaced, and their first frames (R, C, H, W).
         """
-        fresh, videos = self._open(prompt_videos, seeds, state.sampling)
+        self._require_latest(state)
         where = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
-        if len(where) != len(fresh.seeds) or where.unique().numel() != len(where):
-            raise ValueError(f"rows must be {len(fresh.seeds)} different row numbers, got {list(rows)}")
+        if len(where) != len(prompt_videos) or where.unique().numel() != len(where):
+            raise ValueError(f"rows must be {len(prompt_videos)} different row numbers, got {list(rows)}")
         require_ids("rows", where, len(state.seeds))
-        merged = WorldState(
-            dynamics=_merge(state.dynamics, fresh.dynamics, where),
-            decoder=_merge(state.decoder, fresh.decoder, where),
-            lengths=state.lengths.index_copy(0, where, fresh.lengths),
-            seeds=_put(state.seeds, where, fresh.seeds),
-            ages=_put(state.ages, where, fresh.ages),
-            sampling=state.sampling,
+        self._require_prompts(prompt_videos, seeds)
+        tokens, lead, videos = self._remember(prompt_videos, rows, state.dynamics, state.decoder)
+        merged = state._replace(
+            tokens=state.tokens.index_copy(0, where, tokens),
+            lead=state.lead.index_copy(0, where, lead),
+            seeds=_put(state.seeds, rows, [int(seed) for seed in seeds]),
+            ages=_put(state.ages, rows, [0] * len(rows)),
+            version=state.dynamics.version,
         )
         return merged, videos[:, -1]
 
@@ -188,10 +221,6 @@ class GenieWorldModel(nn.Module):
             frames.append(frame[:, None])
         return torch.cat(frames, dim=1)
 
-    @property
-    def _kept_frames(self) -> int:
-        return self.config.context_length - 1
-
     def _sampling(self, maskgit_steps: int | None, temperature: float | None) -> SamplingConfig:
         usual = self.config.sampling
         return replace(
@@ -200,34 +229,55 @@ class GenieWorldModel(nn.Module):
             temperature=usual.temperature if temperature is None else temperature,
         )
 
-    def _open(self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig) -> tuple[WorldState, Tensor]:
+    def _require_latest(self, state: WorldState) -> None:
+        if state.version != state.dynamics.version:
+            raise ValueError(
+                f"state must be the latest of its sessions, got version {state.version} of {state.dynamics.version}: "
+                "fork a state to step it more than once"
+            )
+
+    def _require_prompts(self, prompt_videos: Tensor, seeds: Sequence[int]) -> None:
         require_videos(prompt_videos, 3, self.config.height, self.config.width)
         require_pixels("prompt_videos", prompt_videos)
         if len(seeds) != len(prompt_videos) or any(seed < 0 for seed in seeds):
             raise ValueError(f"seeds must be {len(prompt_videos)} numbers of 0 or more, got {list(seeds)}")
+
+    def _open(self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig) -> tuple[WorldState, Tensor]:
+        self._require_prompts(prompt_videos, seeds)
+        batch = len(prompt_videos)
+        dynamics, decoder = self.dynamics.empty_cache(batch), self.tokenizer.empty_cache(batch)
+        tokens, lead, videos = self._remember(prompt_videos, range(batch), dynamics, decoder)
+        own = tuple(int(seed) for seed in seeds)
+        return WorldState(dynamics, decoder, tokens, lead, own, (0,) * batch, sampling, dynamics.version), videos
+
+    def _remember(
+        self, prompt_videos: Tensor, rows: Sequence[int], dynamics: FrameCache, decoder: FrameCache
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Put prompts into rows of the caches; the last tokens (R, 1, N), the action that led to them, all frames."""
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
-        labels = self.label(prompts) if prompts.shape[1] > 1 else tokens[:, :0, 0]
-        _, seen = self.dynamics(tokens, self.dynamics.lead_actions(labels))
-        videos, rebuilt = self.tokenizer.decode_after(None, tokens)
-        length = min(prompts.shape[1], self._kept_frames)
-        state = WorldState(
-            dynamics=self._keep(seen),
-            decoder=self._keep(rebuilt),
-            lengths=torch.full((len(prompts),), length, device=self.device),
-            seeds=tuple(int(seed) for seed in seeds),
-            ages=(0,) * len(prompts),
-            sampling=sampling,
-        )
-        return state, videos
+        frames = tokens.shape[1]
+        lead = self.dynamics.lead_actions(self.label(prompts) if frames > 1 else tokens[:, :0, 0])
+        seen = self.dynamics(tokens[:, :-1], lead[:, :-1])[1] if frames > 1 else []
+        dynamics.begin(rows, frames - 1, seen)
+        videos, rebuilt = self.tokenizer.decode_and_remember(tokens)
+        decoder.begin(rows, frames, rebuilt)
+        return tokens[:, -1:], lead[:, -1:], videos
 
     def _draw(self, state: WorldState, lead: Tensor) -> Tensor:
         """(B, 1, N) tokens of the next frame."""
-        past = Past(state.dynamics, state.lengths)
+        both_leads = torch.cat([state.lead, lead], dim=1)
+        is_first = True
 
         def predict(tokens: Tensor) -> Tensor:
-            features, _ = self.dynamics(tokens[:, None], lead, past)
-            return self.dynamics.logits(features[0])
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                both = torch.cat([state.tokens, tokens[:, None]], dim=1)
+                features = self.dynamics.step(both, both_leads, state.dynamics, first=0)
+            else:
+                features = self.dynamics.step(tokens[:, None], lead, state.dynamics, first=1)
+            return self.dynamics.logits(features[-1])
 
         places, hidden = self.config.tokens_per_frame, self.dynamics.hidden_token
         empty = torch.full((len(lead), places), hidden, device=self.device)
@@ -236,35 +286,13 @@ class GenieWorldModel(nn.Module):
         uniforms = torch.from_numpy(np.stack(rows)).to(self.device)
         return sample(predict, empty, hidden, state.sampling, uniforms)[:, None]
 
-    def _keep(self, blocks: Sequence[KeyValues | None]) -> Blocks:
-        """The last frames of each block, padded at the front to a fixed number."""
-        return tuple(
-            None if block is None else KeyValues(*(_last(part, self._kept_frames) for part in block))
-            for block in blocks
-        )
-
-
-def _last(frames: Tensor, wanted: int) -> Tensor:
-    missing = max(0, wanted - len(frames))
-    return F.pad(frames, (0, 0) * (frames.ndim - 1) + (missing, 0)) if missing else frames[len(frames) - wanted :]
-
 
 def _noise(seed: int, age: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
 
 
-def _merge(old: Blocks, new: Blocks, rows: Tensor) -> Blocks:
-    merged: list[KeyValues | None] = []
-    for before, after in zip(old, new, strict=True):
-        if before is None or after is None:
-            merged.append(None)
-        else:
-            merged.append(KeyValues(*(a.index_copy(1, rows, b) for a, b in zip(before, after, strict=True))))
-    return tuple(merged)
-
-
-def _put(old: tuple[int, ...], rows: Tensor, new: tuple[int, ...]) -> tuple[int, ...]:
+def _put(old: tuple[int, ...], rows: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
     values = list(old)
-    for row, value in zip(rows.tolist(), new, strict=True):
+    for row, value in zip(rows, new, strict=True):
         values[row] = value
     return tuple(values)

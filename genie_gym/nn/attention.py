@@ -4,6 +4,7 @@ Features run time first, (T, B, N, D): then both the spatial (T B) and the tempo
 the same memory, and going from one attention to the other copies nothing.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,19 +16,37 @@ from genie_gym.nn.layers import LayerNorm, Linear
 
 
 class KeyValues(NamedTuple):
-    """Keys (T, B, N, heads, head_dim) and values (T, B, N, heads, value_dim) of past frames."""
+    """Keys (T, B, N, heads, head_dim) and values (T, B, N, heads, value_dim) of frames."""
 
     keys: Tensor
     values: Tensor
 
 
+class Slots(NamedTuple):
+    """Memory of past frames, S slots of one frame: keys and values (B, N, S, features of all heads)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Window(NamedTuple):
+    """Where F new frames go and what they see."""
+
+    slots: Sequence[int]
+    """F slots of the new frames."""
+    distance: Tensor
+    """(F, S) int64: how many frames before a new frame the one in a slot lies."""
+    is_seen: Tensor
+    """(B or 1, F, S) bool: whether it is real, not later, and in context."""
+
+
 def scaled_dot_products(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k / sqrt(d) + bias) v over (batch, heads, S, d).
 
-    PyTorch's fused kernel, except where gradients are wanted on a CPU: at a frame's few tokens its backward
-    pass takes 2-3 times as long as these three plain products.
+    PyTorch's fused kernel on a GPU. On a CPU three plain products: at a frame's few tokens the fused kernel
+    takes twice as long, and its backward pass 2-3 times.
     """
-    if queries.device.type != "cpu" or not (torch.is_grad_enabled() and queries.requires_grad):
+    if queries.device.type != "cpu":
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return (scores if bias is None else scores + bias).softmax(dim=-1) @ values
@@ -65,7 +84,7 @@ class CausalAttention(Attention):
     """Attention to this and earlier frames, with a learned bias for each head and distance in frames.
 
     The bias is the only position in time, so a frame's result depends on how far back the others lie and not
-    on a clock: a cache of past keys and values can roll for ever.
+    on a clock: slots of past keys and values can be used round and round for ever.
     """
 
     def __init__(self, width: int, heads: int, head_dim: int, value_dim: int, context_length: int) -> None:
@@ -73,48 +92,61 @@ class CausalAttention(Attention):
         self.context_length = context_length
         self.distance_bias = nn.Parameter(torch.zeros(heads, context_length))
 
-    def bias(self, query_frames: int, key_frames: int, dtype: torch.dtype) -> Tensor:
-        """(heads, query_frames, key_frames): minus infinity for later frames and those out of context."""
-        device = self.distance_bias.device
-        last = torch.arange(key_frames - query_frames, key_frames, device=device)
-        distance = last[:, None] - torch.arange(key_frames, device=device)
-        seen = (distance >= 0) & (distance < self.context_length)
-        bias = self.distance_bias[:, distance.clamp(0, self.context_length - 1)]
-        return bias.masked_fill(~seen, float("-inf")).to(dtype)
+    def forward(self, features: Tensor) -> tuple[Tensor, KeyValues]:
+        """(T, B, N, D) frames that follow none -> (T, B, N, D), and their keys and values."""
+        queries, keys, values = self.project(features)
+        times = torch.arange(len(features), device=features.device)
+        distance = times[:, None] - times
+        is_seen = (distance >= 0) & (distance < self.context_length)
+        mixed = self.attend(queries, keys, values, self._bias(distance, is_seen[None], features.dtype))
+        return self.project_out(mixed), KeyValues(keys, values)
+
+    def step(self, features: Tensor, slots: Slots, window: Window) -> Tensor:
+        """``forward`` for F frames that follow others: writes them into ``slots`` and attends to all of these.
+
+        Args:
+            features: (F, B, N, D).
+            slots: Of this block; changed in place.
+            window: The same for all blocks.
+
+        Returns:
+            (F, B, N, D).
+        """
+        queries, keys, values = self.project(features)
+        for slot, frame_keys, frame_values in zip(window.slots, keys, values, strict=True):
+            slots.keys[:, :, slot] = frame_keys.flatten(-2)
+            slots.values[:, :, slot] = frame_values.flatten(-2)
+        bias = self._bias(window.distance, window.is_seen, features.dtype)
+        return self.project_out(self.attend_slots(queries, slots, bias))
+
+    def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
+        """Slots with nothing in them."""
+        like = {"dtype": dtype, "device": self.distance_bias.device}
+        return Slots(*(torch.zeros(batch, places, slots, size, **like) for size in self.sizes[1:]))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """(Tq, B, N, h, d), (T, B, N, h, d) twice, bias (B or 1, h, Tq, T) -> (Tq, B, N, (h d))."""
         raise NotImplementedError
 
-    def forward(
-        self, features: Tensor, past: KeyValues | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, KeyValues]:
-        """Attend to ``past`` and to the frames given.
+    def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
+        """(F, B, N, h, d), slots, bias (B or 1, h, F, S) -> (F, B, N, (h d))."""
+        past = [part.unflatten(-1, (self.heads, -1)).permute(2, 0, 1, 3, 4) for part in slots]
+        return self.attend(queries, past[0], past[1], bias)
 
-        Args:
-            features: (T, B, N, D).
-            past: Keys and values of earlier frames, oldest first.
-            lengths: (B,) int64, how many of the latest past frames are real for each row; ``None`` for all.
-
-        Returns:
-            (T, B, N, D), and the keys and values of past and new frames together.
-        """
-        queries, keys, values = self.project(features)
-        if past is not None:
-            keys, values = torch.cat([past.keys, keys]), torch.cat([past.values, values])
-        bias = self.bias(len(queries), len(keys), features.dtype)[None]
-        if past is not None and lengths is not None:
-            bias = bias.masked_fill(~_is_real(lengths, len(past.keys), len(keys))[:, None, None], float("-inf"))
-        return self.project_out(self.attend(queries, keys, values, bias)), KeyValues(keys, values)
-
-
-def _is_real(lengths: Tensor, past_frames: int, frames: int) -> Tensor:
-    """(B,) -> (B, frames): False for past frames older than a row's length."""
-    return torch.arange(frames, device=lengths.device) >= (past_frames - lengths)[:, None]
+    def _bias(self, distance: Tensor, is_seen: Tensor, dtype: torch.dtype) -> Tensor:
+        """(Tq, T), (B or 1, Tq, T) -> (B or 1, heads, Tq, T), minus infinity where nothing is seen."""
+        bias = self.distance_bias[:, distance.clamp(0, self.context_length - 1)]
+        return bias.where(is_seen[:, None], float("-inf")).to(dtype)
 
 
 class TemporalAttention(CausalAttention):
     """Every token sees the tokens at its own place in this and earlier frames."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, value_dim: int, context_length: int) -> None:
+        super().__init__(width, heads, head_dim, value_dim, context_length)
+        own = torch.eye(heads).repeat_interleave(head_dim, dim=1) * head_dim**-0.5
+        self.register_buffer("own_features", own, persistent=False)
+        self.own_features: Tensor
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         batch, places = queries.shape[1:3]
@@ -123,6 +155,22 @@ class TemporalAttention(CausalAttention):
             bias = bias.repeat_interleave(places, dim=0)
         mixed = scaled_dot_products(heads[0], heads[1], heads[2], bias)
         return rearrange(mixed, "(b n) h t d -> t b n (h d)", b=batch)
+
+    def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
+        """On a CPU all heads of a token in one product, over queries that are zero in the other heads' features.
+
+        That multiplies ``heads`` times as much, and still takes half the time of B x N x heads tiny products.
+        """
+        if queries.device.type != "cpu":
+            return super().attend_slots(queries, slots, bias)
+        batch, heads, frames = len(slots.keys), self.heads, len(queries)
+        spread = rearrange(queries, "f b n h d -> b n f 1 (h d)") * self.own_features
+        scores = torch.bmm(rearrange(spread, "b n f h d -> (b n) (f h) d"), slots.keys.flatten(0, 1).mT)
+        scores = rearrange(scores, "(b n) (f h) s -> b n f h s", b=batch, f=frames)
+        shares = (scores + rearrange(bias, "b h f s -> b 1 f h s")).softmax(dim=-1)
+        mixed = torch.bmm(rearrange(shares, "b n f h s -> (b n) (f h) s"), slots.values.flatten(0, 1))
+        mixed = rearrange(mixed, "(b n) (f h) (g d) -> f b n d h g", b=batch, f=frames, g=heads)
+        return rearrange(mixed.diagonal(dim1=-2, dim2=-1), "f b n d h -> f b n (h d)")
 
 
 class FullAttention(CausalAttention):

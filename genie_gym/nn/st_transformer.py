@@ -1,21 +1,23 @@
 """The paper's ST-transformer (sec. 2.1) and its two rivals, behind one interface."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.configs import TransformerConfig
-from genie_gym.nn.attention import CausalAttention, FullAttention, KeyValues, SpatialAttention, TemporalAttention
+from genie_gym.nn.attention import (
+    CausalAttention,
+    FullAttention,
+    KeyValues,
+    Slots,
+    SpatialAttention,
+    TemporalAttention,
+    Window,
+)
 from genie_gym.nn.layers import LayerNorm, Linear
-
-
-class Past(NamedTuple):
-    """What a transformer remembers of earlier frames: one entry a block, and (B,) how many frames are real."""
-
-    blocks: Sequence[KeyValues | None]
-    lengths: Tensor
 
 
 class FeedForward(nn.Module):
@@ -51,20 +53,39 @@ class Block(nn.Module):
         self.feed_forward_norm = LayerNorm(width)
         self.feed_forward = FeedForward(width, config.feed_forward_width)
 
-    def forward(
-        self, features: Tensor, past: KeyValues | None, lengths: Tensor | None, condition: Tensor | None
-    ) -> tuple[Tensor, KeyValues | None]:
-        keys_values = None
+    def forward(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, KeyValues | None]:
+        """(T, B, N, D) frames that follow none -> (T, B, N, D), and their keys and values."""
+        remembered: list[KeyValues] = []
+
+        def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
+            mixed, keys_values = causal(normed)
+            remembered.append(keys_values)
+            return cast(Tensor, mixed)
+
+        features = self._transform(features, condition, attend)
+        return features, remembered[0] if remembered else None
+
+    def step(self, features: Tensor, condition: Tensor | None, slots: Slots | None, window: Window) -> Tensor:
+        """``forward`` for frames that follow those in ``slots``, where their keys and values are written."""
+
+        def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
+            assert slots is not None
+            return causal.step(normed, slots, window)
+
+        return self._transform(features, condition, attend)
+
+    def _transform(
+        self, features: Tensor, condition: Tensor | None, attend: Callable[[CausalAttention, Tensor], Tensor]
+    ) -> Tensor:
         if self.spatial is not None and self.spatial_norm is not None:
             features = features + self.spatial(self.spatial_norm(features))
         if self.causal is not None and self.causal_norm is not None:
-            mixed, keys_values = self.causal(self.causal_norm(features), past, lengths)
-            features = features + mixed
+            features = features + attend(self.causal, self.causal_norm(features))
         hidden = self.feed_forward_norm(features)
         if self.modulate is not None:
             scale, shift = self.modulate(condition).chunk(2, dim=-1)
             hidden = hidden * (1 + scale) + shift
-        return features + self.feed_forward(hidden), keys_values
+        return cast(Tensor, features + self.feed_forward(hidden))
 
 
 class SpatioTemporalTransformer(nn.Module):
@@ -78,29 +99,49 @@ class SpatioTemporalTransformer(nn.Module):
 
     def __init__(self, config: TransformerConfig, context_length: int, condition_width: int | None = None) -> None:
         super().__init__()
+        self.context_length = context_length
         self.blocks = nn.ModuleList(Block(config, context_length, condition_width) for _ in range(config.layers))
         self.norm = LayerNorm(config.width)
         self.apply(_initialise)
 
-    def forward(
-        self, features: Tensor, past: Past | None = None, condition: Tensor | None = None
-    ) -> tuple[Tensor, list[KeyValues | None]]:
-        """Transform the frames given, which follow those in ``past``.
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
+        """Transform whole videos.
 
         Args:
-            features: (T, B, N, D).
-            past: Keys and values of earlier frames.
+            features: (T, B, N, D); beyond ``context_length`` frames each still sees that many.
             condition: (T, B, 1, condition_width).
 
         Returns:
-            (T, B, N, D) after a last norm, and each block's keys and values, old and new.
+            (T, B, N, D) after a last norm, and each block's keys and values.
         """
         remembered: list[KeyValues | None] = []
-        for index, block in enumerate(self.blocks):
-            earlier, lengths = (None, None) if past is None else (past.blocks[index], past.lengths)
-            features, keys_values = block(features, earlier, lengths, condition)
+        for block in self.blocks:
+            features, keys_values = block(features, condition)
             remembered.append(keys_values)
         return self.norm(features), remembered
+
+    def step(
+        self, features: Tensor, slots: Sequence[Slots | None], window: Window, condition: Tensor | None = None
+    ) -> Tensor:
+        """The same for F frames that follow others; equals ``forward`` over all of them (see ``FrameCache``).
+
+        Args:
+            features: (F, B, N, D).
+            slots: One a block, changed in place.
+            window: Where the frames go, and what they see.
+            condition: (F, B, 1, condition_width).
+
+        Returns:
+            (F, B, N, D) after a last norm.
+        """
+        for block, own in zip(self.blocks, slots, strict=True):
+            features = cast(Block, block).step(features, condition, own, window)
+        return cast(Tensor, self.norm(features))
+
+    def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[Slots | None]:
+        """Memory for ``step``, one a block; None where a block has no attention in time."""
+        causals = [cast(Block, block).causal for block in self.blocks]
+        return [None if each is None else each.empty_slots(batch, places, slots, dtype) for each in causals]
 
 
 def _initialise(module: nn.Module) -> None:
