@@ -122,7 +122,7 @@ class GenieWorldModel(nn.Module):
         Raises:
             ValueError: Naming the argument that is off.
         """
-        state, videos = self._open(prompt_videos, seeds, self._sampling(maskgit_steps, temperature))
+        state, videos = self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))
         return state, videos[:, -1]
 
     @torch.no_grad()
@@ -214,14 +214,15 @@ class GenieWorldModel(nn.Module):
         if latent_actions.ndim != 2 or len(latent_actions) != len(prompt_videos):
             raise ValueError(f"latent_actions must be ({len(prompt_videos)}, S), got {tuple(latent_actions.shape)}")
         seeds = range(seed, seed + len(prompt_videos))
-        state, videos = self._open(prompt_videos, seeds, self._sampling(maskgit_steps, temperature))
+        state, videos = self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))
         frames = [videos]
         for actions in latent_actions.unbind(dim=1):
             state, frame = self.step(state, actions)
             frames.append(frame[:, None])
         return torch.cat(frames, dim=1)
 
-    def _sampling(self, maskgit_steps: int | None, temperature: float | None) -> SamplingConfig:
+    def sampling(self, maskgit_steps: int | None = None, temperature: float | None = None) -> SamplingConfig:
+        """The config's, but for what is given."""
         usual = self.config.sampling
         return replace(
             usual,
@@ -279,16 +280,19 @@ class GenieWorldModel(nn.Module):
                 features = self.dynamics.step(tokens[:, None], lead, state.dynamics, first=1)
             return self.dynamics.logits(features[-1])
 
-        places, hidden = self.config.tokens_per_frame, self.dynamics.hidden_token
-        empty = torch.full((len(lead), places), hidden, device=self.device)
-        shape = (state.sampling.maskgit_steps, 2, places)
-        rows = [_noise(seed, age, shape) for seed, age in zip(state.seeds, state.ages, strict=True)]
-        uniforms = torch.from_numpy(np.stack(rows)).to(self.device)
-        return sample(predict, empty, hidden, state.sampling, uniforms)[:, None]
+        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, self.config.tokens_per_frame)
+        empty = torch.full((len(lead), self.config.tokens_per_frame), self.dynamics.hidden_token, device=self.device)
+        return sample(predict, empty, self.dynamics.hidden_token, state.sampling, uniforms.to(self.device))[:, None]
 
 
-def _noise(seed: int, age: int, shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
+def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, places: int) -> Tensor:
+    """(B, maskgit_steps, 2, places) in [0, 1): each row's follow from its seed and age alone."""
+    shape = (sampling.maskgit_steps, 2, places)
+    rows = [
+        np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
+        for seed, age in zip(seeds, ages, strict=True)
+    ]
+    return torch.from_numpy(np.stack(rows))
 
 
 def _put(old: tuple[int, ...], rows: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:

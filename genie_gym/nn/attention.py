@@ -121,8 +121,9 @@ class CausalAttention(Attention):
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
         """Slots with nothing in them."""
-        like = {"dtype": dtype, "device": self.distance_bias.device}
-        return Slots(*(torch.zeros(batch, places, slots, size, **like) for size in self.sizes[1:]))
+        device = self.distance_bias.device
+        shapes = [(batch, places, slots, size) for size in self.sizes[1:]]
+        return Slots(*(torch.zeros(shape, dtype=dtype, device=device) for shape in shapes))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """(Tq, B, N, h, d), (T, B, N, h, d) twice, bias (B or 1, h, Tq, T) -> (Tq, B, N, (h d))."""
