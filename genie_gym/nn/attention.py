@@ -32,10 +32,10 @@ class Slots(NamedTuple):
 class Window(NamedTuple):
     """Where F new frames go and what they see."""
 
-    slots: Sequence[int]
-    """F slots of the new frames."""
+    slots: Sequence[int | Tensor]
+    """The slot of each new frame, or (B,) its slots where rows differ."""
     distance: Tensor
-    """(F, S) int64: how many frames before a new frame the one in a slot lies."""
+    """(B or 1, F, S) int64: how many frames before a new frame the one in a slot lies."""
     is_seen: Tensor
     """(B or 1, F, S) bool: whether it is real, not later, and in context."""
 
@@ -98,7 +98,7 @@ class CausalAttention(Attention):
         times = torch.arange(len(features), device=features.device)
         distance = times[:, None] - times
         is_seen = (distance >= 0) & (distance < self.context_length)
-        mixed = self.attend(queries, keys, values, self._bias(distance, is_seen[None], features.dtype))
+        mixed = self.attend(queries, keys, values, self._bias(distance[None], is_seen[None], features.dtype))
         return self.project_out(mixed), KeyValues(keys, values)
 
     def step(self, features: Tensor, slots: Slots, window: Window) -> Tensor:
@@ -114,8 +114,9 @@ class CausalAttention(Attention):
         """
         queries, keys, values = self.project(features)
         for slot, frame_keys, frame_values in zip(window.slots, keys, values, strict=True):
-            slots.keys[:, :, slot] = frame_keys.flatten(-2)
-            slots.values[:, :, slot] = frame_values.flatten(-2)
+            rows = slice(None) if isinstance(slot, int) else torch.arange(len(slot), device=features.device)
+            slots.keys[rows, :, slot] = frame_keys.flatten(-2)
+            slots.values[rows, :, slot] = frame_values.flatten(-2)
         bias = self._bias(window.distance, window.is_seen, features.dtype)
         return self.project_out(self.attend_slots(queries, slots, bias))
 
@@ -135,9 +136,9 @@ class CausalAttention(Attention):
         return self.attend(queries, past[0], past[1], bias)
 
     def _bias(self, distance: Tensor, is_seen: Tensor, dtype: torch.dtype) -> Tensor:
-        """(Tq, T), (B or 1, Tq, T) -> (B or 1, heads, Tq, T), minus infinity where nothing is seen."""
-        bias = self.distance_bias[:, distance.clamp(0, self.context_length - 1)]
-        return bias.where(is_seen[:, None], float("-inf")).to(dtype)
+        """(B or 1, Tq, T) twice -> (B or 1, heads, Tq, T), minus infinity where nothing is seen."""
+        bias = self.distance_bias[:, distance.clamp(0, self.context_length - 1)].where(is_seen, float("-inf"))
+        return bias.transpose(0, 1).to(dtype)
 
 
 class TemporalAttention(CausalAttention):
@@ -145,7 +146,7 @@ class TemporalAttention(CausalAttention):
 
     def __init__(self, width: int, heads: int, head_dim: int, value_dim: int, context_length: int) -> None:
         super().__init__(width, heads, head_dim, value_dim, context_length)
-        own = torch.eye(heads).repeat_interleave(head_dim, dim=1) * head_dim**-0.5
+        own = torch.eye(heads).repeat_interleave(head_dim, dim=1)
         self.register_buffer("own_features", own, persistent=False)
         self.own_features: Tensor
 
@@ -165,10 +166,11 @@ class TemporalAttention(CausalAttention):
         if queries.device.type != "cpu":
             return super().attend_slots(queries, slots, bias)
         batch, heads, frames = len(slots.keys), self.heads, len(queries)
-        spread = rearrange(queries, "f b n h d -> b n f 1 (h d)") * self.own_features
+        spread = rearrange(queries, "f b n h d -> b n f 1 (h d)") * self.own_features.to(queries.dtype)
         scores = torch.bmm(rearrange(spread, "b n f h d -> (b n) (f h) d"), slots.keys.flatten(0, 1).mT)
         scores = rearrange(scores, "(b n) (f h) s -> b n f h s", b=batch, f=frames)
-        shares = (scores + rearrange(bias, "b h f s -> b 1 f h s")).softmax(dim=-1)
+        scale = queries.shape[-1] ** -0.5
+        shares = torch.add(rearrange(bias, "b h f s -> b 1 f h s"), scores, alpha=scale).softmax(dim=-1)
         mixed = torch.bmm(rearrange(shares, "b n f h s -> (b n) (f h) s"), slots.values.flatten(0, 1))
         mixed = rearrange(mixed, "(b n) (f h) (g d) -> f b n d h g", b=batch, f=frames, g=heads)
         return rearrange(mixed.diagonal(dim1=-2, dim2=-1), "f b n d h -> f b n (h d)")

@@ -26,7 +26,7 @@ class ScriptedWorld:
         change = (videos[:, 1:] - videos[:, :-1]).mean(dim=(2, 3, 4))
         return (change / 0.01).round().long()
 
-    def rollout(self, prompts: Tensor, latent_actions: Tensor, seed: int) -> Tensor:
+    def rollout(self, prompts: Tensor, latent_actions: Tensor, seed: int, maskgit_steps: int | None = None) -> Tensor:
         added = self.steps[latent_actions].cumsum(dim=1)[:, :, None, None, None]
         return torch.cat([prompts, prompts[:, -1:] + added], dim=1)
 
@@ -34,7 +34,7 @@ class ScriptedWorld:
 class CopyingWorld(ScriptedWorld):
     """Ignores its latent actions and repeats the prompt."""
 
-    def rollout(self, prompts: Tensor, latent_actions: Tensor, seed: int) -> Tensor:
+    def rollout(self, prompts: Tensor, latent_actions: Tensor, seed: int, maskgit_steps: int | None = None) -> Tensor:
         return torch.cat([prompts, prompts[:, -1:].expand(-1, latent_actions.shape[1], -1, -1, -1)], dim=1)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from genie_gym.configs import WorldConfig
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.nn.st_transformer import Past
 
 KINDS = ["additive", "full", "spatial", "fsq"]
 Make = Callable[[str], GenieWorldModel]
@@ -48,11 +47,13 @@ def test_decoded_frames_do_not_see_later_tokens(make_world: Make, kind: str) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_piece_by_piece_equals_at_once(make_world: Make, kind: str) -> None:
-    tokenizer, tokens = make_world(kind).tokenizer, torch.randint(64, (2, 5, 16))
-    first, remembered = tokenizer.decode_after(None, tokens[:, :3])
-    rest, _ = tokenizer.decode_after(Past(remembered, torch.tensor([3, 3])), tokens[:, 3:])
-    pieces = torch.cat([first, rest], dim=1)
-    torch.testing.assert_close(pieces, tokenizer.decode(tokens), atol=1e-5, rtol=0)
+    """Beyond the context, too."""
+    tokenizer, tokens = make_world(kind).tokenizer, torch.randint(64, (2, 20, 16))
+    first, remembered = tokenizer.decode_and_remember(tokens[:, :3])
+    cache = tokenizer.empty_cache(2)
+    cache.begin([0, 1], 3, remembered)
+    rest = [tokenizer.decode_next(tokens[:, [frame]], cache) for frame in range(3, 20)]
+    torch.testing.assert_close(torch.cat([first, *rest], dim=1), tokenizer.decode(tokens), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "oblong"])

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import WorldConfig
-from genie_gym.models.maskgit import sample
-from genie_gym.models.world_model import Blocks, GenieWorldModel, WorldState, _noise
+from genie_gym.models.base import native_precision
+from genie_gym.models.uncached import rollout_uncached
+from genie_gym.models.world_model import GenieWorldModel, WorldState
 
 KINDS = ["additive", "token", "film", "full", "spatial", "fsq", "st-lam", "token-lam"]
 Make = Callable[[str], GenieWorldModel]
@@ -24,10 +25,16 @@ def some_actions(batch: int, steps: int, seed: int = 0) -> Tensor:
     return torch.randint(ACTIONS, (batch, steps), generator=torch.Generator().manual_seed(seed))
 
 
-def listen(world: GenieWorldModel) -> list[tuple[Tensor, Tensor]]:
-    """(tokens, features) of each call of the dynamics from now on."""
-    heard: list[tuple[Tensor, Tensor]] = []
-    world.dynamics.register_forward_hook(lambda _, inputs, output: heard.append((inputs[0], output[0])))
+def count_passes(world: GenieWorldModel) -> list[int]:
+    """Frames in each pass through the dynamics from now on, while the world is played."""
+    heard: list[int] = []
+    step = world.dynamics.step
+
+    def spy(tokens: Tensor, *inputs: Any, **named: Any) -> Tensor:
+        heard.append(tokens.shape[1])
+        return step(tokens, *inputs, **named)
+
+    world.dynamics.step = spy  # type: ignore[method-assign, assignment]
     return heard
 
 
@@ -45,8 +52,9 @@ def listen_tokens(world: GenieWorldModel) -> list[Tensor]:
 
 
 def tensors(state: WorldState) -> list[Tensor]:
-    blocks: list[Blocks] = [state.dynamics, state.decoder]
-    return [part for group in blocks for block in group if block is not None for part in block] + [state.lengths]
+    """The memory of past frames."""
+    caches = [state.dynamics, state.decoder]
+    return [part for cache in caches for block in cache.slots if block is not None for part in block]
 
 
 def play(world: GenieWorldModel, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
@@ -66,52 +74,24 @@ def same(one: Tensor, other: Tensor) -> bool:
 @pytest.mark.parametrize("prompt_frames", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_cache_changes_nothing(make_world: Make, random_videos: Videos, kind: str, prompt_frames: int) -> None:
-    """Within the context every pass equals one over all frames so far, and so does every frame decoded."""
-    world, prompt = make_world(kind), random_videos(2, prompt_frames)
-    steps = world.config.context_length - prompt_frames
-    actions = some_actions(2, steps)
-    tokens = world.tokenizer.encode(prompt)
-    labels = world.label(prompt) if prompt_frames > 1 else actions[:, :0]
-    lead = world.dynamics.lead_actions(torch.cat([labels, actions], dim=1))
-    state, first = world.reset(prompt, [3, 4])
-    assert same(first, world.tokenizer.decode(tokens)[:, -1])
-    heard = listen(world)
-    for step in range(steps):
-        heard.clear()
-        state, frame = world.step(state, actions[:, step])
-        passes = heard[:]
-        assert len(passes) == world.config.sampling.maskgit_steps + 1
-        for seen, features in passes:
-            whole, _ = world.dynamics(torch.cat([tokens, seen], dim=1), lead[:, : tokens.shape[1] + 1])
-            torch.testing.assert_close(features[0], whole[-1], atol=1e-5, rtol=0)
-            torch.testing.assert_close(
-                world.dynamics.logits(features[0]), world.dynamics.logits(whole[-1]), atol=1e-4, rtol=0
-            )
-        tokens = torch.cat([tokens, passes[-1][0]], dim=1)
-        assert same(frame, world.tokenizer.decode(tokens)[:, -1])
-
-
-@pytest.mark.parametrize("kind", KINDS[:3])
-def test_tokens_equal_those_drawn_without_a_cache(make_world: Make, random_videos: Videos, kind: str) -> None:
-    """A second, plain way to play: all frames through the dynamics for each pass, with the same noise."""
-    world, prompt, actions = make_world(kind), random_videos(2, 2), some_actions(2, 6)
-    tokens, config = world.tokenizer.encode(prompt), world.config
-    lead = world.dynamics.lead_actions(torch.cat([world.label(prompt), actions], dim=1))
-    for step in range(6):
-
-        def predict(asked: Tensor, tokens: Tensor = tokens, step: int = step) -> Tensor:
-            features, _ = world.dynamics(torch.cat([tokens, asked[:, None]], dim=1), lead[:, : step + 3])
-            return world.dynamics.logits(features[-1])
-
-        shape = (config.sampling.maskgit_steps, 2, config.tokens_per_frame)
-        numbers = torch.stack([torch.from_numpy(_noise(seed, step, shape)) for seed in (5, 6)])
-        empty = torch.full((2, config.tokens_per_frame), world.dynamics.hidden_token)
-        drawn = sample(predict, empty, world.dynamics.hidden_token, config.sampling, numbers)
-        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
-    heard = listen_tokens(world)
+    """Over 40 frames, five times the context, the tokens and frames of a full recomputation with the same noise."""
+    world, prompt, actions = make_world(kind), random_videos(2, prompt_frames), some_actions(2, 40)
     played = world.rollout(prompt, actions, seed=5)
-    assert torch.equal(torch.cat(heard, dim=1), tokens[:, 2:])
-    assert same(played, world.tokenizer.decode(tokens))
+    recomputed = rollout_uncached(world, prompt, actions, seed=5)
+    assert len(played[0, prompt_frames:].flatten(1).unique(dim=0)) == 40
+    for frame, (one, other) in enumerate(zip(played.unbind(dim=1), recomputed.unbind(dim=1), strict=True)):
+        assert same(one, other), f"frame {frame}"
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_a_window_changes_nothing_within_the_context(make_world: Make, random_videos: Videos, kind: str) -> None:
+    """And forgets beyond it what deeper layers still know of older frames."""
+    world, prompt, actions = make_world(kind), random_videos(2, 1), some_actions(2, 40)
+    context = world.config.context_length
+    whole = rollout_uncached(world, prompt, actions, seed=5)
+    windowed = rollout_uncached(world, prompt, actions, seed=5, window=context)
+    assert same(windowed[:, :context], whole[:, :context])
+    assert not same(windowed, whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,16 +126,44 @@ def test_rows_do_not_hang_on_their_batch(make_world: Make, random_videos: Videos
         assert torch.equal(torch.cat(heard, dim=1)[0], drawn[row])
 
 
-def test_an_old_state_can_be_stepped_again(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
-    """Nothing is changed in place: not by steps, not by ``replace``, and not beyond the context."""
+def test_a_fork_goes_its_own_way(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
+    """Neither steps nor replaced rows of one reach the other, within and beyond the context."""
     state, _ = tiny_world.reset(random_videos(2, 1), [0, 1])
     state, _ = play(tiny_world, state, some_actions(2, 10))
-    before = [tensor.clone() for tensor in tensors(state)]
-    _, frames = play(tiny_world, state, some_actions(2, 3, seed=1))
-    tiny_world.replace(state, [1], random_videos(1, 2), [9])
-    assert all(torch.equal(old, tensor) for old, tensor in zip(before, tensors(state), strict=True))
-    assert torch.equal(play(tiny_world, state, some_actions(2, 3, seed=1))[1], frames)
-    assert not same(play(tiny_world, state, some_actions(2, 3, seed=2))[1], frames)
+    forks = [tiny_world.fork(state) for _ in range(3)]
+    frames = play(tiny_world, forks[0], some_actions(2, 12, seed=1))[1]
+    replaced, _ = tiny_world.replace(forks[1], [1], random_videos(1, 2), [9])
+    play(tiny_world, replaced, some_actions(2, 12, seed=2))
+    assert torch.equal(play(tiny_world, state, some_actions(2, 12, seed=1))[1], frames)
+    assert not same(play(tiny_world, forks[2], some_actions(2, 12, seed=2))[1], frames)
+
+
+def test_a_state_whose_memory_is_gone_is_refused(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
+    """By all that takes a state, after a step and after a replacement; the latest one still works."""
+    actions = torch.zeros(2, dtype=torch.int64)
+    first, _ = tiny_world.reset(random_videos(2, 1), [0, 1])
+    second, _ = tiny_world.step(first, actions)
+    third, _ = tiny_world.replace(second, [0], random_videos(1, 1), [5])
+    for old in (first, second):
+        for call in (
+            lambda old=old: tiny_world.step(old, actions),
+            lambda old=old: tiny_world.fork(old),
+            lambda old=old: tiny_world.replace(old, [0], random_videos(1, 1), [5]),
+        ):
+            with pytest.raises(ValueError, match="state must be the latest"):
+                call()
+    tiny_world.step(third, actions)
+
+
+def test_a_refused_call_loses_nothing(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
+    state, _ = tiny_world.reset(random_videos(2, 1), [0, 1])
+    twin = tiny_world.fork(state)
+    with pytest.raises(ValueError, match="latent_actions"):
+        tiny_world.step(state, torch.tensor([0, 8]))
+    with pytest.raises(ValueError, match="seeds"):
+        tiny_world.replace(state, [1], random_videos(1, 1), [-1])
+    actions = some_actions(2, 3)
+    assert torch.equal(play(tiny_world, state, actions)[1], play(tiny_world, twin, actions)[1])
 
 
 @pytest.mark.parametrize("kind", ["additive", "token", "full", "spatial"])
@@ -166,12 +174,13 @@ def test_replaced_rows_begin_anew_and_others_go_on(
     world, prompts = make_world(kind), random_videos(2, 3, seed=4)
     state, _ = world.reset(random_videos(4, 2), [0, 1, 2, 3])
     state, _ = play(world, state, some_actions(4, age))
+    untouched = world.fork(state)
     replaced, first = world.replace(state, [2, 0], prompts, [11, 10])
     fresh, fresh_first = world.reset(prompts, [11, 10])
     assert torch.equal(first, fresh_first)
     actions = some_actions(4, 10, seed=1)
     frames = play(world, replaced, actions)[1]
-    assert same(frames[[1, 3]], play(world, state, actions)[1][[1, 3]])
+    assert same(frames[[1, 3]], play(world, untouched, actions)[1][[1, 3]])
     assert same(frames[[2, 0]], play(world, fresh, actions[[2, 0]])[1])
 
 
@@ -205,11 +214,8 @@ def test_sessions_go_on_in_constant_memory(make_world: Make, random_videos: Vide
         assert torch.isfinite(frame).all()
         if step in (1, 20, 60):
             sizes[step] = sum(tensor.untyped_storage().nbytes() for tensor in tensors(state))
-    assert sizes[20] == sizes[60]
-    assert sizes[1] <= sizes[20]
-    assert state.lengths.tolist() == [world.config.context_length - 1]
+    assert sizes[1] == sizes[20] == sizes[60]
     assert state.ages == (60,)
-    assert len({part.shape[0] for part in tensors(state)[:-1]}) == 1
 
 
 @pytest.mark.parametrize("kind", ["additive", "token", "film"])
@@ -217,7 +223,7 @@ def test_actions_change_the_frame(make_world: Make, random_videos: Videos, kind:
     """Each of them, from the same states and with the same noise."""
     world, rows = make_world(kind), 4
     state, _ = world.reset(random_videos(rows, 1), range(rows))
-    frames = [world.step(state, torch.full((rows,), action))[1] for action in range(ACTIONS)]
+    frames = [world.step(world.fork(state), torch.full((rows,), action))[1] for action in range(ACTIONS)]
     for one, other in itertools.combinations(frames, 2):
         assert not same(one, other)
 
@@ -239,9 +245,11 @@ def test_a_prompts_own_actions_lead_to_its_frames(make_world: Make, random_video
     world, prompt = make_world(kind), random_videos(8, 4)
     led: list[Tensor] = []
     world.dynamics.register_forward_pre_hook(lambda _, inputs: led.append(inputs[1]))
-    world.reset(prompt, range(8))
+    state, _ = world.reset(prompt, range(8))
     labels = world.label(prompt)
-    assert torch.equal(led[0], torch.cat([torch.full((8, 1), ACTIONS), labels], dim=1))
+    whole = torch.cat([torch.full((8, 1), ACTIONS), labels], dim=1)
+    assert torch.equal(led[0], whole[:, :-1])
+    assert torch.equal(state.lead, whole[:, -1:])
     assert labels.unique().numel() > 2
 
 
@@ -263,13 +271,13 @@ def test_maskgit_steps_can_be_overridden(
 ) -> None:
     world = copy.deepcopy(tiny_world)
     state, _ = world.reset(random_videos(1, 1), [0], maskgit_steps=maskgit_steps)
-    heard = listen(world)
-    world.step(state, torch.tensor([1]))
-    assert len(heard) == maskgit_steps + 1
+    heard = count_passes(world)
+    state, _ = world.step(state, torch.tensor([1]))
+    assert heard == [2] + [1] * (maskgit_steps - 1)
     state, _ = world.replace(state, [0], random_videos(1, 2), [3])
     heard.clear()
     world.step(state, torch.tensor([1]))
-    assert len(heard) == maskgit_steps + 1
+    assert len(heard) == maskgit_steps
     usual, _ = world.reset(random_videos(1, 1), [0])
     assert usual.sampling == world.config.sampling
 
@@ -293,8 +301,6 @@ def test_the_context_limits_what_is_remembered(tiny_config: WorldConfig, vary: A
     state, _ = world.reset(torch.rand(2, 1, 3, 64, 64), [0, 1])
     state, frames = play(world, state, some_actions(2, 4))
     assert frames.shape == (2, 4, 3, 64, 64)
-    assert state.lengths.tolist() == [0, 0]
-    assert sum(tensor.numel() for tensor in tensors(state)[:-1]) == 0
 
 
 def test_oblong_frames(make_world: Make, random_videos: Videos) -> None:
@@ -312,7 +318,26 @@ def test_bfloat16(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
     state, frames = play(low, states[1][0], some_actions(2, 10))
     assert frames.dtype == torch.float32
     assert 0 <= frames.min() < frames.max() <= 1
-    assert {tensor.dtype for tensor in tensors(state)[:-1]} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in tensors(state)} == {torch.bfloat16}
+
+
+def test_frozen_weights_give_what_casting_gives(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
+    """To store transformers in bfloat16 saves the casts of each frame and changes no frame."""
+    prompt, actions = random_videos(2, 2), some_actions(2, 10)
+    cast, frozen = copy.deepcopy(tiny_world), copy.deepcopy(tiny_world).freeze("bfloat16")
+    cast.set_precision("bfloat16")
+    assert (cast.rollout(prompt, actions) - frozen.rollout(prompt, actions)).abs().mean() < 0.02
+    assert {p.dtype for p in frozen.dynamics.transformer.parameters()} == {torch.bfloat16}
+    assert frozen.tokenizer.quantizer.codebook.dtype == torch.float32
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_auto_is_what_the_machine_multiplies(tiny_config: WorldConfig, vary: Any) -> None:
+    world = GenieWorldModel(vary(tiny_config, {"precision": "auto"}))
+    assert world.dynamics.precision == torch.float32
+    native = {"float32": torch.float32, "bfloat16": torch.bfloat16}[native_precision(torch.device("cpu"))]
+    assert world.freeze().dynamics.precision == native
+    assert world.freeze("float32").dynamics.precision == torch.float32
 
 
 def test_wrong_arguments(tiny_world: GenieWorldModel, random_videos: Videos) -> None:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from genie_gym.configs import TransformerConfig
-from genie_gym.nn.attention import KeyValues, scaled_dot_products
-from genie_gym.nn.st_transformer import Past, SpatioTemporalTransformer
+from genie_gym.nn.attention import scaled_dot_products
+from genie_gym.nn.frame_cache import FrameCache
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 KINDS = ["st", "spatial", "full"]
 FRAMES, BATCH, PLACES, WIDTH, CONTEXT = 6, 2, 5, 16, 8
@@ -84,19 +85,27 @@ def test_nothing_is_seen_beyond_the_context(build: Callable[..., Any], attention
 
 
 @pytest.mark.parametrize("condition", [None, 4])
+@pytest.mark.parametrize("context", [3, 8])
 @pytest.mark.parametrize("attention", KINDS)
-def test_a_cache_changes_nothing(build: Callable[..., Any], attention: str, condition: int | None) -> None:
-    """Frames in three pieces with what is remembered equal all at once."""
-    stack, whole = build(attention, condition=condition), features()
-    conditions = None if condition is None else torch.randn(FRAMES, BATCH, 1, condition)
-    expected = stack(whole, None, conditions)[0]
-    past, pieces = None, []
-    for start, stop in ((0, 3), (3, 4), (4, 6)):
-        part = None if conditions is None else conditions[start:stop]
-        out, remembered = stack(whole[start:stop], past, part)
-        past = Past(remembered, torch.full((BATCH,), stop))
-        pieces.append(out)
-    torch.testing.assert_close(torch.cat(pieces), expected, atol=1e-5, rtol=0)
+def test_a_cache_changes_nothing(
+    build: Callable[..., Any], attention: str, context: int, condition: int | None
+) -> None:
+    """Frames one after another equal all at once, whatever drafts of the next one were written before."""
+    stack, whole = build(attention, context=context, condition=condition), features(14)
+    conditions = None if condition is None else torch.randn(14, BATCH, 1, condition)
+    expected = stack(whole, conditions)[0]
+    cache = FrameCache(stack, BATCH, PLACES, drafts=2, dtype=torch.float32)
+    cache.begin(range(BATCH), 4, stack(whole[:4], None if conditions is None else conditions[:4])[1])
+    for time in range(4, 13):
+        both = whole[time : time + 2].clone()
+        both[1] = torch.randn(BATCH, PLACES, WIDTH)
+        steer = None if conditions is None else conditions[time : time + 2]
+        out = stack.step(both, cache.slots, cache.window(0, 2, whole.device), steer)
+        torch.testing.assert_close(out[0], expected[time], atol=1e-5, rtol=0)
+        last = None if steer is None else steer[1:]
+        draft = stack.step(whole[[time + 1]], cache.slots, cache.window(1, 1, whole.device), last)
+        torch.testing.assert_close(draft[0], expected[time + 1], atol=1e-5, rtol=0)
+        cache.advance()
 
 
 @pytest.mark.parametrize("attention", ["st", "full"])
@@ -109,20 +118,38 @@ def test_a_rolled_cache_equals_a_fresh_one(build: Callable[..., Any], attention:
 
 
 @pytest.mark.parametrize("attention", ["st", "full"])
-def test_padding_in_a_cache_is_not_seen(build: Callable[..., Any], attention: str) -> None:
-    """Each row has as many real frames as its length says; what lies before is never looked at."""
-    stack, whole = build(attention), features()
-    remembered = stack(whole[:4])[1]
-    last = whole[4:5]
-    noise = [KeyValues(*(part.clone() for part in block)) for block in remembered]
-    for block in noise:
-        for part in block:
-            part[:2, 0] = 100.0
-            part[:4, 1] = 100.0
-    padded = stack(last, Past(noise, torch.tensor([2, 0])))[0]
-    short = [KeyValues(*(part[2:] for part in block)) for block in remembered]
-    torch.testing.assert_close(padded[:, 0], stack(last, Past(short, torch.tensor([2, 2])))[0][:, 0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(padded[:, 1], stack(last)[0][:, 1], atol=1e-5, rtol=0)
+def test_rows_see_as_many_frames_as_they_have(build: Callable[..., Any], attention: str) -> None:
+    """A row that began anew sees nothing of its slots' earlier content, and the other one loses nothing."""
+    stack, whole = build(attention), features(10)
+    cache = FrameCache(stack, BATCH, PLACES, drafts=1, dtype=torch.float32)
+    for frame in whole[:7]:
+        stack.step(frame[None], cache.slots, cache.window(0, 1, whole.device))
+        cache.advance()
+    fresh = features(2, seed=3)[:, :1]
+    cache.begin([1], 2, stack(fresh)[1])
+    out = stack.step(whole[7:8], cache.slots, cache.window(0, 1, whole.device))
+    torch.testing.assert_close(out[:, 0], stack(whole[:8, :1])[0][-1:, 0], atol=1e-5, rtol=0)
+    after = stack(torch.cat([fresh, whole[7:8, 1:]]))[0][-1:, 0]
+    torch.testing.assert_close(out[:, 1], after, atol=1e-5, rtol=0)
+
+
+def test_a_cache_of_nothing_sees_nothing(build: Callable[..., Any]) -> None:
+    stack, whole = build("st"), features(1)
+    cache = FrameCache(stack, BATCH, PLACES, drafts=2, dtype=torch.float32)
+    cache.begin(range(BATCH), 0, [])
+    out = stack.step(whole, cache.slots, cache.window(0, 1, whole.device))
+    torch.testing.assert_close(out, stack(whole)[0], atol=1e-5, rtol=0)
+
+
+def test_memory_of_slots_is_fixed(build: Callable[..., Any]) -> None:
+    stack, whole = build("st"), features(20)
+    cache = FrameCache(stack, BATCH, PLACES, drafts=1, dtype=torch.float32)
+    where = [part.data_ptr() for block in cache.slots for part in block]
+    for frame in whole:
+        stack.step(frame[None], cache.slots, cache.window(0, 1, whole.device))
+        cache.advance()
+    assert [part.data_ptr() for block in cache.slots for part in block] == where
+    assert {part.shape[2] for block in cache.slots for part in block} == {CONTEXT}
 
 
 def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., Any]) -> None:
@@ -130,19 +157,18 @@ def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., An
     conditions = torch.randn(FRAMES, BATCH, 1, 4)
     other = conditions.clone()
     other[3] += 1
-    changes = (stack(whole, None, other)[0] - stack(whole, None, conditions)[0]).abs().amax(dim=(1, 2, 3))
+    changes = (stack(whole, other)[0] - stack(whole, conditions)[0]).abs().amax(dim=(1, 2, 3))
     assert (changes[:3] == 0).all()
     assert (changes[3:] > 1e-4).all()
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_both_ways_of_attention_agree(has_bias: bool) -> None:
+def test_scaled_dot_products_equal_torchs(has_bias: bool) -> None:
     queries, keys, values = (torch.randn(2, 3, 5, 4) for _ in range(3))
     bias = torch.randn(3, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf")) if has_bias else None
-    fused = scaled_dot_products(queries, keys, values, bias)
-    plain = scaled_dot_products(queries.requires_grad_(), keys, values, bias)
-    assert plain.requires_grad
-    torch.testing.assert_close(plain, fused, atol=1e-5, rtol=0)
+    own = scaled_dot_products(queries, keys, values, bias)
+    expected = nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+    torch.testing.assert_close(own, expected, atol=1e-5, rtol=0)
 
 
 def test_queries_and_keys_are_normalised(build: Callable[..., Any]) -> None:
