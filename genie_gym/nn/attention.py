@@ -5,7 +5,7 @@ the same memory, and going from one attention to the other copies nothing.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +22,29 @@ class KeyValues(NamedTuple):
     values: Tensor
 
 
+Slot = int | Tensor
+"""The slot of a frame: the same for all rows, or (R,) of each."""
+
+
 class Slots(NamedTuple):
-    """Memory of past frames, S slots of one frame: keys and values (B, N, S, features of all heads)."""
+    """Memory of past frames, in S slots of one frame."""
 
     keys: Tensor
+    """(B, N, heads, head_dim, S): a query meets all slots in one stride."""
     values: Tensor
+    """(B, N, heads, S, value_dim)."""
+
+    def write(self, rows: Any, slot: Slot, keys: Tensor, values: Tensor) -> None:
+        """Put (R, N, heads, head_dim) and (R, N, heads, value_dim) into R rows' slots."""
+        self.keys[rows, :, :, :, slot] = keys
+        self.values[rows, :, :, slot] = values
 
 
 class Window(NamedTuple):
     """Where F new frames go and what they see."""
 
-    slots: Sequence[int | Tensor]
-    """The slot of each new frame, or (B,) its slots where rows differ."""
+    slots: Sequence[Slot]
+    """The slot of each new frame."""
     distance: Tensor
     """(B or 1, F, S) int64: how many frames before a new frame the one in a slot lies."""
     is_seen: Tensor
@@ -115,16 +126,15 @@ class CausalAttention(Attention):
         queries, keys, values = self.project(features)
         for slot, frame_keys, frame_values in zip(window.slots, keys, values, strict=True):
             rows = slice(None) if isinstance(slot, int) else torch.arange(len(slot), device=features.device)
-            slots.keys[rows, :, slot] = frame_keys.flatten(-2)
-            slots.values[rows, :, slot] = frame_values.flatten(-2)
+            slots.write(rows, slot, frame_keys, frame_values)
         bias = self._bias(window.distance, window.is_seen, features.dtype)
         return self.project_out(self.attend_slots(queries, slots, bias))
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
         """Slots with nothing in them."""
-        device = self.distance_bias.device
-        shapes = [(batch, places, slots, size) for size in self.sizes[1:]]
-        return Slots(*(torch.zeros(shape, dtype=dtype, device=device) for shape in shapes))
+        key_dim, value_dim = (size // self.heads for size in self.sizes[1:])
+        shapes = (batch, places, self.heads, key_dim, slots), (batch, places, self.heads, slots, value_dim)
+        return Slots(*(torch.zeros(shape, dtype=dtype, device=self.distance_bias.device) for shape in shapes))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """(Tq, B, N, h, d), (T, B, N, h, d) twice, bias (B or 1, h, Tq, T) -> (Tq, B, N, (h d))."""
@@ -132,8 +142,8 @@ class CausalAttention(Attention):
 
     def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
         """(F, B, N, h, d), slots, bias (B or 1, h, F, S) -> (F, B, N, (h d))."""
-        past = [part.unflatten(-1, (self.heads, -1)).permute(2, 0, 1, 3, 4) for part in slots]
-        return self.attend(queries, past[0], past[1], bias)
+        keys = rearrange(slots.keys, "b n h d s -> s b n h d")
+        return self.attend(queries, keys, rearrange(slots.values, "b n h s d -> s b n h d"), bias)
 
     def _bias(self, distance: Tensor, is_seen: Tensor, dtype: torch.dtype) -> Tensor:
         """(B or 1, Tq, T) twice -> (B or 1, heads, Tq, T), minus infinity where nothing is seen."""
@@ -144,12 +154,6 @@ class CausalAttention(Attention):
 class TemporalAttention(CausalAttention):
     """Every token sees the tokens at its own place in this and earlier frames."""
 
-    def __init__(self, width: int, heads: int, head_dim: int, value_dim: int, context_length: int) -> None:
-        super().__init__(width, heads, head_dim, value_dim, context_length)
-        own = torch.eye(heads).repeat_interleave(head_dim, dim=1)
-        self.register_buffer("own_features", own, persistent=False)
-        self.own_features: Tensor
-
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         batch, places = queries.shape[1:3]
         heads = [rearrange(part, "t b n h d -> (b n) h t d") for part in (queries, keys, values)]
@@ -159,21 +163,9 @@ class TemporalAttention(CausalAttention):
         return rearrange(mixed, "(b n) h t d -> t b n (h d)", b=batch)
 
     def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
-        """On a CPU all heads of a token in one product, over queries that are zero in the other heads' features.
-
-        That multiplies ``heads`` times as much, and still takes half the time of B x N x heads tiny products.
-        """
-        if queries.device.type != "cpu":
-            return super().attend_slots(queries, slots, bias)
-        batch, heads, frames = len(slots.keys), self.heads, len(queries)
-        spread = rearrange(queries, "f b n h d -> b n f 1 (h d)") * self.own_features.to(queries.dtype)
-        scores = torch.bmm(rearrange(spread, "b n f h d -> (b n) (f h) d"), slots.keys.flatten(0, 1).mT)
-        scores = rearrange(scores, "(b n) (f h) s -> b n f h s", b=batch, f=frames)
-        scale = queries.shape[-1] ** -0.5
-        shares = torch.add(rearrange(bias, "b h f s -> b 1 f h s"), scores, alpha=scale).softmax(dim=-1)
-        mixed = torch.bmm(rearrange(shares, "b n f h s -> (b n) (f h) s"), slots.values.flatten(0, 1))
-        mixed = rearrange(mixed, "(b n) (f h) (g d) -> f b n d h g", b=batch, f=frames, g=heads)
-        return rearrange(mixed.diagonal(dim1=-2, dim2=-1), "f b n d h -> f b n (h d)")
+        queries = rearrange(queries, "f b n h d -> b n h f d") * queries.shape[-1] ** -0.5
+        shares = (queries @ slots.keys + bias[:, None]).softmax(dim=-1)
+        return rearrange(shares @ slots.values, "b n h f d -> f b n (h d)")
 
 
 class FullAttention(CausalAttention):

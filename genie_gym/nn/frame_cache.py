@@ -70,9 +70,8 @@ class FrameCache:
         for slots, block in zip(self.slots, remembered, strict=kept > 0):
             if slots is None or block is None:
                 continue
-            for part, new in zip(slots, block, strict=True):
-                for slot in range(kept):
-                    part[rows, :, slot] = new[slot - kept].flatten(-2)
+            for slot in range(kept):
+                slots.write(rows, slot, block.keys[slot - kept], block.values[slot - kept])
 
     def clone(self) -> "FrameCache":
         """Another with the same content."""
