@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import Model, keep_freed_memory, native_precision, require_ids, require_pixels, require_videos
+from genie_gym.models.base import (
+    Model,
+    keep_freed_memory,
+    native_precision,
+    require_ids,
+    require_pixels,
+    require_videos,
+)
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import sample

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genie_gym.nn.attention import KeyValues, Slots, Window
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
