@@ -13,6 +13,9 @@ from typing import Any, Literal, TypeVar
 
 Config = TypeVar("Config")
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""What a world can be played in."""
+
 
 def _require(claim: bool, field: str, value: object, rule: str) -> None:
     if not claim:
@@ -230,8 +233,7 @@ class WorldConfig:
             _require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
-        known = ("auto", "float32", "bfloat16")
-        _require(self.precision in known, "WorldConfig.precision", self.precision, f"one of {known}")
+        _require(self.precision in PRECISIONS, "WorldConfig.precision", self.precision, f"one of {PRECISIONS}")
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -29,7 +29,9 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         checkpoint: A shipped checkpoint's name, a path, or ``WorldHandle(world)``.
         maskgit_steps: Passes of the dynamics a frame; None for the checkpoint's.
         temperature: Of sampling; None for the checkpoint's.
-        device: Where torch computes; a handle's world stays where it is.
+        device: Where torch computes; a handle's world stays where it is, and as precise as it is.
+        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device multiplies it natively; None
+            for the checkpoint's.
         render_mode: ``rgb_array``, or ``human`` for a window (needs pygame).
         reward_fn: A ``RewardFunction``, or its ``"module:name"``; without one all rewards are 0.
         text_to_image: Text to PIL image or array, or its ``"module:name"``; for prompts that are texts.
@@ -49,6 +51,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         maskgit_steps: int | None = None,
         temperature: float | None = None,
         device: str = "cpu",
+        precision: str | None = None,
         render_mode: str | None = None,
         reward_fn: RewardFunction | str | None = None,
         text_to_image: TextToImage | str | None = None,
@@ -57,7 +60,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         self.render_mode = render_mode
         # The class names all modes, for gym.make; the instance those that check_env can try on this machine.
         self.metadata = {**self.metadata, "render_modes": modes_here(self.metadata["render_modes"])}
-        self._session = Session(checkpoint, device, maskgit_steps, temperature, reward_fn, text_to_image)
+        self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self.observation_space = self._session.observation_space
         self.action_space = self._session.action_space
         self._prompt = self._session.load_prompt(prompt)

@@ -36,7 +36,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_envs: Rows.
         prompt: Where the episodes of all rows start; as in ``GenieEnv``.
         prompts: One prompt for each row (None among them draws a start frame), instead of ``prompt``.
-        checkpoint: As in ``GenieEnv``, like the six after it.
+        checkpoint: As in ``GenieEnv``, like the seven after it.
         max_episode_steps: Truncates episodes after that many steps; None or -1 never.
         autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after an episode's end ignores the
             row's action, starts anew and rewards 0. ``SameStep``: the step that ends an episode returns the new
@@ -59,6 +59,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         maskgit_steps: int | None = None,
         temperature: float | None = None,
         device: str = "cpu",
+        precision: str | None = None,
         render_mode: str | None = None,
         reward_fn: RewardFunction | str | None = None,
         text_to_image: TextToImage | str | None = None,
@@ -71,7 +72,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.autoreset_mode = require_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.max_episode_steps = require_limit(max_episode_steps)
-        self._session = Session(checkpoint, device, maskgit_steps, temperature, reward_fn, text_to_image)
+        self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self._set_spaces()
         self._prompts = self._load_prompts(prompt, prompts)
         self._generators, self._seeds = map(list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True))

@@ -45,6 +45,7 @@ class Session:
         self,
         checkpoint: Checkpoint,
         device: str = "cpu",
+        precision: str | None = None,
         maskgit_steps: int | None = None,
         temperature: float | None = None,
         reward_fn: RewardFunction | str | None = None,
@@ -53,7 +54,7 @@ class Session:
         self.maskgit_steps, self.temperature = require_sampling(maskgit_steps, temperature)
         self.reward_fn = zero_rewards if reward_fn is None else find_function("reward_fn", reward_fn)
         self.text_to_image = None if text_to_image is None else find_function("text_to_image", text_to_image)
-        self.world = open_world(checkpoint, device)
+        self.world = open_world(checkpoint, device, precision)
         config = self.world.config
         self.observation_space = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
         self.action_space = spaces.Discrete(config.num_latent_actions)

@@ -4,7 +4,7 @@ import os
 import reprlib
 from typing import Any
 
-from genie_gym.models.loading import load
+from genie_gym.models.loading import load, require_precision
 from genie_gym.models.world_model import GenieWorldModel
 
 
@@ -30,8 +30,9 @@ class WorldHandle:
 Checkpoint = str | os.PathLike[str] | WorldHandle
 
 
-def open_world(checkpoint: Checkpoint, device: str = "cpu") -> GenieWorldModel:
-    """The world of a handle, or from the process-wide cache; a handle's world stays on its device."""
+def open_world(checkpoint: Checkpoint, device: str = "cpu", precision: str | None = None) -> GenieWorldModel:
+    """The world of a handle as it is, or one from the process-wide cache."""
+    require_precision(precision)
     if isinstance(checkpoint, WorldHandle):
         return checkpoint.world
     if not isinstance(checkpoint, str | os.PathLike):
@@ -39,4 +40,4 @@ def open_world(checkpoint: Checkpoint, device: str = "cpu") -> GenieWorldModel:
             "checkpoint must be a name, a path, or WorldHandle(world) for a world in memory, "
             f"got {type(checkpoint).__name__}"
         )
-    return load(checkpoint, device=device)
+    return load(checkpoint, device, precision)

@@ -93,7 +93,7 @@ class MaskGITDynamics(Model):
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., K) float32; the embedding of a token is also its output direction."""
         weights = self.token_embedding.weight[: self.codes].to(features.dtype)
-        return F.linear(self.head(features), weights).float() + self.output_bias.float()
+        return F.linear(self.head(features), weights).float().add_(self.output_bias.float())
 
     def loss(self, tokens: Tensor, latent_actions: Tensor) -> LossOutput:
         """Masked-token cross-entropy for next-frame prediction (Genie, sec. 2.1).

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genie_gym.configs import WorldConfig, from_dict, to_dict
+from genie_gym.configs import PRECISIONS, WorldConfig, from_dict, to_dict
 from genie_gym.models.world_model import GenieWorldModel
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -35,12 +35,19 @@ def load(
         The world. It is shared: set nothing on it.
 
     Raises:
-        ValueError: If there is no such checkpoint or device, or it is damaged or of another format.
+        ValueError: If there is no such checkpoint, device or precision, or it is damaged or of another format.
     """
     where = require_device(device)
+    require_precision(precision)
     folder = find_checkpoint(name_or_path)
     stamp = (folder / "config.json").stat().st_mtime_ns
     return _load_once(folder.resolve(), where, precision, stamp)
+
+
+def require_precision(precision: str | None) -> None:
+    """Raise a ValueError unless a world can be played in it."""
+    if precision not in (None, *PRECISIONS):
+        raise ValueError(f"precision must be None or one of {PRECISIONS}, got {precision!r}")
 
 
 def require_device(device: str | torch.device) -> str:

@@ -37,8 +37,9 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     """
     shares = torch.softmax(logits.float() / temperature, dim=-1)
     sums = shares.cumsum(dim=-1)
-    tokens = (sums <= uniforms[..., None] * sums[..., -1:]).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
-    return tokens, shares.gather(-1, tokens[..., None])[..., 0].clamp(min=1e-30).log()
+    wanted = uniforms[..., None] * sums[..., -1:]
+    tokens = torch.searchsorted(sums, wanted, right=True).clamp_(max=logits.shape[-1] - 1)
+    return tokens[..., 0], shares.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
 
 
 def sample(predict: Predict, tokens: Tensor, hidden_token: int, config: SamplingConfig, uniforms: Tensor) -> Tensor:

@@ -109,25 +109,26 @@ class CausalAttention(Attention):
         times = torch.arange(len(features), device=features.device)
         distance = times[:, None] - times
         is_seen = (distance >= 0) & (distance < self.context_length)
-        mixed = self.attend(queries, keys, values, self._bias(distance[None], is_seen[None], features.dtype))
+        bias = add_distance(self.distance_bias, distance[None], is_seen[None]).to(features.dtype)
+        mixed = self.attend(queries, keys, values, bias)
         return self.project_out(mixed), KeyValues(keys, values)
 
-    def step(self, features: Tensor, slots: Slots, window: Window) -> Tensor:
+    def step(self, features: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor) -> Tensor:
         """``forward`` for F frames that follow others: writes them into ``slots`` and attends to all of these.
 
         Args:
             features: (F, B, N, D).
             slots: Of this block; changed in place.
-            window: The same for all blocks.
+            where: The frames' own slots.
+            bias: (B or 1, heads, F, S), see ``add_distance``.
 
         Returns:
             (F, B, N, D).
         """
         queries, keys, values = self.project(features)
-        for slot, frame_keys, frame_values in zip(window.slots, keys, values, strict=True):
+        for slot, frame_keys, frame_values in zip(where, keys, values, strict=True):
             rows = slice(None) if isinstance(slot, int) else torch.arange(len(slot), device=features.device)
             slots.write(rows, slot, frame_keys, frame_values)
-        bias = self._bias(window.distance, window.is_seen, features.dtype)
         return self.project_out(self.attend_slots(queries, slots, bias))
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
@@ -145,10 +146,11 @@ class CausalAttention(Attention):
         keys = rearrange(slots.keys, "b n h d s -> s b n h d")
         return self.attend(queries, keys, rearrange(slots.values, "b n h s d -> s b n h d"), bias)
 
-    def _bias(self, distance: Tensor, is_seen: Tensor, dtype: torch.dtype) -> Tensor:
-        """(B or 1, Tq, T) twice -> (B or 1, heads, Tq, T), minus infinity where nothing is seen."""
-        bias = self.distance_bias[:, distance.clamp(0, self.context_length - 1)].where(is_seen, float("-inf"))
-        return bias.transpose(0, 1).to(dtype)
+
+def add_distance(distance_bias: Tensor, distance: Tensor, is_seen: Tensor) -> Tensor:
+    """(..., heads, context) by distance, (B or 1, F, S) twice -> (..., B or 1, heads, F, S), -inf where unseen."""
+    bias = distance_bias[..., distance.clamp(0, distance_bias.shape[-1] - 1)]
+    return bias.where(is_seen, float("-inf")).transpose(-4, -3)
 
 
 class TemporalAttention(CausalAttention):

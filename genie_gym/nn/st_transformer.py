@@ -12,10 +12,12 @@ from genie_gym.nn.attention import (
     CausalAttention,
     FullAttention,
     KeyValues,
+    Slot,
     Slots,
     SpatialAttention,
     TemporalAttention,
     Window,
+    add_distance,
 )
 from genie_gym.nn.layers import LayerNorm, Linear
 
@@ -65,12 +67,14 @@ class Block(nn.Module):
         features = self._transform(features, condition, attend)
         return features, remembered[0] if remembered else None
 
-    def step(self, features: Tensor, condition: Tensor | None, slots: Slots | None, window: Window) -> Tensor:
+    def step(
+        self, features: Tensor, condition: Tensor | None, slots: Slots | None, where: Sequence[Slot], bias: Tensor
+    ) -> Tensor:
         """``forward`` for frames that follow those in ``slots``, where their keys and values are written."""
 
         def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
             assert slots is not None
-            return causal.step(normed, slots, window)
+            return causal.step(normed, slots, where, bias)
 
         return self._transform(features, condition, attend)
 
@@ -134,8 +138,13 @@ class SpatioTemporalTransformer(nn.Module):
         Returns:
             (F, B, N, D) after a last norm.
         """
-        for block, own in zip(self.blocks, slots, strict=True):
-            features = cast(Block, block).step(features, condition, own, window)
+        causals = [cast(Block, block).causal for block in self.blocks]
+        by_distance = torch.stack(
+            [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
+        )
+        biases = add_distance(by_distance, window.distance, window.is_seen).to(features.dtype)
+        for block, own, bias in zip(self.blocks, slots, biases, strict=True):
+            features = cast(Block, block).step(features, condition, own, window.slots, bias)
         return cast(Tensor, self.norm(features))
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[Slots | None]:

@@ -86,7 +86,7 @@ def test_the_spec_makes_the_same_environment_again(handle: WorldHandle, play: An
 
 
 def test_the_spec_is_json(monkeypatch: pytest.MonkeyPatch, handle: WorldHandle, tmp_path: Path, play: Any) -> None:
-    monkeypatch.setattr("genie_gym.envs.worlds.load", lambda name, device: handle.world)
+    monkeypatch.setattr("genie_gym.envs.worlds.load", lambda name, device, precision: handle.world)
     from PIL import Image
 
     path = str(tmp_path / "prompt.png")
@@ -131,6 +131,7 @@ def test_zero_rewards_are_announced_on_stderr_by_default() -> None:
         ({"checkpoint": "no-such-world"}, ["checkpoint", "'no-such-world'"]),
         ({"checkpoint": 3}, ["checkpoint", "WorldHandle(world)", "int"]),
         ({"maskgit_steps": 0}, ["maskgit_steps", "0"]),
+        ({"precision": "float16"}, ["precision", "float16"]),
         ({"maskgit_steps": 2.5}, ["maskgit_steps", "2.5"]),
         ({"maskgit_steps": True}, ["maskgit_steps", "True"]),
         ({"temperature": 0}, ["temperature", "0"]),
