@@ -50,8 +50,10 @@ def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_
         return to_float(np.stack([dataset[int(index)] for index in chosen]))
 
 
-def record_play(player: str | None, levels: str, mode: str, clips: int, seed: int) -> dict[str, Tensor]:
+def record_play(
+    player: str | None, levels: str, mode: str, clips: int, seed: int, clip_length: int = 16
+) -> dict[str, Tensor]:
     """Sticky-random clips, and as many of the trained player where there is one; ``clips`` in all."""
     specs = {"sticky": "sticky"} | ({} if player is None else {"player": player})
     each = clips // len(specs)
-    return {name: record_clips(spec, levels, mode, each, seed) for name, spec in specs.items()}
+    return {name: record_clips(spec, levels, mode, each, seed, clip_length) for name, spec in specs.items()}

@@ -17,8 +17,8 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "genie_gym" / "weights" / "coinrun" / "R
 def render() -> str:
     """The tables as Markdown."""
     test = json.loads((RESULTS / "coinrun_test.json").read_text())
-    speed = json.loads((RESULTS / "training_speed.json").read_text())
-    return "\n\n".join((_about(test), _figures(test), _rollout(test), _speed(speed)))
+    bench = json.loads((RESULTS / "bench.json").read_text())
+    return "\n\n".join((_about(test), _figures(test), _rollout(test), _speed(bench)))
 
 
 def fill(document: str, tables: str) -> str:
@@ -71,18 +71,71 @@ def _rollout(test: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _speed(speed: dict[str, Any]) -> str:
-    matmul = f"bfloat16 matmul at {speed['matmul_tflops']['bfloat16']:.2f} TFLOP/s"
-    source = f"`{speed['command']}`, commit `{speed['commit']}`"
-    lines = [
-        f"Training on {speed['threads']} CPU threads, {matmul} in the same run ({source}):\n",
-        "| model | width | parameters | frames/s | share of the matmul rate |",
-        "|---|---|---|---|---|",
+def _speed(bench: dict[str, Any]) -> str:
+    machine, rates = bench["machine"], bench["matmul_tflops"]
+    where = machine["cpu"] if machine["device"] == "cpu" else f"{machine['device']} ({machine['cpu']})"
+    commit = "" if bench["commit"] is None else f", commit `{bench['commit']}`"
+    about = (
+        f"Speed on {where}, {machine['threads']} threads, torch {machine['torch']}: matrix products at "
+        f"{rates['bfloat16']:.2f} TFLOP/s in bfloat16 and {rates['float32']:.2f} in float32. `{bench['checkpoint']}` "
+        f"is served in {machine['precision']} at {bench['maskgit_steps']} MaskGIT steps, {bench['step_gflop']:.2f} "
+        f"GFLOP a frame. All in one run, context full (`{bench['command']}`{commit}):"
+    )
+    return "\n\n".join((about, _environments(bench), _cache(bench), _passes(bench), _training(bench), _others(bench)))
+
+
+def _environments(bench: dict[str, Any]) -> str:
+    parts = list(bench["env_split"]["alone"])
+    heads = ["`Genie-v0` environments", "frames/s", *parts, "share of the bfloat16 matrix rate"]
+    rows = []
+    for count, fps in bench["env_fps"].items():
+        split = bench["env_split"][count]
+        shares = [f"{split[part] / sum(split.values()):.1%}" for part in parts]
+        rows.append(["1, `gym.make`" if count == "alone" else count, f"{fps:.1f}", *shares])
+        rows[-1].append(f"{bench['serving_share'][count]:.1%}")
+    return _table(heads, rows)
+
+
+def _cache(bench: dict[str, Any]) -> str:
+    heads = ["rows of the world itself", "frames/s with the cache", "without", "times as fast"]
+    rows = [
+        [count, f"{fps:.1f}", f"{bench['uncached_fps'][count]:.1f}", f"{bench['cached_over_uncached'][count]:.1f}"]
+        for count, fps in bench["cached_fps"].items()
     ]
-    for row in speed["rows"]:
-        cells = (f"{row['parameters'] / 1e6:.1f}M", f"{row['frames_per_second']:.0f}", f"{row['share_of_matmul']:.0%}")
-        lines.append(f"| {row['model']} | {row['width']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return _table(heads, rows)
+
+
+def _passes(bench: dict[str, Any]) -> str:
+    heads = ["MaskGIT steps", *(f"frames/s, rows: {count}" for count in bench["cached_fps"])]
+    rows = [
+        [passes, *(f"{fps:.1f}" for fps in by_rows.values())] for passes, by_rows in bench["by_maskgit_steps"].items()
+    ]
+    return _table(heads, rows)
+
+
+def _training(bench: dict[str, Any]) -> str:
+    heads = ["trained in bfloat16", "width", "parameters", "frames/s", "share of the bfloat16 matrix rate"]
+    rows = []
+    for model, by_width in bench["training_fps"].items():
+        for width, fps in by_width.items():
+            parameters, share = bench["training_parameters"][model][width], bench["training_share"][model][width]
+            name = model.replace("_model_", " model, ").replace("_", " ")
+            rows.append([name, width, f"{parameters / 1e6:.1f}M", f"{fps:.0f}", f"{share:.0%}"])
+    return _table(heads, rows)
+
+
+def _others(bench: dict[str, Any]) -> str:
+    memory, gymnasium = bench["peak_memory_mb"], bench["gymnasium"]
+    return (
+        f"Labelling: {bench['labelling_fps']:.0f} frames/s. Peak memory of the process: {memory['loaded']:.0f} MB with "
+        f"the world loaded, {memory['playing']:.0f} MB once {list(bench['env_fps'])[-1]} environments have played. "
+        f"Gymnasium's own `benchmark_step`: {gymnasium['benchmark_step']:.1f} steps/s, `benchmark_vector_step` of "
+        f"{gymnasium['num_envs']}: {gymnasium['benchmark_vector_step']:.1f}."
+    )
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def _line(name: str, rows: dict[str, Any], cell: Any) -> str:  # a function of a part

@@ -1,4 +1,4 @@
-"""``genie-gym``: record, train, demo. Thin: each command calls the room that does the work."""
+"""``genie-gym``: record, train, demo, bench. Thin: each command calls the room that does the work."""
 
 import sys
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from genie_gym.bench.config import BenchConfig
 from genie_gym.configs import Preset, RecordConfig
 
 
@@ -114,11 +115,36 @@ class Demo:
         print(f"{rate:.1f} frames/s; look at {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure a world being played and models being trained, beside this machine's matrix rate; minutes."""
+
+    json: Path | None = None
+    """File of results."""
+    bench: Annotated[BenchConfig, tyro.conf.arg(name="")] = field(default_factory=BenchConfig)
+    """What to measure."""
+
+    def run(self) -> None:
+        """Measure, print, write."""
+        from rich.console import Console
+
+        from genie_gym.bench.report import print_results
+        from genie_gym.bench.results import require_place, write_results
+        from genie_gym.bench.run import run_bench
+
+        console = Console()
+        if self.json is not None:
+            require_place(self.json)
+        results = run_bench(self.bench, lambda stage: console.print(f"... {stage}"))
+        print_results(console, results)
+        if self.json is not None:
+            write_results(self.json, results)
+
+
 def main() -> None:
     """The command line; user errors end in one line and exit status 2."""
-    command = tyro.extras.subcommand_cli_from_dict({"record": Record, "train": Train, "demo": Demo})
     try:
-        command.run()
+        tyro.extras.subcommand_cli_from_dict({"record": Record, "train": Train, "demo": Demo, "bench": Bench}).run()
     except ValueError as error:
         print(f"genie-gym: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -18,6 +18,7 @@ FLOORS = {
     "genie_gym.envs": 3,
     "genie_gym.training": 3,
     "genie_gym.metrics": 3,
+    "genie_gym.bench": 4,
     "genie_gym.cli": 4,
     "genie_gym.play": 4,
     "genie_gym.sb3": 4,
@@ -36,7 +37,7 @@ STRANGERS = {
 """(importer, imported) that share a floor and yet don't know each other."""
 
 ONLY_IN = {
-    "gymnasium": ("genie_gym.envs", "genie_gym.sb3", "genie_gym.__init__", "agents"),
+    "gymnasium": ("genie_gym.envs", "genie_gym.bench", "genie_gym.sb3", "genie_gym.__init__", "agents"),
     "stable_baselines3": ("genie_gym.sb3", "agents"),
     "procgen": ("genie_gym.data.procgen",),
     "matplotlib": ("experiments", "agents.benchmark"),
@@ -129,6 +130,9 @@ def test_every_module_of_the_package_has_a_floor() -> None:
         ("genie_gym.metrics.image", "import matplotlib.pyplot as plt"),
         ("agents.cloning", "import matplotlib"),
         ("genie_gym.data.clips", "import av"),
+        ("genie_gym.envs.genie_env", "from genie_gym.bench.timing import measure"),
+        ("genie_gym.bench.results", "from experiments.results_file import ROOT"),
+        ("genie_gym.bench.report", "import matplotlib"),
     ],
 )
 def test_a_violation_is_caught(module: str, source: str) -> None:
@@ -145,6 +149,9 @@ def test_a_violation_is_caught(module: str, source: str) -> None:
         ("genie_gym.envs.__init__", "from .genie_env import GenieEnv"),
         ("genie_gym.training.world", "from genie_gym.metrics.image import psnr"),
         ("genie_gym.cli", "from genie_gym import __version__\nfrom genie_gym.play import server"),
+        ("genie_gym.cli", "from genie_gym.bench.config import BenchConfig"),
+        ("genie_gym.bench.environments", "import gymnasium\nfrom genie_gym.envs import WorldHandle"),
+        ("genie_gym.bench.training", "from genie_gym.training.optim import build_optimizer"),
         ("genie_gym.data.video", "import av.container"),
         ("agents.benchmark.plots", "import matplotlib, stable_baselines3, gymnasium"),
         ("experiments.table_1", "import agents.policy, matplotlib.pyplot\nimport genie_gym"),

@@ -1,0 +1,1 @@
+"""``genie-gym bench``: a machine playing and training worlds, beside its own matrix rate, all in one run."""

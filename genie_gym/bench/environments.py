@@ -1,0 +1,59 @@
+"""``Genie-v0`` in steady state: steps a second, where their time goes, and Gymnasium's own figures."""
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.utils.performance import benchmark_step, benchmark_vector_step
+
+from genie_gym.bench.timing import Timing, measure, watch
+from genie_gym.envs import WorldHandle, zero_rewards
+from genie_gym.models.world_model import GenieWorldModel
+
+GYMNASIUM_ENVS = 16
+
+
+def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: float) -> Timing:
+    """A step of ``Genie-v0`` under random latent actions, with the context full and no episode's end.
+
+    Args:
+        world: To play.
+        num_envs: Rows of ``gym.make_vec``; None for ``gym.make``.
+        seconds: As in ``measure``.
+
+    Returns:
+        Seconds of a step of all rows together, in the parts ``dynamics`` (with the sampling of tokens), ``decode``,
+        and ``environment``: all the rest. On a GPU the parts are told apart by waiting for it, which costs a little.
+    """
+    env = _make(world, num_envs)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(world.config.context_length):
+        env.step(env.action_space.sample())
+    methods = {"dynamics": (world, "_draw"), "decode": (world.tokenizer, "decode_next")}
+    with watch(methods, world.device) as spent:
+        whole, parts = measure(lambda: env.step(env.action_space.sample()), seconds, world.device, spent)
+    env.close()
+    return Timing(whole, {**parts, "environment": whole - sum(parts.values())})
+
+
+def run_gymnasium_benchmarks(world: GenieWorldModel, seconds: float) -> dict[str, float]:
+    """Steps a second by ``gymnasium.utils.performance``, of one environment and of ``GYMNASIUM_ENVS``."""
+    duration = max(1, round(seconds))
+    alone, envs = _make(world, None), _make(world, GYMNASIUM_ENVS)
+    assert isinstance(alone, gym.Env)
+    assert isinstance(envs, gym.vector.VectorEnv)
+    rates = {
+        "benchmark_step": benchmark_step(alone, duration, seed=0),
+        "benchmark_vector_step": benchmark_vector_step(envs, duration, seed=0),
+        "num_envs": GYMNASIUM_ENVS,
+    }
+    alone.close()
+    envs.close()
+    return rates
+
+
+def _make(world: GenieWorldModel, num_envs: int | None) -> gym.Env | gym.vector.VectorEnv:
+    settings: dict[str, Any] = {"checkpoint": WorldHandle(world), "reward_fn": zero_rewards, "max_episode_steps": -1}
+    if num_envs is None:
+        return gym.make("Genie-v0", **settings)
+    return gym.make_vec("Genie-v0", num_envs=num_envs, **settings)

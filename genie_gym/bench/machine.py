@@ -1,0 +1,50 @@
+"""The machine: what it is, how fast it multiplies matrices, how much memory this process has taken."""
+
+import platform
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genie_gym.bench.timing import measure
+
+MEGABYTE = 2**20
+
+
+def matmul_tflops(dtype: torch.dtype, size: int, seconds: float, device: torch.device) -> float:
+    """TFLOP/s of products of two square matrices of ``size`` rows."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / measure(lambda: left @ right, seconds, device).seconds / 1e12
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """``cpu``, ``device``, ``threads``, ``torch``."""
+    return {
+        "cpu": _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def peak_memory(device: torch.device, when: str) -> dict[str, float]:
+    """Megabytes (2**20 bytes): the most that this process ever had resident, and torch on the GPU.
+
+    Args:
+        device: Whose memory counts beside the process's.
+        when: Name of the first figure; the GPU's, if there is one, is ``cuda_`` and the same.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {when: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE}
+    if device.type == "cuda":
+        peaks[f"cuda_{when}"] = torch.cuda.max_memory_allocated(device) / MEGABYTE
+    return peaks
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return platform.processor() or platform.machine() if named is None else named[1].strip()

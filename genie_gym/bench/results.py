@@ -1,0 +1,55 @@
+"""Results as JSON, with all that is needed to get them again."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+"""Of the checkout, where the package is in one."""
+
+
+def current_commit() -> str | None:
+    """The commit checked out, with ``+`` where Python files differ; None where the package is in no checkout."""
+    if shutil.which("git") is None or _git("ls-files", "--error-unmatch", "genie_gym/__init__.py").returncode:
+        return None
+    commit, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--", "*.py")
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def current_command() -> str:
+    """How this process was started, for a shell at the checkout's root."""
+    module = sys.modules["__main__"].__spec__
+    program = [Path(sys.argv[0]).name] if module is None else ["python", "-m", module.name]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def require_place(path: Path) -> None:
+    """Make the folder of a file of results, so that a long run does not end without a place for them.
+
+    Raises:
+        ValueError: If no file can be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"json {str(path)!r} cannot be written: {error}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"json must be a file that can be written, got {str(path)!r}")
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Write ``results`` with the command and commit beside the old file, then in its place."""
+    require_place(path)
+    whole = {"command": current_command(), "commit": current_commit(), **results}
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(whole, indent=1) + "\n")
+    os.replace(beside, path)
+
+
+def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)

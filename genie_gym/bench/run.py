@@ -1,0 +1,114 @@
+"""All measurements of ``genie-gym bench``, one after the other, as one JSON-able dictionary."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from genie_gym.bench.config import BenchConfig
+from genie_gym.bench.environments import run_gymnasium_benchmarks, time_environments
+from genie_gym.bench.machine import describe_machine, matmul_tflops, peak_memory
+from genie_gym.bench.operations import step_operations
+from genie_gym.bench.training import list_jobs, time_training
+from genie_gym.bench.worlds import cached_fps, labelling_fps, uncached_fps
+from genie_gym.models.loading import load
+from genie_gym.models.world_model import GenieWorldModel
+
+ALONE = "alone"
+"""``gym.make``, among the numbers of environments of ``gym.make_vec``."""
+
+
+def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stage: None) -> dict[str, Any]:
+    """Measure.
+
+    Environments come first, so that the process's peak of memory is theirs.
+
+    Args:
+        config: What, and for how long.
+        report: Hears of each stage as it begins.
+
+    Returns:
+        By number of environments (``alone`` is ``gym.make``): ``env_fps``, ``env_split`` in milliseconds a step of
+        all of them, ``serving_share``, the useful operations a second over the bfloat16 matrix rate. By rows of the
+        world itself: ``cached_fps``, ``uncached_fps``, ``cached_over_uncached`` (with the ``least``), and by passes
+        ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``, ``training_parameters``. And
+        ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``, ``machine``, ``checkpoint``,
+        ``maskgit_steps``, ``step_gflop`` (a row's useful operations a frame).
+
+    Raises:
+        ValueError: If there is no such checkpoint or device.
+    """
+    world = load(config.checkpoint, config.device)
+    passes, precision = world.sampling().maskgit_steps, str(world.dynamics.precision).removeprefix("torch.")
+    results: dict[str, Any] = {
+        "checkpoint": config.checkpoint,
+        "maskgit_steps": passes,
+        "machine": {**describe_machine(world.device), "precision": precision},
+        "step_gflop": step_operations(world.config, passes) / 1e9,
+    }
+    results |= _measure_environments(world, config, report)
+    results |= _measure_world(world, config, report)
+    report("matrix products")
+    results["matmul_tflops"] = {
+        str(dtype).removeprefix("torch."): matmul_tflops(dtype, config.matrix, config.seconds, world.device)
+        for dtype in (torch.bfloat16, torch.float32)
+    }
+    bfloat16 = results["matmul_tflops"]["bfloat16"]
+    tflop = results["step_gflop"] / 1e3
+    results["serving_share"] = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
+    return results | _measure_training(config, world.device, bfloat16, report)
+
+
+def _measure_environments(
+    world: GenieWorldModel, config: BenchConfig, report: Callable[[str], object]
+) -> dict[str, Any]:
+    memory = peak_memory(world.device, "loaded")
+    fps, split = {}, {}
+    for count in (None, *sorted(set(config.num_envs))):
+        name = ALONE if count is None else str(count)
+        report(f"Genie-v0: {name}")
+        whole, parts = time_environments(world, count, config.seconds)
+        fps[name] = (1 if count is None else count) / whole
+        split[name] = {part: 1e3 * seconds for part, seconds in parts.items()}
+    memory |= peak_memory(world.device, "playing")
+    report("Gymnasium's benchmarks")
+    rates = run_gymnasium_benchmarks(world, config.seconds)
+    return {"env_fps": fps, "env_split": split, "peak_memory_mb": memory, "gymnasium": rates}
+
+
+def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable[[str], object]) -> dict[str, Any]:
+    report("with and without the cache")
+    rows = sorted(set(config.rows))
+    cached, uncached = {}, {}
+    for count in rows:
+        cached[str(count)] = cached_fps(world, count, config.seconds)
+        uncached[str(count)] = uncached_fps(world, count, config.seconds)
+    gains = {count: cached[count] / uncached[count] for count in cached}
+    report("MaskGIT steps")
+    by_passes = {
+        str(passes): {str(count): cached_fps(world, count, config.seconds, passes) for count in rows}
+        for passes in sorted(set(config.maskgit_steps))
+    }
+    report("labelling")
+    return {
+        "cached_fps": cached,
+        "uncached_fps": uncached,
+        "cached_over_uncached": {**gains, "least": min(gains.values())},
+        "by_maskgit_steps": by_passes,
+        "labelling_fps": labelling_fps(world, config.seconds),
+    }
+
+
+def _measure_training(
+    config: BenchConfig, device: torch.device, matmul: float, report: Callable[[str], object]
+) -> dict[str, Any]:
+    fps: dict[str, dict[str, float]] = {}
+    share: dict[str, dict[str, float]] = {}
+    parameters: dict[str, dict[str, int]] = {}
+    for job in list_jobs(config.widths, config.layers):
+        report(f"training: {job.model}, width {job.width}")
+        speed, width = time_training(job, config, device), str(job.width)
+        fps.setdefault(job.model, {})[width] = speed.fps
+        share.setdefault(job.model, {})[width] = speed.tflops / matmul
+        parameters.setdefault(job.model, {})[width] = speed.parameters
+    return {"training_fps": fps, "training_share": share, "training_parameters": parameters}

@@ -1,0 +1,97 @@
+"""Training steps (forward, backward, AdamW) of each model: frames a second, and operations a second."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genie_gym.bench.config import BenchConfig
+from genie_gym.bench.timing import measure
+from genie_gym.configs import LatentActionConfig, OptimizerConfig, TransformerConfig, WorldConfig
+from genie_gym.models.base import LossOutput, Model
+from genie_gym.models.dynamics import MaskGITDynamics
+from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.presets import PRESETS
+from genie_gym.training.optim import build_optimizer
+
+CLIP_LENGTH = 16
+
+
+class Job(NamedTuple):
+    """A model to train."""
+
+    model: str
+    """``dynamics``, ``tokenizer``, ``latent_action_model_st`` or ``latent_action_model_conv``."""
+    width: int
+    """Features a token; of ``conv``, channels at the finest scale."""
+    config: WorldConfig
+    """The model's."""
+
+
+class Speed(NamedTuple):
+    """What training it at bfloat16 reached."""
+
+    parameters: int
+    fps: float
+    tflops: float
+    """Of forward and backward products, as PyTorch's own counter adds them up."""
+
+
+def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[Job]:
+    """Three transformers at each width, and the shipped latent action model."""
+    for width in widths:
+        config = _widen(width, layers)
+        for model in ("dynamics", "tokenizer", "latent_action_model_st"):
+            yield Job(model, width, config)
+    shipped = PRESETS["coinrun"].world
+    yield Job("latent_action_model_conv", shipped.latent_action_model.width, shipped)
+
+
+def time_training(job: Job, config: BenchConfig, device: torch.device) -> Speed:
+    """Train on noise; the first step, in which codebooks start from the batch, counts nowhere."""
+    model, loss = _build(job, config.clips, device)
+    model.set_precision("bfloat16")
+    optimizer = build_optimizer(model, OptimizerConfig())
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss().loss.backward()
+        optimizer.step()
+
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    seconds = measure(step, config.seconds, device).seconds
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Speed(parameters, config.clips * CLIP_LENGTH / seconds, counter.get_total_flops() / seconds / 1e12)
+
+
+def _build(job: Job, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
+    config = job.config
+    if job.model == "dynamics":
+        dynamics = MaskGITDynamics(config).to(device)
+        tokens = torch.randint(dynamics.codes, (clips, CLIP_LENGTH, config.tokens_per_frame), device=device)
+        actions = torch.randint(config.num_latent_actions, (clips, CLIP_LENGTH - 1), device=device)
+        return dynamics, functools.partial(dynamics.loss, tokens, actions)
+    model = VideoTokenizer(config) if job.model == "tokenizer" else LatentActionModel(config)
+    videos = torch.rand(clips, CLIP_LENGTH, 3, config.height, config.width, device=device)
+    return model.to(device), functools.partial(model.loss, videos)
+
+
+def _widen(width: int, layers: int) -> WorldConfig:
+    """``coinrun`` with transformers of this width everywhere."""
+    head_dim = min(width, 64)
+    heads = width // head_dim
+    stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)
+    world = PRESETS["coinrun"].world
+    latent_actions = LatentActionConfig(quantizer=world.latent_action_model.quantizer, encoder=stack, decoder=stack)
+    return replace(
+        world,
+        tokenizer=replace(world.tokenizer, encoder=stack, decoder=stack),
+        latent_action_model=latent_actions,
+        dynamics=replace(world.dynamics, transformer=stack),
+    )

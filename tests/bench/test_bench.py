@@ -1,0 +1,242 @@
+"""What ``genie-gym bench`` says and leaves behind, not how fast anything is."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genie_gym import cli
+from genie_gym.bench import results as results_file
+from genie_gym.bench.config import BenchConfig
+from genie_gym.bench.environments import time_environments
+from genie_gym.bench.results import current_command, write_results
+from genie_gym.bench.run import run_bench
+from genie_gym.bench.timing import Timing, measure, watch
+from genie_gym.bench.training import CLIP_LENGTH, list_jobs, time_training
+from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.models.world_model import GenieWorldModel
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "seconds": 0.01, "num_envs": (1, 3), "rows": (1, 2), "maskgit_steps": (1, 3), "widths": (32,), "layers": 1,
+    "clips": 1, "matrix": 64,
+}  # fmt: skip
+TOP = {
+    "matmul_tflops", "env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached", "by_maskgit_steps",
+    "serving_share", "step_gflop", "training_share", "training_fps", "training_parameters", "labelling_fps",
+    "peak_memory_mb", "gymnasium", "machine", "checkpoint", "maskgit_steps",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def results(tiny_checkpoint: Path, stages: list[str]) -> dict[str, Any]:
+    return run_bench(BenchConfig(checkpoint=str(tiny_checkpoint), **SMALL), stages.append)
+
+
+def numbers(values: Any) -> Iterator[float]:
+    if isinstance(values, dict):
+        for value in values.values():
+            yield from numbers(value)
+    elif isinstance(values, int | float):
+        yield values
+
+
+def test_every_key_is_there_with_positive_numbers(results: dict[str, Any], stages: list[str]) -> None:
+    assert set(results) == TOP
+    found = list(numbers(results))
+    assert len(found) > 40
+    assert all(0 < value < math.inf for value in found)
+    assert json.loads(json.dumps(results)) == results
+    assert "Genie-v0: 3" in stages
+
+
+def test_results_are_by_what_was_asked_for(results: dict[str, Any], tiny_world: GenieWorldModel) -> None:
+    assert list(results["env_fps"]) == list(results["env_split"]) == list(results["serving_share"])
+    assert list(results["env_fps"]) == ["alone", "1", "3"]
+    assert list(results["cached_over_uncached"]) == ["1", "2", "least"]
+    assert {passes: list(rows) for passes, rows in results["by_maskgit_steps"].items()} == {
+        "1": ["1", "2"],
+        "3": ["1", "2"],
+    }
+    assert results["maskgit_steps"] == tiny_world.config.sampling.maskgit_steps
+    assert set(results["matmul_tflops"]) == {"bfloat16", "float32"}
+    widths = {model: list(by_width) for model, by_width in results["training_share"].items()}
+    assert widths == {
+        "dynamics": ["32"],
+        "tokenizer": ["32"],
+        "latent_action_model_st": ["32"],
+        "latent_action_model_conv": ["32"],
+    }
+    assert results["machine"]["precision"] == "float32"
+    assert results["peak_memory_mb"]["playing"] >= results["peak_memory_mb"]["loaded"]
+
+
+def test_least_gain_is_the_least(results: dict[str, Any]) -> None:
+    gains = results["cached_over_uncached"]
+    assert gains["least"] == min(gains["1"], gains["2"])
+    assert gains["1"] == results["cached_fps"]["1"] / results["uncached_fps"]["1"]
+
+
+def test_split_adds_up_to_the_whole(results: dict[str, Any]) -> None:
+    for count, split in results["env_split"].items():
+        rows = 1 if count == "alone" else int(count)
+        assert set(split) == {"dynamics", "decode", "environment"}
+        assert sum(split.values()) == pytest.approx(1e3 * rows / results["env_fps"][count])
+
+
+def test_share_is_operations_over_the_matrix_rate(results: dict[str, Any]) -> None:
+    for count, fps in results["env_fps"].items():
+        share = fps * results["step_gflop"] / 1e3 / results["matmul_tflops"]["bfloat16"]
+        assert results["serving_share"][count] == pytest.approx(share)
+
+
+def test_a_timed_world_is_itself_again(tiny_world: GenieWorldModel) -> None:
+    before = dict(vars(tiny_world)), dict(vars(tiny_world.tokenizer))
+    time_environments(tiny_world, 2, 0.01)
+    assert (vars(tiny_world), vars(tiny_world.tokenizer)) == before
+
+
+class Worker:
+    def work(self) -> str:
+        return "done"
+
+    def fail(self) -> None:
+        raise RuntimeError("on purpose")
+
+
+def test_watched_methods_are_themselves_again_after_an_error() -> None:
+    worker = Worker()
+    worker.work = own = lambda: "own"  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="on purpose"), watch({"a": (worker, "work"), "b": (worker, "fail")}, CPU):
+        worker.fail()
+    assert vars(worker) == {"work": own}
+
+
+def test_watched_methods_still_do_their_work() -> None:
+    worker = Worker()
+    with watch({"work": (worker, "work")}, CPU) as spent:
+        assert worker.work() == "done"
+        first = spent["work"]
+        assert first > 0
+        worker.work()
+        assert spent["work"] > first
+    with pytest.raises(AttributeError), watch({"none": (worker, "none")}, CPU):
+        pass
+    assert vars(worker) == {}
+
+
+def test_parts_of_a_timing_are_of_its_own_calls() -> None:
+    worker = Worker()
+    with watch({"work": (worker, "work")}, CPU) as spent:
+        timing = measure(worker.work, 0.01, CPU, spent)
+    assert 0 < timing.parts["work"] <= timing.seconds
+
+
+def test_training_counts_an_ordinary_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the first one, which sets the codebook by k-means."""
+    job = next(job for job in list_jobs((32,), 1) if job.model == "tokenizer")
+    monkeypatch.setattr("genie_gym.bench.training.measure", lambda *_: Timing(2.0, {}))
+    speed = time_training(job, BenchConfig(**SMALL), CPU)
+    tokenizer, videos = VideoTokenizer(job.config), torch.rand(1, CLIP_LENGTH, 3, 64, 64)
+    tokenizer.loss(videos).loss.backward()
+    with FlopCounterMode(display=False) as counter:
+        tokenizer.loss(videos).loss.backward()
+    assert speed.tflops == pytest.approx(counter.get_total_flops() / 2 / 1e12)
+    assert speed.fps == CLIP_LENGTH / 2
+    assert speed.parameters == sum(parameter.numel() for parameter in tokenizer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seconds", 0.0),
+        ("seconds", math.nan),
+        ("seconds", math.inf),
+        ("num_envs", ()),
+        ("num_envs", (4, 0)),
+        ("rows", (-1,)),
+        ("maskgit_steps", (0,)),
+        ("widths", (33,)),
+        ("widths", (0,)),
+        ("layers", 0),
+        ("clips", 0),
+        ("matrix", 0),
+    ],
+)
+def test_bad_settings_are_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field) as error:
+        BenchConfig(**{field: value})
+    assert repr(value) in str(error.value)
+
+
+def test_an_unknown_checkpoint_or_device_is_refused(tiny_checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="no-such-world"):
+        run_bench(BenchConfig(checkpoint="no-such-world"))
+    with pytest.raises(ValueError, match=r"device.*abacus"):
+        run_bench(BenchConfig(checkpoint=str(tiny_checkpoint), device="abacus"))
+
+
+def test_the_command_writes_what_it_prints(
+    results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("genie_gym.bench.run.run_bench", lambda config, report: {**results, "asked": config.rows})
+    path = tmp_path / "new" / "bench.json"
+    monkeypatch.setattr(sys, "argv", ["bin/genie-gym", "bench", "--rows", "1", "7", "--json", str(path)])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    cli.main()
+    written = json.loads(path.read_text())
+    assert written["command"] == f"genie-gym bench --rows 1 7 --json {path}"
+    assert written["asked"] == [1, 7]
+    assert {"commit", *TOP} < set(written)
+    printed = capsys.readouterr().out
+    assert "latent_action_model_conv" in printed
+    assert f"{results['labelling_fps']:.0f}" in printed
+    assert [file.name for file in path.parent.iterdir()] == ["bench.json"]
+
+
+def test_the_command_refuses_a_bad_file_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("genie_gym.bench.run.run_bench", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "bench.json"):
+        monkeypatch.setattr(sys, "argv", ["genie-gym", "bench", "--json", str(path)])
+        with pytest.raises(SystemExit) as error:
+            cli.main()
+        assert error.value.code == 2
+        assert str(path) in capsys.readouterr().err
+
+
+def test_a_package_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_file, "ROOT", tmp_path)
+    path = tmp_path / "results.json"
+    write_results(path, {"a": 1})
+    assert json.loads(path.read_text()) == {"command": current_command(), "commit": None, "a": 1}
+
+
+def test_the_command_ends_a_bad_setting_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["genie-gym", "bench", "--num-envs", "4", "0"])
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    assert error.value.code == 2
+    assert capsys.readouterr().err == "genie-gym: num_envs must be one or more positive integers, got (4, 0)\n"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(tiny_checkpoint: Path) -> None:
+    results = run_bench(BenchConfig(checkpoint=str(tiny_checkpoint), device="cuda", **SMALL))
+    assert set(results["peak_memory_mb"]) == {"loaded", "cuda_loaded", "playing", "cuda_playing"}
+    assert all(0 < value < math.inf for value in numbers(results))

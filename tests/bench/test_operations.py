@@ -1,0 +1,56 @@
+"""The operations counted from a config are those that PyTorch counts in a step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genie_gym.bench.operations import step_operations
+from genie_gym.configs import WorldConfig
+from genie_gym.models.world_model import GenieWorldModel
+
+Vary = Callable[[Any, dict[str, Any]], Any]
+ONE_HEAD = {
+    f"{part}.{name}": value
+    for part in ("dynamics.transformer", "tokenizer.decoder")
+    for name, value in (("heads", 1), ("value_dim", 24))
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "additive": {},
+    "token": {"dynamics.action_conditioning": "token"},
+    "film": {"dynamics.action_conditioning": "film"},
+    "full": {"tokenizer.decoder.attention": "full"},
+    "spatial": {"tokenizer.decoder.attention": "spatial"},
+    "fsq": {"tokenizer.quantizer": {"kind": "fsq", "codes": 64, "levels": (4, 4, 4)}},
+}
+
+
+def count(config: WorldConfig, rows: int, maskgit_steps: int) -> int:
+    """What PyTorch counts in one step after a prompt that fills the context."""
+    world = GenieWorldModel(config).freeze()
+    videos = torch.rand(rows, config.context_length, 3, config.height, config.width)
+    state, _ = world.reset(videos, range(rows), maskgit_steps)
+    with FlopCounterMode(display=False) as counter:
+        world.step(state, torch.zeros(rows, dtype=torch.int64))
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize(("rows", "maskgit_steps"), [(1, 1), (3, 4)])
+def test_one_head_counts_as_torch_does(
+    tiny_config: WorldConfig, vary: Vary, kind: str, rows: int, maskgit_steps: int
+) -> None:
+    config = vary(tiny_config, {**ONE_HEAD, **KINDS[kind]})
+    assert count(config, rows, maskgit_steps) == rows * step_operations(config, maskgit_steps)
+
+
+def test_heads_count_once(tiny_config: WorldConfig, vary: Vary) -> None:
+    """Two heads of 16 features are as much use as one of 32, whatever the step multiplies to get them."""
+    split = {f"{part}.{name}": value for part in ("dynamics.transformer", "tokenizer.decoder")
+             for name, value in (("heads", 2), ("head_dim", 16))}  # fmt: skip
+    whole = {path: {"heads": 1, "head_dim": 32}[path.rsplit(".", 1)[1]] for path in split}
+    two, one = vary(tiny_config, split), vary(tiny_config, whole)
+    assert step_operations(two, 3) == step_operations(one, 3)
+    assert count(two, 1, 3) >= step_operations(two, 3)
