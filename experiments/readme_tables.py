@@ -92,14 +92,14 @@ def _environments(bench: dict[str, Any]) -> str:
         split = bench["env_split"][count]
         shares = [f"{split[part] / sum(split.values()):.1%}" for part in parts]
         rows.append(["1, `gym.make`" if count == "alone" else count, f"{fps:.1f}", *shares])
-        rows[-1].append(f"{bench['serving_share'][count]:.1%}")
+        rows[-1].append(f"{bench['serving_share_by_envs'][count]:.1%}")
     return _table(heads, rows)
 
 
 def _cache(bench: dict[str, Any]) -> str:
     heads = ["rows of the world itself", "frames/s with the cache", "without", "times as fast"]
     rows = [
-        [count, f"{fps:.1f}", f"{bench['uncached_fps'][count]:.1f}", f"{bench['cached_over_uncached'][count]:.1f}"]
+        [count, f"{fps:.1f}", f"{bench['uncached_fps'][count]:.1f}", f"{bench['cached_over_uncached_by_rows'][count]:.1f}"]
         for count, fps in bench["cached_fps"].items()
     ]
     return _table(heads, rows)

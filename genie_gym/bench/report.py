@@ -18,12 +18,12 @@ def _environments(results: dict[str, Any]) -> Table:
     table = Table("environments", "frames/s", *parts, "of bf16 matmul", title=title)
     for count, fps in results["env_fps"].items():
         split = [f"{results['env_split'][count][part]:.2f}" for part in parts]
-        table.add_row(count, f"{fps:.1f}", *split, f"{results['serving_share'][count]:.1%}")
+        table.add_row(count, f"{fps:.1f}", *split, f"{results['serving_share_by_envs'][count]:.1%}")
     return table
 
 
 def _rows(results: dict[str, Any]) -> Table:
-    cached, uncached, gains = (results[name] for name in ("cached_fps", "uncached_fps", "cached_over_uncached"))
+    cached, uncached, gains = (results[name] for name in ("cached_fps", "uncached_fps", "cached_over_uncached_by_rows"))
     table = Table("frames/s by rows", *cached, title="The world by itself")
     table.add_row("with its cache", *(f"{fps:.1f}" for fps in cached.values()))
     table.add_row("without", *(f"{fps:.1f}" for fps in uncached.values()))

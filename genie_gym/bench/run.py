@@ -14,6 +14,9 @@ from genie_gym.bench.worlds import cached_fps, labelling_fps, uncached_fps
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 
+SHARE_ENVS = 16
+"""Environments whose share of the matrix rate is the headline."""
+
 ALONE = "alone"
 """``gym.make``, among the numbers of environments of ``gym.make_vec``."""
 
@@ -21,7 +24,9 @@ ALONE = "alone"
 def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stage: None) -> dict[str, Any]:
     """Measure.
 
-    Environments come first, so that the process's peak of memory is theirs.
+    Matrices come before and after the environments, and the better rate counts: other work on the machine then lowers
+    the shares and does not raise them. Environments come before training, so that the process's peak of memory is
+    theirs.
 
     Args:
         config: What, and for how long.
@@ -29,10 +34,11 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
 
     Returns:
         By number of environments (``alone`` is ``gym.make``): ``env_fps``, ``env_split`` in milliseconds a step of
-        all of them, ``serving_share``, the useful operations a second over the bfloat16 matrix rate. By rows of the
-        world itself: ``cached_fps``, ``uncached_fps``, ``cached_over_uncached`` (with the ``least``), and by passes
-        ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``, ``training_parameters``. And
-        ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``, ``machine``, ``checkpoint``,
+        all of them, ``serving_share_by_envs``, the useful operations a second over the bfloat16 matrix rate, and
+        ``serving_share``, that of ``SHARE_ENVS`` environments or else the most. By rows of the world itself:
+        ``cached_fps``, ``uncached_fps``, ``cached_over_uncached_by_rows``, and ``cached_over_uncached`` for the most
+        rows; by passes ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``,
+        ``training_parameters``. And ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``, ``machine``, ``checkpoint``,
         ``maskgit_steps``, ``step_gflop`` (a row's useful operations a frame).
 
     Raises:
@@ -46,17 +52,25 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
         "machine": {**describe_machine(world.device), "precision": precision},
         "step_gflop": step_operations(world.config, passes) / 1e9,
     }
+    matrices = _measure_matrices(config, world.device, report)
     results |= _measure_environments(world, config, report)
     results |= _measure_world(world, config, report)
-    report("matrix products")
-    results["matmul_tflops"] = {
-        str(dtype).removeprefix("torch."): matmul_tflops(dtype, config.matrix, config.seconds, world.device)
-        for dtype in (torch.bfloat16, torch.float32)
-    }
+    again = _measure_matrices(config, world.device, report)
+    results["matmul_tflops"] = {name: max(rate, again[name]) for name, rate in matrices.items()}
     bfloat16 = results["matmul_tflops"]["bfloat16"]
     tflop = results["step_gflop"] / 1e3
-    results["serving_share"] = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
+    shares = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
+    results["serving_share_by_envs"] = shares
+    results["serving_share"] = shares.get(str(SHARE_ENVS), shares[str(max(config.num_envs))])
     return results | _measure_training(config, world.device, bfloat16, report)
+
+
+def _measure_matrices(config: BenchConfig, device: torch.device, report: Callable[[str], object]) -> dict[str, float]:
+    report("matrix products")
+    return {
+        str(dtype).removeprefix("torch."): matmul_tflops(dtype, config.matrix, config.seconds, device)
+        for dtype in (torch.bfloat16, torch.float32)
+    }
 
 
 def _measure_environments(
@@ -93,7 +107,8 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
     return {
         "cached_fps": cached,
         "uncached_fps": uncached,
-        "cached_over_uncached": {**gains, "least": min(gains.values())},
+        "cached_over_uncached_by_rows": gains,
+        "cached_over_uncached": gains[str(rows[-1])],
         "by_maskgit_steps": by_passes,
         "labelling_fps": labelling_fps(world, config.seconds),
     }
