@@ -98,8 +98,9 @@ def _environments(bench: dict[str, Any]) -> str:
 
 def _cache(bench: dict[str, Any]) -> str:
     heads = ["rows of the world itself", "frames/s with the cache", "without", "times as fast"]
+    without, gains = bench["uncached_fps"], bench["cached_over_uncached_by_rows"]
     rows = [
-        [count, f"{fps:.1f}", f"{bench['uncached_fps'][count]:.1f}", f"{bench['cached_over_uncached_by_rows'][count]:.1f}"]
+        [count, f"{fps:.1f}", f"{without[count]:.1f}", f"{gains[count]:.1f}"]
         for count, fps in bench["cached_fps"].items()
     ]
     return _table(heads, rows)

@@ -38,8 +38,8 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
         ``serving_share``, that of ``SHARE_ENVS`` environments or else the most. By rows of the world itself:
         ``cached_fps``, ``uncached_fps``, ``cached_over_uncached_by_rows``, and ``cached_over_uncached`` for the most
         rows; by passes ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``,
-        ``training_parameters``. And ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``, ``machine``, ``checkpoint``,
-        ``maskgit_steps``, ``step_gflop`` (a row's useful operations a frame).
+        ``training_parameters``. And ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``,
+        ``machine``, ``checkpoint``, ``maskgit_steps``, ``step_gflop`` (a row's useful operations a frame).
 
     Raises:
         ValueError: If there is no such checkpoint or device.
