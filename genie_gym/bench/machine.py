@@ -44,6 +44,12 @@ def peak_memory(device: torch.device, when: str) -> dict[str, float]:
     return peaks
 
 
+def resident_memory() -> float:
+    """Megabytes that this process has resident now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / MEGABYTE
+
+
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None

@@ -74,7 +74,8 @@ class VideoTokenizer(Model):
 
     def decode_and_remember(self, tokens: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
         """``decode``, with each block's keys and values for a ``FrameCache``."""
-        codes = self._look_up(tokens)
+        self._require_tokens(tokens)
+        codes = self.quantizer.lookup(tokens.transpose(0, 1))
         features, remembered = self.decoder(self._embed(codes))
         return self._to_pixels(self._to_patches(features, codes)).clamp(0, 1), remembered
 
@@ -83,8 +84,8 @@ class VideoTokenizer(Model):
         return FrameCache(self.decoder, batch, self.config.tokens_per_frame, 1, self.precision)
 
     def decode_next(self, tokens: Tensor, cache: FrameCache) -> Tensor:
-        """``decode`` for one frame (B, 1, N) that follows those in ``cache``, which it joins."""
-        codes = self._look_up(tokens)
+        """``decode`` for one frame (B, 1, N), drawn by the dynamics, that follows those in ``cache`` and joins them."""
+        codes = self.quantizer.lookup(tokens.transpose(0, 1))
         features = self.decoder.step(self._embed(codes), cache.slots, cache.window(0, 1, codes.device))
         cache.advance()
         return self._to_pixels(self._to_patches(features, codes)).clamp(0, 1)
@@ -141,12 +142,10 @@ class VideoTokenizer(Model):
         latents = self.latent_out(features).float() + self.latent_path(patches)
         return cast(Quantized, self.quantizer(latents))
 
-    def _look_up(self, tokens: Tensor) -> Tensor:
-        """(B, T, N) -> (T, B, N, dim)."""
+    def _require_tokens(self, tokens: Tensor) -> None:
         if tokens.ndim != 3 or tokens.shape[2] != self.config.tokens_per_frame:
             raise ValueError(f"tokens must be (B, T, {self.config.tokens_per_frame}), got {tuple(tokens.shape)}")
         require_ids("tokens", tokens, self.config.tokenizer.quantizer.codes)
-        return self.quantizer.lookup(tokens.transpose(0, 1))
 
     def _embed(self, codes: Tensor) -> Tensor:
         inner = codes.to(self.precision)

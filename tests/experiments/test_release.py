@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import clips
 from experiments.readme_tables import fill
 from experiments.release import evaluate, train
 
@@ -16,7 +17,7 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     release = train.Release(out=out, preset="tiny", frames=4096, tokenizer_steps=4, world_steps=4)
     release.run()
     release.run()
-    monkeypatch.setattr(evaluate, "FRAMES", 4096)
+    monkeypatch.setattr(clips, "FRAMES", 4096)
     results, picture = tmp_path / "results.json", tmp_path / "picture.png"
     evaluate.Evaluation(
         checkpoint=str(out / "checkpoint"), player="random", clips=16, json=results, picture=picture
@@ -31,7 +32,7 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_unknown_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="levels"):
-        evaluate.Evaluation(levels="training").run()
+        evaluate.Evaluation(levels="tests").run()
 
 
 def test_tables_go_between_the_markers() -> None:

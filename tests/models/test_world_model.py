@@ -3,6 +3,10 @@
 import copy
 import itertools
 import math
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -379,3 +383,14 @@ def test_prompts_out_of_range_are_refused(tiny_world: GenieWorldModel, value: fl
 def test_sampling_out_of_range_is_refused(tiny_world: GenieWorldModel, steps: Any, temperature: Any) -> None:
     with pytest.raises(ValueError, match="maskgit_steps" if temperature is None else "temperature"):
         tiny_world.reset(torch.rand(1, 1, 3, 64, 64), [0], maskgit_steps=steps, temperature=temperature)
+
+
+def test_the_allocator_is_left_alone_where_the_user_has_set_it() -> None:
+    """In processes of their own: what an allocator was told once stays."""
+    code = "from genie_gym.models.base import keep_freed_memory as keep; print(keep())"
+    glibc = platform.libc_ver()[0] == "glibc"
+    for environment, expected in (({}, glibc), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)):
+        usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        command, settings = [sys.executable, "-c", code], {**usual, **environment}
+        done = subprocess.run(command, env=settings, check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == str(expected)

@@ -1,0 +1,47 @@
+"""Does a long session grow? Resident memory of the process over thousands of steps of one environment.
+
+python -m experiments.table_memory
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import tyro
+from rich.console import Console
+
+import genie_gym  # noqa: F401  registers Genie-v0
+from experiments.results_file import write_results
+from genie_gym.bench.machine import resident_memory
+from genie_gym.envs import zero_rewards
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Play on and on."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    env_steps: tuple[int, ...] = (100, 1_000, 5_000, 10_000)
+    """When to look."""
+    seed: int = 0
+    """Of the start and the actions."""
+    json: Path = Path("experiments/results/memory.json")
+    """File of results."""
+
+    def run(self) -> None:
+        """Play, print, write."""
+        env = gym.make("Genie-v0", checkpoint=self.checkpoint, reward_fn=zero_rewards, max_episode_steps=-1)
+        env.reset(seed=self.seed)
+        env.action_space.seed(self.seed)
+        resident = {}
+        for step in range(1, max(self.env_steps) + 1):
+            env.step(env.action_space.sample())
+            if step in self.env_steps:
+                resident[str(step)] = resident_memory()
+                Console().print(f"{step} steps: {resident[str(step)]:.1f} MB")
+        write_results(self.json, {"checkpoint": self.checkpoint, "seed": self.seed, "resident_mb": resident})
+
+
+if __name__ == "__main__":
+    tyro.cli(Memory).run()

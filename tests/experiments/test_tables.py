@@ -1,0 +1,72 @@
+"""The tables and figures of how the shipped world is played, each at the size of a toy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import clips
+from experiments.clips import record_clips
+from experiments.figure_context import ContextFigure
+from experiments.figure_growth import GrowthFigure
+from experiments.table_maskgit_steps import MaskgitSteps
+from experiments.table_memory import Memory
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture
+def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "FRAMES", 4096)
+
+
+def read(path: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads(path.read_text())
+    assert {"command", "commit"} <= set(results)
+    return results
+
+
+def test_passes_are_compared_with_the_most(few_frames: None, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    table = MaskgitSteps(checkpoint=str(tiny_checkpoint), maskgit_steps=(1, 3), clips=8, json=tmp_path / "out.json")
+    table.run()
+    results = read(table.json)
+    assert [row["maskgit_steps"] for row in results["rows"]] == [1, 3]
+    fewer, most = results["rows"]
+    assert all(part["less_than_most"] == 0 for part in (*most["rollout"], *most["delta_psnr"]))
+    assert any(part["less_than_most"] != 0 for part in fewer["rollout"])
+    for part in fewer["delta_psnr"]:
+        assert part["interval"][0] <= part["less_than_most"] <= part["interval"][1]
+
+
+def test_the_cache_equals_a_window_up_to_the_context(few_frames: None, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    paths = {"json": tmp_path / "out.json", "picture": tmp_path / "out.png"}
+    ContextFigure(checkpoint=str(tiny_checkpoint), clips=2, frames=12, **paths).run()
+    results = read(paths["json"])
+    within = [row for row in results["rows"] if row["t"] < results["context_length"]]
+    assert len(within) == 7
+    assert all(row["cached_psnr"] == pytest.approx(row["recomputed_psnr"], abs=1e-3) for row in within)
+    assert paths["picture"].stat().st_size > 0
+
+
+def test_growth_has_its_expected_order_beside_it(tmp_path: Path) -> None:
+    paths = {"json": tmp_path / "out.json", "picture": tmp_path / "out.png"}
+    small: dict[str, Any] = {"context_lengths": (2, 16), "sizes": (32, 64), "num_envs": (1, 2), "widths": (64, 256)}
+    GrowthFigure(seconds=0.001, **small, **paths).run()
+    curves = read(paths["json"])["curves"]
+    assert [row["value"] for row in curves["environments"]] == [1, 2]
+    one, two = curves["environments"]
+    assert two["gflop"] == pytest.approx(2 * one["gflop"])
+    assert two["expected_ms"] == pytest.approx(2 * one["ms"])
+    assert all(row["ms"] > 0 for rows in curves.values() for row in rows)
+
+
+def test_memory_is_read_when_asked(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    table = Memory(checkpoint=str(tiny_checkpoint), env_steps=(2, 5), json=tmp_path / "out.json")
+    table.run()
+    assert list(read(table.json)["resident_mb"]) == ["2", "5"]
+
+
+def test_too_many_clips_are_refused(few_frames: None) -> None:
+    with pytest.raises(ValueError, match=r"clips must be at most .*got 100000"):
+        record_clips("random", "validation", "easy", 100_000, 0)
