@@ -6,14 +6,13 @@ python -m experiments.table_memory
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium as gym
 import tyro
 from rich.console import Console
 
-import genie_gym  # noqa: F401  registers Genie-v0
 from experiments.results_file import write_results
 from genie_gym.bench.machine import resident_memory
 from genie_gym.envs import zero_rewards
+from genie_gym.envs.genie_env import GenieEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class Memory:
 
     def run(self) -> None:
         """Play, print, write."""
-        env = gym.make("Genie-v0", checkpoint=self.checkpoint, reward_fn=zero_rewards, max_episode_steps=-1)
+        env = GenieEnv(checkpoint=self.checkpoint, reward_fn=zero_rewards)
         env.reset(seed=self.seed)
         env.action_space.seed(self.seed)
         resident = {}

@@ -4,12 +4,13 @@ Batch ``k`` of a run depends on the seed and ``k`` alone, so a run can go on at 
 """
 
 import copy
+import hashlib
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -53,6 +54,15 @@ class MemorySource:
         return self.frames[start:stop]
 
 
+class Batch(NamedTuple):
+    """Clips drawn together."""
+
+    videos: Tensor
+    """(B, T, H, W, C) uint8 as read; (B, T, C, H, W) float in [0, 1] as trained on."""
+    numbers: Tensor
+    """(B,) int64: which of the dataset's clips they are."""
+
+
 class ClipDataset(Dataset[np.ndarray]):
     """Every clip of ``clip_length`` frames within an episode, as a map-style dataset.
 
@@ -65,6 +75,10 @@ class ClipDataset(Dataset[np.ndarray]):
         frame_step: Every how many frames one is taken.
         height: Frames of another size are cropped and scaled to this.
         width: See ``height``.
+
+    Attributes:
+        fingerprint: The same as long as clips of one number are: of the files' names, sizes and times of change,
+            and the arguments.
 
     Raises:
         ValueError: If a file cannot be read, or there is no clip in all of them.
@@ -84,6 +98,7 @@ class ClipDataset(Dataset[np.ndarray]):
                 raise ValueError(f"{field} must be positive, got {value}")
         self.clip_length, self.frame_step, self.height, self.width = clip_length, frame_step, height, width
         self._files = _open_all(paths, height, width)
+        self.fingerprint = _fingerprint([file.path for file in self._files], sizes)
         self._sources: list[Source] = list(self._files)
         self._starts = [_clip_starts(source.episode_starts, self._span) for source in self._sources]
         self._ends = np.cumsum([len(starts) for starts in self._starts])
@@ -179,7 +194,7 @@ def batches(
     first_batch: int = 0,
     num_batches: int | None = None,
     workers: int = 0,
-) -> Iterator[Tensor]:
+) -> Iterator[Batch]:
     """Batches of clips drawn with replacement, the same whatever ``first_batch`` and ``workers`` are.
 
     Args:
@@ -191,7 +206,7 @@ def batches(
         workers: Threads that read ahead. Unpacking shards frees the interpreter, so they help.
 
     Returns:
-        Iterator over (B, T, H, W, 3) uint8.
+        Iterator over batches with videos (B, T, H, W, 3) uint8.
 
     Raises:
         ValueError: If a number is out of range.
@@ -208,16 +223,17 @@ def batches(
     return _read_ahead(dataset, batch_size, seed, numbers, workers)
 
 
-def _batch(dataset: ClipDataset, batch_size: int, seed: int, number: int) -> Tensor:
+def _batch(dataset: ClipDataset, batch_size: int, seed: int, number: int) -> Batch:
     indices = np.random.default_rng([seed, number]).integers(len(dataset), size=batch_size)
-    return torch.from_numpy(np.stack([dataset[int(index)] for index in indices]))
+    videos = np.stack([dataset[int(index)] for index in indices])
+    return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 
 
 def _read_ahead(
     dataset: ClipDataset, batch_size: int, seed: int, numbers: Iterator[int], workers: int
-) -> Iterator[Tensor]:
+) -> Iterator[Batch]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
-    queue: deque[Future[Tensor]] = deque()
+    queue: deque[Future[Batch]] = deque()
     try:
         for number in numbers:
             queue.append(pool.submit(_batch, dataset, batch_size, seed, number))
@@ -227,6 +243,11 @@ def _read_ahead(
             yield queue.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _fingerprint(paths: Sequence[Path], sizes: dict[str, int]) -> str:
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr((stats, sizes)).encode()).hexdigest()
 
 
 def _clip_starts(episode_starts: np.ndarray, span: int) -> np.ndarray:

@@ -11,6 +11,11 @@ from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
+NO_TARGET = -1
+ROWS = 256
+"""Hidden tokens are padded to a multiple of these: on a CPU each new size of a product leaves a kernel of about
+1 MB in oneDNN's caches, up to a thousand of them."""
+
 
 class MaskGITDynamics(Model):
     """A decoder-only ST-transformer that fills hidden tokens in, frame by frame.
@@ -114,11 +119,12 @@ class MaskGITDynamics(Model):
         mask = self.draw_mask(tokens)
         visible = self._corrupt(tokens).masked_fill(mask, self.hidden_token)
         features, _ = self(visible, self.lead_actions(latent_actions))
-        chosen = mask.transpose(0, 1)
-        logits = self.logits(features[chosen])
-        targets = tokens.transpose(0, 1)[chosen]
-        loss = F.cross_entropy(logits, targets)
-        accuracy = (logits.argmax(dim=-1) == targets).float().mean()
+        chosen = mask.transpose(0, 1).flatten().nonzero()[:, 0]
+        spare = -len(chosen) % ROWS
+        targets = F.pad(tokens.transpose(0, 1).flatten()[chosen], (0, spare), value=NO_TARGET)
+        logits = self.logits(features.flatten(0, 2)[F.pad(chosen, (0, spare))])
+        loss = F.cross_entropy(logits, targets, ignore_index=NO_TARGET)
+        accuracy = (logits.argmax(dim=-1) == targets).sum() / len(chosen)
         return LossOutput(loss, {"cross_entropy": loss.detach(), "accuracy": accuracy})
 
     def lead_actions(self, latent_actions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The only training loop: anything with ``loss(videos) -> LossOutput`` is trained by it."""
+"""The only training loop: anything with ``loss(batch) -> LossOutput`` is trained by it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,24 +11,25 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from genie_gym.configs import TrainConfig
+from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.training.checkpoint import resume_run, save_run
 from genie_gym.training.optim import build_optimizer, clip_gradients, learning_rate
 
-Batches = Callable[[int, int], Iterator[Tensor]]
-"""(first batch, number of batches) -> videos (B, T, C, H, W) float in [0, 1], the same for the same numbers."""
+Batches = Callable[[int, int], Iterator[Batch]]
+"""(first batch, number of batches) -> batches, the same for the same numbers."""
 
 
 class Trainee(Protocol):
     """One phase of training: a module that gives a loss, and what is worth watching."""
 
-    def loss(self, videos: Tensor) -> LossOutput:
+    def loss(self, batch: Batch) -> LossOutput:
         """Videos (B, T, C, H, W) to a loss and its metrics."""
 
-    def probe(self, videos: Tensor) -> dict[str, Tensor]:
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Slower metrics, taken now and then."""
 
-    def pictures(self, videos: Tensor) -> dict[str, Tensor]:
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures (C, H, W) in [0, 1] by name."""
 
 
@@ -47,7 +48,7 @@ def train(
 
     Args:
         trainee: An ``nn.Module``; its parameters that want gradients are trained.
-        batches: Where videos come from.
+        batches: Where clips come from.
         config: How.
         out: Folder of checkpoints and TensorBoard logs.
         minutes: Stop after these, with a checkpoint.
@@ -68,10 +69,10 @@ def train(
         SummaryWriter(out / "log", purge_step=first) as writer,
         tqdm(total=config.train_steps, initial=first, unit="step", disable=not progress, mininterval=2) as bar,
     ):
-        for videos in batches(first, config.train_steps - first):
+        for batch in batches(first, config.train_steps - first):
             torch.manual_seed(step_seed(config.seed, step))
-            output = _update(trainee, videos, optimizer, config, step)
-            _watch(trainee, videos, output, writer, bar, config, step)
+            output = _update(trainee, batch, optimizer, config, step)
+            _watch(trainee, batch, output, writer, bar, config, step)
             step += 1
             is_last = step == config.train_steps or time.monotonic() > deadline
             if is_last or step % config.checkpoint_every == 0:
@@ -87,14 +88,14 @@ def step_seed(seed: int, step: int) -> int:
 
 
 def _update(
-    trainee: Trainee, videos: Tensor, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
+    trainee: Trainee, batch: Batch, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
 ) -> dict[str, Tensor]:
     assert isinstance(trainee, nn.Module)
     rate = learning_rate(step, config.train_steps, config.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = rate
     trainee.train()
-    output = trainee.loss(videos)
+    output = trainee.loss(batch)
     if not torch.isfinite(output.loss):
         raise FloatingPointError(f"loss is {output.loss.item()} at step {step}: lower learning_rate")
     optimizer.zero_grad(set_to_none=True)
@@ -106,7 +107,7 @@ def _update(
 
 def _watch(
     trainee: Trainee,
-    videos: Tensor,
+    batch: Batch,
     metrics: dict[str, Tensor],
     writer: SummaryWriter,
     bar: "tqdm[object]",
@@ -118,12 +119,12 @@ def _watch(
     if step % config.log_every == 0:
         trainee.eval()
         torch.manual_seed(step_seed(config.seed, step))
-        metrics = metrics | trainee.probe(videos)
+        metrics = metrics | trainee.probe(batch)
         for name, value in metrics.items():
             writer.add_scalar(name, value, step)
         shown = {name: f"{float(value):.3g}" for name, value in metrics.items() if "gradient" not in name}
         bar.set_postfix(shown, refresh=False)
     if config.picture_every and step % config.picture_every == 0:
         trainee.eval()
-        for name, picture in trainee.pictures(videos).items():
+        for name, picture in trainee.pictures(batch).items():
             writer.add_image(name, picture, step)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genie_gym.configs import Preset, TrainConfig
-from genie_gym.data.clips import ClipDataset, batches
+from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.frames import to_float
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.loop import Batches
+from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
 
@@ -28,6 +28,9 @@ def train_preset(
     progress: bool = True,
 ) -> Path | None:
     """Train a world and save it as ``out/checkpoint``; called again, go on where the last call stopped.
+
+    Where the second phase draws as many clips as there are, a ``TokenCache`` spares the tokenizer those that come
+    again. With fewer draws hardly one does: then there is none.
 
     Args:
         preset: The world and its two phases.
@@ -51,7 +54,9 @@ def train_preset(
     left = None if minutes is None else minutes - (time.monotonic() - started) / 60
     if left is not None and left <= 0:
         return None
-    done = train_world(world, clips(dataset, second, device), second, out / "world", left, progress)
+    has_cache = is_worthwhile(dataset, second)
+    cache = TokenCache(out / "world", world.tokenizer, dataset, second) if has_cache else None
+    done = train_world(world, clips(dataset, second, device), second, out / "world", left, progress, cache)
     if done < second.train_steps:
         return None
     return save_world(world.eval(), out / "checkpoint")
@@ -60,9 +65,9 @@ def train_preset(
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
     """Batches of a phase as the loop wants them: float videos on the device, read ahead by one thread."""
 
-    def draw(first: int, number: int) -> Iterator[Tensor]:
-        for videos in batches(dataset, config.batch_size, config.seed, first, number, workers=1):
-            yield to_float(videos.to(device))
+    def draw(first: int, number: int) -> Iterator[Batch]:
+        for batch in batches(dataset, config.batch_size, config.seed, first, number, workers=1):
+            yield batch._replace(videos=to_float(batch.videos.to(device)))
 
     return draw
 

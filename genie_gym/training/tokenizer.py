@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.configs import TrainConfig
+from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.training.checkpoint import NAME
@@ -23,19 +24,20 @@ class TokenizerTrainee(nn.Module):
         super().__init__()
         self.tokenizer = tokenizer
 
-    def loss(self, videos: Tensor) -> LossOutput:
+    def loss(self, batch: Batch) -> LossOutput:
         """The tokenizer's loss."""
-        return self.tokenizer.loss(videos)
+        return self.tokenizer.loss(batch.videos)
 
-    def probe(self, videos: Tensor) -> dict[str, Tensor]:
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Nothing beyond the loss's own metrics."""
         return {}
 
     @torch.no_grad()
-    def pictures(self, videos: Tensor) -> dict[str, Tensor]:
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """A row of real frames over a row of rebuilt ones."""
-        rebuilt = self.tokenizer.decode(self.tokenizer.encode(videos[:1]))
-        return {"rebuilt": rearrange(torch.cat([videos[:1], rebuilt]), "b t c h w -> c (b h) (t w)")}
+        real = batch.videos[:1]
+        rebuilt = self.tokenizer.decode(self.tokenizer.encode(real))
+        return {"rebuilt": rearrange(torch.cat([real, rebuilt]), "b t c h w -> c (b h) (t w)")}
 
 
 def train_tokenizer(
@@ -53,5 +55,5 @@ def train_tokenizer(
         tokenizer.decoder.compile()
     if not (out / NAME).exists():
         torch.manual_seed(step_seed(config.seed, -1))
-        tokenizer.initialise(torch.cat(list(batches(0, START_BATCHES))))
+        tokenizer.initialise(torch.cat([batch.videos for batch in batches(0, START_BATCHES)]))
     return train(TokenizerTrainee(tokenizer), batches, config, out, minutes, progress)

@@ -7,11 +7,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.configs import TrainConfig
+from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.training.checkpoint import NAME
 from genie_gym.training.loop import Batches, step_seed, train
+from genie_gym.training.token_cache import TokenCache
 
 PICTURE_ROWS, PROMPT_FRAMES = 4, 2
 
@@ -19,47 +21,48 @@ PICTURE_ROWS, PROMPT_FRAMES = 4, 2
 class WorldTrainee(nn.Module):
     """The latent action model and the dynamics as the loop wants them; the tokenizer only looks on."""
 
-    def __init__(self, world: GenieWorldModel) -> None:
+    def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__()
         self.latent_action_model = world.latent_action_model
         self.dynamics = world.dynamics
         self._world = [world]  # in a list, so that it is no child: the tokenizer is neither trained nor saved
+        self._cache = cache
 
     @property
     def world(self) -> GenieWorldModel:
         """The world in training."""
         return self._world[0]
 
-    def loss(self, videos: Tensor) -> LossOutput:
+    def loss(self, batch: Batch) -> LossOutput:
         """The sum of both losses; labels carry no gradient, so neither model sees the other's."""
-        tokens = self._tokens(videos)
+        tokens = self._tokens(batch)
         model = self.latent_action_model
-        actions, labels = model.loss_and_labels(tokens if model.reads_tokens else videos)
+        actions, labels = model.loss_and_labels(tokens if model.reads_tokens else batch.videos)
         dynamics = self.dynamics.loss(tokens, labels)
         metrics = {f"lam/{name}": value for name, value in actions.metrics.items()}
         metrics |= {f"dynamics/{name}": value for name, value in dynamics.metrics.items()}
         return LossOutput(actions.loss + dynamics.loss, metrics)
 
     @torch.no_grad()
-    def probe(self, videos: Tensor) -> dict[str, Tensor]:
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy under another video's latent actions minus under the true ones, same masks."""
-        tokens, labels = self._tokens(videos), self.world.label(videos)
+        tokens, labels = self._tokens(batch), self.world.label(batch.videos)
         with torch.random.fork_rng([tokens.device] if tokens.is_cuda else []):
             true = self.dynamics.loss(tokens, labels).loss
         shuffled = self.dynamics.loss(tokens, labels.roll(1, dims=0)).loss
         return {"dynamics/shuffled_minus_true": shuffled - true}
 
     @torch.no_grad()
-    def pictures(self, videos: Tensor) -> dict[str, Tensor]:
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Real frames over frames rolled out from their first ones and inferred latent actions."""
-        real = videos[:PICTURE_ROWS]
+        real = batch.videos[:PICTURE_ROWS]
         labels = self.world.label(real)[:, PROMPT_FRAMES - 1 :]
         played = self.world.rollout(real[:, :PROMPT_FRAMES], labels, maskgit_steps=4)
         return {"played": rearrange(torch.stack([real, played]), "k b t c h w -> c (b k h) (t w)")}
 
     @torch.no_grad()
-    def _tokens(self, videos: Tensor) -> Tensor:
-        return self.world.tokenizer.encode(videos)
+    def _tokens(self, batch: Batch) -> Tensor:
+        return self.world.tokenizer.encode(batch.videos) if self._cache is None else self._cache.encode(batch)
 
 
 def train_world(
@@ -69,8 +72,12 @@ def train_world(
     out: Path,
     minutes: float | None = None,
     progress: bool = True,
+    cache: TokenCache | None = None,
 ) -> int:
-    """Train latent action model and dynamics on a trained, now frozen tokenizer. See ``training.loop.train``."""
+    """Train latent action model and dynamics on a trained, now frozen tokenizer. See ``training.loop.train``.
+
+    A ``cache`` of this tokenizer and the batches' dataset saves time and changes nothing else.
+    """
     world.set_precision(config.precision)
     world.tokenizer.eval().requires_grad_(False)
     if config.compile:
@@ -80,4 +87,4 @@ def train_world(
         torch.manual_seed(step_seed(config.seed, -1))
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
             world.dynamics.initialise(world.tokenizer.quantizer.codebook)
-    return train(WorldTrainee(world), batches, config, out, minutes, progress)
+    return train(WorldTrainee(world, cache), batches, config, out, minutes, progress)

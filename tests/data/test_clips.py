@@ -1,6 +1,7 @@
 """Clips stay in their episodes; batches depend on seed and number alone."""
 
 import itertools
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from genie_gym.data.clips import ClipDataset, batches
+from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.shards import Recording, write_shard
 from genie_gym.data.video import write_video
 
@@ -20,6 +21,10 @@ Make = Callable[..., Recording]
 
 def _numbers(clip: np.ndarray) -> list[int]:
     return clip[:, 0, 0, 0].tolist()
+
+
+def _same(one: Batch, other: Batch) -> bool:
+    return torch.equal(one.videos, other.videos) and torch.equal(one.numbers, other.numbers)
 
 
 def test_clips_never_cross_an_episode(shard_path: Path) -> None:
@@ -86,7 +91,7 @@ def test_a_shard_without_the_private_group_trains(shard_path: Path) -> None:
     with h5py.File(shard_path, "r+") as file:
         del file["private"]
     dataset = ClipDataset(shard_path, clip_length=4)
-    assert next(iter(batches(dataset, 2, seed=0))).shape == (2, 4, 64, 64, 3)
+    assert next(iter(batches(dataset, 2, seed=0))).videos.shape == (2, 4, 64, 64, 3)
     with pytest.raises(ValueError, match="no real actions"):
         dataset.private(0)
 
@@ -96,14 +101,14 @@ def test_a_run_goes_on_at_any_batch(shard_path: Path, workers: int) -> None:
     dataset = ClipDataset(shard_path, clip_length=4)
     full = list(batches(dataset, 3, seed=5, num_batches=10))
     assert len(full) == 10
-    assert full[0].shape == (3, 4, 64, 64, 3)
-    assert full[0].dtype == torch.uint8
+    assert full[0].videos.shape == (3, 4, 64, 64, 3)
+    assert full[0].videos.dtype == torch.uint8
     for first in (0, 4, 10):
         tail = list(batches(dataset, 3, seed=5, first_batch=first, num_batches=10 - first, workers=workers))
         assert len(tail) == 10 - first
-        assert all(torch.equal(one, two) for one, two in zip(tail, full[first:], strict=True))
-    assert not torch.equal(full[0], full[1])
-    assert not torch.equal(full[0], next(iter(batches(dataset, 3, seed=6))))
+        assert all(_same(one, two) for one, two in zip(tail, full[first:], strict=True))
+    assert not _same(full[0], full[1])
+    assert not _same(full[0], next(iter(batches(dataset, 3, seed=6))))
 
 
 def test_endless_batches_can_be_left(shard_path: Path) -> None:
@@ -111,8 +116,29 @@ def test_endless_batches_can_be_left(shard_path: Path) -> None:
     stream = batches(dataset, 2, seed=0, workers=2)
     taken = list(itertools.islice(stream, 7))
     expected = list(batches(dataset, 2, seed=0, num_batches=7))
-    assert all(torch.equal(one, two) for one, two in zip(taken, expected, strict=True))
+    assert all(_same(one, two) for one, two in zip(taken, expected, strict=True))
     stream.close()  # type: ignore[attr-defined]
+
+
+def test_batches_tell_which_clips_they_hold(shard_path: Path) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4)
+    for videos, numbers in batches(dataset, 3, seed=0, num_batches=5):
+        assert numbers.dtype == torch.int64
+        for video, number in zip(videos, numbers.tolist(), strict=True):
+            np.testing.assert_array_equal(video, dataset[number])
+
+
+def test_the_fingerprint_follows_files_and_arguments(shard_path: Path) -> None:
+    """The same for the same files and arguments, wherever the files lie; another once a file was written anew."""
+    first = ClipDataset(shard_path, clip_length=4)
+    assert ClipDataset(shard_path, clip_length=4).fingerprint == first.fingerprint == first.in_memory().fingerprint
+    moved = shard_path.rename(shard_path.parent.parent / shard_path.name)
+    assert ClipDataset(moved, clip_length=4).fingerprint == first.fingerprint
+    others = [{"clip_length": 5}, {"frame_step": 2}, {"height": 32}, {"width": 32}]
+    fingerprints = {ClipDataset(moved, **{"clip_length": 4, **other}).fingerprint for other in others}
+    os.utime(moved, ns=(0, 1))
+    fingerprints.add(ClipDataset(moved, clip_length=4).fingerprint)
+    assert len(fingerprints - {first.fingerprint}) == 5
 
 
 def test_errors_in_workers_reach_the_caller(shard_path: Path) -> None:
@@ -128,7 +154,7 @@ def test_in_memory_is_the_same(shard_path: Path) -> None:
     held = dataset.in_memory()
     shard_path.with_suffix(".gone").write_bytes(shard_path.read_bytes())
     for one, two in zip(batches(dataset, 4, 0, 0, 3), batches(held, 4, 0, 0, 3), strict=True):
-        assert torch.equal(one, two)
+        assert _same(one, two)
     assert len(held) == len(dataset)
     assert held.player(0) == "left"
     assert held.level(0) == 100

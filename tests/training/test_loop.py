@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from genie_gym.configs import OptimizerConfig, TrainConfig
+from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training import checkpoint
@@ -42,24 +43,24 @@ class Noisy(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.modes: list[str] = []
 
-    def loss(self, videos: Tensor) -> LossOutput:
+    def loss(self, batch: Batch) -> LossOutput:
         self.modes.append("loss" if self.training else "loss in eval mode")
         self.calls += 1
-        loss = (self.line(videos) - torch.randn(len(videos), 1)).square().mean()
+        loss = (self.line(batch.videos) - torch.randn(len(batch.videos), 1)).square().mean()
         return LossOutput(loss, {"noise": torch.rand(())})
 
-    def probe(self, videos: Tensor) -> dict[str, Tensor]:
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
         self.modes.append("probe in training" if self.training else "probe")
         return {"probed": torch.rand(())}
 
-    def pictures(self, videos: Tensor) -> dict[str, Tensor]:
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
         self.modes.append("pictures in training" if self.training else "pictures")
         return {"picture": torch.rand(3, 4, 4)}
 
 
-def clouds(first: int, number: int) -> Iterator[Tensor]:
+def clouds(first: int, number: int) -> Iterator[Batch]:
     for index in range(first, first + number):
-        yield torch.randn(4, 3, generator=torch.Generator().manual_seed(index))
+        yield Batch(torch.randn(4, 3, generator=torch.Generator().manual_seed(index)), torch.arange(4))
 
 
 class InterruptionError(Exception):
@@ -69,11 +70,11 @@ class InterruptionError(Exception):
 def unplugged(batches: Batches, after: int) -> Batches:
     """The same batches, until the one numbered ``after`` is asked for."""
 
-    def draw(first: int, number: int) -> Iterator[Tensor]:
-        for index, videos in enumerate(batches(first, number), start=first):
+    def draw(first: int, number: int) -> Iterator[Batch]:
+        for index, batch in enumerate(batches(first, number), start=first):
             if index == after:
                 raise InterruptionError
-            yield videos
+            yield batch
 
     return draw
 
@@ -118,9 +119,9 @@ def phase(variants: Any, vary: Any, request: pytest.FixtureRequest) -> Phase:
 def test_a_resumed_phase_equals_an_uninterrupted_one(phase: Phase, tmp_path: Path, moving_squares: Any) -> None:
     """Bit for bit, after two interruptions between checkpoints; a resumed run's first weights don't matter."""
 
-    def batches(first: int, number: int) -> Iterator[Tensor]:
+    def batches(first: int, number: int) -> Iterator[Batch]:
         for index in range(first, first + number):
-            yield moving_squares(4, 5, seed=index)
+            yield Batch(moving_squares(4, 5, seed=index), torch.arange(4))
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert phase(1, batches, whole) == 12
@@ -190,9 +191,9 @@ def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     """Before it reaches the weights, and the last checkpoint stays."""
 
-    def spoiled(first: int, number: int) -> Iterator[Tensor]:
-        for index, videos in enumerate(clouds(first, number), start=first):
-            yield videos * float("nan") if index == 6 else videos
+    def spoiled(first: int, number: int) -> Iterator[Batch]:
+        for index, batch in enumerate(clouds(first, number), start=first):
+            yield batch._replace(videos=batch.videos * float("nan")) if index == 6 else batch
 
     trainee = Noisy()
     with pytest.raises(FloatingPointError, match="nan at step 6"):

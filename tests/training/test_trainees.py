@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.tokenizer import TokenizerTrainee
@@ -22,6 +23,10 @@ def trainee(make_world: Make, kind: str) -> WorldTrainee:
     made = WorldTrainee(make_world(kind).requires_grad_())
     made.train()
     return made
+
+
+def batch_of(videos: Tensor) -> Batch:
+    return Batch(videos, torch.arange(len(videos)))
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -41,7 +46,7 @@ def test_gradients_of_the_dynamics_stay_in_the_dynamics(
         return LossOutput(torch.zeros(()), output.metrics), labels
 
     monkeypatch.setattr(made.latent_action_model, "loss_and_labels", without_loss)
-    made.loss(random_videos(4, 5)).loss.backward()
+    made.loss(batch_of(random_videos(4, 5))).loss.backward()
     assert gradients(made.latent_action_model) == {}
     assert gradients(made.world.tokenizer) == {}
     assert "action_embedding.weight" in gradients(made.dynamics)
@@ -53,7 +58,7 @@ def test_the_latent_action_model_learns_from_its_own_loss(make_world: Make, rand
     together, videos = trainee(make_world, kind), random_videos(4, 5)
     alone = copy.deepcopy(together.latent_action_model)
     torch.manual_seed(1)
-    together.loss(videos).loss.backward()
+    together.loss(batch_of(videos)).loss.backward()
     torch.manual_seed(1)
     tokens = together.world.tokenizer.encode(videos)
     alone.loss(tokens if alone.reads_tokens else videos).loss.backward()
@@ -70,7 +75,7 @@ def test_training_leaves_the_tokenizer_alone(make_world: Make, random_videos: An
     """It is no part of the trainee: not switched to training mode, not saved; its codes stay."""
     made = trainee(make_world, "additive")
     before = copy.deepcopy(made.world.tokenizer.state_dict())
-    made.loss(random_videos(4, 5))
+    made.loss(batch_of(random_videos(4, 5)))
     assert not made.world.tokenizer.training
     after = made.world.tokenizer.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -81,7 +86,7 @@ def test_the_losses_are_summed(make_world: Make, random_videos: Any) -> None:
     made = trainee(make_world, "additive")
     other = copy.deepcopy(made)
     torch.manual_seed(1)
-    output = made.loss(random_videos(4, 5))
+    output = made.loss(batch_of(random_videos(4, 5)))
     torch.manual_seed(1)
     actions, labels = other.latent_action_model.loss_and_labels(random_videos(4, 5))
     dynamics = other.dynamics.loss(other.world.tokenizer.encode(random_videos(4, 5)), labels)
@@ -94,15 +99,15 @@ def test_the_probe_compares_under_the_same_masks(make_world: Make, random_videos
     """Videos all alike have the same actions: shuffling them costs exactly nothing. Others differ."""
     made = trainee(make_world, kind).eval()
     alike = random_videos(1, 5).expand(4, -1, -1, -1, -1)
-    assert made.probe(alike)["dynamics/shuffled_minus_true"] == 0
-    assert made.probe(random_videos(8, 5))["dynamics/shuffled_minus_true"] != 0
+    assert made.probe(batch_of(alike))["dynamics/shuffled_minus_true"] == 0
+    assert made.probe(batch_of(random_videos(8, 5)))["dynamics/shuffled_minus_true"] != 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_put_played_under_real(make_world: Make, random_videos: Any, kind: str) -> None:
     """Four videos, each real over played, frames side by side; the real ones as they are."""
     videos = random_videos(5, 6)
-    picture = trainee(make_world, kind).eval().pictures(videos)["played"]
+    picture = trainee(make_world, kind).eval().pictures(batch_of(videos))["played"]
     assert picture.shape == (3, 4 * 2 * 64, 6 * 64)
     assert torch.equal(picture[:, :64, 64:128], videos[0, 1])
     assert torch.equal(picture[:, 128:192, 64:128], videos[1, 1])
@@ -112,7 +117,7 @@ def test_pictures_put_played_under_real(make_world: Make, random_videos: Any, ki
 def test_pictures_put_rebuilt_under_real(make_world: Make, random_videos: Any) -> None:
     videos = random_videos(2, 5)
     tokenizer = make_world("additive").tokenizer
-    picture = TokenizerTrainee(tokenizer).eval().pictures(videos)["rebuilt"]
+    picture = TokenizerTrainee(tokenizer).eval().pictures(batch_of(videos))["rebuilt"]
     assert picture.shape == (3, 2 * 64, 5 * 64)
     assert torch.equal(picture[:, :64, 64:128], videos[0, 1])
     torch.testing.assert_close(picture[:, 64:, 64:128], tokenizer.decode(tokenizer.encode(videos))[0, 1])

@@ -1,0 +1,88 @@
+"""Tokens of clips seen before, so that the frozen tokenizer encodes each clip once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_gym.configs import TrainConfig, to_dict
+from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.models.video_tokenizer import VideoTokenizer
+
+
+class TokenCache:
+    """Tokens of a dataset's clips under one frozen tokenizer, in one sparse file.
+
+    An entry holds each token plus one, so that 0 stands for what is not known yet: an entry of which a killed
+    process wrote half has zeros, and counts as missing. The file's name is a digest of all that decides the
+    tokens; files of another tokenizer or dataset are thrown away.
+
+    Args:
+        folder: Of the run.
+        tokenizer: Frozen.
+        dataset: Whose clips the batches hold.
+        config: Of the phase that reads the cache.
+    """
+
+    def __init__(self, folder: Path, tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig) -> None:
+        self._tokenizer = tokenizer
+        self._shape = (dataset.clip_length, tokenizer.config.tokens_per_frame)
+        self._dtype = np.dtype(np.uint16 if tokenizer.config.tokenizer.quantizer.codes < 2**16 else np.uint32)
+        self.path = folder / f"tokens-{_digest(tokenizer, dataset, config)}.bin"
+        for other in set(folder.glob("tokens-*.bin")) - {self.path}:
+            other.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.truncate(len(dataset) * self._entry_bytes)
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Tensor:
+        """(B, T, N) int64 tokens of the batch's videos, encoding those that are not known.
+
+        These are encoded in a batch as large as the one given, filled up with the last of them: kernels, and with
+        them the last bits, may differ with a batch's shape.
+        """
+        numbers, entries = batch.numbers.tolist(), np.zeros((len(batch.numbers), *self._shape), self._dtype)
+        with self.path.open("r+b", buffering=0) as file:
+            for number, entry in zip(numbers, entries, strict=True):
+                file.seek(number * self._entry_bytes)
+                file.readinto(entry.data)
+            missing = np.flatnonzero((entries == 0).any(axis=(1, 2)))
+            if len(missing):
+                rows = np.pad(missing, (0, len(numbers) - len(missing)), mode="edge")
+                tokens = self._tokenizer.encode(batch.videos[rows])
+                entries[missing] = tokens[: len(missing)].cpu().numpy() + 1
+            for row in missing:
+                file.seek(numbers[row] * self._entry_bytes)
+                file.write(entries[row].data)
+        return torch.from_numpy(entries.astype(np.int64) - 1).to(batch.videos.device)
+
+    @property
+    def _entry_bytes(self) -> int:
+        return int(np.prod(self._shape)) * self._dtype.itemsize
+
+
+def is_worthwhile(dataset: ClipDataset, config: TrainConfig) -> bool:
+    """Whether a phase draws as many clips as there are: with fewer, hardly one comes twice."""
+    return config.train_steps * config.batch_size >= len(dataset)
+
+
+def _digest(tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig) -> str:
+    """Of all that decides a clip's tokens, but for the machine."""
+    tensors = tokenizer.state_dict()
+    device = next(iter(tensors.values())).device.type
+    how = [
+        to_dict(tokenizer.config.tokenizer),
+        dataset.fingerprint,
+        config.precision,
+        config.compile,
+        device,
+        config.batch_size,
+    ]
+    digest = hashlib.sha256(json.dumps(how).encode())
+    for name, tensor in tensors.items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
