@@ -17,8 +17,10 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "genie_gym" / "weights" / "coinrun" / "R
 def render() -> str:
     """The tables as Markdown."""
     test = json.loads((RESULTS / "coinrun_test.json").read_text())
-    bench = json.loads((RESULTS / "bench.json").read_text())
-    return "\n\n".join((_about(test), _figures(test), _rollout(test), _speed(bench)))
+    names = ("bench", "maskgit_steps", "context", "memory")
+    bench, passes, context, memory = (json.loads((RESULTS / f"{name}.json").read_text()) for name in names)
+    quality = (_about(test), _figures(test), _rollout(test), _quality_by_passes(passes), _beyond_context(context))
+    return "\n\n".join((*quality, _speed(bench), _long_session(memory)))
 
 
 def fill(document: str, tables: str) -> str:
@@ -69,6 +71,42 @@ def _rollout(test: dict[str, Any]) -> str:
     lines = ["| roll-out from one frame, dB at t | " + " | ".join(columns.values()) + " |", "|---|---|---|---|---|"]
     lines += [f"| {row['t']} | " + " | ".join(f"{row[name]:.2f}" for name in columns) + " |" for row in test["rollout"]]
     return "\n".join(lines)
+
+
+def _quality_by_passes(results: dict[str, Any]) -> str:
+    about = (
+        f"MaskGIT steps, on {results['clips']} clips of {results['levels']} levels (`{results['command']}`, commit "
+        f"`{results['commit']}`): mean PSNR over clips and delta PSNR in dB, and in brackets the 95 % interval of what "
+        f"is lost against the most, clip by clip:"
+    )
+    first = results["rows"][0]
+    heads = ["MaskGIT steps", *(f"PSNR, t = {part['t']}" for part in first["rollout"])]
+    heads += [f"delta PSNR, t = {part['t']}" for part in first["delta_psnr"]]
+    rows = []
+    for row in results["rows"]:
+        cells = [str(row["maskgit_steps"])]
+        for part in (*row["rollout"], *row["delta_psnr"]):
+            value = part["delta_psnr"] if "delta_psnr" in part else part["clip_psnr"]
+            cells.append(f"{value:.2f} [{part['interval'][0]:.2f}, {part['interval'][1]:.2f}]")
+        rows.append(cells)
+    return f"{about}\n\n{_table(heads, rows)}"
+
+
+def _beyond_context(results: dict[str, Any]) -> str:
+    beyond, context_length = results["beyond_the_context"], results["context_length"]
+    low, high = beyond["interval"]
+    return (
+        f"Beyond the context of {context_length} frames, up to frame {results['rows'][-1]['t']} ({results['clips']} "
+        f"clips): {beyond['cached_psnr']:.2f} dB with the cache, {beyond['recomputed_psnr']:.2f} dB where each frame "
+        f"recomputes its last {context_length}; mean loss by the cache, clip by clip, "
+        f"{beyond['clip_psnr_lost_by_the_cache']:.2f} dB [{low:.2f}, {high:.2f}] (`{results['command']}`, commit "
+        f"`{results['commit']}`)."
+    )
+
+
+def _long_session(results: dict[str, Any]) -> str:
+    sizes = ", ".join(f"{size:.0f} MB after {int(steps):,} steps" for steps, size in results["resident_mb"].items())
+    return f"Resident memory of one session: {sizes} (`{results['command']}`, commit `{results['commit']}`)."
 
 
 def _speed(bench: dict[str, Any]) -> str:

@@ -121,7 +121,8 @@ def _coinrun() -> Preset:
             clean_frames=0.5,
             context_corruption=0.1,
         ),
-        sampling=SamplingConfig(maskgit_steps=4, temperature=0.7),
+        sampling=SamplingConfig(maskgit_steps=2, temperature=0.7),
+        precision="auto",
     )
     optimizer = OptimizerConfig(
         learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
