@@ -96,9 +96,9 @@ class MaskGITDynamics(Model):
         return features[:, :, : self.config.tokens_per_frame]
 
     def logits(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., K) float32; the embedding of a token is also its output direction."""
+        """(..., D) -> (..., K), as precise as the features; a token's embedding is also its output direction."""
         weights = self.token_embedding.weight[: self.codes].to(features.dtype)
-        return F.linear(self.head(features), weights).float().add_(self.output_bias.float())
+        return F.linear(self.head(features), weights, self.output_bias.to(features.dtype))
 
     def loss(self, tokens: Tensor, latent_actions: Tensor) -> LossOutput:
         """Masked-token cross-entropy for next-frame prediction (Genie, sec. 2.1).
@@ -122,7 +122,7 @@ class MaskGITDynamics(Model):
         chosen = mask.transpose(0, 1).flatten().nonzero()[:, 0]
         spare = -len(chosen) % ROWS
         targets = F.pad(tokens.transpose(0, 1).flatten()[chosen], (0, spare), value=NO_TARGET)
-        logits = self.logits(features.flatten(0, 2)[F.pad(chosen, (0, spare))])
+        logits = self.logits(features.flatten(0, 2)[F.pad(chosen, (0, spare))]).float()
         loss = F.cross_entropy(logits, targets, ignore_index=NO_TARGET)
         accuracy = (logits.argmax(dim=-1) == targets).sum() / len(chosen)
         return LossOutput(loss, {"cross_entropy": loss.detach(), "accuracy": accuracy})

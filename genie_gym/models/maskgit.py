@@ -12,6 +12,9 @@ from torch import Tensor
 
 from genie_gym.configs import SamplingConfig
 
+CHUNK = 2**17
+"""Logits that a CPU draws from at once."""
+
 Predict = Callable[[Tensor], Tensor]
 
 
@@ -42,6 +45,14 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     return tokens[..., 0], shares.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
 
 
+def _draw_in_chunks(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """``draw``, on a CPU a few rows at a time, so that what it makes of them stays in the cache."""
+    rows = len(logits) if logits.device.type != "cpu" else max(1, CHUNK // logits[0].numel())
+    parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
+    drawn = [draw(each, temperature, numbers) for each, numbers in parts]
+    return torch.cat([tokens for tokens, _ in drawn]), torch.cat([shares for _, shares in drawn])
+
+
 def sample(predict: Predict, tokens: Tensor, hidden_token: int, config: SamplingConfig, uniforms: Tensor) -> Tensor:
     """Fill every hidden token; those given are never rewritten.
 
@@ -58,7 +69,7 @@ def sample(predict: Predict, tokens: Tensor, hidden_token: int, config: Sampling
     wanted = (tokens == hidden_token).sum(dim=-1, keepdim=True)
     for step in range(config.maskgit_steps):
         is_hidden = tokens == hidden_token
-        drawn, log_shares = draw(predict(tokens), config.temperature, uniforms[:, step, 0])
+        drawn, log_shares = _draw_in_chunks(predict(tokens), config.temperature, uniforms[:, step, 0])
         score = _keep_score(log_shares, uniforms[:, step, 1], config, step).masked_fill(~is_hidden, float("inf"))
         left = wanted * hidden_after(step, config, tokens.shape[-1]) // tokens.shape[-1]
         rank = score.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)

@@ -30,13 +30,13 @@ class Slots(NamedTuple):
     """Memory of past frames, in S slots of one frame."""
 
     keys: Tensor
-    """(B, N, heads, head_dim, S): a query meets all slots in one stride."""
+    """(B, N, heads, S, head_dim)."""
     values: Tensor
     """(B, N, heads, S, value_dim)."""
 
     def write(self, rows: Any, slot: Slot, keys: Tensor, values: Tensor) -> None:
         """Put (R, N, heads, head_dim) and (R, N, heads, value_dim) into R rows' slots."""
-        self.keys[rows, :, :, :, slot] = keys
+        self.keys[rows, :, :, slot] = keys
         self.values[rows, :, :, slot] = values
 
 
@@ -134,7 +134,7 @@ class CausalAttention(Attention):
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
         """Slots with nothing in them."""
         key_dim, value_dim = (size // self.heads for size in self.sizes[1:])
-        shapes = (batch, places, self.heads, key_dim, slots), (batch, places, self.heads, slots, value_dim)
+        shapes = [(batch, places, self.heads, slots, dim) for dim in (key_dim, value_dim)]
         return Slots(*(torch.zeros(shape, dtype=dtype, device=self.distance_bias.device) for shape in shapes))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ class CausalAttention(Attention):
 
     def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
         """(F, B, N, h, d), slots, bias (B or 1, h, F, S) -> (F, B, N, (h d))."""
-        keys = rearrange(slots.keys, "b n h d s -> s b n h d")
-        return self.attend(queries, keys, rearrange(slots.values, "b n h s d -> s b n h d"), bias)
+        keys, values = (rearrange(part, "b n h s d -> s b n h d") for part in slots)
+        return self.attend(queries, keys, values, bias)
 
 
 def add_distance(distance_bias: Tensor, distance: Tensor, is_seen: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class TemporalAttention(CausalAttention):
 
     def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
         queries = rearrange(queries, "f b n h d -> b n h f d") * queries.shape[-1] ** -0.5
-        shares = (queries @ slots.keys + bias[:, None]).softmax(dim=-1)
+        shares = (queries @ slots.keys.mT + bias[:, None]).softmax(dim=-1)
         return rearrange(shares @ slots.values, "b n h f d -> f b n (h d)")
 
 

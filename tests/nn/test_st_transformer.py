@@ -149,7 +149,7 @@ def test_memory_of_slots_is_fixed(build: Callable[..., Any]) -> None:
         stack.step(frame[None], cache.slots, cache.window(0, 1, whole.device))
         cache.advance()
     assert [part.data_ptr() for block in cache.slots for part in block] == where
-    assert {(block.keys.shape[4], block.values.shape[3]) for block in cache.slots} == {(CONTEXT, CONTEXT)}
+    assert {(block.keys.shape[3], block.values.shape[3]) for block in cache.slots} == {(CONTEXT, CONTEXT)}
 
 
 def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., Any]) -> None:
