@@ -82,6 +82,8 @@ class GrowthFigure:
             one.loglog(values, [row["expected_ms"] for row in rows], "--", color="grey", label="by operations")
             one.set(xlabel=name, xticks=values, xticklabels=values, ylabel="ms a step")
             one.minorticks_off()
+            every = [row[kind] for row in rows for kind in ("ms", "expected_ms")]
+            one.set_ylim(min(every) / 2, max(every) * 2)
         axes[0].legend()
         self.picture.parent.mkdir(parents=True, exist_ok=True)
         figure.tight_layout()
