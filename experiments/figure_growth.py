@@ -16,9 +16,9 @@ import torch
 import tyro
 from rich.console import Console
 
-from experiments.results_file import write_results
 from genie_gym.bench.machine import describe_machine
 from genie_gym.bench.operations import step_operations
+from genie_gym.bench.results import write_results
 from genie_gym.bench.worlds import cached_fps
 from genie_gym.configs import TransformerConfig, WorldConfig
 from genie_gym.models.world_model import GenieWorldModel

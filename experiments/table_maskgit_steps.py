@@ -18,7 +18,7 @@ from torch import Tensor
 
 import genie_gym
 from experiments.clips import record_play
-from experiments.results_file import write_results
+from genie_gym.bench.results import write_results
 from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_psnr, play_clips
 from genie_gym.metrics.image import pooled_psnr, psnr
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from experiments.results_file import write_results
 from genie_gym.bench.machine import resident_memory
+from genie_gym.bench.results import write_results
 from genie_gym.envs import zero_rewards
 from genie_gym.envs.genie_env import GenieEnv
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import genie_gym
 from experiments.clips import record_play
-from experiments.results_file import write_results
+from genie_gym.bench.results import write_results
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.metrics.controllability import play_clips
 from genie_gym.metrics.evaluate import evaluate
@@ -65,7 +65,7 @@ class Evaluation:
                 "checkpoint": self.checkpoint,
                 "mode": self.mode,
                 "levels": self.levels,
-                "players": {"sticky": "sticky", "player": self.player},
+                "players": {name: self.player if name == "player" else name for name in sets},
             }
             write_results(self.json, {**about, **scores})
         if self.picture is not None:

@@ -5,7 +5,7 @@ the same memory, and going from one attention to the other copies nothing.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ class Slots(NamedTuple):
     values: Tensor
     """(B, N, heads, S, value_dim)."""
 
-    def write(self, rows: Any, slot: Slot, keys: Tensor, values: Tensor) -> None:
+    def write(self, rows: slice | Sequence[int] | Tensor, slot: Slot, keys: Tensor, values: Tensor) -> None:
         """Put (R, N, heads, head_dim) and (R, N, heads, value_dim) into R rows' slots."""
         self.keys[rows, :, :, slot] = keys
         self.values[rows, :, :, slot] = values

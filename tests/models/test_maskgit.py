@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import SamplingConfig
+from genie_gym.models import maskgit
 from genie_gym.models.maskgit import draw, hidden_after, sample
 
 CODES, PLACES, ROWS = 12, 30, 4
@@ -234,6 +235,21 @@ def test_temperature_raises_the_entropy() -> None:
     assert entropies == sorted(entropies)
     assert entropies[0] < 0.6 * entropies[2]
     assert entropies[-1] > 1.2 * entropies[2]
+
+
+@pytest.mark.parametrize("chunk", [1, 2 * PLACES * CODES, 3 * PLACES * CODES + 1])
+def test_rows_drawn_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """One, two, and three of seven rows at once: each with its own logits and numbers, none left out."""
+    config, rows = SamplingConfig(maskgit_steps=3), 7
+    logits, numbers = 3 * torch.randn(rows, PLACES, CODES), uniform_numbers(config, rows)
+    whole = sample(lambda asked: logits, nothing_yet(rows), HIDDEN, config, numbers)
+    calls: list[int] = []
+    monkeypatch.setattr(maskgit, "CHUNK", chunk)
+    monkeypatch.setattr(maskgit, "draw", lambda part, *rest: (calls.append(len(part)), draw(part, *rest))[1])
+    assert torch.equal(sample(lambda asked: logits, nothing_yet(rows), HIDDEN, config, numbers), whole)
+    most = max(1, chunk // (PLACES * CODES))
+    assert max(calls) == most
+    assert sum(calls) == 3 * rows
 
 
 @pytest.mark.parametrize("number", [0.0, 2**-24, 0.5, 1 - 2**-24])
