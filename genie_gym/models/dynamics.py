@@ -60,7 +60,7 @@ class MaskGITDynamics(Model):
         return self._token_features(features), remembered
 
     def step(self, tokens: Tensor, latent_actions: Tensor, cache: FrameCache, first: int) -> Tensor:
-        """The same for F frames of which the first is number ``first`` after those settled in ``cache``.
+        """The same for the last of F frames, of which the first is number ``first`` after those settled in ``cache``.
 
         Args:
             tokens: (B, F, N).
@@ -69,7 +69,7 @@ class MaskGITDynamics(Model):
             first: 0 for the frame that follows the settled ones.
 
         Returns:
-            (F, B, N, D).
+            (1, B, N, D).
         """
         features, condition = self._embed(tokens, latent_actions)
         window = cache.window(first, tokens.shape[1], tokens.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import SamplingConfig
+from genie_gym.nn.native import kernels
 
 CHUNK = 2**17
 """Logits that a CPU draws from at once."""
@@ -47,6 +48,8 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
 
 def _draw_in_chunks(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """``draw``, on a CPU a few rows at a time, so that what it makes of them stays in the cache."""
+    if kernels.are_usable(logits):
+        return kernels.draw(logits, temperature, uniforms)
     rows = len(logits) if logits.device.type != "cpu" else max(1, CHUNK // logits[0].numel())
     parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
     drawn = [draw(each, temperature, numbers) for each, numbers in parts]

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.nn.layers import LayerNorm, Linear
+from genie_gym.nn.native import kernels
 
 
 class KeyValues(NamedTuple):
@@ -68,7 +69,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, head_dim: int, value_dim: int) -> None:
         super().__init__()
-        self.heads, self.sizes = heads, [heads * head_dim, heads * head_dim, heads * value_dim]
+        self.heads, self.head_dim, self.value_dim = heads, head_dim, value_dim
+        self.sizes = [heads * head_dim, heads * head_dim, heads * value_dim]
         self.project_in = Linear(width, sum(self.sizes), bias=False)
         self.project_out = Linear(heads * value_dim, width)
         self.query_norm = LayerNorm(head_dim)
@@ -76,7 +78,11 @@ class Attention(nn.Module):
 
     def project(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., D) -> queries, keys, values, each (..., heads, features a head)."""
-        parts = self.project_in(features).split(self.sizes, dim=-1)
+        return self.split(self.project_in(features))
+
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The second half of ``project``."""
+        parts = projected.split(self.sizes, dim=-1)
         queries, keys, values = (part.unflatten(-1, (self.heads, -1)) for part in parts)
         return self.query_norm(queries), self.key_norm(keys), values
 
@@ -86,9 +92,16 @@ class SpatialAttention(Attention):
 
     def forward(self, features: Tensor) -> Tensor:
         """(T, B, N, D) -> (T, B, N, D)."""
-        heads = [rearrange(part, "t b n h d -> (t b) h n d") for part in self.project(features)]
+        return self.project_out(self.attend(self.project_in(features)))
+
+    def attend(self, projected: Tensor) -> Tensor:
+        """(T, B, N, features of all queries, keys and values) -> (T, B, N, features of all values)."""
+        sizes = self.heads, self.head_dim, self.value_dim
+        if kernels.are_usable_for_heads(projected, *sizes[1:]):
+            return kernels.attend_in_space(projected, *sizes, (self.query_norm, self.key_norm))
+        heads = [rearrange(part, "t b n h d -> (t b) h n d") for part in self.split(projected)]
         mixed = scaled_dot_products(heads[0], heads[1], heads[2])
-        return self.project_out(rearrange(mixed, "(t b) h n d -> t b n (h d)", t=features.shape[0]))
+        return rearrange(mixed, "(t b) h n d -> t b n (h d)", t=projected.shape[0])
 
 
 class CausalAttention(Attention):
@@ -113,7 +126,7 @@ class CausalAttention(Attention):
         mixed = self.attend(queries, keys, values, bias)
         return self.project_out(mixed), KeyValues(keys, values)
 
-    def step(self, features: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor) -> Tensor:
+    def step(self, features: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor, outputs: int) -> Tensor:
         """``forward`` for F frames that follow others: writes them into ``slots`` and attends to all of these.
 
         Args:
@@ -121,20 +134,26 @@ class CausalAttention(Attention):
             slots: Of this block; changed in place.
             where: The frames' own slots.
             bias: (B or 1, heads, F, S), see ``add_distance``.
+            outputs: How many of the last frames to return.
 
         Returns:
-            (F, B, N, D).
+            (outputs, B, N, D).
         """
-        queries, keys, values = self.project(features)
+        return self.project_out(self.remember_and_attend(self.project_in(features), slots, where, bias, outputs))
+
+    def remember_and_attend(
+        self, projected: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor, outputs: int
+    ) -> Tensor:
+        """``step`` between its projections."""
+        queries, keys, values = self.split(projected)
         for slot, frame_keys, frame_values in zip(where, keys, values, strict=True):
-            rows = slice(None) if isinstance(slot, int) else torch.arange(len(slot), device=features.device)
+            rows = slice(None) if isinstance(slot, int) else torch.arange(len(slot), device=projected.device)
             slots.write(rows, slot, frame_keys, frame_values)
-        return self.project_out(self.attend_slots(queries, slots, bias))
+        return self.attend_slots(queries[-outputs:], slots, bias[:, :, -outputs:])
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
         """Slots with nothing in them."""
-        key_dim, value_dim = (size // self.heads for size in self.sizes[1:])
-        shapes = [(batch, places, self.heads, slots, dim) for dim in (key_dim, value_dim)]
+        shapes = [(batch, places, self.heads, slots, dim) for dim in (self.head_dim, self.value_dim)]
         return Slots(*(torch.zeros(shape, dtype=dtype, device=self.distance_bias.device) for shape in shapes))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -163,6 +182,14 @@ class TemporalAttention(CausalAttention):
             bias = bias.repeat_interleave(places, dim=0)
         mixed = scaled_dot_products(heads[0], heads[1], heads[2], bias)
         return rearrange(mixed, "(b n) h t d -> t b n (h d)", b=batch)
+
+    def remember_and_attend(
+        self, projected: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor, outputs: int
+    ) -> Tensor:
+        if not kernels.are_usable_for_heads(projected, self.head_dim, self.value_dim):
+            return super().remember_and_attend(projected, slots, where, bias, outputs)
+        places = torch.stack([torch.as_tensor(slot).expand(projected.shape[1]) for slot in where])
+        return kernels.attend_in_time(projected, slots, places, bias, (self.query_norm, self.key_norm), outputs)
 
     def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
         queries = rearrange(queries, "f b n h d -> b n h f d") * queries.shape[-1] ** -0.5

@@ -1,7 +1,7 @@
 """The paper's ST-transformer (sec. 2.1) and its two rivals, behind one interface."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from genie_gym.nn.attention import (
     add_distance,
 )
 from genie_gym.nn.layers import LayerNorm, Linear
+from genie_gym.nn.native import kernels
 
 
 class FeedForward(nn.Module):
@@ -31,7 +32,24 @@ class FeedForward(nn.Module):
         self.contract = Linear(hidden, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.expand(features), approximate="tanh"))
+        hidden = self.expand(features)
+        if kernels.are_usable(hidden):
+            return self.contract(kernels.gelu_(hidden))
+        return self.contract(F.gelu(hidden, approximate="tanh"))
+
+
+class Stream(NamedTuple):
+    """A residual stream (T, B, N, D) whose last addend waits to be added until the next norm reads both."""
+
+    features: Tensor
+    addend: Tensor | None = None
+
+    def read(self, norm: LayerNorm) -> tuple[Tensor, Tensor]:
+        """The sum, and the same after a norm."""
+        if kernels.are_usable(self.features):
+            return kernels.add_norm(self.features, self.addend, norm)
+        features = self.features if self.addend is None else self.features + self.addend
+        return features, norm(features)
 
 
 class Block(nn.Module):
@@ -55,8 +73,8 @@ class Block(nn.Module):
         self.feed_forward_norm = LayerNorm(width)
         self.feed_forward = FeedForward(width, config.feed_forward_width)
 
-    def forward(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, KeyValues | None]:
-        """(T, B, N, D) frames that follow none -> (T, B, N, D), and their keys and values."""
+    def forward(self, stream: Stream, condition: Tensor | None) -> tuple[Stream, KeyValues | None]:
+        """Frames that follow none; with them their keys and values."""
         remembered: list[KeyValues] = []
 
         def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
@@ -64,32 +82,41 @@ class Block(nn.Module):
             remembered.append(keys_values)
             return cast(Tensor, mixed)
 
-        features = self._transform(features, condition, attend)
-        return features, remembered[0] if remembered else None
+        stream = self._transform(stream, condition, attend)
+        return stream, remembered[0] if remembered else None
 
     def step(
-        self, features: Tensor, condition: Tensor | None, slots: Slots | None, where: Sequence[Slot], bias: Tensor
-    ) -> Tensor:
-        """``forward`` for frames that follow those in ``slots``, where their keys and values are written."""
+        self,
+        stream: Stream,
+        condition: Tensor | None,
+        slots: Slots | None,
+        where: Sequence[Slot],
+        bias: Tensor,
+        outputs: int,
+    ) -> Stream:
+        """``forward`` for frames that follow those in ``slots``, where theirs are written; the last ``outputs``."""
 
         def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
             assert slots is not None
-            return causal.step(normed, slots, where, bias)
+            return causal.step(normed, slots, where, bias, outputs)
 
-        return self._transform(features, condition, attend)
+        return self._transform(stream, condition, attend)
 
     def _transform(
-        self, features: Tensor, condition: Tensor | None, attend: Callable[[CausalAttention, Tensor], Tensor]
-    ) -> Tensor:
+        self, stream: Stream, condition: Tensor | None, attend: Callable[[CausalAttention, Tensor], Tensor]
+    ) -> Stream:
         if self.spatial is not None and self.spatial_norm is not None:
-            features = features + self.spatial(self.spatial_norm(features))
+            features, normed = stream.read(self.spatial_norm)
+            stream = Stream(features, self.spatial(normed))
         if self.causal is not None and self.causal_norm is not None:
-            features = features + attend(self.causal, self.causal_norm(features))
-        hidden = self.feed_forward_norm(features)
-        if self.modulate is not None:
-            scale, shift = self.modulate(condition).chunk(2, dim=-1)
+            features, normed = stream.read(self.causal_norm)
+            mixed = attend(self.causal, normed)
+            stream = Stream(features[-len(mixed) :], mixed)
+        features, hidden = stream.read(self.feed_forward_norm)
+        if self.modulate is not None and condition is not None:
+            scale, shift = self.modulate(condition[-len(hidden) :]).chunk(2, dim=-1)
             hidden = hidden * (1 + scale) + shift
-        return cast(Tensor, features + self.feed_forward(hidden))
+        return Stream(features, self.feed_forward(hidden))
 
 
 class SpatioTemporalTransformer(nn.Module):
@@ -119,15 +146,16 @@ class SpatioTemporalTransformer(nn.Module):
             (T, B, N, D) after a last norm, and each block's keys and values.
         """
         remembered: list[KeyValues | None] = []
+        stream = Stream(features)
         for block in self.blocks:
-            features, keys_values = block(features, condition)
+            stream, keys_values = block(stream, condition)
             remembered.append(keys_values)
-        return self.norm(features), remembered
+        return stream.read(self.norm)[1], remembered
 
     def step(
         self, features: Tensor, slots: Sequence[Slots | None], window: Window, condition: Tensor | None = None
     ) -> Tensor:
-        """The same for F frames that follow others; equals ``forward`` over all of them (see ``FrameCache``).
+        """The last of F frames that follow others; equals ``forward`` over all of them (see ``FrameCache``).
 
         Args:
             features: (F, B, N, D).
@@ -136,16 +164,18 @@ class SpatioTemporalTransformer(nn.Module):
             condition: (F, B, 1, condition_width).
 
         Returns:
-            (F, B, N, D) after a last norm.
+            (1, B, N, D) after a last norm. The last block has nothing to do for the other frames but remember them.
         """
         causals = [cast(Block, block).causal for block in self.blocks]
         by_distance = torch.stack(
             [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
         )
-        biases = add_distance(by_distance, window.distance, window.is_seen).to(features.dtype)
-        for block, own, bias in zip(self.blocks, slots, biases, strict=True):
-            features = cast(Block, block).step(features, condition, own, window.slots, bias)
-        return cast(Tensor, self.norm(features))
+        biases = add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
+        stream, last = Stream(features), len(self.blocks) - 1
+        for number, (block, own, bias) in enumerate(zip(self.blocks, slots, biases, strict=True)):
+            outputs = 1 if number == last else len(features)
+            stream = cast(Block, block).step(stream, condition, own, window.slots, bias, outputs)
+        return stream.read(self.norm)[1]
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[Slots | None]:
         """Memory for ``step``, one a block; None where a block has no attention in time."""

@@ -1,0 +1,188 @@
+// Vectors of floats as wide as the machine has them, loaded from and stored to float or bfloat16.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;
+#endif
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+struct BFloat16 { uint16_t bits; };
+
+constexpr float INFINITE = std::numeric_limits<float>::infinity();
+constexpr int64_t up(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
+
+inline Vector fill(float value) { return Vector{} + value; }
+
+template <typename To, typename From> inline To same_bits(From from) {
+    static_assert(sizeof(To) == sizeof(From), "sizes differ");
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+inline Vector load(const float* from) {
+    Vector values;
+    std::memcpy(&values, from, sizeof values);
+    return values;
+}
+
+inline Vector load(const BFloat16* from) {
+#ifdef __AVX512F__  // one instruction, of which GCC 12 makes four
+    return same_bits<Vector>((Integers)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)) << 16);
+#else
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return same_bits<Vector>(__builtin_convertvector(halves, Integers) << 16);
+#endif
+}
+
+inline void store(float* to, Vector values) { std::memcpy(to, &values, sizeof values); }
+
+inline void store(BFloat16* to, Vector values) {
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+    const __m256bh rounded = _mm512_cvtneps_pbh(same_bits<__m512>(values));
+    std::memcpy(to, &rounded, sizeof rounded);
+#else
+    const Integers bits = same_bits<Integers>(values);
+    const Integers even = bits + 0x7fff + ((bits >> 16) & 1);  // to the nearest, ties to even
+    const Integers rounded = (values == values ? even : bits | 0x400000) >> 16;
+    const Halves halves = __builtin_convertvector(rounded, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+#endif
+}
+
+// The first `count` lanes, the others 0. Slow, for what is left over.
+template <typename T> inline Vector load_some(const T* from, int64_t count) {
+    T lanes[LANES] = {};
+    std::memcpy(lanes, from, count * sizeof(T));
+    return load(lanes);
+}
+
+template <typename T> inline void store_some(T* to, Vector values, int64_t count) {
+    T lanes[LANES];
+    store(lanes, values);
+    std::memcpy(to, lanes, count * sizeof(T));
+}
+
+template <int SIZE, typename T> inline Vector load_part(const T* from, int vector) {
+    return (vector + 1) * LANES <= SIZE ? load(from + vector * LANES)
+                                        : load_some(from + vector * LANES, SIZE - vector * LANES);
+}
+
+template <int SIZE, typename T> inline void store_part(T* to, int vector, Vector values) {
+    if ((vector + 1) * LANES <= SIZE) store(to + vector * LANES, values);
+    else store_some(to + vector * LANES, values, SIZE - vector * LANES);
+}
+
+inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+
+struct Add { template <typename V> V operator()(V a, V b) const { return a + b; } };
+struct Larger { template <typename V> V operator()(V a, V b) const { return a > b ? a : b; } };
+
+// All lanes as one.
+template <typename Join> inline float join_lanes(Vector values, Join join) {
+    typedef float Quarter __attribute__((vector_size(16)));
+    Quarter quarters[LANES / 4];
+    std::memcpy(quarters, &values, sizeof quarters);
+    for (int half = LANES / 8; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) quarters[i] = join(quarters[i], quarters[i + half]);
+    const Quarter four = quarters[0], two = join(four, Quarter{four[2], four[3], four[0], four[1]});
+    return join(two, Quarter{two[1], two[0], two[3], two[2]})[0];
+}
+
+inline float sum_lanes(Vector values) { return join_lanes(values, Add()); }
+inline float max_lanes(Vector values) { return join_lanes(values, Larger()); }
+
+// a0 b0 a1 b1 ... of the lower or upper halves.
+inline Vector interleave(Vector a, Vector b, bool is_upper) {
+#ifdef __AVX512F__
+    const Integers low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+#else
+    const Integers low = {0, 8, 1, 9, 2, 10, 3, 11};
+#endif
+    return __builtin_shuffle(a, b, is_upper ? low + LANES / 2 : low);
+}
+
+// Lane i of the result is the sum of rows[i].
+inline Vector sum_each(Vector (&rows)[LANES]) {
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i)
+            rows[i] = interleave(rows[i], rows[i + half], false) + interleave(rows[i], rows[i + half], true);
+    return rows[0];
+}
+
+inline void transpose(Vector (&rows)[LANES]) {
+    for (int round = 1; round < LANES; round *= 2) {
+        Vector next[LANES];
+        for (int i = 0; i < LANES / 2; ++i) {
+            next[2 * i] = interleave(rows[i], rows[i + LANES / 2], false);
+            next[2 * i + 1] = interleave(rows[i], rows[i + LANES / 2], true);
+        }
+        std::memcpy(rows, next, sizeof next);
+    }
+}
+
+// e^x to 2 units in the last place for x <= 88; 0 below -87.
+inline Vector exponential(Vector x) {
+    const Vector low = fill(-87.0f);
+    const Vector inside = x < low ? low : x;  // which keeps a NaN
+    const Vector shifted = inside * 1.44269504f + 12582912.0f;  // adding 1.5 2^23 rounds to a whole number
+    const Vector whole = shifted - 12582912.0f;
+    const Vector rest = (inside - whole * 0.693145752f) - whole * 1.42860677e-6f;
+    Vector power = fill(1.0f / 720);
+    power = power * rest + 1.0f / 120;
+    power = power * rest + 1.0f / 24;
+    power = power * rest + 1.0f / 6;
+    power = power * rest + 0.5f;
+    power = power * rest + 1.0f;
+    power = power * rest + 1.0f;
+    const Vector scale = same_bits<Vector>((same_bits<Integers>(shifted) << 23) + 0x3f800000);
+    return x < low ? Vector{} : power * scale;
+}
+
+inline float one(const float* from) { return *from; }
+inline float one(const BFloat16* from) { return same_bits<float>(uint32_t(from->bits) << 16); }
+
+// e^score for `count` scores, less the largest, and 0 for those up to `columns`; their sum.
+inline float exponentiate(float* scores, int64_t count, int64_t columns) {
+    Integers lanes;
+    for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
+    const int64_t last = columns - LANES;
+    store(scores + last, lanes < int32_t(count - last) ? load(scores + last) : fill(-INFINITE));
+    Vector highest = load(scores);
+    for (int64_t j = LANES; j < columns; j += LANES) highest = larger(highest, load(scores + j));
+    const float top = max_lanes(highest);
+    Vector total{};
+    for (int64_t j = 0; j < columns; j += LANES) {
+        const Vector share = exponential(load(scores + j) - top);
+        store(scores + j, share);
+        total += share;
+    }
+    return sum_lanes(total);
+}
+
+}  // namespace
+
+// Run `call` with T the type of kind 0 or 1.
+#define FOR_KIND(call)      \
+    if (kind == 0) {        \
+        typedef float T;    \
+        call;               \
+    } else {                \
+        typedef BFloat16 T; \
+        call;               \
+    }
