@@ -96,9 +96,8 @@ class SpatialAttention(Attention):
 
     def attend(self, projected: Tensor) -> Tensor:
         """(T, B, N, features of all queries, keys and values) -> (T, B, N, features of all values)."""
-        sizes = self.heads, self.head_dim, self.value_dim
-        if kernels.are_usable_for_heads(projected, *sizes[1:]):
-            return kernels.attend_in_space(projected, *sizes, (self.query_norm, self.key_norm))
+        if kernels.are_usable_for_heads(projected, self.head_dim, self.value_dim):
+            return kernels.attend_in_space(projected, self.heads, self.query_norm, self.key_norm)
         heads = [rearrange(part, "t b n h d -> (t b) h n d") for part in self.split(projected)]
         mixed = scaled_dot_products(heads[0], heads[1], heads[2])
         return rearrange(mixed, "(t b) h n d -> t b n (h d)", t=projected.shape[0])
@@ -110,6 +109,9 @@ class CausalAttention(Attention):
     The bias is the only position in time, so a frame's result depends on how far back the others lie and not
     on a clock: slots of past keys and values can be used round and round for ever.
     """
+
+    is_per_place = False
+    """Whether a token sees only those at its own place."""
 
     def __init__(self, width: int, heads: int, head_dim: int, value_dim: int, context_length: int) -> None:
         super().__init__(width, heads, head_dim, value_dim)
@@ -166,6 +168,11 @@ class CausalAttention(Attention):
         return self.attend(queries, keys, values, bias)
 
 
+def stack_slots(where: Sequence[Slot], batch: int) -> Tensor:
+    """The slots of F frames as (F, B) int64."""
+    return torch.stack([torch.as_tensor(slot).expand(batch) for slot in where])
+
+
 def add_distance(distance_bias: Tensor, distance: Tensor, is_seen: Tensor) -> Tensor:
     """(..., heads, context) by distance, (B or 1, F, S) twice -> (..., B or 1, heads, F, S), -inf where unseen."""
     bias = distance_bias[..., distance.clamp(0, distance_bias.shape[-1] - 1)]
@@ -174,6 +181,8 @@ def add_distance(distance_bias: Tensor, distance: Tensor, is_seen: Tensor) -> Te
 
 class TemporalAttention(CausalAttention):
     """Every token sees the tokens at its own place in this and earlier frames."""
+
+    is_per_place = True
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         batch, places = queries.shape[1:3]
@@ -188,8 +197,8 @@ class TemporalAttention(CausalAttention):
     ) -> Tensor:
         if not kernels.are_usable_for_heads(projected, self.head_dim, self.value_dim):
             return super().remember_and_attend(projected, slots, where, bias, outputs)
-        places = torch.stack([torch.as_tensor(slot).expand(projected.shape[1]) for slot in where])
-        return kernels.attend_in_time(projected, slots, places, bias, (self.query_norm, self.key_norm), outputs)
+        norms = self.query_norm, self.key_norm
+        return kernels.attend_in_time(projected, slots, stack_slots(where, projected.shape[1]), bias, norms, outputs)
 
     def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
         queries = rearrange(queries, "f b n h d -> b n h f d") * queries.shape[-1] ** -0.5

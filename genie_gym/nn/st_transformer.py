@@ -18,9 +18,11 @@ from genie_gym.nn.attention import (
     TemporalAttention,
     Window,
     add_distance,
+    stack_slots,
 )
 from genie_gym.nn.layers import LayerNorm, Linear
 from genie_gym.nn.native import kernels
+from genie_gym.nn.native.transformer import PackedTransformer, can_step
 
 
 class FeedForward(nn.Module):
@@ -133,6 +135,7 @@ class SpatioTemporalTransformer(nn.Module):
         self.context_length = context_length
         self.blocks = nn.ModuleList(Block(config, context_length, condition_width) for _ in range(config.layers))
         self.norm = LayerNorm(config.width)
+        self._packed: PackedTransformer | None = None
         self.apply(_initialise)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
@@ -171,11 +174,20 @@ class SpatioTemporalTransformer(nn.Module):
             [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
         )
         biases = add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
+        if can_step(self, features, condition):
+            where = stack_slots(window.slots, features.shape[1])
+            return self._pack(features.dtype).step(features, slots, where, biases)
         stream, last = Stream(features), len(self.blocks) - 1
         for number, (block, own, bias) in enumerate(zip(self.blocks, slots, biases, strict=True)):
             outputs = 1 if number == last else len(features)
             stream = cast(Block, block).step(stream, condition, own, window.slots, bias, outputs)
-        return stream.read(self.norm)[1]
+        return stream.read(self.norm)[1][-1:]
+
+    def _pack(self, dtype: torch.dtype) -> PackedTransformer:
+        """Weights packed for a kernel, anew where they have changed."""
+        if self._packed is None or not self._packed.is_current(dtype):
+            self._packed = PackedTransformer(self, dtype)
+        return self._packed
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[Slots | None]:
         """Memory for ``step``, one a block; None where a block has no attention in time."""

@@ -84,26 +84,37 @@ def test_nothing_is_seen_beyond_the_context(build: Callable[..., Any], attention
     assert (changes[[0, 4, 5]] < 1e-6).all()
 
 
+@pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("condition", [None, 4])
 @pytest.mark.parametrize("context", [3, 8])
 @pytest.mark.parametrize("attention", KINDS)
 def test_a_cache_changes_nothing(
-    build: Callable[..., Any], attention: str, context: int, condition: int | None
+    build: Callable[..., Any], attention: str, context: int, condition: int | None, gradients: bool
 ) -> None:
-    """Frames one after another equal all at once, whatever drafts of the next one were written before."""
+    """Frames one after another equal all at once, whatever drafts of the next one were written before.
+
+    Without gradients by the kernels, as a world is played.
+    """
     stack, whole = build(attention, context=context, condition=condition), features(14)
+    stack.requires_grad_(False)
     conditions = None if condition is None else torch.randn(14, BATCH, 1, condition)
+    with torch.set_grad_enabled(gradients):
+        _step_through(stack, whole, conditions)
+
+
+def _step_through(stack: SpatioTemporalTransformer, whole: Tensor, conditions: Tensor | None) -> None:
     expected = stack(whole, conditions)[0]
     cache = FrameCache(stack, BATCH, PLACES, drafts=2, dtype=torch.float32)
     cache.begin(range(BATCH), 4, stack(whole[:4], None if conditions is None else conditions[:4])[1])
     for time in range(4, 13):
         both = whole[time : time + 2].clone()
         both[1] = torch.randn(BATCH, PLACES, WIDTH)
+        now, later = (None if conditions is None else conditions[[each]] for each in (time, time + 1))
+        alone = stack.step(both[:1], cache.slots, cache.window(0, 1, whole.device), now)
+        torch.testing.assert_close(alone[0], expected[time], atol=1e-5, rtol=0)
         steer = None if conditions is None else conditions[time : time + 2]
-        out = stack.step(both, cache.slots, cache.window(0, 2, whole.device), steer)
-        torch.testing.assert_close(out[0], expected[time], atol=1e-5, rtol=0)
-        last = None if steer is None else steer[1:]
-        draft = stack.step(whole[[time + 1]], cache.slots, cache.window(1, 1, whole.device), last)
+        assert len(stack.step(both, cache.slots, cache.window(0, 2, whole.device), steer)) == 1
+        draft = stack.step(whole[[time + 1]], cache.slots, cache.window(1, 1, whole.device), later)
         torch.testing.assert_close(draft[0], expected[time + 1], atol=1e-5, rtol=0)
         cache.advance()
 

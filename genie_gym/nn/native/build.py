@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 SWITCH = "GENIE_GYM_KERNELS"
-"""Environment variable; ``off`` leaves everything to PyTorch."""
+"""Environment variable, ``on`` or ``off``, which leaves everything to PyTorch."""
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
@@ -31,8 +31,14 @@ def load_library(name: str, *definitions: str) -> ctypes.CDLL | None:
     Returns:
         ``None`` where there are to be none: switched off, not Linux, or no compiler. The last is logged as a
         warning; so is a source that does not compile.
+
+    Raises:
+        ValueError: If the switch is neither on nor off.
     """
-    if os.environ.get(SWITCH) == "off" or platform.system() != "Linux":
+    switch = os.environ.get(SWITCH, "on")
+    if switch not in {"on", "off"}:
+        raise ValueError(f"{SWITCH} must be on or off, got {switch!r}")
+    if switch == "off" or platform.system() != "Linux":
         return None
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -40,7 +46,7 @@ def load_library(name: str, *definitions: str) -> ctypes.CDLL | None:
         return None
     command = [compiler, *FLAGS, *(f"-D{each}" for each in definitions)]
     path = cache_folder() / f"{name}-{_fingerprint(name, command)}.so"
-    if not path.exists() and not _compile(command, SOURCES / f"{name}.cpp", path):
+    if not path.exists() and not compile_library(command, SOURCES / f"{name}.cpp", path):
         return None
     return ctypes.CDLL(str(path))
 
@@ -52,20 +58,20 @@ def cache_folder() -> Path:
 
 def _fingerprint(name: str, command: list[str]) -> str:
     """Of all that the result hangs on: sources, flags, compiler and processor."""
-    version = subprocess.run([command[0], "--version"], check=True, capture_output=True).stdout
+    version = subprocess.run([command[0], "--version"], check=False, capture_output=True).stdout
     processor = "".join(
         line
         for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines(keepends=True)
         if line.split("\t")[0] in {"model name", "cpu family", "model", "flags", "Features"}
     )
     parts = [*(part.encode() for part in command), version, processor.encode()]
-    parts += [(SOURCES / each).read_bytes() for each in (f"{name}.cpp", "vectors.h")]
+    parts += [each.read_bytes() for each in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _compile(command: list[str], source: Path, path: Path) -> bool:
+def compile_library(command: list[str], source: Path, path: Path) -> bool:
     """Whether ``path`` is there now. It appears whole or not at all, however many processes try at once."""
-    logger.warning("Compiling %s for this processor: once, a few seconds; %s=off does without.", source.name, SWITCH)
+    logger.warning("Compiling %s for this processor: once, seconds. %s=off does without.", source.name, SWITCH)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name

@@ -5,8 +5,7 @@ They take CPU tensors of float32 or bfloat16 where no gradient is wanted: ``are_
 
 import ctypes
 import functools
-from collections.abc import Sequence
-from ctypes import c_float, c_int, c_int64, c_void_p
+from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 from typing import Any
 
 import torch
@@ -20,23 +19,19 @@ LANES = 16
 """Rows are multiples of this many features."""
 
 
-class QKNorm(ctypes.Structure):
-    """The LayerNorms over a head's queries and keys, as attention.cpp has them."""
+class NormWeights(ctypes.Structure):
+    """Of a LayerNorm, as rows.h has them."""
 
-    _fields_ = [
-        ("query_weight", c_void_p),
-        ("query_bias", c_void_p),
-        ("key_weight", c_void_p),
-        ("key_bias", c_void_p),
-        ("query_epsilon", c_float),
-        ("key_epsilon", c_float),
-    ]
+    _fields_ = [("weight", c_void_p), ("bias", c_void_p), ("epsilon", c_float)]
 
 
 class Ring(ctypes.Structure):
-    """The sizes of a step in time, as attention.cpp has them."""
+    """Sizes of a step in time, as attention.h has them."""
 
-    _fields_ = [(name, c_int64) for name in ("frames", "batch", "places", "heads", "slots", "outputs")]
+    _fields_ = [
+        (name, c_int64)
+        for name in ("frames", "batch", "places", "heads", "slots", "outputs", "where_stride", "bias_rows")
+    ]
 
 
 def are_usable(features: Tensor) -> bool:
@@ -47,13 +42,13 @@ def are_usable(features: Tensor) -> bool:
         and features.dtype in KINDS
         and features.shape[-1] % LANES == 0
         and not torch.compiler.is_compiling()
-        and _pointwise() is not None
+        and rows_library() is not None
     )
 
 
 def are_usable_for_heads(features: Tensor, head_dim: int, value_dim: int) -> bool:
     """The same of those for attention, which take heads of any size."""
-    return are_usable(features) and _attention(head_dim, value_dim) is not None
+    return are_usable(features) and transformer_library(head_dim, value_dim) is not None
 
 
 def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
@@ -61,27 +56,26 @@ def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tup
     features = features.contiguous()
     addend = None if addend is None else addend.contiguous()
     sums, normed = features if addend is None else torch.empty_like(features), torch.empty_like(features)
-    weight, bias = norm.weight.to(features.dtype), norm.bias.to(features.dtype)
-    _pointwise().genie_add_norm(
+    weights, own = norm_weights(norm, features.dtype)
+    rows_library().genie_add_norm(
         KINDS[features.dtype],
         sums.data_ptr(),
         normed.data_ptr(),
         features.data_ptr(),
         None if addend is None else addend.data_ptr(),
-        weight.data_ptr(),
-        bias.data_ptr(),
-        norm.eps,
+        own,
         features.numel() // features.shape[-1],
         features.shape[-1],
         torch.get_num_threads(),
     )
+    del weights
     return sums, normed
 
 
 def gelu_(features: Tensor) -> Tensor:
     """Tanh-GELU of contiguous (..., D), in place."""
     assert features.is_contiguous()
-    _pointwise().genie_gelu(KINDS[features.dtype], features.data_ptr(), features.numel(), torch.get_num_threads())
+    rows_library().genie_gelu(KINDS[features.dtype], features.data_ptr(), features.numel(), torch.get_num_threads())
     return features
 
 
@@ -89,7 +83,7 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     """See ``models.maskgit.draw``."""
     logits, uniforms = logits.contiguous(), uniforms.float().contiguous()
     tokens, log_shares = torch.empty(uniforms.shape, dtype=torch.int64), torch.empty(uniforms.shape)
-    _pointwise().genie_draw(
+    rows_library().genie_draw(
         KINDS[logits.dtype],
         tokens.data_ptr(),
         log_shares.data_ptr(),
@@ -103,36 +97,36 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     return tokens, log_shares
 
 
-def attend_in_space(
-    projected: Tensor, heads: int, head_dim: int, value_dim: int, norms: Sequence[nn.LayerNorm]
-) -> Tensor:
+def attend_in_space(projected: Tensor, heads: int, query_norm: nn.LayerNorm, key_norm: nn.LayerNorm) -> Tensor:
     """Attention within frames, QK-norm included.
 
     Args:
         projected: (..., N, heads * (head_dim + head_dim + value_dim)): queries, keys, values of each token.
         heads: Of each.
-        head_dim: Features of a head's queries, and of its keys.
-        value_dim: Features of a head's values.
-        norms: Of queries and of keys.
+        query_norm: Over a head's queries.
+        key_norm: Over a head's keys.
 
     Returns:
         (..., N, heads * value_dim).
     """
     projected = projected.contiguous()
+    places, width = projected.shape[-2:]
+    head_dim = query_norm.normalized_shape[0]
+    value_dim = width // heads - 2 * head_dim
     mixed = projected.new_empty(*projected.shape[:-1], heads * value_dim)
-    weights, norm = _qk_norm(norms, projected.dtype)
-    places = projected.shape[-2]
-    _attention(head_dim, value_dim).genie_spatial(
+    (weights, query), (more, key) = (norm_weights(norm, projected.dtype) for norm in (query_norm, key_norm))
+    transformer_library(head_dim, value_dim).genie_attend_in_space(
         KINDS[projected.dtype],
         mixed.data_ptr(),
         projected.data_ptr(),
-        norm,
-        projected.numel() // (places * projected.shape[-1]),
+        query,
+        key,
+        projected.numel() // (places * width),
         places,
         heads,
         torch.get_num_threads(),
     )
-    del weights  # alive until here
+    del weights, more
     return mixed
 
 
@@ -141,7 +135,7 @@ def attend_in_time(
     slots: tuple[Tensor, Tensor],
     where: Tensor,
     bias: Tensor,
-    norms: Sequence[nn.LayerNorm],
+    norms: tuple[nn.LayerNorm, nn.LayerNorm],
     outputs: int,
 ) -> Tensor:
     """Write new frames' keys and values into slots, and attend to these; QK-norm included.
@@ -151,21 +145,21 @@ def attend_in_time(
         slots: Keys (B, N, heads, S, head_dim) and values (B, N, heads, S, value_dim), changed in place.
         where: (F, B) int64, the frames' own slots.
         bias: (B or 1, heads, F, S), added to the scores.
-        norms: Of queries and of keys.
+        norms: Over a head's queries, and over its keys.
         outputs: How many of the last frames to return.
 
     Returns:
         (outputs, B, N, heads * value_dim).
     """
     keys, values = slots
-    projected, bias, where = projected.contiguous(), bias.contiguous(), where.contiguous()
     assert keys.is_contiguous()
     assert values.is_contiguous()
+    projected, bias, where = projected.contiguous(), bias.contiguous(), where.contiguous()
     frames, batch, places, _ = projected.shape
     heads, count, head_dim, value_dim = *keys.shape[2:], values.shape[-1]
     mixed = projected.new_empty(outputs, batch, places, heads * value_dim)
-    weights, norm = _qk_norm(norms, projected.dtype)
-    _attention(head_dim, value_dim).genie_temporal(
+    (weights, query), (more, key) = (norm_weights(norm, projected.dtype) for norm in norms)
+    transformer_library(head_dim, value_dim).genie_attend_in_time(
         KINDS[projected.dtype],
         mixed.data_ptr(),
         projected.data_ptr(),
@@ -173,39 +167,41 @@ def attend_in_time(
         values.data_ptr(),
         where.data_ptr(),
         bias.data_ptr(),
-        len(bias),
-        norm,
-        Ring(frames, batch, places, heads, count, outputs),
+        query,
+        key,
+        Ring(frames, batch, places, heads, count, outputs, batch, len(bias)),
         torch.get_num_threads(),
     )
-    del weights
+    del weights, more
     return mixed
 
 
-def _qk_norm(norms: Sequence[nn.LayerNorm], dtype: torch.dtype) -> tuple[list[Tensor], QKNorm]:
+def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:
     """The weights in the features' precision, which have to outlive the call, and where they are."""
-    weights = [weight.to(dtype) for norm in norms for weight in (norm.weight, norm.bias)]
-    return weights, QKNorm(*(weight.data_ptr() for weight in weights), *(norm.eps for norm in norms))
+    weights = [norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)]
+    return weights, NormWeights(*(weight.data_ptr() for weight in weights), norm.eps)
 
 
 @functools.cache
-def _pointwise() -> Any:
-    library = load_library("pointwise")
+def rows_library() -> Any:
+    """rows.cpp, or None."""
+    library = load_library("rows")
     if library is not None:
-        rows = [c_void_p] * 6 + [c_float, c_int64, c_int64, c_int]
-        _declare(library.genie_add_norm, rows)
+        _declare(library.genie_add_norm, [c_void_p] * 4 + [POINTER(NormWeights), c_int64, c_int64, c_int])
         _declare(library.genie_gelu, [c_void_p, c_int64, c_int])
         _declare(library.genie_draw, [c_void_p] * 4 + [c_float, c_int64, c_int64, c_int])
     return library
 
 
 @functools.cache
-def _attention(head_dim: int, value_dim: int) -> Any:
-    library = load_library("attention", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}")
+def transformer_library(head_dim: int, value_dim: int) -> Any:
+    """transformer.cpp for heads of that many features, or None."""
+    library = load_library("transformer", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}")
     if library is not None:
-        norm, ring = ctypes.POINTER(QKNorm), ctypes.POINTER(Ring)
-        _declare(library.genie_spatial, [c_void_p] * 2 + [norm, c_int64, c_int64, c_int64, c_int])
-        _declare(library.genie_temporal, [c_void_p] * 6 + [c_int64, norm, ring, c_int])
+        norm = POINTER(NormWeights)
+        _declare(library.genie_attend_in_space, [c_void_p] * 2 + [norm] * 2 + [c_int64] * 3 + [c_int])
+        _declare(library.genie_attend_in_time, [c_void_p] * 6 + [norm] * 2 + [POINTER(Ring), c_int])
+        _declare(library.genie_step, [c_void_p] * 7 + [c_int])
     return library
 
 

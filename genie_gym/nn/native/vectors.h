@@ -1,6 +1,7 @@
 // Vectors of floats as wide as the machine has them, loaded from and stored to float or bfloat16.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -1,0 +1,27 @@
+// rows.h as plain C functions; kernels.py says what each computes.
+//
+// Tensors are contiguous, of float (kind 0) or bfloat16 (kind 1); arithmetic is in float. Neither the number of threads
+// nor that of rows changes a bit of any row.
+
+#include "rows.h"
+
+extern "C" {
+
+void genie_add_norm(int kind, void* sums, void* normed, const void* features, const void* addend,
+                    const NormWeights* norm, int64_t rows, int64_t width, int threads) {
+#pragma omp parallel num_threads(threads)
+    FOR_KIND(add_norm((T*)sums, (T*)normed, (const T*)features, (const T*)addend, *norm, rows, width))
+}
+
+void genie_gelu(int kind, void* features, int64_t count, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < count; i += LANES)
+        FOR_KIND(store((T*)features + i, gelu(load((const T*)features + i))))
+}
+
+void genie_draw(int kind, int64_t* tokens, float* log_shares, const void* logits, const float* uniforms,
+                float temperature, int64_t rows, int64_t codes, int threads) {
+#pragma omp parallel num_threads(threads)
+    FOR_KIND(draw(tokens, log_shares, (const T*)logits, uniforms, temperature, rows, codes))
+}
+}

@@ -1,0 +1,83 @@
+// What is done to each row of features by itself: residual sums with their LayerNorm, GELU, draws from logits.
+//
+// Functions with a loop over rows share it out among the threads that call them (an OpenMP parallel region); all wait
+// for the last. Every row is computed in an order that hangs on nothing but its own size.
+#pragma once
+
+#include "vectors.h"
+
+// A LayerNorm's weights, of the features' type.
+struct NormWeights {
+    const void *weight, *bias;
+    float epsilon;
+};
+
+namespace {
+
+// sums = features + addend, or the features themselves where there is none; normed = LayerNorm(sums).
+// `sums` may be `features`.
+template <typename T>
+void add_norm(T* sums, T* normed, const T* features, const T* addend, const NormWeights& norm, int64_t rows,
+              int64_t width) {
+    const T *weight = (const T*)norm.weight, *bias = (const T*)norm.bias;
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+        const T* from = features + row * width;
+        if (addend) {
+            for (int64_t i = 0; i < width; i += LANES)
+                store(sums + row * width + i, load(from + i) + load(addend + row * width + i));
+            from = sums + row * width;
+        }
+        Vector total{};
+        for (int64_t i = 0; i < width; i += LANES) total += load(from + i);
+        const float mean = sum_lanes(total) / width;
+        Vector squares{};
+        for (int64_t i = 0; i < width; i += LANES) {
+            const Vector centred = load(from + i) - mean;
+            squares += centred * centred;
+        }
+        const float shrink = 1 / std::sqrt(sum_lanes(squares) / width + norm.epsilon);
+        for (int64_t i = 0; i < width; i += LANES)
+            store(normed + row * width + i, (load(from + i) - mean) * shrink * load(weight + i) + load(bias + i));
+    }
+}
+
+// Tanh-GELU: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+inline Vector gelu(Vector x) {
+    const Vector power = x * (1 + x * x * 0.044715f) * -1.59576912f;
+    const Vector inside = power > fill(80) ? fill(80) : power;
+    return (x < fill(-30) ? fill(-30) : x) / (1 + exponential(inside));
+}
+
+// Inverts the distribution function of softmax(logits / temperature) at each row's uniform number.
+template <typename T>
+void draw(int64_t* tokens, float* log_shares, const T* logits, const float* uniforms, float temperature, int64_t rows,
+          int64_t codes) {
+    static thread_local std::vector<float> scratch;
+    const int64_t columns = up(codes);
+    scratch.resize(columns);
+    float* shares = scratch.data();
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+        const T* own = logits + row * codes;
+        int64_t i = 0;
+        for (; i + LANES <= codes; i += LANES) store(shares + i, load(own + i) / temperature);
+        if (i < codes) store(shares + i, load_some(own + i, codes - i) / temperature);
+        const float total = exponentiate(shares, codes, columns), wanted = uniforms[row] * total;
+        int64_t block = 0;
+        float before = 0, here = sum_lanes(load(shares));
+        while (block + LANES < columns && !(before + here > wanted)) {
+            before += here;
+            block += LANES;
+            here = sum_lanes(load(shares + block));
+        }
+        int64_t token = block;
+        const int64_t last = (block + LANES < codes ? block + LANES : codes) - 1;
+        while (token < last && !((before += shares[token]) > wanted)) ++token;
+        tokens[row] = token;
+        const float share = shares[token] / total;
+        log_shares[row] = std::log(share > 1e-30f ? share : 1e-30f);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,128 @@
+// Attention by itself, and a whole step of a transformer, as plain C functions; kernels.py says what each computes.
+
+#include "attention.h"
+#include "matmul.h"
+
+extern "C" {
+
+struct AttentionWeights {
+    NormWeights norm, query_norm, key_norm;
+    PackedWeights project_in, project_out;
+};
+
+struct BlockWeights {
+    AttentionWeights spatial, causal;
+    NormWeights forward_norm;
+    PackedWeights expand, contract;
+};
+
+// One block's slots, and the bias (bias_rows, heads, frames, slots) on their scores.
+struct BlockMemory {
+    void *keys, *values;
+    const void* bias;
+};
+
+struct Sizes {
+    int64_t frames, batch, places, width, heads, slots, bias_rows, blocks;
+    int64_t chunk;  // rows that go through all blocks together
+};
+}
+
+namespace {
+
+// Features between the parts of a block.
+template <typename T> struct Buffers {
+    Buffers(int64_t tokens, const Sizes& sizes, const BlockWeights& block) {
+        const int64_t widths[] = {sizes.width, sizes.width, sizes.width, sizes.heads * VALUE_DIM,
+                                  std::max(block.causal.project_in.outputs, block.expand.outputs)};
+        int64_t total = 0;
+        for (int64_t width : widths) total += tokens * width;
+        static thread_local std::vector<T> memory;  // grows once
+        if (int64_t(memory.size()) < total) memory.resize(total);
+        T* next = memory.data();
+        T** parts[] = {&features, &normed, &addend, &mixed, &wide};
+        for (int i = 0; i < 5; next += tokens * widths[i++]) *parts[i] = next;
+    }
+    T *features, *normed, *addend, *mixed, *wide;
+};
+
+// One block; `features` and `addend` of the frames that go on are left behind, and how many tokens these are returned.
+template <typename T>
+int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, const BlockMemory& memory, int64_t first,
+                   const int64_t* where, const Sizes& sizes, const Ring& ring) {
+    const int64_t all = ring.frames * ring.batch * ring.places, tokens = ring.outputs * ring.batch * ring.places;
+    const int64_t slots = first * ring.places * ring.heads * ring.slots;
+    const int64_t bias = (ring.bias_rows > 1 ? first : 0) * ring.heads * ring.frames * ring.slots;
+    const T* addend = has_addend ? at.addend : nullptr;
+    add_norm(at.features, at.normed, at.features, addend, block.spatial.norm, all, sizes.width);
+    multiply<false>(at.wide, at.normed, block.spatial.project_in, all);
+    attend_in_space(at.mixed, at.wide, block.spatial.query_norm, block.spatial.key_norm, ring.frames * ring.batch,
+                    ring.places, ring.heads);
+    multiply<false>(at.addend, at.mixed, block.spatial.project_out, all);
+    add_norm(at.features, at.normed, at.features, at.addend, block.causal.norm, all, sizes.width);
+    multiply<false>(at.wide, at.normed, block.causal.project_in, all);
+    attend_in_time(at.mixed, at.wide, (T*)memory.keys + slots * HEAD_DIM, (T*)memory.values + slots * VALUE_DIM,
+                   where + first, (const T*)memory.bias + bias, block.causal.query_norm, block.causal.key_norm, ring);
+    multiply<false>(at.addend, at.mixed, block.causal.project_out, tokens);
+    at.features += (all - tokens) * sizes.width;
+    add_norm(at.features, at.normed, at.features, at.addend, block.forward_norm, tokens, sizes.width);
+    multiply<true>(at.wide, at.normed, block.expand, tokens);
+    multiply<false>(at.addend, at.wide, block.contract, tokens);
+    return tokens;
+}
+
+// All blocks and the last norm, for the rows of one chunk. Each thread runs all of it; the loops inside are shared out.
+template <typename T>
+void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blocks, const BlockMemory* memories,
+               const NormWeights& norm, const int64_t* where, int64_t first, int64_t rows, const Sizes& sizes) {
+    const int64_t row_size = sizes.places * sizes.width;
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < sizes.frames * rows; ++i)
+        std::memcpy(at.features + i * row_size,
+                    features + (i / rows * sizes.batch + first + i % rows) * row_size, row_size * sizeof(T));
+    int64_t tokens = 0;
+    for (int64_t l = 0; l < sizes.blocks; ++l) {
+        const int64_t outputs = l + 1 == sizes.blocks ? 1 : sizes.frames;
+        const Ring ring{sizes.frames, rows,    sizes.places, sizes.heads,
+                        sizes.slots,  outputs, sizes.batch,  sizes.bias_rows};
+        tokens = step_block(at, l > 0, blocks[l], memories[l], first, where, sizes, ring);
+    }
+    add_norm(at.features, out + first * row_size, at.features, at.addend, norm, tokens, sizes.width);
+}
+
+template <typename T>
+void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemory* memories, const NormWeights& norm,
+          const int64_t* where, const Sizes& sizes, int threads) {
+    const Buffers<T> buffers(sizes.frames * std::min(sizes.chunk, sizes.batch) * sizes.places, sizes, *blocks);
+#pragma omp parallel num_threads(threads)
+    for (int64_t first = 0; first < sizes.batch; first += sizes.chunk) {
+        const int64_t rows = std::min(sizes.chunk, sizes.batch - first);
+        step_rows(out, features, buffers, blocks, memories, norm, where, first, rows, sizes);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int genie_panel() { return PANEL; }
+
+void genie_attend_in_space(int kind, void* out, const void* projected, const NormWeights* query_norm,
+                           const NormWeights* key_norm, int64_t frames, int64_t places, int64_t heads, int threads) {
+#pragma omp parallel num_threads(threads)
+    FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, places, heads))
+}
+
+void genie_attend_in_time(int kind, void* out, const void* projected, void* keys, void* values, const int64_t* where,
+                          const void* bias, const NormWeights* query_norm, const NormWeights* key_norm,
+                          const Ring* ring, int threads) {
+#pragma omp parallel num_threads(threads)
+    FOR_KIND(attend_in_time((T*)out, (const T*)projected, (T*)keys, (T*)values, where, (const T*)bias, *query_norm,
+                            *key_norm, *ring))
+}
+
+void genie_step(int kind, void* out, const void* features, const BlockWeights* blocks, const BlockMemory* memories,
+                const NormWeights* norm, const int64_t* where, const Sizes* sizes, int threads) {
+    FOR_KIND(step((T*)out, (const T*)features, blocks, memories, *norm, where, *sizes, threads))
+}
+}

@@ -1,0 +1,198 @@
+"""A whole step of an ST-transformer as one kernel, with matrix products of its own."""
+
+from collections.abc import Sequence
+from ctypes import Array, Structure, byref, c_int64, c_void_p
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from genie_gym.nn.native import kernels
+from genie_gym.nn.native.kernels import NormWeights
+
+if TYPE_CHECKING:
+    from genie_gym.nn.attention import Attention, Slots
+    from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
+
+CHUNK_TOKENS = 512
+"""Tokens that go through all blocks together: few enough to stay in the processor's caches."""
+
+
+class PackedWeights(Structure):
+    """Of a linear layer, as matmul.h has them."""
+
+    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
+
+
+class AttentionWeights(Structure):
+    """Of an attention and the norm before it, as transformer.cpp has them."""
+
+    _fields_ = [
+        ("norm", NormWeights),
+        ("query_norm", NormWeights),
+        ("key_norm", NormWeights),
+        ("project_in", PackedWeights),
+        ("project_out", PackedWeights),
+    ]
+
+
+class BlockWeights(Structure):
+    """Of a block, as transformer.cpp has them."""
+
+    _fields_ = [
+        ("spatial", AttentionWeights),
+        ("causal", AttentionWeights),
+        ("forward_norm", NormWeights),
+        ("expand", PackedWeights),
+        ("contract", PackedWeights),
+    ]
+
+
+class BlockMemory(Structure):
+    """A block's slots and the bias on their scores, as transformer.cpp has them."""
+
+    _fields_ = [("keys", c_void_p), ("values", c_void_p), ("bias", c_void_p)]
+
+
+class Sizes(Structure):
+    """Of a step, as transformer.cpp has them."""
+
+    _fields_ = [
+        (name, c_int64)
+        for name in ("frames", "batch", "places", "width", "heads", "slots", "bias_rows", "blocks", "chunk")
+    ]
+
+
+def can_step(transformer: "SpatioTemporalTransformer", features: Tensor, condition: Tensor | None) -> bool:
+    """Whether ``PackedTransformer`` computes this step.
+
+    It does not where the processor multiplies bfloat16 by tiles (AMX), which PyTorch's own products use and these
+    don't.
+    """
+    if condition is not None or (features.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()):
+        return False
+    first = cast("Block", transformer.blocks[0])
+    if first.spatial is None or first.causal is None or not first.causal.is_per_place:
+        return False
+    return kernels.are_usable_for_heads(features, first.causal.head_dim, first.causal.value_dim)
+
+
+class PackedTransformer:
+    """A transformer's weights as they are at this moment, packed for ``step``.
+
+    Args:
+        transformer: Of whose blocks ``can_step`` says yes.
+        dtype: Of the features.
+    """
+
+    def __init__(self, transformer: "SpatioTemporalTransformer", dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.parameters = list(transformer.parameters())
+        self.state = self._state()
+        first = cast("Block", transformer.blocks[0])
+        assert first.causal is not None
+        self.heads = first.causal.heads
+        self.library = kernels.transformer_library(first.causal.head_dim, first.causal.value_dim)
+        self._kept: list[Tensor] = []
+        blocks = [self._pack_block(cast("Block", block)) for block in transformer.blocks]
+        self.blocks = (BlockWeights * len(blocks))(*blocks)
+        self.norm = self._norm(transformer.norm)
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        """Copies of the transformer pack their own weights: these are known by where they lie in memory."""
+        return type(None), ()
+
+    def is_current(self, dtype: torch.dtype) -> bool:
+        """Whether the weights are still those that were packed."""
+        return dtype == self.dtype and self._state() == self.state
+
+    def step(self, features: Tensor, slots: Sequence["Slots | None"], where: Tensor, biases: Tensor) -> Tensor:
+        """See ``SpatioTemporalTransformer.step``.
+
+        Args:
+            features: (F, B, N, D).
+            slots: One a block, changed in place.
+            where: (F, B) int64, the slots of the frames.
+            biases: (blocks, B or 1, heads, F, S).
+
+        Returns:
+            (1, B, N, D).
+        """
+        features, biases, where = features.contiguous(), biases.contiguous(), where.contiguous()
+        frames, batch, places, width = features.shape
+        out = features.new_empty(1, batch, places, width)
+        sizes = Sizes(
+            frames=frames,
+            batch=batch,
+            places=places,
+            width=width,
+            heads=self.heads,
+            slots=biases.shape[-1],
+            bias_rows=biases.shape[1],
+            blocks=len(self.blocks),
+            chunk=max(1, CHUNK_TOKENS // (frames * places)),
+        )
+        self.library.genie_step(
+            kernels.KINDS[self.dtype],
+            out.data_ptr(),
+            features.data_ptr(),
+            self.blocks,
+            self._memories(slots, biases),
+            byref(self.norm),
+            where.data_ptr(),
+            byref(sizes),
+            torch.get_num_threads(),
+        )
+        return out
+
+    def _state(self) -> list[tuple[int, int]]:
+        return [(weight.data_ptr(), weight._version) for weight in self.parameters]
+
+    def _memories(self, slots: Sequence["Slots | None"], biases: Tensor) -> Array[BlockMemory]:
+        memories = (BlockMemory * len(slots))()
+        start, stride = biases.data_ptr(), biases.stride(0) * biases.element_size()
+        for number, own in enumerate(slots):
+            assert own is not None
+            assert own.keys.is_contiguous()
+            assert own.values.is_contiguous()
+            memories[number] = BlockMemory(own.keys.data_ptr(), own.values.data_ptr(), start + number * stride)
+        return memories
+
+    def _pack_block(self, block: "Block") -> BlockWeights:
+        assert block.spatial is not None
+        assert block.causal is not None
+        return BlockWeights(
+            self._attention(cast(nn.LayerNorm, block.spatial_norm), block.spatial),
+            self._attention(cast(nn.LayerNorm, block.causal_norm), block.causal),
+            self._norm(block.feed_forward_norm),
+            self._linear(block.feed_forward.expand),
+            self._linear(block.feed_forward.contract),
+        )
+
+    def _attention(self, norm: nn.LayerNorm, attention: "Attention") -> AttentionWeights:
+        return AttentionWeights(
+            self._norm(norm),
+            self._norm(attention.query_norm),
+            self._norm(attention.key_norm),
+            self._linear(attention.project_in),
+            self._linear(attention.project_out),
+        )
+
+    def _norm(self, norm: nn.LayerNorm) -> NormWeights:
+        weights, own = kernels.norm_weights(norm, self.dtype)
+        self._kept += weights
+        return own
+
+    def _linear(self, layer: nn.Linear) -> PackedWeights:
+        """Panels of outputs, the last one filled up with zeros; bfloat16 inputs in pairs."""
+        panel, pair = self.library.genie_panel(), 2 if self.dtype == torch.bfloat16 else 1
+        outputs, inputs = layer.weight.shape
+        spare = -outputs % panel
+        weights = F.pad(layer.weight.detach().to(self.dtype), (0, 0, 0, spare))
+        panels = rearrange(weights, "(m o) (i two) -> m i o two", o=panel, two=pair).contiguous()
+        bias = torch.zeros(outputs) if layer.bias is None else layer.bias.detach()
+        bias = F.pad(bias.to(self.dtype).float(), (0, spare)).contiguous()
+        self._kept += [panels, bias]
+        return PackedWeights(panels.data_ptr(), bias.data_ptr(), inputs, outputs)

@@ -1,0 +1,273 @@
+"""The kernels equal their twins in PyTorch, whose gradients train; and stay out of the way where they cannot run."""
+
+import copy
+import logging
+import math
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_gym.configs import TransformerConfig
+from genie_gym.models.maskgit import draw
+from genie_gym.nn.attention import SpatialAttention, TemporalAttention
+from genie_gym.nn.frame_cache import FrameCache
+from genie_gym.nn.native import build, kernels
+from genie_gym.nn.native.transformer import PackedTransformer, can_step
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+
+BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+HEADS = pytest.mark.parametrize(("head_dim", "value_dim"), [(8, 8), (32, 32), (24, 40), (64, 16)])
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the kernels")
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Of values around 1: a few units in the last place of either type."""
+    return 2e-5 if dtype == torch.float32 else 4e-2
+
+
+def assert_near(one: Tensor, other: Tensor, dtype: torch.dtype) -> None:
+    assert one.dtype == dtype
+    torch.testing.assert_close(one.float(), other.float(), atol=tolerance(dtype), rtol=tolerance(dtype))
+
+
+@BOTH
+@pytest.mark.parametrize("width", [16, 48, 256])
+def test_sums_and_norms(dtype: torch.dtype, width: int) -> None:
+    features, addend = (torch.randn(3, 5, width).to(dtype) for _ in range(2))
+    norm = nn.LayerNorm(width)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    sums, normed = kernels.add_norm(features, addend, norm)
+    assert torch.equal(sums, features + addend)
+    assert_near(normed, F.layer_norm((features + addend).float(), (width,), norm.weight, norm.bias), dtype)
+    same, alone = kernels.add_norm(features, None, norm)
+    assert torch.equal(same, features)
+    assert_near(alone, F.layer_norm(features.float(), (width,), norm.weight, norm.bias), dtype)
+
+
+@BOTH
+def test_gelu_over_all_its_range(dtype: torch.dtype) -> None:
+    features = torch.cat(
+        [torch.linspace(-12, 12, 1000), torch.tensor([-3e38, -1e4, -90.0, 0.0, 90.0, 1e4, 3e38, 1e-30])]
+    )
+    wanted = F.gelu(features.to(dtype).double(), approximate="tanh")
+    assert_near(kernels.gelu_(features.to(dtype).clone()), wanted, dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("codes", [16, 64, 1024])
+def test_draws_invert_the_distribution_function(dtype: torch.dtype, codes: int) -> None:
+    logits, uniforms = (4 * torch.randn(6, 7, codes)).to(dtype), torch.rand(6, 7)
+    uniforms[0, 0], uniforms[0, 1] = 0, 1 - 2**-24
+    tokens, log_shares = kernels.draw(logits, 0.7, uniforms)
+    shares = torch.softmax(logits.double() / 0.7, dim=-1)
+    after = shares.cumsum(dim=-1).gather(-1, tokens[..., None])[..., 0]
+    chosen = shares.gather(-1, tokens[..., None])[..., 0]
+    assert (after - chosen <= uniforms + 1e-5).all()
+    assert (uniforms <= after + 1e-5).all()
+    torch.testing.assert_close(log_shares.double(), chosen.log(), atol=1e-4, rtol=0)
+    twin, _ = draw(logits, 0.7, uniforms)
+    assert (twin == tokens).float().mean() > 0.95  # a number on the border between two falls on either side
+
+
+@BOTH
+@HEADS
+@pytest.mark.parametrize("places", [1, 5, 64, 100])
+def test_attention_in_space(dtype: torch.dtype, head_dim: int, value_dim: int, places: int, shake: Any) -> None:
+    attention = shake(SpatialAttention(32, 2, head_dim, value_dim))
+    projected = torch.randn(2, 3, places, 2 * (2 * head_dim + value_dim)).to(dtype)
+    with torch.enable_grad():
+        wanted = attention.attend(projected.float())
+    assert_near(attention.attend(projected), wanted, dtype)
+
+
+@BOTH
+@HEADS
+@pytest.mark.parametrize("slots", [1, 16, 17, 40])
+@pytest.mark.parametrize("is_common", [True, False])
+def test_attention_in_time(
+    dtype: torch.dtype, head_dim: int, value_dim: int, slots: int, is_common: bool, shake: Any
+) -> None:
+    """Mixed values, and the keys and values left in the slots; unseen slots may hold anything."""
+    attention, frames, batch, places = shake(TemporalAttention(32, 2, head_dim, value_dim, 8)), min(2, slots), 3, 5
+    projected = torch.randn(frames, batch, places, 2 * (2 * head_dim + value_dim)).to(dtype)
+    own = attention.empty_slots(batch, places, slots, dtype)
+    for part in own:
+        part.copy_(torch.randn(part.shape))
+    bias = torch.randn(1 if is_common else batch, 2, frames, slots).to(dtype)
+    if slots > 2:
+        bias[..., 2] = -math.inf
+        own.values[..., 2, :] = 1e30
+    first = [0] * batch if is_common else [0, slots // 2, slots - 1]
+    where = [torch.tensor([(row + frame) % slots for row in first]) for frame in range(frames)]
+    copies = type(own)(*(part.float() for part in own))
+    with torch.enable_grad():
+        wanted = attention.remember_and_attend(projected.float(), copies, where, bias.float(), 1)
+    mixed = attention.remember_and_attend(projected, own, where, bias, 1)
+    assert_near(mixed, wanted, dtype)
+    for part, copied in zip(own, copies, strict=True):
+        seen = [slot for slot in range(slots) if slot != 2]
+        assert_near(part[:, :, :, seen], copied[:, :, :, seen], dtype)
+
+
+@pytest.fixture
+def stack(shake: Callable[..., nn.Module]) -> SpatioTemporalTransformer:
+    config = TransformerConfig(layers=3, width=48, heads=2, head_dim=24, feed_forward_width=80)
+    transformer = SpatioTemporalTransformer(config, 8)
+    assert isinstance(shake(transformer, size=0.3), SpatioTemporalTransformer)
+    return transformer.eval().requires_grad_(False)
+
+
+def step_twice(stack: SpatioTemporalTransformer, features: Tensor) -> Tensor:
+    """The last of (T + 2) frames after T in the cache and two more at once, then the last one again."""
+    batch, places = features.shape[1:3]
+    cache = FrameCache(stack, batch, places, drafts=2, dtype=features.dtype)
+    cache.begin(range(batch), len(features) - 2, stack(features[:-2])[1])
+    both = stack.step(features[-2:], cache.slots, cache.window(0, 2, features.device))
+    again = stack.step(features[-1:], cache.slots, cache.window(1, 1, features.device))
+    return torch.cat([both, again])
+
+
+@BOTH
+@pytest.mark.parametrize("batch", [1, 3, 40])
+@pytest.mark.parametrize("places", [7, 64])
+def test_a_step_equals_its_twin(stack: SpatioTemporalTransformer, dtype: torch.dtype, batch: int, places: int) -> None:
+    features = torch.randn(6, batch, places, 48)
+    assert can_step(stack, features, None)
+    played = step_twice(stack, features.to(dtype))
+    with torch.enable_grad():
+        wanted = step_twice(stack, features)
+    error = (played.float() - wanted).abs()
+    assert error.max() < 1e-4 if dtype == torch.float32 else error.mean() < 0.02
+
+
+@BOTH
+def test_neither_threads_nor_other_rows_change_a_bit(stack: SpatioTemporalTransformer, dtype: torch.dtype) -> None:
+    features = torch.randn(6, 40, 11, 48).to(dtype)
+    together = step_twice(stack, features)
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(step_twice(stack, features), together)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(step_twice(stack, features[:, 17:18]), together[:, 17:18])
+
+
+def test_new_weights_are_packed_anew(stack: SpatioTemporalTransformer) -> None:
+    """After training, loading or a change of precision the next step computes with what is there then."""
+    features = torch.randn(6, 2, 7, 48)
+    before = step_twice(stack, features)
+    stack.blocks[1].feed_forward.expand.weight.mul_(3)
+    after = step_twice(stack, features)
+    with torch.enable_grad():
+        wanted = step_twice(stack, features)
+    torch.testing.assert_close(after, wanted, atol=1e-4, rtol=0)
+    assert (after - before).abs().max() > 1e-2
+    stack.load_state_dict({name: weight / 2 for name, weight in stack.state_dict().items()})
+    with torch.enable_grad():
+        wanted = step_twice(stack, features)
+    torch.testing.assert_close(step_twice(stack, features), wanted, atol=1e-4, rtol=0)
+    stack.to(torch.bfloat16)
+    low = step_twice(stack, features.bfloat16())
+    assert low.dtype == torch.bfloat16
+    assert (low.float() - wanted).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda stack: pickle.loads(pickle.dumps(stack))])
+def test_copies_keep_their_own_weights(stack: SpatioTemporalTransformer, clone: Callable[[Any], Any]) -> None:
+    features = torch.randn(6, 2, 7, 48)
+    before = step_twice(stack, features)
+    other = clone(stack)
+    for weight in other.parameters():
+        weight.zero_()
+    assert torch.equal(step_twice(stack, features), before)
+    assert step_twice(other, features).abs().max() == 0
+
+
+def test_a_not_a_number_is_not_lost(stack: SpatioTemporalTransformer) -> None:
+    features = torch.randn(6, 2, 7, 48)
+    features[-1, 0, 3, 5] = math.nan
+    played = step_twice(stack, features)
+    assert played[:, 0].isnan().any()
+    assert not played[:, 1].isnan().any()
+    assert kernels.gelu_(torch.full((16,), math.nan)).isnan().all()
+
+
+def test_gradients_go_through_pytorch(stack: SpatioTemporalTransformer) -> None:
+    features = torch.randn(6, 2, 7, 48)
+    assert kernels.are_usable(features)
+    assert not kernels.are_usable(features.double())
+    assert not kernels.are_usable(features[..., :40])
+    assert not kernels.are_usable(features.to("meta"))
+    with torch.enable_grad():
+        assert not kernels.are_usable(features)
+        assert stack(features.requires_grad_())[0].requires_grad
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+
+
+ASK = "import torch; from genie_gym.nn.native import kernels; print(kernels.rows_library() is not None)"
+
+
+def test_they_are_compiled_once_and_it_is_said(tmp_path: Path) -> None:
+    first, second = (run_python(ASK, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2))
+    assert first.stdout.split() == second.stdout.split() == ["True"]
+    assert "Compiling rows.cpp" in first.stderr
+    assert "Compiling" not in second.stderr
+    assert [path.suffix for path in (tmp_path / "genie-gym" / "kernels").iterdir()] == [".so"]
+
+
+def test_they_can_be_switched_off(tmp_path: Path) -> None:
+    done = run_python(ASK, XDG_CACHE_HOME=str(tmp_path), **{build.SWITCH: "off"})
+    assert done.stdout.split() == ["False"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("compiler", "message"), [("no-such-compiler", "No C++ compiler"), ("false", "failed")])
+def test_without_a_compiler_it_is_said_and_pytorch_plays(tmp_path: Path, compiler: str, message: str) -> None:
+    done = run_python(ASK, XDG_CACHE_HOME=str(tmp_path), CXX=compiler)
+    assert done.stdout.split() == ["False"]
+    assert message in done.stderr
+
+
+def test_an_unknown_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(build.SWITCH, "perhaps")
+    with pytest.raises(ValueError, match=f"{build.SWITCH} must be on or off, got 'perhaps'"):
+        build.load_library.__wrapped__("rows")
+
+
+def test_a_source_that_does_not_compile_is_shown(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    source = tmp_path / "broken.cpp"
+    source.write_text("int broken(")
+    with caplog.at_level(logging.WARNING):
+        assert not build.compile_library(["g++", "-shared"], source, tmp_path / "broken.so")
+    assert "error" in caplog.text
+    assert not (tmp_path / "broken.so").exists()
+
+
+def test_packed_weights_are_as_wide_as_the_vectors(stack: SpatioTemporalTransformer) -> None:
+    packed = PackedTransformer(stack, torch.float32)
+    assert packed.library.genie_panel() in {16, 32}
+    assert packed.is_current(torch.float32)
+    assert not packed.is_current(torch.bfloat16)
