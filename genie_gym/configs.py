@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 Config = TypeVar("Config")
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 """What a world can be played in."""
 
 
@@ -223,7 +223,7 @@ class WorldConfig:
     latent_action_model: LatentActionConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig = SamplingConfig()
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """What the world computes in when it is played; ``auto``: bfloat16 where the device multiplies it natively."""
 
     def __post_init__(self) -> None:

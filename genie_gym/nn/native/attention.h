@@ -1,7 +1,7 @@
 // Attention in space, and in time with a ring of slots, from projected features on: QK-norm, softmax, mixed values.
 //
 // Compiled with HEAD_DIM and VALUE_DIM, the features of a head's queries and keys, and of its values. Loops are shared
-// out among threads as in rows.h.
+// out among a team as in rows.h.
 #pragma once
 
 #include "rows.h"
@@ -136,15 +136,14 @@ inline void attend_rows(T* out, int64_t out_stride, const Scratch& scratch, int6
 }
 
 // Every token of a frame sees every token of that frame, from projections (frames, places, heads (2 HEAD_DIM +
-// VALUE_DIM)) of queries, keys and values to (frames, places, heads VALUE_DIM). Shared out among threads.
+// VALUE_DIM)) of queries, keys and values to (frames, places, heads VALUE_DIM). Shared out.
 template <typename T>
 void attend_in_space(T* out, const T* projected, const NormWeights& query_norm, const NormWeights& key_norm,
-                     int64_t frames, int64_t places, int64_t heads) {
+                     int64_t frames, int64_t places, int64_t heads, const Team& team) {
     const int64_t stride = heads * (2 * HEAD_DIM + VALUE_DIM), out_stride = heads * VALUE_DIM;
     const float scale = 1 / std::sqrt(float(HEAD_DIM));
     const Scratch scratch(places);
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < frames * heads; ++task) {
+    for (int64_t task = team.first(frames * heads); task < team.last(frames * heads); ++task) {
         const int64_t frame = task / heads, head = task % heads;
         const T* from = projected + frame * places * stride + head * HEAD_DIM;
         for (int64_t j = 0; j < places; j += LANES) {
@@ -162,6 +161,7 @@ void attend_in_space(T* out, const T* projected, const NormWeights& query_norm, 
         for (; i + ROWS <= places; i += ROWS) attend_rows<ROWS>(to, out_stride, scratch, i, places);
         for (; i < places; ++i) attend_rows<1>(to, out_stride, scratch, i, places);
     }
+    team.wait();
 }
 
 // Scores of one query against all slots of its head.
@@ -227,11 +227,10 @@ template <typename T> inline void load_bias(float* to, const T* from, const Ring
 }
 
 // Every token sees the tokens at its own place in the slots' frames, its own among them: from projections (frames,
-// batch, places, heads (2 HEAD_DIM + VALUE_DIM)) to (outputs, batch, places, heads VALUE_DIM). Shared out among
-// threads.
+// batch, places, heads (2 HEAD_DIM + VALUE_DIM)) to (outputs, batch, places, heads VALUE_DIM). Shared out.
 template <typename T>
 void attend_in_time(T* out, const T* projected, T* keys, T* values, const int64_t* where, const T* bias,
-                    const NormWeights& query_norm, const NormWeights& key_norm, const Ring& ring) {
+                    const NormWeights& query_norm, const NormWeights& key_norm, const Ring& ring, const Team& team) {
     const int64_t stride = ring.heads * (2 * HEAD_DIM + VALUE_DIM), out_stride = ring.heads * VALUE_DIM;
     const int64_t tokens = ring.batch * ring.places, columns = up(ring.slots), seen = ring.heads * ring.outputs;
     const int64_t a_frame = ring.heads * HEAD_VECTORS * LANES;
@@ -240,8 +239,7 @@ void attend_in_time(T* out, const T* projected, T* keys, T* values, const int64_
     float *scores = memory.data(), *own_bias = scores + seen * columns, *totals = own_bias + seen * columns;
     float *normed = totals + seen, *queries = normed + a_frame;
     int64_t bias_row = -1;
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < tokens; ++token) {
+    for (int64_t token = team.first(tokens); token < team.last(tokens); ++token) {
         const int64_t row = token / ring.places, start = token * ring.heads * ring.slots;
         write_slots(keys + start * HEAD_DIM, values + start * VALUE_DIM, queries, normed, projected + token * stride,
                     where + row, query_norm, key_norm, ring);
@@ -262,6 +260,7 @@ void attend_in_time(T* out, const T* projected, T* keys, T* values, const int64_
                           scores + (head * ring.outputs + f) * columns, totals[head * ring.outputs + f],
                           values + (start + head * ring.slots) * VALUE_DIM, ring.slots);
     }
+    team.wait();
 }
 
 }  // namespace

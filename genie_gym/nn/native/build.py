@@ -59,14 +59,24 @@ def cache_folder() -> Path:
 def _fingerprint(name: str, command: list[str]) -> str:
     """Of all that the result hangs on: sources, flags, compiler and processor."""
     version = subprocess.run([command[0], "--version"], check=False, capture_output=True).stdout
-    processor = "".join(
-        line
-        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines(keepends=True)
-        if line.split("\t")[0] in {"model name", "cpu family", "model", "flags", "Features"}
-    )
-    parts = [*(part.encode() for part in command), version, processor.encode()]
+    processor = sorted(_describe_processor().items())
+    parts = [*(part.encode() for part in command), version, str(processor).encode()]
     parts += [each.read_bytes() for each in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def processor_flags() -> frozenset[str]:
+    """Instructions of this machine's processor, as Linux names them; none elsewhere."""
+    return frozenset(_describe_processor().get("flags", "").split())
+
+
+@functools.cache
+def _describe_processor() -> dict[str, str]:
+    """What Linux says of the first one, but for what changes while it runs."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return {name: fields[name] for name in ("model name", "cpu family", "model", "flags", "Features") if name in fields}
 
 
 def compile_library(command: list[str], source: Path, path: Path) -> bool:

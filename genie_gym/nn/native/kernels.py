@@ -9,20 +9,31 @@ from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.nn.native.build import load_library
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1}
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 LANES = 16
 """Rows are multiples of this many features."""
+
+SPARE_ROWS = 31
+"""Rows behind the last one that a product may read."""
 
 
 class NormWeights(ctypes.Structure):
     """Of a LayerNorm, as rows.h has them."""
 
     _fields_ = [("weight", c_void_p), ("bias", c_void_p), ("epsilon", c_float)]
+
+
+class PackedWeights(ctypes.Structure):
+    """Of a linear layer, as matmul.h has them."""
+
+    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
 
 
 class Ring(ctypes.Structure):
@@ -42,8 +53,15 @@ def are_usable(features: Tensor) -> bool:
         and features.dtype in KINDS
         and features.shape[-1] % LANES == 0
         and not torch.compiler.is_compiling()
-        and rows_library() is not None
+        and can_multiply(features.dtype)
     )
+
+
+@functools.cache
+def can_multiply(dtype: torch.dtype) -> bool:
+    """Whether there are kernels, and features of that type are theirs: float16 wants a processor that multiplies it."""
+    library = rows_library()
+    return library is not None and bool(library.genie_has_kind(KINDS[dtype]))
 
 
 def are_usable_for_heads(features: Tensor, head_dim: int, value_dim: int) -> bool:
@@ -176,6 +194,34 @@ def attend_in_time(
     return mixed
 
 
+def pack_weights(
+    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, library: Any
+) -> tuple[PackedWeights, list[Tensor]]:
+    """A linear layer's weights (outputs, inputs) as matmul.h wants them, and the tensors that have to outlive them."""
+    lanes, step, (outputs, inputs) = library.genie_lanes(), 4 // dtype.itemsize, weight.shape
+    spare = -outputs % lanes
+    weights = F.pad(weight.detach().to(dtype), (0, 0, 0, spare))
+    panels = [
+        rearrange(panel, "(v l) (i s) -> (i v l s)", l=lanes, s=step)
+        for panel in weights.split(lanes * library.genie_panel())
+    ]
+    numbers = torch.zeros(outputs) if bias is None else bias.detach().to(dtype).float()
+    kept = [torch.cat(panels), F.pad(numbers, (0, spare)).contiguous()]
+    return PackedWeights(kept[0].data_ptr(), kept[1].data_ptr(), inputs, outputs), kept
+
+
+def multiply(features: Tensor, weight: Tensor, bias: Tensor | None, library: Any) -> Tensor:
+    """``F.linear`` of features (rows, inputs), for tests of what a step is made of."""
+    packed, kept = pack_weights(weight, bias, features.dtype, library)
+    spare = F.pad(features, (0, 0, 0, SPARE_ROWS)).contiguous()
+    out = features.new_empty(len(features), len(weight))
+    library.genie_multiply(
+        KINDS[features.dtype], out.data_ptr(), spare.data_ptr(), packed, len(features), torch.get_num_threads()
+    )
+    del kept
+    return out
+
+
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:
     """The weights in the features' precision, which have to outlive the call, and where they are."""
     weights = [norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)]
@@ -194,14 +240,15 @@ def rows_library() -> Any:
 
 
 @functools.cache
-def transformer_library(head_dim: int, value_dim: int) -> Any:
-    """transformer.cpp for heads of that many features, or None."""
-    library = load_library("transformer", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}")
+def transformer_library(head_dim: int, value_dim: int, *definitions: str) -> Any:
+    """transformer.cpp for heads of that many features, or None; with other macros, ``NAME=value``, too."""
+    library = load_library("transformer", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}", *definitions)
     if library is not None:
         norm = POINTER(NormWeights)
         _declare(library.genie_attend_in_space, [c_void_p] * 2 + [norm] * 2 + [c_int64] * 3 + [c_int])
         _declare(library.genie_attend_in_time, [c_void_p] * 6 + [norm] * 2 + [POINTER(Ring), c_int])
         _declare(library.genie_step, [c_void_p] * 7 + [c_int])
+        _declare(library.genie_multiply, [c_void_p] * 2 + [POINTER(PackedWeights), c_int64, c_int])
     return library
 
 

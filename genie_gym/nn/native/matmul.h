@@ -1,36 +1,34 @@
 // Matrix products with weights that are packed for them once.
 //
-// Weights (outputs, inputs) lie in panels of PANEL outputs: float as [panel][input][output], bfloat16 as
-// [panel][input / 2][output][2], which is how the processor's instruction for pairs wants them. kernels.py packs.
+// Weights (outputs, inputs) lie in panels of PANEL vectors of outputs, the last panel of those that are left:
+// [panel][input / STEP][vector][lane][STEP]. STEP is 2 for types of 16 bits, whose instructions take pairs.
+// transformer.py packs.
 #pragma once
 
 #include "rows.h"
+#include "tiles.h"
 
 struct PackedWeights {
     const void* panels;
-    const float* bias;  // of whole panels
+    const float* bias;  // of whole vectors
     int64_t inputs, outputs;
 };
 
 namespace {
 
-constexpr int PANEL = 2 * LANES;
-constexpr int TILE = LANES == 16 ? 8 : 4;  // rows at once: as many as registers hold
+constexpr int PANEL = 3;
+constexpr int TILE = LANES == 16 ? 8 : 4;  // rows at once: PANEL * TILE sums are as many as registers hold
 constexpr int64_t BLOCK = 64;              // rows that a thread takes at once
 
-template <typename T> constexpr int STEP = 1;
-template <> constexpr int STEP<BFloat16> = 2;
+template <typename T> constexpr int STEP = sizeof(T) == 2 ? 2 : 1;
 
 // The sum, and STEP products of one row's features with weights of LANES outputs.
-inline Vector multiply_add(Vector sum, const float* features, const float* weights) {
-    return sum + *features * load(weights);
-}
+inline Vector multiply_add(Vector sum, const float* features, Vector weights) { return sum + *features * weights; }
 
-inline Vector multiply_add(Vector sum, const BFloat16* features, const BFloat16* weights) {
+inline Vector multiply_add(Vector sum, const BFloat16* features, Vector weights) {
     int32_t pair;
     std::memcpy(&pair, features, sizeof pair);
-    Integers pairs;
-    std::memcpy(&pairs, weights, sizeof pairs);
+    const Integers pairs = same_bits<Integers>(weights);
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
     return same_bits<Vector>(
         _mm512_dpbf16_ps(same_bits<__m512>(sum), (__m512bh)_mm512_set1_epi32(pair), same_bits<__m512bh>(pairs)));
@@ -41,40 +39,149 @@ inline Vector multiply_add(Vector sum, const BFloat16* features, const BFloat16*
 #endif
 }
 
-template <int COUNT, bool HAS_GELU, typename T>
-inline void multiply_tile(T* out, const T* features, const PackedWeights& weights, int64_t panel) {
-    const T* from = (const T*)weights.panels + panel * weights.inputs * PANEL;
-    Vector sums[COUNT][2];
-    for (int row = 0; row < COUNT; ++row)
-        for (int c = 0; c < 2; ++c) sums[row][c] = load(weights.bias + panel * PANEL + c * LANES);
-    for (int64_t k = 0; k < weights.inputs; k += STEP<T>)
-        for (int row = 0; row < COUNT; ++row)
-            for (int c = 0; c < 2; ++c)
-                sums[row][c] = multiply_add(sums[row][c], features + row * weights.inputs + k,
-                                            from + k * PANEL + c * LANES * STEP<T>);
-    for (int row = 0; row < COUNT; ++row)
-        for (int c = 0; c < 2; ++c) {
-            const int64_t first = panel * PANEL + c * LANES, left = weights.outputs - first;
-            const Vector result = HAS_GELU ? gelu(sums[row][c]) : sums[row][c];
-            if (left >= LANES) store(out + row * weights.outputs + first, result);
-            else if (left > 0) store_some(out + row * weights.outputs + first, result, left);
-        }
+template <typename T> inline Vector load_weights(const T* from) {
+    Vector weights;
+    std::memcpy(&weights, from, sizeof weights);
+    return weights;
 }
 
-// out = features weights^T + bias, then GELU if wanted. Shared out among threads.
-template <bool HAS_GELU, typename T>
-void multiply(T* out, const T* features, const PackedWeights& weights, int64_t rows) {
-    const int64_t panels = (weights.outputs + PANEL - 1) / PANEL, blocks = (rows + BLOCK - 1) / BLOCK;
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < panels * blocks; ++task) {
-        const int64_t panel = task / blocks;
-        int64_t row = task % blocks * BLOCK;
-        const int64_t last = std::min(row + BLOCK, rows);
-        for (; row + TILE <= last; row += TILE)
-            multiply_tile<TILE, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights, panel);
-        for (; row < last; ++row)
-            multiply_tile<1, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights, panel);
+// Adds to sums[row][c] the products of ROWS rows of features with weights of COLUMNS vectors of outputs.
+template <int ROWS, int COLUMNS, typename T>
+__attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUMNS], const T* features,
+                                                      const T* weights, int64_t inputs) {
+    for (int64_t k = 0; k < inputs; k += STEP<T>, weights += COLUMNS * LANES * STEP<T>) {
+        Vector own[COLUMNS];
+        for (int c = 0; c < COLUMNS; ++c) own[c] = load_weights(weights + c * LANES * STEP<T>);
+        for (int row = 0; row < ROWS; ++row)
+            for (int c = 0; c < COLUMNS; ++c)
+                sums[row][c] = multiply_add(sums[row][c], features + row * inputs + k, own[c]);
     }
+}
+
+#ifdef __AVX512FP16__
+constexpr int64_t FOLD = 128;  // inputs after which sums in half precision are added up in single
+
+// Halves of even inputs lie beside those of odd ones; each pair belongs to one output.
+template <int ROWS, int COLUMNS>
+__attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUMNS], const Half* features,
+                                                      const Half* weights, int64_t inputs) {
+    Vector apart[ROWS][COLUMNS][2] = {};
+    for (int64_t first = 0; first < inputs; first += FOLD) {
+        __m512h halves[ROWS][COLUMNS];
+        for (int row = 0; row < ROWS; ++row)
+            for (int c = 0; c < COLUMNS; ++c) halves[row][c] = _mm512_setzero_ph();
+        const int64_t last = std::min(first + FOLD, inputs);
+        for (int64_t k = first; k < last; k += 2, weights += COLUMNS * LANES * 2) {
+            __m512h own[COLUMNS];
+            for (int c = 0; c < COLUMNS; ++c) own[c] = _mm512_loadu_ph(weights + c * LANES * 2);
+            for (int row = 0; row < ROWS; ++row) {
+                int32_t pair;
+                std::memcpy(&pair, features + row * inputs + k, sizeof pair);
+                const __m512h both = _mm512_castsi512_ph(_mm512_set1_epi32(pair));
+                for (int c = 0; c < COLUMNS; ++c) halves[row][c] = _mm512_fmadd_ph(both, own[c], halves[row][c]);
+            }
+        }
+        for (int row = 0; row < ROWS; ++row)
+            for (int c = 0; c < COLUMNS; ++c) {
+                const __m512i bits = _mm512_castph_si512(halves[row][c]);
+                apart[row][c][0] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_castsi512_si256(bits)));
+                apart[row][c][1] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(bits, 1)));
+            }
+    }
+    for (int row = 0; row < ROWS; ++row)
+        for (int c = 0; c < COLUMNS; ++c) sums[row][c] += sum_neighbours(apart[row][c][0], apart[row][c][1]);
+}
+#endif
+
+template <bool HAS_GELU, typename T> inline void store_output(T* out, Vector sum, int64_t left) {
+    const Vector result = HAS_GELU ? gelu(sum) : sum;
+    if (left >= LANES) store(out, result);
+    else store_some(out, result, left);
+}
+
+template <int ROWS, int COLUMNS, bool HAS_GELU, typename T>
+inline void multiply_tile(T* out, const T* features, const PackedWeights& weights, int64_t panel) {
+    const int64_t first = panel * PANEL * LANES;
+    Vector sums[ROWS][COLUMNS];
+    for (int row = 0; row < ROWS; ++row)
+        for (int c = 0; c < COLUMNS; ++c) sums[row][c] = load(weights.bias + first + c * LANES);
+    accumulate(sums, features, (const T*)weights.panels + first * weights.inputs, weights.inputs);
+    for (int row = 0; row < ROWS; ++row)
+        for (int c = 0; c < COLUMNS; ++c)
+            store_output<HAS_GELU>(out + row * weights.outputs + first + c * LANES, sums[row][c],
+                                   weights.outputs - first - c * LANES);
+}
+
+// `rows` rows of features with one panel of COLUMNS vectors of outputs.
+template <int COLUMNS, bool HAS_GELU, typename T>
+inline void multiply_panel(T* out, const T* features, const PackedWeights& weights, int64_t panel, int64_t rows) {
+    int64_t row = 0;
+    for (; row + TILE <= rows; row += TILE)
+        multiply_tile<TILE, COLUMNS, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights,
+                                               panel);
+    for (; row < rows; ++row)
+        multiply_tile<1, COLUMNS, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights,
+                                            panel);
+}
+
+#ifdef HAS_TILES
+// The same by the processor's tiles (AMX): 32 rows at once. Beyond `rows` it reads up to 31 rows more, of anything.
+template <int COLUMNS, bool HAS_GELU>
+inline void multiply_panel_by_tiles(BFloat16* out, const BFloat16* features, const PackedWeights& weights,
+                                    int64_t panel, int64_t rows) {
+    const int64_t first = panel * PANEL * LANES;
+    const BFloat16* panels = (const BFloat16*)weights.panels + first * weights.inputs;
+    alignas(64) float sums[2 * TILE_ROWS][COLUMNS * LANES];
+    for (int64_t row = 0; row < rows; row += 2 * TILE_ROWS) {
+        multiply_tiles<COLUMNS>(sums, features + row * weights.inputs, panels, weights.bias + first, weights.inputs);
+        for (int64_t i = 0; i < std::min<int64_t>(2 * TILE_ROWS, rows - row); ++i)
+            for (int c = 0; c < COLUMNS; ++c)
+                store_output<HAS_GELU>(out + (row + i) * weights.outputs + first + c * LANES,
+                                       load(sums[i] + c * LANES), weights.outputs - first - c * LANES);
+    }
+}
+
+template <int COLUMNS, bool HAS_GELU>
+inline void multiply_panel(BFloat16* out, const BFloat16* features, const PackedWeights& weights, int64_t panel,
+                           int64_t rows) {
+    if (weights.inputs % TILE_INPUTS == 0) {
+        multiply_panel_by_tiles<COLUMNS, HAS_GELU>(out, features, weights, panel, rows);
+    } else {
+        multiply_panel<COLUMNS, HAS_GELU, BFloat16>(out, features, weights, panel, rows);
+    }
+}
+#endif
+
+constexpr int64_t SPARE_ROWS = 31;  // readable behind the last row of features
+
+// What a thread needs to multiply features of type T, for as long as it lives.
+template <typename T> struct Multiplier {
+    Multiplier() {}
+};
+
+#ifdef HAS_TILES
+template <> struct Multiplier<BFloat16> {
+    Multiplier() { begin_tiles(); }
+    ~Multiplier() { end_tiles(); }
+};
+#endif
+
+// out = features weights^T + bias, then GELU if wanted. Shared out.
+template <bool HAS_GELU, typename T>
+void multiply(T* out, const T* features, const PackedWeights& weights, int64_t rows, const Team& team) {
+    const int64_t vectors = up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
+    const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
+    for (int64_t task = team.first(panels * blocks); task < team.last(panels * blocks); ++task) {
+        const int64_t panel = task / blocks, row = task % blocks * BLOCK, count = std::min(BLOCK, rows - row);
+        T* to = out + row * weights.outputs;
+        const T* from = features + row * weights.inputs;
+        switch (std::min<int64_t>(PANEL, vectors - panel * PANEL)) {
+            case 1: multiply_panel<1, HAS_GELU>(to, from, weights, panel, count); break;
+            case 2: multiply_panel<2, HAS_GELU>(to, from, weights, panel, count); break;
+            default: multiply_panel<PANEL, HAS_GELU>(to, from, weights, panel, count);
+        }
+    }
+    team.wait();
 }
 
 }  // namespace

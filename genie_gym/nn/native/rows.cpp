@@ -7,10 +7,18 @@
 
 extern "C" {
 
+// Whether features of that kind are computed with here.
+int genie_has_kind(int kind) {
+#ifndef __AVX512FP16__
+    if (kind == 2) return false;
+#endif
+    return kind >= 0 && kind <= 2;
+}
+
 void genie_add_norm(int kind, void* sums, void* normed, const void* features, const void* addend,
                     const NormWeights* norm, int64_t rows, int64_t width, int threads) {
 #pragma omp parallel num_threads(threads)
-    FOR_KIND(add_norm((T*)sums, (T*)normed, (const T*)features, (const T*)addend, *norm, rows, width))
+    FOR_KIND(add_norm((T*)sums, (T*)normed, (const T*)features, (const T*)addend, *norm, rows, width, everyone()))
 }
 
 void genie_gelu(int kind, void* features, int64_t count, int threads) {
@@ -22,6 +30,6 @@ void genie_gelu(int kind, void* features, int64_t count, int threads) {
 void genie_draw(int kind, int64_t* tokens, float* log_shares, const void* logits, const float* uniforms,
                 float temperature, int64_t rows, int64_t codes, int threads) {
 #pragma omp parallel num_threads(threads)
-    FOR_KIND(draw(tokens, log_shares, (const T*)logits, uniforms, temperature, rows, codes))
+    FOR_KIND(draw(tokens, log_shares, (const T*)logits, uniforms, temperature, rows, codes, everyone()))
 }
 }

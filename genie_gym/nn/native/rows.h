@@ -1,10 +1,27 @@
 // What is done to each row of features by itself: residual sums with their LayerNorm, GELU, draws from logits.
 //
-// Functions with a loop over rows share it out among the threads that call them (an OpenMP parallel region); all wait
-// for the last. Every row is computed in an order that hangs on nothing but its own size.
+// Functions with a loop over rows are called by every thread of a team and share it out among them; all wait for the
+// last. Every row is computed in an order that hangs on nothing but its own size.
 #pragma once
 
+#include <omp.h>
+
 #include "vectors.h"
+
+// One thread of those that do something together: all of an OpenMP parallel region, or one by itself.
+struct Team {
+    int64_t number = 0, threads = 1;
+    int64_t first(int64_t tasks) const { return tasks * number / threads; }
+    int64_t last(int64_t tasks) const { return tasks * (number + 1) / threads; }
+    void wait() const {
+        if (threads > 1) {
+#pragma omp barrier
+        }
+    }
+};
+
+// All threads of this parallel region.
+inline Team everyone() { return Team{omp_get_thread_num(), omp_get_num_threads()}; }
 
 // A LayerNorm's weights, of the features' type.
 struct NormWeights {
@@ -18,10 +35,9 @@ namespace {
 // `sums` may be `features`.
 template <typename T>
 void add_norm(T* sums, T* normed, const T* features, const T* addend, const NormWeights& norm, int64_t rows,
-              int64_t width) {
+              int64_t width, const Team& team) {
     const T *weight = (const T*)norm.weight, *bias = (const T*)norm.bias;
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
         const T* from = features + row * width;
         if (addend) {
             for (int64_t i = 0; i < width; i += LANES)
@@ -40,6 +56,7 @@ void add_norm(T* sums, T* normed, const T* features, const T* addend, const Norm
         for (int64_t i = 0; i < width; i += LANES)
             store(normed + row * width + i, (load(from + i) - mean) * shrink * load(weight + i) + load(bias + i));
     }
+    team.wait();
 }
 
 // Tanh-GELU: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
@@ -52,13 +69,12 @@ inline Vector gelu(Vector x) {
 // Inverts the distribution function of softmax(logits / temperature) at each row's uniform number.
 template <typename T>
 void draw(int64_t* tokens, float* log_shares, const T* logits, const float* uniforms, float temperature, int64_t rows,
-          int64_t codes) {
+          int64_t codes, const Team& team) {
     static thread_local std::vector<float> scratch;
     const int64_t columns = up(codes);
     scratch.resize(columns);
     float* shares = scratch.data();
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
         const T* own = logits + row * codes;
         int64_t i = 0;
         for (; i + LANES <= codes; i += LANES) store(shares + i, load(own + i) / temperature);

@@ -35,7 +35,7 @@ template <typename T> struct Buffers {
     Buffers(int64_t tokens, const Sizes& sizes, const BlockWeights& block) {
         const int64_t widths[] = {sizes.width, sizes.width, sizes.width, sizes.heads * VALUE_DIM,
                                   std::max(block.causal.project_in.outputs, block.expand.outputs)};
-        int64_t total = 0;
+        int64_t total = SPARE_ROWS * *std::max_element(widths, widths + 5);
         for (int64_t width : widths) total += tokens * width;
         static thread_local std::vector<T> memory;  // grows once
         if (int64_t(memory.size()) < total) memory.resize(total);
@@ -49,55 +49,66 @@ template <typename T> struct Buffers {
 // One block; `features` and `addend` of the frames that go on are left behind, and how many tokens these are returned.
 template <typename T>
 int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, const BlockMemory& memory, int64_t first,
-                   const int64_t* where, const Sizes& sizes, const Ring& ring) {
+                   const int64_t* where, const Sizes& sizes, const Ring& ring, const Team& team) {
     const int64_t all = ring.frames * ring.batch * ring.places, tokens = ring.outputs * ring.batch * ring.places;
     const int64_t slots = first * ring.places * ring.heads * ring.slots;
     const int64_t bias = (ring.bias_rows > 1 ? first : 0) * ring.heads * ring.frames * ring.slots;
     const T* addend = has_addend ? at.addend : nullptr;
-    add_norm(at.features, at.normed, at.features, addend, block.spatial.norm, all, sizes.width);
-    multiply<false>(at.wide, at.normed, block.spatial.project_in, all);
+    add_norm(at.features, at.normed, at.features, addend, block.spatial.norm, all, sizes.width, team);
+    multiply<false>(at.wide, at.normed, block.spatial.project_in, all, team);
     attend_in_space(at.mixed, at.wide, block.spatial.query_norm, block.spatial.key_norm, ring.frames * ring.batch,
-                    ring.places, ring.heads);
-    multiply<false>(at.addend, at.mixed, block.spatial.project_out, all);
-    add_norm(at.features, at.normed, at.features, at.addend, block.causal.norm, all, sizes.width);
-    multiply<false>(at.wide, at.normed, block.causal.project_in, all);
+                    ring.places, ring.heads, team);
+    multiply<false>(at.addend, at.mixed, block.spatial.project_out, all, team);
+    add_norm(at.features, at.normed, at.features, at.addend, block.causal.norm, all, sizes.width, team);
+    multiply<false>(at.wide, at.normed, block.causal.project_in, all, team);
     attend_in_time(at.mixed, at.wide, (T*)memory.keys + slots * HEAD_DIM, (T*)memory.values + slots * VALUE_DIM,
-                   where + first, (const T*)memory.bias + bias, block.causal.query_norm, block.causal.key_norm, ring);
-    multiply<false>(at.addend, at.mixed, block.causal.project_out, tokens);
+                   where + first, (const T*)memory.bias + bias, block.causal.query_norm, block.causal.key_norm, ring,
+                   team);
+    multiply<false>(at.addend, at.mixed, block.causal.project_out, tokens, team);
     at.features += (all - tokens) * sizes.width;
-    add_norm(at.features, at.normed, at.features, at.addend, block.forward_norm, tokens, sizes.width);
-    multiply<true>(at.wide, at.normed, block.expand, tokens);
-    multiply<false>(at.addend, at.wide, block.contract, tokens);
+    add_norm(at.features, at.normed, at.features, at.addend, block.forward_norm, tokens, sizes.width, team);
+    multiply<true>(at.wide, at.normed, block.expand, tokens, team);
+    multiply<false>(at.addend, at.wide, block.contract, tokens, team);
     return tokens;
 }
 
-// All blocks and the last norm, for the rows of one chunk. Each thread runs all of it; the loops inside are shared out.
+// All blocks and the last norm, for the rows of one chunk.
 template <typename T>
 void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blocks, const BlockMemory* memories,
-               const NormWeights& norm, const int64_t* where, int64_t first, int64_t rows, const Sizes& sizes) {
-    const int64_t row_size = sizes.places * sizes.width;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < sizes.frames * rows; ++i)
+               const NormWeights& norm, const int64_t* where, int64_t first, int64_t rows, const Sizes& sizes,
+               const Team& team) {
+    const int64_t row_size = sizes.places * sizes.width, all = sizes.frames * rows;
+    for (int64_t i = team.first(all); i < team.last(all); ++i)
         std::memcpy(at.features + i * row_size,
                     features + (i / rows * sizes.batch + first + i % rows) * row_size, row_size * sizeof(T));
+    team.wait();
     int64_t tokens = 0;
     for (int64_t l = 0; l < sizes.blocks; ++l) {
         const int64_t outputs = l + 1 == sizes.blocks ? 1 : sizes.frames;
         const Ring ring{sizes.frames, rows,    sizes.places, sizes.heads,
                         sizes.slots,  outputs, sizes.batch,  sizes.bias_rows};
-        tokens = step_block(at, l > 0, blocks[l], memories[l], first, where, sizes, ring);
+        tokens = step_block(at, l > 0, blocks[l], memories[l], first, where, sizes, ring, team);
     }
-    add_norm(at.features, out + first * row_size, at.features, at.addend, norm, tokens, sizes.width);
+    add_norm(at.features, out + first * row_size, at.features, at.addend, norm, tokens, sizes.width, team);
 }
 
+// Many rows: each thread takes its own, chunk by chunk, and waits for nobody. Few rows: all threads share each chunk.
 template <typename T>
 void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemory* memories, const NormWeights& norm,
           const int64_t* where, const Sizes& sizes, int threads) {
-    const Buffers<T> buffers(sizes.frames * std::min(sizes.chunk, sizes.batch) * sizes.places, sizes, *blocks);
+    const int64_t tokens = sizes.frames * std::min(sizes.chunk, sizes.batch) * sizes.places;
+    const Buffers<T> shared(tokens, sizes, *blocks);
 #pragma omp parallel num_threads(threads)
-    for (int64_t first = 0; first < sizes.batch; first += sizes.chunk) {
-        const int64_t rows = std::min(sizes.chunk, sizes.batch - first);
-        step_rows(out, features, buffers, blocks, memories, norm, where, first, rows, sizes);
+    {
+        const Multiplier<T> multiplier;
+        const Team all = everyone();
+        const bool is_apart = sizes.batch % all.threads == 0 || sizes.batch >= 8 * all.threads;
+        const Team team = is_apart ? Team() : all;
+        const Buffers<T> buffers = is_apart ? Buffers<T>(tokens, sizes, *blocks) : shared;
+        const int64_t last = is_apart ? all.last(sizes.batch) : sizes.batch;
+        for (int64_t first = is_apart ? all.first(sizes.batch) : 0; first < last; first += sizes.chunk)
+            step_rows(out, features, buffers, blocks, memories, norm, where, first, std::min(sizes.chunk, last - first),
+                      sizes, team);
     }
 }
 
@@ -105,12 +116,39 @@ void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemo
 
 extern "C" {
 
+int genie_lanes() { return LANES; }
+
 int genie_panel() { return PANEL; }
+
+// Whether bfloat16 is multiplied by tiles, and whether this process may do so, which has to be asked before.
+int genie_has_tiles() {
+#ifdef HAS_TILES
+    return true;
+#else
+    return false;
+#endif
+}
+
+int genie_may_use_tiles() {
+#ifdef HAS_TILES
+    return may_use_tiles();
+#else
+    return false;
+#endif
+}
+
+// `features` have SPARE_ROWS more than `rows`.
+void genie_multiply(int kind, void* out, const void* features, const PackedWeights* weights, int64_t rows,
+                    int threads) {
+#pragma omp parallel num_threads(threads)
+    FOR_KIND(const Multiplier<T> multiplier; multiply<false>((T*)out, (const T*)features, *weights, rows, everyone()))
+}
 
 void genie_attend_in_space(int kind, void* out, const void* projected, const NormWeights* query_norm,
                            const NormWeights* key_norm, int64_t frames, int64_t places, int64_t heads, int threads) {
 #pragma omp parallel num_threads(threads)
-    FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, places, heads))
+    FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, places, heads,
+                             everyone()))
 }
 
 void genie_attend_in_time(int kind, void* out, const void* projected, void* keys, void* values, const int64_t* where,
@@ -118,7 +156,7 @@ void genie_attend_in_time(int kind, void* out, const void* projected, void* keys
                           const Ring* ring, int threads) {
 #pragma omp parallel num_threads(threads)
     FOR_KIND(attend_in_time((T*)out, (const T*)projected, (T*)keys, (T*)values, where, (const T*)bias, *query_norm,
-                            *key_norm, *ring))
+                            *key_norm, *ring, everyone()))
 }
 
 void genie_step(int kind, void* out, const void* features, const BlockWeights* blocks, const BlockMemory* memories,

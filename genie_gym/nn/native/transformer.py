@@ -5,12 +5,10 @@ from ctypes import Array, Structure, byref, c_int64, c_void_p
 from typing import TYPE_CHECKING, cast
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.nn.native import kernels
-from genie_gym.nn.native.kernels import NormWeights
+from genie_gym.nn.native.kernels import NormWeights, PackedWeights
 
 if TYPE_CHECKING:
     from genie_gym.nn.attention import Attention, Slots
@@ -18,12 +16,6 @@ if TYPE_CHECKING:
 
 CHUNK_TOKENS = 512
 """Tokens that go through all blocks together: few enough to stay in the processor's caches."""
-
-
-class PackedWeights(Structure):
-    """Of a linear layer, as matmul.h has them."""
-
-    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
 
 
 class AttentionWeights(Structure):
@@ -66,12 +58,8 @@ class Sizes(Structure):
 
 
 def can_step(transformer: "SpatioTemporalTransformer", features: Tensor, condition: Tensor | None) -> bool:
-    """Whether ``PackedTransformer`` computes this step.
-
-    It does not where the processor multiplies bfloat16 by tiles (AMX), which PyTorch's own products use and these
-    don't.
-    """
-    if condition is not None or (features.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()):
+    """Whether ``PackedTransformer`` computes this step."""
+    if condition is not None:
         return False
     first = cast("Block", transformer.blocks[0])
     if first.spatial is None or first.causal is None or not first.causal.is_per_place:
@@ -186,13 +174,6 @@ class PackedTransformer:
         return own
 
     def _linear(self, layer: nn.Linear) -> PackedWeights:
-        """Panels of outputs, the last one filled up with zeros; bfloat16 inputs in pairs."""
-        panel, pair = self.library.genie_panel(), 2 if self.dtype == torch.bfloat16 else 1
-        outputs, inputs = layer.weight.shape
-        spare = -outputs % panel
-        weights = F.pad(layer.weight.detach().to(self.dtype), (0, 0, 0, spare))
-        panels = rearrange(weights, "(m o) (i two) -> m i o two", o=panel, two=pair).contiguous()
-        bias = torch.zeros(outputs) if layer.bias is None else layer.bias.detach()
-        bias = F.pad(bias.to(self.dtype).float(), (0, spare)).contiguous()
-        self._kept += [panels, bias]
-        return PackedWeights(panels.data_ptr(), bias.data_ptr(), inputs, outputs)
+        packed, kept = kernels.pack_weights(layer.weight, layer.bias, self.dtype, self.library)
+        self._kept += kept
+        return packed

@@ -22,6 +22,7 @@ typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 struct BFloat16 { uint16_t bits; };
+struct Half { uint16_t bits; };
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 constexpr int64_t up(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
@@ -50,6 +51,18 @@ inline Vector load(const BFloat16* from) {
     return same_bits<Vector>(__builtin_convertvector(halves, Integers) << 16);
 #endif
 }
+
+#ifdef __AVX512FP16__
+inline Vector load(const Half* from) {
+    return same_bits<Vector>(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)));
+}
+
+inline void store(Half* to, Vector values) {  // to the nearest, ties to even
+    _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph(same_bits<__m512>(values), _MM_FROUND_TO_NEAREST_INT));
+}
+
+inline float one(const Half* from) { return same_bits<_Float16>(from->bits); }
+#endif
 
 inline void store(float* to, Vector values) { std::memcpy(to, &values, sizeof values); }
 
@@ -118,6 +131,16 @@ inline Vector interleave(Vector a, Vector b, bool is_upper) {
     return __builtin_shuffle(a, b, is_upper ? low + LANES / 2 : low);
 }
 
+// Sums of two neighbours, those of a and then those of b.
+inline Vector sum_neighbours(Vector a, Vector b) {
+#ifdef __AVX512F__
+    const Integers even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#else
+    const Integers even = {0, 2, 4, 6, 8, 10, 12, 14};
+#endif
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+}
+
 // Lane i of the result is the sum of rows[i].
 inline Vector sum_each(Vector (&rows)[LANES]) {
     for (int half = LANES / 2; half > 0; half /= 2)
@@ -178,12 +201,22 @@ inline float exponentiate(float* scores, int64_t count, int64_t columns) {
 
 }  // namespace
 
-// Run `call` with T the type of kind 0 or 1.
+#ifdef __AVX512FP16__
+#define FOR_HALF(call)      \
+    else if (kind == 2) {   \
+        typedef Half T;     \
+        call;               \
+    }
+#else
+#define FOR_HALF(call)
+#endif
+
+// Run `call` with T the type of kind 0, 1 or 2.
 #define FOR_KIND(call)      \
     if (kind == 0) {        \
         typedef float T;    \
         call;               \
-    } else {                \
+    } else if (kind == 1) { \
         typedef BFloat16 T; \
         call;               \
-    }
+    } FOR_HALF(call)
