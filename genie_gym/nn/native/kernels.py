@@ -223,8 +223,8 @@ def multiply(features: Tensor, weight: Tensor, bias: Tensor | None, library: Any
 
 
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:
-    """The weights in the features' precision, which have to outlive the call, and where they are."""
-    weights = [norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)]
+    """The weights, rounded as the features are, which have to outlive the call, and where they are."""
+    weights = [weight.detach().to(dtype).float() for weight in (norm.weight, norm.bias)]
     return weights, NormWeights(*(weight.data_ptr() for weight in weights), norm.eps)
 
 

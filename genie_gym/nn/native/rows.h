@@ -23,9 +23,8 @@ struct Team {
 // All threads of this parallel region.
 inline Team everyone() { return Team{omp_get_thread_num(), omp_get_num_threads()}; }
 
-// A LayerNorm's weights, of the features' type.
 struct NormWeights {
-    const void *weight, *bias;
+    const float *weight, *bias;
     float epsilon;
 };
 
@@ -36,7 +35,6 @@ namespace {
 template <typename T>
 void add_norm(T* sums, T* normed, const T* features, const T* addend, const NormWeights& norm, int64_t rows,
               int64_t width, const Team& team) {
-    const T *weight = (const T*)norm.weight, *bias = (const T*)norm.bias;
     for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
         const T* from = features + row * width;
         if (addend) {
@@ -54,7 +52,8 @@ void add_norm(T* sums, T* normed, const T* features, const T* addend, const Norm
         }
         const float shrink = 1 / std::sqrt(sum_lanes(squares) / width + norm.epsilon);
         for (int64_t i = 0; i < width; i += LANES)
-            store(normed + row * width + i, (load(from + i) - mean) * shrink * load(weight + i) + load(bias + i));
+            store(normed + row * width + i, (load(from + i) - mean) * shrink * load(norm.weight + i) +
+                                              load(norm.bias + i));
     }
     team.wait();
 }

@@ -141,17 +141,23 @@ inline Vector sum_neighbours(Vector a, Vector b) {
     return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
 }
 
-// Lane i of the result is the sum of rows[i].
-inline Vector sum_each(Vector (&rows)[LANES]) {
+// Lane i of the result is all lanes of rows[i] as one.
+template <typename Join> inline Vector join_each(Vector (&rows)[LANES], Join join) {
+#pragma GCC unroll 4
     for (int half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
         for (int i = 0; i < half; ++i)
-            rows[i] = interleave(rows[i], rows[i + half], false) + interleave(rows[i], rows[i + half], true);
+            rows[i] = join(interleave(rows[i], rows[i + half], false), interleave(rows[i], rows[i + half], true));
     return rows[0];
 }
 
+inline Vector sum_each(Vector (&rows)[LANES]) { return join_each(rows, Add()); }
+
 inline void transpose(Vector (&rows)[LANES]) {
+#pragma GCC unroll 4
     for (int round = 1; round < LANES; round *= 2) {
         Vector next[LANES];
+#pragma GCC unroll 8
         for (int i = 0; i < LANES / 2; ++i) {
             next[2 * i] = interleave(rows[i], rows[i + LANES / 2], false);
             next[2 * i + 1] = interleave(rows[i], rows[i + LANES / 2], true);
@@ -181,12 +187,17 @@ inline Vector exponential(Vector x) {
 inline float one(const float* from) { return *from; }
 inline float one(const BFloat16* from) { return same_bits<float>(uint32_t(from->bits) << 16); }
 
-// e^score for `count` scores, less the largest, and 0 for those up to `columns`; their sum.
-inline float exponentiate(float* scores, int64_t count, int64_t columns) {
+// The last vector of `count` scores becomes minus infinity beyond these.
+inline void end_scores(float* scores, int64_t count, int64_t columns) {
     Integers lanes;
     for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
     const int64_t last = columns - LANES;
     store(scores + last, lanes < int32_t(count - last) ? load(scores + last) : fill(-INFINITE));
+}
+
+// e^score for `count` scores, less the largest, and 0 for those up to `columns`; their sum.
+inline float exponentiate(float* scores, int64_t count, int64_t columns) {
+    end_scores(scores, count, columns);
     Vector highest = load(scores);
     for (int64_t j = LANES; j < columns; j += LANES) highest = larger(highest, load(scores + j));
     const float top = max_lanes(highest);
@@ -197,6 +208,28 @@ inline float exponentiate(float* scores, int64_t count, int64_t columns) {
         total += share;
     }
     return sum_lanes(total);
+}
+
+// The same for LANES rows of scores; lane i of the result is the sum of row i.
+inline Vector exponentiate_rows(float* scores, int64_t count, int64_t columns) {
+    Vector highest[LANES], totals[LANES];
+    for (int row = 0; row < LANES; ++row) {
+        float* own = scores + row * columns;
+        end_scores(own, count, columns);
+        highest[row] = load(own);
+        for (int64_t j = LANES; j < columns; j += LANES) highest[row] = larger(highest[row], load(own + j));
+    }
+    float tops[LANES];
+    store(tops, join_each(highest, Larger()));
+    for (int row = 0; row < LANES; ++row) {
+        totals[row] = Vector{};
+        for (int64_t j = 0; j < columns; j += LANES) {
+            const Vector share = exponential(load(scores + row * columns + j) - tops[row]);
+            store(scores + row * columns + j, share);
+            totals[row] += share;
+        }
+    }
+    return sum_each(totals);
 }
 
 }  // namespace
