@@ -79,7 +79,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (WORLD, "width", 60),
     (WORLD, "height", -64),
     (WORLD, "context_length", 0),
-    (WORLD, "precision", "float16"),
+    (WORLD, "precision", "float64"),
     (CONV_WORLD, "height", 8),
     (OptimizerConfig(), "learning_rate", 0.0),
     (OptimizerConfig(), "final_learning_rate", -1.0),

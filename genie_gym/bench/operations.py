@@ -13,15 +13,17 @@ def step_operations(config: WorldConfig, maskgit_steps: int) -> int:
 
     Args:
         config: Of the world.
-        maskgit_steps: Passes a frame. The present frame goes along in the first, as one frame more.
+        maskgit_steps: Passes a frame. The present frame goes along in the first, as one frame more, of which the last
+            block only remembers keys and values.
     """
     part, tokens = config.dynamics, config.tokens_per_frame
     width, codes = part.transformer.width, config.tokenizer.quantizer.codes
     places = tokens + (part.action_conditioning == "token")
     condition = width if part.action_conditioning == "film" else 0
     frame = _transformer(part.transformer, places, config.context_length + 1, condition)
+    spared = _after_remembering(part.transformer, places, config.context_length + 1, condition)
     logits = _linear(tokens, width, width) + _linear(tokens, width, codes)
-    return (maskgit_steps + 1) * frame + maskgit_steps * logits + _decoder(config)
+    return (maskgit_steps + 1) * frame - spared + maskgit_steps * logits + _decoder(config)
 
 
 def _decoder(config: WorldConfig) -> int:
@@ -34,22 +36,41 @@ def _decoder(config: WorldConfig) -> int:
 
 def _transformer(config: TransformerConfig, places: int, slots: int, condition: int = 0) -> int:
     """One frame that attends to ``slots`` frames, itself among them, with ``condition`` features for FiLM."""
-    width, hidden = config.width, config.feed_forward_width
-    block = _linear(places, width, hidden) + _linear(places, hidden, width)
-    if condition:
-        block += _linear(1, condition, 2 * width)
+    block = _feed_forward(config, places, condition)
     if config.attention != "full":
-        block += _attention(config, places, places)
+        block += _project(config, places) + _attend(config, places, places)
     if config.attention != "spatial":
-        block += _attention(config, places, slots if config.attention == "st" else slots * places)
+        block += _project(config, places) + _attend(config, places, _seen(config, places, slots))
     return config.layers * block
 
 
-def _attention(config: TransformerConfig, places: int, seen: int) -> int:
-    """``places`` tokens, each of which sees ``seen``: projections, scores, mixed values."""
+def _after_remembering(config: TransformerConfig, places: int, slots: int, condition: int) -> int:
+    """What a block does for a frame once its keys and values are in their slots."""
+    if config.attention == "spatial":
+        return 0
+    return _attend(config, places, _seen(config, places, slots)) + _feed_forward(config, places, condition)
+
+
+def _seen(config: TransformerConfig, places: int, slots: int) -> int:
+    """Tokens in ``slots`` frames that one token attends to."""
+    return slots if config.attention == "st" else slots * places
+
+
+def _project(config: TransformerConfig, places: int) -> int:
+    """Queries, keys and values."""
+    return _linear(places, config.width, config.heads * (2 * config.head_dim + config.value_head_dim))
+
+
+def _attend(config: TransformerConfig, places: int, seen: int) -> int:
+    """``places`` tokens, each of which sees ``seen``: scores, mixed values, projected back."""
     queries, values = config.heads * config.head_dim, config.heads * config.value_head_dim
-    projections = _linear(places, config.width, 2 * queries + values) + _linear(places, values, config.width)
-    return projections + 2 * places * seen * (queries + values)
+    return 2 * places * seen * (queries + values) + _linear(places, values, config.width)
+
+
+def _feed_forward(config: TransformerConfig, places: int, condition: int) -> int:
+    hidden = config.feed_forward_width
+    steering = _linear(1, condition, 2 * config.width) if condition else 0
+    return steering + _linear(places, config.width, hidden) + _linear(places, hidden, config.width)
 
 
 def _linear(rows: int, inputs: int, outputs: int) -> int:

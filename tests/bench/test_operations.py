@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from genie_gym.bench.operations import step_operations
 from genie_gym.configs import WorldConfig
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.native import kernels
 
 Vary = Callable[[Any, dict[str, Any]], Any]
 ONE_HEAD = {
@@ -25,6 +26,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "spatial": {"tokenizer.decoder.attention": "spatial"},
     "fsq": {"tokenizer.quantizer": {"kind": "fsq", "codes": 64, "levels": (4, 4, 4)}},
 }
+
+
+@pytest.fixture(autouse=True)
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch does not see what they compute."""
+    monkeypatch.setattr(kernels, "can_multiply", lambda dtype: False)
 
 
 def count(config: WorldConfig, rows: int, maskgit_steps: int) -> int:

@@ -131,7 +131,7 @@ def test_zero_rewards_are_announced_on_stderr_by_default() -> None:
         ({"checkpoint": "no-such-world"}, ["checkpoint", "'no-such-world'"]),
         ({"checkpoint": 3}, ["checkpoint", "WorldHandle(world)", "int"]),
         ({"maskgit_steps": 0}, ["maskgit_steps", "0"]),
-        ({"precision": "float16"}, ["precision", "float16"]),
+        ({"precision": "float64"}, ["precision", "float64"]),
         ({"maskgit_steps": 2.5}, ["maskgit_steps", "2.5"]),
         ({"maskgit_steps": True}, ["maskgit_steps", "True"]),
         ({"temperature": 0}, ["temperature", "0"]),

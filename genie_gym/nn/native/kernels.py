@@ -5,6 +5,7 @@ They take CPU tensors of float32 or bfloat16 where no gradient is wanted: ``are_
 
 import ctypes
 import functools
+import logging
 from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from genie_gym.nn.native.build import load_library
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+logger = logging.getLogger(__name__)
 
 LANES = 16
 """Rows are multiples of this many features."""
@@ -244,12 +247,24 @@ def transformer_library(head_dim: int, value_dim: int, *definitions: str) -> Any
     """transformer.cpp for heads of that many features, or None; with other macros, ``NAME=value``, too."""
     library = load_library("transformer", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}", *definitions)
     if library is not None:
+        library.genie_has_tiles.restype = library.genie_may_use_tiles.restype = c_int
         norm = POINTER(NormWeights)
         _declare(library.genie_attend_in_space, [c_void_p] * 2 + [norm] * 2 + [c_int64] * 3 + [c_int])
         _declare(library.genie_attend_in_time, [c_void_p] * 6 + [norm] * 2 + [POINTER(Ring), c_int])
         _declare(library.genie_step, [c_void_p] * 7 + [c_int])
         _declare(library.genie_multiply, [c_void_p] * 2 + [POINTER(PackedWeights), c_int64, c_int])
+        if library.genie_has_tiles() and not (library.genie_may_use_tiles() and tiles_are_right(library)):
+            logger.warning("The processor's tiles (AMX) cannot be used: bfloat16 is multiplied without them, slower.")
+            return transformer_library(head_dim, value_dim, *definitions, "NO_TILES=1")
     return library
+
+
+def tiles_are_right(library: Any) -> bool:
+    """Whether whole numbers, which bfloat16 holds exactly, are multiplied without an error."""
+    generator = torch.Generator().manual_seed(0)
+    features, weight = (torch.randint(-2, 3, (rows, 64), generator=generator).float() for rows in (75, 100))
+    product = multiply(features.bfloat16(), weight.bfloat16(), None, library)
+    return torch.equal(product, (features @ weight.T).bfloat16())
 
 
 def _declare(function: Any, arguments: list[Any]) -> None:

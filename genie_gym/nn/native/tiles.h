@@ -1,11 +1,12 @@
 // Products of bfloat16 by the processor's tiles (AMX), where the compiler was told that it has them.
 //
-// With EMULATE_TILES the few instructions are functions, so that what is built on them runs anywhere.
+// With EMULATE_TILES the few instructions are functions, so that what is built on them runs anywhere with vectors of 16
+// floats; with NO_TILES the processor's are left alone.
 #pragma once
 
 #include "vectors.h"
 
-#if (defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)) || defined(EMULATE_TILES)
+#if (defined(__AMX_TILE__) && defined(__AMX_BF16__) && !defined(NO_TILES)) || defined(EMULATE_TILES)
 #define HAS_TILES
 
 #ifndef EMULATE_TILES
