@@ -69,7 +69,9 @@ def test_sums_and_norms(dtype: torch.dtype, width: int) -> None:
 @TYPES
 def test_gelu_over_all_its_range(dtype: torch.dtype) -> None:
     most = torch.finfo(dtype).max
-    features = torch.cat([torch.linspace(-12, 12, 1000), torch.tensor([-most, -1e4, -90.0, 0.0, 90.0, 1e4, most, 1e-30])])
+    features = torch.cat(
+        [torch.linspace(-12, 12, 1000), torch.tensor([-most, -1e4, -90.0, 0.0, 90.0, 1e4, most, 1e-30])]
+    )
     wanted = F.gelu(features.to(dtype).double(), approximate="tanh")
     assert_near(kernels.gelu_(features.to(dtype).clone()), wanted, dtype)
 
@@ -91,7 +93,8 @@ def test_draws_invert_the_distribution_function(dtype: torch.dtype, codes: int) 
 
 
 PRODUCTS = pytest.mark.parametrize(
-    ("rows", "inputs", "outputs"), [(1, 32, 16), (7, 64, 48), (64, 256, 768), (75, 96, 100), (130, 80, 256), (9, 512, 40)]
+    ("rows", "inputs", "outputs"),
+    [(1, 32, 16), (7, 64, 48), (64, 256, 768), (75, 96, 100), (130, 80, 256), (9, 512, 40)],
 )
 
 
