@@ -26,16 +26,19 @@ gymnasium.register(
 )
 
 
-def load(name_or_path: "str | PathLike[str]" = "coinrun", device: str = "cpu") -> "GenieWorldModel":
+def load(
+    name_or_path: "str | PathLike[str]" = "coinrun", device: str = "cpu", precision: str | None = None
+) -> "GenieWorldModel":
     """A world in eval mode, from the process-wide cache if it was loaded before.
 
     Args:
         name_or_path: A shipped checkpoint's name, or the path of one you trained.
         device: Where torch computes.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; None for the checkpoint's.
 
     Raises:
-        ValueError: If there is no such checkpoint, or it is damaged.
+        ValueError: If there is no such checkpoint, device or precision, or the checkpoint is damaged.
     """
     from genie_gym.models.loading import load as load_world
 
-    return load_world(name_or_path, device=device)
+    return load_world(name_or_path, device, precision)

@@ -224,7 +224,7 @@ class WorldConfig:
     dynamics: DynamicsConfig
     sampling: SamplingConfig = SamplingConfig()
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    """What the world computes in when it is played; ``auto``: bfloat16 where the device multiplies it natively."""
+    """What the world computes in when it is played; ``auto``: what the device is fastest in."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "height", "width", "context_length")

@@ -1,7 +1,6 @@
 """The machine: what it is, how fast it multiplies matrices, how much memory this process has taken."""
 
 import platform
-import re
 import resource
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 
 from genie_gym.bench.timing import measure
+from genie_gym.nn.native import kernels
+from genie_gym.nn.native.build import describe_processor
 
 MEGABYTE = 2**20
 
@@ -21,12 +22,13 @@ def matmul_tflops(dtype: torch.dtype, size: int, seconds: float, device: torch.d
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """``cpu``, ``device``, ``threads``, ``torch``."""
+    """``cpu``, ``device``, ``threads``, ``torch``, and whether a CPU plays with compiled ``kernels``."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": describe_processor().get("model name") or platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "kernels": device.type == "cpu" and kernels.can_multiply(torch.float32),
     }
 
 
@@ -48,9 +50,3 @@ def resident_memory() -> float:
     """Megabytes that this process has resident now (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / MEGABYTE
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return platform.processor() or platform.machine() if named is None else named[1].strip()

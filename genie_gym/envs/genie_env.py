@@ -30,8 +30,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         maskgit_steps: Passes of the dynamics a frame; None for the checkpoint's.
         temperature: Of sampling; None for the checkpoint's.
         device: Where torch computes; a handle's world stays where it is, and as precise as it is.
-        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device multiplies it natively; None
-            for the checkpoint's.
+        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for what the device is fastest in (see
+            ``models.base.native_precision``); None for the checkpoint's.
         render_mode: ``rgb_array``, or ``human`` for a window (needs pygame).
         reward_fn: A ``RewardFunction``, or its ``"module:name"``; without one all rewards are 0.
         text_to_image: Text to PIL image or array, or its ``"module:name"``; for prompts that are texts.

@@ -29,7 +29,7 @@ def load(
     Args:
         name_or_path: A shipped checkpoint's name, or a folder written by ``save_world``.
         device: Where to put it.
-        precision: ``float32``, ``bfloat16`` or ``auto``; ``None`` for the config's.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; ``None`` for the config's.
 
     Returns:
         The world. It is shared: set nothing on it.

@@ -46,11 +46,26 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     return tokens[..., 0], shares.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
 
 
+def _draw_anywhere(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """``draw``, on a CPU by kernels or in chunks, and not from nothing.
+
+    Raises:
+        FloatingPointError: On a CPU, if there are logits that are no numbers.
+    """
+    if logits.device.type != "cpu":
+        return draw(logits, temperature, uniforms)
+    by_kernels = kernels.are_usable(logits)
+    tokens, log_shares = (kernels.draw if by_kernels else _draw_in_chunks)(logits, temperature, uniforms)
+    if log_shares.isnan().any():
+        raise FloatingPointError(
+            f"logits must be finite, got others in {logits.dtype}: play in a precision of a larger range, or train anew"
+        )
+    return tokens, log_shares
+
+
 def _draw_in_chunks(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """``draw``, on a CPU a few rows at a time, so that what it makes of them stays in the cache."""
-    if kernels.are_usable(logits):
-        return kernels.draw(logits, temperature, uniforms)
-    rows = len(logits) if logits.device.type != "cpu" else max(1, CHUNK // logits[0].numel())
+    """``draw``, a few rows at a time, so that what it makes of them stays in the cache."""
+    rows = max(1, CHUNK // logits[0].numel())
     parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
     drawn = [draw(each, temperature, numbers) for each, numbers in parts]
     return torch.cat([tokens for tokens, _ in drawn]), torch.cat([shares for _, shares in drawn])
@@ -72,7 +87,7 @@ def sample(predict: Predict, tokens: Tensor, hidden_token: int, config: Sampling
     wanted = (tokens == hidden_token).sum(dim=-1, keepdim=True)
     for step in range(config.maskgit_steps):
         is_hidden = tokens == hidden_token
-        drawn, log_shares = _draw_in_chunks(predict(tokens), config.temperature, uniforms[:, step, 0])
+        drawn, log_shares = _draw_anywhere(predict(tokens), config.temperature, uniforms[:, step, 0])
         score = _keep_score(log_shares, uniforms[:, step, 1], config, step).masked_fill(~is_hidden, float("inf"))
         left = wanted * hidden_after(step, config, tokens.shape[-1]) // tokens.shape[-1]
         rank = score.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)

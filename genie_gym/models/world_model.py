@@ -64,7 +64,7 @@ class GenieWorldModel(nn.Module):
         self.set_precision("float32" if config.precision == "auto" else config.precision)
 
     def set_precision(self, precision: str) -> None:
-        """Compute in ``float32`` or ``bfloat16`` from now on."""
+        """Compute in ``float32``, ``bfloat16`` or ``float16`` from now on."""
         for model in self._models:
             model.set_precision(precision)
 
@@ -72,8 +72,8 @@ class GenieWorldModel(nn.Module):
         """Make ready to be played: eval mode, no gradients, and no weight left that a frame would have to cast.
 
         Args:
-            precision: ``float32``, ``bfloat16`` or ``auto``, which is bfloat16 where the device multiplies it
-                natively; ``None`` for the config's.
+            precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``, see ``native_precision``; ``None`` for the
+                config's.
 
         Returns:
             Itself.

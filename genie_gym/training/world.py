@@ -88,3 +88,31 @@ def train_world(
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
             world.dynamics.initialise(world.tokenizer.quantizer.codebook)
     return train(WorldTrainee(world, cache), batches, config, out, minutes, progress)
+
+
+class DynamicsTrainee(WorldTrainee):
+    """The dynamics alone, under the labels of a finished latent action model."""
+
+    def __init__(self, world: GenieWorldModel) -> None:
+        super().__init__(world)
+        del self.latent_action_model
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """The dynamics' loss."""
+        output = self.dynamics.loss(self._tokens(batch), self.world.label(batch.videos))
+        return LossOutput(output.loss, {f"dynamics/{name}": value for name, value in output.metrics.items()})
+
+
+def train_dynamics(
+    world: GenieWorldModel,
+    batches: Batches,
+    config: TrainConfig,
+    out: Path,
+    minutes: float | None = None,
+    progress: bool = True,
+) -> int:
+    """Train the dynamics of a finished world further, and nothing else of it. See ``training.loop.train``."""
+    world.set_precision(config.precision)
+    world.eval().requires_grad_(False)
+    world.dynamics.requires_grad_(True)
+    return train(DynamicsTrainee(world), batches, config, out, minutes, progress)

@@ -109,6 +109,9 @@ def test_environments_of_one_checkpoint_share_its_world(tiny_checkpoint: Path) -
     envs = GenieVectorEnv(2, checkpoint=str(tiny_checkpoint))
     assert env._session.world is envs._session.world is genie_gym.load(tiny_checkpoint)
     assert not any(weight.requires_grad for weight in env._session.world.parameters())
+    low = GenieEnv(checkpoint=tiny_checkpoint, precision="bfloat16")._session.world
+    assert low is genie_gym.load(tiny_checkpoint, precision="bfloat16") is not env._session.world
+    assert low.dynamics.precision == torch.bfloat16
 
 
 def test_a_checkpoint_equals_its_world_in_memory(tiny_checkpoint: Path, real: WorldHandle, play: Any) -> None:

@@ -259,3 +259,17 @@ def test_the_ends_of_the_unit_interval_draw_possible_tokens(number: float) -> No
     tokens, log_shares = draw(logits[None], 1.0, torch.tensor([number]))
     assert 3 <= tokens.item() < 6
     assert log_shares.item() == pytest.approx(-math.log(3), abs=1e-4)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nothing_is_drawn_from_what_is_no_number(value: float, gradients: bool) -> None:
+    """By the kernels, and by PyTorch; minus infinity is a token that never comes."""
+    config, numbers = SamplingConfig(maskgit_steps=1), uniform_numbers(SamplingConfig(maskgit_steps=1), 2)
+    logits = torch.randn(2, PLACES, CODES)
+    logits[1, 3, 2] = value
+    with torch.set_grad_enabled(gradients):
+        with pytest.raises(FloatingPointError, match="logits must be finite, got others in torch.float32"):
+            sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers)
+        logits[1, 3, 2] = -float("inf")
+        assert sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers)[1, 3] != 2

@@ -313,6 +313,13 @@ def test_without_a_compiler_it_is_said_and_pytorch_plays(tmp_path: Path, compile
     assert message in done.stderr
 
 
+def test_without_a_place_it_is_said_and_pytorch_plays(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_python(ASK, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert done.stdout.split() == ["False"]
+    assert "No place for it" in done.stderr
+
+
 def test_an_unknown_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.SWITCH, "perhaps")
     with pytest.raises(ValueError, match=f"{build.SWITCH} must be on or off, got 'perhaps'"):

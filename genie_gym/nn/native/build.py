@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 def _fingerprint(name: str, command: list[str]) -> str:
     """Of all that the result hangs on: sources, flags, compiler and processor."""
     version = subprocess.run([command[0], "--version"], check=False, capture_output=True).stdout
-    processor = sorted(_describe_processor().items())
+    processor = sorted(describe_processor().items())
     parts = [*(part.encode() for part in command), version, str(processor).encode()]
     parts += [each.read_bytes() for each in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
@@ -67,11 +67,11 @@ def _fingerprint(name: str, command: list[str]) -> str:
 
 def processor_flags() -> frozenset[str]:
     """Instructions of this machine's processor, as Linux names them; none elsewhere."""
-    return frozenset(_describe_processor().get("flags", "").split())
+    return frozenset(describe_processor().get("flags", "").split())
 
 
 @functools.cache
-def _describe_processor() -> dict[str, str]:
+def describe_processor() -> dict[str, str]:
     """What Linux says of the first one, but for what changes while it runs."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
@@ -82,8 +82,13 @@ def _describe_processor() -> dict[str, str]:
 def compile_library(command: list[str], source: Path, path: Path) -> bool:
     """Whether ``path`` is there now. It appears whole or not at all, however many processes try at once."""
     logger.warning("Compiling %s for this processor: once, seconds. %s=off does without.", source.name, SWITCH)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(dir=path.parent)
+    except OSError as error:
+        logger.warning("No place for it: worlds are played by PyTorch alone, slower. Set XDG_CACHE_HOME. %s", error)
+        return False
+    with holder as folder:
         draft = Path(folder) / path.name
         done = subprocess.run([*command, str(source), "-o", str(draft)], check=False, capture_output=True, text=True)
         if done.returncode != 0:

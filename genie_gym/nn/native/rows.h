@@ -91,7 +91,7 @@ void draw(int64_t* tokens, float* log_shares, const T* logits, const float* unif
         while (token < last && !((before += shares[token]) > wanted)) ++token;
         tokens[row] = token;
         const float share = shares[token] / total;
-        log_shares[row] = std::log(share > 1e-30f ? share : 1e-30f);
+        log_shares[row] = std::log(share < 1e-30f ? 1e-30f : share);  // which keeps a NaN
     }
 }
 
