@@ -1,10 +1,11 @@
-"""Does the cache drift? Roll-outs four contexts long, with it and by full recomputation in a window.
+"""Does the cache drift? Roll-outs four contexts long, with it, rebuilt now and then, and recomputed in a window.
 
     python -m experiments.figure_context --player "players.py:load_player(name)"
 
 The cache equals a recomputation in which every layer sees ``context_length`` frames of the layer below, so that a
 little of older frames still comes through. A recomputation over the last ``context_length`` frames alone, at every
-frame, forgets them. Both are played from the same frames, latent actions and noise.
+frame, forgets them. In between, the cache can be rebuilt from its last frames every so many. All are played from the
+same frames, latent actions and noise.
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from genie_gym.bench.results import write_results
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.models.uncached import rollout_uncached
+from genie_gym.models.world_model import GenieWorldModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextFigure:
-    """Play long, three ways; draw PSNR by frame."""
+    """Play long, in several ways; draw PSNR by frame."""
 
     checkpoint: str = "coinrun"
     """A shipped checkpoint's name, or a folder."""
@@ -38,6 +40,8 @@ class ContextFigure:
     """Clips in all."""
     frames: int = 64
     """Frames generated."""
+    rebuild_every: tuple[int, ...] = (8, 16)
+    """Frames after which the dynamics' cache is rebuilt."""
     seed: int = 0
     """Of recording, sampling and intervals."""
     json: Path = Path("experiments/results/context.json")
@@ -51,35 +55,42 @@ class ContextFigure:
         clips = record_play(self.player, "validation", self.mode, self.clips, self.seed, self.frames + 1)
         videos = torch.cat(list(clips.values()))
         labels, window = world.label(videos), world.config.context_length
-        cached = world.rollout(videos[:, :1], labels, self.seed)
-        windowed = rollout_uncached(world, videos[:, :1], labels, self.seed, window=window)
-        rows = [self._score(videos, cached, windowed, frame) for frame in range(1, self.frames + 1)]
-        later = rows[window - 1 :]
+        prompts = videos[:, :1]
+        played = {"cached": world.rollout(prompts, labels, self.seed)}
+        for every in self.rebuild_every:
+            played[f"rebuilt_{every}"] = rollout_rebuilt(world, prompts, labels, self.seed, every)
+        played["recomputed"] = rollout_uncached(world, prompts, labels, self.seed, window=window)
+        rows = [self._score(videos, played, frame) for frame in range(1, self.frames + 1)]
         settings = {"checkpoint": self.checkpoint, "mode": self.mode, "player": self.player, "seed": self.seed}
         settings |= {"clips": len(videos), "context_length": window, "precision": str(world.dynamics.precision)}
-        lost = psnr(windowed[:, window:], videos[:, window:]) - psnr(cached[:, window:], videos[:, window:])
-        beyond = {
-            "frames": len(later),
-            "cached_psnr": pooled_psnr(cached[:, window:], videos[:, window:]),
-            "recomputed_psnr": pooled_psnr(windowed[:, window:], videos[:, window:]),
-            "clip_psnr_lost_by_the_cache": float(lost.mean()),
-            "interval": bootstrap_interval(lost.mean(dim=1), self.seed),
-        }
-        write_results(self.json, {**settings, "beyond_the_context": beyond, "rows": rows})
+        spans = {"beyond_the_context": window, "all_frames": 1}
+        summaries = {name: self._compare(videos, played, first) for name, first in spans.items()}
+        write_results(self.json, {**settings, **summaries, "rows": rows})
         self._draw(rows, window)
 
-    def _score(self, videos: Tensor, cached: Tensor, windowed: Tensor, frame: int) -> dict[str, Any]:
+    def _score(self, videos: Tensor, played: dict[str, Tensor], frame: int) -> dict[str, Any]:
         real = videos[:, frame]
-        return {
-            "t": frame,
-            "cached_psnr": pooled_psnr(cached[:, frame], real),
-            "recomputed_psnr": pooled_psnr(windowed[:, frame], real),
-            "copy_last_psnr": pooled_psnr(videos[:, 0], real),
-        }
+        scores = {f"{name}_psnr": pooled_psnr(each[:, frame], real) for name, each in played.items()}
+        return {"t": frame, **scores, "copy_last_psnr": pooled_psnr(videos[:, 0], real)}
+
+    def _compare(self, videos: Tensor, played: dict[str, Tensor], first: int) -> dict[str, Any]:
+        """From frame ``first`` on: PSNR, and what is lost against the recomputation, a mean over clips."""
+        real = videos[:, first:]
+        best = psnr(played["recomputed"][:, first:], real)
+        summary: dict[str, Any] = {"frames": real.shape[1]}
+        for name, each in played.items():
+            lost = (best - psnr(each[:, first:], real)).mean(dim=1)
+            summary[name] = {
+                "psnr": pooled_psnr(each[:, first:], real),
+                "clip_psnr_lost": float(lost.mean()),
+                "interval": bootstrap_interval(lost, self.seed),
+            }
+        return summary
 
     def _draw(self, rows: list[dict[str, Any]], context_length: int) -> None:
         names = {
             "cached_psnr": "with the cache",
+            **{f"rebuilt_{every}_psnr": f"rebuilt every {every} frames" for every in self.rebuild_every},
             "recomputed_psnr": f"recomputed over the last {context_length} frames",
             "copy_last_psnr": "copying the first frame",
         }
@@ -91,6 +102,29 @@ class ContextFigure:
         axes.legend()
         self.picture.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.picture, dpi=120, bbox_inches="tight")
+
+
+@torch.no_grad()
+def rollout_rebuilt(
+    world: GenieWorldModel, prompt_videos: Tensor, latent_actions: Tensor, seed: int, every: int
+) -> Tensor:
+    """``GenieWorldModel.rollout`` from one frame, its dynamics' cache rebuilt from the last frames every so many.
+
+    The decoder's is left as it is: the frames that it forgets less than a window does change nothing.
+    """
+    rows, kept = range(len(prompt_videos)), world.config.context_length - 1
+    state, frame = world.reset(prompt_videos, range(seed, seed + len(prompt_videos)))
+    frames, tokens, lead = [frame], [state.tokens], [state.lead]
+    for age, actions in enumerate(latent_actions.unbind(dim=1)):
+        if age >= kept and (age - kept) % every == 0:
+            past, led = torch.cat(tokens[-kept:-1], dim=1), torch.cat(lead[-kept:-1], dim=1)
+            state.dynamics.begin(rows, past.shape[1], world.dynamics(past, led)[1])
+            state = state._replace(version=state.dynamics.version)
+        state, frame = world.step(state, actions)
+        frames.append(frame)
+        tokens.append(state.tokens)
+        lead.append(state.lead)
+    return torch.stack(frames, dim=1)
 
 
 if __name__ == "__main__":

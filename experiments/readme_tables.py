@@ -94,13 +94,19 @@ def _quality_by_passes(results: dict[str, Any]) -> str:
 
 def _beyond_context(results: dict[str, Any]) -> str:
     beyond, context_length = results["beyond_the_context"], results["context_length"]
-    low, high = beyond["interval"]
+
+    def tell(name: str, words: str) -> str:
+        (low, high), lost = beyond[name]["interval"], beyond[name]["clip_psnr_lost"]
+        return f"{beyond[name]['psnr']:.2f} dB {words}, {lost:.2f} [{low:.2f}, {high:.2f}] lost"
+
+    rebuilt = [
+        tell(name, f"rebuilt every {name.split('_')[1]} frames") for name in beyond if name.startswith("rebuilt_")
+    ]
     return (
         f"Beyond the context of {context_length} frames, up to frame {results['rows'][-1]['t']} ({results['clips']} "
-        f"clips): {beyond['cached_psnr']:.2f} dB with the cache, {beyond['recomputed_psnr']:.2f} dB where each frame "
-        f"recomputes its last {context_length}; mean loss by the cache, clip by clip, "
-        f"{beyond['clip_psnr_lost_by_the_cache']:.2f} dB [{low:.2f}, {high:.2f}] (`{results['command']}`, commit "
-        f"`{results['commit']}`)."
+        f"clips): {beyond['recomputed']['psnr']:.2f} dB where each frame recomputes its last {context_length}, at many "
+        f"times the cost; {'; '.join([tell('cached', 'with the cache'), *rebuilt])} against that, a mean over clips "
+        f"with its 95 % interval (`{results['command']}`, commit `{results['commit']}`)."
     )
 
 

@@ -6,6 +6,7 @@ Trained on clips as long as the context, the dynamics never meets what it plays 
 that had a whole context behind them. On longer clips it does. Tokenizer and latent action model stay as they are.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,7 @@ class Lengthening:
             checkpoint_every=50,
             picture_every=0,
         )
-        world = load(self.checkpoint, self.device, "float32")
+        world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))  # what is loaded is shared
         dataset = ClipDataset(self.data, clip_length=self.clip_length)
         done = train_dynamics(world, clips(dataset, config, self.device), config, self.out, self.minutes)
         if done < self.train_steps:

@@ -18,14 +18,13 @@ from genie_gym.training.token_cache import TokenCache
 PICTURE_ROWS, PROMPT_FRAMES = 4, 2
 
 
-class WorldTrainee(nn.Module):
-    """The latent action model and the dynamics as the loop wants them; the tokenizer only looks on."""
+class DynamicsTrainee(nn.Module):
+    """The dynamics as the loop wants it, under the labels of a latent action model; the rest only looks on."""
 
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__()
-        self.latent_action_model = world.latent_action_model
         self.dynamics = world.dynamics
-        self._world = [world]  # in a list, so that it is no child: the tokenizer is neither trained nor saved
+        self._world = [world]  # in a list, so that it is no child: what is not trained is not saved
         self._cache = cache
 
     @property
@@ -34,14 +33,9 @@ class WorldTrainee(nn.Module):
         return self._world[0]
 
     def loss(self, batch: Batch) -> LossOutput:
-        """The sum of both losses; labels carry no gradient, so neither model sees the other's."""
-        tokens = self._tokens(batch)
-        model = self.latent_action_model
-        actions, labels = model.loss_and_labels(tokens if model.reads_tokens else batch.videos)
-        dynamics = self.dynamics.loss(tokens, labels)
-        metrics = {f"lam/{name}": value for name, value in actions.metrics.items()}
-        metrics |= {f"dynamics/{name}": value for name, value in dynamics.metrics.items()}
-        return LossOutput(actions.loss + dynamics.loss, metrics)
+        """The dynamics' loss."""
+        dynamics = self.dynamics.loss(self._tokens(batch), self.world.label(batch.videos))
+        return LossOutput(dynamics.loss, _name_after("dynamics", dynamics.metrics))
 
     @torch.no_grad()
     def probe(self, batch: Batch) -> dict[str, Tensor]:
@@ -63,6 +57,27 @@ class WorldTrainee(nn.Module):
     @torch.no_grad()
     def _tokens(self, batch: Batch) -> Tensor:
         return self.world.tokenizer.encode(batch.videos) if self._cache is None else self._cache.encode(batch)
+
+
+class WorldTrainee(DynamicsTrainee):
+    """The latent action model and the dynamics; the tokenizer only looks on."""
+
+    def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
+        super().__init__(world, cache)
+        self.latent_action_model = world.latent_action_model
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """The sum of both losses; labels carry no gradient, so neither model sees the other's."""
+        tokens = self._tokens(batch)
+        model = self.latent_action_model
+        actions, labels = model.loss_and_labels(tokens if model.reads_tokens else batch.videos)
+        dynamics = self.dynamics.loss(tokens, labels)
+        metrics = _name_after("lam", actions.metrics) | _name_after("dynamics", dynamics.metrics)
+        return LossOutput(actions.loss + dynamics.loss, metrics)
+
+
+def _name_after(model: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{model}/{name}": value for name, value in metrics.items()}
 
 
 def train_world(
@@ -88,19 +103,6 @@ def train_world(
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
             world.dynamics.initialise(world.tokenizer.quantizer.codebook)
     return train(WorldTrainee(world, cache), batches, config, out, minutes, progress)
-
-
-class DynamicsTrainee(WorldTrainee):
-    """The dynamics alone, under the labels of a finished latent action model."""
-
-    def __init__(self, world: GenieWorldModel) -> None:
-        super().__init__(world)
-        del self.latent_action_model
-
-    def loss(self, batch: Batch) -> LossOutput:
-        """The dynamics' loss."""
-        output = self.dynamics.loss(self._tokens(batch), self.world.label(batch.videos))
-        return LossOutput(output.loss, {f"dynamics/{name}": value for name, value in output.metrics.items()})
 
 
 def train_dynamics(

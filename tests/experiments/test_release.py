@@ -2,12 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from experiments import clips
 from experiments.readme_tables import fill
-from experiments.release import evaluate, train
+from experiments.release import evaluate, lengthen, train
+from genie_gym.configs import RecordConfig
+from genie_gym.data.players import parse_shares
+from genie_gym.data.record import record
+from genie_gym.models.loading import load
 
 pytestmark = pytest.mark.pipeline
 
@@ -28,6 +34,22 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert {name: part["clips"] for name, part in scores["sets"].items()} == {"sticky": 8, "player": 8}
     assert [row["t"] for row in scores["rollout"]] == [1, 2, 4, 8, 10, 15]
     assert {"command", "commit", "seed"} <= set(scores)
+
+
+def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    config = RecordConfig(frames=2048, num_envs=8)
+    record(config, parse_shares(["random=1"]), tmp_path / "data")
+    settings: dict[str, Any] = {"data": tmp_path / "data", "out": tmp_path / "run", "checkpoint": str(tiny_checkpoint)}
+    for minutes in (0.0, None):
+        lengthen.Lengthening(**settings, clip_length=20, train_steps=4, batch_size=2, minutes=minutes).run()
+        assert (tmp_path / "run" / "checkpoint").exists() == (minutes is None)
+    before, after = (load(folder, precision="float32") for folder in (tiny_checkpoint, tmp_path / "run" / "checkpoint"))
+    changed = {
+        name.split(".")[0]
+        for name, weights in after.state_dict().items()
+        if not torch.equal(weights, before.state_dict()[name])
+    }
+    assert changed == {"dynamics"}
 
 
 def test_unknown_levels_are_refused() -> None:

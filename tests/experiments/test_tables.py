@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from experiments import clips
 from experiments.clips import record_clips
-from experiments.figure_context import ContextFigure
+from experiments.figure_context import ContextFigure, rollout_rebuilt
 from experiments.figure_growth import GrowthFigure
 from experiments.table_maskgit_steps import MaskgitSteps
 from experiments.table_memory import Memory
+from genie_gym.models.uncached import rollout_uncached
 
 pytestmark = pytest.mark.pipeline
 
@@ -41,12 +43,23 @@ def test_passes_are_compared_with_the_most(few_frames: None, tiny_checkpoint: Pa
 
 def test_the_cache_equals_a_window_up_to_the_context(few_frames: None, tiny_checkpoint: Path, tmp_path: Path) -> None:
     paths = {"json": tmp_path / "out.json", "picture": tmp_path / "out.png"}
-    ContextFigure(checkpoint=str(tiny_checkpoint), clips=2, frames=12, **paths).run()
+    ContextFigure(checkpoint=str(tiny_checkpoint), clips=2, frames=12, rebuild_every=(2,), **paths).run()
     results = read(paths["json"])
     within = [row for row in results["rows"] if row["t"] < results["context_length"]]
     assert len(within) == 7
-    assert all(row["cached_psnr"] == pytest.approx(row["recomputed_psnr"], abs=1e-3) for row in within)
+    for name in ("cached_psnr", "rebuilt_2_psnr"):
+        assert all(row[name] == pytest.approx(row["recomputed_psnr"], abs=1e-3) for row in within)
+    assert results["all_frames"]["recomputed"]["clip_psnr_lost"] == 0
     assert paths["picture"].stat().st_size > 0
+
+
+def test_rebuilt_at_every_frame_is_recomputed(make_world: Any, random_videos: Any) -> None:
+    """In a world whose decoder looks at single frames; rebuilt less often it is something else."""
+    world, prompt, actions = make_world("spatial"), random_videos(2, 1), torch.arange(40).reshape(2, 20) % 8
+    windowed = rollout_uncached(world, prompt, actions, 3, window=world.config.context_length)
+    rebuilt = {every: rollout_rebuilt(world, prompt, actions, 3, every) for every in (1, 5)}
+    torch.testing.assert_close(rebuilt[1], windowed, atol=1e-4, rtol=0)
+    assert (rebuilt[5] - windowed).abs().max() > 0.01
 
 
 def test_growth_has_its_expected_order_beside_it(tmp_path: Path) -> None:
