@@ -34,8 +34,9 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
 
     Returns:
         By number of environments (``alone`` is ``gym.make``): ``env_fps``, ``env_split`` in milliseconds a step of
-        all of them, ``serving_share_by_envs``, the useful operations a second over the bfloat16 matrix rate, and
-        ``serving_share``, that of ``SHARE_ENVS`` environments or else the most. By rows of the world itself:
+        all of them, ``serving_share_by_envs``, the useful operations a second over the bfloat16 matrix rate,
+        ``serving_share``, that of ``SHARE_ENVS`` environments or else the most, and ``serving_share_of_fastest``, the
+        same over the better of the matrix rates. By rows of the world itself:
         ``cached_fps``, ``uncached_fps``, ``cached_over_uncached_by_rows``, and ``cached_over_uncached`` for the most
         rows; by passes ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``,
         ``training_parameters``. And ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``,
@@ -62,6 +63,7 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     shares = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
     results["serving_share_by_envs"] = shares
     results["serving_share"] = shares.get(str(SHARE_ENVS), shares[str(max(config.num_envs))])
+    results["serving_share_of_fastest"] = results["serving_share"] * bfloat16 / max(results["matmul_tflops"].values())
     return results | _measure_training(config, world.device, bfloat16, report)
 
 

@@ -101,6 +101,9 @@ def test_share_is_operations_over_the_matrix_rate(results: dict[str, Any]) -> No
     for count, fps in results["env_fps"].items():
         share = fps * results["step_gflop"] / 1e3 / results["matmul_tflops"]["bfloat16"]
         assert results["serving_share_by_envs"][count] == pytest.approx(share)
+    rates = results["matmul_tflops"]
+    of_fastest = results["serving_share"] * rates["bfloat16"] / max(rates.values())
+    assert results["serving_share_of_fastest"] == pytest.approx(of_fastest)
 
 
 def test_a_timed_world_is_itself_again(tiny_world: GenieWorldModel) -> None:

@@ -269,7 +269,7 @@ def test_nothing_is_drawn_from_what_is_no_number(value: float, gradients: bool) 
     logits = torch.randn(2, PLACES, CODES)
     logits[1, 3, 2] = value
     with torch.set_grad_enabled(gradients):
-        with pytest.raises(FloatingPointError, match="logits must be finite, got others in torch.float32"):
+        with pytest.raises(FloatingPointError, match=r"logits must be finite, got others in torch\.float32"):
             sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers)
         logits[1, 3, 2] = -float("inf")
         assert sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers)[1, 3] != 2
