@@ -123,8 +123,8 @@ def _speed(bench: dict[str, Any]) -> str:
         ""
         if rates["float32"] <= rates["bfloat16"]
         else (
-            " This processor multiplies bfloat16 more slowly than float32, so that shares of the bfloat16 rate can be above "
-            f"100 %; of the float32 rate, 16 environments reach {bench['serving_share_of_fastest']:.0%}."
+            " This processor multiplies bfloat16 more slowly than float32, so that shares of the bfloat16 rate can be "
+            f"above 100 %; of the float32 rate, 16 environments reach {bench['serving_share_of_fastest']:.0%}."
         )
     )
     about = (
