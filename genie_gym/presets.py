@@ -121,7 +121,7 @@ def _coinrun() -> Preset:
             clean_frames=0.5,
             context_corruption=0.1,
         ),
-        sampling=SamplingConfig(maskgit_steps=2, temperature=0.7),
+        sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
         precision="auto",
     )
     optimizer = OptimizerConfig(
