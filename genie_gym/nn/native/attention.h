@@ -55,6 +55,7 @@ struct Normalised {
 };
 
 // The LayerNorms of `rows` rows that follow one another, as [row][feature]; from row number `half` on with `other`.
+// Both have the same epsilon.
 template <typename T>
 inline void normalise_rows(float* to, const T* from, int64_t rows, int64_t half, Normalised one, Normalised other) {
     for (int64_t first = 0; first < rows; first += LANES) {

@@ -1,6 +1,7 @@
 """The kernels as functions of tensors. Each has a twin in plain PyTorch, which trains and which it must equal.
 
-They take CPU tensors of float32 or bfloat16 where no gradient is wanted: ``are_usable`` says so.
+They take CPU tensors of float32, bfloat16, or float16 where the processor multiplies it, if no gradient is wanted:
+``are_usable`` says so.
 """
 
 import ctypes
