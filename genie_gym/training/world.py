@@ -64,7 +64,8 @@ class WorldTrainee(DynamicsTrainee):
 
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__(world, cache)
-        self.latent_action_model = world.latent_action_model
+        del self.dynamics  # comes second: runs on disk have their optimiser's moments in this order
+        self.latent_action_model, self.dynamics = world.latent_action_model, world.dynamics
 
     def loss(self, batch: Batch) -> LossOutput:
         """The sum of both losses; labels carry no gradient, so neither model sees the other's."""

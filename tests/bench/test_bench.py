@@ -30,7 +30,8 @@ SMALL: dict[str, Any] = {
 TOP = {
     "matmul_tflops", "env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",
     "cached_over_uncached_by_rows", "by_maskgit_steps",
-    "serving_share", "serving_share_by_envs", "step_gflop", "training_share", "training_fps", "training_parameters",
+    "serving_share", "serving_share_of_fastest", "serving_share_by_envs", "step_gflop",
+    "training_share", "training_fps", "training_parameters",
     "labelling_fps", "peak_memory_mb", "gymnasium", "machine", "checkpoint", "maskgit_steps",
 }  # fmt: skip
 
