@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -218,6 +218,16 @@ def test_a_step_equals_its_twin(stack: SpatioTemporalTransformer, dtype: torch.d
         wanted = step_twice(stack, features)
     error = (played.float() - wanted).abs()
     assert error.max() < 1e-4 if dtype == torch.float32 else error.mean() < tolerance(dtype) / 2
+
+
+@TYPES
+def test_odd_sizes_are_left_to_pytorch(dtype: torch.dtype, shake: Callable[..., nn.Module]) -> None:
+    config = TransformerConfig(layers=2, width=48, heads=3, head_dim=8, value_dim=5, feed_forward_width=33)
+    odd = cast(SpatioTemporalTransformer, shake(SpatioTemporalTransformer(config, 8), size=0.3)).requires_grad_(False)
+    features = torch.randn(6, 2, 7, 48)
+    assert not can_step(odd, features.to(dtype), None)
+    error = (step_twice(odd, features.to(dtype)).float() - step_twice(odd, features)).abs()
+    assert error.mean() < tolerance(dtype) / 2
 
 
 @TYPES

@@ -64,6 +64,8 @@ def can_step(transformer: "SpatioTemporalTransformer", features: Tensor, conditi
     first = cast("Block", transformer.blocks[0])
     if first.spatial is None or first.causal is None or not first.causal.is_per_place:
         return False
+    if any(layer.in_features % 2 for layer in (first.causal.project_out, first.feed_forward.contract)):
+        return False  # types of 16 bits are multiplied in pairs
     return kernels.are_usable_for_heads(features, first.causal.head_dim, first.causal.value_dim)
 
 
