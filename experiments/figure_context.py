@@ -18,8 +18,8 @@ import tyro
 from torch import Tensor
 
 import genie_gym
-from experiments.clips import record_play
 from genie_gym.bench.results import write_results
+from genie_gym.data.held_out import join, record_play
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.models.uncached import rollout_uncached
@@ -53,7 +53,7 @@ class ContextFigure:
         """Record, play, write, draw."""
         world = genie_gym.load(self.checkpoint)
         clips = record_play(self.player, "validation", self.mode, self.clips, self.seed, self.frames + 1)
-        videos = torch.cat(list(clips.values()))
+        videos = join(clips).videos
         labels, window = world.label(videos), world.config.context_length
         prompts = videos[:, :1]
         played = {"cached": world.rollout(prompts, labels, self.seed)}

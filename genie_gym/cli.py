@@ -1,14 +1,15 @@
-"""``genie-gym``: record, train, demo, bench. Thin: each command calls the room that does the work."""
+"""``genie-gym``: record, train, evaluate, demo, bench. Thin: each command calls the room that does the work."""
 
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from genie_gym.bench.config import BenchConfig
 from genie_gym.configs import Preset, RecordConfig
+from genie_gym.metrics.config import EvaluateConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +142,44 @@ class Bench:
             write_results(self.json, results)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score a world on levels it has not seen, beside what it must beat; minutes."""
+
+    evaluation: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
+    """What to score, and on what."""
+    json: Path | None = None
+    """File of results."""
+    picture: Path = Path("out/evaluate.png")
+    """PNG of real, rebuilt and played clips, and of every latent action."""
+
+    def run(self) -> None:
+        """Score, print, write."""
+        from rich.console import Console
+
+        from genie_gym.bench.results import require_place, write_results
+        from genie_gym.metrics.report import draw_picture, print_scores, show_progress
+        from genie_gym.metrics.run import run_evaluation
+
+        console = Console()
+        for path in filter(None, (self.json, self.picture)):
+            require_place(path)
+        with show_progress(console) as report:
+            results, evaluated = run_evaluation(self.evaluation, report)
+        print_scores(console, results)
+        draw_picture(self.picture, evaluated)
+        console.print(f"look at {self.picture}")
+        if self.json is not None:
+            write_results(self.json, results)
+
+
+COMMANDS: dict[str, Any] = {"record": Record, "train": Train, "evaluate": Evaluate, "demo": Demo, "bench": Bench}
+
+
 def main() -> None:
     """The command line; user errors end in one line and exit status 2."""
     try:
-        tyro.extras.subcommand_cli_from_dict({"record": Record, "train": Train, "demo": Demo, "bench": Bench}).run()
+        tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
     except ValueError as error:
         print(f"genie-gym: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -373,6 +373,27 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
         raise ValueError(f"{kind.__name__}: {error}") from error
 
 
+def vary(config: Config, overrides: dict[str, Any]) -> Config:
+    """The config with values at dotted paths replaced, all at once: ``{"tokenizer.quantizer.codes": 512}``.
+
+    Args:
+        config: Stays as it is.
+        overrides: Values by path; a dictionary of several fields stands for a config.
+
+    Raises:
+        ValueError: If there is no such field, or the values do not fit.
+    """
+    values = to_dict(config)
+    for path, value in overrides.items():
+        *parents, name = path.split(".")
+        inner: Any = values
+        for parent in parents:
+            inner = inner.get(parent) if isinstance(inner, dict) else None
+        _require(isinstance(inner, dict) and name in inner, type(config).__name__, path, "varied at a field it has")
+        inner[name] = value
+    return from_dict(type(config), values)
+
+
 def _build(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:

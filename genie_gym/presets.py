@@ -134,6 +134,40 @@ def _coinrun() -> Preset:
     )
 
 
+def _study() -> Preset:
+    """What ``experiments`` vary: ``coinrun`` at a size of which two CPU cores train several an hour."""
+    small = _stack(2, 128, 4, 32, 256)
+    world = WorldConfig(
+        tokenizer=TokenizerConfig(
+            patch_size=8,
+            encoder=small,
+            decoder=small,
+            quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
+        ),
+        latent_action_model=LatentActionConfig(
+            backbone="conv",
+            quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.2),
+            width=16,
+            history=3,
+        ),
+        dynamics=DynamicsConfig(
+            transformer=_stack(4, 128, 4, 32, 256),
+            min_mask_ratio=0.2,
+            mask_ratio_per="frame",
+            clean_frames=0.5,
+            context_corruption=0.1,
+        ),
+        sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
+    )
+    optimizer = OptimizerConfig(
+        learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=50, betas=(0.9, 0.95)
+    )
+    training = TrainConfig(
+        train_steps=800, batch_size=8, optimizer=optimizer, precision="float32", log_every=25, picture_every=0
+    )
+    return Preset(world=world, tokenizer_training=training, world_training=training)
+
+
 def _tiny() -> Preset:
     """For tests: the same parts as ``coinrun``, a few thousand weights."""
     small = _stack(1, 32, 2, 16, 32)
@@ -168,6 +202,7 @@ SCALING_ROWS = {
 
 PRESETS: dict[str, Preset] = {
     "tiny": _tiny(),
+    "study": _study(),
     "coinrun": _coinrun(),
     "coinrun-case-study": _case_study(),
     "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),

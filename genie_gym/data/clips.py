@@ -43,10 +43,18 @@ class MemorySource:
         frames: (F, H, W, 3) uint8.
         num_frames: F.
         episode_starts: (F,) bool.
+        frame_size: Height and width as they lie on disk.
     """
 
-    def __init__(self, path: Path, frames: np.ndarray, episode_starts: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        frames: np.ndarray,
+        episode_starts: np.ndarray | None = None,
+        frame_size: tuple[int, ...] | None = None,
+    ) -> None:
         self.path, self.frames, self.num_frames = path, frames, len(frames)
+        self.frame_size = frames.shape[1:3] if frame_size is None else frame_size
         self.episode_starts = np.arange(len(frames)) == 0 if episode_starts is None else episode_starts
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -117,6 +125,16 @@ class ClipDataset(Dataset[np.ndarray]):
         return _resize_all(frames, self.height, self.width).copy()
 
     @property
+    def holds_videos(self) -> bool:
+        """Whether any clip comes from a video, which tells nothing but its frames."""
+        return not all(isinstance(file, Shard) for file in self._files)
+
+    @property
+    def frame_sizes(self) -> set[tuple[int, int]]:
+        """Heights and widths as they lie on disk."""
+        return {(int(file.frame_size[0]), int(file.frame_size[1])) for file in self._files}
+
+    @property
     def num_frames(self) -> int:
         """Frames in all sources."""
         return sum(source.num_frames for source in self._sources)
@@ -145,6 +163,18 @@ class ClipDataset(Dataset[np.ndarray]):
         number, start = self._locate(index)
         shard = self._shard(number)
         return shard.players[shard.player[start]]
+
+    def attribute(self, index: int, name: str) -> str | int:
+        """What the shard of clip ``index`` says of itself: its game, mode, seed, start_level, num_levels.
+
+        Raises:
+            ValueError: If the clip comes from a video, or its shard does not say.
+        """
+        shard = self._shard(self._locate(index)[0])
+        if name not in shard.attributes:
+            raise ValueError(f"{shard.path}: has no attribute {name!r}, only {sorted(shard.attributes)}")
+        value = shard.attributes[name]
+        return value if isinstance(value, str) else int(value)
 
     def level(self, index: int) -> int:
         """Level seed of clip ``index``.
@@ -292,4 +322,8 @@ def _files(path: Path) -> list[Path]:
 def _decode(path: Path, height: int, width: int) -> MemorySource:
     from genie_gym.data.video import iterate_video  # who trains on shards needs no FFmpeg
 
-    return MemorySource(path, np.stack([resize(frame, height, width) for frame in iterate_video(path)]))
+    frames, frame_size = [], None
+    for frame in iterate_video(path):
+        frame_size = frame.shape[:2]
+        frames.append(resize(frame, height, width))
+    return MemorySource(path, np.stack(frames), frame_size=frame_size)

@@ -1,14 +1,17 @@
 """The only conversions between uint8 frames and float videos, and how frames change size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 Resampling = Image.Resampling
+MARGIN = 64
+"""Pixels for the titles of a contact sheet."""
 
 
 def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = None) -> None:
@@ -110,10 +113,18 @@ def _resampling(box: tuple[float, float, float, float], height: int, width: int)
     return Resampling.NEAREST if (1 / shrink).is_integer() else Resampling.BICUBIC
 
 
-def contact_sheet(videos: np.ndarray) -> np.ndarray:
-    """(R, T, H, W, 3) -> (R H, T W, 3): a row for each video, time to the right."""
+def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
+    """(R, T, H, W, 3) -> (R H, T W, 3): a row for each video, time to the right; titles in a margin at the left."""
     check_frames("videos", videos, ndim=5)
-    return rearrange(videos, "r t h w c -> (r h) (t w) c")
+    sheet = rearrange(videos, "r t h w c -> (r h) (t w) c")
+    if not titles:
+        return sheet
+    if len(titles) != len(videos):
+        raise ValueError(f"titles must be {len(videos)}, one for each video, got {len(titles)}")
+    margin = Image.new("RGB", (MARGIN, sheet.shape[0]), "white")
+    for row, title in enumerate(titles):
+        ImageDraw.Draw(margin).text((2, (row + 0.5) * videos.shape[2]), title, fill="black", anchor="lm")
+    return np.concatenate([np.asarray(margin), sheet], axis=1)
 
 
 def write_image(path: Path, frame: np.ndarray) -> None:

@@ -4,6 +4,7 @@ A player maps frames to real actions. What it is called in a recording is its sp
 
     random                                     uniform over Procgen's 15 actions
     sticky, sticky(repeat), sticky(repeat, right_bias)
+    expert                                     the shipped CoinRun player, which sees the velocity
     path/to/file.py:factory(argument, ...)     whatever the factory of that file returns
     ...+velocity                               the player must see Procgen's painted velocity
 
@@ -105,8 +106,8 @@ def parse_share(text: str) -> PlayerShare:
     if not spec.endswith((")", VELOCITY)) and "=" in spec:
         spec, _, number = spec.rpartition("=")
         weight = float(_number("weight", number))
-    load_player(spec, seed=0)  # a wrong spec is told now, not in a worker
-    sees_velocity = spec.endswith(VELOCITY)
+    player = load_player(spec, seed=0)  # a wrong spec is told now, not in a worker
+    sees_velocity = spec.endswith(VELOCITY) or getattr(player, "sees_velocity", False)
     return PlayerShare(
         name=spec, player=functools.partial(load_player, spec), weight=weight, sees_velocity=sees_velocity
     )
@@ -131,15 +132,21 @@ def load_player(spec: str, seed: int = 0) -> Player:
     path, colon, call = spec.removesuffix(VELOCITY).rpartition(":")
     match = _CALL.fullmatch(call)
     if match is None:
-        raise ValueError(f"player must be random, sticky or FILE.py:FACTORY(ARGUMENTS), got {spec!r}")
+        raise ValueError(f"player must be random, sticky, expert or FILE.py:FACTORY(ARGUMENTS), got {spec!r}")
     name, arguments = match["name"], _arguments(match["arguments"])
     if colon:
         factory = getattr(_load_module(Path(path)), name, None)
     else:
-        factory = {"random": UniformRandom, "sticky": StickyRandom}.get(name)
+        factory = {"random": UniformRandom, "sticky": StickyRandom, "expert": _build_expert}.get(name)
     if not callable(factory):
-        raise ValueError(f"player {spec!r}: there is no {name!r} in {path or 'random, sticky'}")
+        raise ValueError(f"player {spec!r}: there is no {name!r} in {path or 'random, sticky, expert'}")
     return _build(factory, arguments, seed, spec)
+
+
+def _build_expert(*, seed: int) -> Player:
+    from genie_gym.data.expert import Expert  # who records random play needs no network
+
+    return Expert(seed=seed)
 
 
 def _build(factory: Callable[..., Player], arguments: list[str | float], seed: int, spec: str) -> Player:

@@ -128,6 +128,11 @@ class Shard:
             self.num_frames, self.height, self.width = file["frames"].shape[:3]
             self.episode_starts, self.level_seeds, self.player = (file[field][:] for field in FIELDS)
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames ``start`` to ``stop`` (excluded): (stop - start, H, W, 3) uint8.
 

@@ -1,5 +1,6 @@
 """Does the world do what its latent actions say?"""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,33 +23,52 @@ class Played(NamedTuple):
     """With uniform ones."""
 
 
+CHUNK = 32
+"""Clips played at once."""
+KINDS = ("inferred", "shuffled", "random")
+
+
 @torch.no_grad()
 def play_clips(
     world: GenieWorldModel,
     videos: Tensor,
     seed: int,
     prompt_frames: int = 1,
-    chunk: int = 32,
     maskgit_steps: int | None = None,
+    kinds: Sequence[str] = KINDS,
+    report: Callable[[float], object] = lambda share: None,
 ) -> Played:
-    """Roll clips out under inferred, shuffled and random latent actions, from the same seeds."""
-    labels = torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(chunk)])[
-        :, prompt_frames - 1 :
-    ]
+    """Roll clips out under inferred, shuffled and random latent actions, from the same seeds.
+
+    Args:
+        world: In eval mode.
+        videos: (B, T, C, H, W) real clips.
+        seed: Of the roll-outs and of the random actions.
+        prompt_frames: Real frames each starts from.
+        maskgit_steps: Passes a frame; ``None`` for the config's.
+        kinds: Those wanted; the others are left empty.
+        report: Hears how much is done, 0 to 1.
+    """
+    labels = label_clips(world, videos)[:, prompt_frames - 1 :]
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.randint(world.config.num_latent_actions, labels.shape, generator=generator)
-    rolled = []
-    for latent_actions in (labels, labels.roll(1, dims=0), uniform):
-        parts = zip(videos.split(chunk), latent_actions.split(chunk), strict=True)
-        rolled.append(
-            torch.cat(
-                [
-                    world.rollout(clips[:, :prompt_frames], actions, seed + chunk * index, maskgit_steps).cpu()
-                    for index, (clips, actions) in enumerate(parts)
-                ]
-            )
-        )
-    return Played(videos, *rolled)
+    actions = {"inferred": labels, "shuffled": labels.roll(1, dims=0), "random": uniform}
+    starts = range(0, len(videos), CHUNK)
+    rolled: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
+    for number, start in enumerate(starts):
+        part = slice(start, start + CHUNK)
+        for kind in kinds:
+            prompts, chosen = videos[part, :prompt_frames], actions[kind][part]
+            rolled[kind].append(world.rollout(prompts, chosen, seed + start, maskgit_steps).cpu())
+        report((number + 1) / len(starts))
+    none = videos[:0]
+    return Played(videos, *(torch.cat(rolled[kind]) if kind in rolled else none for kind in KINDS))
+
+
+@torch.no_grad()
+def label_clips(world: GenieWorldModel, videos: Tensor) -> Tensor:
+    """(B, T, C, H, W) -> (B, T - 1) latent actions, some clips at a time."""
+    return torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(CHUNK)])
 
 
 def delta_psnr(played: Played, frame: int) -> Tensor:

@@ -1,7 +1,11 @@
 """Distances between pictures."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+SSIM_WINDOW = 11
+"""Pixels a side."""
 
 
 def psnr(videos: Tensor, others: Tensor) -> Tensor:
@@ -22,3 +26,54 @@ def pooled_psnr(videos: Tensor, others: Tensor) -> float:
     """PSNR of the mean squared error over all frames, in dB: hard frames weigh more than in a mean of PSNRs."""
     error = (videos.float() - others.float()).square().mean()
     return float(-10 * torch.log10(error.clamp(min=1e-10)))
+
+
+def ssim(videos: Tensor, others: Tensor) -> Tensor:
+    """Structural similarity of each frame, mean over channels and places (Wang et al. 2004).
+
+    A Gaussian window of 11 pixels and sigma 1.5, K1 0.01, K2 0.03, and only places where the window fits.
+
+    Args:
+        videos: (..., C, H, W) in [0, 1].
+        others: The same shape.
+
+    Returns:
+        (...) float32, 1 where frames are equal.
+
+    Raises:
+        ValueError: If the frames are smaller than the window.
+    """
+    if min(videos.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"videos must be at least {SSIM_WINDOW} pixels a side, got {tuple(videos.shape[-2:])}")
+    x, y = (each.float().reshape(-1, 1, *each.shape[-2:]) for each in (videos, others))
+    mean_x, mean_y = _blur(x), _blur(y)
+    variance_x, variance_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
+    covariance = _blur(x * y) - mean_x * mean_y
+    light = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variance_x + variance_y + 0.03**2)
+    return (light * structure).mean(dim=(-3, -2, -1)).view(videos.shape[:-2]).mean(dim=-1)
+
+
+def moving_psnr(videos: Tensor, others: Tensor, threshold: float = 0.02) -> float:
+    """Pooled PSNR over the pixels of frames 1.. that differ from the frame before, in dB; sprites live there.
+
+    Args:
+        videos: (B, T, C, H, W) in [0, 1], the real ones.
+        others: The same shape.
+        threshold: A pixel moves where any channel changes by more.
+
+    Returns:
+        dB; NaN where nothing moves.
+    """
+    moves = ((videos[:, 1:] - videos[:, :-1]).abs().amax(dim=2, keepdim=True) > threshold).float()
+    error = ((videos[:, 1:].float() - others[:, 1:].float()).square() * moves).sum()
+    pixels = moves.sum() * videos.shape[2]
+    return float(-10 * torch.log10((error / pixels).clamp(min=1e-10)))
+
+
+def _blur(pixels: Tensor) -> Tensor:
+    """(M, 1, H, W) weighted by a Gaussian window, where it fits."""
+    places = torch.arange(SSIM_WINDOW, device=pixels.device) - SSIM_WINDOW // 2
+    window = torch.exp(-places.float().square() / (2 * 1.5**2))
+    window = window / window.sum()
+    return F.conv2d(F.conv2d(pixels, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genie_gym.configs import LatentActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
-from genie_gym.nn.convolution import SteeredUNet, StridedEncoder
+from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, stack_past, stack_transitions
 from genie_gym.nn.layers import Embedding, Linear
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
@@ -102,24 +102,16 @@ class ConvBackbone(nn.Module):
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
         """(B, T, C, H, W) -> latents (B, T - 1, dim)."""
-        before, after = self._past(videos), videos[:, 1:] - 0.5
-        pixels = torch.cat([before, after, videos[:, 1:] - videos[:, :-1]], dim=2)
+        pixels = stack_transitions(videos, self.history)
         latents = self.encoder(_channels_last(pixels.flatten(0, 1).to(precision)))
         return latents.unflatten(0, (len(videos), -1))
 
     def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of frames 1.., predicted as changes of the frames before."""
-        before = _channels_last(self._past(videos).flatten(0, 1).to(codes.dtype))
+        before = _channels_last(stack_past(videos, self.history).flatten(0, 1).to(codes.dtype))
         change = self.decoder(before, codes.flatten(0, 1)).float()
         error = F.mse_loss(change, (videos[:, 1:] - videos[:, :-1]).flatten(0, 1))
         return _against_copying(error, videos)
-
-    def _past(self, videos: Tensor) -> Tensor:
-        """(B, T - 1, history C, H, W): frames up to t, oldest first; frame 0 stands for those before it."""
-        length = videos.shape[1]
-        first = videos[:, :1].expand(-1, self.history - 1, -1, -1, -1)
-        padded = torch.cat([first, videos[:, :-1]], dim=1) - 0.5
-        return torch.cat([padded[:, back : back + length - 1] for back in range(self.history)], dim=2)
 
 
 class TransformerBackbone(nn.Module):

@@ -60,6 +60,19 @@ class SteeredUNet(nn.Module):
         return F.pixel_shuffle(self.up[2](pixels), 2)
 
 
+def stack_past(videos: Tensor, history: int) -> Tensor:
+    """(B, T, C, H, W) -> (B, T - 1, history C, H, W): frames up to t, oldest first; frame 0 stands for those before."""
+    length = videos.shape[1]
+    first = videos[:, :1].expand(-1, history - 1, -1, -1, -1)
+    padded = torch.cat([first, videos[:, :-1]], dim=1) - 0.5
+    return torch.cat([padded[:, back : back + length - 1] for back in range(history)], dim=2)
+
+
+def stack_transitions(videos: Tensor, history: int) -> Tensor:
+    """(B, T, C, H, W) -> (B, T - 1, (history + 2) C, H, W): ``stack_past``, the frame after, and the change to it."""
+    return torch.cat([stack_past(videos, history), videos[:, 1:] - 0.5, videos[:, 1:] - videos[:, :-1]], dim=2)
+
+
 def _norm(norm: nn.Module, features: Tensor) -> Tensor:
     assert isinstance(norm, nn.GroupNorm)
     weight, bias = norm.weight.to(features.dtype), norm.bias.to(features.dtype)

@@ -4,36 +4,56 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from experiments import clips
 from experiments.readme_tables import fill
-from experiments.release import evaluate, lengthen, train
+from experiments.release import lengthen, player, train, video_features
 from genie_gym.configs import RecordConfig
+from genie_gym.data.expert import Expert
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
+from genie_gym.metrics.video_features import load_features
 from genie_gym.models.loading import load
 
 pytestmark = pytest.mark.pipeline
 
 
-def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+TEACHER = """
+import numpy as np
+
+def right():
+    return lambda frames: np.full(len(frames), 7, np.int32)
+"""
+
+
+def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "run"
     release = train.Release(out=out, preset="tiny", frames=4096, tokenizer_steps=4, world_steps=4)
     release.run()
     release.run()
-    monkeypatch.setattr(clips, "FRAMES", 4096)
-    results, picture = tmp_path / "results.json", tmp_path / "picture.png"
-    evaluate.Evaluation(
-        checkpoint=str(out / "checkpoint"), player="random", clips=16, json=results, picture=picture
-    ).run()
-    scores = json.loads(results.read_text())
-    assert picture.stat().st_size > 0
-    assert scores["clips"] == 16
-    assert {name: part["clips"] for name, part in scores["sets"].items()} == {"sticky": 8, "player": 8}
-    assert [row["t"] for row in scores["rollout"]] == [1, 2, 4, 8, 10, 15]
-    assert {"command", "commit", "seed"} <= set(scores)
+    assert load(out / "checkpoint").config.num_latent_actions == 8
+
+
+def test_a_player_is_made_from_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = tmp_path / "teacher.py"
+    teacher.write_text(TEACHER)
+    settings: dict[str, Any] = {"games_a_mode": 2, "memory": 256, "batch_size": 16, "episodes": 64}
+    out = tmp_path / "player"
+    player.PlayerRelease(teacher=f"{teacher}:right+velocity", out=out, train_steps=60, **settings).run()
+    student = Expert(out / "expert.safetensors")
+    assert (student(np.zeros((50, 64, 64, 3), np.uint8)) == 7).mean() > 0.8
+    assert "student" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="velocity"):
+        player.PlayerRelease(teacher=f"{teacher}:right", out=out).run()
+
+
+def test_features_for_video_distances_are_made(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"frames": 1024, "train_steps": 2, "batch_size": 2}
+    video_features.FeaturesRelease(out=tmp_path, json=tmp_path / "score.json", **settings).run()
+    assert load_features(tmp_path / "video_features.safetensors")(torch.rand(2, 16, 3, 64, 64)).shape == (2, 64)
+    assert {"game_accuracy", "action_accuracy", "command"} <= set(json.loads((tmp_path / "score.json").read_text()))
 
 
 def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -50,11 +70,6 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
         if not torch.equal(weights, before.state_dict()[name])
     }
     assert changed == {"dynamics"}
-
-
-def test_unknown_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match="levels"):
-        evaluate.Evaluation(levels="tests").run()
 
 
 def test_tables_go_between_the_markers() -> None:

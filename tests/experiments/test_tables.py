@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import clips
-from experiments.clips import record_clips
 from experiments.figure_context import ContextFigure, rollout_rebuilt
 from experiments.figure_growth import GrowthFigure
-from experiments.table_maskgit_steps import MaskgitSteps
 from experiments.table_memory import Memory
+from genie_gym.data import held_out
 from genie_gym.models.uncached import rollout_uncached
 
 pytestmark = pytest.mark.pipeline
@@ -20,25 +18,13 @@ pytestmark = pytest.mark.pipeline
 
 @pytest.fixture
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "FRAMES", 4096)
+    monkeypatch.setattr(held_out, "FRAMES", 4096)
 
 
 def read(path: Path) -> dict[str, Any]:
     results: dict[str, Any] = json.loads(path.read_text())
     assert {"command", "commit"} <= set(results)
     return results
-
-
-def test_passes_are_compared_with_the_most(few_frames: None, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    table = MaskgitSteps(checkpoint=str(tiny_checkpoint), maskgit_steps=(1, 3), clips=8, json=tmp_path / "out.json")
-    table.run()
-    results = read(table.json)
-    assert [row["maskgit_steps"] for row in results["rows"]] == [1, 3]
-    fewer, most = results["rows"]
-    assert all(part["less_than_most"] == 0 for part in (*most["rollout"], *most["delta_psnr"]))
-    assert any(part["less_than_most"] != 0 for part in fewer["rollout"])
-    for part in fewer["delta_psnr"]:
-        assert part["interval"][0] <= part["less_than_most"] <= part["interval"][1]
 
 
 def test_the_cache_equals_a_window_up_to_the_context(few_frames: None, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -78,8 +64,3 @@ def test_memory_is_read_when_asked(tiny_checkpoint: Path, tmp_path: Path) -> Non
     table = Memory(checkpoint=str(tiny_checkpoint), env_steps=(2, 5), json=tmp_path / "out.json")
     table.run()
     assert list(read(table.json)["resident_mb"]) == ["2", "5"]
-
-
-def test_too_many_clips_are_refused(few_frames: None) -> None:
-    with pytest.raises(ValueError, match=r"clips must be at most .*got 100000"):
-        record_clips("random", "validation", "easy", 100_000, 0)

@@ -1,0 +1,75 @@
+"""How many MaskGIT passes a frame needs: quality by passes, each beside the most, and speed.
+
+    python -m experiments.ablation_steps --preset full
+
+Clips of validation levels, half sticky-random and half of the trained player, are rolled out from one frame under
+inferred and random latent actions, with the same seeds for every number of passes. The differences to the most passes
+are paired, clip by clip.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import tyro
+from rich.console import Console
+
+import genie_gym
+from experiments.experiment import Experiment
+from genie_gym.data.held_out import join, record_play
+from genie_gym.metrics.passes import score_passes
+from genie_gym.metrics.report import tabulate_passes
+
+SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
+"""Passes, and clips in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsAblation(Experiment):
+    """Score numbers of passes."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    player: str = "expert"
+    """Trained player for half of the clips."""
+    mode: str = "hard"
+    """Procgen's distribution mode."""
+
+    @property
+    def name(self) -> str:
+        return "ablation_steps"
+
+    def run(self) -> None:
+        """Record, play, print, write, draw."""
+        world = genie_gym.load(self.checkpoint, self.device)
+        maskgit_steps, clips = SIZES[self.preset]
+        videos = join(record_play(self.player, "validation", self.mode, clips, self.seed)).videos
+        rows, speed = score_passes(world, videos, maskgit_steps, self.seed)
+        Console().print(tabulate_passes(rows, speed, len(videos)))
+        about = {"checkpoint": self.checkpoint, "levels": "validation", "mode": self.mode, "player": self.player}
+        precision = str(world.dynamics.precision).removeprefix("torch.")
+        self.write({**about, "clips": len(videos), "precision": precision, "rows": rows, "speed": speed})
+        draw(rows, speed, self.picture)
+
+
+def draw(rows: list[dict[str, Any]], speed: dict[str, float], path: Path) -> None:
+    """FVD and delta PSNR against frames/s."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
+    fps = [speed[str(row["maskgit_steps"])] for row in rows]
+    scores = {
+        "fvd_procgen": [row["fvd_procgen"] for row in rows],
+        "delta PSNR, t = 4, dB": [part["delta_psnr"] for row in rows for part in row["delta_psnr"] if part["t"] == 4],
+    }
+    for axis, (label, values) in zip(axes, scores.items(), strict=True):
+        axis.plot(fps, values, "o-")
+        for x, y, row in zip(fps, values, rows, strict=True):
+            axis.annotate(str(row["maskgit_steps"]), (x, y), textcoords="offset points", xytext=(4, 4))
+        axis.set(xscale="log", xlabel="frames/s (labels: MaskGIT passes)", ylabel=label)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    tyro.cli(StepsAblation).run()

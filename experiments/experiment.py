@@ -1,0 +1,95 @@
+"""What all experiments share: their command line, where results lie, and the rivals' training, cell by cell."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from genie_gym.bench.machine import describe_machine
+from genie_gym.bench.results import ROOT, write_results
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An artefact of the paper at our size."""
+
+    preset: Literal["smoke", "full"] = "smoke"
+    """``smoke`` takes minutes and shows that all works; ``full`` is what the README's numbers come from."""
+    out: Path = ROOT / "experiments"
+    """Folder whose ``results`` and ``figures`` are written; those of ``smoke`` lie apart."""
+    work: Path = ROOT / "runs" / "experiments"
+    """Folder of recordings and of runs that are not finished."""
+    seed: int = 0
+    """Of everything; rivals that are trained have seeds from this one on."""
+    device: str = "cpu"
+    """Where to train and to play."""
+
+    @property
+    def name(self) -> str:
+        """Of the artefact's files."""
+        raise NotImplementedError
+
+    @property
+    def json(self) -> Path:
+        """File of results."""
+        return self._place("results") / f"{self.name}.json"
+
+    @property
+    def picture(self) -> Path:
+        """File of the figure, in a folder that is there."""
+        folder = self._place("figures")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{self.name}.png"
+
+    @property
+    def run_folder(self) -> Path:
+        """Of this preset's unfinished runs."""
+        return self.work / self.preset / self.name
+
+    def _place(self, kind: str) -> Path:
+        return self.out / kind if self.preset == "full" else self.out / kind / "smoke"
+
+    def write(self, results: Row) -> None:
+        """Write the results with preset, seed, machine, command and commit."""
+        about = {"preset": self.preset, "seed": self.seed, "machine": describe_machine(torch.device(self.device))}
+        write_results(self.json, {**about, **results})
+
+    def finish_rows(self, cells: Iterable[Row], settings: Row, work: Callable[[Row], Row]) -> list[Row]:
+        """One row for each cell; those in the file of results stand, and each new one is written at once.
+
+        Args:
+            cells: What tells one row from the others, in the order of work.
+            settings: What all rows share. Rows of other settings do not stand.
+            work: From a cell to the rest of its row.
+
+        Returns:
+            All rows, in order.
+
+        Raises:
+            ValueError: If the file holds rows of other settings.
+        """
+        cells = list(cells)
+        rows = self._read_rows(settings)
+        for number, cell in enumerate(cells):
+            if any(cell.items() <= row.items() for row in rows):
+                continue
+            print(f"{self.name}: {number + 1} of {len(cells)}: {cell}", flush=True)
+            began = time.monotonic()
+            rows.append({**cell, **work(cell), "minutes": round((time.monotonic() - began) / 60, 2)})
+            self.write({**settings, "rows": rows})
+        return [next(row for row in rows if cell.items() <= row.items()) for cell in cells]
+
+    def _read_rows(self, settings: Row) -> list[Row]:
+        if not self.json.exists():
+            return []
+        found = json.loads(self.json.read_text())
+        wanted = json.loads(json.dumps(settings))
+        if any(found.get(name) != value for name, value in wanted.items()):
+            raise ValueError(f"{self.json} holds rows of other settings: move it away to begin anew")
+        return list(found["rows"])

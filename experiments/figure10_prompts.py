@@ -1,0 +1,135 @@
+"""The paper's figure 10: the world opened on pictures unlike any frame it was trained on, and played.
+
+    python -m experiments.figure10_prompts --preset full --prompts FOLDER
+
+Pictures of the folder (named KIND_anything: photos, sketches, what you have), scenes drawn by this script, and frames
+of other Procgen games; beside them CoinRun's own frames of validation levels. Every latent action is held from each.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+import genie_gym
+from experiments.experiment import Experiment
+from genie_gym.configs import RecordConfig
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
+from genie_gym.data.held_out import LEVELS, join, record_play
+from genie_gym.data.players import parse_shares
+from genie_gym.data.record import record
+from genie_gym.envs.prompts import IMAGE_SUFFIXES, load_prompt
+from genie_gym.metrics.image import psnr
+from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"games": ["ninja", "maze"], "frames_a_game": 2, "coinrun": 4, "drawn": 2, "held": 2},
+    "full": {
+        "games": ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"],
+        "frames_a_game": 4,
+        "coinrun": 32,
+        "drawn": 8,
+        "held": 8,
+    },
+}
+PICTURES_A_KIND = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsFigure(Experiment):
+    """Open, play, measure, draw."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    prompts: Path | None = None
+    """Folder of pictures named KIND_anything."""
+
+    @property
+    def name(self) -> str:
+        return "figure10_prompts"
+
+    def run(self) -> None:
+        """Gather, play, write, draw."""
+        size, world = SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
+        kinds = self._gather(world.config.height, world.config.width)
+        rows, pictures = [], []
+        for kind, frames in kinds.items():
+            played = play_each_action(world, frames[:, None], size["held"], self.seed)
+            rows.append({"kind": kind, "pictures": len(frames), **score_prompts(frames, played)})
+            print({name: value for name, value in rows[-1].items() if name != "actions"})
+            for frame, row in list(zip(frames, played.transpose(0, 1), strict=True))[:PICTURES_A_KIND]:
+                pictures.append((kind, torch.cat([frame[None], row[0, :1], row[:, -1]])))
+        folder = None if self.prompts is None else self.prompts.name
+        self.write({"checkpoint": self.checkpoint, "prompts": folder, **size, "rows": rows})
+        sheet = to_uint8(torch.stack([frames for _, frames in pictures]))
+        write_image(self.picture, contact_sheet(sheet, [kind for kind, _ in pictures]))
+
+    def _gather(self, height: int, width: int) -> dict[str, Tensor]:
+        """(M, C, H, W) pictures by kind."""
+        size = SIZES[self.preset]
+        own = join(record_play("expert", "validation", "hard", size["coinrun"], self.seed)).videos[:, 0]
+        kinds = {"coinrun": own, "drawn": to_float(np.stack([draw_scene(seed) for seed in range(size["drawn"])]))}
+        kinds["other games"] = torch.cat(
+            [record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]
+        )
+        files = [] if self.prompts is None else sorted(self.prompts.iterdir())
+        given: dict[str, list[Tensor]] = {}
+        for path in files:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                frame = to_float(load_prompt(path, height, width, longest=1)[0])
+                given.setdefault(path.stem.split("_")[0], []).append(frame)
+        return kinds | {kind: torch.stack(frames) for kind, frames in given.items()}
+
+
+def score_prompts(frames: Tensor, played: Tensor) -> dict[str, Any]:
+    """How well pictures (M, C, H, W) pass the tokenizer, whether they move when played, and all the same way."""
+    first, last = played[:, :, 0].flatten(0, 1), played[:, :, -1].flatten(0, 1)
+    shifts = estimate_shifts(first, last).double().norm(dim=1)
+    return {
+        "rebuilt_psnr": float(psnr(played[0, :, 0], frames).mean()),
+        "mean_shift": float(shifts.mean()),
+        "change": float((last - first).abs().mean()),
+        **score_consistency(played),
+    }
+
+
+def draw_scene(seed: int) -> np.ndarray:
+    """A child's platform game: a ground, boxes, a sun and someone, as thick lines on white; (64, 64, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (256, 256), "white")
+    pen = ImageDraw.Draw(image)
+    ground = int(rng.integers(170, 220))
+    pen.line([(0, ground), (256, ground)], fill="black", width=6)
+    for _ in range(int(rng.integers(1, 4))):
+        left, size = int(rng.integers(90, 220)), int(rng.integers(24, 52))
+        pen.rectangle([left, ground - size, left + size, ground], outline="black", width=6)
+    pen.ellipse([190, 16, 236, 62], outline="black", width=6)
+    x = int(rng.integers(20, 70))
+    pen.ellipse([x, ground - 90, x + 28, ground - 62], outline="black", width=6)
+    pen.line([(x + 14, ground - 62), (x + 14, ground - 28)], fill="black", width=6)
+    for foot in (0, 28):
+        pen.line([(x + 14, ground - 28), (x + foot, ground)], fill="black", width=6)
+    return np.asarray(image.resize((64, 64), Image.Resampling.BOX))
+
+
+def record_frames(game: str, frames: int, seed: int) -> Tensor:
+    """(frames, C, 64, 64) of another game's validation levels, some moves after their start."""
+    first, number = LEVELS["validation"]
+    config = RecordConfig(
+        game=game, frames=16 * frames, num_envs=frames, start_level=first, num_levels=number, seed=seed
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        record(config, parse_shares(["sticky"]), Path(folder), progress=False)
+        dataset = ClipDataset(folder, clip_length=1)
+        return to_float(np.stack([dataset[16 * game + 15][0] for game in range(frames)]))
+
+
+if __name__ == "__main__":
+    tyro.cli(PromptsFigure).run()

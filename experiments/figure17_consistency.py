@@ -1,0 +1,77 @@
+"""The paper's figure 17 for CoinRun: one latent action, held from many starts, should mean one thing.
+
+    python -m experiments.figure17_consistency --preset full
+
+Every latent action is held from the same frames of validation levels; the motion it causes is measured by the shift at
+which the pictures before and after fit best. Beside it: the same pictures with their actions shuffled.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+import genie_gym
+from experiments.experiment import Experiment
+from genie_gym.data.frames import contact_sheet, to_uint8, write_image
+from genie_gym.data.held_out import join, record_play
+from genie_gym.metrics.motion import play_each_action, score_consistency
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"starts": 4, "held": [1, 2], "modes": ["hard"]},
+    "full": {"starts": 128, "held": [1, 2, 4, 8], "modes": ["easy", "hard"]},
+}
+"""Starts of each mode, frames that an action is held."""
+PICTURE_STARTS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsistencyFigure(Experiment):
+    """Hold, measure, draw."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+
+    @property
+    def name(self) -> str:
+        return "figure17_consistency"
+
+    def run(self) -> None:
+        """Record, play, write, draw."""
+        size, world = SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
+        rows: list[dict[str, Any]] = []
+        for mode in size["modes"]:
+            starts = join(record_play("expert", "validation", mode, size["starts"], self.seed)).videos[:, :1]
+            played = play_each_action(world, starts, max(size["held"]), self.seed)
+            rows += [
+                {"mode": mode, "held": held, **compare(played[:, :, : held + 1], self.seed)} for held in size["held"]
+            ]
+        self.write({"checkpoint": self.checkpoint, **size, "rows": rows})
+        for row in rows:
+            print(
+                {name: row[name] for name in ("mode", "held", "explained", "explained_shuffled", "agreement", "chance")}
+            )
+        self._draw(played, size["held"])
+
+    def _draw(self, played: Tensor, held: list[int]) -> None:
+        """A row for each latent action: for each of some starts the frame itself, and frames after."""
+        chosen = torch.linspace(0, played.shape[1] - 1, min(PICTURE_STARTS, played.shape[1])).round().long()
+        frames = played[:, chosen][:, :, [0, *held]].flatten(1, 2)
+        write_image(
+            self.picture, contact_sheet(to_uint8(frames), [f"action {action}" for action in range(len(frames))])
+        )
+
+
+def compare(played: Tensor, seed: int) -> dict[str, Any]:
+    """Scores of (A, M, T, C, H, W), and how much shuffled actions explain of the same motion."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(played.shape[0] * played.shape[1], generator=generator)
+    ends = played[:, :, [0, -1]]
+    shuffled = ends.flatten(0, 1)[order].unflatten(0, played.shape[:2])
+    return {**score_consistency(played), "explained_shuffled": score_consistency(shuffled)["explained"]}
+
+
+if __name__ == "__main__":
+    tyro.cli(ConsistencyFigure).run()

@@ -1,0 +1,179 @@
+"""Make the shipped player: a small network learns to play as a trained player does, from that player's advice.
+
+    python -m experiments.release.player --teacher "players.py:load_player(name)+velocity"
+
+The student plays half of the games, the teacher the others, and the teacher says in every frame of both what it would
+do (DAgger, arXiv 1011.0686). Levels are training levels, easy and hard. Resumable.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+
+from genie_gym.bench.results import write_results
+from genie_gym.configs import OptimizerConfig, RecordConfig, TrainConfig
+from genie_gym.data.clips import Batch
+from genie_gym.data.expert import Expert, ExpertPolicy, save_expert
+from genie_gym.data.frames import to_float
+from genie_gym.data.players import VELOCITY, Player, load_player
+from genie_gym.data.procgen import Games, open_games
+from genie_gym.models.base import LossOutput
+from genie_gym.training.loop import train
+
+MODES = ("easy", "hard")
+STEPS_A_BATCH = 4
+"""Frames that every game goes on between two batches."""
+
+
+class Lesson:
+    """Games of both modes, the frames seen in them, and what the teacher would have done there."""
+
+    def __init__(self, student: ExpertPolicy, teacher: Player, games_a_mode: int, memory: int, seed: int) -> None:
+        self._student, self._teacher = student, teacher
+        self._games = [open_training_games(mode, games_a_mode, seed + number) for number, mode in enumerate(MODES)]
+        self._rng = np.random.default_rng(seed)
+        self._frames = np.empty((memory, 64, 64, 3), dtype=np.uint8)
+        self.advice = np.empty(memory, dtype=np.int64)
+        self._seen = 0
+
+    def batches(self, batch_size: int, number: int) -> Iterator[Batch]:
+        """``number`` batches, drawn from the latest frames, with games going on in between."""
+        self._go_on(32)
+        for _ in range(number):
+            self._go_on(STEPS_A_BATCH)
+            rows = self._rng.integers(min(self._seen, len(self.advice)), size=batch_size)
+            yield Batch(to_float(self._frames[rows])[:, None], torch.from_numpy(rows))
+
+    @torch.no_grad()
+    def _go_on(self, steps: int) -> None:
+        for _ in range(steps):
+            for games in self._games:
+                frames = games.observe().frames
+                advice = self._teacher(frames)
+                choices = torch.multinomial(self._student(to_float(frames)).softmax(dim=-1), 1)[:, 0].numpy()
+                self._keep(frames, advice)
+                is_students = np.arange(len(frames)) % 2 == 0
+                games.act(np.where(is_students, choices, advice).astype(np.int32))
+
+    def _keep(self, frames: np.ndarray, advice: np.ndarray) -> None:
+        rows = (self._seen + np.arange(len(frames))) % len(self.advice)
+        self._frames[rows], self.advice[rows] = frames, advice
+        self._seen += len(frames)
+
+
+class Student(nn.Module):
+    """The policy as the loop wants it."""
+
+    def __init__(self, policy: ExpertPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.advice = np.empty(0, dtype=np.int64)
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Cross-entropy of the teacher's choices."""
+        advice = torch.from_numpy(self.advice[batch.numbers.numpy()])
+        logits = self.policy(batch.videos[:, 0])
+        loss = F.cross_entropy(logits, advice)
+        return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == advice).float().mean()})
+
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing more."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayerRelease:
+    """Train, score, save."""
+
+    teacher: str
+    """Spec of a trained player that is shown the velocity."""
+    out: Path = Path("runs/player")
+    """Folder of the run and of expert.safetensors."""
+    train_steps: int = 3000
+    """Batches."""
+    batch_size: int = 1024
+    """Frames a batch."""
+    games_a_mode: int = 64
+    """Games of each mode."""
+    memory: int = 200_000
+    """Latest frames that batches are drawn from."""
+    minutes: float | None = None
+    """Stop after these; call again to go on."""
+    episodes: int = 256
+    """Of each mode, to score the teacher and the student on validation levels."""
+    seed: int = 0
+    """Of everything."""
+    json: Path | None = None
+    """File of results."""
+
+    def run(self) -> None:
+        """Train to the last step or minute, then score."""
+        if not self.teacher.endswith(VELOCITY):
+            raise ValueError(f"teacher must be shown the velocity, as in SPEC{VELOCITY}, got {self.teacher!r}")
+        optimizer = OptimizerConfig(
+            learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
+        )
+        config = TrainConfig(
+            train_steps=self.train_steps,
+            batch_size=self.batch_size,
+            optimizer=optimizer,
+            precision="float32",
+            picture_every=0,
+            seed=self.seed,
+        )
+        torch.manual_seed(self.seed)
+        student = Student(ExpertPolicy())
+        lesson = Lesson(student.policy, load_player(self.teacher, self.seed), self.games_a_mode, self.memory, self.seed)
+        student.advice = lesson.advice
+        done = train(
+            student, lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes
+        )
+        path = self.out / "expert.safetensors"
+        save_expert(student.policy.eval(), path)
+        if done < self.train_steps:
+            print(f"{done} of {self.train_steps} steps done: call again to go on")
+            return
+        players: dict[str, str | Path] = {"teacher": self.teacher, "student": path}
+        solved = {name: {mode: self._score(spec, mode) for mode in MODES} for name, spec in players.items()}
+        print(solved)
+        if self.json is not None:
+            write_results(self.json, {"seed": self.seed, "episodes": self.episodes, "solved": solved})
+
+    def _score(self, player: str | Path, mode: str) -> float:
+        built = Expert(player, self.seed) if isinstance(player, Path) else load_player(player, self.seed)
+        return score_player(built, mode, self.episodes, self.seed)
+
+
+def open_training_games(mode: str, number: int, seed: int) -> Games:
+    """Games on training levels that paint their velocity."""
+    config = RecordConfig(mode=mode, num_levels=10_000)  # type: ignore[arg-type]  # one of MODES
+    return open_games(config, seed=seed, num_envs=number, paint_velocity=True)
+
+
+def score_player(player: Player, mode: str, episodes: int, seed: int, num_envs: int = 64) -> float:
+    """Share of validation levels solved: the first episodes of each game, none dropped for its length."""
+    config = RecordConfig(mode=mode, start_level=10_000, num_levels=1_000)  # type: ignore[arg-type]  # one of MODES
+    games = open_games(config, seed=seed, num_envs=num_envs, paint_velocity=True)
+    each, done, solved = max(1, episodes // num_envs), np.zeros(num_envs, dtype=int), 0
+    while (done < each).any():
+        games.act(player(games.observe().frames))
+        now = games.observe()
+        is_counted = now.episode_starts & (done < each)
+        solved += int((is_counted & (now.rewards > 0)).sum())
+        done += is_counted
+    games.close()
+    return solved / (num_envs * each)
+
+
+if __name__ == "__main__":
+    tyro.cli(PlayerRelease).run()

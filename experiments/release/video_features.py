@@ -1,0 +1,130 @@
+"""Make the network behind ``fvd_procgen``: it learns which of Procgen's games a clip shows, and what is done in it.
+
+    python -m experiments.release.video_features --out runs/video_features
+
+Sticky-random play of training levels of all 16 games, easy and hard. Resumable. Scores it on validation levels.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+
+from genie_gym.bench.results import write_results
+from genie_gym.configs import OptimizerConfig, RecordConfig, TrainConfig
+from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.held_out import LEVELS
+from genie_gym.data.players import parse_shares
+from genie_gym.data.procgen import GAMES
+from genie_gym.data.record import record
+from genie_gym.metrics.video_features import CLIP_LENGTH, VideoFeatures, save_features
+from genie_gym.models.base import LossOutput
+from genie_gym.training.loop import train
+from genie_gym.training.run import clips
+
+
+class Recogniser(nn.Module):
+    """The network as the loop wants it; labels are looked up by the clips' numbers."""
+
+    def __init__(self, network: VideoFeatures, dataset: ClipDataset) -> None:
+        super().__init__()
+        self.network, self._dataset = network, dataset
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Cross-entropy of the game and of the action taken at every second frame."""
+        numbers = batch.numbers.tolist()
+        games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
+        taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
+        moments = self.network.moments(batch.videos)
+        game, action = self.network.game(moments.mean(dim=1)), self.network.action(moments)
+        parts = F.cross_entropy(game, games), F.cross_entropy(action.flatten(0, 1), taken.flatten())
+        metrics = {
+            "game_accuracy": (game.argmax(dim=-1) == games).float().mean(),
+            "action_accuracy": (action.argmax(dim=-1) == taken).float().mean(),
+        }
+        return LossOutput(parts[0] + parts[1], metrics)
+
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing more."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesRelease:
+    """Record, train, score, save."""
+
+    out: Path = Path("runs/video_features")
+    """Folder of recordings, of the run and of video_features.safetensors."""
+    frames: int = 6144
+    """Of each game and mode."""
+    train_steps: int = 1500
+    """Batches."""
+    batch_size: int = 32
+    """Clips a batch."""
+    minutes: float | None = None
+    """Stop after these; call again to go on."""
+    seed: int = 0
+    """Of everything."""
+    json: Path | None = None
+    """File of results."""
+
+    def run(self) -> None:
+        """Record what is missing, train to the last step or minute, then score."""
+        training, validation = (self._record(levels) for levels in ("training", "validation"))
+        optimizer = OptimizerConfig(
+            learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
+        )
+        config = TrainConfig(
+            train_steps=self.train_steps,
+            batch_size=self.batch_size,
+            clip_length=CLIP_LENGTH,
+            optimizer=optimizer,
+            precision="float32",
+            picture_every=0,
+            seed=self.seed,
+        )
+        torch.manual_seed(self.seed)
+        network = VideoFeatures()
+        done = train(Recogniser(network, training), clips(training, config), config, self.out, self.minutes)
+        save_features(network, self.out / "video_features.safetensors")
+        if done < self.train_steps:
+            print(f"{done} of {self.train_steps} steps done: call again to go on")
+            return
+        scores = self._score(network.eval(), validation, config)
+        print(scores)
+        if self.json is not None:
+            write_results(self.json, {"seed": self.seed, "train_steps": done, **scores})
+
+    def _record(self, levels: str) -> ClipDataset:
+        first, number = LEVELS[levels]
+        folders = []
+        for game, mode in itertools.product(GAMES, ("easy", "hard")):
+            config = RecordConfig(
+                game=game,
+                mode=mode,  # type: ignore[arg-type]  # one of the two
+                frames=self.frames if levels == "training" else max(self.frames // 8, 1024),
+                start_level=first,
+                num_levels=number,
+                seed=self.seed,
+            )
+            folders.append(self.out / levels / f"{game}-{mode}")
+            record(config, parse_shares(["sticky"]), folders[-1], progress=False)
+        return ClipDataset(folders, clip_length=CLIP_LENGTH)
+
+    @torch.no_grad()
+    def _score(self, network: VideoFeatures, validation: ClipDataset, config: TrainConfig) -> dict[str, float]:
+        recogniser = Recogniser(network, validation)
+        scores = [recogniser.loss(batch).metrics for batch in clips(validation, config)(0, 32)]
+        return {name: float(torch.stack([each[name] for each in scores]).mean()) for name in scores[0]}
+
+
+if __name__ == "__main__":
+    tyro.cli(FeaturesRelease).run()

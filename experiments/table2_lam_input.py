@@ -1,0 +1,94 @@
+"""The paper's table 2 at our size: a latent action model that reads pixels against one that reads tokens.
+
+    python -m experiments.table2_lam_input --preset full
+
+Both are the paper's ST-transformers, of one size, with one code a transition; both train beside a dynamics of their own
+on the same clips, for as many floating-point operations, on the tokens of the shipped world's tokenizer, over three
+seeds. A patch is as large as a token's, so that both see as many places a frame.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tyro
+
+from experiments.experiment import Experiment
+from experiments.rivals import (
+    build_rival,
+    count_step,
+    draw_rivals,
+    record_levels,
+    record_validation,
+    score_actions,
+    score_world,
+)
+from genie_gym.configs import LatentActionConfig
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.presets import PRESETS
+from genie_gym.training.run import clips
+from genie_gym.training.world import WorldTrainee, train_world
+
+INPUTS = ("pixels", "tokens")
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"frames": 4_096, "clips": 8, "train_steps": 4, "seeds": 1},
+    "full": {"frames": 122_880, "clips": 128, "train_steps": 700, "seeds": 3},
+}
+"""Frames recorded, clips scored, training steps on pixels, and seeds."""
+LABELS = {
+    "delta_psnr": "delta PSNR, t = 4, dB",
+    "fvd_procgen": "fvd_procgen",
+    "nmi": "NMI with the nine moves",
+    "perplexity": "perplexity of labels",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputTable(Experiment):
+    """Train and score both."""
+
+    @property
+    def name(self) -> str:
+        return "table2_lam_input"
+
+    def run(self) -> None:
+        """Train what is missing, write, draw."""
+        size = SIZES[self.preset]
+        cells = [{"inputs": inputs, "seed": self.seed + seed} for seed in range(size["seeds"]) for inputs in INPUTS]
+        rows = self.finish_rows(cells, size, self._train)
+        draw_rivals(rows, "inputs", INPUTS, LABELS, self.picture)
+
+    def _train(self, cell: dict[str, Any]) -> dict[str, Any]:
+        size = SIZES[self.preset]
+        world = build_world(cell["inputs"], cell["seed"], self.device)
+        dataset = record_levels(self.work / self.preset, "training", size["frames"], self.seed).in_memory()
+        config = replace(PRESETS["study"].world_training, seed=cell["seed"])
+        draw_clips = clips(dataset, config, self.device)
+        batch = next(iter(draw_clips(0, 1)))
+        steps = {inputs: count_step(WorldTrainee(build_world(inputs, 0, self.device)), batch) for inputs in INPUTS}
+        train_steps = max(1, round(size["train_steps"] * steps["pixels"] / steps[cell["inputs"]]))
+        config = replace(config, train_steps=train_steps)
+        train_world(world, draw_clips, config, self.run_folder / f"{cell['inputs']}-{cell['seed']}")
+        world.eval().requires_grad_(False)
+        play = record_validation(size["clips"], self.seed)
+        parameters = sum(weight.numel() for weight in world.latent_action_model.parameters())
+        counts = {"train_steps": train_steps, "step_gflop": steps[cell["inputs"]] / 1e9, "parameters": parameters}
+        return {**counts, **score_world(world, play, self.seed), **score_actions(world, dataset, play, self.seed)}
+
+
+def build_world(inputs: str, seed: int, device: str) -> GenieWorldModel:
+    """The shipped tokenizer with a new latent action model of the paper's kind and a new dynamics."""
+    study = PRESETS["study"].world
+    part = LatentActionConfig(
+        backbone="st",
+        inputs=inputs,  # type: ignore[arg-type]  # one of INPUTS
+        quantizer=study.latent_action_model.quantizer,
+        patch_size=study.tokenizer.patch_size,
+        encoder=study.tokenizer.encoder,
+        decoder=study.tokenizer.decoder,
+        hidden_frames=0.5,
+    )
+    return build_rival({}, seed, device, part)
+
+
+if __name__ == "__main__":
+    tyro.cli(InputTable).run()

@@ -1,0 +1,72 @@
+"""The shipped CoinRun player: a small network that plays as a trained one does, to record and to measure with."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genie_gym.data.frames import to_float
+from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS
+from genie_gym.nn.convolution import StridedEncoder
+from genie_gym.nn.layers import Linear
+
+WEIGHTS = Path(__file__).parent.parent / "weights" / "players" / "expert.safetensors"
+WIDTH, FEATURES = 24, 128
+
+
+class ExpertPolicy(nn.Module):
+    """One frame with Procgen's painted velocity to logits of real actions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = StridedEncoder(3, WIDTH, FEATURES, (FRAME_SIZE, FRAME_SIZE))
+        self.out = Linear(FEATURES, NUM_REAL_ACTIONS)
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """(B, C, H, W) float in [0, 1] -> (B, 15)."""
+        pixels = (videos - 0.5).contiguous(memory_format=torch.channels_last)
+        return self.out(torch.relu(self.encoder(pixels)))
+
+
+def save_expert(policy: ExpertPolicy, path: Path = WEIGHTS) -> None:
+    """Write the weights in half precision."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.detach().half().contiguous() for name, weight in policy.state_dict().items()}, path)
+
+
+class Expert:
+    """A ``Player`` that samples from the policy.
+
+    Args:
+        path: Weights written by ``save_expert``.
+        seed: Of the choices.
+
+    Raises:
+        ValueError: If the weights are damaged or of another network.
+    """
+
+    sees_velocity = True
+
+    def __init__(self, path: Path = WEIGHTS, seed: int = 0) -> None:
+        self._policy = _load(path)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Choose for B games that paint their velocity: (B, 64, 64, 3) uint8 -> (B,) int32."""
+        shares = self._policy(to_float(frames)).softmax(dim=-1)
+        return torch.multinomial(shares, 1, generator=self._generator)[:, 0].numpy().astype(np.int32)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path) -> ExpertPolicy:
+    policy = ExpertPolicy()
+    try:
+        policy.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"player's weights {str(path)!r} are no expert's: {error}") from error
+    return policy.eval().requires_grad_(False)

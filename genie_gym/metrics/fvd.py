@@ -1,0 +1,109 @@
+"""Frechet video distance: over I3D where its weights are given, and over our own small network always.
+
+The two are not comparable with each other: ``fvd_procgen`` orders worlds of Procgen's games, and says nothing about
+numbers that others published with I3D.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genie_gym.metrics.video_features import load_features
+from genie_gym.models.base import require_videos
+
+I3D_SHA1 = "93daef59c7ae0e9e8f76225521407e60cbafa6aa"
+"""Git's blob SHA-1 of ``i3d_torchscript.pt``, StyleGAN-V's port of I3D trained on Kinetics-400."""
+I3D_SIZE, I3D_FRAMES = 224, 10
+"""Pixels a side, and the fewest frames."""
+
+Features = Callable[[Tensor], Tensor]
+"""(B, T, 3, H, W) in [0, 1] -> (B, D)."""
+
+
+def frechet_distance(features: Tensor, others: Tensor) -> float:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) of two sets of features, with unbiased covariances.
+
+    With few more rows than features it comes out too large: compare only numbers of equally many clips.
+
+    Args:
+        features: (M, D).
+        others: (N, D).
+
+    Raises:
+        ValueError: If a set has fewer than two rows, the widths differ, or a value is not finite.
+    """
+    for name, rows in (("features", features), ("others", others)):
+        if rows.ndim != 2 or len(rows) < 2 or rows.shape[1] != features.shape[1]:
+            raise ValueError(f"{name} must be (2 or more, {features.shape[-1]}), got {tuple(rows.shape)}")
+        if not rows.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinite values")
+    (mean, spread), (other_mean, other_spread) = (_gaussian(rows.double()) for rows in (features, others))
+    root = _root(spread)
+    crossed = torch.linalg.eigvalsh(root @ other_spread @ root).clamp(min=0).sqrt().sum()
+    return float((mean - other_mean).square().sum() + spread.trace() + other_spread.trace() - 2 * crossed)
+
+
+def procgen_features(videos: Tensor, chunk: int = 32) -> Tensor:
+    """(B, T, 3, H, W) in [0, 1] -> (B, 64) by the shipped network, for ``fvd_procgen``."""
+    network = load_features()
+    with torch.no_grad():
+        return torch.cat([network(part) for part in videos.split(chunk)])
+
+
+def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> Features:
+    """Features of I3D as the FVD protocol wants them: the 400 logits.
+
+    Args:
+        path: ``i3d_torchscript.pt``. TorchScript is code, so only the known file is run.
+        device: Where to compute.
+        sha1: Git's blob SHA-1 that the file must have.
+
+    Raises:
+        ValueError: If there is no such file, or it is another.
+    """
+    if not path.is_file():
+        raise ValueError(f"i3d {str(path)!r}: no such file")
+    content = path.read_bytes()
+    found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if found != sha1:
+        raise ValueError(f"i3d {str(path)!r} must be i3d_torchscript.pt with the blob SHA-1 {sha1}, got {found}")
+    detector = torch.jit.load(str(path), map_location=device).eval()
+
+    @torch.no_grad()
+    def extract(videos: Tensor, chunk: int = 8) -> Tensor:
+        parts = [prepare_for_i3d(part).to(device) for part in videos.split(chunk)]
+        return torch.cat([detector(part, rescale=False, resize=False, return_features=True).cpu() for part in parts])
+
+    return extract
+
+
+def prepare_for_i3d(videos: Tensor) -> Tensor:
+    """(B, T, 3, H, W) in [0, 1] -> (B, 3, T, 224, 224) in [-1, 1]: the shorter side scaled, the centre cropped.
+
+    Raises:
+        ValueError: If there are fewer than 10 frames.
+    """
+    require_videos(videos)
+    if videos.shape[1] < I3D_FRAMES:
+        raise ValueError(f"videos must have at least {I3D_FRAMES} frames for I3D, got {videos.shape[1]}")
+    height, width = videos.shape[-2:]
+    scale = I3D_SIZE / min(height, width)
+    size = (max(I3D_SIZE, round(height * scale)), max(I3D_SIZE, round(width * scale)))
+    frames = F.interpolate(videos.float().flatten(0, 1), size, mode="bilinear", align_corners=False)
+    top, left = (size[0] - I3D_SIZE) // 2, (size[1] - I3D_SIZE) // 2
+    frames = frames[..., top : top + I3D_SIZE, left : left + I3D_SIZE]
+    return (frames * 2 - 1).unflatten(0, videos.shape[:2]).transpose(1, 2).contiguous()
+
+
+def _gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return rows.mean(dim=0), torch.atleast_2d(rows.T.cov())
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """Of a symmetric matrix without negative eigenvalues."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T

@@ -1,0 +1,103 @@
+"""The clips that a world is scored on, and separate ones that baselines and ceilings are fitted on."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.held_out import Play, Pool, record_pool
+from genie_gym.metrics.config import EvaluateConfig
+
+CLIP_LENGTH = 16
+TRAINING_FRAMES = 24_576
+"""Recorded of each mode and player from training levels."""
+Report = Callable[[str], object]
+
+
+class Gathered(NamedTuple):
+    """What is scored, and what is fitted on."""
+
+    sets: dict[str, Play]
+    """By mode and player."""
+    fitted: Pool
+    """Clips of other levels."""
+    about: dict[str, object]
+    """Where they come from."""
+
+
+def gather(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> Gathered:
+    """Read ``config.data``, or record CoinRun into ``folder``.
+
+    Raises:
+        ValueError: If the data are missing, damaged, too few or of another size than the world's (``size``).
+    """
+    return _record(config, size, folder, report) if config.data is None else _read(config.data, config, size)
+
+
+def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> Gathered:
+    if size != (64, 64):
+        raise ValueError(f"data must be given for a world of {size[0]} x {size[1]} pixels: CoinRun has 64 x 64")
+    players = {"sticky": "sticky"} | ({"player": config.player} if config.player else {})
+    sets, pools = {}, []
+    each = _share(config.clips, len(config.modes) * len(players))
+    for mode, (name, spec) in itertools.product(config.modes, players.items()):
+        report(f"recording {mode}, {name}")
+        where = folder / mode / name
+        scored = record_pool(where / config.levels, spec, config.levels, mode, config.seed)
+        sets[f"{mode}/{name}"] = scored.draw(each, config.seed)
+        pools.append(where / "training")
+        record_pool(pools[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
+    fitted = ClipDataset(pools, clip_length=CLIP_LENGTH)
+    about: dict[str, object] = {
+        "game": "coinrun",
+        "levels": config.levels,
+        "modes": list(config.modes),
+        "players": players,
+    }
+    return Gathered(sets, Pool(fitted, np.arange(len(fitted))), about)
+
+
+def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Gathered:
+    dataset = ClipDataset(path, clip_length=CLIP_LENGTH, height=size[0], width=size[1])
+    others = sorted(dataset.frame_sizes - {size})
+    if others and not config.resize:
+        raise ValueError(
+            f"data {str(path)!r} must have frames of {size[0]} x {size[1]}, as the world has, got "
+            f"{' and '.join(f'{height} x {width}' for height, width in others)}: --resize crops and scales them"
+        )
+    is_video = dataset.holds_videos
+    groups = _group(dataset, is_video)
+    each = _share(config.clips, len(groups))
+    sets, fitted = {}, []
+    for name, (scored, kept) in groups.items():
+        if len(scored) < each or len(kept) < each:
+            raise ValueError(
+                f"data {str(path)!r} must hold {each} clips of {CLIP_LENGTH} frames of {name!r} in each half of its "
+                f"levels, got {len(scored)} and {len(kept)}: lower --clips"
+            )
+        sets[name] = Pool(dataset, scored, not is_video).draw(each, config.seed)
+        fitted.append(kept)
+    pool = Pool(dataset, np.concatenate(fitted), not is_video)
+    return Gathered(sets, pool, {"data": str(path), "levels": "every second one of the data"})
+
+
+def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Clips to score and to fit on, by mode and player: odd and even levels, or the halves of videos."""
+    if is_video:
+        half = len(dataset) // 2
+        apart = max(1, half - CLIP_LENGTH)  # no frame is in both
+        return {"videos": (np.arange(half, len(dataset)), np.arange(apart))}
+    rows: dict[str, tuple[list[int], list[int]]] = {}
+    for number in range(len(dataset)):
+        name = f"{dataset.attribute(number, 'mode')}/{dataset.player(number)}"
+        rows.setdefault(name, ([], []))[(dataset.level(number) + 1) % 2].append(number)
+    return {name: (np.array(odd), np.array(even)) for name, (odd, even) in rows.items()}
+
+
+def _share(clips: int, sets: int) -> int:
+    if clips < 2 * sets:
+        raise ValueError(f"clips must be at least two for each of {sets} sets, got {clips}")
+    return clips // sets

@@ -1,0 +1,114 @@
+"""The ceiling of a latent action model: what a supervised network with the same inputs tells of the true actions."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_gym.configs import OptimizerConfig, TrainConfig
+from genie_gym.data.clips import Batch
+from genie_gym.data.held_out import Pool
+from genie_gym.metrics.latent_actions import GROUPS, group_actions
+from genie_gym.models.base import LossOutput
+from genie_gym.nn.convolution import StridedEncoder, stack_transitions
+from genie_gym.nn.layers import Linear
+from genie_gym.training.loop import train
+
+WIDTH, FEATURES = 32, 128
+BATCH_SIZE = 16
+
+
+class InverseModel(nn.Module):
+    """The last frames and the next to the kind of the action between, for each of ``GROUPS``.
+
+    Args:
+        history: Frames up to t that it sees.
+        size: Height and width in pixels.
+        pool: Whose real actions it is trained on.
+    """
+
+    def __init__(self, history: int, size: tuple[int, int], pool: Pool) -> None:
+        super().__init__()
+        self.history, self._pool = history, pool
+        self.encoder = StridedEncoder(3 * (history + 2), WIDTH, FEATURES, size)
+        self.heads = nn.ModuleDict({name: Linear(FEATURES, kinds) for name, kinds in GROUPS.items()})
+
+    def forward(self, videos: Tensor) -> dict[str, Tensor]:
+        """(B, T, C, H, W) -> logits (B, T - 1, kinds) by group."""
+        pixels = stack_transitions(videos, self.history).flatten(0, 1)
+        features = F.relu(self.encoder(pixels.contiguous(memory_format=torch.channels_last)))
+        return {name: head(features).unflatten(0, (len(videos), -1)) for name, head in self.heads.items()}
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Cross-entropy with every kind of action weighing the same, as in balanced accuracy."""
+        kinds, logits = group_actions(self._pool.read_actions(batch.numbers)), self(batch.videos)
+        losses, metrics = [], {}
+        for name, size in GROUPS.items():
+            counts = torch.bincount(kinds[name].flatten(), minlength=size)
+            weights = kinds[name].numel() / (size * counts.clamp(min=1).float())
+            losses.append(F.cross_entropy(logits[name].flatten(0, 1), kinds[name].flatten(), weights))
+            metrics[name] = losses[-1].detach()
+        return LossOutput(torch.stack(losses).sum(), metrics)
+
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing more."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+
+def train_inverse_model(
+    pool: Pool,
+    history: int,
+    size: tuple[int, int],
+    train_steps: int,
+    seed: int,
+    report: Callable[[float], object] = lambda share: None,
+) -> InverseModel:
+    """Train one on clips of levels that are not scored.
+
+    Args:
+        pool: The clips.
+        history: Frames up to t that it sees.
+        size: Height and width in pixels.
+        train_steps: Batches of 16 clips.
+        seed: Of weights and batches.
+        report: Hears how much is done, 0 to 1.
+    """
+    optimizer = OptimizerConfig(
+        learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=20, betas=(0.9, 0.95)
+    )
+    config = TrainConfig(
+        train_steps=train_steps,
+        batch_size=BATCH_SIZE,
+        optimizer=optimizer,
+        precision="float32",
+        checkpoint_every=train_steps,
+        log_every=train_steps,
+        picture_every=0,
+        seed=seed,
+    )
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(seed)
+        model = InverseModel(history, size, pool)
+        batches = pool.batches(BATCH_SIZE, seed)
+
+        def draw(first: int, number: int) -> Iterator[Batch]:
+            for done, batch in enumerate(batches(first, number)):
+                report(done / number)
+                yield batch
+
+        train(model, draw, config, Path(folder), progress=False)
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def say_actions(model: InverseModel, videos: Tensor, chunk: int = 32) -> dict[str, Tensor]:
+    """(B, T, C, H, W) -> for each of ``GROUPS`` the kind it finds likeliest, (B, T - 1) int64."""
+    parts = [{name: logits.argmax(dim=-1) for name, logits in model(part).items()} for part in videos.split(chunk)]
+    return {name: torch.cat([part[name] for part in parts]) for name in GROUPS}

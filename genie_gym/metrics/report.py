@@ -1,0 +1,162 @@
+"""The results of ``genie-gym evaluate`` in a terminal, and as one picture."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from genie_gym.data.frames import contact_sheet, to_uint8, write_image
+from genie_gym.metrics.evaluate import Evaluated, Report
+from genie_gym.metrics.latent_actions import GROUPS
+
+PICTURE_CLIPS = 4
+KINDS = {
+    "direction": "left / still / right",
+    "up": "up / none",
+    "effective": "nine moves",
+}
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Report]:
+    """A bar for each stage, which is full when the next begins."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, share: float) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    progress.update(task, completed=1.0)
+                    progress.stop_task(task)
+                tasks[stage] = progress.add_task(stage, total=1.0)
+            progress.update(tasks[stage], completed=share)
+
+        yield report
+        for task in tasks.values():
+            progress.update(task, completed=1.0)
+
+
+def print_scores(console: Console, results: dict[str, Any]) -> None:
+    """Tables of what ``run_evaluation`` returns."""
+    parts = {"all": results, **results["sets"]}
+    title = f"{results['checkpoint']}, {results['levels']} levels, seed {results['seed']}"
+    passes = tabulate_passes(results["passes"], results["speed"], results["passes_clips"])
+    for table in (_figures(parts, title), _rollout(results), _actions(results), passes):
+        console.print(table)
+    console.print("What fails most:", *(f"- {line}" for line in find_faults(results)), sep="\n")
+
+
+def find_faults(results: dict[str, Any]) -> list[str]:
+    """What a world does worse than the baseline or less than half of what is possible, in words; the worst first."""
+    found: list[tuple[float, str]] = []
+    gain = results["tokenizer"]["psnr"] - results["tokenizer"]["kmeans_psnr"]
+    if gain < 3:
+        found.append((3 - gain, f"the tokenizer is {gain:.2f} dB above k-means with as many tokens and codes"))
+    ahead = {row["t"]: row["psnr"] - row["copy_last_psnr"] for row in results["rollout"]}
+    found += [
+        (1 - gain, f"roll-outs at t = {t} are {gain:+.2f} dB against copying the prompt")
+        for t, gain in ahead.items()
+        if gain < 1
+    ]
+    lowest = {row["t"]: row["interval"][0] for row in results["delta_psnr"]}
+    found += [(0.5 - low, f"delta PSNR at t = {t} may be {low:.2f} dB") for t, low in lowest.items() if low < 0.5]
+    for name in GROUPS:
+        kept = results["lam"].get(name, {}).get("kept")
+        if kept is not None and kept < 0.5:
+            words = f"labels keep {max(kept, 0):.0%} of what a supervised model knows of {KINDS[name]}"
+            found.append((2 * (0.5 - kept), words))
+    explained = results["consistency"]["explained"]
+    if explained < 0.5:
+        found.append(
+            (2 * (0.5 - explained), f"latent actions explain {max(explained, 0):.0%} of the motion they cause")
+        )
+    return [words for _, words in sorted(found, reverse=True)] or ["nothing that this looks for"]
+
+
+def draw_picture(path: Path, evaluated: Evaluated) -> None:
+    """Real, rebuilt and rolled-out clips, three rows each, over a row for each latent action held from one start."""
+    some = torch.linspace(0, len(evaluated.played.real) - 1, PICTURE_CLIPS).round().long()
+    clips = {"real": evaluated.played.real, "rebuilt": evaluated.seen.rebuilt, "played": evaluated.played.inferred}
+    rows = [videos[clip] for clip in some.tolist() for videos in clips.values()]
+    titles = list(clips) * PICTURE_CLIPS
+    frames = rows[0].shape[0]
+    for action, videos in enumerate(evaluated.held):
+        starts = torch.linspace(0, len(videos) - 1, -(-frames // videos.shape[1])).round().long()
+        rows.append(videos[starts].flatten(0, 1)[:frames])
+        titles.append(f"action {action}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, contact_sheet(to_uint8(torch.stack(rows)), titles))
+
+
+def _figures(parts: dict[str, dict[str, Any]], title: str) -> Table:
+    table = Table("", *parts, title=title)
+
+    def line(name: str, cells: list[str]) -> None:
+        table.add_row(name, *cells)
+
+    line("clips", [str(part["clips"]) for part in parts.values()])
+    for name, words in (("psnr", "PSNR, dB"), ("moving_psnr", "PSNR of moving pixels, dB"), ("ssim", "SSIM")):
+        digits = 3 if name == "ssim" else 2
+        line(f"tokenizer {words}", [f"{part['tokenizer'][name]:.{digits}f}" for part in parts.values()])
+        line("  k-means", [f"{part['tokenizer'][f'kmeans_{name}']:.{digits}f}" for part in parts.values()])
+    line("codes used", [str(part["tokenizer"]["codes_used"]) for part in parts.values()])
+    line("their perplexity", [f"{part['tokenizer']['perplexity']:.0f}" for part in parts.values()])
+    for index, row in enumerate(parts["all"]["delta_psnr"]):
+        cells = [part["delta_psnr"][index] for part in parts.values()]
+        line(
+            f"delta PSNR t = {row['t']}, dB [95 %]",
+            ["{:.2f} [{:.2f}, {:.2f}]".format(cell["delta_psnr"], *cell["interval"]) for cell in cells],
+        )
+    for key in ("fvd_procgen", "fvd"):
+        if key in parts["all"]:
+            line(f"{key} of roll-outs", [f"{part[key]:.1f}" for part in parts.values()])
+            for name in parts["all"][f"{key}_beside"]:
+                line(f"  {name}", [f"{part[f'{key}_beside'][name]:.1f}" for part in parts.values()])
+    return table
+
+
+def _rollout(results: dict[str, Any]) -> Table:
+    rivals = ("", "copy_last_", "shuffled_", "random_")
+    names = ("world", "copy last", "shuffled", "random")
+    heads = [*(f"{name}, dB" for name in names), *(f"{name}, SSIM" for name in names)]
+    table = Table("t", *heads, title="roll-out from one frame")
+    for row in results["rollout"]:
+        cells = [f"{row[f'{rival}psnr']:.2f}" for rival in rivals] + [f"{row[f'{rival}ssim']:.3f}" for rival in rivals]
+        table.add_row(str(row["t"]), *cells)
+    return table
+
+
+def _actions(results: dict[str, Any]) -> Table:
+    lam, consistency = results["lam"], results["consistency"]
+    title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
+    table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
+    if "nmi" in lam:
+        for name, words in KINDS.items():
+            kept = lam[name]["kept"]
+            cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
+            table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
+        table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
+    table.add_row("motion explained by the action", "0", f"{consistency['explained']:.3f}", "1", "")
+    table.add_row("starts that move alike", f"{consistency['chance']:.3f}", f"{consistency['agreement']:.3f}", "1", "")
+    return table
+
+
+def tabulate_passes(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
+    """Quality and speed by MaskGIT passes, from ``score_passes``."""
+    heads = ["passes", "frames/s", "fvd_procgen"]
+    heads += [f"PSNR t={part['t']}" for part in rows[0]["rollout"]]
+    heads += [f"delta t={part['t']}" for part in rows[0]["delta_psnr"]]
+    table = Table(*heads, title=f"by MaskGIT passes, {clips} clips, mean PSNR over clips")
+    for row in rows:
+        passes = str(row["maskgit_steps"])
+        cells = [passes, f"{speed[passes]:.0f}", f"{row['fvd_procgen']:.1f}"]
+        cells += [f"{part['clip_psnr']:.2f}" for part in row["rollout"]]
+        cells += [f"{part['delta_psnr']:.2f}" for part in row["delta_psnr"]]
+        table.add_row(*cells)
+    return table

@@ -1,0 +1,81 @@
+"""A small 3D-convolution network whose features say how Procgen's videos look and move, for ``fvd_procgen``."""
+
+import functools
+from pathlib import Path
+
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genie_gym.data.procgen import FRAME_SIZE, GAMES, NUM_REAL_ACTIONS
+from genie_gym.models.base import require_videos
+
+WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features.safetensors"
+CLIP_LENGTH = 16
+"""Frames it was trained on."""
+FEATURES = 64
+WIDTHS = (3, 24, 48, 64, 96)
+TIME_STRIDES = (1, 2, 1, 1)
+CELL = FRAME_SIZE // 16
+
+
+class VideoFeatures(nn.Module):
+    """Trained to tell Procgen's games apart, and the actions that were taken; used for the layer before that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = zip(WIDTHS[:-1], WIDTHS[1:], TIME_STRIDES, strict=True)
+        self.layers = nn.ModuleList(
+            nn.Conv3d(before, after, (3, 4, 4), stride=(stride, 2, 2), padding=1) for before, after, stride in pairs
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in WIDTHS[1:])
+        self.embed = nn.Linear(WIDTHS[-1] * CELL**2, FEATURES)
+        self.game = nn.Linear(FEATURES, len(GAMES))
+        self.action = nn.Linear(FEATURES, NUM_REAL_ACTIONS)
+
+    def moments(self, videos: Tensor) -> Tensor:
+        """(B, T, 3, H, W) float in [0, 1] -> (B, T / 2, 64): what the video is like around every second frame."""
+        features = _to_size(videos).transpose(1, 2) - 0.5
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            features = F.relu(norm(layer(features)))
+        return self.embed(features.transpose(1, 2).flatten(2))
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """(B, T, 3, H, W) float in [0, 1] -> (B, 64).
+
+        Raises:
+            ValueError: If the videos have another shape or type, or fewer than two frames.
+        """
+        require_videos(videos)
+        if videos.shape[1] < 2:
+            raise ValueError(f"videos must have at least 2 frames, got {videos.shape[1]}")
+        return self.moments(videos).mean(dim=1)
+
+
+def save_features(network: VideoFeatures, path: Path = WEIGHTS) -> None:
+    """Write the weights in half precision."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.detach().half().contiguous() for name, weight in network.state_dict().items()}, path)
+
+
+@functools.lru_cache(maxsize=2)
+def load_features(path: Path = WEIGHTS) -> VideoFeatures:
+    """The shipped network, frozen and shared.
+
+    Raises:
+        ValueError: If the weights are damaged or of another network.
+    """
+    network = VideoFeatures()
+    try:
+        network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"weights {str(path)!r} are not those of video features: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _to_size(videos: Tensor) -> Tensor:
+    if tuple(videos.shape[-2:]) == (FRAME_SIZE, FRAME_SIZE):
+        return videos.float()
+    frames = F.interpolate(videos.float().flatten(0, 1), (FRAME_SIZE, FRAME_SIZE), mode="bilinear", antialias=True)
+    return frames.unflatten(0, videos.shape[:2])

@@ -1,0 +1,139 @@
+"""Every artefact of the paper at the preset ``smoke``; and what they share, by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.ablation_actions import ActionsAblation
+from experiments.ablation_steps import StepsAblation
+from experiments.experiment import Experiment
+from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
+from experiments.figure10_prompts import PromptsFigure, draw_scene
+from experiments.figure17_consistency import ConsistencyFigure
+from experiments.rivals import build_rival, count_memory, count_step
+from experiments.table2_lam_input import InputTable
+from experiments.table3_tokenizer import TokenizerTable
+from genie_gym.data.clips import Batch
+
+EXPERIMENTS = (
+    InputTable,
+    TokenizerTable,
+    ScalingFigure,
+    PromptsFigure,
+    ConsistencyFigure,
+    ActionsAblation,
+    StepsAblation,
+)
+TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation)
+
+
+class Sums(Experiment):
+    """A toy: a row for each number."""
+
+    @property
+    def name(self) -> str:
+        return "sums"
+
+
+def read(experiment: Experiment) -> dict[str, Any]:
+    return json.loads(experiment.json.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EXPERIMENTS, ids=lambda kind: kind.__name__)
+def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
+    experiment = kind(out=tmp_path / "out", work=tmp_path / "work")
+    experiment.run()
+    results = read(experiment)
+    assert {"command", "commit", "preset", "seed", "machine", "rows"} <= set(results)
+    assert results["rows"]
+    assert experiment.picture.stat().st_size > 0
+    if kind in TRAINED:
+        before = experiment.json.read_text()
+        experiment.run()
+        assert json.loads(experiment.json.read_text())["rows"] == json.loads(before)["rows"], "rows there stand"
+
+
+def test_finished_rows_stand_and_others_follow(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def work(cell: dict[str, Any]) -> dict[str, Any]:
+        asked.append(cell["number"])
+        if cell["number"] == 2 and asked.count(2) == 1:
+            raise KeyboardInterrupt
+        return {"square": cell["number"] ** 2}
+
+    experiment = Sums(out=tmp_path)
+    cells = [{"number": number} for number in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        experiment.finish_rows(cells, {"size": 1}, work)
+    assert [row["square"] for row in read(experiment)["rows"]] == [0, 1]
+    rows = experiment.finish_rows(cells, {"size": 1}, work)
+    assert [row["square"] for row in rows] == [0, 1, 4, 9]
+    assert asked == [0, 1, 2, 2, 3]
+    with pytest.raises(ValueError, match="other settings"):
+        experiment.finish_rows(cells, {"size": 2}, work)
+
+
+def test_smoke_does_not_touch_full(tmp_path: Path) -> None:
+    smoke, full = Sums(out=tmp_path), Sums(out=tmp_path, preset="full")
+    assert smoke.json != full.json
+    assert smoke.picture != full.picture
+    assert smoke.run_folder != full.run_folder
+
+
+def test_a_power_law_is_found() -> None:
+    compute = np.geomspace(1, 1000, 20)
+    fit = fit_power_law(compute, 5 * compute**-0.1)
+    assert fit["a"] == pytest.approx(5)
+    assert fit["b"] == pytest.approx(0.1)
+    assert fit["r2"] == pytest.approx(1)
+
+
+def test_the_frontier_is_the_best_at_each_compute() -> None:
+    rows = [
+        {"curve": [{"tflop": 0, "loss": 9}, {"tflop": 1, "loss": 5}, {"tflop": 2, "loss": 4}]},
+        {"curve": [{"tflop": 1.5, "loss": 6}, {"tflop": 3, "loss": 3}, {"tflop": 4, "loss": 3.5}]},
+    ]
+    tflop, losses = frontier(rows)
+    assert tflop.tolist() == [1, 2, 3]
+    assert losses.tolist() == [5, 4, 3]
+
+
+class Product(torch.nn.Module):
+    """A loss of one matrix product, (rows, 8) by (8, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 4, bias=False)
+
+    def loss(self, batch: Batch) -> Any:
+        from genie_gym.models.base import LossOutput
+
+        return LossOutput(self.layer(batch.videos).square().sum(), {})
+
+
+def test_operations_and_memory_of_a_step_by_hand() -> None:
+    batch = Batch(torch.rand(16, 8), torch.arange(16))
+    product = 2 * 16 * 8 * 4
+    assert count_step(Product(), batch) == 2 * product, "forward and the weights' gradient; the input wants none"
+    assert count_memory(Product(), batch) == 4 * (16 * 8 + 16 * 4), "the input, and what is squared"
+
+
+def test_a_rival_shares_the_tokenizer_and_has_its_own_dynamics(random_videos: Any) -> None:
+    first, second = build_rival({}, 0, "cpu"), build_rival({"action_conditioning": "film"}, 1, "cpu")
+    videos = random_videos(1, 3)
+    assert first.tokenizer.encode(videos).equal(second.tokenizer.encode(videos))
+    assert first.label(videos).equal(second.label(videos))
+    assert first.config.dynamics.action_conditioning == "additive"
+    assert second.config.dynamics.action_conditioning == "film"
+
+
+def test_drawn_scenes_differ_and_repeat() -> None:
+    assert draw_scene(0).shape == (64, 64, 3)
+    assert np.array_equal(draw_scene(0), draw_scene(0))
+    assert not np.array_equal(draw_scene(0), draw_scene(1))

@@ -1,0 +1,172 @@
+"""``genie-gym evaluate``, whole, on a toy."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from genie_gym import cli
+from genie_gym.configs import RecordConfig
+from genie_gym.data import held_out
+from genie_gym.data.players import parse_shares
+from genie_gym.data.record import record
+from genie_gym.data.video import write_video
+from genie_gym.metrics import gather
+from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.report import draw_picture, find_faults, print_scores
+from genie_gym.metrics.run import run_evaluation
+
+pytestmark = pytest.mark.pipeline
+
+SMALL: dict[str, Any] = {"clips": 16, "inverse_steps": 2, "start_frames": 4, "maskgit_steps": (1, 2), "passes_clips": 4}
+
+
+@pytest.fixture
+def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "FRAMES", 2048)
+    monkeypatch.setattr(gather, "TRAINING_FRAMES", 2048)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two players on easy levels."""
+    out = tmp_path_factory.mktemp("recording")
+    config = RecordConfig(mode="easy", frames=4096, num_envs=32)
+    record(config, parse_shares(["sticky", "random"]), out, progress=False)
+    return out
+
+
+def without_speed(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in results.items() if name != "speed"}
+
+
+def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    arguments = ["evaluate", str(tiny_checkpoint), "--json", str(out), "--picture", str(picture)]
+    arguments += ["--clips", "16", "--inverse-steps", "2", "--start-frames", "4", "--passes-clips", "4"]
+    monkeypatch.setattr(sys, "argv", ["genie-gym", *arguments, "--maskgit-steps", "1", "2"])
+    cli.main()
+    results = json.loads(out.read_text())
+    assert picture.stat().st_size > 0
+    assert set(results["sets"]) == {"easy/sticky", "easy/player", "hard/sticky", "hard/player"}
+    assert results["clips"] == 16
+    for part in (results, *results["sets"].values()):
+        assert {"psnr", "ssim", "moving_psnr", "codes_used", "perplexity"} <= set(part["tokenizer"])
+        assert [row["t"] for row in part["rollout"]] == [1, 2, 4, 8, 10, 15]
+        assert all(
+            {"psnr", "copy_last_psnr", "shuffled_psnr", "random_psnr", "ssim"} <= set(r) for r in part["rollout"]
+        )
+        assert [row["t"] for row in part["delta_psnr"]] == [1, 4, 8]
+        assert all(row["interval"][0] <= row["delta_psnr"] <= row["interval"][1] for row in part["delta_psnr"])
+        assert {"perplexity", "nmi"} <= set(part["lam"])
+        assert all({"accuracy", "chance", "ceiling"} <= set(part["lam"][n]) for n in ("direction", "up", "effective"))
+        assert part["fvd_procgen"] > 0
+    assert [row["maskgit_steps"] for row in results["passes"]] == [1, 2]
+    assert results["consistency"]["starts"] == 4
+    assert {"command", "commit", "seed", "levels", "players"} <= set(results)
+
+
+def test_the_same_seed_gives_the_same_scores(tiny_checkpoint: Path, recording: Path) -> None:
+    config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, **SMALL)
+    first, second = (run_evaluation(config)[0] for _ in range(2))
+    assert without_speed(first) == without_speed(second)
+    other = run_evaluation(EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, seed=1, **SMALL))[0]
+    assert without_speed(other) != without_speed(first)
+
+
+def test_a_recording_is_scored_by_mode_and_player(tiny_checkpoint: Path, recording: Path) -> None:
+    stages: list[str] = []
+    config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, **SMALL)
+    results, evaluated = run_evaluation(config, lambda stage, share: stages.append(stage))
+    assert {name: part["clips"] for name, part in results["sets"].items()} == {"easy/sticky": 8, "easy/random": 8}
+    errors = [10 ** (-part["tokenizer"]["psnr"] / 10) for part in results["sets"].values()]
+    assert results["tokenizer"]["psnr"] == pytest.approx(-10 * math.log10(sum(errors) / 2), abs=1e-3)
+    assert len(set(stages)) >= 6
+    assert find_faults(results)
+    with Console(quiet=True) as console:
+        print_scores(console, results)
+    assert evaluated.held.shape[:2] == (8, 4)
+
+
+def test_videos_are_scored_without_true_actions(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        write_video(tmp_path / f"{number}.mp4", rng.integers(256, size=(80, 64, 64, 3), dtype=np.uint8), fps=10)
+    results, evaluated = run_evaluation(EvaluateConfig(checkpoint=str(tiny_checkpoint), data=tmp_path, **SMALL))
+    assert set(results["sets"]) == {"videos"}
+    assert "nmi" not in results["lam"]
+    assert results["lam"]["perplexity"] > 0
+    draw_picture(tmp_path / "pictures" / "out.png", evaluated)
+    with Console(quiet=True) as console:
+        print_scores(console, results)
+
+
+@pytest.fixture
+def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, dict[str, Any]]:
+    """Arguments that are wrong, by what the error must name."""
+    rng = np.random.default_rng(0)
+    for name, size, frames in (("small", 32, 80), ("short", 64, 8)):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "video.mp4"
+        write_video(path, rng.integers(256, size=(frames, size, size, 3), dtype=np.uint8), fps=10)
+    (tmp_path / "corrupt.h5").write_bytes(b"not a recording")
+    (tmp_path / "empty").mkdir()
+    i3d = tmp_path / "i3d.pt"
+    i3d.write_bytes(b"not I3D")
+    return {
+        "no such file or folder": {"data": tmp_path / "missing"},
+        "holds no shards": {"data": tmp_path / "empty"},
+        "not a whole HDF5 file": {"data": tmp_path / "corrupt.h5"},
+        "no clip of 16 frames": {"data": tmp_path / "short"},
+        "must have frames of 64 x 64": {"data": tmp_path / "small"},
+        "lower --clips": {"data": recording, "clips": 40_000},
+        "at least two for each": {"data": recording, "clips": 3},
+        "neither a checkpoint's folder": {"checkpoint": str(tmp_path / "empty")},
+        "must be i3d_torchscript.pt": {"data": recording, "i3d": i3d},
+    }
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "no such file or folder",
+        "holds no shards",
+        "not a whole HDF5 file",
+        "no clip of 16 frames",
+        "must have frames of 64 x 64",
+        "lower --clips",
+        "at least two for each",
+        "neither a checkpoint's folder",
+        "must be i3d_torchscript.pt",
+    ],
+)
+def test_bad_input_is_named(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match=named):
+        run_evaluation(EvaluateConfig(**{"checkpoint": str(tiny_checkpoint), **SMALL, **wrong[named]}))
+
+
+def test_other_sizes_are_scaled_when_asked(wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
+    small = wrong["must have frames of 64 x 64"]["data"]
+    config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=small, resize=True, **SMALL)
+    assert run_evaluation(config)[0]["clips"] == 16
+
+
+def test_a_corrupt_recording_is_told_before_any_work(recording: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    whole = next(recording.glob("*.h5")).read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.h5"):
+        run_evaluation(EvaluateConfig(checkpoint=str(tiny_checkpoint), data=tmp_path, **SMALL))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("modes", ()), ("clips", 1), ("inverse_steps", 0), ("seed", -1), ("maskgit_steps", ()), ("start_frames", 0)],
+)
+def test_wrong_settings_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        EvaluateConfig(**{field: value})

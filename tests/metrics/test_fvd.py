@@ -1,0 +1,157 @@
+"""Frechet distances against a closed form, I3D's plumbing, and the order in which our own network sees distortions."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_gym.metrics.fvd import I3D_SHA1, frechet_distance, load_i3d, prepare_for_i3d, procgen_features
+from genie_gym.metrics.video_features import VideoFeatures, load_features, save_features
+
+
+def gaussian(rows: int, mean: Tensor, root: Tensor, seed: int) -> Tensor:
+    """Rows whose sample mean and covariance are exactly ``mean`` and ``root @ root.T``."""
+    noise = torch.randn(rows, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = noise - noise.mean(dim=0)
+    whitened = noise @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov())).T
+    return mean + whitened @ root.T
+
+
+def test_distance_of_two_gaussians_with_diagonal_spread() -> None:
+    deviations, others = torch.tensor([1.0, 2.0, 0.5]).double(), torch.tensor([3.0, 2.0, 1.5]).double()
+    mean = torch.tensor([1.0, -2.0, 2.0]).double()
+    first = gaussian(50, torch.zeros(3).double(), torch.diag(deviations), seed=0)
+    second = gaussian(80, mean, torch.diag(others), seed=1)
+    expected = float(mean.square().sum() + (deviations - others).square().sum())  # for covariances that commute
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_distance_of_two_gaussians_that_do_not_commute() -> None:
+    """In two dimensions Tr (S1 S2)^1/2 = sqrt(Tr(S1 S2) + 2 sqrt(det S1 det S2))."""
+    roots = [torch.tensor([[1.0, 0.0], [0.8, 0.6]]).double(), torch.tensor([[2.0, 0.3], [-1.0, 0.7]]).double()]
+    first, second = (gaussian(40, torch.zeros(2).double(), root, seed) for seed, root in enumerate(roots))
+    one, two = (root @ root.T for root in roots)
+    crossed = torch.sqrt((one @ two).trace() + 2 * torch.sqrt(torch.linalg.det(one) * torch.linalg.det(two)))
+    expected = float(one.trace() + two.trace() - 2 * crossed)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_distance_to_oneself_is_none_and_it_is_symmetric() -> None:
+    first, second = torch.randn(10, 30), torch.randn(12, 30) + 1  # fewer rows than features
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-4)
+    assert frechet_distance(first, second) == pytest.approx(frechet_distance(second, first), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(1, 3), torch.zeros(4, 2), torch.full((4, 3), torch.nan)])
+def test_wrong_features_are_refused(wrong: Tensor) -> None:
+    with pytest.raises(ValueError, match="others must be"):
+        frechet_distance(torch.randn(4, 3), wrong)
+
+
+def test_frames_for_i3d(random_videos) -> None:
+    prepared = prepare_for_i3d(random_videos(2, 10, 48, 80))
+    assert prepared.shape == (2, 3, 10, 224, 224)
+    assert prepared.min() >= -1
+    assert prepared.max() <= 1
+    halves = torch.zeros(1, 10, 3, 64, 128)
+    halves[..., 64:] = 1
+    cropped = prepare_for_i3d(halves)  # the centre: half dark, half light
+    assert float(cropped[..., :100].max()) == -1
+    assert float(cropped[..., -100:].min()) == 1
+    with pytest.raises(ValueError, match="at least 10 frames"):
+        prepare_for_i3d(random_videos(1, 9))
+
+
+class Detector(torch.nn.Module):
+    """Called as I3D is; its features are the mean of each of four hundredths of the pixels."""
+
+    def forward(self, videos: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+        assert return_features
+        assert not rescale
+        assert not resize
+        return videos.flatten(1)[:, :400]
+
+
+def test_i3d_is_called_as_the_protocol_says(tmp_path: Path, random_videos) -> None:
+    path = tmp_path / "i3d_torchscript.pt"
+    torch.jit.save(torch.jit.script(Detector()), str(path))
+    content = path.read_bytes()
+    sha1 = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    videos = random_videos(9, 12)
+    features = load_i3d(path, sha1=sha1)(videos)
+    torch.testing.assert_close(features, prepare_for_i3d(videos).flatten(1)[:, :400])
+    with pytest.raises(ValueError, match=I3D_SHA1):
+        load_i3d(path)
+    with pytest.raises(ValueError, match="no such file"):
+        load_i3d(tmp_path / "missing.pt")
+
+
+@pytest.mark.skipif("GENIE_GYM_I3D" not in os.environ, reason="GENIE_GYM_I3D names no i3d_torchscript.pt")
+def test_i3d_gives_the_known_distance_of_zeros_and_ones() -> None:
+    extract = load_i3d(Path(os.environ["GENIE_GYM_I3D"]))
+    shape = (8, 30, 3, 64, 64)
+    assert frechet_distance(extract(torch.zeros(shape)), extract(torch.ones(shape))) == pytest.approx(151.26, abs=1)
+
+
+def blur(videos: Tensor, size: int) -> Tensor:
+    flat = videos.flatten(0, 1)
+    padded = torch.nn.functional.pad(flat, (size // 2,) * 4, mode="replicate")
+    return torch.nn.functional.avg_pool2d(padded, size, 1).unflatten(0, videos.shape[:2])
+
+
+def shuffle(videos: Tensor, share: float) -> Tensor:
+    """Swap the two frames of a share of the neighbouring pairs... of which all make a stammer."""
+    generator = torch.Generator().manual_seed(0)
+    order = torch.arange(videos.shape[1])
+    chosen = torch.randperm(len(order), generator=generator)[: round(share * len(order))]
+    order[chosen.sort().values] = order[chosen]
+    return videos[:, order]
+
+
+def freeze(videos: Tensor, frames: int) -> Tensor:
+    """The last ``frames`` frames repeat the one before them."""
+    order = torch.arange(videos.shape[1]).clamp(max=videos.shape[1] - 1 - frames)
+    return videos[:, order]
+
+
+def add_noise(videos: Tensor, size: float) -> Tensor:
+    noise = torch.randn(videos.shape, generator=torch.Generator().manual_seed(0))
+    return (videos + size * noise).clamp(0, 1)
+
+
+DISTORTIONS = {
+    "noise": (add_noise, (0.0, 0.03, 0.1, 0.3)),
+    "blur": (blur, (1, 3, 5, 9)),
+    "shuffling": (shuffle, (0.0, 0.25, 0.5, 1.0)),
+    "freezing": (freeze, (0, 5, 10, 15)),
+}
+
+
+@pytest.mark.parametrize("name", DISTORTIONS)
+def test_our_distance_grows_with_every_distortion(name: str, coinrun_clips: Tensor) -> None:
+    distort, sizes = DISTORTIONS[name]
+    real = procgen_features(coinrun_clips)
+    distances = [frechet_distance(real, procgen_features(distort(coinrun_clips, size))) for size in sizes]
+    assert distances == sorted(distances), distances
+    assert distances[0] == pytest.approx(0, abs=1e-3)
+    assert distances[1] > 0.01, distances
+
+
+def test_features_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    save_features(VideoFeatures(), path)
+    assert path.stat().st_size < 2 * 2**20
+    assert isinstance(load_features(path), VideoFeatures)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=r"other\.safetensors"):
+        load_features(other)
+
+
+def test_features_take_videos_of_any_size(random_videos) -> None:
+    assert procgen_features(random_videos(3, 16, 48, 80)).shape == (3, 64)
+    with pytest.raises(ValueError, match="at least 2 frames"):
+        procgen_features(random_videos(1, 1))
