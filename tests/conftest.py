@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genie_gym.configs import WorldConfig, from_dict, to_dict
+from genie_gym.configs import WorldConfig, vary
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
@@ -35,18 +35,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "oblong": {"height": 48, "width": 80, "tokenizer.patch_size": 8, **ST_LAM},
 }
 """Worlds that share no path through the code: overrides of ``tiny`` by name."""
-
-
-def vary(config: Any, overrides: dict[str, Any]) -> Any:
-    """The config with the values at dotted paths replaced all at once."""
-    values = to_dict(config)
-    for path, value in overrides.items():
-        *parents, name = path.split(".")
-        inner = values
-        for parent in parents:
-            inner = inner[parent]
-        inner[name] = value
-    return from_dict(type(config), values)
 
 
 def shake(module: nn.Module, seed: int = 0, size: float = 0.5) -> nn.Module:

@@ -22,6 +22,7 @@ from genie_gym.configs import (
     WorldConfig,
     from_dict,
     to_dict,
+    vary,
 )
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
@@ -304,3 +305,20 @@ def test_each_preset_can_be_built(preset: str) -> None:
 def test_tiny_is_tiny() -> None:
     world = GenieWorldModel(PRESETS["tiny"].world)
     assert sum(parameter.numel() for parameter in world.parameters()) < 300_000
+
+
+def test_a_config_is_varied_at_its_paths() -> None:
+    varied = vary(PRESETS["tiny"].world, {"tokenizer.quantizer.codes": 32, "dynamics.action_conditioning": "film"})
+    assert varied.tokenizer.quantizer.codes == 32
+    assert varied.dynamics.action_conditioning == "film"
+    assert PRESETS["tiny"].world.tokenizer.quantizer.codes == 64
+    assert (
+        vary(varied, {"tokenizer.quantizer.codes": 64, "dynamics.action_conditioning": "additive"})
+        == PRESETS["tiny"].world
+    )
+
+
+@pytest.mark.parametrize("path", ["tokenizer.colour", "tokenizer.patch_size.half", "paint"])
+def test_a_path_that_is_not_there_is_named(path: str) -> None:
+    with pytest.raises(ValueError, match=path):
+        vary(PRESETS["tiny"].world, {path: 1})

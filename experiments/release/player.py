@@ -143,7 +143,7 @@ class PlayerRelease:
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return
-        players: dict[str, str | Path] = {"teacher": self.teacher, "student": path}
+        players: dict[str, str | Path] = {"random": "random", "teacher": self.teacher, "student": path}
         solved = {name: {mode: self._score(spec, mode) for mode in MODES} for name, spec in players.items()}
         print(solved)
         if self.json is not None:

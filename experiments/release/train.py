@@ -3,7 +3,7 @@
     python -m experiments.release.train --out runs/release --player "players.py:load_player(name)"
 
 On a GPU give ``--device cuda`` and ``--minutes`` under the length of a lease; every stage goes on where the
-last call stopped. Then score it with ``python -m experiments.release.evaluate RUN/checkpoint``.
+last call stopped. Then score it with ``genie-gym evaluate RUN/checkpoint``.
 """
 
 import os

@@ -1,8 +1,9 @@
-"""Make the network behind ``fvd_procgen``: it learns which of Procgen's games a clip shows, and what is done in it.
+"""Make the network behind ``fvd_procgen``: it learns which of Procgen's games a clip shows, and what happens in it.
 
     python -m experiments.release.video_features --out runs/video_features
 
-Sticky-random play of training levels of all 16 games, easy and hard. Resumable. Scores it on validation levels.
+Sticky-random play of training levels of all 16 games, easy and hard. Which actions are taken asks for little motion,
+so half of the clips are shuffled or frozen, and it learns to tell. Resumable. Scores it on validation levels.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from genie_gym.data.held_out import LEVELS
 from genie_gym.data.players import parse_shares
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
-from genie_gym.metrics.video_features import CLIP_LENGTH, VideoFeatures, save_features
+from genie_gym.metrics.video_features import CLIP_LENGTH, ORDERS, VideoFeatures, save_features
 from genie_gym.models.base import LossOutput
 from genie_gym.training.loop import train
 from genie_gym.training.run import clips
@@ -35,18 +36,22 @@ class Recogniser(nn.Module):
         self.network, self._dataset = network, dataset
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Cross-entropy of the game and of the action taken at every second frame."""
-        numbers = batch.numbers.tolist()
+        """Cross-entropy of the game, of the order of frames, and of the action taken at every second frame."""
+        numbers, (videos, orders) = batch.numbers.tolist(), reorder(batch.videos)
         games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
         taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
-        moments = self.network.moments(batch.videos)
-        game, action = self.network.game(moments.mean(dim=1)), self.network.action(moments)
-        parts = F.cross_entropy(game, games), F.cross_entropy(action.flatten(0, 1), taken.flatten())
+        moments = self.network.moments(videos)
+        game, order = self.network.game(moments.mean(dim=1)), self.network.order(moments.mean(dim=1))
+        as_played = orders == 0
+        action, taken = self.network.action(moments)[as_played], taken[as_played]
+        parts = [F.cross_entropy(game, games), F.cross_entropy(order, orders)]
+        parts.append(F.cross_entropy(action.flatten(0, 1), taken.flatten()))
         metrics = {
             "game_accuracy": (game.argmax(dim=-1) == games).float().mean(),
+            "order_accuracy": (order.argmax(dim=-1) == orders).float().mean(),
             "action_accuracy": (action.argmax(dim=-1) == taken).float().mean(),
         }
-        return LossOutput(parts[0] + parts[1], metrics)
+        return LossOutput(torch.stack(parts).sum(), metrics)
 
     def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Nothing more."""
@@ -55,6 +60,24 @@ class Recogniser(nn.Module):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """None."""
         return {}
+
+
+def reorder(videos: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips (B, T, C, H, W) as played, shuffled within spans of frames, or frozen from a frame on; and which, (B,).
+
+    The first half of them stays as played.
+    """
+    size, frames = videos.shape[:2]
+    orders = torch.zeros(size, dtype=torch.int64)
+    orders[size // 2 :] = torch.randint(1, len(ORDERS), (size - size // 2,))
+    rows = torch.arange(frames).repeat(size, 1)
+    for row, order in zip(rows, orders.tolist(), strict=True):
+        if ORDERS[order] == "shuffled":
+            span = int(2 ** torch.randint(2, 5, ()))
+            row.copy_(row[(row // span * frames + torch.rand(frames) * (frames - 1)).argsort()])
+        elif ORDERS[order] == "frozen":
+            row.clamp_(max=int(torch.randint(frames - 4, ())))
+    return videos[torch.arange(size)[:, None], rows], orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +121,7 @@ class FeaturesRelease:
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return
+        torch.manual_seed(self.seed)
         scores = self._score(network.eval(), validation, config)
         print(scores)
         if self.json is not None:

@@ -17,11 +17,12 @@ CLIP_LENGTH = 16
 FEATURES = 64
 WIDTHS = (3, 24, 48, 64, 96)
 TIME_STRIDES = (1, 2, 1, 1)
+ORDERS = ("as played", "shuffled", "frozen")
 CELL = FRAME_SIZE // 16
 
 
 class VideoFeatures(nn.Module):
-    """Trained to tell Procgen's games apart, and the actions that were taken; used for the layer before that."""
+    """Trained to tell Procgen's games, the actions taken, and the order of frames; used for the layer before that."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +33,7 @@ class VideoFeatures(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in WIDTHS[1:])
         self.embed = nn.Linear(WIDTHS[-1] * CELL**2, FEATURES)
         self.game = nn.Linear(FEATURES, len(GAMES))
+        self.order = nn.Linear(FEATURES, len(ORDERS))
         self.action = nn.Linear(FEATURES, NUM_REAL_ACTIONS)
 
     def moments(self, videos: Tensor) -> Tensor:

@@ -1,0 +1,21 @@
+"""What the sections share."""
+
+from typing import Any
+
+
+def write_table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def write_interval(row: dict[str, Any]) -> str:
+    """Delta PSNR with its 95 % interval."""
+    low, high = row["interval"]
+    return f"{row['delta_psnr']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def tell_how(results: dict[str, Any]) -> str:
+    """Command, commit, machine and time."""
+    minutes = sum(row.get("minutes", 0) for row in results["rows"])
+    spent = f", {minutes:.0f} minutes in all" if minutes else ""
+    return f"(`{results['command']}`, commit `{results['commit']}`, {results['machine']['cpu']}{spent})"

@@ -1,0 +1,129 @@
+"""The paper's tables and figures, and our own questions, at our size."""
+
+from typing import Any
+
+from experiments.readme.markdown import tell_how, write_table
+
+
+def _rivals(results: dict[str, Any], key: str, columns: dict[str, str]) -> str:
+    """A row for each rival: each column's mean over seeds, and its lowest and highest."""
+    names = list(dict.fromkeys(row[key] for row in results["rows"]))
+    rows = []
+    for name in names:
+        own = [row for row in results["rows"] if row[key] == name]
+        cells = []
+        for column in columns:
+            values = [row[column] for row in own]
+            cells.append(f"{sum(values) / len(values):.3g} ({min(values):.3g} to {max(values):.3g})")
+        rows.append([name, str(len(own)), *cells])
+    return write_table([key, "seeds", *columns.values()], rows)
+
+
+def tabulate_inputs(results: dict[str, Any]) -> str:
+    """Table 2."""
+    columns = {
+        "fvd_procgen": "fvd_procgen",
+        "delta_psnr": "delta PSNR, t = 4",
+        "perplexity": "perplexity of labels",
+        "nmi": "NMI with the nine moves",
+        "direction": "left / still / right",
+        "up": "up / none",
+        "train_steps": "steps",
+    }
+    about = f"The paper's table 2 at our size {tell_how(results)}, mean (lowest to highest):"
+    return f"{about}\n\n{_rivals(results, 'inputs', columns)}"
+
+
+def tabulate_tokenizers(results: dict[str, Any]) -> str:
+    """Table 3."""
+    columns = {
+        "fvd_procgen": "fvd_procgen, played",
+        "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
+        "delta_psnr": "delta PSNR, t = 4",
+        "tokenizer_psnr": "PSNR, dB",
+        "activations_mb": "activations of a step, MB",
+        "train_steps": "steps",
+    }
+    about = f"The paper's table 3 at our size {tell_how(results)}, mean (lowest to highest):"
+    return f"{about}\n\n{_rivals(results, 'kind', columns)}"
+
+
+def tabulate_conditioning(results: dict[str, Any]) -> str:
+    """Additive, token, FiLM."""
+    columns = {
+        "fvd_procgen": "fvd_procgen",
+        "delta_psnr": "delta PSNR, t = 4",
+        "held_out_loss": "loss, nats",
+        "shuffled_loss": "loss under another clip's latent actions",
+        "train_steps": "steps",
+    }
+    return (
+        f"How latent actions enter the dynamics {tell_how(results)}, mean (lowest to highest):\n\n"
+        f"{_rivals(results, 'kind', columns)}"
+    )
+
+
+def tabulate_scaling(results: dict[str, Any]) -> str:
+    """Figure 9."""
+    heads = ["layers x width", "parameters", "batch", "training compute, TFLOP", "loss on validation levels, nats"]
+    rows = [
+        [
+            row["stack"],
+            f"{row['parameters'] / 1e6:.2f}M",
+            str(row["batch_size"]),
+            f"{row['curve'][-1]['tflop']:.1f}",
+            f"{row['loss']:.3f}",
+        ]
+        for row in results["rows"]
+    ]
+    fit = results["fit"]
+    return (
+        f"The paper's figure 9 at our size {tell_how(results)}: {results['train_steps']:,} steps each. Along the "
+        f"frontier loss = {fit['a']:.2f} C^-{fit['b']:.4f} with C in TFLOP (r2 {fit['r2']:.3f}).\n\n"
+        f"{write_table(heads, rows)}"
+    )
+
+
+def tabulate_prompts(results: dict[str, Any]) -> str:
+    """Figure 10."""
+    heads = [
+        "opened on",
+        "pictures",
+        "rebuilt, dB",
+        "mean shift, pixels",
+        "motion explained",
+        "starts that move alike",
+        "chance",
+    ]
+    rows = [
+        [
+            row["kind"],
+            str(row["pictures"]),
+            f"{row['rebuilt_psnr']:.2f}",
+            f"{row['mean_shift']:.2f}",
+            f"{row['explained']:.3f}",
+            f"{row['agreement']:.3f}",
+            f"{row['chance']:.3f}",
+        ]
+        for row in results["rows"]
+    ]
+    return (
+        f"Pictures unlike any training frame {tell_how(results)}: every latent action held for {results['held']} "
+        f"frames.\n\n{write_table(heads, rows)}"
+    )
+
+
+def tabulate_consistency(results: dict[str, Any]) -> str:
+    """Figure 17."""
+    heads = ["mode", "frames held", "starts", "motion explained", "shuffled", "starts that move alike", "chance"]
+    rows = [
+        [
+            row["mode"],
+            str(row["held"]),
+            str(row["starts"]),
+            *(f"{row[name]:.3f}" for name in ("explained", "explained_shuffled", "agreement", "chance")),
+        ]
+        for row in results["rows"]
+    ]
+    about = f"One latent action from many starts, as the paper's figure 17 {tell_how(results)}:"
+    return f"{about}\n\n{write_table(heads, rows)}"
