@@ -27,7 +27,7 @@ from genie_gym.training.loop import train
 KINDS = ("additive", "token", "film")
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "clips": 8, "train_steps": 4, "seeds": 1},
-    "full": {"frames": 122_880, "clips": 128, "train_steps": 800, "seeds": 3},
+    "full": {"frames": 122_880, "clips": 128, "train_steps": 600, "seeds": 3},
 }
 """Frames recorded, clips scored, training steps of the additive kind, and seeds."""
 LABELS = {"delta_psnr": "delta PSNR, t = 4, dB", "fvd_procgen": "fvd_procgen", "held_out_loss": "held-out loss, nats"}

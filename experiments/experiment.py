@@ -81,7 +81,9 @@ class Experiment:
                 continue
             print(f"{self.name}: {number + 1} of {len(cells)}: {cell}", flush=True)
             began = time.monotonic()
-            rows.append({**cell, **work(cell), "minutes": round((time.monotonic() - began) / 60, 2)})
+            row = {**cell, **work(cell)}
+            cpu = describe_machine(torch.device(self.device))["cpu"]
+            rows.append({**row, "minutes": round((time.monotonic() - began) / 60, 2), "cpu": cpu})
             self.write({**settings, "rows": rows})
         return [next(row for row in rows if cell.items() <= row.items()) for cell in cells]
 

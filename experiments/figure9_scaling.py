@@ -35,7 +35,7 @@ BATCHED = "4 x 96"
 """The size whose batch size varies."""
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "train_steps": 12, "watch_every": 4, "batch_size": 2, "batch_sizes": [1, 2, 4]},
-    "full": {"frames": 122_880, "train_steps": 1_000, "watch_every": 25, "batch_size": 8, "batch_sizes": [2, 8, 32]},
+    "full": {"frames": 122_880, "train_steps": 600, "watch_every": 25, "batch_size": 8, "batch_sizes": [2, 8, 32]},
 }
 """``batch_size`` is for the sizes of the dynamics."""
 

@@ -37,7 +37,7 @@ KINDS = {"ViT": ("spatial", 3), "C-ViViT": ("full", 3), "ST-ViViT": ("st", 2)}
 """Attention, and layers of encoder and of decoder: blocks with one attention have two thirds of the weights."""
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "clips": 8, "tokenizer_steps": 4, "dynamics_steps": 4, "seeds": 1},
-    "full": {"frames": 122_880, "clips": 128, "tokenizer_steps": 800, "dynamics_steps": 500, "seeds": 3},
+    "full": {"frames": 122_880, "clips": 128, "tokenizer_steps": 700, "dynamics_steps": 400, "seeds": 3},
 }
 """Frames recorded, clips scored, the ST-ViViT's training steps, the dynamics', and seeds."""
 LABELS = {

@@ -12,14 +12,9 @@ from rich.table import Table
 
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.metrics.evaluate import Evaluated, Report
-from genie_gym.metrics.latent_actions import GROUPS
+from genie_gym.metrics.verdict import KINDS
 
 PICTURE_CLIPS = 4
-KINDS = {
-    "direction": "left / still / right",
-    "up": "up / none",
-    "effective": "nine moves",
-}
 
 
 @contextmanager
@@ -49,34 +44,7 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     passes = tabulate_passes(results["passes"], results["speed"], results["passes_clips"])
     for table in (_figures(parts, title), _rollout(results), _actions(results), passes):
         console.print(table)
-    console.print("What fails most:", *(f"- {line}" for line in find_faults(results)), sep="\n")
-
-
-def find_faults(results: dict[str, Any]) -> list[str]:
-    """What a world does worse than the baseline or less than half of what is possible, in words; the worst first."""
-    found: list[tuple[float, str]] = []
-    gain = results["tokenizer"]["psnr"] - results["tokenizer"]["kmeans_psnr"]
-    if gain < 3:
-        found.append((3 - gain, f"the tokenizer is {gain:.2f} dB above k-means with as many tokens and codes"))
-    ahead = {row["t"]: row["psnr"] - row["copy_last_psnr"] for row in results["rollout"]}
-    found += [
-        (1 - gain, f"roll-outs at t = {t} are {gain:+.2f} dB against copying the prompt")
-        for t, gain in ahead.items()
-        if gain < 1
-    ]
-    lowest = {row["t"]: row["interval"][0] for row in results["delta_psnr"]}
-    found += [(0.5 - low, f"delta PSNR at t = {t} may be {low:.2f} dB") for t, low in lowest.items() if low < 0.5]
-    for name in GROUPS:
-        kept = results["lam"].get(name, {}).get("kept")
-        if kept is not None and kept < 0.5:
-            words = f"labels keep {max(kept, 0):.0%} of what a supervised model knows of {KINDS[name]}"
-            found.append((2 * (0.5 - kept), words))
-    explained = results["consistency"]["explained"]
-    if explained < 0.5:
-        found.append(
-            (2 * (0.5 - explained), f"latent actions explain {max(explained, 0):.0%} of the motion they cause")
-        )
-    return [words for _, words in sorted(found, reverse=True)] or ["nothing that this looks for"]
+    console.print("What falls short, the worst first:", *(f"- {line}" for line in results["faults"]), sep="\n")
 
 
 def draw_picture(path: Path, evaluated: Evaluated) -> None:

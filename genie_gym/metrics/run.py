@@ -7,6 +7,7 @@ from typing import Any
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import Evaluated, Report, evaluate
 from genie_gym.metrics.gather import gather
+from genie_gym.metrics.verdict import find_faults
 from genie_gym.models.loading import load
 
 
@@ -39,4 +40,4 @@ def run_evaluation(
         "precision": str(world.dynamics.precision).removeprefix("torch."),
         "inverse_steps": config.inverse_steps,
     }
-    return {**about, **evaluated.scores}, evaluated
+    return {**about, **evaluated.scores, "faults": find_faults(evaluated.scores)}, evaluated

@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -15,8 +16,10 @@ WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features
 CLIP_LENGTH = 16
 """Frames it was trained on."""
 FEATURES = 64
-WIDTHS = (3, 24, 48, 64, 96)
+WIDTHS = (6, 24, 48, 64, 96)
 TIME_STRIDES = (1, 2, 1, 1)
+CHANGE = 4.0
+"""Weight of the change from the frame before, beside the frame itself."""
 ORDERS = ("as played", "shuffled", "frozen")
 CELL = FRAME_SIZE // 16
 
@@ -38,7 +41,9 @@ class VideoFeatures(nn.Module):
 
     def moments(self, videos: Tensor) -> Tensor:
         """(B, T, 3, H, W) float in [0, 1] -> (B, T / 2, 64): what the video is like around every second frame."""
-        features = _to_size(videos).transpose(1, 2) - 0.5
+        frames = _to_size(videos)
+        change = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+        features = torch.cat([frames - 0.5, CHANGE * change], dim=2).transpose(1, 2)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             features = F.relu(norm(layer(features)))
         return self.embed(features.transpose(1, 2).flatten(2))

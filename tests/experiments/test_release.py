@@ -14,7 +14,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.expert import Expert
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
-from genie_gym.metrics.video_features import load_features
+from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.loading import load
 
 pytestmark = pytest.mark.pipeline
@@ -47,6 +47,23 @@ def test_a_player_is_made_from_a_teacher(tmp_path: Path, capsys: pytest.CaptureF
     assert "student" in capsys.readouterr().out
     with pytest.raises(ValueError, match="velocity"):
         player.PlayerRelease(teacher=f"{teacher}:right", out=out).run()
+
+
+def test_clips_are_shuffled_and_frozen_as_their_labels_say() -> None:
+    torch.manual_seed(0)
+    numbers = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(40, 16, 3, 2, 2)
+    videos, orders = video_features.reorder(numbers)
+    assert (orders[:20] == 0).all()
+    assert set(orders[20:].tolist()) == {1, 2}
+    for video, order in zip(videos[:, :, 0, 0, 0].tolist(), orders.tolist(), strict=True):
+        if ORDERS[order] == "as played":
+            assert video == sorted(video)
+        if ORDERS[order] == "shuffled":
+            assert video != sorted(video)
+            assert sorted(video) == list(range(16))
+        if ORDERS[order] == "frozen":
+            assert len(set(video)) <= 12
+            assert video == sorted(video)
 
 
 def test_features_for_video_distances_are_made(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from genie_gym.data.record import record
 from genie_gym.data.video import write_video
 from genie_gym.metrics import gather
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.report import draw_picture, find_faults, print_scores
+from genie_gym.metrics.report import draw_picture, print_scores
 from genie_gym.metrics.run import run_evaluation
 
 pytestmark = pytest.mark.pipeline
@@ -87,7 +87,7 @@ def test_a_recording_is_scored_by_mode_and_player(tiny_checkpoint: Path, recordi
     errors = [10 ** (-part["tokenizer"]["psnr"] / 10) for part in results["sets"].values()]
     assert results["tokenizer"]["psnr"] == pytest.approx(-10 * math.log10(sum(errors) / 2), abs=1e-3)
     assert len(set(stages)) >= 6
-    assert find_faults(results)
+    assert any("k-means" in words for words in results["faults"])
     with Console(quiet=True) as console:
         print_scores(console, results)
     assert evaluated.held.shape[:2] == (8, 4)
@@ -170,3 +170,24 @@ def test_a_corrupt_recording_is_told_before_any_work(recording: Path, tiny_check
 def test_wrong_settings_are_named(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         EvaluateConfig(**{field: value})
+
+
+def test_no_level_is_both_scored_and_fitted_on(recording: Path, tmp_path: Path) -> None:
+    gathered = gather.gather(EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage: None)
+    dataset = gathered.fitted.dataset
+    fitted = {dataset.level(int(number)) for number in gathered.fitted.numbers}
+    assert fitted
+    assert all(level % 2 == 0 for level in fitted)
+    scored = {clip.numpy().tobytes() for play in gathered.sets.values() for clip in play.videos}
+    numbers = gathered.fitted.numbers[:: max(1, len(gathered.fitted.numbers) // 200)]
+    drawn = gathered.fitted._replace(numbers=numbers).draw(len(numbers), seed=0).videos
+    assert not scored & {clip.numpy().tobytes() for clip in drawn}
+
+
+def test_halves_of_videos_share_no_frame(tmp_path: Path) -> None:
+    frames = np.zeros((100, 64, 64, 3), dtype=np.uint8)
+    frames[:, :8, :8] = (np.arange(100) * 2)[:, None, None, None]
+    write_video(tmp_path / "one.mp4", frames, fps=10)
+    gathered = gather.gather(EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage: None)
+    brightest = gathered.fitted.draw(len(gathered.fitted.numbers), seed=0).videos[..., :8, :8].mean(dim=(2, 3, 4)).max()
+    assert gathered.sets["videos"].videos[..., :8, :8].mean(dim=(2, 3, 4)).min() > brightest

@@ -1,0 +1,50 @@
+"""What of a world fails most: the scores of ``evaluate`` against what a good world should reach."""
+
+from typing import Any, NamedTuple
+
+KINDS = {"direction": "left / still / right", "up": "up / none", "effective": "nine moves"}
+"""``latent_actions.GROUPS`` in words."""
+
+
+class Goal(NamedTuple):
+    """Something measured, and what is wanted of it."""
+
+    measured: float
+    wanted: float
+    words: str
+
+
+def find_faults(scores: dict[str, Any]) -> list[str]:
+    """What of a world falls short of what is wanted, in words; by the share that is missing, the worst first.
+
+    Wanted: a tokenizer 3 dB above k-means, roll-outs 1 dB above copying, an interval of delta PSNR above 0.5 dB, labels
+    that keep half of what a supervised model gains over chance, and latent actions that explain half of the motion
+    they cause.
+
+    Args:
+        scores: From ``evaluate``.
+
+    Returns:
+        Sentences; none where nothing is missing.
+    """
+    missed = [goal for goal in _set_goals(scores) if goal.measured < goal.wanted]
+    missed.sort(key=lambda goal: goal.measured / goal.wanted)
+    return [goal.words for goal in missed]
+
+
+def _set_goals(scores: dict[str, Any]) -> list[Goal]:
+    gain = scores["tokenizer"]["psnr"] - scores["tokenizer"]["kmeans_psnr"]
+    goals = [Goal(gain, 3.0, f"tokenizer: {gain:+.2f} dB against k-means with as many tokens and codes")]
+    for row in scores["rollout"]:
+        ahead = row["psnr"] - row["copy_last_psnr"]
+        goals.append(Goal(ahead, 1.0, f"roll-outs at t = {row['t']}: {ahead:+.2f} dB against copying the prompt"))
+    for row in scores["delta_psnr"]:
+        low = row["interval"][0]
+        goals.append(Goal(low, 0.5, f"delta PSNR at t = {row['t']}: perhaps no more than {low:.2f} dB"))
+    for name, words in KINDS.items():
+        kept = scores["lam"].get(name, {}).get("kept")
+        if kept is not None:
+            goals.append(Goal(kept, 0.5, f"labels: {kept:.0%} of what a supervised model gains on {words}"))
+    explained = scores["consistency"]["explained"]
+    goals.append(Goal(explained, 0.5, f"latent actions: they explain {explained:.0%} of the motion they cause"))
+    return goals

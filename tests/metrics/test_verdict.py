@@ -1,0 +1,30 @@
+"""What fails most, by hand."""
+
+from typing import Any
+
+from genie_gym.metrics.verdict import find_faults
+
+GOOD: dict[str, Any] = {
+    "tokenizer": {"psnr": 28.0, "kmeans_psnr": 24.0},
+    "rollout": [{"t": 1, "psnr": 21.5, "copy_last_psnr": 20.0}],
+    "delta_psnr": [{"t": 4, "interval": (0.8, 2.0)}],
+    "lam": {"direction": {"kept": 0.6}, "up": {"kept": None}},
+    "consistency": {"explained": 0.7},
+}
+
+
+def test_a_good_world_has_no_faults() -> None:
+    assert find_faults(GOOD) == []
+
+
+def test_the_worst_comes_first() -> None:
+    worse = {
+        **GOOD,
+        "tokenizer": {"psnr": 26.0, "kmeans_psnr": 24.0},  # two thirds of what is wanted
+        "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # less than nothing
+        "consistency": {"explained": 0.2},  # two fifths
+    }
+    faults = find_faults(worse)
+    assert [words.split(":")[0] for words in faults] == ["delta PSNR at t = 4", "latent actions", "tokenizer"]
+    assert "+2.00 dB" in faults[2]
+    assert "20%" in faults[1]
