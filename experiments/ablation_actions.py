@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from experiments.experiment import Experiment
+from experiments.experiment import RivalExperiment
 from experiments.rivals import (
     EncodedTrainee,
     build_rival,
@@ -34,7 +34,7 @@ LABELS = {"delta_psnr": "delta PSNR, t = 4, dB", "fvd_procgen": "fvd_procgen", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionsAblation(Experiment):
+class ActionsAblation(RivalExperiment):
     """Train and score the three."""
 
     @property
@@ -45,7 +45,7 @@ class ActionsAblation(Experiment):
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
         settings = {"rivals_of": "coinrun", **size}
-        cells = [{"kind": kind, "seed": self.seed + seed} for seed in range(size["seeds"]) for kind in KINDS]
+        cells = self.pair("kind", KINDS, size["seeds"])
         rows = self.finish_rows(cells, settings, self._train)
         draw_rivals(rows, "kind", KINDS, LABELS, self.picture)
 

@@ -60,6 +60,11 @@ class Experiment:
         about = {"preset": self.preset, "seed": self.seed, "machine": describe_machine(torch.device(self.device))}
         write_results(self.json, {**about, **results})
 
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedExperiment(Experiment):
+    """One that trains: a row of results for each run, written when it is done."""
+
     def finish_rows(self, cells: Iterable[Row], settings: Row, work: Callable[[Row], Row]) -> list[Row]:
         """One row for each cell; those in the file of results stand, and each new one is written at once.
 
@@ -95,3 +100,16 @@ class Experiment:
         if any(found.get(name) != value for name, value in wanted.items()):
             raise ValueError(f"{self.json} holds rows of other settings: move it away to begin anew")
         return list(found["rows"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RivalExperiment(TrainedExperiment):
+    """One that trains rivals over several seeds."""
+
+    seeds: int | None = None
+    """Seeds of each rival for now, the others later; all of the preset's where not given."""
+
+    def pair(self, key: str, rivals: Iterable[str], seeds: int) -> list[Row]:
+        """A cell for each seed and rival, the first seed of all rivals first."""
+        wanted = range(min(seeds, self.seeds or seeds))
+        return [{key: rival, "seed": self.seed + seed} for seed in wanted for rival in rivals]

@@ -16,7 +16,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from experiments.experiment import Experiment
+from experiments.experiment import TrainedExperiment
 from experiments.rivals import Encoded, EncodedTrainee, build_rival, count_step, encode_splits
 from genie_gym.data.clips import Batch
 from genie_gym.models.dynamics import MaskGITDynamics
@@ -35,13 +35,13 @@ BATCHED = "4 x 96"
 """The size whose batch size varies."""
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "train_steps": 12, "watch_every": 4, "batch_size": 2, "batch_sizes": [1, 2, 4]},
-    "full": {"frames": 122_880, "train_steps": 600, "watch_every": 25, "batch_size": 8, "batch_sizes": [2, 8, 32]},
+    "full": {"frames": 122_880, "train_steps": 400, "watch_every": 25, "batch_size": 8, "batch_sizes": [2, 8, 32]},
 }
 """``batch_size`` is for the sizes of the dynamics."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingFigure(Experiment):
+class ScalingFigure(TrainedExperiment):
     """Train the sizes and the batch sizes, fit, draw."""
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from experiments.experiment import Experiment
+from experiments.experiment import RivalExperiment
 from experiments.rivals import (
     build_rival,
     count_step,
@@ -43,7 +43,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputTable(Experiment):
+class InputTable(RivalExperiment):
     """Train and score both."""
 
     @property
@@ -53,7 +53,7 @@ class InputTable(Experiment):
     def run(self) -> None:
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
-        cells = [{"inputs": inputs, "seed": self.seed + seed} for seed in range(size["seeds"]) for inputs in INPUTS]
+        cells = self.pair("inputs", INPUTS, size["seeds"])
         rows = self.finish_rows(cells, size, self._train)
         draw_rivals(rows, "inputs", INPUTS, LABELS, self.picture)
 

@@ -15,7 +15,7 @@ import torch
 import tyro
 
 import genie_gym
-from experiments.experiment import Experiment
+from experiments.experiment import RivalExperiment
 from experiments.rivals import (
     count_memory,
     count_step,
@@ -49,7 +49,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerTable(Experiment):
+class TokenizerTable(RivalExperiment):
     """Train and score the three."""
 
     @property
@@ -59,7 +59,7 @@ class TokenizerTable(Experiment):
     def run(self) -> None:
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
-        cells = [{"kind": kind, "seed": self.seed + seed} for seed in range(size["seeds"]) for kind in KINDS]
+        cells = self.pair("kind", KINDS, size["seeds"])
         rows = self.finish_rows(cells, size, self._train)
         draw_rivals(rows, "kind", list(KINDS), LABELS, self.picture)
 

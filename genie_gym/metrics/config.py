@@ -26,7 +26,7 @@ class EvaluateConfig:
     """Levels that are scored. What is chosen by a score is chosen on validation levels."""
     clips: int = 256
     """Clips of 16 frames in all; each mode and player gets as many."""
-    inverse_steps: int = 300
+    inverse_steps: int = 200
     """Training batches, of 16 clips, of the supervised inverse model that is the ceiling."""
     start_frames: int = 64
     """From which every latent action is held."""

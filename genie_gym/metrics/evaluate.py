@@ -25,6 +25,8 @@ CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
 """Separate clips for k-means, and for the maps from latent to real actions."""
 HELD_FRAMES = 4
 """For which a latent action is held when its motion is measured."""
+PASSES_FRAMES = 9
+"""Of the clips on which numbers of passes are compared."""
 HISTORY = 3
 """Frames up to t for the inverse model, where the latent action model has no such number."""
 
@@ -235,7 +237,7 @@ def _hold_actions(world: GenieWorldModel, videos: Tensor, config: EvaluateConfig
 def _compare_passes(
     world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    some = videos[_spread(len(videos), config.passes_clips)]
+    some = videos[_spread(len(videos), config.passes_clips), :PASSES_FRAMES]
     return score_passes(
         world, some, config.maskgit_steps, config.seed, lambda share: report("numbers of MaskGIT passes", share)
     )

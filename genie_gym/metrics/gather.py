@@ -12,8 +12,8 @@ from genie_gym.data.held_out import Play, Pool, record_pool
 from genie_gym.metrics.config import EvaluateConfig
 
 CLIP_LENGTH = 16
-TRAINING_FRAMES = 24_576
-"""Recorded of each mode and player from training levels."""
+SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
+"""Recorded of each mode and player, from the levels scored and from training levels."""
 Report = Callable[[str], object]
 
 
@@ -46,7 +46,7 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
     for mode, (name, spec) in itertools.product(config.modes, players.items()):
         report(f"recording {mode}, {name}")
         where = folder / mode / name
-        scored = record_pool(where / config.levels, spec, config.levels, mode, config.seed)
+        scored = record_pool(where / config.levels, spec, config.levels, mode, config.seed, SCORED_FRAMES)
         sets[f"{mode}/{name}"] = scored.draw(each, config.seed)
         pools.append(where / "training")
         record_pool(pools[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)

@@ -1,11 +1,12 @@
 """Distances between pictures."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 SSIM_WINDOW = 11
 """Pixels a side."""
+SSIM_CHUNK = 1024
+"""Channels of frames at once."""
 
 
 def psnr(videos: Tensor, others: Tensor) -> Tensor:
@@ -45,13 +46,19 @@ def ssim(videos: Tensor, others: Tensor) -> Tensor:
     """
     if min(videos.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"videos must be at least {SSIM_WINDOW} pixels a side, got {tuple(videos.shape[-2:])}")
-    x, y = (each.float().reshape(-1, 1, *each.shape[-2:]) for each in (videos, others))
-    mean_x, mean_y = _blur(x), _blur(y)
-    variance_x, variance_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
-    covariance = _blur(x * y) - mean_x * mean_y
-    light = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
-    structure = (2 * covariance + 0.03**2) / (variance_x + variance_y + 0.03**2)
-    return (light * structure).mean(dim=(-3, -2, -1)).view(videos.shape[:-2]).mean(dim=-1)
+    windows = [_window(size, videos.device) for size in videos.shape[-2:]]
+    flat = [each.float().reshape(-1, *each.shape[-2:]).split(SSIM_CHUNK) for each in (videos, others)]
+    channels = torch.cat([_channel_ssim(x, y, *windows) for x, y in zip(*flat, strict=True)])
+    return channels.view(videos.shape[:-2]).mean(dim=-1)
+
+
+def _channel_ssim(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(M, H, W) twice -> (M,)."""
+    mean_x, mean_y, square_x, square_y, product = (_blur(each, rows, columns) for each in (x, y, x * x, y * y, x * y))
+    squares = mean_x**2 + mean_y**2
+    light = (2 * mean_x * mean_y + 0.01**2) / (squares + 0.01**2)
+    structure = (2 * (product - mean_x * mean_y) + 0.03**2) / (square_x + square_y - squares + 0.03**2)
+    return (light * structure).mean(dim=(-2, -1))
 
 
 def moving_psnr(videos: Tensor, others: Tensor, threshold: float = 0.02) -> float:
@@ -71,9 +78,15 @@ def moving_psnr(videos: Tensor, others: Tensor, threshold: float = 0.02) -> floa
     return float(-10 * torch.log10((error / pixels).clamp(min=1e-10)))
 
 
-def _blur(pixels: Tensor) -> Tensor:
-    """(M, 1, H, W) weighted by a Gaussian window, where it fits."""
-    places = torch.arange(SSIM_WINDOW, device=pixels.device) - SSIM_WINDOW // 2
+def _blur(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return rows @ pixels @ columns.T
+
+
+def _window(size: int, device: torch.device) -> Tensor:
+    """(size - 10, size): a Gaussian window at every place where it fits, a row each."""
+    places = torch.arange(SSIM_WINDOW, device=device) - SSIM_WINDOW // 2
     window = torch.exp(-places.float().square() / (2 * 1.5**2))
-    window = window / window.sum()
-    return F.conv2d(F.conv2d(pixels, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    rows = torch.zeros(size - SSIM_WINDOW + 1, size, device=device)
+    for first, row in enumerate(rows):
+        row[first : first + SSIM_WINDOW] = window / window.sum()
+    return rows

@@ -9,6 +9,7 @@ from torch import Tensor
 from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_psnr, play_clips
 from genie_gym.metrics.fvd import frechet_distance, procgen_features
 from genie_gym.metrics.image import pooled_psnr, psnr
+from genie_gym.metrics.video_features import CLIP_LENGTH
 from genie_gym.models.world_model import GenieWorldModel
 
 ROLLOUT_FRAMES, DELTA_FRAMES = (1, 4, 8, 15), (1, 4, 8)
@@ -25,17 +26,17 @@ def score_passes(
 
     Args:
         world: In eval mode.
-        videos: (B, 16, C, H, W) real clips.
+        videos: (B, T, C, H, W) real clips.
         maskgit_steps: Passes; the last is what the others are compared with.
         seed: Of roll-outs and intervals.
         report: Hears how much is done, 0 to 1.
 
     Returns:
         Rows of ``maskgit_steps``, ``rollout`` and ``delta_psnr`` by t, each with the 95 % interval of what is lost
-        against the most, clip by clip, and ``fvd_procgen``; and frames/s by passes, which vary from run to run.
+        against the most, clip by clip, and ``fvd_procgen`` where clips have 16 frames; and frames/s by passes, which
+        vary from run to run.
     """
     played, speed = {}, {}
-    real = procgen_features(videos)
     for passes in maskgit_steps:
         began = time.perf_counter()
         played[passes] = play_clips(world, videos, seed, maskgit_steps=passes, kinds=("inferred", "random"))
@@ -43,14 +44,11 @@ def score_passes(
         speed[str(passes)] = frames / (time.perf_counter() - began)
         report(sum(list(maskgit_steps)[: len(played)]) / sum(maskgit_steps))
     most = played[maskgit_steps[-1]]
-    rows = [
-        {
-            "maskgit_steps": passes,
-            **_score(each, most, seed),
-            "fvd_procgen": frechet_distance(real, procgen_features(each.inferred)),
-        }
-        for passes, each in played.items()
-    ]
+    rows = [{"maskgit_steps": passes, **_score(each, most, seed)} for passes, each in played.items()]
+    if videos.shape[1] >= CLIP_LENGTH:
+        real = procgen_features(videos)
+        for row, each in zip(rows, played.values(), strict=True):
+            row["fvd_procgen"] = frechet_distance(real, procgen_features(each.inferred))
     return rows, speed
 
 
@@ -69,6 +67,7 @@ def _score(played: Played, most: Played, seed: int) -> dict[str, Any]:
             **compare(clip_psnr(played, t), clip_psnr(most, t)),
         }
         for t in ROLLOUT_FRAMES
+        if t < played.real.shape[1]
     ]
     control = [
         {
@@ -78,5 +77,6 @@ def _score(played: Played, most: Played, seed: int) -> dict[str, Any]:
             **compare(delta_psnr(played, t), delta_psnr(most, t)),
         }
         for t in DELTA_FRAMES
+        if t < played.real.shape[1]
     ]
     return {"rollout": rollout, "delta_psnr": control}

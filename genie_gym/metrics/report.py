@@ -55,8 +55,9 @@ def draw_picture(path: Path, evaluated: Evaluated) -> None:
     titles = list(clips) * PICTURE_CLIPS
     frames = rows[0].shape[0]
     for action, videos in enumerate(evaluated.held):
-        starts = torch.linspace(0, len(videos) - 1, -(-frames // videos.shape[1])).round().long()
-        rows.append(videos[starts].flatten(0, 1)[:frames])
+        starts = torch.linspace(0, len(videos) - 1, frames // videos.shape[1]).round().long()
+        held = videos[starts].flatten(0, 1)
+        rows.append(torch.cat([held, torch.ones_like(rows[0][len(held) :])]))
         titles.append(f"action {action}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, contact_sheet(to_uint8(torch.stack(rows)), titles))
@@ -117,13 +118,14 @@ def _actions(results: dict[str, Any]) -> Table:
 
 def tabulate_passes(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
     """Quality and speed by MaskGIT passes, from ``score_passes``."""
-    heads = ["passes", "frames/s", "fvd_procgen"]
+    heads = ["passes", "frames/s", *(["fvd_procgen"] if "fvd_procgen" in rows[0] else [])]
     heads += [f"PSNR t={part['t']}" for part in rows[0]["rollout"]]
     heads += [f"delta t={part['t']}" for part in rows[0]["delta_psnr"]]
     table = Table(*heads, title=f"by MaskGIT passes, {clips} clips, mean PSNR over clips")
     for row in rows:
         passes = str(row["maskgit_steps"])
-        cells = [passes, f"{speed[passes]:.0f}", f"{row['fvd_procgen']:.1f}"]
+        cells = [passes, f"{speed[passes]:.0f}"]
+        cells += [f"{row['fvd_procgen']:.1f}"] if "fvd_procgen" in row else []
         cells += [f"{part['clip_psnr']:.2f}" for part in row["rollout"]]
         cells += [f"{part['delta_psnr']:.2f}" for part in row["delta_psnr"]]
         table.add_row(*cells)

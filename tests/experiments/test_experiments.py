@@ -10,7 +10,7 @@ import torch
 
 from experiments.ablation_actions import ActionsAblation
 from experiments.ablation_steps import StepsAblation
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, TrainedExperiment
 from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.figure10_prompts import PromptsFigure, draw_scene
 from experiments.figure17_consistency import ConsistencyFigure
@@ -31,7 +31,7 @@ EXPERIMENTS = (
 TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation)
 
 
-class Sums(Experiment):
+class Sums(TrainedExperiment):
     """A toy: a row for each number."""
 
     @property

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from genie_gym import cli
 from genie_gym.configs import RecordConfig
-from genie_gym.data import held_out
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.data.video import write_video
@@ -28,7 +27,7 @@ SMALL: dict[str, Any] = {"clips": 16, "inverse_steps": 2, "start_frames": 4, "ma
 
 @pytest.fixture
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out, "FRAMES", 2048)
+    monkeypatch.setattr(gather, "SCORED_FRAMES", 2048)
     monkeypatch.setattr(gather, "TRAINING_FRAMES", 2048)
 
 
