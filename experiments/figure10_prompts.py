@@ -58,34 +58,49 @@ class PromptsFigure(Experiment):
     def run(self) -> None:
         """Gather, play, write, draw."""
         size, world = SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
-        kinds = self._gather(world.config.height, world.config.width)
+        made = self._make_pictures()
+        given = {} if self.prompts is None else read_pictures(self.prompts, world.config.height, world.config.width)
         rows, pictures = [], []
-        for kind, frames in kinds.items():
+        for kind, frames in {**made, **given}.items():
             played = play_each_action(world, frames[:, None], size["held"], self.seed)
             rows.append({"kind": kind, "pictures": len(frames), **score_prompts(frames, played)})
             print({name: value for name, value in rows[-1].items() if name != "actions"})
             for frame, row in list(zip(frames, played.transpose(0, 1), strict=True))[:PICTURES_A_KIND]:
-                pictures.append((kind, torch.cat([frame[None], row[0, :1], row[:, -1]])))
+                shown = frame if kind in made else torch.ones_like(frame)  # what is given is not ours to spread
+                pictures.append((kind, torch.cat([shown[None], row[0, :1], row[:, -1]])))
         folder = None if self.prompts is None else self.prompts.name
         self.write({"checkpoint": self.checkpoint, "prompts": folder, **size, "rows": rows})
         sheet = to_uint8(torch.stack([frames for _, frames in pictures]))
         write_image(self.picture, contact_sheet(sheet, [kind for kind, _ in pictures]))
 
-    def _gather(self, height: int, width: int) -> dict[str, Tensor]:
-        """(M, C, H, W) pictures by kind."""
+    def _make_pictures(self) -> dict[str, Tensor]:
+        """(M, C, 64, 64) by kind: of CoinRun, drawn here, and of other games."""
         size = SIZES[self.preset]
         own = join(record_play("expert", "validation", "hard", size["coinrun"], self.seed)).videos[:, 0]
         kinds = {"coinrun": own, "drawn": to_float(np.stack([draw_scene(seed) for seed in range(size["drawn"])]))}
         kinds["other games"] = torch.cat(
             [record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]
         )
-        files = [] if self.prompts is None else sorted(self.prompts.iterdir())
-        given: dict[str, list[Tensor]] = {}
-        for path in files:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                frame = to_float(load_prompt(path, height, width, longest=1)[0])
-                given.setdefault(path.stem.split("_")[0], []).append(frame)
-        return kinds | {kind: torch.stack(frames) for kind, frames in given.items()}
+        return kinds
+
+
+def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:
+    """(M, C, height, width) pictures by the first word of their names.
+
+    Raises:
+        ValueError: If there is no such folder, or not two pictures of each kind to compare.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"prompts must be a folder, got {str(folder)!r}")
+    found: dict[str, list[Tensor]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            frame = to_float(load_prompt(path, height, width, longest=1)[0])
+            found.setdefault(path.stem.split("_")[0], []).append(frame)
+    few = {kind: len(frames) for kind, frames in found.items() if len(frames) < 2}
+    if few or not found:
+        raise ValueError(f"prompts must be two or more pictures of each kind, KIND_anything.png, got {few or 'none'}")
+    return {kind: torch.stack(frames) for kind, frames in found.items()}
 
 
 def score_prompts(frames: Tensor, played: Tensor) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from experiments.ablation_actions import ActionsAblation
 from experiments.ablation_steps import StepsAblation
 from experiments.experiment import Experiment, TrainedExperiment
 from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
-from experiments.figure10_prompts import PromptsFigure, draw_scene
+from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
 from experiments.figure17_consistency import ConsistencyFigure
 from experiments.rivals import build_rival, count_memory, count_step
 from experiments.table2_lam_input import InputTable
 from experiments.table3_tokenizer import TokenizerTable
 from genie_gym.data.clips import Batch
+from genie_gym.data.frames import write_image
 
 EXPERIMENTS = (
     InputTable,
@@ -137,3 +138,19 @@ def test_drawn_scenes_differ_and_repeat() -> None:
     assert draw_scene(0).shape == (64, 64, 3)
     assert np.array_equal(draw_scene(0), draw_scene(0))
     assert not np.array_equal(draw_scene(0), draw_scene(1))
+
+
+def test_pictures_are_read_by_kind(tmp_path: Path) -> None:
+    for name in ("photo_cat.png", "photo_dog.png", "sketch_1.png"):
+        write_image(tmp_path / name, draw_scene(len(name)))
+    with pytest.raises(ValueError, match="'sketch': 1"):
+        read_pictures(tmp_path, 64, 64)
+    write_image(tmp_path / "sketch_2.png", draw_scene(2))
+    (tmp_path / "notes.txt").write_text("no picture")
+    pictures = read_pictures(tmp_path, 32, 64)
+    assert {kind: tuple(each.shape) for kind, each in pictures.items()} == {
+        "photo": (2, 3, 32, 64),
+        "sketch": (2, 3, 32, 64),
+    }
+    with pytest.raises(ValueError, match="must be a folder"):
+        read_pictures(tmp_path / "nowhere", 64, 64)

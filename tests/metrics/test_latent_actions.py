@@ -106,8 +106,9 @@ def test_a_supervised_model_learns_what_pictures_say(coinrun_pool: Pool) -> None
     play = coinrun_pool.draw(48, seed=0)
     few = Pool(coinrun_pool.dataset, coinrun_pool.numbers[:64])
     play = few.draw(48, seed=0)
-    said = [say_actions(train_inverse_model(few, 2, (64, 64), 40, seed=0), play.videos) for _ in range(2)]
+    said = say_actions(train_inverse_model(few, 2, (64, 64), 30, seed=0), play.videos)
     assert play.real_actions is not None
     kinds = group_actions(play.real_actions)
-    assert balanced_accuracy(said[0]["up"], kinds["up"], 2) > 0.6
-    assert all(torch.equal(said[0][name], said[1][name]) for name in GROUPS)
+    assert balanced_accuracy(said["up"], kinds["up"], 2) > 0.6
+    twins = [train_inverse_model(few, 2, (64, 64), 3, seed=0).state_dict() for _ in range(2)]
+    assert all(torch.equal(twins[0][name], weights) for name, weights in twins[1].items())
