@@ -26,13 +26,13 @@ class EvaluateConfig:
     """Levels that are scored. What is chosen by a score is chosen on validation levels."""
     clips: int = 256
     """Clips of 16 frames in all; each mode and player gets as many."""
-    inverse_steps: int = 200
+    inverse_steps: int = 250
     """Training batches, of 16 clips, of the supervised inverse model that is the ceiling."""
     start_frames: int = 64
     """From which every latent action is held."""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
     """Passes a frame that are compared."""
-    passes_clips: int = 24
+    passes_clips: int = 20
     """Clips on which they are."""
     i3d: Path | None = None
     """i3d_torchscript.pt, for FVD as others report it."""
