@@ -22,6 +22,10 @@ class Played(NamedTuple):
     random: Tensor
     """With uniform ones."""
 
+    def take(self, rows: slice) -> "Played":
+        """Some of them."""
+        return Played(*(each[rows] for each in self))
+
 
 CHUNK = 32
 """Clips played at once."""

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.metrics.evaluate import Evaluated, Report
+from genie_gym.metrics.evaluate import Evaluated
+from genie_gym.metrics.observe import Report
 from genie_gym.metrics.verdict import KINDS
 
 PICTURE_CLIPS = 4
@@ -49,8 +50,9 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
 
 def draw_picture(path: Path, evaluated: Evaluated) -> None:
     """Real, rebuilt and rolled-out clips, three rows each, over a row for each latent action held from one start."""
-    some = torch.linspace(0, len(evaluated.played.real) - 1, PICTURE_CLIPS).round().long()
-    clips = {"real": evaluated.played.real, "rebuilt": evaluated.seen.rebuilt, "played": evaluated.played.inferred}
+    seen, played = evaluated.observed.seen, evaluated.observed.played
+    some = torch.linspace(0, len(played.real) - 1, PICTURE_CLIPS).round().long()
+    clips = {"real": played.real, "rebuilt": seen.rebuilt, "played": played.inferred}
     rows = [videos[clip] for clip in some.tolist() for videos in clips.values()]
     titles = list(clips) * PICTURE_CLIPS
     frames = rows[0].shape[0]

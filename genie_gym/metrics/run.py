@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.evaluate import Evaluated, Report, evaluate
+from genie_gym.metrics.evaluate import Evaluated, evaluate
 from genie_gym.metrics.gather import gather
+from genie_gym.metrics.observe import Report
 from genie_gym.metrics.verdict import find_faults
 from genie_gym.models.loading import load
 

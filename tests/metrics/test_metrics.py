@@ -9,8 +9,8 @@ from torch import Tensor
 
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, play_clips
-from genie_gym.metrics.evaluate import score_control, score_frame
 from genie_gym.metrics.image import pooled_psnr, psnr
+from genie_gym.metrics.score import score_control, score_frame
 
 
 @pytest.fixture
