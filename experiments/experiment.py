@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from genie_gym.bench.machine import describe_machine
-from genie_gym.bench.results import ROOT, write_results
+from genie_gym.bench.results import ROOT, require_place, write_results
 
 Row = dict[str, Any]
 
@@ -80,6 +80,7 @@ class TrainedExperiment(Experiment):
             ValueError: If the file holds rows of other settings.
         """
         cells = list(cells)
+        require_place(self.json)
         rows = self._read_rows(settings)
         for number, cell in enumerate(cells):
             if any(cell.items() <= row.items() for row in rows):

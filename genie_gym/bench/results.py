@@ -1,5 +1,6 @@
 """Results as JSON, with all that is needed to get them again."""
 
+import functools
 import json
 import os
 import shlex
@@ -13,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 """Of the checkout, where the package is in one."""
 
 
+@functools.cache
 def current_commit() -> str | None:
-    """The commit checked out, with ``+`` where Python files differ; None where the package is in no checkout."""
+    """The commit checked out when this process first asked, with ``+`` where Python files differ; None where the package is in no checkout."""
     if shutil.which("git") is None or _git("ls-files", "--error-unmatch", "genie_gym/__init__.py").returncode:
         return None
     commit, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--", "*.py")
@@ -31,9 +33,12 @@ def current_command() -> str:
 def require_place(path: Path) -> None:
     """Make the folder of a file of results, so that a long run does not end without a place for them.
 
+    Also keeps in mind which commit the run began with.
+
     Raises:
         ValueError: If no file can be written there.
     """
+    current_commit()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
