@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 
 @functools.cache
 def current_commit() -> str | None:
-    """The commit checked out when this process first asked, with ``+`` where Python files differ; None where the package is in no checkout."""
+    """The commit checked out when this process first asked, with ``+`` where Python files differ.
+
+    None where the package is in no checkout.
+    """
     if shutil.which("git") is None or _git("ls-files", "--error-unmatch", "genie_gym/__init__.py").returncode:
         return None
     commit, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--", "*.py")

@@ -226,9 +226,11 @@ def test_the_command_refuses_a_bad_file_before_it_measures(
 
 def test_a_package_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results_file, "ROOT", tmp_path)
+    results_file.current_commit.cache_clear()
     path = tmp_path / "results.json"
     write_results(path, {"a": 1})
     assert json.loads(path.read_text()) == {"command": current_command(), "commit": None, "a": 1}
+    results_file.current_commit.cache_clear()
 
 
 def test_the_command_ends_a_bad_setting_in_one_line(
