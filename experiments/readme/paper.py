@@ -14,7 +14,8 @@ def _rivals(results: dict[str, Any], key: str, columns: dict[str, str]) -> str:
         cells = []
         for column in columns:
             values = [row[column] for row in own]
-            cells.append(f"{sum(values) / len(values):.3g} ({min(values):.3g} to {max(values):.3g})")
+            spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
+            cells.append(f"{sum(values) / len(values):.4g}{spread}")
         rows.append([name, str(len(own)), *cells])
     return write_table([key, "seeds", *columns.values()], rows)
 
