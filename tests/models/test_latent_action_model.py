@@ -71,17 +71,6 @@ def test_the_decoder_does_not_see_the_frame_it_rebuilds(make_world: Make, kind: 
     assert changes[3] > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["additive", "fsq"])
-def test_the_convolutional_past_is_oldest_first(make_world: Make, kind: str) -> None:
-    """``history`` frames up to t, the first standing in for those before it."""
-    model = make_world(kind).latent_action_model
-    videos = inputs(model)
-    past = model.backbone._past(videos) + 0.5
-    assert past.shape == (2, 5, 2 * 3, 64, 64)
-    torch.testing.assert_close(past[:, 3], videos[:, 2:4].flatten(1, 2))
-    torch.testing.assert_close(past[:, 0], videos[:, [0, 0]].flatten(1, 2))
-
-
 @pytest.mark.parametrize("kind", [*KINDS, "oblong"])
 def test_one_code_for_each_transition(make_world: Make, kind: str) -> None:
     model = make_world(kind).latent_action_model
