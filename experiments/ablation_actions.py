@@ -12,15 +12,8 @@ from typing import Any
 import tyro
 
 from experiments.experiment import RivalExperiment
-from experiments.rivals import (
-    EncodedTrainee,
-    build_rival,
-    count_step,
-    draw_rivals,
-    encode_splits,
-    record_validation,
-    score_world,
-)
+from experiments.rivals import count_step, draw_rivals, record_validation, score_world
+from experiments.shipped_rivals import EncodedTrainee, build_rival, digest_shipped, encode_splits
 from genie_gym.presets import PRESETS
 from genie_gym.training.loop import train
 
@@ -44,7 +37,7 @@ class ActionsAblation(RivalExperiment):
     def run(self) -> None:
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
-        settings = {"rivals_of": "coinrun", **size}
+        settings = {"shipped": digest_shipped(), **size}
         cells = self.pair("kind", KINDS, size["seeds"])
         rows = self.finish_rows(cells, settings, self._train)
         draw_rivals(rows, "kind", KINDS, LABELS, self.picture)

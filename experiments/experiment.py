@@ -70,7 +70,7 @@ class TrainedExperiment(Experiment):
 
         Args:
             cells: What tells one row from the others, in the order of work.
-            settings: What all rows share. Rows of other settings do not stand.
+            settings: What all rows share, beside preset and seed. Rows of other settings do not stand.
             work: From a cell to the rest of its row.
 
         Returns:
@@ -97,7 +97,7 @@ class TrainedExperiment(Experiment):
         if not self.json.exists():
             return []
         found = json.loads(self.json.read_text())
-        wanted = json.loads(json.dumps(settings))
+        wanted = json.loads(json.dumps({"preset": self.preset, "seed": self.seed, **settings}))
         if any(found.get(name) != value for name, value in wanted.items()):
             raise ValueError(f"{self.json} holds rows of other settings: move it away to begin anew")
         return list(found["rows"])
@@ -112,5 +112,7 @@ class RivalExperiment(TrainedExperiment):
 
     def pair(self, key: str, rivals: Iterable[str], seeds: int) -> list[Row]:
         """A cell for each seed and rival, the first seed of all rivals first."""
-        wanted = range(min(seeds, self.seeds or seeds))
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"seeds must be positive, got {self.seeds}")
+        wanted = range(seeds if self.seeds is None else min(seeds, self.seeds))
         return [{key: rival, "seed": self.seed + seed} for seed in wanted for rival in rivals]

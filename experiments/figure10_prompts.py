@@ -22,7 +22,7 @@ from experiments.experiment import Experiment
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
-from genie_gym.data.held_out import LEVELS, join, record_play
+from genie_gym.data.held_out import join, record_play, restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.envs.prompts import IMAGE_SUFFIXES, load_prompt
@@ -136,12 +136,9 @@ def draw_scene(seed: int) -> np.ndarray:
 
 def record_frames(game: str, frames: int, seed: int) -> Tensor:
     """(frames, C, 64, 64) of another game's validation levels, some moves after their start."""
-    first, number = LEVELS["validation"]
-    config = RecordConfig(
-        game=game, frames=16 * frames, num_envs=frames, start_level=first, num_levels=number, seed=seed
-    )
+    config = RecordConfig(game=game, frames=16 * frames, num_envs=frames, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        record(config, parse_shares(["sticky"]), Path(folder), progress=False)
+        record(restrict(config, "validation"), parse_shares(["sticky"]), Path(folder), progress=False)
         dataset = ClipDataset(folder, clip_length=1)
         return to_float(np.stack([dataset[16 * game + 15][0] for game in range(frames)]))
 

@@ -17,7 +17,8 @@ import tyro
 from torch import Tensor
 
 from experiments.experiment import TrainedExperiment
-from experiments.rivals import Encoded, EncodedTrainee, build_rival, count_step, encode_splits
+from experiments.rivals import count_step
+from experiments.shipped_rivals import Encoded, EncodedTrainee, build_rival, digest_shipped, encode_splits
 from genie_gym.data.clips import Batch
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.presets import PRESETS
@@ -54,10 +55,11 @@ class ScalingFigure(TrainedExperiment):
         cells = [{"stack": stack, "batch_size": size["batch_size"]} for stack in STACKS]
         cells += [{"stack": BATCHED, "batch_size": batch} for batch in size["batch_sizes"]]
         unique = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
-        rows = self.finish_rows(unique, size, self._train)
+        settings = {"shipped": digest_shipped(), **size}
+        rows = self.finish_rows(unique, settings, self._train)
         by_size = [row for row in rows if row["batch_size"] == size["batch_size"]]
         fit = fit_power_law(*frontier(by_size))
-        self.write({**size, "rows": rows, "fit": fit})
+        self.write({**settings, "rows": rows, "fit": fit})
         draw(rows, size["batch_size"], fit, self.picture)
 
     def _train(self, cell: dict[str, Any]) -> dict[str, Any]:

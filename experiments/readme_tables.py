@@ -3,7 +3,9 @@
 python -m experiments.readme_tables
 """
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +42,11 @@ def _readme() -> tuple[str, ...]:
 
 def _artefacts() -> tuple[str, ...]:
     """Of what has run."""
-    tables = {
-        "table2_lam_input": paper.tabulate_inputs,
-        "table3_tokenizer": paper.tabulate_tokenizers,
+    tables: dict[str, Callable[[dict[str, Any]], str]] = {
+        **{name: functools.partial(paper.tabulate_rivals, name) for name in paper.RIVALS},
         "figure9_scaling": paper.tabulate_scaling,
         "figure10_prompts": paper.tabulate_prompts,
         "figure17_consistency": paper.tabulate_consistency,
-        "ablation_actions": paper.tabulate_conditioning,
     }
     return tuple(table(read(name)) for name, table in tables.items() if (RESULTS / f"{name}.json").exists())
 

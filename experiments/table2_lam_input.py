@@ -13,15 +13,8 @@ from typing import Any
 import tyro
 
 from experiments.experiment import RivalExperiment
-from experiments.rivals import (
-    build_rival,
-    count_step,
-    draw_rivals,
-    record_levels,
-    record_validation,
-    score_actions,
-    score_world,
-)
+from experiments.rivals import count_step, draw_rivals, record_levels, record_validation, score_actions, score_world
+from experiments.shipped_rivals import build_rival, digest_shipped
 from genie_gym.configs import LatentActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
@@ -54,7 +47,7 @@ class InputTable(RivalExperiment):
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
         cells = self.pair("inputs", INPUTS, size["seeds"])
-        rows = self.finish_rows(cells, size, self._train)
+        rows = self.finish_rows(cells, {"shipped": digest_shipped(), **size}, self._train)
         draw_rivals(rows, "inputs", INPUTS, LABELS, self.picture)
 
     def _train(self, cell: dict[str, Any]) -> dict[str, Any]:

@@ -16,14 +16,8 @@ import tyro
 
 import genie_gym
 from experiments.experiment import RivalExperiment
-from experiments.rivals import (
-    count_memory,
-    count_step,
-    draw_rivals,
-    record_levels,
-    record_validation,
-    score_world,
-)
+from experiments.rivals import count_memory, count_step, draw_rivals, record_levels, record_validation, score_world
+from experiments.shipped_rivals import digest_shipped
 from genie_gym.configs import WorldConfig, vary
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
@@ -60,7 +54,7 @@ class TokenizerTable(RivalExperiment):
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
         cells = self.pair("kind", KINDS, size["seeds"])
-        rows = self.finish_rows(cells, size, self._train)
+        rows = self.finish_rows(cells, {"shipped": digest_shipped(), **size}, self._train)
         draw_rivals(rows, "kind", list(KINDS), LABELS, self.picture)
 
     def _train(self, cell: dict[str, Any]) -> dict[str, Any]:

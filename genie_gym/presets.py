@@ -18,6 +18,17 @@ from genie_gym.configs import (
     WorldConfig,
 )
 
+SMALL_NETWORK_TRAINING = TrainConfig(
+    train_steps=1000,
+    batch_size=32,
+    optimizer=OptimizerConfig(
+        learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
+    ),
+    precision="float32",
+    picture_every=0,
+)
+"""For what is no part of a world: the shipped player, the features of video distances, the inverse model."""
+
 
 def _stack(layers: int, width: int, heads: int, head_dim: int, feed_forward_width: int) -> TransformerConfig:
     return TransformerConfig(

@@ -4,64 +4,61 @@ from typing import Any
 
 from experiments.readme.markdown import tell_how, write_table
 
+RIVALS = {
+    "table2_lam_input": (
+        "The paper's table 2 at our size",
+        "inputs",
+        {
+            "fvd_procgen": "fvd_procgen",
+            "delta_psnr": "delta PSNR, t = 4",
+            "perplexity": "perplexity of labels",
+            "nmi": "NMI with the nine moves",
+            "direction": "left / still / right",
+            "up": "up / none",
+            "train_steps": "steps",
+        },
+    ),
+    "table3_tokenizer": (
+        "The paper's table 3 at our size",
+        "kind",
+        {
+            "fvd_procgen": "fvd_procgen, played",
+            "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
+            "delta_psnr": "delta PSNR, t = 4",
+            "tokenizer_psnr": "PSNR, dB",
+            "activations_mb": "activations of a step, MB",
+            "train_steps": "steps",
+        },
+    ),
+    "ablation_actions": (
+        "How latent actions enter the dynamics",
+        "kind",
+        {
+            "fvd_procgen": "fvd_procgen",
+            "delta_psnr": "delta PSNR, t = 4",
+            "held_out_loss": "loss, nats",
+            "shuffled_loss": "loss under another clip's latent actions",
+            "train_steps": "steps",
+        },
+    ),
+}
+"""By file of results: what it is, what tells rivals apart, and the columns with their heads."""
 
-def _rivals(results: dict[str, Any], key: str, columns: dict[str, str]) -> str:
-    """A row for each rival: each column's mean over seeds, and its lowest and highest."""
-    names = list(dict.fromkeys(row[key] for row in results["rows"]))
+
+def tabulate_rivals(name: str, results: dict[str, Any]) -> str:
+    """A row for each rival: each column's mean over seeds, and its lowest and highest; ``name`` in ``RIVALS``."""
+    about, key, columns = RIVALS[name]
     rows = []
-    for name in names:
-        own = [row for row in results["rows"] if row[key] == name]
+    for rival in dict.fromkeys(row[key] for row in results["rows"]):
+        own = [row for row in results["rows"] if row[key] == rival]
         cells = []
         for column in columns:
             values = [row[column] for row in own]
             spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
             cells.append(f"{sum(values) / len(values):.4g}{spread}")
-        rows.append([name, str(len(own)), *cells])
-    return write_table([key, "seeds", *columns.values()], rows)
-
-
-def tabulate_inputs(results: dict[str, Any]) -> str:
-    """Table 2."""
-    columns = {
-        "fvd_procgen": "fvd_procgen",
-        "delta_psnr": "delta PSNR, t = 4",
-        "perplexity": "perplexity of labels",
-        "nmi": "NMI with the nine moves",
-        "direction": "left / still / right",
-        "up": "up / none",
-        "train_steps": "steps",
-    }
-    about = f"The paper's table 2 at our size {tell_how(results)}, mean (lowest to highest):"
-    return f"{about}\n\n{_rivals(results, 'inputs', columns)}"
-
-
-def tabulate_tokenizers(results: dict[str, Any]) -> str:
-    """Table 3."""
-    columns = {
-        "fvd_procgen": "fvd_procgen, played",
-        "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
-        "delta_psnr": "delta PSNR, t = 4",
-        "tokenizer_psnr": "PSNR, dB",
-        "activations_mb": "activations of a step, MB",
-        "train_steps": "steps",
-    }
-    about = f"The paper's table 3 at our size {tell_how(results)}, mean (lowest to highest):"
-    return f"{about}\n\n{_rivals(results, 'kind', columns)}"
-
-
-def tabulate_conditioning(results: dict[str, Any]) -> str:
-    """Additive, token, FiLM."""
-    columns = {
-        "fvd_procgen": "fvd_procgen",
-        "delta_psnr": "delta PSNR, t = 4",
-        "held_out_loss": "loss, nats",
-        "shuffled_loss": "loss under another clip's latent actions",
-        "train_steps": "steps",
-    }
-    return (
-        f"How latent actions enter the dynamics {tell_how(results)}, mean (lowest to highest):\n\n"
-        f"{_rivals(results, 'kind', columns)}"
-    )
+        rows.append([rival, str(len(own)), *cells])
+    table = write_table([key, "seeds", *columns.values()], rows)
+    return f"{about} {tell_how(results)}, mean (lowest to highest):\n\n{table}"
 
 
 def tabulate_scaling(results: dict[str, Any]) -> str:

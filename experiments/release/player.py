@@ -3,28 +3,30 @@
     python -m experiments.release.player --teacher "players.py:load_player(name)+velocity"
 
 The student plays half of the games, the teacher the others, and the teacher says in every frame of both what it would
-do (DAgger, arXiv 1011.0686). Levels are training levels, easy and hard. Resumable.
+do (DAgger, arXiv 1011.0686). Levels are training levels, easy and hard. Resumable, with fresh games.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from torch import Tensor, nn
 
 from genie_gym.bench.results import write_results
-from genie_gym.configs import OptimizerConfig, RecordConfig, TrainConfig
+from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch
-from genie_gym.data.expert import Expert, ExpertPolicy, save_expert
+from genie_gym.data.expert import Expert, ExpertPolicy
 from genie_gym.data.frames import to_float
+from genie_gym.data.held_out import restrict
 from genie_gym.data.players import VELOCITY, Player, load_player
 from genie_gym.data.procgen import Games, open_games
 from genie_gym.models.base import LossOutput
-from genie_gym.training.loop import train
+from genie_gym.nn.weights import save_half
+from genie_gym.presets import SMALL_NETWORK_TRAINING
+from genie_gym.training.loop import BareTrainee, train
 
 MODES = ("easy", "hard")
 STEPS_A_BATCH = 4
@@ -36,7 +38,7 @@ class Lesson:
 
     def __init__(self, student: ExpertPolicy, teacher: Player, games_a_mode: int, memory: int, seed: int) -> None:
         self._student, self._teacher = student, teacher
-        self._games = [open_training_games(mode, games_a_mode, seed + number) for number, mode in enumerate(MODES)]
+        self._games = [open_painted("training", mode, games_a_mode, seed + number) for number, mode in enumerate(MODES)]
         self._rng = np.random.default_rng(seed)
         self._frames = np.empty((memory, 64, 64, 3), dtype=np.uint8)
         self.advice = np.empty(memory, dtype=np.int64)
@@ -67,7 +69,7 @@ class Lesson:
         self._seen += len(frames)
 
 
-class Student(nn.Module):
+class Student(BareTrainee):
     """The policy as the loop wants it."""
 
     def __init__(self, policy: ExpertPolicy) -> None:
@@ -81,14 +83,6 @@ class Student(nn.Module):
         logits = self.policy(batch.videos[:, 0])
         loss = F.cross_entropy(logits, advice)
         return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == advice).float().mean()})
-
-    def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Nothing more."""
-        return {}
-
-    def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """None."""
-        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +114,8 @@ class PlayerRelease:
         """Train to the last step or minute, then score."""
         if not self.teacher.endswith(VELOCITY):
             raise ValueError(f"teacher must be shown the velocity, as in SPEC{VELOCITY}, got {self.teacher!r}")
-        optimizer = OptimizerConfig(
-            learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
-        )
-        config = TrainConfig(
-            train_steps=self.train_steps,
-            batch_size=self.batch_size,
-            optimizer=optimizer,
-            precision="float32",
-            picture_every=0,
-            seed=self.seed,
+        config = replace(
+            SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
         torch.manual_seed(self.seed)
         student = Student(ExpertPolicy())
@@ -139,7 +125,7 @@ class PlayerRelease:
             student, lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes
         )
         path = self.out / "expert.safetensors"
-        save_expert(student.policy.eval(), path)
+        save_half(student.policy.eval(), path)
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return
@@ -154,16 +140,15 @@ class PlayerRelease:
         return score_player(built, mode, self.episodes, self.seed)
 
 
-def open_training_games(mode: str, number: int, seed: int) -> Games:
-    """Games on training levels that paint their velocity."""
-    config = RecordConfig(mode=mode, num_levels=10_000)  # type: ignore[arg-type]  # one of MODES
-    return open_games(config, seed=seed, num_envs=number, paint_velocity=True)
+def open_painted(levels: str, mode: str, number: int, seed: int) -> Games:
+    """Games that paint their velocity."""
+    config = RecordConfig(mode=mode)  # type: ignore[arg-type]  # one of MODES
+    return open_games(restrict(config, levels), seed=seed, num_envs=number, paint_velocity=True)
 
 
 def score_player(player: Player, mode: str, episodes: int, seed: int, num_envs: int = 64) -> float:
     """Share of validation levels solved: the first episodes of each game, none dropped for its length."""
-    config = RecordConfig(mode=mode, start_level=10_000, num_levels=1_000)  # type: ignore[arg-type]  # one of MODES
-    games = open_games(config, seed=seed, num_envs=num_envs, paint_velocity=True)
+    games = open_painted("validation", mode, num_envs, seed)
     each, done, solved = max(1, episodes // num_envs), np.zeros(num_envs, dtype=int), 0
     while (done < each).any():
         games.act(player(games.observe().frames))

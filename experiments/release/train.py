@@ -15,10 +15,10 @@ import tyro
 
 from genie_gym.cli import Train
 from genie_gym.configs import RecordConfig
+from genie_gym.data.held_out import restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 
-TRAINING_LEVELS, VALIDATION_LEVELS = (0, 10_000), (10_000, 1_000)
 RANDOM_PLAY = ("sticky=0.5", "random=0.1")
 PLAYER_WEIGHT = 0.4
 
@@ -51,8 +51,8 @@ class Release:
     def run(self) -> None:
         """Record what is missing, then train."""
         started = time.monotonic()
-        self._record("train", TRAINING_LEVELS, self.frames)
-        self._record("validation", VALIDATION_LEVELS, max(self.frames // 20, 1_000))
+        self._record("train", "training", self.frames)
+        self._record("validation", "validation", max(self.frames // 20, 1_000))
         spent = (time.monotonic() - started) / 60
         Train(
             data=self.out / "train",
@@ -65,18 +65,16 @@ class Release:
             world_steps=self.world_steps,
         ).run()
 
-    def _record(self, name: str, levels: tuple[int, int], frames: int) -> None:
+    def _record(self, name: str, levels: str, frames: int) -> None:
         config = RecordConfig(
             mode=self.mode,  # type: ignore[arg-type]  # validated by RecordConfig
             frames=frames,
             frames_per_shard=50_000,
-            start_level=levels[0],
-            num_levels=levels[1],
             seed=self.seed,
         )
         trained = () if self.player is None else (f"{self.player}={PLAYER_WEIGHT}",)
         workers = max(1, (os.cpu_count() or 2) // 2)
-        record(config, parse_shares((*RANDOM_PLAY, *trained)), self.out / name, workers=workers)
+        record(restrict(config, levels), parse_shares((*RANDOM_PLAY, *trained)), self.out / name, workers=workers)
 
 
 if __name__ == "__main__":

@@ -7,28 +7,33 @@ so half of the clips are shuffled or frozen, and it learns to tell. Resumable. S
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 
+from experiments.release.distortions import DISTORTIONS
 from genie_gym.bench.results import write_results
-from genie_gym.configs import OptimizerConfig, RecordConfig, TrainConfig
+from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
-from genie_gym.data.held_out import LEVELS
+from genie_gym.data.held_out import record_clips, restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
-from genie_gym.metrics.video_features import CLIP_LENGTH, ORDERS, VideoFeatures, save_features
+from genie_gym.metrics.fvd import frechet_distance
+from genie_gym.metrics.video_features import CLIP_LENGTH, ORDERS, VideoFeatures
 from genie_gym.models.base import LossOutput
-from genie_gym.training.loop import train
+from genie_gym.nn.weights import save_half
+from genie_gym.presets import SMALL_NETWORK_TRAINING
+from genie_gym.training.loop import BareTrainee, train
 from genie_gym.training.run import clips
 
 
-class Recogniser(nn.Module):
+class Recogniser(BareTrainee):
     """The network as the loop wants it; labels are looked up by the clips' numbers."""
 
     def __init__(self, network: VideoFeatures, dataset: ClipDataset) -> None:
@@ -52,14 +57,6 @@ class Recogniser(nn.Module):
             "action_accuracy": (action.argmax(dim=-1) == taken).float().mean(),
         }
         return LossOutput(torch.stack(parts).sum(), metrics)
-
-    def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Nothing more."""
-        return {}
-
-    def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """None."""
-        return {}
 
 
 def reorder(videos: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,22 +99,13 @@ class FeaturesRelease:
     def run(self) -> None:
         """Record what is missing, train to the last step or minute, then score."""
         training, validation = (self._record(levels) for levels in ("training", "validation"))
-        optimizer = OptimizerConfig(
-            learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
-        )
-        config = TrainConfig(
-            train_steps=self.train_steps,
-            batch_size=self.batch_size,
-            clip_length=CLIP_LENGTH,
-            optimizer=optimizer,
-            precision="float32",
-            picture_every=0,
-            seed=self.seed,
+        config = replace(
+            SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
         torch.manual_seed(self.seed)
         network = VideoFeatures()
         done = train(Recogniser(network, training), clips(training, config), config, self.out, self.minutes)
-        save_features(network, self.out / "video_features.safetensors")
+        save_half(network, self.out / "video_features.safetensors")
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return
@@ -128,26 +116,34 @@ class FeaturesRelease:
             write_results(self.json, {"seed": self.seed, "train_steps": done, **scores})
 
     def _record(self, levels: str) -> ClipDataset:
-        first, number = LEVELS[levels]
         folders = []
         for game, mode in itertools.product(GAMES, ("easy", "hard")):
             config = RecordConfig(
                 game=game,
                 mode=mode,  # type: ignore[arg-type]  # one of the two
                 frames=self.frames if levels == "training" else max(self.frames // 8, 1024),
-                start_level=first,
-                num_levels=number,
                 seed=self.seed,
             )
             folders.append(self.out / levels / f"{game}-{mode}")
-            record(config, parse_shares(["sticky"]), folders[-1], progress=False)
+            record(restrict(config, levels), parse_shares(["sticky"]), folders[-1], progress=False)
         return ClipDataset(folders, clip_length=CLIP_LENGTH)
 
     @torch.no_grad()
-    def _score(self, network: VideoFeatures, validation: ClipDataset, config: TrainConfig) -> dict[str, float]:
+    def _score(self, network: VideoFeatures, validation: ClipDataset, config: TrainConfig) -> dict[str, Any]:
         recogniser = Recogniser(network, validation)
         scores = [recogniser.loss(batch).metrics for batch in clips(validation, config)(0, 32)]
-        return {name: float(torch.stack([each[name] for each in scores]).mean()) for name in scores[0]}
+        means: dict[str, Any] = {name: float(torch.stack([each[name] for each in scores]).mean()) for name in scores[0]}
+        return means | {"distances": measure_distortions(network, self.seed)}
+
+
+def measure_distortions(network: VideoFeatures, seed: int, number: int = 96) -> dict[str, Any]:
+    """How far clips of CoinRun's validation levels are from the same distorted, by kind and size, and from others."""
+    videos, others = (record_clips("sticky", "validation", "hard", number, seed + more).videos for more in (0, 1))
+    real = network(videos)
+    far: dict[str, Any] = {"clips": number, "other_clips": frechet_distance(real, network(others))}
+    for name, (distort, sizes) in DISTORTIONS.items():
+        far[name] = {str(size): frechet_distance(real, network(distort(videos, size))) for size in sizes}
+    return far
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ Batch ``k`` of a run depends on the seed and ``k`` alone, so a run can go on at 
 """
 
 import copy
+import functools
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -224,6 +225,7 @@ def batches(
     first_batch: int = 0,
     num_batches: int | None = None,
     workers: int = 0,
+    clips: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Batches of clips drawn with replacement, the same whatever ``first_batch`` and ``workers`` are.
 
@@ -233,6 +235,7 @@ def batches(
         seed: With a batch's number, decides its clips.
         first_batch: Number of the first batch that is yielded.
         num_batches: How many are yielded; ``None`` for no end.
+        clips: Numbers of those that may be drawn; all of them where not given.
         workers: Threads that read ahead. Unpacking shards frees the interpreter, so they help.
 
     Returns:
@@ -241,6 +244,7 @@ def batches(
     Raises:
         ValueError: If a number is out of range.
     """
+    among = np.arange(len(dataset)) if clips is None else clips
     given = {"seed": seed, "first_batch": first_batch, "num_batches": num_batches or 0, "workers": workers}
     for field, value in given.items():
         if value < 0:
@@ -248,25 +252,22 @@ def batches(
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     numbers = itertools.islice(itertools.count(first_batch), num_batches)
-    if workers == 0:
-        return (_batch(dataset, batch_size, seed, number) for number in numbers)
-    return _read_ahead(dataset, batch_size, seed, numbers, workers)
+    draw = functools.partial(_batch, dataset, among, batch_size, seed)
+    return map(draw, numbers) if workers == 0 else _read_ahead(draw, numbers, workers)
 
 
-def _batch(dataset: ClipDataset, batch_size: int, seed: int, number: int) -> Batch:
-    indices = np.random.default_rng([seed, number]).integers(len(dataset), size=batch_size)
+def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, number: int) -> Batch:
+    indices = among[np.random.default_rng([seed, number]).integers(len(among), size=batch_size)]
     videos = np.stack([dataset[int(index)] for index in indices])
     return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 
 
-def _read_ahead(
-    dataset: ClipDataset, batch_size: int, seed: int, numbers: Iterator[int], workers: int
-) -> Iterator[Batch]:
+def _read_ahead(draw: Callable[[int], Batch], numbers: Iterator[int], workers: int) -> Iterator[Batch]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
     queue: deque[Future[Batch]] = deque()
     try:
         for number in numbers:
-            queue.append(pool.submit(_batch, dataset, batch_size, seed, number))
+            queue.append(pool.submit(draw, number))
             if len(queue) > 2 * workers:
                 yield queue.popleft().result()
         while queue:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS
 from genie_gym.nn.convolution import StridedEncoder
 from genie_gym.nn.layers import Linear
+from genie_gym.nn.weights import load_half
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "players" / "expert.safetensors"
 WIDTH, FEATURES = 24, 128
@@ -32,17 +31,11 @@ class ExpertPolicy(nn.Module):
         return self.out(torch.relu(self.encoder(pixels)))
 
 
-def save_expert(policy: ExpertPolicy, path: Path = WEIGHTS) -> None:
-    """Write the weights in half precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: weight.detach().half().contiguous() for name, weight in policy.state_dict().items()}, path)
-
-
 class Expert:
     """A ``Player`` that samples from the policy.
 
     Args:
-        path: Weights written by ``save_expert``.
+        path: Weights written by ``save_half``.
         seed: Of the choices.
 
     Raises:
@@ -64,9 +57,4 @@ class Expert:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path) -> ExpertPolicy:
-    policy = ExpertPolicy()
-    try:
-        policy.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"player's weights {str(path)!r} are no expert's: {error}") from error
-    return policy.eval().requires_grad_(False)
+    return load_half(ExpertPolicy(), path)

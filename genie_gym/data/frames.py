@@ -122,8 +122,9 @@ def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
     if len(titles) != len(videos):
         raise ValueError(f"titles must be {len(videos)}, one for each video, got {len(titles)}")
     margin = Image.new("RGB", (MARGIN, sheet.shape[0]), "white")
+    pen = ImageDraw.Draw(margin)
     for row, title in enumerate(titles):
-        ImageDraw.Draw(margin).text((2, (row + 0.5) * videos.shape[2]), title, fill="black", anchor="lm")
+        pen.text((2, (row + 0.5) * videos.shape[2]), title, fill="black", anchor="lm")
     return np.concatenate([np.asarray(margin), sheet], axis=1)
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import RecordConfig
-from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.frames import to_float
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
@@ -18,6 +19,9 @@ from genie_gym.data.record import record
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
 """First level seed, and how many: nothing is ever trained on, or chosen by, a test level."""
 FRAMES = 32_768
+"""Recorded for a draw of clips."""
+CLIP_LENGTH = 16
+"""Frames a clip, as in the paper."""
 
 
 class Play(NamedTuple):
@@ -28,9 +32,17 @@ class Play(NamedTuple):
     real_actions: Tensor | None
     """(B, T - 1) int64, for metrics only; None where nobody knows."""
 
-    def take(self, clips: Tensor | slice) -> "Play":
-        """Some of them."""
-        return Play(self.videos[clips], None if self.real_actions is None else self.real_actions[clips])
+
+def restrict(config: RecordConfig, levels: str) -> RecordConfig:
+    """The config on ``test``, ``validation`` or ``training`` levels.
+
+    Raises:
+        ValueError: If there are no such levels.
+    """
+    if levels not in LEVELS:
+        raise ValueError(f"levels must be one of {sorted(LEVELS)}, got {levels!r}")
+    first, number = LEVELS[levels]
+    return replace(config, start_level=first, num_levels=number)
 
 
 def join(plays: Mapping[str, Play]) -> Play:
@@ -65,28 +77,31 @@ class Pool(NamedTuple):
         """(first batch, number of batches) -> batches of float videos, with replacement."""
 
         def draw(first: int, number: int) -> Iterator[Batch]:
-            for index in range(first, first + number):
-                chosen = self.numbers[np.random.default_rng([seed, index]).integers(len(self.numbers), size=batch_size)]
-                yield Batch(read_clips(self.dataset, chosen, has_actions=False).videos, torch.from_numpy(chosen))
+            for batch in batches(self.dataset, batch_size, seed, first, number, workers=1, clips=self.numbers):
+                yield batch._replace(videos=to_float(batch.videos))
 
         return draw
-
-    def read_actions(self, numbers: Tensor) -> Tensor:
-        """(B,) of the dataset's clips -> (B, T - 1) int64 real actions."""
-        return torch.from_numpy(np.stack([self.dataset.private(number)[0] for number in numbers.tolist()])).long()
 
 
 def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = True) -> Play:
     """The clips of those numbers, with their real actions unless they come from videos."""
     videos = to_float(np.stack([dataset[int(number)] for number in numbers]))
-    if not has_actions:
-        return Play(videos, None)
-    actions = np.stack([dataset.private(int(number))[0] for number in numbers])
-    return Play(videos, torch.from_numpy(actions).long())
+    return Play(videos, read_actions(dataset, numbers) if has_actions else None)
+
+
+def read_actions(dataset: ClipDataset, numbers: np.ndarray) -> Tensor:
+    """(B,) numbers of clips -> (B, T - 1) int64 real actions."""
+    return torch.from_numpy(np.stack([dataset.private(int(number))[0] for number in numbers])).long()
 
 
 def record_pool(
-    folder: Path, spec: str, levels: str, mode: str, seed: int, frames: int | None = None, clip_length: int = 16
+    folder: Path,
+    spec: str,
+    levels: str,
+    mode: str,
+    seed: int,
+    frames: int | None = None,
+    clip_length: int = CLIP_LENGTH,
 ) -> Pool:
     """Record play into a folder and open all its clips.
 
@@ -102,22 +117,17 @@ def record_pool(
     Raises:
         ValueError: If there are no such levels.
     """
-    if levels not in LEVELS:
-        raise ValueError(f"levels must be one of {sorted(LEVELS)}, got {levels!r}")
-    first, number = LEVELS[levels]
     config = RecordConfig(
         mode=mode,  # type: ignore[arg-type]  # validated by RecordConfig
-        frames=frames or FRAMES,
-        start_level=first,
-        num_levels=number,
+        frames=FRAMES if frames is None else frames,
         seed=seed,
     )
-    record(config, parse_shares([f"{spec}=1"]), folder, progress=False)
+    record(restrict(config, levels), parse_shares([f"{spec}=1"]), folder, progress=False)
     dataset = ClipDataset(folder, clip_length=clip_length)
     return Pool(dataset, np.arange(len(dataset)))
 
 
-def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = 16) -> Play:
+def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH) -> Play:
     """Clips drawn without replacement from a fresh recording; see ``record_pool``.
 
     Raises:
@@ -128,7 +138,7 @@ def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_
 
 
 def record_play(
-    player: str | None, levels: str, mode: str, clips: int, seed: int, clip_length: int = 16
+    player: str | None, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
 ) -> dict[str, Play]:
     """Sticky-random clips, and as many of the trained player where there is one; ``clips`` in all."""
     specs = {"sticky": "sticky"} | ({} if player is None else {"player": player})

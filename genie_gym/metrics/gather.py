@@ -1,20 +1,18 @@
 """The clips that a world is scored on, and separate ones that baselines and ceilings are fitted on."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import Play, Pool, record_pool
+from genie_gym.data.held_out import CLIP_LENGTH, Play, Pool, record_pool
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.observe import Report
 
-CLIP_LENGTH = 16
 SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
 """Recorded of each mode and player, from the levels scored and from training levels."""
-Report = Callable[[str], object]
 
 
 class Gathered(NamedTuple):
@@ -44,7 +42,7 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
     sets, pools = {}, []
     each = _share(config.clips, len(config.modes) * len(players))
     for mode, (name, spec) in itertools.product(config.modes, players.items()):
-        report(f"recording {mode}, {name}")
+        report(f"recording {mode}, {name}", 0)
         where = folder / mode / name
         scored = record_pool(where / config.levels, spec, config.levels, mode, config.seed, SCORED_FRAMES)
         sets[f"{mode}/{name}"] = scored.draw(each, config.seed)
@@ -88,7 +86,7 @@ def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, 
     """Clips to score and to fit on, by mode and player: odd and even levels, or the halves of videos."""
     if is_video:
         half = len(dataset) // 2
-        apart = max(1, half - CLIP_LENGTH)  # no frame is in both
+        apart = max(0, half - CLIP_LENGTH)  # no frame is in both
         return {"videos": (np.arange(half, len(dataset)), np.arange(apart))}
     rows: dict[str, tuple[list[int], list[int]]] = {}
     for number in range(len(dataset)):

@@ -2,26 +2,27 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.data.clips import Batch
-from genie_gym.data.held_out import Pool
+from genie_gym.data.held_out import Pool, read_actions
 from genie_gym.metrics.latent_actions import GROUPS, group_actions
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions
 from genie_gym.nn.layers import Linear
-from genie_gym.training.loop import train
+from genie_gym.presets import SMALL_NETWORK_TRAINING
+from genie_gym.training.loop import BareTrainee, train
 
 WIDTH, FEATURES = 32, 128
-BATCH_SIZE = 16
+BATCH_SIZE, WARMUP_STEPS = 16, 20
 
 
-class InverseModel(nn.Module):
+class InverseModel(BareTrainee):
     """The last frames and the next to the kind of the action between, for each of ``GROUPS``.
 
     Args:
@@ -52,7 +53,7 @@ class InverseModel(nn.Module):
         Of two neighbouring transitions, which tell much the same, one is taken.
         """
         rows = slice(int(torch.randint(2, ())), None, 2)
-        kinds = group_actions(self._pool.read_actions(batch.numbers)[:, rows])
+        kinds = group_actions(read_actions(self._pool.dataset, batch.numbers.numpy())[:, rows])
         logits = self._tell(stack_transitions(batch.videos, self.history)[:, rows])
         losses, metrics = [], {}
         for name, size in GROUPS.items():
@@ -61,14 +62,6 @@ class InverseModel(nn.Module):
             losses.append(F.cross_entropy(logits[name].flatten(0, 1), kinds[name].flatten(), weights))
             metrics[name] = losses[-1].detach()
         return LossOutput(torch.stack(losses).sum(), metrics)
-
-    def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Nothing more."""
-        return {}
-
-    def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """None."""
-        return {}
 
 
 def train_inverse_model(
@@ -89,17 +82,13 @@ def train_inverse_model(
         seed: Of weights and batches.
         report: Hears how much is done, 0 to 1.
     """
-    optimizer = OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=20, betas=(0.9, 0.95)
-    )
-    config = TrainConfig(
+    config = replace(
+        SMALL_NETWORK_TRAINING,
         train_steps=train_steps,
         batch_size=BATCH_SIZE,
-        optimizer=optimizer,
-        precision="float32",
+        optimizer=replace(SMALL_NETWORK_TRAINING.optimizer, warmup_steps=WARMUP_STEPS),
         checkpoint_every=train_steps,
         log_every=train_steps,
-        picture_every=0,
         seed=seed,
     )
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:

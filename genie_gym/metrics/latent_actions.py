@@ -49,10 +49,8 @@ def normalized_mutual_information(counts: Tensor) -> float:
     Where one of the two never changes there is nothing to tell, and it is 0.
     """
     shares = counts / counts.sum()
-    rows, columns = shares.sum(dim=1), shares.sum(dim=0)
-    both = _entropy(rows) + _entropy(columns)
-    information = _entropy(rows) + _entropy(columns) - _entropy(shares.flatten())
-    return 0.0 if min(_entropy(rows), _entropy(columns)) <= 0 else max(0.0, 2 * information / both)
+    label, kind, both = (_entropy(each) for each in (shares.sum(dim=1), shares.sum(dim=0), shares.flatten()))
+    return 0.0 if min(label, kind) <= 0 else max(0.0, 2 * (label + kind - both) / (label + kind))
 
 
 def fit_map(counts: Tensor) -> Tensor:
@@ -103,8 +101,10 @@ def score_labels(
         ``nmi`` with the nine moves; for each of ``GROUPS`` balanced ``accuracy``, ``chance``, ``ceiling``, and
         ``kept``: which share of the ceiling's gain over chance the label keeps, None where it gains nothing.
     """
-    scores: dict[str, Any] = {}
-    for name, kinds in group_actions(real_actions).items():
+    grouped = group_actions(real_actions)
+    counts = count_pairs(labels, grouped["effective"], len(maps["effective"]), NUM_MOVES)
+    scores: dict[str, Any] = {"nmi": normalized_mutual_information(counts)}
+    for name, kinds in grouped.items():
         chance = 1 / kinds.unique().numel()
         accuracy = balanced_accuracy(maps[name][labels], kinds, GROUPS[name])
         scores[name] = {"accuracy": accuracy, "chance": chance}
@@ -112,9 +112,7 @@ def score_labels(
             best = balanced_accuracy(ceiling[name], kinds, GROUPS[name])
             kept = (accuracy - chance) / (best - chance) if best > chance else None
             scores[name] |= {"ceiling": best, "kept": kept}
-    moves = group_actions(real_actions)["effective"]
-    counts = count_pairs(labels, moves, len(maps["effective"]), NUM_MOVES)
-    return {"nmi": normalized_mutual_information(counts), **scores}
+    return scores
 
 
 def _entropy(shares: Tensor) -> float:

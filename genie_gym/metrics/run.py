@@ -30,7 +30,7 @@ def run_evaluation(
     world = load(config.checkpoint, config.device)
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
-        gathered = gather(config, size, Path(folder), lambda stage: report(stage, 0))
+        gathered = gather(config, size, Path(folder), report)
         evaluated = evaluate(world, gathered.sets, gathered.fitted, config, report)
     sampling = world.config.sampling
     about = {

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genie_gym.data.procgen import FRAME_SIZE, GAMES, NUM_REAL_ACTIONS
 from genie_gym.models.base import require_videos
+from genie_gym.nn.weights import load_half
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features.safetensors"
 CLIP_LENGTH = 16
@@ -60,12 +59,6 @@ class VideoFeatures(nn.Module):
         return self.moments(videos).mean(dim=1)
 
 
-def save_features(network: VideoFeatures, path: Path = WEIGHTS) -> None:
-    """Write the weights in half precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: weight.detach().half().contiguous() for name, weight in network.state_dict().items()}, path)
-
-
 @functools.lru_cache(maxsize=2)
 def load_features(path: Path = WEIGHTS) -> VideoFeatures:
     """The shipped network, frozen and shared.
@@ -73,12 +66,7 @@ def load_features(path: Path = WEIGHTS) -> VideoFeatures:
     Raises:
         ValueError: If the weights are damaged or of another network.
     """
-    network = VideoFeatures()
-    try:
-        network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"weights {str(path)!r} are not those of video features: {error}") from error
-    return network.eval().requires_grad_(False)
+    return load_half(VideoFeatures(), path)
 
 
 def _to_size(videos: Tensor) -> Tensor:

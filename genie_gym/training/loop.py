@@ -33,6 +33,18 @@ class Trainee(Protocol):
         """Pictures (C, H, W) in [0, 1] by name."""
 
 
+class BareTrainee(nn.Module):
+    """A base for those with nothing to watch but their loss."""
+
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing beyond the loss's own metrics."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+
 def train(
     trainee: Trainee,
     batches: Batches,

@@ -11,6 +11,7 @@ from torch import Tensor
 from genie_gym.configs import TrainConfig, to_dict
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.nn.weights import digest_weights
 
 
 class TokenCache:
@@ -72,17 +73,13 @@ def is_worthwhile(dataset: ClipDataset, config: TrainConfig) -> bool:
 
 def _digest(tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig) -> str:
     """Of all that decides a clip's tokens, but for the machine."""
-    tensors = tokenizer.state_dict()
-    device = next(iter(tensors.values())).device.type
     how = [
         to_dict(tokenizer.config.tokenizer),
         dataset.fingerprint,
         config.precision,
         config.compile,
-        device,
+        next(tokenizer.parameters()).device.type,
         config.batch_size,
+        digest_weights(tokenizer),
     ]
-    digest = hashlib.sha256(json.dumps(how).encode())
-    for name, tensor in tensors.items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:16]

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.training.checkpoint import NAME
-from genie_gym.training.loop import Batches, step_seed, train
+from genie_gym.training.loop import BareTrainee, Batches, step_seed, train
 
 START_BATCHES = 4
 """Batches over which components and codes are started."""
 
 
-class TokenizerTrainee(nn.Module):
+class TokenizerTrainee(BareTrainee):
     """The tokenizer as the loop wants it."""
 
     def __init__(self, tokenizer: VideoTokenizer) -> None:
@@ -27,10 +27,6 @@ class TokenizerTrainee(nn.Module):
     def loss(self, batch: Batch) -> LossOutput:
         """The tokenizer's loss."""
         return self.tokenizer.loss(batch.videos)
-
-    def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Nothing beyond the loss's own metrics."""
-        return {}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

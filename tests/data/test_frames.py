@@ -114,3 +114,15 @@ def test_an_image_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder\.png"):
         write_image(tmp_path / "folder.png", picture)
     assert {path.name for path in tmp_path.iterdir()} == {"picture.png", "folder.png"}
+
+
+def test_titles_stand_in_a_margin_beside_their_rows() -> None:
+    videos = np.zeros((2, 3, 32, 32, 3), np.uint8)
+    sheet = contact_sheet(videos, ["real", ""])
+    plain = contact_sheet(videos)
+    assert np.array_equal(sheet[:, -plain.shape[1] :], plain)
+    margin = sheet[:, : -plain.shape[1]]
+    assert (margin[:32] < 255).any(), "a title"
+    assert (margin[32:] == 255).all(), "none"
+    with pytest.raises(ValueError, match="titles must be 2"):
+        contact_sheet(videos, ["one"])

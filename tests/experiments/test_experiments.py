@@ -10,11 +10,12 @@ import torch
 
 from experiments.ablation_actions import ActionsAblation
 from experiments.ablation_steps import StepsAblation
-from experiments.experiment import Experiment, TrainedExperiment
+from experiments.experiment import Experiment, RivalExperiment, TrainedExperiment
 from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
 from experiments.figure17_consistency import ConsistencyFigure
-from experiments.rivals import build_rival, count_memory, count_step
+from experiments.rivals import count_memory, count_step
+from experiments.shipped_rivals import build_rival
 from experiments.table2_lam_input import InputTable
 from experiments.table3_tokenizer import TokenizerTable
 from genie_gym.data.clips import Batch
@@ -76,8 +77,20 @@ def test_finished_rows_stand_and_others_follow(tmp_path: Path) -> None:
     rows = experiment.finish_rows(cells, {"size": 1}, work)
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
     assert asked == [0, 1, 2, 2, 3]
-    with pytest.raises(ValueError, match="other settings"):
-        experiment.finish_rows(cells, {"size": 2}, work)
+    for other, settings in ((experiment, {"size": 2}), (Sums(out=tmp_path, seed=1), {"size": 1})):
+        with pytest.raises(ValueError, match="other settings"):
+            other.finish_rows(cells, settings, work)
+
+
+def test_first_seeds_come_first() -> None:
+    class Pairs(RivalExperiment):
+        pass
+
+    cells = Pairs(seed=5).pair("kind", ("a", "b"), 2)
+    assert [(cell["kind"], cell["seed"]) for cell in cells] == [("a", 5), ("b", 5), ("a", 6), ("b", 6)]
+    assert Pairs(seed=5, seeds=1).pair("kind", ("a", "b"), 2) == cells[:2]
+    with pytest.raises(ValueError, match="seeds"):
+        Pairs(seeds=0).pair("kind", ("a", "b"), 2)
 
 
 def test_smoke_does_not_touch_full(tmp_path: Path) -> None:

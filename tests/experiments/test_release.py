@@ -11,6 +11,7 @@ import torch
 from experiments.readme_tables import fill
 from experiments.release import lengthen, player, train, video_features
 from genie_gym.configs import RecordConfig
+from genie_gym.data import held_out
 from genie_gym.data.expert import Expert
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
@@ -66,11 +67,14 @@ def test_clips_are_shuffled_and_frozen_as_their_labels_say() -> None:
             assert video == sorted(video)
 
 
-def test_features_for_video_distances_are_made(tmp_path: Path) -> None:
+def test_features_for_video_distances_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "FRAMES", 4096)
     settings: dict[str, Any] = {"frames": 1024, "train_steps": 2, "batch_size": 2}
     video_features.FeaturesRelease(out=tmp_path, json=tmp_path / "score.json", **settings).run()
     assert load_features(tmp_path / "video_features.safetensors")(torch.rand(2, 16, 3, 64, 64)).shape == (2, 64)
-    assert {"game_accuracy", "action_accuracy", "command"} <= set(json.loads((tmp_path / "score.json").read_text()))
+    scores = json.loads((tmp_path / "score.json").read_text())
+    assert {"game_accuracy", "order_accuracy", "action_accuracy", "command"} <= set(scores)
+    assert scores["distances"]["other_clips"] > 0
 
 
 def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_checkpoint: Path) -> None:

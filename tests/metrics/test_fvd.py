@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.release.distortions import DISTORTIONS, add_noise, blur, freeze, shuffle
 from genie_gym.metrics.fvd import I3D_SHA1, frechet_distance, load_i3d, prepare_for_i3d, procgen_features
-from genie_gym.metrics.video_features import VideoFeatures, load_features, save_features
+from genie_gym.metrics.video_features import VideoFeatures, load_features
+from genie_gym.nn.weights import save_half
 
 
 def gaussian(rows: int, mean: Tensor, root: Tensor, seed: int) -> Tensor:
@@ -96,53 +98,33 @@ def test_i3d_gives_the_known_distance_of_zeros_and_ones() -> None:
     assert frechet_distance(extract(torch.zeros(shape)), extract(torch.ones(shape))) == pytest.approx(151.26, abs=1)
 
 
-def blur(videos: Tensor, size: int) -> Tensor:
-    flat = videos.flatten(0, 1)
-    padded = torch.nn.functional.pad(flat, (size // 2,) * 4, mode="replicate")
-    return torch.nn.functional.avg_pool2d(padded, size, 1).unflatten(0, videos.shape[:2])
-
-
-def shuffle(videos: Tensor, share: float) -> Tensor:
-    """Swap the two frames of a share of the neighbouring pairs... of which all make a stammer."""
-    generator = torch.Generator().manual_seed(0)
-    order = torch.arange(videos.shape[1])
-    chosen = torch.randperm(len(order), generator=generator)[: round(share * len(order))]
-    order[chosen.sort().values] = order[chosen]
-    return videos[:, order]
-
-
-def freeze(videos: Tensor, frames: int) -> Tensor:
-    """The last ``frames`` frames repeat the one before them."""
-    order = torch.arange(videos.shape[1]).clamp(max=videos.shape[1] - 1 - frames)
-    return videos[:, order]
-
-
-def add_noise(videos: Tensor, size: float) -> Tensor:
-    noise = torch.randn(videos.shape, generator=torch.Generator().manual_seed(0))
-    return (videos + size * noise).clamp(0, 1)
-
-
-DISTORTIONS = {
-    "noise": (add_noise, (0.0, 0.03, 0.1, 0.3)),
-    "blur": (blur, (1, 3, 5, 9)),
-    "shuffling": (shuffle, (0.0, 0.25, 0.5, 1.0)),
-    "freezing": (freeze, (0, 5, 10, 15)),
-}
-
-
 @pytest.mark.parametrize("name", DISTORTIONS)
 def test_our_distance_grows_with_every_distortion(name: str, coinrun_clips: Tensor) -> None:
     distort, sizes = DISTORTIONS[name]
     real = procgen_features(coinrun_clips)
     distances = [frechet_distance(real, procgen_features(distort(coinrun_clips, size))) for size in sizes]
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-3)
+    assert distances[0] > 0.01
     assert distances == sorted(distances), distances
-    assert distances[0] == pytest.approx(0, abs=1e-3)
-    assert distances[1] > 0.01, distances
+
+
+def test_distortions_by_hand() -> None:
+    videos = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(1, 16, 3, 4, 4) / 16
+    order = shuffle(videos, 1.0)[0, :, 0, 0, 0]
+    assert not order.equal(videos[0, :, 0, 0, 0])
+    assert order.sort().values.equal(videos[0, :, 0, 0, 0])
+    frozen = freeze(videos, 5)[0, :, 0, 0, 0]
+    assert frozen[:11].equal(videos[0, :11, 0, 0, 0])
+    assert (frozen[10:] == frozen[10]).all()
+    dot = torch.zeros(1, 1, 1, 9, 9)
+    dot[..., 4, 4] = 9.0
+    assert (blur(dot, 3)[..., 3:6, 3:6] == 1).all()
+    assert add_noise(torch.full((1, 2, 3, 64, 64), 0.5), 0.1).std().item() == pytest.approx(0.1, rel=0.05)
 
 
 def test_features_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "features.safetensors"
-    save_features(VideoFeatures(), path)
+    save_half(VideoFeatures(), path)
     assert path.stat().st_size < 2 * 2**20
     assert isinstance(load_features(path), VideoFeatures)
     other = tmp_path / "other.safetensors"
