@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import shlex
 import shutil
@@ -51,12 +52,23 @@ def require_place(path: Path) -> None:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write ``results`` with the command and commit beside the old file, then in its place."""
+    """Write ``results`` with the command and commit beside the old file, then in its place.
+
+    Numbers that are not finite (the PSNR of moving pixels where nothing moves) become null: JSON has no word for them.
+    """
     require_place(path)
     whole = {"command": current_command(), "commit": current_commit(), **results}
     beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(whole, indent=1) + "\n")
+    beside.write_text(json.dumps(_finite(whole), indent=1, allow_nan=False) + "\n")
     os.replace(beside, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":

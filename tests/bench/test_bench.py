@@ -233,6 +233,13 @@ def test_a_package_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch:
     results_file.current_commit.cache_clear()
 
 
+def test_what_is_no_number_is_null_in_a_file_that_any_reader_of_json_takes(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, {"a": math.nan, "b": [1.5, (math.inf, "nan")], "c": {"d": -math.inf}})
+    read = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert (read["a"], read["b"], read["c"]) == (None, [1.5, [None, "nan"]], {"d": None})
+
+
 def test_the_command_ends_a_bad_setting_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
