@@ -74,7 +74,7 @@ class TrainedExperiment(Experiment):
             work: From a cell to the rest of its row.
 
         Returns:
-            All rows, in order.
+            The cells' rows in order, then those of other cells that stood in the file.
 
         Raises:
             ValueError: If the file holds rows of other settings.
@@ -91,7 +91,8 @@ class TrainedExperiment(Experiment):
             cpu = describe_machine(torch.device(self.device))["cpu"]
             rows.append({**row, "minutes": round((time.monotonic() - began) / 60, 2), "cpu": cpu})
             self.write({**settings, "rows": rows})
-        return [next(row for row in rows if cell.items() <= row.items()) for cell in cells]
+        wanted = [next(row for row in rows if cell.items() <= row.items()) for cell in cells]
+        return wanted + [row for row in rows if row not in wanted]
 
     def _read_rows(self, settings: Row) -> list[Row]:
         if not self.json.exists():

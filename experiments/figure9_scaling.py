@@ -45,14 +45,19 @@ SIZES: dict[str, dict[str, Any]] = {
 class ScalingFigure(TrainedExperiment):
     """Train the sizes and the batch sizes, fit, draw."""
 
+    sizes: int = len(STACKS)
+    """Sizes of the dynamics for now, the smallest first; call again for the others."""
+
     @property
     def name(self) -> str:
         return "figure9_scaling"
 
     def run(self) -> None:
         """Train what is missing, fit, write, draw."""
+        if not 2 <= self.sizes <= len(STACKS):
+            raise ValueError(f"sizes must be in 2..{len(STACKS)}, got {self.sizes}")
         size = SIZES[self.preset]
-        cells = [{"stack": stack, "batch_size": size["batch_size"]} for stack in STACKS]
+        cells = [{"stack": stack, "batch_size": size["batch_size"]} for stack in list(STACKS)[: self.sizes]]
         cells += [{"stack": BATCHED, "batch_size": batch} for batch in size["batch_sizes"]]
         unique = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
         settings = {"shipped": digest_shipped(), **size}

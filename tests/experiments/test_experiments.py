@@ -77,6 +77,7 @@ def test_finished_rows_stand_and_others_follow(tmp_path: Path) -> None:
     rows = experiment.finish_rows(cells, {"size": 1}, work)
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
     assert asked == [0, 1, 2, 2, 3]
+    assert [row["square"] for row in experiment.finish_rows(cells[2:], {"size": 1}, work)] == [4, 9, 0, 1]
     for other, settings in ((experiment, {"size": 2}), (Sums(out=tmp_path, seed=1), {"size": 1})):
         with pytest.raises(ValueError, match="other settings"):
             other.finish_rows(cells, settings, work)
@@ -91,6 +92,12 @@ def test_first_seeds_come_first() -> None:
     assert Pairs(seed=5, seeds=1).pair("kind", ("a", "b"), 2) == cells[:2]
     with pytest.raises(ValueError, match="seeds"):
         Pairs(seeds=0).pair("kind", ("a", "b"), 2)
+
+
+def test_a_number_of_sizes_that_makes_no_curve_is_refused() -> None:
+    for sizes in (1, 6):
+        with pytest.raises(ValueError, match=f"sizes must be in 2..5, got {sizes}"):
+            ScalingFigure(sizes=sizes).run()
 
 
 def test_smoke_does_not_touch_full(tmp_path: Path) -> None:
