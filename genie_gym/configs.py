@@ -114,9 +114,12 @@ class TokenizerConfig:
     """Codes to patches."""
     quantizer: QuantizerConfig
     """One code a patch."""
+    fold: int = 1
+    """Patches a side of the square that shares one place of the transformers; 1 gives each its own (the paper).
+    With 2 four times the tokens cost as much as one."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "patch_size")
+        _require_positive(self, "patch_size", "fold")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,8 +178,13 @@ class DynamicsConfig:
     context_corruption: float = 0.0
     """Largest share of visible tokens replaced by random ones in training, drawn for each video and growing
     over its frames; against drift."""
+    fold: int = 1
+    """Tokens a side of the square that shares one place of the transformer; 1 gives each its own (the paper)."""
 
     def __post_init__(self) -> None:
+        _require_positive(self, "fold")
+        width, side = self.transformer.width, self.fold
+        _require(width % side == 0, "DynamicsConfig.fold", side, f"a divisor of the width {width}")
         known = ("additive", "token", "film")
         _require(self.action_conditioning in known, "action_conditioning", self.action_conditioning, f"one of {known}")
         _require(self.mask_ratio_per in ("sample", "frame"), "mask_ratio_per", self.mask_ratio_per, "sample or frame")
@@ -234,6 +242,8 @@ class WorldConfig:
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
         _require(self.precision in PRECISIONS, "WorldConfig.precision", self.precision, f"one of {PRECISIONS}")
+        for field, side in (("TokenizerConfig.fold", self.tokenizer.fold), ("DynamicsConfig.fold", self.dynamics.fold)):
+            _require(not any(count % side for count in self.grid), field, side, f"a divisor of the grid {self.grid}")
 
     @property
     def grid(self) -> tuple[int, int]:

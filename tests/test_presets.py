@@ -56,6 +56,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (QuantizerConfig(kind="fsq", codes=8, levels=(2, 4)), "levels", (8, 1)),
     (QuantizerConfig(kind="fsq", codes=8, levels=(2, 4)), "levels", (-2, -4)),
     (TOKENIZER, "patch_size", 0),
+    (TOKENIZER, "fold", 0),
     (LAM, "backbone", "mlp"),
     (LAM, "inputs", "frames"),
     (LAM, "encoder", None),
@@ -71,6 +72,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (DYNAMICS, "min_mask_ratio", 1.5),
     (DYNAMICS, "clean_frames", -0.5),
     (DYNAMICS, "context_corruption", 2.0),
+    *[(DYNAMICS, "fold", value) for value in (-1, 3)],
     (SamplingConfig(), "maskgit_steps", 0),
     (SamplingConfig(), "temperature", 0.0),
     (SamplingConfig(), "schedule", "square"),
@@ -116,6 +118,14 @@ def test_a_convolutional_world_has_sides_it_can_halve() -> None:
     with pytest.raises(ValueError, match=r"WorldConfig.height must be .*, got 92"):
         WorldConfig(height=92, tokenizer=tokenizer, latent_action_model=CONV_LAM, dynamics=DYNAMICS)
     assert WorldConfig(height=92, tokenizer=tokenizer, latent_action_model=LAM, dynamics=DYNAMICS).grid == (23, 16)
+
+
+def test_folded_places_fill_the_grid() -> None:
+    for part, whole in (("tokenizer", TOKENIZER), ("dynamics", DYNAMICS)):
+        folded = dataclasses.replace(whole, fold=4)
+        assert dataclasses.replace(WORLD, **{part: folded}).tokens_per_frame == 64
+        with pytest.raises(ValueError, match=r"Config.fold must be a divisor of the grid \(6, 8\), got 4"):
+            dataclasses.replace(WORLD, height=48, **{part: folded})
 
 
 def test_configs_are_frozen() -> None:

@@ -18,12 +18,15 @@ def step_operations(config: WorldConfig, maskgit_steps: int) -> int:
     """
     part, tokens = config.dynamics, config.tokens_per_frame
     width, codes = part.transformer.width, config.tokenizer.quantizer.codes
-    places = tokens + (part.action_conditioning == "token")
+    own, inner = tokens // part.fold**2, width // part.fold
+    places = own + (part.action_conditioning == "token")
     condition = width if part.action_conditioning == "film" else 0
     frame = _transformer(part.transformer, places, config.context_length + 1, condition)
     spared = _after_remembering(part.transformer, places, config.context_length + 1, condition)
-    logits = _linear(tokens, width, width) + _linear(tokens, width, codes)
-    return (maskgit_steps + 1) * frame - spared + maskgit_steps * logits + _decoder(config)
+    logits = _linear(tokens, inner, inner) + _linear(tokens, inner, codes)
+    gathered = spread = _linear(own, width, part.fold * width) if part.fold > 1 else 0
+    passes = (maskgit_steps + 1) * (frame + gathered) + maskgit_steps * (logits + spread)
+    return passes - spared + _decoder(config)
 
 
 def _decoder(config: WorldConfig) -> int:
@@ -31,7 +34,7 @@ def _decoder(config: WorldConfig) -> int:
     part, tokens = config.tokenizer, config.tokens_per_frame
     dim, width, pixels = latent_dim(part.quantizer), part.decoder.width, 3 * part.patch_size**2
     linear = _linear(tokens, dim, width) + _linear(tokens, width, pixels) + _linear(tokens, dim, pixels)
-    return linear + _transformer(part.decoder, tokens, config.context_length)
+    return linear + _transformer(part.decoder, tokens // part.fold**2, config.context_length)
 
 
 def _transformer(config: TransformerConfig, places: int, slots: int, condition: int = 0) -> int:

@@ -9,6 +9,7 @@ from genie_gym.models.base import LossOutput, Model, require_ids
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
+from genie_gym.nn.patches import fold, unfold
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 NO_TARGET = -1
@@ -29,12 +30,15 @@ class MaskGITDynamics(Model):
         part, width = config.dynamics, config.dynamics.transformer.width
         self.codes, self.hidden_token = config.tokenizer.quantizer.codes, config.tokenizer.quantizer.codes
         self.no_action = config.num_latent_actions
-        self.token_embedding = Embedding(self.codes + 1, width)
-        self.places = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, width))
+        self.side, inner = part.fold, width // part.fold
+        self.token_embedding = Embedding(self.codes + 1, inner)
+        self.gather = nn.Identity() if self.side == 1 else Linear(self.side * width, width)
+        self.places = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame // self.side**2, width))
         self.action_embedding = nn.Embedding(config.num_latent_actions + 1, width)
         condition = width if part.action_conditioning == "film" else None
         self.transformer = SpatioTemporalTransformer(part.transformer, config.context_length, condition)
-        self.head = zero_(Linear(width, width))
+        self.spread = nn.Identity() if self.side == 1 else Linear(width, self.side * width)
+        self.head = zero_(Linear(inner, inner))
         self.output_bias = nn.Parameter(torch.zeros(self.codes))
 
     @torch.no_grad()
@@ -53,7 +57,7 @@ class MaskGITDynamics(Model):
             latent_actions: (B, T) int64 in [0, A], the action that *led to* each frame, A for none.
 
         Returns:
-            (T, B, N, D) features for ``logits``, and each block's keys and values.
+            (T, B, N, D / fold) features for ``logits``, and each block's keys and values.
         """
         features, condition = self._embed(tokens, latent_actions)
         features, remembered = self.transformer(features, condition)
@@ -69,7 +73,7 @@ class MaskGITDynamics(Model):
             first: 0 for the frame that follows the settled ones.
 
         Returns:
-            (1, B, N, D).
+            (1, B, N, D / fold).
         """
         features, condition = self._embed(tokens, latent_actions)
         window = cache.window(first, tokens.shape[1], tokens.device)
@@ -77,14 +81,16 @@ class MaskGITDynamics(Model):
 
     def empty_cache(self, batch: int) -> FrameCache:
         """A cache without frames, for one settled frame at a time and one draft ahead of it."""
-        places = self.config.tokens_per_frame + (self.config.dynamics.action_conditioning == "token")
+        places = len(self.places) + (self.config.dynamics.action_conditioning == "token")
         return FrameCache(self.transformer, batch, places, 2, self.precision)
 
     def _embed(self, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What goes into the transformer: features (T, B, N, D), and with ``film`` a condition."""
-        features = self.token_embedding(tokens.transpose(0, 1)) + self.places
+        """What goes into the transformer: features (T, B, places, D), and with ``film`` a condition."""
+        features = self.token_embedding(tokens.transpose(0, 1))
+        if self.side > 1:
+            features = self.gather(fold(features, self.side, self.config.grid).to(self.precision))
         actions = self.action_embedding(latent_actions.T)[:, :, None]
-        features, actions = features.to(self.precision), actions.to(self.precision)
+        features, actions = (features + self.places).to(self.precision), actions.to(self.precision)
         conditioning = self.config.dynamics.action_conditioning
         if conditioning == "film":
             return features, actions
@@ -93,10 +99,10 @@ class MaskGITDynamics(Model):
         return torch.cat([features, actions], dim=2), None
 
     def _token_features(self, features: Tensor) -> Tensor:
-        return features[:, :, : self.config.tokens_per_frame]
+        return unfold(self.spread(features[:, :, : len(self.places)]), self.side, self.config.grid)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., K), as precise as the features; a token's embedding is also its output direction."""
+        """(..., D / fold) -> (..., K), as precise as the features; a token's embedding is also its output direction."""
         weights = self.token_embedding.weight[: self.codes].to(features.dtype)
         return F.linear(self.head(features), weights, self.output_bias.to(features.dtype))
 

@@ -11,7 +11,7 @@ from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Linear, zero_
-from genie_gym.nn.patches import patchify, unpatchify
+from genie_gym.nn.patches import fold, patchify, unfold, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
@@ -32,16 +32,18 @@ class VideoTokenizer(Model):
         self.config = config
         part, frames = config.tokenizer, config.context_length
         pixels, dim = 3 * part.patch_size**2, latent_dim(part.quantizer)
-        self.patch_in = Linear(pixels, part.encoder.width)
-        self.encoder_places = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, part.encoder.width))
+        tokens = part.fold**2
+        self.places = config.tokens_per_frame // tokens
+        self.patch_in = Linear(tokens * pixels, part.encoder.width)
+        self.encoder_places = nn.Parameter(0.02 * torch.randn(self.places, part.encoder.width))
         self.encoder = SpatioTemporalTransformer(part.encoder, frames)
-        self.latent_out = zero_(Linear(part.encoder.width, dim, bias=False))
+        self.latent_out = zero_(Linear(part.encoder.width, tokens * dim, bias=False))
         self.latent_path = Linear(pixels, dim)
         self.quantizer = build_quantizer(part.quantizer)
-        self.code_in = Linear(dim, part.decoder.width)
-        self.decoder_places = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, part.decoder.width))
+        self.code_in = Linear(tokens * dim, part.decoder.width)
+        self.decoder_places = nn.Parameter(0.02 * torch.randn(self.places, part.decoder.width))
         self.decoder = SpatioTemporalTransformer(part.decoder, frames)
-        self.patch_out = zero_(Linear(part.decoder.width, pixels, bias=False))
+        self.patch_out = zero_(Linear(part.decoder.width, tokens * pixels, bias=False))
         self.patch_path = Linear(dim, pixels)
 
     def encode(self, videos: Tensor) -> Tensor:
@@ -77,24 +79,24 @@ class VideoTokenizer(Model):
         self._require_tokens(tokens)
         codes = self.quantizer.lookup(tokens.transpose(0, 1))
         features, remembered = self.decoder(self._embed(codes))
-        return self._to_pixels(self._to_patches(features, codes)).clamp(0, 1), remembered
+        return self._to_pixels(features, codes).clamp(0, 1), remembered
 
     def empty_cache(self, batch: int) -> FrameCache:
         """A cache without frames for ``decode_next``."""
-        return FrameCache(self.decoder, batch, self.config.tokens_per_frame, 1, self.precision)
+        return FrameCache(self.decoder, batch, self.places, 1, self.precision)
 
     def decode_next(self, tokens: Tensor, cache: FrameCache) -> Tensor:
         """``decode`` for one frame (B, 1, N), drawn by the dynamics, that follows those in ``cache`` and joins them."""
         codes = self.quantizer.lookup(tokens.transpose(0, 1))
         features = self.decoder.step(self._embed(codes), cache.slots, cache.window(0, 1, codes.device))
         cache.advance()
-        return self._to_pixels(self._to_patches(features, codes)).clamp(0, 1)
+        return self._to_pixels(features, codes).clamp(0, 1)
 
     def loss(self, videos: Tensor) -> LossOutput:
         """Mean squared error of rebuilt pixels, in units of their variance, plus the quantizer's loss (sec. 2.1)."""
         quantized = self._quantize(videos)
         features, _ = self.decoder(self._embed(quantized.codes))
-        error = F.mse_loss(self._to_pixels(self._to_patches(features, quantized.codes)), videos)
+        error = F.mse_loss(self._to_pixels(features, quantized.codes), videos)
         codes = self.config.tokenizer.quantizer.codes
         metrics = {
             "psnr": -10 * error.detach().log10(),
@@ -136,10 +138,12 @@ class VideoTokenizer(Model):
 
     def _quantize(self, videos: Tensor) -> Quantized:
         require_videos(videos, 3, self.config.height, self.config.width)
-        patches = patchify(videos - 0.5, self.config.tokenizer.patch_size)
-        inner = patches.to(self.precision)
+        part = self.config.tokenizer
+        patches = patchify(videos - 0.5, part.patch_size)
+        inner = fold(patches.to(self.precision), part.fold, self.config.grid)
         features, _ = self.encoder(self.patch_in(inner) + self.encoder_places.to(inner.dtype))
-        latents = self.latent_out(features).float() + self.latent_path(patches)
+        found = unfold(self.latent_out(features), part.fold, self.config.grid)
+        latents = found.float() + self.latent_path(patches)
         return cast(Quantized, self.quantizer(latents))
 
     def _require_tokens(self, tokens: Tensor) -> None:
@@ -148,11 +152,10 @@ class VideoTokenizer(Model):
         require_ids("tokens", tokens, self.config.tokenizer.quantizer.codes)
 
     def _embed(self, codes: Tensor) -> Tensor:
-        inner = codes.to(self.precision)
+        inner = fold(codes.to(self.precision), self.config.tokenizer.fold, self.config.grid)
         return self.code_in(inner) + self.decoder_places.to(inner.dtype)
 
-    def _to_patches(self, features: Tensor, codes: Tensor) -> Tensor:
-        return self.patch_out(features).float() + self.patch_path(codes.float())
-
-    def _to_pixels(self, patches: Tensor) -> Tensor:
-        return unpatchify(patches, self.config.tokenizer.patch_size, self.config.grid) + 0.5
+    def _to_pixels(self, features: Tensor, codes: Tensor) -> Tensor:
+        part = self.config.tokenizer
+        found = unfold(self.patch_out(features), part.fold, self.config.grid)
+        return unpatchify(found.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid) + 0.5

@@ -83,7 +83,9 @@ class GenieWorldModel(nn.Module):
         dynamics, tokenizer = self.dynamics, self.tokenizer
         for part in (
             dynamics.token_embedding,
+            dynamics.gather,
             dynamics.transformer,
+            dynamics.spread,
             dynamics.head,
             tokenizer.encoder,
             tokenizer.decoder,

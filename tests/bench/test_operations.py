@@ -24,6 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "film": {"dynamics.action_conditioning": "film"},
     "full": {"tokenizer.decoder.attention": "full"},
     "spatial": {"tokenizer.decoder.attention": "spatial"},
+    "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},
     "fsq": {"tokenizer.quantizer": {"kind": "fsq", "codes": 64, "levels": (4, 4, 4)}},
 }
 
