@@ -113,7 +113,11 @@ class RivalExperiment(TrainedExperiment):
 
     def pair(self, key: str, rivals: Iterable[str], seeds: int) -> list[Row]:
         """A cell for each seed and rival, the first seed of all rivals first."""
+        return self.repeat([{key: rival} for rival in rivals], seeds)
+
+    def repeat(self, cells: list[Row], seeds: int) -> list[Row]:
+        """Each cell with each seed wanted now, of ``seeds`` in all; the first seed of all cells first."""
         if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"seeds must be positive, got {self.seeds}")
         wanted = range(seeds if self.seeds is None else min(seeds, self.seeds))
-        return [{key: rival, "seed": self.seed + seed} for seed in wanted for rival in rivals]
+        return [{**cell, "seed": self.seed + seed} for seed in wanted for cell in cells]

@@ -26,12 +26,12 @@ from genie_gym.training.loop import Trainee
 PLAYERS = ("sticky=0.6", "expert=0.4")
 
 
-def record_levels(work: Path, levels: str, frames: int, seed: int) -> ClipDataset:
+def record_levels(work: Path, levels: str, frames: int, seed: int, frame_step: int = 1) -> ClipDataset:
     """CoinRun, hard: what all rivals are trained on, and the same of validation levels to watch."""
     config = RecordConfig(frames=frames, frames_per_shard=20_480, seed=seed)
     folder = work / f"{levels}-{frames}-{seed}"
     record(restrict(config, levels), parse_shares(PLAYERS), folder, progress=False)
-    return ClipDataset(folder, clip_length=CLIP_LENGTH)
+    return ClipDataset(folder, clip_length=CLIP_LENGTH, frame_step=frame_step)
 
 
 @functools.cache

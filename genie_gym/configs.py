@@ -242,8 +242,9 @@ class WorldConfig:
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
         _require(self.precision in PRECISIONS, "WorldConfig.precision", self.precision, f"one of {PRECISIONS}")
-        for field, side in (("TokenizerConfig.fold", self.tokenizer.fold), ("DynamicsConfig.fold", self.dynamics.fold)):
-            _require(not any(count % side for count in self.grid), field, side, f"a divisor of the grid {self.grid}")
+        for part in (self.tokenizer, self.dynamics):
+            fits = not any(count % part.fold for count in self.grid)
+            _require(fits, f"{type(part).__name__}.fold", part.fold, f"a divisor of the grid {self.grid}")
 
     @property
     def grid(self) -> tuple[int, int]:

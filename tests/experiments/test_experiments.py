@@ -14,12 +14,16 @@ from experiments.experiment import Experiment, RivalExperiment, TrainedExperimen
 from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
 from experiments.figure17_consistency import ConsistencyFigure
+from experiments.release.ladder import Ladder
+from experiments.release.rungs import RUNGS
 from experiments.rivals import count_memory, count_step
 from experiments.shipped_rivals import build_rival
 from experiments.table2_lam_input import InputTable
 from experiments.table3_tokenizer import TokenizerTable
+from genie_gym.configs import vary
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image
+from genie_gym.presets import PRESETS
 
 EXPERIMENTS = (
     InputTable,
@@ -29,8 +33,9 @@ EXPERIMENTS = (
     ConsistencyFigure,
     ActionsAblation,
     StepsAblation,
+    Ladder,
 )
-TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation)
+TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation, Ladder)
 
 
 class Sums(TrainedExperiment):
@@ -98,6 +103,19 @@ def test_a_number_of_sizes_that_makes_no_curve_is_refused() -> None:
     for sizes in (1, 6):
         with pytest.raises(ValueError, match=f"sizes must be in 2..5, got {sizes}"):
             ScalingFigure(sizes=sizes).run()
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_every_answer_of_a_rung_is_a_preset_and_the_first_is_the_usual_one(rung: str) -> None:
+    presets = [vary(PRESETS["study"], variant.overrides) for variant in RUNGS[rung].variants.values()]
+    steps = [variant.frame_step for variant in RUNGS[rung].variants.values()]
+    assert presets[0] == PRESETS["study"]
+    assert len(set(zip(map(repr, presets), steps, strict=True))) == len(presets) > 1
+
+
+def test_an_unknown_rung_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"rungs must be of .*got \['colour'\]"):
+        Ladder(out=tmp_path, rungs=("span", "colour")).run()
 
 
 def test_smoke_does_not_touch_full(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""The questions that the ladder asks, and their answers to try: short names for changes of the preset ``study``."""
+
+from typing import Any, Literal, NamedTuple
+
+Part = Literal["tokenizer", "actions", "dynamics"]
+
+
+class Variant(NamedTuple):
+    """One answer."""
+
+    overrides: dict[str, Any]
+    """Of the preset ``study``, by dotted path."""
+    frame_step: int = 1
+    """Game steps that a transition spans."""
+
+
+class Rung(NamedTuple):
+    """A question to one of the models, and its answers; the first is what ``study`` says."""
+
+    part: Part
+    variants: dict[str, Variant]
+
+
+USUAL = Variant({})
+TOKENIZER, ACTIONS, DYNAMICS = "world.tokenizer", "world.latent_action_model", "world.dynamics"
+FINE = {f"{TOKENIZER}.patch_size": 4}
+
+RUNGS: dict[str, Rung] = {
+    "tokens": Rung(
+        "tokenizer",
+        {"64": USUAL, "256, folded": Variant({**FINE, f"{TOKENIZER}.fold": 2}), "256": Variant(FINE)},
+    ),
+    "quantizer": Rung(
+        "tokenizer",
+        {
+            "VQ": USUAL,
+            "FSQ": Variant({f"{TOKENIZER}.quantizer": {"kind": "fsq", "codes": 1024, "levels": (8, 8, 4, 4)}}),
+        },
+    ),
+    "tokenizer depth": Rung(
+        "tokenizer",
+        {
+            "2 + 2": USUAL,
+            "1 + 3": Variant({f"{TOKENIZER}.encoder.layers": 1, f"{TOKENIZER}.decoder.layers": 3}),
+            "4 + 4": Variant({f"{TOKENIZER}.encoder.layers": 4, f"{TOKENIZER}.decoder.layers": 4}),
+        },
+    ),
+    "tokenizer rate": Rung(
+        "tokenizer",
+        {
+            rate: Variant({"tokenizer_training.optimizer.learning_rate": float(rate)} if rate != "1e-3" else {})
+            for rate in ("1e-3", "3e-4", "3e-3")
+        },
+    ),
+    "span": Rung("actions", {"1": USUAL, "2": Variant({}, 2), "4": Variant({}, 4)}),
+    "history": Rung(
+        "actions",
+        {"3": USUAL, "1": Variant({f"{ACTIONS}.history": 1}), "5": Variant({f"{ACTIONS}.history": 5})},
+    ),
+    "diversity": Rung(
+        "actions",
+        {
+            "0.2": USUAL,
+            "0": Variant({f"{ACTIONS}.quantizer.diversity_weight": 0.0}),
+            "1": Variant({f"{ACTIONS}.quantizer.diversity_weight": 1.0}),
+        },
+    ),
+    "backbone": Rung(
+        "actions",
+        {
+            "convolutions": USUAL,
+            "ST": Variant(
+                {
+                    f"{ACTIONS}.backbone": "st",
+                    f"{ACTIONS}.patch_size": 8,
+                    f"{ACTIONS}.hidden_frames": 0.5,
+                    **{
+                        f"{ACTIONS}.{part}": {
+                            "layers": 2, "width": 128, "heads": 4, "head_dim": 32, "feed_forward_width": 256
+                        }
+                        for part in ("encoder", "decoder")
+                    },
+                }
+            ),
+        },
+    ),
+    "masking": Rung(
+        "dynamics",
+        {
+            "per frame, half clean": USUAL,
+            "per frame": Variant({f"{DYNAMICS}.clean_frames": 0.0}),
+            "per video": Variant(
+                {
+                    f"{DYNAMICS}.mask_ratio_per": "sample",
+                    f"{DYNAMICS}.clean_frames": 0.0,
+                    f"{DYNAMICS}.min_mask_ratio": 0.5,
+                }
+            ),
+        },
+    ),
+    "corruption": Rung(
+        "dynamics",
+        {
+            "0.1": USUAL,
+            "0": Variant({f"{DYNAMICS}.context_corruption": 0.0}),
+            "0.3": Variant({f"{DYNAMICS}.context_corruption": 0.3}),
+        },
+    ),
+    "dynamics shape": Rung(
+        "dynamics",
+        {
+            "4 x 128": USUAL,
+            "8 x 96": Variant(
+                {f"{DYNAMICS}.transformer.{name}": value for name, value in
+                 {"layers": 8, "width": 96, "heads": 3, "feed_forward_width": 192}.items()}
+            ),
+            "2 x 192": Variant(
+                {f"{DYNAMICS}.transformer.{name}": value for name, value in
+                 {"layers": 2, "width": 192, "heads": 6, "feed_forward_width": 384}.items()}
+            ),
+        },
+    ),
+}  # fmt: skip
+"""By name; action conditioning has a table of its own, ``experiments.ablation_actions``."""
