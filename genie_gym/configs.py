@@ -145,10 +145,15 @@ class LatentActionConfig:
     """``conv``: channels at the finest scale."""
     history: int = 3
     """``conv``: frames up to t that encoder and decoder see."""
+    error_unit: Literal["batch", "transition"] = "batch"
+    """On pixels, the squared error counts in units of that of copying: of the whole batch, so that fast
+    transitions weigh most, or of each transition itself."""
 
     def __post_init__(self) -> None:
         _require(self.backbone in ("st", "conv"), "LatentActionConfig.backbone", self.backbone, "st or conv")
         _require(self.inputs in ("pixels", "tokens"), "LatentActionConfig.inputs", self.inputs, "pixels or tokens")
+        unit = self.error_unit
+        _require(unit in ("batch", "transition"), "LatentActionConfig.error_unit", unit, "batch or transition")
         _require_positive(self, "patch_size", "width", "history")
         _require_share(self, "hidden_frames")
         if self.backbone == "st":

@@ -59,6 +59,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (TOKENIZER, "fold", 0),
     (LAM, "backbone", "mlp"),
     (LAM, "inputs", "frames"),
+    (LAM, "error_unit", "frame"),
     (LAM, "encoder", None),
     (LAM, "decoder", None),
     (LAM, "patch_size", -16),

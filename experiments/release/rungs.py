@@ -57,6 +57,9 @@ RUNGS: dict[str, Rung] = {
         "actions",
         {"3": USUAL, "1": Variant({f"{ACTIONS}.history": 1}), "5": Variant({f"{ACTIONS}.history": 5})},
     ),
+    "error unit": Rung(
+        "actions", {"batch": USUAL, "transition": Variant({f"{ACTIONS}.error_unit": "transition"})}
+    ),
     "diversity": Rung(
         "actions",
         {

@@ -16,6 +16,10 @@ from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perpl
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 
+LEAST_UNIT = 0.1
+"""What a transition's error is counted in, at least, in units of the batch's: where nothing moves is noise."""
+
+
 class LatentActionModel(Model):
     """VQ-VAE over transitions: exactly one code each, and a decoder that needs it.
 
@@ -96,7 +100,7 @@ class ConvBackbone(nn.Module):
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         part = config.latent_action_model
-        self.history, dim = part.history, latent_dim(part.quantizer)
+        self.part, self.history, dim = part, part.history, latent_dim(part.quantizer)
         self.encoder = StridedEncoder(3 * (self.history + 2), part.width, dim, (config.height, config.width))
         self.decoder = SteeredUNet(3 * self.history, part.width, 3, dim)
 
@@ -109,9 +113,8 @@ class ConvBackbone(nn.Module):
     def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of frames 1.., predicted as changes of the frames before."""
         before = _channels_last(stack_past(videos, self.history).flatten(0, 1).to(codes.dtype))
-        change = self.decoder(before, codes.flatten(0, 1)).float()
-        error = F.mse_loss(change, (videos[:, 1:] - videos[:, :-1]).flatten(0, 1))
-        return _against_copying(error, videos)
+        change = self.decoder(before, codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])
+        return _against_copying(change, videos, self.part.error_unit)
 
 
 class TransformerBackbone(nn.Module):
@@ -174,8 +177,7 @@ class PixelBackbone(TransformerBackbone):
     def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         patches = self.out(self.decode(videos, codes)).float().sigmoid()
         rebuilt = unpatchify(patches, self.part.patch_size, self.grid)[..., : videos.shape[-2], : videos.shape[-1]]
-        error = F.mse_loss(rebuilt, videos[:, 1:])
-        return _against_copying(error, videos)
+        return _against_copying(rebuilt - videos[:, :-1], videos, self.part.error_unit)
 
 
 class TokenBackbone(TransformerBackbone):
@@ -201,11 +203,15 @@ def _transformers(part: LatentActionConfig) -> tuple[TransformerConfig, Transfor
     return part.encoder, part.decoder
 
 
-def _against_copying(error: Tensor, videos: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The error in units of that of copying the present frame, and the PSNR of both."""
-    copied = F.mse_loss(videos[:, :-1], videos[:, 1:]).clamp(min=1e-6)
+def _against_copying(changes: Tensor, videos: Tensor, unit: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """The squared error of changes (B, T - 1, C, H, W) in units of that of saying none, and the PSNR of both."""
+    true = videos[:, 1:] - videos[:, :-1]
+    error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
     metrics = {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()}
-    return error / copied, metrics
+    if unit == "batch":
+        return error / copied, metrics
+    errors, units = (each.square().mean(dim=(2, 3, 4)) for each in (changes - true, true))
+    return (errors / torch.maximum(units, LEAST_UNIT * copied)).mean(), metrics
 
 
 def _channels_last(pixels: Tensor) -> Tensor:

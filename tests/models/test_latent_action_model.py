@@ -121,6 +121,35 @@ def test_a_video_that_rests_loses_nothing_to_division(make_world: Make) -> None:
     assert torch.isfinite(output.loss)
 
 
+class Says(torch.nn.Module):
+    """A decoder that says the same of whatever it is shown."""
+
+    def __init__(self, changes: Tensor) -> None:
+        super().__init__()
+        self.changes = changes
+
+    def forward(self, *_: Tensor) -> Tensor:
+        return self.changes
+
+
+@pytest.mark.parametrize(("unit", "wanted"), [("batch", 0.25 / 101), ("transition", (0.25 / 10.1 * 2 + 0.0) / 2)])
+def test_in_units_of_each_transition_slow_ones_count(variants: Any, vary: Any, unit: str, wanted: float) -> None:
+    """A fast transition told exactly and a slow one of which half the change is missed, (1/2)^2 of it.
+
+    Changes are .1 and .01, so that copying has errors in a ratio of 100 to 1, and the slow one's unit is a tenth of
+    their mean, 5.05 times its own.
+    """
+    config = vary(variants["additive"], {"latent_action_model.error_unit": unit})
+    model = LatentActionModel(config)
+    videos = torch.full((2, 2, 3, config.height, config.width), 0.5)
+    videos[0, 1] += 0.1
+    videos[1, 1] += 0.01
+    changes = torch.stack([videos[0, 1] - 0.5, (videos[1, 1] - 0.5) / 2])
+    model.backbone.decoder = Says(changes)
+    error, _ = model.backbone.rebuild(videos, torch.zeros(2, 1, 8))
+    assert error.item() == pytest.approx(wanted, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_inputs(make_world: Make, kind: str) -> None:
     model = make_world(kind).latent_action_model
