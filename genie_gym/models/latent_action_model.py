@@ -15,7 +15,6 @@ from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
-
 LEAST_UNIT = 0.1
 """What a transition's error is counted in, at least, in units of the batch's: where nothing moves is noise."""
 
