@@ -38,8 +38,8 @@ class Record:
 class Train:
     """Train a preset through both phases; called again, go on where it stopped."""
 
-    data: Path
-    """Folder of shards or videos."""
+    data: tuple[Path, ...]
+    """Folders of shards or videos."""
     out: Path
     """Folder of the run; its checkpoint is OUT/checkpoint."""
     preset: str = "coinrun"
@@ -48,8 +48,8 @@ class Train:
     """Stop after these, to go on later."""
     device: str = "cpu"
     """Where to train."""
-    start_data: Path | None = None
-    """Folder of shards whose frames the checkpoint ships as starts; --data where not given."""
+    start_data: tuple[Path, ...] = ()
+    """Folders of shards whose frames the checkpoint ships as starts; --data where not given."""
     start_frames: int = 32
     """How many."""
     tokenizer_steps: int | None = None
@@ -65,7 +65,7 @@ class Train:
         preset = self._preset()
         size = {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.data, clip_length=preset.tokenizer_training.clip_length, **size)
-        starts = dataset if self.start_data is None else ClipDataset(self.start_data, clip_length=1, **size)
+        starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
         frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
         checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)
         print(f"time is over; call again to go on in {self.out}" if checkpoint is None else f"saved {checkpoint}")

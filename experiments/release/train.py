@@ -1,6 +1,6 @@
 """Make the shipped checkpoint: record, train both phases, save. Resumable; call it again until it says done.
 
-    python -m experiments.release.train --out runs/release --player "players.py:load_player(name)"
+    python -m experiments.release.train --out runs/release
 
 On a GPU give ``--device cuda`` and ``--minutes`` under the length of a lease; every stage goes on where the
 last call stopped. Then score it with ``genie-gym evaluate RUN/checkpoint``.
@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -31,12 +32,12 @@ class Release:
     """Folder of recordings, runs and checkpoint."""
     preset: str = "coinrun"
     """A preset's name."""
-    player: str | None = None
-    """Spec of a trained player for two fifths of the games; without one all play is random."""
-    mode: str = "hard"
-    """Procgen's distribution mode."""
+    player: str = "expert"
+    """Spec of a trained player for two fifths of the games; all play is random where empty."""
+    modes: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
+    """Procgen's distribution modes, in equal parts."""
     frames: int = 400_000
-    """Frames of training levels."""
+    """Frames of training levels, of all modes."""
     seed: int = 1
     """Of the recording."""
     minutes: float | None = None
@@ -51,12 +52,12 @@ class Release:
     def run(self) -> None:
         """Record what is missing, then train."""
         started = time.monotonic()
-        self._record("train", "training", self.frames)
-        self._record("validation", "validation", max(self.frames // 20, 1_000))
+        training = self._record("train", "training", self.frames)
+        validation = self._record("validation", "validation", max(self.frames // 20, 2_000))
         spent = (time.monotonic() - started) / 60
         Train(
-            data=self.out / "train",
-            start_data=self.out / "validation",
+            data=training,
+            start_data=validation,
             out=self.out,
             preset=self.preset,
             minutes=None if self.minutes is None else max(self.minutes - spent, 0.01),
@@ -65,16 +66,16 @@ class Release:
             world_steps=self.world_steps,
         ).run()
 
-    def _record(self, name: str, levels: str, frames: int) -> None:
-        config = RecordConfig(
-            mode=self.mode,  # type: ignore[arg-type]  # validated by RecordConfig
-            frames=frames,
-            frames_per_shard=50_000,
-            seed=self.seed,
-        )
-        trained = () if self.player is None else (f"{self.player}={PLAYER_WEIGHT}",)
+    def _record(self, name: str, levels: str, frames: int) -> tuple[Path, ...]:
+        """A folder for each mode."""
+        trained = (f"{self.player}={PLAYER_WEIGHT}",) if self.player else ()
         workers = max(1, (os.cpu_count() or 2) // 2)
-        record(restrict(config, levels), parse_shares((*RANDOM_PLAY, *trained)), self.out / name, workers=workers)
+        folders = tuple(self.out / f"{name}-{mode}" for mode in self.modes)
+        for mode, folder in zip(self.modes, folders, strict=True):
+            each = frames // len(self.modes)
+            config = RecordConfig(mode=mode, frames=each, frames_per_shard=50_000, seed=self.seed)
+            record(restrict(config, levels), parse_shares((*RANDOM_PLAY, *trained)), folder, workers=workers)
+        return folders
 
 
 if __name__ == "__main__":
