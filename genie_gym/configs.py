@@ -148,14 +148,19 @@ class LatentActionConfig:
     error_unit: Literal["batch", "transition"] = "batch"
     """On pixels, the squared error counts in units of that of copying: of the whole batch, so that fast
     transitions weigh most, or of each transition itself."""
+    horizon: int = 1
+    """On pixels, frames after t that the decoder rebuilds from frames up to t and the one code: 1 in the paper.
+    An action is an acceleration, and shows the more, the later one looks; labels still hang on the next frame alone."""
 
     def __post_init__(self) -> None:
         _require(self.backbone in ("st", "conv"), "LatentActionConfig.backbone", self.backbone, "st or conv")
         _require(self.inputs in ("pixels", "tokens"), "LatentActionConfig.inputs", self.inputs, "pixels or tokens")
         unit = self.error_unit
         _require(unit in ("batch", "transition"), "LatentActionConfig.error_unit", unit, "batch or transition")
-        _require_positive(self, "patch_size", "width", "history")
+        _require_positive(self, "patch_size", "width", "history", "horizon")
         _require_share(self, "hidden_frames")
+        if self.inputs == "tokens":
+            _require(self.horizon == 1, "LatentActionConfig.horizon", self.horizon, "1 where inputs are tokens")
         if self.backbone == "st":
             for field in ("encoder", "decoder"):
                 value = getattr(self, field)

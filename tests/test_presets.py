@@ -65,6 +65,8 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (LAM, "patch_size", -16),
     (LAM, "hidden_frames", -0.1),
     (LAM, "history", 0),
+    (LAM, "horizon", 0),
+    (dataclasses.replace(LAM, inputs="tokens"), "horizon", 2),
     (CONV_LAM, "inputs", "tokens"),
     (CONV_LAM, "width", 0),
     (CONV_LAM, "width", 12),

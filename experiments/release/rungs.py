@@ -60,6 +60,10 @@ RUNGS: dict[str, Rung] = {
     "error unit": Rung(
         "actions", {"batch": USUAL, "transition": Variant({f"{ACTIONS}.error_unit": "transition"})}
     ),
+    "horizon": Rung(
+        "actions",
+        {"1": USUAL, "2": Variant({f"{ACTIONS}.horizon": 2}), "4": Variant({f"{ACTIONS}.horizon": 4})},
+    ),
     "diversity": Rung(
         "actions",
         {

@@ -101,7 +101,7 @@ class ConvBackbone(nn.Module):
         part = config.latent_action_model
         self.part, self.history, dim = part, part.history, latent_dim(part.quantizer)
         self.encoder = StridedEncoder(3 * (self.history + 2), part.width, dim, (config.height, config.width))
-        self.decoder = SteeredUNet(3 * self.history, part.width, 3, dim)
+        self.decoder = SteeredUNet(3 * self.history, part.width, 3 * part.horizon, dim)
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
         """(B, T, C, H, W) -> latents (B, T - 1, dim)."""
@@ -112,8 +112,8 @@ class ConvBackbone(nn.Module):
     def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of frames 1.., predicted as changes of the frames before."""
         before = _channels_last(stack_past(videos, self.history).flatten(0, 1).to(codes.dtype))
-        change = self.decoder(before, codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])
-        return _against_copying(change, videos, self.part.error_unit)
+        changes = self.decoder(before, codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])
+        return _against_copying(changes.unflatten(2, (self.part.horizon, 3)), videos, self.part.error_unit)
 
 
 class TransformerBackbone(nn.Module):
@@ -166,7 +166,7 @@ class PixelBackbone(TransformerBackbone):
         patch = config.latent_action_model.patch_size
         self.grid = -(-config.height // patch), -(-config.width // patch)
         super().__init__(config, 3 * patch**2, self.grid[0] * self.grid[1])
-        self.out = Linear(_transformers(self.part)[1].width, 3 * patch**2)
+        self.out = Linear(_transformers(self.part)[1].width, self.part.horizon * 3 * patch**2)
 
     def features(self, videos: Tensor) -> Tensor:
         patch = self.part.patch_size
@@ -176,7 +176,8 @@ class PixelBackbone(TransformerBackbone):
     def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         patches = self.out(self.decode(videos, codes)).float().sigmoid()
         rebuilt = unpatchify(patches, self.part.patch_size, self.grid)[..., : videos.shape[-2], : videos.shape[-1]]
-        return _against_copying(rebuilt - videos[:, :-1], videos, self.part.error_unit)
+        changes = rebuilt.unflatten(2, (self.part.horizon, 3)) - videos[:, :-1, None]
+        return _against_copying(changes, videos, self.part.error_unit)
 
 
 class TokenBackbone(TransformerBackbone):
@@ -203,14 +204,25 @@ def _transformers(part: LatentActionConfig) -> tuple[TransformerConfig, Transfor
 
 
 def _against_copying(changes: Tensor, videos: Tensor, unit: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """The squared error of changes (B, T - 1, C, H, W) in units of that of saying none, and the PSNR of both."""
-    true = videos[:, 1:] - videos[:, :-1]
-    error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
+    """The squared error of changes (B, T - 1, horizon, C, H, W) in units of that of saying none.
+
+    A mean over the horizon; the metrics are of the next frame.
+    """
+    ahead = range(1, min(changes.shape[2], videos.shape[1] - 1) + 1)
+    parts = [_error_ahead(changes[:, : videos.shape[1] - each, each - 1], videos, each, unit) for each in ahead]
+    _, error, copied = parts[0]
     metrics = {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()}
+    return torch.stack([share for share, _, _ in parts]).mean(), metrics
+
+
+def _error_ahead(changes: Tensor, videos: Tensor, ahead: int, unit: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Of changes (B, T - ahead, C, H, W) over so many frames: the error in units, the error, that of saying none."""
+    true = videos[:, ahead:] - videos[:, :-ahead]
+    error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
     if unit == "batch":
-        return error / copied, metrics
+        return error / copied, error, copied
     errors, units = (each.square().mean(dim=(2, 3, 4)) for each in (changes - true, true))
-    return (errors / torch.maximum(units, LEAST_UNIT * copied)).mean(), metrics
+    return (errors / torch.maximum(units, LEAST_UNIT * copied)).mean(), error, copied
 
 
 def _channels_last(pixels: Tensor) -> Tensor:

@@ -150,6 +150,33 @@ def test_in_units_of_each_transition_slow_ones_count(variants: Any, vary: Any, u
     assert error.item() == pytest.approx(wanted, rel=1e-4)
 
 
+def test_a_horizon_counts_every_later_frame_that_the_clip_holds(variants: Any, vary: Any) -> None:
+    """The next frame told exactly, that after it not at all: (0 + 1) / 2. What lies beyond the clip is not asked."""
+    config = vary(variants["additive"], {"latent_action_model.horizon": 3})
+    model = LatentActionModel(config)
+    videos = inputs(model, batch=1, frames=3)
+    said = torch.full((2, 9, config.height, config.width), torch.nan)
+    said[:, :3] = (videos[:, 1:] - videos[:, :-1])[0]
+    said[0, 3:6] = 0
+    model.backbone.decoder = Says(said)
+    error, metrics = model.backbone.rebuild(videos, torch.zeros(1, 2, 8))
+    assert error.item() == pytest.approx(0.5, rel=1e-5)
+    assert metrics["psnr"] > 60 > metrics["copy_last_psnr"]
+    said[0, 3:6] = (videos[:, 2] - videos[:, 0])[0]
+    assert model.backbone.rebuild(videos, torch.zeros(1, 2, 8))[0].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["additive", "st-lam"])
+def test_labels_do_not_hang_on_the_horizon(variants: Any, vary: Any, kind: str) -> None:
+    """A longer horizon adds outputs to the decoder and nothing to what a label sees."""
+    torch.manual_seed(0)
+    model = LatentActionModel(vary(variants[kind], {"latent_action_model.horizon": 3})).eval()
+    before = inputs(model, 8)
+    after = other_frame(model, before, 3)
+    assert torch.equal(model.label(before)[:, :2], model.label(after)[:, :2])
+    assert torch.isfinite(model.loss(before).loss)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_inputs(make_world: Make, kind: str) -> None:
     model = make_world(kind).latent_action_model
