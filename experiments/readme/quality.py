@@ -3,6 +3,7 @@
 from typing import Any
 
 from experiments.readme.markdown import write_interval, write_table
+from genie_gym.metrics.report import tell_session
 
 
 def tell_clips(test: dict[str, Any]) -> str:
@@ -77,7 +78,8 @@ def tabulate_actions(test: dict[str, Any]) -> str:
         f"the map from latent to real actions is fitted there too. Normalised mutual information with the nine moves: "
         f"{test['lam']['nmi']:.3f}. Each latent action held for {consistency['frames']} frames from "
         f"{consistency['starts']} starts: it explains {consistency['explained']:.0%} of the motion, and "
-        f"{consistency['agreement']:.0%} of starts move alike ({consistency['chance']:.0%} whatever the action)."
+        f"{consistency['agreement']:.0%} of starts move alike ({consistency['chance']:.0%} whatever the action). "
+        f"{tell_session(test['session'])}"
     )
 
 

@@ -12,12 +12,15 @@ from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.observe import Observed, Report, observe
 from genie_gym.metrics.passes import score_passes
 from genie_gym.metrics.score import score_observed
+from genie_gym.metrics.session import score_session
 from genie_gym.models.world_model import GenieWorldModel
 
 HELD_FRAMES = 4
 """For which a latent action is held when its motion is measured."""
 PASSES_FRAMES = 9
 """Of the clips on which numbers of passes are compared."""
+SESSIONS, RANGE_CLIPS = 8, 256
+"""Long sessions, and separate clips that the range of real features is fitted on."""
 
 
 class Evaluated(NamedTuple):
@@ -47,7 +50,8 @@ def evaluate(
 
     Returns:
         ``scores``: what ``score_observed`` returns, over all clips; the same again under ``sets`` for each name;
-        ``consistency`` and ``passes`` over all. ``speed`` varies from run to run, the rest follows from the seed.
+        ``consistency``, ``session`` and ``passes`` over all. ``speed`` varies from run to run, the rest follows from
+        the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
@@ -60,7 +64,12 @@ def evaluate(
         first += len(play.videos)
     held = _hold_actions(world, whole.videos, config, report)
     rows, speed = _compare_passes(world, whole.videos, config, report)
-    totals = {"consistency": score_consistency(held), "passes": rows, "passes_clips": config.passes_clips}
+    totals = {
+        "consistency": score_consistency(held),
+        "session": _play_sessions(world, whole.videos, fitted, config, report),
+        "passes": rows,
+        "passes_clips": config.passes_clips,
+    }
     scores = {"seed": config.seed, **score_observed(observed, world.config, config.seed), **totals}
     return Evaluated({**scores, "sets": apart, "speed": speed}, observed, held)
 
@@ -69,6 +78,15 @@ def _hold_actions(world: GenieWorldModel, videos: Tensor, config: EvaluateConfig
     report("each latent action held from many starts", 0)
     starts = _spread(len(videos), config.start_frames)
     return play_each_action(world, videos[starts, :1], HELD_FRAMES, config.seed)
+
+
+def _play_sessions(
+    world: GenieWorldModel, videos: Tensor, fitted: Pool, config: EvaluateConfig, report: Report
+) -> dict[str, Any]:
+    report("long sessions", 0)
+    starts = videos[_spread(len(videos), SESSIONS), :1]
+    separate = fitted.draw(min(RANGE_CLIPS, len(fitted.numbers)), config.seed).videos
+    return score_session(world, starts, videos, separate, config.seed)
 
 
 def _compare_passes(

@@ -45,6 +45,7 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     passes = tabulate_passes(results["passes"], results["speed"], results["passes_clips"])
     for table in (_figures(parts, title), _rollout(results), _actions(results), passes):
         console.print(table)
+    console.print(tell_session(results["session"]))
     console.print("What falls short, the worst first:", *(f"- {line}" for line in results["faults"]), sep="\n")
 
 
@@ -116,6 +117,16 @@ def _actions(results: dict[str, Any]) -> Table:
     table.add_row("motion explained by the action", "0", f"{consistency['explained']:.3f}", "1", "")
     table.add_row("starts that move alike", f"{consistency['chance']:.3f}", f"{consistency['agreement']:.3f}", "1", "")
     return table
+
+
+def tell_session(session: dict[str, Any]) -> str:
+    """The figures of ``score_session`` in a sentence."""
+    parts = ", ".join(f"{share:.0%}" for share in session["outside_by_part"])
+    return (
+        f"{session['starts']} sessions of {session['frames']} frames under random latent actions: "
+        f"{session['outside']:.1%} of frames look unlike real ones to the features of fvd_procgen "
+        f"({parts} by quarter; real clips {session['real_outside']:.1%}, noise {session['noise_outside']:.0%})."
+    )
 
 
 def tabulate_passes(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
