@@ -64,7 +64,7 @@ class Train:
 
         preset = self._preset()
         size = {"height": preset.world.height, "width": preset.world.width}
-        dataset = ClipDataset(self.data, clip_length=preset.tokenizer_training.clip_length, **size)
+        dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
         frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
         checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)

@@ -50,15 +50,17 @@ class TransformerConfig:
     """Features a head of values; ``None`` takes ``head_dim``."""
     feed_forward_width: int
     """Hidden features of the one feed-forward of a block."""
-    attention: Literal["st", "spatial", "full"] = "st"
+    attention: Literal["st", "spatial", "full", "conv"] = "st"
     """``st``: space, then causal time (the paper); ``spatial``: frame by frame (ViT); ``full``: all tokens
-    of this frame and the earlier ones at once (C-ViViT)."""
+    of this frame and the earlier ones at once (C-ViViT); ``conv``: none, and a feed-forward that sees a token's
+    eight neighbours beside it, frame by frame (a residual network; tokenizer only)."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "layers", "width", "heads", "head_dim", "feed_forward_width")
         _require(self.head_dim % 2 == 0, "TransformerConfig.head_dim", self.head_dim, "even")
         _require(self.value_head_dim > 0, "TransformerConfig.value_dim", self.value_dim, "positive")
-        _require(self.attention in ("st", "spatial", "full"), "attention", self.attention, "st, spatial or full")
+        known = ("st", "spatial", "full", "conv")
+        _require(self.attention in known, "attention", self.attention, f"one of {known}")
 
     @property
     def value_head_dim(self) -> int:
@@ -165,6 +167,8 @@ class LatentActionConfig:
             for field in ("encoder", "decoder"):
                 value = getattr(self, field)
                 _require(value is not None, f"LatentActionConfig.{field}", value, "given for the st backbone")
+                kind = value.attention
+                _require(kind != "conv", f"LatentActionConfig.{field}.attention", kind, "st, spatial or full")
         else:
             _require(self.inputs == "pixels", "LatentActionConfig.inputs", self.inputs, "pixels for conv")
             _require(self.width % 8 == 0, "LatentActionConfig.width", self.width, "a multiple of 8 for conv")
@@ -324,7 +328,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "train_steps", "batch_size", "checkpoint_every", "log_every")
-        _require(self.clip_length >= 2, "TrainConfig.clip_length", self.clip_length, "at least 2")
+        _require(self.clip_length >= 1, "TrainConfig.clip_length", self.clip_length, "at least 1")
         known = ("float32", "bfloat16")
         _require(self.precision in known, "TrainConfig.precision", self.precision, f"one of {known}")
 
@@ -360,15 +364,15 @@ class RecordConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """A world and how its two phases are trained."""
+    """A world and how its two phases are trained, each on clips of its own length."""
 
     world: WorldConfig
     tokenizer_training: TrainConfig
     world_training: TrainConfig
 
     def __post_init__(self) -> None:
-        first, second = self.tokenizer_training.clip_length, self.world_training.clip_length
-        _require(second == first, "Preset.world_training.clip_length", second, f"the tokenizer's {first}")
+        length = self.world_training.clip_length
+        _require(length >= 2, "Preset.world_training.clip_length", length, "at least 2, to hold a transition")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -33,6 +33,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "st-lam": ST_LAM,
     "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},
+    "conv": {
+        "tokenizer.patch_size": 8,
+        "tokenizer.encoder.attention": "conv",
+        "tokenizer.decoder.attention": "conv",
+        "dynamics.fold": 2,
+    },
     "oblong": {"height": 48, "width": 80, "tokenizer.patch_size": 8, **ST_LAM},
 }
 """Worlds that share no path through the code: overrides of ``tiny`` by name."""

@@ -93,7 +93,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (OptimizerConfig(), "schedule", "step"),
     (OptimizerConfig(), "warmup_steps", -1),
     *[(TRAIN, field, 0) for field in ("train_steps", "batch_size", "checkpoint_every", "log_every")],
-    (TRAIN, "clip_length", 1),
+    (TRAIN, "clip_length", 0),
     (TRAIN, "precision", "float16"),
     (RecordConfig(), "mode", "memory"),
     *[(RecordConfig(), field, 0) for field in ("frames", "num_envs", "frames_per_shard")],

@@ -40,9 +40,9 @@ def _decoder(config: WorldConfig) -> int:
 def _transformer(config: TransformerConfig, places: int, slots: int, condition: int = 0) -> int:
     """One frame that attends to ``slots`` frames, itself among them, with ``condition`` features for FiLM."""
     block = _feed_forward(config, places, condition)
-    if config.attention != "full":
+    if config.attention in ("st", "spatial"):
         block += _project(config, places) + _attend(config, places, places)
-    if config.attention != "spatial":
+    if config.attention in ("st", "full"):
         block += _project(config, places) + _attend(config, places, _seen(config, places, slots))
     return config.layers * block
 
@@ -71,9 +71,9 @@ def _attend(config: TransformerConfig, places: int, seen: int) -> int:
 
 
 def _feed_forward(config: TransformerConfig, places: int, condition: int) -> int:
-    hidden = config.feed_forward_width
+    hidden, seen = config.feed_forward_width, 9 if config.attention == "conv" else 1
     steering = _linear(1, condition, 2 * config.width) if condition else 0
-    return steering + _linear(places, config.width, hidden) + _linear(places, hidden, config.width)
+    return steering + _linear(places, seen * config.width, hidden) + _linear(places, hidden, config.width)
 
 
 def _linear(rows: int, inputs: int, outputs: int) -> int:

@@ -101,19 +101,28 @@ class ClipDataset(Dataset[np.ndarray]):
         height: int = 64,
         width: int = 64,
     ) -> None:
-        sizes = {"clip_length": clip_length, "frame_step": frame_step, "height": height, "width": width}
+        self.clip_length, self.frame_step, self.height, self.width = clip_length, frame_step, height, width
+        self._require_sizes()
+        self._files = _open_all(paths, height, width)
+        self._sources: list[Source] = list(self._files)
+        self._count_clips()
+
+    def _require_sizes(self) -> dict[str, int]:
+        sizes = {name: getattr(self, name) for name in ("clip_length", "frame_step", "height", "width")}
         for field, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{field} must be positive, got {value}")
-        self.clip_length, self.frame_step, self.height, self.width = clip_length, frame_step, height, width
-        self._files = _open_all(paths, height, width)
-        self.fingerprint = _fingerprint([file.path for file in self._files], sizes)
-        self._sources: list[Source] = list(self._files)
+        return sizes
+
+    def _count_clips(self) -> None:
+        paths = [file.path for file in self._files]
+        self.fingerprint = _fingerprint(paths, self._require_sizes())
         self._starts = [_clip_starts(source.episode_starts, self._span) for source in self._sources]
         self._ends = np.cumsum([len(starts) for starts in self._starts])
         if len(self) == 0:
             longest = max(_longest_episode(source.episode_starts) for source in self._sources)
-            raise ValueError(f"no clip of {self._span} frames in {paths}: the longest episode has {longest}")
+            where = ", ".join(str(path) for path in paths)
+            raise ValueError(f"no clip of {self._span} frames in {where}: the longest episode has {longest}")
 
     def __len__(self) -> int:
         """Number of frames at which a clip can start."""
@@ -185,6 +194,19 @@ class ClipDataset(Dataset[np.ndarray]):
         """
         number, start = self._locate(index)
         return int(self._shard(number).level_seeds[start])
+
+    def cut(self, clip_length: int) -> "ClipDataset":
+        """The same frames in clips of another length.
+
+        Raises:
+            ValueError: If there is no such clip.
+        """
+        if clip_length == self.clip_length:
+            return self
+        other = copy.copy(self)
+        other.clip_length = clip_length
+        other._count_clips()
+        return other
 
     def in_memory(self) -> "ClipDataset":
         """The same dataset with all its frames in memory, at their final size; clips cost nothing then."""

@@ -20,7 +20,7 @@ LIFT = 3.0
 
 
 class VideoTokenizer(Model):
-    """VQ-VAE over spatio-temporal transformers; token t has seen frames 0..t.
+    """VQ-VAE over spatio-temporal transformers, or over convolutions; token t has seen no frame after t.
 
     Beside the transformers runs a linear path from patches to latents and from codes to patches. With
     ``initialise`` it starts as principal components and k-means over patches, and the transformers, silent at
@@ -33,16 +33,17 @@ class VideoTokenizer(Model):
         part, frames = config.tokenizer, config.context_length
         pixels, dim = 3 * part.patch_size**2, latent_dim(part.quantizer)
         tokens = part.fold**2
+        grid = config.grid[0] // part.fold, config.grid[1] // part.fold
         self.places = config.tokens_per_frame // tokens
         self.patch_in = Linear(tokens * pixels, part.encoder.width)
         self.encoder_places = nn.Parameter(0.02 * torch.randn(self.places, part.encoder.width))
-        self.encoder = SpatioTemporalTransformer(part.encoder, frames)
+        self.encoder = SpatioTemporalTransformer(part.encoder, frames, grid=grid)
         self.latent_out = zero_(Linear(part.encoder.width, tokens * dim, bias=False))
         self.latent_path = Linear(pixels, dim)
         self.quantizer = build_quantizer(part.quantizer)
         self.code_in = Linear(tokens * dim, part.decoder.width)
         self.decoder_places = nn.Parameter(0.02 * torch.randn(self.places, part.decoder.width))
-        self.decoder = SpatioTemporalTransformer(part.decoder, frames)
+        self.decoder = SpatioTemporalTransformer(part.decoder, frames, grid=grid)
         self.patch_out = zero_(Linear(part.decoder.width, tokens * pixels, bias=False))
         self.patch_path = Linear(dim, pixels)
 

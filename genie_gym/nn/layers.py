@@ -36,6 +36,25 @@ class Conv2d(nn.Conv2d):
         return self._conv_forward(pixels, self.weight.to(pixels.dtype), bias)
 
 
+class GridConvolution(Conv2d):
+    """A 3 x 3 convolution over a grid of tokens: (T, B, N, in) to (T, B, N, out), frame by frame.
+
+    Args:
+        width: Features in.
+        out: Features out.
+        grid: Rows and columns of tokens; N is their product.
+    """
+
+    def __init__(self, width: int, out: int, grid: tuple[int, int]) -> None:
+        super().__init__(width, out, 3, padding=1)
+        self.grid = grid
+
+    def forward(self, features: Tensor) -> Tensor:
+        pictures = features.reshape(-1, *self.grid, features.shape[-1]).permute(0, 3, 1, 2)  # channels last
+        seen = super().forward(pictures).permute(0, 2, 3, 1)
+        return seen.reshape(*features.shape[:-1], seen.shape[-1])
+
+
 def zero_(layer: Linear) -> Linear:
     """The same layer with an output of zero, for branches that should start silent."""
     with torch.no_grad():

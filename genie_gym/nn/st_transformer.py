@@ -20,17 +20,17 @@ from genie_gym.nn.attention import (
     add_distance,
     stack_slots,
 )
-from genie_gym.nn.layers import LayerNorm, Linear
+from genie_gym.nn.layers import GridConvolution, LayerNorm, Linear
 from genie_gym.nn.native import kernels
 from genie_gym.nn.native.transformer import PackedTransformer, can_step
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear."""
+    """Linear, GELU, linear; with a grid of tokens a 3 x 3 convolution in place of the first."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.expand = Linear(width, hidden)
+        self.expand = Linear(width, hidden) if grid is None else GridConvolution(width, hidden, grid)
         self.contract = Linear(hidden, width)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -57,7 +57,13 @@ class Stream(NamedTuple):
 class Block(nn.Module):
     """Pre-norm: attention in space, causal attention in time, then ONE feed-forward after both."""
 
-    def __init__(self, config: TransformerConfig, context_length: int, condition_width: int | None) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        context_length: int,
+        condition_width: int | None,
+        grid: tuple[int, int] | None,
+    ) -> None:
         super().__init__()
         width, sizes = config.width, (config.width, config.heads, config.head_dim, config.value_head_dim)
         self.spatial_norm: LayerNorm | None = None
@@ -65,15 +71,15 @@ class Block(nn.Module):
         self.causal_norm: LayerNorm | None = None
         self.causal: CausalAttention | None = None
         self.modulate: Linear | None = None
-        if config.attention != "full":
+        if config.attention in ("st", "spatial"):
             self.spatial_norm, self.spatial = LayerNorm(width), SpatialAttention(*sizes)
-        if config.attention != "spatial":
+        if config.attention in ("st", "full"):
             kind: type[CausalAttention] = TemporalAttention if config.attention == "st" else FullAttention
             self.causal_norm, self.causal = LayerNorm(width), kind(*sizes, context_length)
         if condition_width is not None:
             self.modulate = Linear(condition_width, 2 * width)
         self.feed_forward_norm = LayerNorm(width)
-        self.feed_forward = FeedForward(width, config.feed_forward_width)
+        self.feed_forward = FeedForward(width, config.feed_forward_width, grid if config.attention == "conv" else None)
 
     def forward(self, stream: Stream, condition: Tensor | None) -> tuple[Stream, KeyValues | None]:
         """Frames that follow none; with them their keys and values."""
@@ -128,12 +134,22 @@ class SpatioTemporalTransformer(nn.Module):
         config: Sizes and kind of attention.
         context_length: Frames a causal attention looks at, itself included.
         condition_width: Features of a per-frame condition that scales and shifts every block (FiLM).
+        grid: Rows and columns of a frame's tokens, for convolutions.
     """
 
-    def __init__(self, config: TransformerConfig, context_length: int, condition_width: int | None = None) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        context_length: int,
+        condition_width: int | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
+        if config.attention == "conv" and grid is None:
+            raise ValueError("grid must be given for convolutions, got None")
         self.context_length = context_length
-        self.blocks = nn.ModuleList(Block(config, context_length, condition_width) for _ in range(config.layers))
+        blocks = (Block(config, context_length, condition_width, grid) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = LayerNorm(config.width)
         self._packed: PackedTransformer | None = None
         self.apply(_initialise)
@@ -196,8 +212,8 @@ class SpatioTemporalTransformer(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, Linear):
-        nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5, a=-3.0, b=3.0)
+    if isinstance(module, Linear | GridConvolution):
+        nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5, a=-3.0, b=3.0)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     if isinstance(module, Block):

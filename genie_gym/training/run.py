@@ -34,7 +34,7 @@ def train_preset(
 
     Args:
         preset: The world and its two phases.
-        dataset: Clips of the world's size, as long as both phases ask.
+        dataset: Clips of the world's size, of any length: each phase cuts its own.
         out: Folder of the run: ``tokenizer`` and ``world`` hold the phases' states and TensorBoard logs.
         start_frames: (M, H, W, 3) uint8 to ship with the world.
         minutes: Stop after these, in whatever phase.
@@ -48,12 +48,14 @@ def train_preset(
     torch.manual_seed(preset.tokenizer_training.seed)
     world = GenieWorldModel(preset.world, start_frames).to(device)
     first, second = preset.tokenizer_training, preset.world_training
-    done = train_tokenizer(world.tokenizer, clips(dataset, first, device), first, out / "tokenizer", minutes, progress)
+    frames = clips(dataset.cut(first.clip_length), first, device)
+    done = train_tokenizer(world.tokenizer, frames, first, out / "tokenizer", minutes, progress)
     if done < first.train_steps:
         return None
     left = None if minutes is None else minutes - (time.monotonic() - started) / 60
     if left is not None and left <= 0:
         return None
+    dataset = dataset.cut(second.clip_length)
     has_cache = is_worthwhile(dataset, second)
     cache = TokenCache(out / "world", world.tokenizer, dataset, second) if has_cache else None
     done = train_world(world, clips(dataset, second, device), second, out / "world", left, progress, cache)

@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "full": {"tokenizer.decoder.attention": "full"},
     "spatial": {"tokenizer.decoder.attention": "spatial"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},
+    "conv": {"tokenizer.decoder.attention": "conv"},
     "fsq": {"tokenizer.quantizer": {"kind": "fsq", "codes": 64, "levels": (4, 4, 4)}},
 }
 

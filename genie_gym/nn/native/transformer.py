@@ -157,7 +157,7 @@ class PackedTransformer:
             self._attention(cast(nn.LayerNorm, block.spatial_norm), block.spatial),
             self._attention(cast(nn.LayerNorm, block.causal_norm), block.causal),
             self._norm(block.feed_forward_norm),
-            self._linear(block.feed_forward.expand),
+            self._linear(cast(nn.Linear, block.feed_forward.expand)),
             self._linear(block.feed_forward.contract),
         )
 
