@@ -11,9 +11,15 @@ from genie_gym.configs import WorldConfig
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 
-KINDS = ["additive", "full", "spatial", "fsq"]
+KINDS = ["additive", "full", "spatial", "fsq", "folded", "conv"]
+FRAME_BY_FRAME = ("spatial", "conv")
 Make = Callable[[str], GenieWorldModel]
 Videos = Callable[..., Tensor]
+
+
+def draw_tokens(tokenizer: VideoTokenizer, frames: int) -> Tensor:
+    """(2, frames, N) of any code."""
+    return torch.randint(64, (2, frames, tokenizer.config.tokens_per_frame))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,25 +36,26 @@ def test_tokens_do_not_see_later_frames(make_world: Make, random_videos: Videos,
     changes = (latents[0] - latents[1]).abs().amax(dim=(1, 2, 3))
     assert (changes[:3] < 1e-6).all()
     assert changes[3] > 1e-3
-    assert ((changes[4:] < 1e-6) if kind == "spatial" else (changes[4:] > 1e-5)).all()
+    assert ((changes[4:] < 1e-6) if kind in FRAME_BY_FRAME else (changes[4:] > 1e-5)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoded_frames_do_not_see_later_tokens(make_world: Make, kind: str) -> None:
     tokenizer = make_world(kind).tokenizer
-    before = torch.randint(64, (2, 6, 16))
+    before = draw_tokens(tokenizer, 6)
     after = before.clone()
     after[:, 3] = (after[:, 3] + 1) % 64
     changes = (tokenizer.decode(before) - tokenizer.decode(after)).abs().amax(dim=(0, 2, 3, 4))
     assert (changes[:3] < 1e-6).all()
     assert changes[3] > 1e-2
-    assert ((changes[4:] < 1e-6) if kind == "spatial" else (changes[4:] > 1e-5)).all()
+    assert ((changes[4:] < 1e-6) if kind in FRAME_BY_FRAME else (changes[4:] > 1e-5)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_piece_by_piece_equals_at_once(make_world: Make, kind: str) -> None:
     """Beyond the context, too."""
-    tokenizer, tokens = make_world(kind).tokenizer, torch.randint(64, (2, 20, 16))
+    tokenizer = make_world(kind).tokenizer
+    tokens = draw_tokens(tokenizer, 20)
     first, remembered = tokenizer.decode_and_remember(tokens[:, :3])
     cache = tokenizer.empty_cache(2)
     cache.begin([0, 1], 3, remembered)
@@ -69,6 +76,22 @@ def test_shapes_types_and_ranges(make_world: Make, random_videos: Videos, kind: 
     assert videos.shape == (2, 3, 3, height, width)
     assert videos.dtype == torch.float32
     assert 0 <= videos.min() < videos.max() <= 1
+
+
+def test_a_convolutional_token_sees_its_neighbours_and_no_further(make_world: Make, random_videos: Videos) -> None:
+    """Two layers of 3 x 3 reach two tokens."""
+    tokenizer, latents = make_world("conv").tokenizer, []
+    tokenizer.quantizer.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0]))
+    before = random_videos(1, 1)
+    after = before.clone()
+    after[..., :8, :8] = random_videos(1, 1, seed=1)[..., :8, :8]
+    for videos in (before, after):
+        tokenizer.encode(videos)
+    changes = (latents[0] - latents[1]).abs().amax(dim=-1).view(8, 8)
+    reach = tokenizer.config.tokenizer.encoder.layers
+    assert (changes[: reach + 1, : reach + 1] > 1e-6).all()
+    assert (changes[reach + 1 :] == 0).all()
+    assert (changes[:, reach + 1 :] == 0).all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -20,7 +20,7 @@ from genie_gym.models.base import native_precision
 from genie_gym.models.uncached import rollout_uncached
 from genie_gym.models.world_model import GenieWorldModel, WorldState
 
-KINDS = ["additive", "token", "film", "full", "spatial", "fsq", "st-lam", "token-lam"]
+KINDS = ["additive", "token", "film", "full", "spatial", "fsq", "st-lam", "token-lam", "folded", "conv"]
 Make = Callable[[str], GenieWorldModel]
 Videos = Callable[..., Tensor]
 ACTIONS = 8
