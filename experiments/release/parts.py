@@ -90,7 +90,8 @@ class ActionsTrainee(BareTrainee):
 
 def climb_tokenizer(climb: Climb) -> Row:
     """Train a tokenizer; PSNR beside that of k-means with as many tokens and codes."""
-    preset, dataset = climb.preset(climb.variant), climb.record("training").in_memory()
+    preset, whole = climb.preset(climb.variant), climb.record("training").in_memory()
+    dataset = whole.cut(preset.tokenizer_training.clip_length)
 
     def enter(variant: Variant) -> TokenizerTrainee:
         return TokenizerTrainee(VideoTokenizer(climb.preset(variant).world).to(climb.device))
@@ -105,7 +106,7 @@ def climb_tokenizer(climb: Climb) -> Row:
     tokens = torch.cat([tokenizer.encode(part.to(climb.device)) for part in videos.split(CHUNK)])
     rebuilt = torch.cat([tokenizer.decode(part).cpu() for part in tokens.split(CHUNK)])
     part = preset.world.tokenizer
-    fitted = _draw(dataset, 128, climb.data_seed)
+    fitted = _draw(whole, 128, climb.data_seed)
     means = fit_patches(fitted.videos, part.patch_size, part.quantizer.codes, climb.data_seed)
     clustered = cluster_patches(videos, means, part.patch_size)
     scores = {
@@ -120,7 +121,8 @@ def climb_tokenizer(climb: Climb) -> Row:
 
 def climb_actions(climb: Climb) -> Row:
     """Train a latent action model; its labels against true actions, between chance and the supervised ceiling."""
-    preset, dataset = climb.preset(climb.variant), climb.record("training").in_memory()
+    preset, whole = climb.preset(climb.variant), climb.record("training").in_memory()
+    dataset = whole.cut(preset.world_training.clip_length)
     world, actions = preset.world, preset.world.num_latent_actions
 
     def enter(variant: Variant) -> ActionsTrainee:
@@ -136,12 +138,12 @@ def climb_actions(climb: Climb) -> Row:
     def label(videos: torch.Tensor) -> torch.Tensor:
         return torch.cat([model.label(part.to(climb.device)).cpu() for part in videos.split(CHUNK)])
 
-    fitted = _draw(dataset, 4 * climb.clips, climb.data_seed)
+    fitted = _draw(whole, 4 * climb.clips, climb.data_seed)
     play = _draw(climb.record("validation"), climb.clips, climb.data_seed)
     assert fitted.real_actions is not None
     assert play.real_actions is not None
     history, size = world.latent_action_model.history, (world.height, world.width)
-    inverse = train_inverse_model(_pool(dataset), history, size, climb.inverse_steps, climb.data_seed)
+    inverse = train_inverse_model(_pool(whole), history, size, climb.inverse_steps, climb.data_seed)
     labels, maps = label(play.videos), fit_maps(label(fitted.videos), fitted.real_actions, actions)
     scores = score_labels(labels, play.real_actions, maps, say_actions(inverse, play.videos))
     flat = {f"{name}_{kind}": scores[name][kind] for name in GROUPS for kind in ("accuracy", "ceiling", "kept")}

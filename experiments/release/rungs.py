@@ -24,11 +24,28 @@ class Rung(NamedTuple):
 USUAL = Variant({})
 TOKENIZER, ACTIONS, DYNAMICS = "world.tokenizer", "world.latent_action_model", "world.dynamics"
 FINE = {f"{TOKENIZER}.patch_size": 4}
+CONVOLUTIONS = {
+    **FINE,
+    **{f"{TOKENIZER}.{part}.{name}": value for part in ("encoder", "decoder") for name, value in
+       {"attention": "conv", "width": 96, "feed_forward_width": 96}.items()},
+}  # fmt: skip
+"""256 tokens, two convolutional layers on either side."""
+
+
+def _in_clips_of(frames: int) -> dict[str, Any]:
+    """As many frames a batch as ``study`` has, in clips of so many."""
+    return {"tokenizer_training.clip_length": frames, "tokenizer_training.batch_size": 128 // frames}
+
 
 RUNGS: dict[str, Rung] = {
     "tokens": Rung(
         "tokenizer",
-        {"64": USUAL, "256, folded": Variant({**FINE, f"{TOKENIZER}.fold": 2}), "256": Variant(FINE)},
+        {
+            "64": USUAL,
+            "256": Variant(FINE),
+            "256, folded": Variant({**FINE, f"{TOKENIZER}.fold": 2}),
+            **{f"256, conv, {frames}": Variant(CONVOLUTIONS | _in_clips_of(frames)) for frames in (16, 4, 1)},
+        },
     ),
     "quantizer": Rung(
         "tokenizer",
@@ -50,6 +67,14 @@ RUNGS: dict[str, Rung] = {
         {
             rate: Variant({"tokenizer_training.optimizer.learning_rate": float(rate)} if rate != "1e-3" else {})
             for rate in ("1e-3", "3e-4", "3e-3")
+        },
+    ),
+    "action clips": Rung(
+        "actions",
+        {
+            "8 x 16": USUAL,
+            "24 x 6": Variant({"world_training.clip_length": 6, "world_training.batch_size": 24}),
+            "60 x 3": Variant({"world_training.clip_length": 3, "world_training.batch_size": 60}),
         },
     ),
     "span": Rung("actions", {"1": USUAL, "2": Variant({}, 2), "4": Variant({}, 4)}),
