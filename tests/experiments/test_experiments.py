@@ -15,7 +15,8 @@ from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
 from experiments.figure17_consistency import ConsistencyFigure
 from experiments.release.ladder import Ladder
-from experiments.release.rungs import RUNGS
+from experiments.release.parts import CLIMBS, Climb
+from experiments.release.rungs import RUNGS, Variant
 from experiments.rivals import count_memory, count_step
 from experiments.shipped_rivals import build_rival
 from experiments.table2_lam_input import InputTable
@@ -116,6 +117,24 @@ def test_every_answer_of_a_rung_is_a_preset_and_the_first_is_the_usual_one(rung:
 def test_an_unknown_rung_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"rungs must be of .*got \['colour'\]"):
         Ladder(out=tmp_path, rungs=("span", "colour")).run()
+
+
+def test_the_usual_answer_of_two_rungs_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    climbed: list[Variant] = []
+
+    def climb(asked: Climb) -> dict[str, Any]:
+        climbed.append(asked.variant)
+        return {"direction_kept": 0.1 * len(climbed), "up_kept": 0.5}
+
+    monkeypatch.setitem(CLIMBS, "actions", climb)
+    ladder = Ladder(out=tmp_path, rungs=("horizon", "history"))
+    ladder.run()
+    rows = read(ladder)["rows"]
+    usual = [row for row in rows if row["overrides"] == {}]
+    assert [row["rung"] for row in usual] == ["horizon", "history"]
+    assert usual[1]["same_as"] == "horizon"
+    assert usual[0]["direction_kept"] == usual[1]["direction_kept"]
+    assert len(climbed) == len(rows) - 1 == len({repr(variant) for variant in climbed})
 
 
 def test_smoke_does_not_touch_full(tmp_path: Path) -> None:
