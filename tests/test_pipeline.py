@@ -6,10 +6,15 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 import genie_gym
 from genie_gym import cli
+from genie_gym.configs import vary
+from genie_gym.data.clips import ClipDataset
 from genie_gym.data.video import write_video
+from genie_gym.presets import PRESETS
+from genie_gym.training.run import train_preset
 
 pytestmark = pytest.mark.pipeline
 
@@ -46,6 +51,22 @@ def test_a_folder_of_videos_trains_too(tmp_path: Path, monkeypatch: pytest.Monke
     steps = ("--tokenizer-steps", 2, "--world-steps", 2)
     run(monkeypatch, "train", "--preset", "tiny", "--data", tmp_path, "--out", out, "--start-frames", 3, *steps)
     assert genie_gym.load(out / "checkpoint").start_frames.shape == (3, 64, 64, 3)
+
+
+def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer of convolutions on single frames, a dynamics on what it makes of clips of 5; resumed in between."""
+    run(monkeypatch, "record", "--out", tmp_path / "recording", "--frames", 512, "--num-envs", 4, "--num-levels", 4)
+    convolutions = {f"world.tokenizer.{part}.attention": "conv" for part in ("encoder", "decoder")}
+    lengths = {"tokenizer_training.clip_length": 1, "world_training.clip_length": 5}
+    steps = {f"{phase}.train_steps": 3 for phase in ("tokenizer_training", "world_training")}
+    preset = vary(PRESETS["tiny"], {**convolutions, **lengths, **steps})
+    dataset = ClipDataset(tmp_path / "recording", clip_length=9)
+    assert train_preset(preset, dataset, tmp_path / "run", minutes=0.0001, progress=False) is None
+    checkpoint = train_preset(preset, dataset, tmp_path / "run", progress=False)
+    assert checkpoint is not None
+    world = genie_gym.load(checkpoint)
+    frames = world.rollout(torch.rand(2, 1, 3, 64, 64), torch.zeros(2, 3, dtype=torch.int64))
+    assert frames.shape == (2, 4, 3, 64, 64)
 
 
 def test_demo_writes_a_picture_and_a_gif(

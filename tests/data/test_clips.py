@@ -36,6 +36,21 @@ def test_clips_never_cross_an_episode(shard_path: Path) -> None:
     assert dataset.num_frames == 65
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_clips_of_another_length_are_as_if_opened_so(shard_path: Path, held: bool) -> None:
+    whole = ClipDataset(shard_path, clip_length=8)
+    whole = whole.in_memory() if held else whole
+    cut, opened = whole.cut(3), ClipDataset(shard_path, clip_length=3)
+    assert (len(cut), cut.fingerprint, cut.clip_length) == (len(opened), opened.fingerprint, 3)
+    assert all((cut[index] == opened[index]).all() for index in range(len(opened)))
+    assert (len(whole), whole.clip_length) == (46, 8), "the first stays as it was"
+    assert whole.cut(8) is whole
+    with pytest.raises(ValueError, match="no clip of 41 frames"):
+        whole.cut(41)
+    with pytest.raises(ValueError, match="clip_length must be positive, got 0"):
+        whole.cut(0)
+
+
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_frame_steps(shard_path: Path, make_recording: Make, step: int) -> None:
     dataset, recording = ClipDataset(shard_path, clip_length=5, frame_step=step), make_recording()
