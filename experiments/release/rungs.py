@@ -77,6 +77,20 @@ RUNGS: dict[str, Rung] = {
             "60 x 3": Variant({"world_training.clip_length": 3, "world_training.batch_size": 60}),
         },
     ),
+    "action codes": Rung(
+        "actions",
+        {
+            "VQ, 16": USUAL,
+            "VQ, 2": Variant({f"{ACTIONS}.quantizer.dim": 2}),
+            "VQ, 3": Variant({f"{ACTIONS}.quantizer.dim": 3}),
+            **{
+                f"FSQ, {' x '.join(map(str, levels))}": Variant(
+                    {f"{ACTIONS}.quantizer": {"kind": "fsq", "codes": 8, "levels": levels}}
+                )
+                for levels in ((2, 2, 2), (4, 2))
+            },
+        },
+    ),
     "span": Rung("actions", {"1": USUAL, "2": Variant({}, 2), "4": Variant({}, 4)}),
     "history": Rung(
         "actions",
