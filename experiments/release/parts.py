@@ -70,9 +70,9 @@ class Climb:
     def equal_steps(
         self, config: TrainConfig, enter: Callable[[Variant], Trainee], batch: Batch
     ) -> tuple[TrainConfig, Row]:
-        """A training config of as much compute as the usual variant's, and what a step costs."""
+        """A training config of as much compute as the variant may take, and what a step costs."""
         own, usual = (count_step(enter(each), batch) for each in (self.variant, self.usual))
-        steps = max(1, round(self.train_steps * usual / own))
+        steps = max(1, round(self.variant.compute * self.train_steps * usual / own))
         return replace(config, train_steps=steps, seed=self.seed), {"train_steps": steps, "step_gflop": own / 1e9}
 
 

@@ -12,6 +12,8 @@ class Variant(NamedTuple):
     """Of the preset ``study``, by dotted path."""
     frame_step: int = 1
     """Game steps that a transition spans."""
+    compute: float = 1.0
+    """In units of the usual answer's."""
 
 
 class Rung(NamedTuple):
@@ -110,6 +112,13 @@ RUNGS: dict[str, Rung] = {
             "0": Variant({f"{ACTIONS}.quantizer.diversity_weight": 0.0}),
             "1": Variant({f"{ACTIONS}.quantizer.diversity_weight": 1.0}),
         },
+    ),
+    "action training": Rung("actions", {"1": USUAL, "4": Variant({}, compute=4.0)}),
+    "tokenizer training": Rung(
+        "tokenizer",
+        {"1": USUAL, **{
+            f"256, conv, {compute}": Variant(CONVOLUTIONS | _in_clips_of(1), compute=compute) for compute in (0.5, 1, 4)
+        }},
     ),
     "backbone": Rung(
         "actions",
