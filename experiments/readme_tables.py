@@ -9,19 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.readme import paper, quality, speed
+from experiments.readme import ladder, paper, quality, speed
 from genie_gym.bench.results import ROOT
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RESULTS = ROOT / "experiments" / "results"
-README, CARD, ARTEFACTS = (
-    ROOT / name for name in ("README.md", "genie_gym/weights/coinrun/README.md", "experiments/README.md")
+README, CARD, ARTEFACTS, LADDER = (
+    ROOT / folder / "README.md" for folder in ("", "genie_gym/weights/coinrun", "experiments", "experiments/release")
 )
 
 
 def render(document: Path) -> str:
     """The tables of a document as Markdown."""
-    return "\n\n".join({README: _readme, CARD: _card, ARTEFACTS: _artefacts}[document]())
+    sections = {README: _readme, CARD: _card, ARTEFACTS: _artefacts, LADDER: _ladder}
+    return "\n\n".join(sections[document]())
 
 
 def _card() -> tuple[str, ...]:
@@ -51,6 +52,10 @@ def _artefacts() -> tuple[str, ...]:
     return tuple(table(read(name)) for name, table in tables.items() if (RESULTS / f"{name}.json").exists())
 
 
+def _ladder() -> tuple[str, ...]:
+    return (ladder.tabulate_ladder(read("release_ladder")),)
+
+
 def read(name: str) -> dict[str, Any]:
     """A file of results."""
     results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
@@ -71,7 +76,7 @@ def fill(document: str, tables: str) -> str:
 
 def main() -> None:
     """Fill every document."""
-    for path in (README, CARD, ARTEFACTS):
+    for path in (README, CARD, ARTEFACTS, LADDER):
         path.write_text(fill(path.read_text(), render(path)))
 
 

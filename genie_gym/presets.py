@@ -166,7 +166,6 @@ def _coinrun_fine() -> Preset:
     world = replace(
         coarse.world,
         tokenizer=tokenizer,
-        latent_action_model=replace(coarse.world.latent_action_model, horizon=4),
         dynamics=replace(coarse.world.dynamics, fold=2),
     )
     optimizer = OptimizerConfig(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.readme_tables import ARTEFACTS, CARD, README, fill, render
+from experiments.readme_tables import ARTEFACTS, CARD, LADDER, README, fill, render
 
 ROOT = Path(__file__).parent.parent
 TEXT = README.read_text()
@@ -32,7 +32,7 @@ def test_its_second_example_runs() -> None:
     assert scope["frames"].shape == (2, 3, 64, 64)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("path", [README, CARD, ARTEFACTS], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", [README, CARD, ARTEFACTS, LADDER], ids=lambda path: path.parent.name)
 def test_its_tables_agree_with_the_results(path: Path) -> None:
     document = path.read_text()
     assert fill(document, render(path)) == document, "run python -m experiments.readme_tables"

@@ -14,6 +14,12 @@ def write_interval(row: dict[str, Any]) -> str:
     return f"{row['delta_psnr']:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def write_values(values: list[float]) -> str:
+    """Their mean, and the lowest and highest where they differ."""
+    spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
+    return f"{sum(values) / len(values):.4g}{spread}"
+
+
 def tell_how(results: dict[str, Any]) -> str:
     """Command, commit, machine and time."""
     minutes = sum(row.get("minutes", 0) for row in results["rows"])

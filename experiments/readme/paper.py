@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.readme.markdown import tell_how, write_table
+from experiments.readme.markdown import tell_how, write_table, write_values
 
 RIVALS = {
     "table2_lam_input": (
@@ -51,12 +51,7 @@ def tabulate_rivals(name: str, results: dict[str, Any]) -> str:
     rows = []
     for rival in dict.fromkeys(row[key] for row in results["rows"]):
         own = [row for row in results["rows"] if row[key] == rival]
-        cells = []
-        for column in columns:
-            values = [row[column] for row in own]
-            spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
-            cells.append(f"{sum(values) / len(values):.4g}{spread}")
-        rows.append([rival, str(len(own)), *cells])
+        rows.append([rival, str(len(own)), *(write_values([row[column] for row in own]) for column in columns)])
     table = write_table([key, "seeds", *columns.values()], rows)
     return f"{about} {tell_how(results)}, mean (lowest to highest):\n\n{table}"
 
