@@ -147,9 +147,10 @@ class LatentActionConfig:
     """``conv``: channels at the finest scale."""
     history: int = 3
     """``conv``: frames up to t that encoder and decoder see."""
-    error_unit: Literal["batch", "transition"] = "batch"
+    error_unit: Literal["batch", "transition", "log"] = "batch"
     """On pixels, the squared error counts in units of that of copying: of the whole batch, so that fast
-    transitions weigh most, or of each transition itself."""
+    transitions weigh most, or of each transition itself; ``log``: each transition's error by its logarithm, as if
+    each had a noise of its own, so that what is told well already is worth telling better."""
     horizon: int = 1
     """On pixels, frames after t that the decoder rebuilds from frames up to t and the one code: 1 in the paper.
     An action is an acceleration, and shows the more, the later one looks; labels still hang on the next frame alone."""
@@ -158,7 +159,8 @@ class LatentActionConfig:
         _require(self.backbone in ("st", "conv"), "LatentActionConfig.backbone", self.backbone, "st or conv")
         _require(self.inputs in ("pixels", "tokens"), "LatentActionConfig.inputs", self.inputs, "pixels or tokens")
         unit = self.error_unit
-        _require(unit in ("batch", "transition"), "LatentActionConfig.error_unit", unit, "batch or transition")
+        units = ("batch", "transition", "log")
+        _require(unit in units, "LatentActionConfig.error_unit", unit, f"one of {units}")
         _require_positive(self, "patch_size", "width", "history", "horizon")
         _require_share(self, "hidden_frames")
         if self.inputs == "tokens":

@@ -99,7 +99,11 @@ RUNGS: dict[str, Rung] = {
         {"3": USUAL, "1": Variant({f"{ACTIONS}.history": 1}), "5": Variant({f"{ACTIONS}.history": 5})},
     ),
     "error unit": Rung(
-        "actions", {"batch": USUAL, "transition": Variant({f"{ACTIONS}.error_unit": "transition"})}
+        "actions",
+        {
+            "batch": USUAL,
+            **{unit: Variant({f"{ACTIONS}.error_unit": unit}) for unit in ("transition", "log")},
+        },
     ),
     "horizon": Rung(
         "actions",

@@ -17,6 +17,8 @@ from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 LEAST_UNIT = 0.1
 """What a transition's error is counted in, at least, in units of the batch's: where nothing moves is noise."""
+LEAST_NOISE = 0.01
+"""What is added to a transition's error before its logarithm, in the same units, so that none counts without end."""
 
 
 class LatentActionModel(Model):
@@ -222,6 +224,8 @@ def _error_ahead(changes: Tensor, videos: Tensor, ahead: int, unit: str) -> tupl
     if unit == "batch":
         return error / copied, error, copied
     errors, units = (each.square().mean(dim=(2, 3, 4)) for each in (changes - true, true))
+    if unit == "log":
+        return (errors / copied + LEAST_NOISE).log().mean(), error, copied
     return (errors / torch.maximum(units, LEAST_UNIT * copied)).mean(), error, copied
 
 

@@ -1,5 +1,6 @@
 """The latent action model: one code a transition, causal, and a decoder that cannot see what it rebuilds."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -132,7 +133,14 @@ class Says(torch.nn.Module):
         return self.changes
 
 
-@pytest.mark.parametrize(("unit", "wanted"), [("batch", 0.25 / 101), ("transition", (0.25 / 10.1 * 2 + 0.0) / 2)])
+@pytest.mark.parametrize(
+    ("unit", "wanted"),
+    [
+        ("batch", 0.25 / 101),
+        ("transition", (0.25 / 10.1 * 2 + 0.0) / 2),
+        ("log", (math.log(0.01) + math.log(2 * 0.25 / 101 + 0.01)) / 2),
+    ],
+)
 def test_in_units_of_each_transition_slow_ones_count(variants: Any, vary: Any, unit: str, wanted: float) -> None:
     """A fast transition told exactly and a slow one of which half the change is missed, (1/2)^2 of it.
 
