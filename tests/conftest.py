@@ -31,6 +31,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "latent_action_model.quantizer": {"kind": "fsq", "codes": 8, "levels": (2, 4)},
     },
     "st-lam": ST_LAM,
+    "horizon": {"latent_action_model.horizon": 3},
+    "st-horizon": {**ST_LAM, "latent_action_model.horizon": 3},
     "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},
     "conv": {

@@ -95,7 +95,7 @@ def draw_rungs(rows: list[Row], path: Path) -> None:
         own = [row for row in rows if row["rung"] == rung]
         axis.plot([variants.index(row["variant"]) for row in own], [row[score] for row in own], "o")
         axis.set(xticks=range(len(variants)), title=rung, ylabel=label, xlim=(-0.5, len(variants) - 0.5))
-        axis.set_xticklabels(variants, fontsize=7)
+        axis.set_xticklabels(variants, fontsize=7, rotation=20, ha="right")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
