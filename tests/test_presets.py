@@ -62,6 +62,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (LAM, "error_unit", "frame"),
     (LAM, "encoder", None),
     (LAM, "decoder", None),
+    *[(LAM, field, dataclasses.replace(STACK, attention="conv")) for field in ("encoder", "decoder")],
     (LAM, "patch_size", -16),
     (LAM, "hidden_frames", -0.1),
     (LAM, "history", 0),
@@ -98,6 +99,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (RecordConfig(), "mode", "memory"),
     *[(RecordConfig(), field, 0) for field in ("frames", "num_envs", "frames_per_shard")],
     *[(RecordConfig(), field, -1) for field in ("start_level", "num_levels")],
+    (PRESETS["tiny"], "world_training", dataclasses.replace(TRAIN, clip_length=1)),
 ]
 
 
