@@ -62,7 +62,6 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (LAM, "error_unit", "frame"),
     (LAM, "encoder", None),
     (LAM, "decoder", None),
-    *[(LAM, field, dataclasses.replace(STACK, attention="conv")) for field in ("encoder", "decoder")],
     (LAM, "patch_size", -16),
     (LAM, "hidden_frames", -0.1),
     (LAM, "history", 0),
@@ -99,8 +98,21 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (RecordConfig(), "mode", "memory"),
     *[(RecordConfig(), field, 0) for field in ("frames", "num_envs", "frames_per_shard")],
     *[(RecordConfig(), field, -1) for field in ("start_level", "num_levels")],
-    (PRESETS["tiny"], "world_training", dataclasses.replace(TRAIN, clip_length=1)),
 ]
+
+
+@pytest.mark.parametrize("field", ["encoder", "decoder"])
+def test_an_st_backbone_is_not_made_of_convolutions(field: str) -> None:
+    with pytest.raises(ValueError, match=rf"LatentActionConfig\.{field}\.attention must be .* got 'conv'"):
+        dataclasses.replace(LAM, **{field: dataclasses.replace(STACK, attention="conv")})
+
+
+def test_single_frames_hold_no_transition() -> None:
+    """They do for a tokenizer."""
+    single = dataclasses.replace(TRAIN, clip_length=1)
+    assert dataclasses.replace(PRESETS["tiny"], tokenizer_training=single).tokenizer_training == single
+    with pytest.raises(ValueError, match=r"Preset\.world_training\.clip_length must be at least 2, .* got 1"):
+        dataclasses.replace(PRESETS["tiny"], world_training=single)
 
 
 @pytest.mark.parametrize(
