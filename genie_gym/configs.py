@@ -154,6 +154,13 @@ class LatentActionConfig:
     horizon: int = 1
     """On pixels, frames after t that the decoder rebuilds from frames up to t and the one code: 1 in the paper.
     An action is an acceleration, and shows the more, the later one looks; labels still hang on the next frame alone."""
+    moves: int = 0
+    """``conv``: ways in which the decoder can move the frame. With 1 or more the code says how things move and
+    nothing else, so that it is not spent on what they look like; with 0 it steers a U-Net that paints."""
+    reach: int = 8
+    """``conv`` with ``moves``: pixels that a frame moves at most, along rows and along columns."""
+    error_margin: int = 0
+    """On pixels, width of a border whose error does not count: what scrolls in there no past tells."""
 
     def __post_init__(self) -> None:
         _require(self.backbone in ("st", "conv"), "LatentActionConfig.backbone", self.backbone, "st or conv")
@@ -161,11 +168,19 @@ class LatentActionConfig:
         unit = self.error_unit
         units = ("batch", "transition", "log")
         _require(unit in units, "LatentActionConfig.error_unit", unit, f"one of {units}")
-        _require_positive(self, "patch_size", "width", "history", "horizon")
+        _require_positive(self, "patch_size", "width", "history", "horizon", "reach")
+        for field in ("moves", "error_margin"):
+            value = getattr(self, field)
+            _require(value >= 0, f"LatentActionConfig.{field}", value, "0 or more")
         _require_share(self, "hidden_frames")
         if self.inputs == "tokens":
             _require(self.horizon == 1, "LatentActionConfig.horizon", self.horizon, "1 where inputs are tokens")
+            margin = self.error_margin
+            _require(margin == 0, "LatentActionConfig.error_margin", margin, "0 where inputs are tokens")
+        if self.moves:
+            _require(self.horizon == 1, "LatentActionConfig.horizon", self.horizon, "1 where the decoder moves")
         if self.backbone == "st":
+            _require(self.moves == 0, "LatentActionConfig.moves", self.moves, "0 for the st backbone")
             for field in ("encoder", "decoder"):
                 value = getattr(self, field)
                 _require(value is not None, f"LatentActionConfig.{field}", value, "given for the st backbone")
@@ -255,6 +270,8 @@ class WorldConfig:
         for side in ("height", "width"):
             value, patch = getattr(self, side), self.tokenizer.patch_size
             _require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
+            margin = self.latent_action_model.error_margin
+            _require(2 * margin < value, "LatentActionConfig.error_margin", margin, f"less than half of {value}")
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
         _require(self.precision in PRECISIONS, "WorldConfig.precision", self.precision, f"one of {PRECISIONS}")

@@ -11,6 +11,7 @@ from genie_gym.configs import LatentActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, stack_past, stack_transitions
 from genie_gym.nn.layers import Embedding, Linear
+from genie_gym.nn.motion import MovingDecoder
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -96,14 +97,19 @@ class LatentActionModel(Model):
 
 
 class ConvBackbone(nn.Module):
-    """A strided encoder over the last frames, the next and their difference; a U-Net steered by the code."""
+    """A strided encoder over the last frames, the next and their difference; a decoder that paints or moves."""
 
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         part = config.latent_action_model
         self.part, self.history, dim = part, part.history, latent_dim(part.quantizer)
-        self.encoder = StridedEncoder(3 * (self.history + 2), part.width, dim, (config.height, config.width))
-        self.decoder = SteeredUNet(3 * self.history, part.width, 3 * part.horizon, dim)
+        size = (config.height, config.width)
+        self.encoder = StridedEncoder(3 * (self.history + 2), part.width, dim, size)
+        self.decoder: nn.Module
+        if part.moves:
+            self.decoder = MovingDecoder(self.history, part.width, dim, part.moves, part.reach, size)
+        else:
+            self.decoder = SteeredUNet(3 * self.history, part.width, 3 * part.horizon, dim)
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
         """(B, T, C, H, W) -> latents (B, T - 1, dim)."""
@@ -115,7 +121,7 @@ class ConvBackbone(nn.Module):
         """Mean squared error of frames 1.., predicted as changes of the frames before."""
         before = _channels_last(stack_past(videos, self.history).flatten(0, 1).to(codes.dtype))
         changes = self.decoder(before, codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])
-        return _against_copying(changes.unflatten(2, (self.part.horizon, 3)), videos, self.part.error_unit)
+        return _against_copying(changes.unflatten(2, (self.part.horizon, 3)), videos, self.part)
 
 
 class TransformerBackbone(nn.Module):
@@ -179,7 +185,7 @@ class PixelBackbone(TransformerBackbone):
         patches = self.out(self.decode(videos, codes)).float().sigmoid()
         rebuilt = unpatchify(patches, self.part.patch_size, self.grid)[..., : videos.shape[-2], : videos.shape[-1]]
         changes = rebuilt.unflatten(2, (self.part.horizon, 3)) - videos[:, :-1, None]
-        return _against_copying(changes, videos, self.part.error_unit)
+        return _against_copying(changes, videos, self.part)
 
 
 class TokenBackbone(TransformerBackbone):
@@ -205,26 +211,30 @@ def _transformers(part: LatentActionConfig) -> tuple[TransformerConfig, Transfor
     return part.encoder, part.decoder
 
 
-def _against_copying(changes: Tensor, videos: Tensor, unit: str) -> tuple[Tensor, dict[str, Tensor]]:
+def _against_copying(changes: Tensor, videos: Tensor, part: LatentActionConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The squared error of changes (B, T - 1, horizon, C, H, W) in units of that of saying none.
 
-    A mean over the horizon; the metrics are of the next frame.
+    A mean over the horizon; the metrics are of the next frame. Both leave the margin out.
     """
+    inner = slice(part.error_margin, -part.error_margin or None)
+    changes, videos = changes[..., inner, inner], videos[..., inner, inner]
     ahead = range(1, min(changes.shape[2], videos.shape[1] - 1) + 1)
-    parts = [_error_ahead(changes[:, : videos.shape[1] - each, each - 1], videos, each, unit) for each in ahead]
+    parts = [_error_ahead(changes[:, : videos.shape[1] - each, each - 1], videos, each, part) for each in ahead]
     _, error, copied = parts[0]
     metrics = {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()}
     return torch.stack([share for share, _, _ in parts]).mean(), metrics
 
 
-def _error_ahead(changes: Tensor, videos: Tensor, ahead: int, unit: str) -> tuple[Tensor, Tensor, Tensor]:
+def _error_ahead(
+    changes: Tensor, videos: Tensor, ahead: int, part: LatentActionConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     """Of changes (B, T - ahead, C, H, W) over so many frames: the error in units, the error, that of saying none."""
     true = videos[:, ahead:] - videos[:, :-ahead]
     error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
-    if unit == "batch":
+    if part.error_unit == "batch":
         return error / copied, error, copied
     errors, units = (each.square().mean(dim=(2, 3, 4)) for each in (changes - true, true))
-    if unit == "log":
+    if part.error_unit == "log":
         return (errors / copied + LEAST_NOISE).log().mean(), error, copied
     return (errors / torch.maximum(units, LEAST_UNIT * copied)).mean(), error, copied
 

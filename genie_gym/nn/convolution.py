@@ -28,13 +28,13 @@ class StridedEncoder(nn.Module):
 
 
 class SteeredUNet(nn.Module):
-    """Pixels (M, channels, H, W) and a vector (M, steer) to pixels (M, out, H, W).
+    """Pixels (M, channels, H, W) and a vector (M, steer), where there is one, to pixels (M, out, H, W).
 
     The vector scales and shifts the features at every coarse scale (FiLM), so it can say where things go but
     has no room for a picture of its own.
     """
 
-    def __init__(self, channels: int, width: int, out: int, steer: int) -> None:
+    def __init__(self, channels: int, width: int, out: int, steer: int | None) -> None:
         super().__init__()
         self.down = nn.ModuleList(
             Conv2d(before, after, 4, stride=2, padding=1)
@@ -45,18 +45,21 @@ class SteeredUNet(nn.Module):
             Conv2d(before, after, 3, padding=1)
             for before, after in ((4 * width, 8 * width), (4 * width, 4 * width), (2 * width, 4 * out))
         )
-        self.steer = nn.ModuleList(Linear(steer, 2 * size) for size in (4 * width, 2 * width, width))
+        self.steer = nn.ModuleList()
+        if steer is not None:
+            self.steer.extend(Linear(steer, 2 * size) for size in (4 * width, 2 * width, width))
 
-    def forward(self, pixels: Tensor, vector: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, vector: Tensor | None = None) -> Tensor:
         kept = []
         for layer in self.down:
             pixels = F.relu(layer(pixels))
             kept.append(pixels)
-        pixels = F.relu(self.middle(_steer(pixels, self.steer[0](vector))))
+        steers = [None] * 3 if vector is None else [layer(vector) for layer in self.steer]
+        pixels = F.relu(self.middle(_steer(pixels, steers[0])))
         pixels = F.relu(F.pixel_shuffle(self.up[0](pixels), 2))
-        pixels = _steer(torch.cat([pixels, kept[1]], dim=1), _both(self.steer[1](vector)))
+        pixels = _steer(torch.cat([pixels, kept[1]], dim=1), _both(steers[1]))
         pixels = F.relu(F.pixel_shuffle(self.up[1](pixels), 2))
-        pixels = _steer(torch.cat([pixels, kept[0]], dim=1), _both(self.steer[2](vector)))
+        pixels = _steer(torch.cat([pixels, kept[0]], dim=1), _both(steers[2]))
         return F.pixel_shuffle(self.up[2](pixels), 2)
 
 
@@ -79,12 +82,16 @@ def _norm(norm: nn.Module, features: Tensor) -> Tensor:
     return F.group_norm(features, norm.num_groups, weight, bias, norm.eps)
 
 
-def _steer(features: Tensor, scale_and_shift: Tensor) -> Tensor:
+def _steer(features: Tensor, scale_and_shift: Tensor | None) -> Tensor:
+    if scale_and_shift is None:
+        return features
     scale, shift = scale_and_shift[:, :, None, None].chunk(2, dim=1)
     return features * (1 + scale) + shift
 
 
-def _both(scale_and_shift: Tensor) -> Tensor:
+def _both(scale_and_shift: Tensor | None) -> Tensor | None:
     """The same scale and shift for upsampled and kept features."""
+    if scale_and_shift is None:
+        return None
     scale, shift = scale_and_shift.chunk(2, dim=1)
     return torch.cat([scale, scale, shift, shift], dim=1)

@@ -11,8 +11,8 @@ from torch import Tensor
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 
-KINDS = ["additive", "st-lam", "token-lam", "fsq", "horizon", "st-horizon"]
-"""``additive``, ``fsq`` and ``horizon`` have the convolutional backbone."""
+KINDS = ["additive", "st-lam", "token-lam", "fsq", "horizon", "st-horizon", "moving"]
+"""``additive``, ``fsq``, ``horizon`` and ``moving`` have the convolutional backbone."""
 Make = Callable[[str], GenieWorldModel]
 
 
@@ -172,6 +172,31 @@ def test_a_horizon_counts_every_later_frame_that_the_clip_holds(variants: Any, v
     assert metrics["psnr"] > 60 > metrics["copy_last_psnr"]
     said[0, 3:6] = (videos[:, 2] - videos[:, 0])[0]
     assert model.backbone.rebuild(videos, torch.zeros(1, 2, 8))[0].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "blind"), [("additive", False), ("moving", True)])
+def test_a_code_that_moves_says_nothing_of_looks(make_world: Make, kind: str, blind: bool) -> None:
+    """On a picture of one colour nothing can be moved: there all codes say the same, unless they may paint."""
+    model = make_world(kind).latent_action_model
+    videos = torch.full((2, 4, 3, 64, 64), 0.3)
+    first, second = (predictions(model, videos, torch.randn(2, 3, 8)) for _ in range(2))
+    assert torch.allclose(first, second, atol=1e-5) == blind
+
+
+@pytest.mark.parametrize("kind", ["additive", "st-lam"])
+def test_the_margin_of_the_frame_rebuilt_does_not_count(variants: Any, vary: Any, shake: Any, kind: str) -> None:
+    """Its pixels change no error; those beside it, and the margin of frames that the decoder sees, do."""
+    config = vary(variants[kind], {"latent_action_model.error_margin": 3})
+    model = shake(LatentActionModel(config))
+    videos, codes = inputs(model, frames=2), torch.randn(2, 1, 8)
+    error = model.backbone.rebuild(videos, codes)[0]
+    for frame, column, counts in ((1, 2, False), (1, 3, True), (0, 2, True), (1, -3, False), (1, -4, True)):
+        other = videos.clone()
+        other[:, frame, :, :, column] = 0
+        assert torch.equal(model.backbone.rebuild(other, codes)[0], error) != counts
+        other = videos.clone()
+        other[:, frame, :, column] = 0
+        assert torch.equal(model.backbone.rebuild(other, codes)[0], error) != counts
 
 
 @pytest.mark.parametrize("kind", KINDS)

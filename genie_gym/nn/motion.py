@@ -1,0 +1,82 @@
+"""A decoder that moves what was there: the next frame as a mixture of shifted copies of the last one."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_gym.nn.convolution import SteeredUNet, StridedEncoder
+from genie_gym.nn.layers import Linear
+
+FEATURES, HIDDEN = 128, 256
+STILL = 2.0
+"""Start of the logit of not moving, against 0 of every other shift."""
+
+
+class MovingDecoder(nn.Module):
+    """Past frames and one vector to the change from the last frame to the next.
+
+    The frame is moved as a whole in each of a few ways, by a distribution over shifts of rows and one of columns
+    (Finn, Goodfellow and Levine 2016, "Unsupervised learning for physical interaction through video prediction",
+    sec. 3.2). Past frames alone say which pixel goes which way, and paint what none of them brings. The vector has a
+    hand in nothing but the shifts: it can say how things move, and never what they look like.
+
+    Args:
+        history: Past frames.
+        width: Channels at the finest scale.
+        steer: Features of the vector.
+        moves: Ways to move.
+        reach: Pixels that a frame moves at most, along rows and along columns.
+        size: Height and width in pixels.
+    """
+
+    def __init__(self, history: int, width: int, steer: int, moves: int, reach: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.moves, self.reach = moves, reach
+        self.where = SteeredUNet(3 * history, width, moves + 4, None)
+        self.past = StridedEncoder(3 * (2 * history - 1), width, FEATURES, size)
+        self.hidden = Linear(FEATURES + steer, HIDDEN)
+        self.shifts = Linear(HIDDEN, 2 * moves * (2 * reach + 1))
+        with torch.no_grad():
+            self.shifts.bias.view(2 * moves, -1)[:, reach] += STILL
+
+    def forward(self, pixels: Tensor, vector: Tensor) -> Tensor:
+        """Past frames (M, history C, H, W), oldest first, and (M, steer) to the change (M, C, H, W) in float32."""
+        last = pixels[:, -3:].float()
+        shares, paint = self.where(pixels).float().split([self.moves + 1, 3], dim=1)
+        shares = shares.softmax(dim=1)
+        moved = shift_frames(last, *self._shifts(pixels, vector))
+        kept, painted = shares[:, :-1, None], shares[:, -1:]
+        return (kept * (moved - last[:, None])).sum(dim=1) + painted * paint
+
+    def _shifts(self, pixels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Distributions (M, moves, 2 reach + 1) over shifts of rows and of columns."""
+        changes = pixels[:, 3:] - pixels[:, :-3]
+        past = F.relu(self.past(torch.cat([pixels, changes], dim=1)))
+        logits = self.shifts(F.relu(self.hidden(torch.cat([past, vector], dim=1)))).float()
+        rows, columns = logits.unflatten(1, (2, self.moves, -1)).softmax(dim=-1).unbind(dim=1)
+        return rows, columns
+
+
+def shift_frames(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Each frame moved in several ways, expected over two distributions of shifts; its edges go on for ever.
+
+    Args:
+        frames: (M, C, H, W).
+        rows: (M, moves, 2 reach + 1), sums of one; entry ``reach + d`` is the share of the pixel ``d`` rows below.
+        columns: The same of the pixel ``d`` columns to the right.
+
+    Returns:
+        (M, moves, C, H, W).
+    """
+    height, width = frames.shape[-2:]
+    across = torch.einsum("mkij,mcjw->mkciw", _shift_matrix(rows, height), frames)
+    return torch.einsum("mkciw,mkvw->mkciv", across, _shift_matrix(columns, width))
+
+
+def _shift_matrix(shares: Tensor, size: int) -> Tensor:
+    """(M, moves, 2 reach + 1) -> (M, moves, size, size): row i has the shares at columns i - reach .. i + reach."""
+    reach = shares.shape[-1] // 2
+    places = torch.arange(size, device=shares.device)
+    offsets = torch.arange(-reach, reach + 1, device=shares.device)
+    seen = (places + offsets[:, None]).clamp(0, size - 1)
+    return torch.einsum("mkr,rij->mkij", shares, F.one_hot(seen, size).to(shares.dtype))

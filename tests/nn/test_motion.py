@@ -1,0 +1,70 @@
+"""Frames moved by distributions over shifts, and a decoder that learns to move them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genie_gym.nn.motion import MovingDecoder, shift_frames
+
+REACH = 3
+
+
+def by(*shifts: int) -> Tensor:
+    """(1, moves, 2 REACH + 1): each move certain of one shift."""
+    return F.one_hot(torch.tensor(shifts) + REACH, 2 * REACH + 1).float()[None]
+
+
+def test_a_certain_shift_takes_each_pixel_from_beside() -> None:
+    """Entry ``d`` takes the pixel d below, or d to the right; beyond the edge the edge goes on."""
+    frame = torch.rand(1, 2, 8, 12)
+    moved = shift_frames(frame, by(0, 2, -3), by(0, 1, 0))
+    assert moved.shape == (1, 3, 2, 8, 12)
+    assert torch.equal(moved[:, 0], frame)
+    assert torch.equal(moved[0, 1, :, :-2, :-1], frame[0, :, 2:, 1:])
+    assert torch.equal(moved[0, 1, :, -2:, :-1], frame[0, :, -1:, 1:].expand(-1, 2, -1))
+    assert torch.equal(moved[0, 2, :, 3:], frame[0, :, :-3])
+    assert torch.equal(moved[0, 2, :, :3], frame[0, :, :1].expand(-1, 3, -1))
+
+
+def test_an_even_chance_of_two_shifts_lies_between_them() -> None:
+    """So a shift by part of a pixel is a bilinear one."""
+    frame = torch.rand(1, 3, 8, 8)
+    half = (by(0) + by(1)) / 2
+    one, other = shift_frames(frame, by(0), by(0)), shift_frames(frame, by(0), by(1))
+    assert torch.allclose(shift_frames(frame, by(0), half), (one + other) / 2)
+
+
+def test_frames_of_a_batch_move_apart() -> None:
+    frames = torch.rand(2, 3, 8, 8)
+    rows = torch.cat([by(1), by(-2)])
+    moved = shift_frames(frames, rows, by(0).expand(2, -1, -1))
+    for frame, row, each in zip(frames, rows, moved, strict=True):
+        assert torch.equal(shift_frames(frame[None], row[None], by(0))[0], each)
+
+
+def test_it_starts_by_moving_little() -> None:
+    """Untrained, no shift is likelier than none."""
+    decoder = MovingDecoder(2, 8, 4, 3, REACH, (16, 16))
+    rows, columns = decoder._shifts(torch.randn(5, 6, 16, 16), torch.randn(5, 4))
+    for shares in (rows, columns):
+        assert shares.shape == (5, 3, 2 * REACH + 1)
+        assert torch.allclose(shares.sum(dim=-1), torch.ones(5, 3))
+        assert (shares.argmax(dim=-1) == REACH).all()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_it_learns_which_way_a_vector_says(told: bool) -> None:
+    """Noise moved two pixels left or right: told by the vector, it is rebuilt; by chance alone it is not."""
+    decoder = MovingDecoder(1, 8, 1, 2, REACH, (16, 16))
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    for _ in range(150):
+        frames, sides = torch.rand(16, 3, 16, 16), torch.randint(2, (16,)) * 2.0 - 1
+        moved = torch.stack([frame.roll(int(2 * side), dims=-1) for frame, side in zip(frames, sides, strict=True)])
+        change = decoder(frames, sides[:, None] if told else torch.zeros(16, 1))
+        error = F.mse_loss((frames + change)[..., 3:-3], moved[..., 3:-3])
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    copied = F.mse_loss(frames, moved)
+    assert (error < 0.2 * copied) == told
