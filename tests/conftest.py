@@ -73,7 +73,8 @@ def calibrate(world: GenieWorldModel) -> GenieWorldModel:
     world.dynamics.head.weight *= 6
     model, config = world.latent_action_model, world.config
     videos = random_videos(8, 4, config.height, config.width)
-    latents = model.backbone.encode(world.tokenizer.encode(videos) if model.reads_tokens else videos, torch.float32)
+    read = world.tokenizer.encode(videos) if model.reads_tokens else videos
+    latents = model.backbone.encode(read, torch.float32).latents
     model.latent_norm.running_mean.copy_(latents.mean(dim=(0, 1)))
     model.latent_norm.running_var.copy_(latents.var(dim=(0, 1)))
     return world

@@ -1,6 +1,6 @@
 """The latent action model: two frames and their past to one code, learned without labels (Genie, sec. 2.1, C.1)."""
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,18 @@ LEAST_UNIT = 0.1
 """What a transition's error is counted in, at least, in units of the batch's: where nothing moves is noise."""
 LEAST_NOISE = 0.01
 """What is added to a transition's error before its logarithm, in the same units, so that none counts without end."""
+FEATURES, MOTION = 128, 32
+"""``moves``: features of a transition, and what of them tells the next one's decoder how things moved."""
+
+
+class Seen(NamedTuple):
+    """What an encoder makes of the transitions of videos."""
+
+    latents: Tensor
+    """(B, T - 1, dim), for the quantizer."""
+    motion: Tensor | None = None
+    """(B, T - 1, MOTION), unquantized, of the transition before: past, which the decoder may know. Zeros for the
+    first; None where the decoder asks for none."""
 
 
 class LatentActionModel(Model):
@@ -33,7 +45,8 @@ class LatentActionModel(Model):
         super().__init__()
         self.config = config
         part = config.latent_action_model
-        builds = {"conv": ConvBackbone, "st": PixelBackbone if part.inputs == "pixels" else TokenBackbone}
+        convolutions = MovingBackbone if part.moves else ConvBackbone
+        builds = {"conv": convolutions, "st": PixelBackbone if part.inputs == "pixels" else TokenBackbone}
         self.backbone = builds[part.backbone](config)
         dim = latent_dim(part.quantizer)
         self.latent_norm = nn.BatchNorm1d(dim, affine=False)
@@ -57,7 +70,7 @@ class LatentActionModel(Model):
         Raises:
             ValueError: If there are fewer than two frames, or they have another size.
         """
-        return self._quantize(self._check(videos)).tokens
+        return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
     def loss(self, videos: Tensor) -> LossOutput:
         """Reconstruction of frames 1.. from the frames before and one code each, plus the quantizer's loss.
@@ -70,8 +83,9 @@ class LatentActionModel(Model):
     def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:
         """``loss`` and, from the same pass, the labels (B, T - 1), which carry no gradient."""
         self._check(videos)
-        quantized = self._quantize(videos)
-        error, metrics = self.backbone.rebuild(videos, quantized.codes.to(self.precision))
+        seen = self.backbone.encode(videos, self.precision)
+        quantized = self._quantize(seen.latents)
+        error, metrics = self.backbone.rebuild(videos, quantized.codes.to(self.precision), seen.motion)
         actions = self.config.num_latent_actions
         shares = torch.bincount(quantized.tokens.flatten(), minlength=actions) / quantized.tokens.numel()
         metrics |= {
@@ -81,9 +95,8 @@ class LatentActionModel(Model):
         }
         return LossOutput(error + quantized.loss, metrics), quantized.tokens
 
-    def _quantize(self, videos: Tensor) -> Quantized:
-        latents = self.backbone.encode(videos, self.precision).float()
-        flat = self.latent_norm(latents.flatten(0, 1))
+    def _quantize(self, latents: Tensor) -> Quantized:
+        flat = self.latent_norm(latents.float().flatten(0, 1))
         return cast(Quantized, self.quantizer(flat.view_as(latents)))
 
     def _check(self, videos: Tensor) -> Tensor:
@@ -97,31 +110,62 @@ class LatentActionModel(Model):
 
 
 class ConvBackbone(nn.Module):
-    """A strided encoder over the last frames, the next and their difference; a decoder that paints or moves."""
+    """A strided encoder over the last frames, the next and their difference; a U-Net steered by the code."""
 
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         part = config.latent_action_model
         self.part, self.history, dim = part, part.history, latent_dim(part.quantizer)
         size = (config.height, config.width)
-        self.encoder = StridedEncoder(3 * (self.history + 2), part.width, dim, size)
-        self.decoder: nn.Module
-        if part.moves:
-            self.decoder = MovingDecoder(self.history, part.width, dim, part.moves, part.reach, size)
-        else:
-            self.decoder = SteeredUNet(3 * self.history, part.width, 3 * part.horizon, dim)
+        self.encoder = StridedEncoder(3 * (self.history + 2), part.width, FEATURES if part.moves else dim, size)
+        self.decoder = self._build_decoder(dim)
 
-    def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
-        """(B, T, C, H, W) -> latents (B, T - 1, dim)."""
-        pixels = stack_transitions(videos, self.history)
-        latents = self.encoder(_channels_last(pixels.flatten(0, 1).to(precision)))
-        return latents.unflatten(0, (len(videos), -1))
+    def encode(self, videos: Tensor, precision: torch.dtype) -> Seen:
+        """What is seen of videos (B, T, C, H, W)."""
+        return Seen(self._encode(videos, precision))
 
-    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def rebuild(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of frames 1.., predicted as changes of the frames before."""
-        before = _channels_last(stack_past(videos, self.history).flatten(0, 1).to(codes.dtype))
-        changes = self.decoder(before, codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])
-        return _against_copying(changes.unflatten(2, (self.part.horizon, 3)), videos, self.part)
+        changes = self.decoder(self._past(videos, codes.dtype), codes.flatten(0, 1)).float()
+        changes = changes.unflatten(0, codes.shape[:2]).unflatten(2, (self.part.horizon, 3))
+        return _against_copying(changes, videos, self.part)
+
+    def _build_decoder(self, dim: int) -> nn.Module:
+        return SteeredUNet(3 * self.history, self.part.width, 3 * self.part.horizon, dim)
+
+    def _encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
+        """(B, T - 1, features)."""
+        pixels = stack_transitions(videos, self.history).flatten(0, 1)
+        return self.encoder(_channels_last(pixels.to(precision))).unflatten(0, (len(videos), -1))
+
+    def _past(self, videos: Tensor, precision: torch.dtype) -> Tensor:
+        return _channels_last(stack_past(videos, self.history).flatten(0, 1).to(precision))
+
+
+class MovingBackbone(ConvBackbone):
+    """Its decoder moves frames, and knows how they moved before, so that the code need not repeat it."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__(config)
+        self.latent_out = Linear(FEATURES, latent_dim(self.part.quantizer))
+        self.motion_out = Linear(FEATURES, MOTION)
+
+    def encode(self, videos: Tensor, precision: torch.dtype) -> Seen:
+        """What is seen of videos (B, T, C, H, W)."""
+        features = F.relu(self._encode(videos, precision))
+        motion = self.motion_out(features)[:, :-1]
+        return Seen(self.latent_out(features), F.pad(motion, (0, 0, 1, 0)))
+
+    def rebuild(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of frames 1.., moved; not of the first of several, before which no motion is known."""
+        assert motion is not None
+        past, motion = self._past(videos, codes.dtype), motion.to(codes.dtype).flatten(0, 1)
+        changes = self.decoder(past, motion, codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+        known = slice(min(1, changes.shape[1] - 1), None)
+        return _against_copying(changes[:, known, None], videos[:, known], self.part)
+
+    def _build_decoder(self, dim: int) -> nn.Module:
+        return MovingDecoder(self.history, self.part.width, MOTION, dim, self.part.moves, self.part.reach)
 
 
 class TransformerBackbone(nn.Module):
@@ -142,11 +186,11 @@ class TransformerBackbone(nn.Module):
         self.code_in = Linear(dim, decoder.width)
         self.decoder = SpatioTemporalTransformer(decoder, config.context_length)
 
-    def encode(self, videos: Tensor, precision: torch.dtype) -> Tensor:
-        """(B, T, ...) -> latents (B, T - 1, dim): one pooled vector a transition."""
+    def encode(self, videos: Tensor, precision: torch.dtype) -> Seen:
+        """(B, T, ...) to one pooled vector a transition."""
         frames = self.features(videos).to(precision)
         features, _ = self.encoder(self.frame_in(frames) + self.encoder_places.to(precision))
-        return rearrange(self.latent_out(features[1:].mean(dim=2)), "t b d -> b t d")
+        return Seen(rearrange(self.latent_out(features[1:].mean(dim=2)), "t b d -> b t d"))
 
     def decode(self, videos: Tensor, codes: Tensor) -> Tensor:
         """Frames up to t and codes (additive, as in the paper) to features (T - 1, B, N, D) of frames 1.. ."""
@@ -162,7 +206,7 @@ class TransformerBackbone(nn.Module):
         """(B, T, ...) -> (T, B, N, features)."""
         raise NotImplementedError
 
-    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def rebuild(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """The reconstruction loss of frames 1.., and its metrics."""
         raise NotImplementedError
 
@@ -181,7 +225,7 @@ class PixelBackbone(TransformerBackbone):
         edges = (0, -videos.shape[-1] % patch, 0, -videos.shape[-2] % patch)
         return patchify(F.pad(videos.float(), edges), patch)
 
-    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def rebuild(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         patches = self.out(self.decode(videos, codes)).float().sigmoid()
         rebuilt = unpatchify(patches, self.part.patch_size, self.grid)[..., : videos.shape[-2], : videos.shape[-1]]
         changes = rebuilt.unflatten(2, (self.part.horizon, 3)) - videos[:, :-1, None]
@@ -200,7 +244,7 @@ class TokenBackbone(TransformerBackbone):
     def features(self, videos: Tensor) -> Tensor:
         return self.embedding(videos.transpose(0, 1))
 
-    def rebuild(self, videos: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def rebuild(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         logits = self.out(self.decode(videos, codes)).float()
         loss = F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten())
         return loss, {"cross_entropy": loss.detach()}

@@ -4,16 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.nn.convolution import SteeredUNet, StridedEncoder
+from genie_gym.nn.convolution import SteeredUNet
 from genie_gym.nn.layers import Linear
 
-FEATURES, HIDDEN = 128, 256
+HIDDEN = 256
 STILL = 2.0
 """Start of the logit of not moving, against 0 of every other shift."""
 
 
 class MovingDecoder(nn.Module):
-    """Past frames and one vector to the change from the last frame to the next.
+    """Past frames, what is known of their motion, and one vector to the change from the last frame to the next.
 
     The frame is moved as a whole in each of a few ways, by a distribution over shifts of rows and one of columns
     (Finn, Goodfellow and Levine 2016, "Unsupervised learning for physical interaction through video prediction",
@@ -23,36 +23,33 @@ class MovingDecoder(nn.Module):
     Args:
         history: Past frames.
         width: Channels at the finest scale.
+        motion: Features of the past motion.
         steer: Features of the vector.
         moves: Ways to move.
         reach: Pixels that a frame moves at most, along rows and along columns.
-        size: Height and width in pixels.
     """
 
-    def __init__(self, history: int, width: int, steer: int, moves: int, reach: int, size: tuple[int, int]) -> None:
+    def __init__(self, history: int, width: int, motion: int, steer: int, moves: int, reach: int) -> None:
         super().__init__()
-        self.moves, self.reach = moves, reach
+        self.moves = moves
         self.where = SteeredUNet(3 * history, width, moves + 4, None)
-        self.past = StridedEncoder(3 * (2 * history - 1), width, FEATURES, size)
-        self.hidden = Linear(FEATURES + steer, HIDDEN)
+        self.hidden = Linear(motion + steer, HIDDEN)
         self.shifts = Linear(HIDDEN, 2 * moves * (2 * reach + 1))
         with torch.no_grad():
             self.shifts.bias.view(2 * moves, -1)[:, reach] += STILL
 
-    def forward(self, pixels: Tensor, vector: Tensor) -> Tensor:
-        """Past frames (M, history C, H, W), oldest first, and (M, steer) to the change (M, C, H, W) in float32."""
+    def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
+        """Past frames (M, history C, H, W), oldest first, (M, motion), (M, steer) to changes (M, C, H, W), float32."""
         last = pixels[:, -3:].float()
         shares, paint = self.where(pixels).float().split([self.moves + 1, 3], dim=1)
         shares = shares.softmax(dim=1)
-        moved = shift_frames(last, *self._shifts(pixels, vector))
+        moved = shift_frames(last, *self._shifts(motion, vector))
         kept, painted = shares[:, :-1, None], shares[:, -1:]
         return (kept * (moved - last[:, None])).sum(dim=1) + painted * paint
 
-    def _shifts(self, pixels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Distributions (M, moves, 2 reach + 1) over shifts of rows and of columns."""
-        changes = pixels[:, 3:] - pixels[:, :-3]
-        past = F.relu(self.past(torch.cat([pixels, changes], dim=1)))
-        logits = self.shifts(F.relu(self.hidden(torch.cat([past, vector], dim=1)))).float()
+        logits = self.shifts(F.relu(self.hidden(torch.cat([motion, vector], dim=1)))).float()
         rows, columns = logits.unflatten(1, (2, self.moves, -1)).softmax(dim=-1).unbind(dim=1)
         return rows, columns
 

@@ -45,26 +45,27 @@ def test_frames_of_a_batch_move_apart() -> None:
 
 def test_it_starts_by_moving_little() -> None:
     """Untrained, no shift is likelier than none."""
-    decoder = MovingDecoder(2, 8, 4, 3, REACH, (16, 16))
-    rows, columns = decoder._shifts(torch.randn(5, 6, 16, 16), torch.randn(5, 4))
+    decoder = MovingDecoder(2, 8, 6, 4, 3, REACH)
+    rows, columns = decoder._shifts(torch.randn(5, 6), torch.randn(5, 4))
     for shares in (rows, columns):
         assert shares.shape == (5, 3, 2 * REACH + 1)
         assert torch.allclose(shares.sum(dim=-1), torch.ones(5, 3))
         assert (shares.argmax(dim=-1) == REACH).all()
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_it_learns_which_way_a_vector_says(told: bool) -> None:
-    """Noise moved two pixels left or right: told by the vector, it is rebuilt; by chance alone it is not."""
-    decoder = MovingDecoder(1, 8, 1, 2, REACH, (16, 16))
+@pytest.mark.parametrize("told", ["motion", "vector", ""])
+def test_it_learns_which_way_it_is_told(told: str) -> None:
+    """Noise moved two pixels left or right: told by past motion or the vector, it is rebuilt; by neither, it is not."""
+    decoder = MovingDecoder(1, 8, 1, 1, 2, REACH)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(150):
         frames, sides = torch.rand(16, 3, 16, 16), torch.randint(2, (16,)) * 2.0 - 1
         moved = torch.stack([frame.roll(int(2 * side), dims=-1) for frame, side in zip(frames, sides, strict=True)])
-        change = decoder(frames, sides[:, None] if told else torch.zeros(16, 1))
+        motion, vector = (sides[:, None] * (told == name) for name in ("motion", "vector"))
+        change = decoder(frames, motion, vector)
         error = F.mse_loss((frames + change)[..., 3:-3], moved[..., 3:-3])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
     copied = F.mse_loss(frames, moved)
-    assert (error < 0.2 * copied) == told
+    assert (error < 0.2 * copied) == bool(told)
