@@ -264,6 +264,8 @@ class WorldConfig:
     sampling: SamplingConfig = SamplingConfig()
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """What the world computes in when it is played; ``auto``: what the device is fastest in."""
+    action_names: tuple[str, ...] = ()
+    """What a person calls each latent action; empty where nobody has named them."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "height", "width", "context_length")
@@ -275,6 +277,16 @@ class WorldConfig:
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
         _require(self.precision in PRECISIONS, "WorldConfig.precision", self.precision, f"one of {PRECISIONS}")
+        names = self.action_names
+        if names:
+            texts = isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
+            _require(
+                texts and len(names) == self.num_latent_actions,
+                "WorldConfig.action_names",
+                names,
+                f"{self.num_latent_actions} texts",
+            )
+            _require(len(set(names)) == len(names), "WorldConfig.action_names", names, "each another")
         for part in (self.tokenizer, self.dynamics):
             fits = not any(count % part.fold for count in self.grid)
             _require(fits, f"{type(part).__name__}.fold", part.fold, f"a divisor of the grid {self.grid}")

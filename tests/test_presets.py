@@ -93,6 +93,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (WORLD, "context_length", 0),
     (WORLD, "precision", "float64"),
     (CONV_WORLD, "height", 8),
+    *[(WORLD, "action_names", names) for names in (("left",), ("a",) * 8, ("",) * 8, "abcdefgh")],
     (OptimizerConfig(), "learning_rate", 0.0),
     (OptimizerConfig(), "final_learning_rate", -1.0),
     (OptimizerConfig(), "clip_norm", 0.0),

@@ -93,6 +93,15 @@ RUNGS: dict[str, Rung] = {
             },
         },
     ),
+    "moves": Rung(
+        "actions",
+        {
+            "paints": USUAL,
+            "paints, margin": Variant({f"{ACTIONS}.error_margin": 8}),
+            "moves": Variant({f"{ACTIONS}.moves": 3}),
+            "moves, margin": Variant({f"{ACTIONS}.moves": 3, f"{ACTIONS}.error_margin": 8}),
+        },
+    ),
     "span": Rung("actions", {"1": USUAL, "2": Variant({}, 2), "4": Variant({}, 4)}),
     "history": Rung(
         "actions",

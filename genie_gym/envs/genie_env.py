@@ -118,6 +118,10 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         self._window.show(frame)
         return None
 
+    def get_action_meanings(self) -> list[str]:
+        """What each action is called, as Atari environments tell it; its number where the world has no names."""
+        return self._session.action_meanings
+
     def close(self) -> None:
         """Close the window and forget the episode."""
         if self._window is not None:

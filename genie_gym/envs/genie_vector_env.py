@@ -136,6 +136,10 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """The rows' present frames, each (H, W, 3) uint8; None without a ``render_mode``."""
         return None if self.render_mode is None else tuple(self._session.frames)
 
+    def get_action_meanings(self) -> list[str]:
+        """What each action is called; its number where the world has no names."""
+        return self._session.action_meanings
+
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the episodes."""
         self._session.close()

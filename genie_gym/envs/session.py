@@ -63,6 +63,12 @@ class Session:
         if reward_fn is None:
             announce_zero_rewards()
 
+    @property
+    def action_meanings(self) -> list[str]:
+        """The world's names of its latent actions, or their numbers."""
+        config = self.world.config
+        return list(config.action_names or map(str, range(config.num_latent_actions)))
+
     def load_prompt(self, prompt: Prompt | None, field: str = "prompt") -> np.ndarray | None:
         """(P, H, W, 3) uint8 of the world's size; None, a shipped start frame to be drawn, stays None."""
         if prompt is None:

@@ -11,6 +11,8 @@ REACH = 10
 """Pixels that a shift is looked for, up, down, left and right."""
 STILL = 1
 """Pixels that count as no motion."""
+SLOWEST = 0.5
+"""Pixels a frame that earn an action the name of their direction."""
 
 
 def estimate_shifts(before: Tensor, after: Tensor, reach: int = REACH) -> Tensor:
@@ -84,6 +86,32 @@ def score_consistency(played: Tensor) -> dict[str, Any]:
         "chance": _commonest(ways.flatten()),
         "actions": rows,
     }
+
+
+def name_actions(played: Tensor) -> tuple[str, ...]:
+    """Names for latent actions from the mean motion of their frames: ``still``, ``left``, ``up right``, ...
+
+    A camera follows its player, so what scrolls to the left is a player that goes right. Actions of one direction are
+    told apart by numbers, the fastest first.
+
+    Args:
+        played: (A, M, T, C, H, W), as for ``score_consistency``.
+    """
+    before, after = (frames.flatten(0, 2) for frames in (played[:, :, :-1], played[:, :, 1:]))
+    shifts = estimate_shifts(before, after).double().unflatten(0, (len(played), -1))
+    speeds = -shifts.mean(dim=1)
+    ways = [" ".join(_say(row, "up", "down") + _say(column, "left", "right")) or "still" for row, column in speeds]
+    names = list(ways)
+    for way in {way for way in ways if ways.count(way) > 1}:
+        alike = [action for action, other in enumerate(ways) if other == way]
+        alike.sort(key=lambda action: -float(speeds[action].norm()))
+        for number, action in enumerate(alike, start=1):
+            names[action] = f"{way} {number}"
+    return tuple(names)
+
+
+def _say(speed: Tensor, less: str, more: str) -> list[str]:
+    return [] if abs(speed) < SLOWEST else [less if speed < 0 else more]
 
 
 def _commonest(ways: Tensor) -> float:

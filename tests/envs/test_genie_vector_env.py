@@ -1,5 +1,6 @@
 """Many rows of play against Gymnasium's own vector of single environments, in every mode."""
 
+import dataclasses
 import itertools
 import warnings
 from typing import Any
@@ -167,6 +168,16 @@ def test_frames_are_rendered_by_row(handle: WorldHandle) -> None:
     assert frames is not None
     assert np.array_equal(np.stack(frames), observations)
     assert GenieVectorEnv(2, checkpoint=handle).render() is None
+
+
+@pytest.mark.parametrize("names", [(), ("left", "right", "jump", "still", "e", "f", "g", "h")])
+def test_actions_have_meanings(make_world: Any, names: tuple[str, ...]) -> None:
+    """The world's, or numbers; where Atari's environments have theirs."""
+    world = make_world("additive")
+    world.config = dataclasses.replace(world.config, action_names=names)
+    meanings = GenieVectorEnv(2, checkpoint=WorldHandle(world)).get_action_meanings()
+    assert meanings == GenieEnv(checkpoint=WorldHandle(world)).get_action_meanings()
+    assert meanings == (list(names) or ["0", "1", "2", "3", "4", "5", "6", "7"])
 
 
 def test_it_closes_twice(handle: WorldHandle) -> None:
