@@ -395,15 +395,24 @@ class RecordConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """A world and how its two phases are trained, each on clips of its own length."""
+    """A world and how its phases are trained, each on clips of its own length."""
 
     world: WorldConfig
     tokenizer_training: TrainConfig
+    action_training: TrainConfig | None = None
+    """Of the latent action model alone and first, after which its labels stay; ``None`` trains it together with the
+    dynamics, as in the paper."""
     world_training: TrainConfig
+    """Of the dynamics and, unless it was trained first, the latent action model."""
 
     def __post_init__(self) -> None:
-        length = self.world_training.clip_length
-        _require(length >= 2, "Preset.world_training.clip_length", length, "at least 2, to hold a transition")
+        for phase in ("action_training", "world_training"):
+            training = getattr(self, phase)
+            length = 2 if training is None else training.clip_length
+            _require(length >= 2, f"Preset.{phase}.clip_length", length, "at least 2, to hold a transition")
+        reads_tokens = self.world.latent_action_model.inputs == "tokens"
+        apart = self.action_training is not None
+        _require(not (reads_tokens and apart), "Preset.action_training", self.action_training, "None on tokens")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

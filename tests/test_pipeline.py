@@ -1,5 +1,6 @@
 """The whole chain, small: record, train both phases, save, load, step as ``Genie-v0``."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import genie_gym
 from genie_gym import cli
@@ -14,6 +16,7 @@ from genie_gym.configs import vary
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.video import write_video
 from genie_gym.presets import PRESETS
+from genie_gym.training.checkpoint import NAME
 from genie_gym.training.run import train_preset
 
 pytestmark = pytest.mark.pipeline
@@ -67,6 +70,28 @@ def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: py
     world = genie_gym.load(checkpoint)
     frames = world.rollout(torch.rand(2, 1, 3, 64, 64), torch.zeros(2, 3, dtype=torch.int64))
     assert frames.shape == (2, 4, 3, 64, 64)
+
+
+def test_actions_may_come_first_and_then_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three phases, cut short in each; the world saved labels as the actions' phase left it, whatever followed."""
+    run(monkeypatch, "record", "--out", tmp_path / "recording", "--frames", 512, "--num-envs", 4, "--num-levels", 4)
+    tiny, dataset = PRESETS["tiny"], ClipDataset(tmp_path / "recording", clip_length=8)
+    short = dataclasses.replace(tiny.world_training, train_steps=3)
+    preset = dataclasses.replace(tiny, tokenizer_training=short, action_training=short, world_training=short)
+    resumed = [train_preset(preset, dataset, tmp_path / "resumed", minutes=0.00001, progress=False) for _ in range(9)]
+    assert not any(resumed[:3])
+    checkpoint = train_preset(preset, dataset, tmp_path / "resumed", progress=False)
+    whole = train_preset(preset, dataset, tmp_path / "whole", progress=False)
+    assert whole is not None
+    assert checkpoint is not None
+    first, second = (genie_gym.load(folder).state_dict() for folder in (whole, checkpoint))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    trained = load_file(tmp_path / "whole" / "actions" / NAME)
+    prefix = "model.latent_action_model."
+    model = {name.removeprefix(prefix): value for name, value in trained.items() if name.startswith(prefix)}
+    assert model
+    assert all(torch.equal(first[f"latent_action_model.{name}"], value) for name, value in model.items())
+    assert not any(name.startswith(prefix) for name in load_file(tmp_path / "whole" / "world" / NAME))
 
 
 def test_demo_writes_a_picture_and_a_gif(

@@ -118,8 +118,18 @@ def test_single_frames_hold_no_transition() -> None:
     """They do for a tokenizer."""
     single = dataclasses.replace(TRAIN, clip_length=1)
     assert dataclasses.replace(PRESETS["tiny"], tokenizer_training=single).tokenizer_training == single
-    with pytest.raises(ValueError, match=r"Preset\.world_training\.clip_length must be at least 2, .* got 1"):
-        dataclasses.replace(PRESETS["tiny"], world_training=single)
+    for phase in ("world_training", "action_training"):
+        with pytest.raises(ValueError, match=rf"Preset\.{phase}\.clip_length must be at least 2, .* got 1"):
+            dataclasses.replace(PRESETS["tiny"], **{phase: single})
+
+
+def test_actions_of_tokens_do_not_come_first() -> None:
+    """Before the tokenizer is frozen there are none."""
+    tiny = PRESETS["tiny"]
+    part = dataclasses.replace(LAM, inputs="tokens")
+    world = dataclasses.replace(tiny.world, latent_action_model=part)
+    with pytest.raises(ValueError, match=r"Preset\.action_training must be None on tokens"):
+        dataclasses.replace(tiny, world=world, action_training=TRAIN)
 
 
 @pytest.mark.parametrize(

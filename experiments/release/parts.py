@@ -18,12 +18,12 @@ from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.image import moving_psnr, pooled_psnr
 from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
-from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
-from genie_gym.training.loop import BareTrainee, Batches, Trainee, train
+from genie_gym.training.actions import ActionsTrainee
+from genie_gym.training.loop import Batches, Trainee, train
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 
@@ -76,18 +76,6 @@ class Climb:
         return replace(config, train_steps=steps, seed=self.seed), {"train_steps": steps, "step_gflop": own / 1e9}
 
 
-class ActionsTrainee(BareTrainee):
-    """A latent action model on pixels, alone."""
-
-    def __init__(self, model: LatentActionModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def loss(self, batch: Batch) -> LossOutput:
-        """The model's loss."""
-        return self.model.loss(batch.videos)
-
-
 def climb_tokenizer(climb: Climb) -> Row:
     """Train a tokenizer; PSNR beside that of k-means with as many tokens and codes."""
     preset, whole = climb.preset(climb.variant), climb.record("training").in_memory()
@@ -133,7 +121,7 @@ def climb_actions(climb: Climb) -> Row:
     torch.manual_seed(climb.seed)
     trainee = enter(climb.variant)
     train(trainee, clips(dataset, config, climb.device), config, climb.folder)
-    model = trainee.model.eval().requires_grad_(False)
+    model = trainee.latent_action_model.eval().requires_grad_(False)
 
     def label(videos: torch.Tensor) -> torch.Tensor:
         return torch.cat([model.label(part.to(climb.device)).cpu() for part in videos.split(CHUNK)])

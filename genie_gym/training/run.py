@@ -1,5 +1,6 @@
-"""Both phases of a preset, from clips to a saved world, resumable at any moment."""
+"""All phases of a preset, from clips to a saved world, resumable at any moment."""
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.frames import to_float
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.training.actions import train_actions
 from genie_gym.training.loop import Batches
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
@@ -29,13 +31,14 @@ def train_preset(
 ) -> Path | None:
     """Train a world and save it as ``out/checkpoint``; called again, go on where the last call stopped.
 
-    Where the second phase draws as many clips as there are, a ``TokenCache`` spares the tokenizer those that come
+    Where the last phase draws as many clips as there are, a ``TokenCache`` spares the tokenizer those that come
     again. With fewer draws hardly one does: then there is none.
 
     Args:
-        preset: The world and its two phases.
+        preset: The world and its phases.
         dataset: Clips of the world's size, of any length: each phase cuts its own.
-        out: Folder of the run: ``tokenizer`` and ``world`` hold the phases' states and TensorBoard logs.
+        out: Folder of the run: ``tokenizer``, ``actions`` where there is such a phase, and ``world`` hold the
+            phases' states and TensorBoard logs.
         start_frames: (M, H, W, 3) uint8 to ship with the world.
         minutes: Stop after these, in whatever phase.
         device: Where to train.
@@ -47,21 +50,29 @@ def train_preset(
     started = time.monotonic()
     torch.manual_seed(preset.tokenizer_training.seed)
     world = GenieWorldModel(preset.world, start_frames).to(device)
-    first, second = preset.tokenizer_training, preset.world_training
-    frames = clips(dataset.cut(first.clip_length), first, device)
-    done = train_tokenizer(world.tokenizer, frames, first, out / "tokenizer", minutes, progress)
-    if done < first.train_steps:
-        return None
-    left = None if minutes is None else minutes - (time.monotonic() - started) / 60
+    phases = [(preset.tokenizer_training, functools.partial(train_tokenizer, world.tokenizer), "tokenizer")]
+    if preset.action_training is not None:
+        phases.append((preset.action_training, functools.partial(train_actions, world.latent_action_model), "actions"))
+    for config, phase, name in phases:
+        left = _minutes_left(started, minutes)
+        batches_of = clips(dataset.cut(config.clip_length), config, device)
+        if phase(batches_of, config, out / name, left, progress) < config.train_steps:
+            return None
+    config, left = preset.world_training, _minutes_left(started, minutes)
     if left is not None and left <= 0:
         return None
-    dataset = dataset.cut(second.clip_length)
-    has_cache = is_worthwhile(dataset, second)
-    cache = TokenCache(out / "world", world.tokenizer, dataset, second) if has_cache else None
-    done = train_world(world, clips(dataset, second, device), second, out / "world", left, progress, cache)
-    if done < second.train_steps:
+    dataset = dataset.cut(config.clip_length)
+    has_cache = is_worthwhile(dataset, config)
+    cache = TokenCache(out / "world", world.tokenizer, dataset, config) if has_cache else None
+    known = preset.action_training is not None
+    done = train_world(world, clips(dataset, config, device), config, out / "world", left, progress, cache, known)
+    if done < config.train_steps:
         return None
     return save_world(world.eval(), out / "checkpoint")
+
+
+def _minutes_left(started: float, minutes: float | None) -> float | None:
+    return None if minutes is None else minutes - (time.monotonic() - started) / 60
 
 
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:

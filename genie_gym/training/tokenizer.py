@@ -1,4 +1,4 @@
-"""Phase 1: the video tokenizer (Genie, sec. 2.1)."""
+"""The first phase: the video tokenizer (Genie, sec. 2.1)."""
 
 from pathlib import Path
 

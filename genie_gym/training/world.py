@@ -1,4 +1,4 @@
-"""Phase 2: latent action model and dynamics together, on a frozen tokenizer (Genie, sec. 2.1)."""
+"""The last phase: latent action model and dynamics together, on a frozen tokenizer (Genie, sec. 2.1)."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def _name_after(model: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{model}/{name}": value for name, value in metrics.items()}
 
 
-def train_world(
+def train_world(  # noqa: PLR0913
     world: GenieWorldModel,
     batches: Batches,
     config: TrainConfig,
@@ -89,13 +89,17 @@ def train_world(
     minutes: float | None = None,
     progress: bool = True,
     cache: TokenCache | None = None,
+    actions_known: bool = False,
 ) -> int:
     """Train latent action model and dynamics on a trained, now frozen tokenizer. See ``training.loop.train``.
 
-    A ``cache`` of this tokenizer and the batches' dataset saves time and changes nothing else.
+    A ``cache`` of this tokenizer and the batches' dataset saves time and changes nothing else. Where ``actions_known``
+    the latent action model is trained already, and only labels.
     """
     world.set_precision(config.precision)
     world.tokenizer.eval().requires_grad_(False)
+    if actions_known:
+        world.latent_action_model.eval().requires_grad_(False)
     if config.compile:
         world.tokenizer.encoder.compile()
         world.dynamics.transformer.compile()
@@ -103,7 +107,8 @@ def train_world(
         torch.manual_seed(step_seed(config.seed, -1))
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
             world.dynamics.initialise(world.tokenizer.quantizer.codebook)
-    return train(WorldTrainee(world, cache), batches, config, out, minutes, progress)
+    trainee = (DynamicsTrainee if actions_known else WorldTrainee)(world, cache)
+    return train(trainee, batches, config, out, minutes, progress)
 
 
 def train_dynamics(
