@@ -161,6 +161,12 @@ class LatentActionConfig:
     """``conv`` with ``moves``: pixels that a frame moves at most, along rows and along columns."""
     error_margin: int = 0
     """On pixels, width of a border whose error does not count: what scrolls in there no past tells."""
+    centre: int = 0
+    """``conv`` with ``moves``: side in pixels of the square in the middle of the frame where a camera that follows its
+    player keeps it. There the decoder knows no frame but the clip's first, so that the code has to tell the player's
+    pose, and not what changed of it: which key is held shows in the pose before it shows in any motion."""
+    centre_weight: float = 1.0
+    """How much the error in that square counts, where 1 is as much as that of the frame."""
 
     def __post_init__(self) -> None:
         _require(self.backbone in ("st", "conv"), "LatentActionConfig.backbone", self.backbone, "st or conv")
@@ -169,9 +175,11 @@ class LatentActionConfig:
         units = ("batch", "transition", "log")
         _require(unit in units, "LatentActionConfig.error_unit", unit, f"one of {units}")
         _require_positive(self, "patch_size", "width", "history", "horizon", "reach")
-        for field in ("moves", "error_margin"):
+        for field in ("moves", "error_margin", "centre", "centre_weight"):
             value = getattr(self, field)
             _require(value >= 0, f"LatentActionConfig.{field}", value, "0 or more")
+        _require(self.centre % 2 == 0, "LatentActionConfig.centre", self.centre, "even")
+        _require(self.moves > 0 or self.centre == 0, "LatentActionConfig.centre", self.centre, "0 without moves")
         _require_share(self, "hidden_frames")
         if self.inputs == "tokens":
             _require(self.horizon == 1, "LatentActionConfig.horizon", self.horizon, "1 where inputs are tokens")
@@ -274,6 +282,8 @@ class WorldConfig:
             _require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
             margin = self.latent_action_model.error_margin
             _require(2 * margin < value, "LatentActionConfig.error_margin", margin, f"less than half of {value}")
+            centre = self.latent_action_model.centre
+            _require(centre <= value, "LatentActionConfig.centre", centre, f"no more than {value}")
             if self.latent_action_model.backbone == "conv":
                 _require(value % 8 == 0 and value >= 16, f"WorldConfig.{side}", value, "16, 24, 32, .. for conv")
         _require(self.precision in PRECISIONS, "WorldConfig.precision", self.precision, f"one of {PRECISIONS}")

@@ -33,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "st-lam": ST_LAM,
     "horizon": {"latent_action_model.horizon": 3},
     "moving": {"latent_action_model.moves": 3, "latent_action_model.error_margin": 8},
+    "centred": {"latent_action_model.moves": 3, "latent_action_model.centre": 8},
     "st-horizon": {**ST_LAM, "latent_action_model.horizon": 3},
     "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},

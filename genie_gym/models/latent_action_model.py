@@ -143,7 +143,10 @@ class ConvBackbone(nn.Module):
 
 
 class MovingBackbone(ConvBackbone):
-    """Its decoder moves frames, and knows how they moved before, so that the code need not repeat it."""
+    """Its decoder moves frames, and knows how they moved before, so that the code need not repeat it.
+
+    Where the player is kept in the ``centre`` it sees the player as it was in the clip's first frame.
+    """
 
     def __init__(self, config: WorldConfig) -> None:
         super().__init__(config)
@@ -159,13 +162,37 @@ class MovingBackbone(ConvBackbone):
     def rebuild(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of frames 1.., moved; not of the first of several, before which no motion is known."""
         assert motion is not None
-        past, motion = self._past(videos, codes.dtype), motion.to(codes.dtype).flatten(0, 1)
-        changes = self.decoder(past, motion, codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
-        known = slice(min(1, changes.shape[1] - 1), None)
-        return _against_copying(changes[:, known, None], videos[:, known], self.part)
+        shown = self._hide_player(videos)
+        past, motion = self._past(shown, codes.dtype), motion.to(codes.dtype).flatten(0, 1)
+        rebuilt = shown[:, :-1] + self.decoder(past, motion, codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+        known = slice(min(1, rebuilt.shape[1] - 1), None)
+        changes, videos = (rebuilt - videos[:, :-1])[:, known], videos[:, known]
+        error, metrics = _against_copying(changes[:, :, None], videos, self.part)
+        if self.part.centre:
+            rows, columns = self._centre(videos)
+            centre = videos[..., rows, columns]
+            share, _, _ = _error_ahead(changes[..., rows, columns], centre, 1, self.part)
+            error, metrics = error + self.part.centre_weight * share, metrics | {"centre": share.detach()}
+        return error, metrics
+
+    def _hide_player(self, videos: Tensor) -> Tensor:
+        """Videos whose centre is that of their first frame throughout."""
+        if not self.part.centre:
+            return videos
+        rows, columns = self._centre(videos)
+        shown = videos.clone()
+        shown[..., rows, columns] = videos[:, :1, :, rows, columns]
+        return shown
+
+    def _centre(self, videos: Tensor) -> tuple[slice, slice]:
+        """Rows and columns of the square in the middle."""
+        starts = [(side - self.part.centre) // 2 for side in videos.shape[-2:]]
+        rows, columns = (slice(start, start + self.part.centre) for start in starts)
+        return rows, columns
 
     def _build_decoder(self, dim: int) -> nn.Module:
-        return MovingDecoder(self.history, self.part.width, MOTION, dim, self.part.moves, self.part.reach)
+        part = self.part
+        return MovingDecoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre > 0)
 
 
 class TransformerBackbone(nn.Module):

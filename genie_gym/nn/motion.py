@@ -17,8 +17,8 @@ class MovingDecoder(nn.Module):
 
     The frame is moved as a whole in each of a few ways, by a distribution over shifts of rows and one of columns
     (Finn, Goodfellow and Levine 2016, "Unsupervised learning for physical interaction through video prediction",
-    sec. 3.2). Past frames alone say which pixel goes which way, and paint what none of them brings. The vector has a
-    hand in nothing but the shifts: it can say how things move, and never what they look like.
+    sec. 3.2). Past frames say which pixel goes which way, and paint what none of them brings. Unless it ``paints``, the
+    vector has a hand in nothing but the shifts: it can say how things move, and never what they look like.
 
     Args:
         history: Past frames.
@@ -27,12 +27,15 @@ class MovingDecoder(nn.Module):
         steer: Features of the vector.
         moves: Ways to move.
         reach: Pixels that a frame moves at most, along rows and along columns.
+        paints: Whether the vector also steers who goes which way, and what is painted.
     """
 
-    def __init__(self, history: int, width: int, motion: int, steer: int, moves: int, reach: int) -> None:
+    def __init__(
+        self, history: int, width: int, motion: int, steer: int, moves: int, reach: int, paints: bool = False
+    ) -> None:
         super().__init__()
-        self.moves = moves
-        self.where = SteeredUNet(3 * history, width, moves + 4, None)
+        self.moves, self.paints = moves, paints
+        self.where = SteeredUNet(3 * history, width, moves + 4, steer if paints else None)
         self.hidden = Linear(motion + steer, HIDDEN)
         self.shifts = Linear(HIDDEN, 2 * moves * (2 * reach + 1))
         with torch.no_grad():
@@ -41,7 +44,7 @@ class MovingDecoder(nn.Module):
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """Past frames (M, history C, H, W), oldest first, (M, motion), (M, steer) to changes (M, C, H, W), float32."""
         last = pixels[:, -3:].float()
-        shares, paint = self.where(pixels).float().split([self.moves + 1, 3], dim=1)
+        shares, paint = self.where(pixels, vector if self.paints else None).float().split([self.moves + 1, 3], dim=1)
         shares = shares.softmax(dim=1)
         moved = shift_frames(last, *self._shifts(motion, vector))
         kept, painted = shares[:, :-1, None], shares[:, -1:]

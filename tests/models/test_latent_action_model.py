@@ -11,8 +11,8 @@ from torch import Tensor
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 
-KINDS = ["additive", "st-lam", "token-lam", "fsq", "horizon", "st-horizon", "moving"]
-"""``additive``, ``fsq``, ``horizon`` and ``moving`` have the convolutional backbone."""
+KINDS = ["additive", "st-lam", "token-lam", "fsq", "horizon", "st-horizon", "moving", "centred"]
+"""``additive``, ``fsq``, ``horizon``, ``moving`` and ``centred`` have the convolutional backbone."""
 Make = Callable[[str], GenieWorldModel]
 
 
@@ -199,6 +199,33 @@ def test_where_no_motion_is_known_no_error_counts(make_world: Make) -> None:
     assert not torch.equal(
         rebuild(model, videos[:, :2], others[:, :1])[0], rebuild(model, videos[:, :2], codes[:, :1])[0]
     )
+
+
+def test_the_decoder_knows_the_player_as_it_was_at_first(make_world: Make) -> None:
+    """With the same motion and codes a later pose changes nothing that it says; the first, and what is around, do."""
+    model = make_world("centred").latent_action_model
+    videos, codes = inputs(model), torch.randn(2, 5, 8)
+    motion = model.backbone.encode(videos, torch.float32).motion
+    said: list[Tensor] = []
+    model.backbone.decoder.register_forward_hook(lambda _, __, output: said.append(output))
+    for frame, middle, hidden in ((2, 32, True), (0, 32, False), (2, 20, False)):
+        other = videos.clone()
+        other[:, frame, :, middle - 4 : middle + 4, 28:36] = 0
+        said.clear()
+        for each in (videos, other):
+            model.backbone.rebuild(each, codes, motion)
+        assert torch.equal(said[0], said[1]) == hidden
+
+
+def test_the_centre_counts_by_its_weight(variants: Any, vary: Any, shake: Any) -> None:
+    """Error = that of the frame + weight x that of the centre, each in units of copying."""
+    errors = []
+    for weight in (0.0, 1.0, 3.0):
+        torch.manual_seed(0)
+        model = shake(LatentActionModel(vary(variants["centred"], {"latent_action_model.centre_weight": weight})))
+        error, metrics = rebuild(model, inputs(model), torch.ones(2, 5, 8))
+        errors.append(error.item() - weight * metrics["centre"].item())
+    assert errors == pytest.approx([errors[0]] * 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["additive", "st-lam"])
