@@ -155,6 +155,8 @@ def _coinrun_fine() -> Preset:
     """``coinrun`` with 256 tokens a frame at about its cost: a convolutional tokenizer, squares of tokens folded.
 
     The tokenizer sees frame by frame, so it is trained on single frames: 64 different ones teach more than 4 clips.
+    The latent action model comes before the dynamics. Its decoder moves the frame and knows the player, whom the camera
+    keeps in the middle, only from the clip's start: its codes say what the player does.
     """
     coarse = _coinrun()
     tokenizer = TokenizerConfig(
@@ -163,10 +165,21 @@ def _coinrun_fine() -> Preset:
         decoder=_convolutions(4, 128),
         quantizer=coarse.world.tokenizer.quantizer,
     )
+    actions = LatentActionConfig(
+        backbone="conv",
+        quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.05),
+        width=16,
+        history=3,
+        moves=3,
+        error_margin=8,
+        centre=6,
+        centre_weight=1.5,
+    )
     world = replace(
         coarse.world,
         tokenizer=tokenizer,
-        dynamics=replace(coarse.world.dynamics, fold=2),
+        latent_action_model=actions,
+        dynamics=replace(coarse.world.dynamics, transformer=_stack(6, 192, 6, 32, 384), fold=2),
     )
     optimizer = OptimizerConfig(
         learning_rate=2e-3, final_learning_rate=4e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
@@ -174,7 +187,14 @@ def _coinrun_fine() -> Preset:
     training = TrainConfig(
         train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer, precision="float32", picture_every=0
     )
-    return replace(coarse, world=world, tokenizer_training=training)
+    by_clips = replace(coarse.world_training, precision="float32")
+    return replace(
+        coarse,
+        world=world,
+        tokenizer_training=training,
+        action_training=replace(by_clips, train_steps=1000),
+        world_training=replace(by_clips, train_steps=6000),
+    )
 
 
 def _study() -> Preset:
