@@ -17,6 +17,7 @@ import torch
 
 from experiments.experiment import Row
 from experiments.rivals import count_step
+from genie_gym.bench.machine import matmul_tflops
 from genie_gym.bench.timing import measure
 from genie_gym.configs import Preset, TrainConfig, vary
 from genie_gym.data.clips import Batch
@@ -35,8 +36,16 @@ SHARES = {"recording": 0.08, "tokenizer": 0.3, "actions": 0.07, "world": 0.45, "
 """Of the minutes."""
 MOST_FRAMES, FRAMES_A_MINUTE = 2_000_000, 100_000
 """Recorded, at most and by two cores in a minute."""
+MATMUL = 2048
+"""Rows of the products that the device's rate is measured by."""
 GPU_BATCH = 8
 """Times the preset's batch."""
+LOSS = "cross-entropy of hidden tokens, nats"
+CURVES = {
+    "tokenizer's PSNR, dB": ("tokenizer", "tokenizer training", "psnr"),
+    "left / still / right kept": ("actions", "player training", "direction_kept"),
+}
+"""What the ladder foretells, with its phase, rung and score."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Plan:
     """Of each phase."""
     seconds: dict[str, float]
     """Of a step of each phase, as measured."""
+    shares: dict[str, float]
+    """Of the device's matrix rate, in the phase's precision, that such a step reaches."""
     expected: dict[str, float]
     """Scores by what they are called."""
     beyond: list[str]
@@ -70,7 +81,8 @@ class Plan:
         """In lines for people."""
         lines = [f"{self.minutes:g} minutes on {self.device}: {self.frames:,} frames, a dynamics of {self.shape}"]
         lines += [
-            f"  {name}: {steps:,} steps of {self.seconds[name]:.3f} s, {steps * self.seconds[name] / 60:.1f} minutes"
+            f"  {name}: {steps:,} steps of {self.seconds[name]:.3f} s, {steps * self.seconds[name] / 60:.1f} minutes, "
+            f"at {self.shares[name]:.0%} of the device's rate"
             for name, steps in self.steps.items()
         ]
         lines += [
@@ -110,39 +122,36 @@ def make_plan(preset: Preset, minutes: float, device: str, seconds: float = 3.0)
     """
     if minutes <= 0:
         raise ValueError(f"budget must be positive, got {minutes}")
-    phases = ["tokenizer", *(["actions"] if preset.action_training else []), "world"]
-    spare = 0 if preset.action_training else SHARES["actions"]
-    shares = {name: SHARES[name] + (spare if name == "world" else 0) for name in phases}
-    law, best = fit_data_law(json.loads((RESULTS / "figure9_scaling.json").read_text())["rows"]), None
-    times = {name: time_step(preset, name, device, seconds) for name in phases if name != "world"}
-    for shape in SHAPES:
-        shaped = shape_dynamics(preset, shape)
-        step = time_step(shaped, "world", device, seconds)
-        steps = int(60 * minutes * shares["world"] / step.seconds)
-        frames = steps * step.frames
-        loss = law.loss(step.parameters, max(frames, 1))
-        if best is None or loss < best[0]:
-            best = loss, shape, step, frames
-    assert best is not None
-    loss, shape, times["world"], seen = best
-    steps_of = {name: int(60 * minutes * shares[name] / times[name].seconds) for name in phases}
-    if min(steps_of.values()) < 1:
+    given = {name: 60 * minutes * share for name, share in _share_out(preset).items()}
+    law = fit_data_law(json.loads((RESULTS / "figure9_scaling.json").read_text())["rows"])
+    times = {name: time_step(preset, name, device, seconds) for name in given if name != "world"}
+    worlds = {shape: time_step(shape_dynamics(preset, shape), "world", device, seconds) for shape in SHAPES}
+    losses = {shape: law.loss(step.parameters, step.frames_in(given["world"])) for shape, step in worlds.items()}
+    shape = min(losses, key=losses.__getitem__)
+    times["world"] = worlds[shape]
+    steps = {name: int(given[name] / times[name].seconds) for name in given}
+    if min(steps.values()) < 1:
         raise ValueError(f"budget must hold a step of each phase, got {minutes} minutes and {times}")
-    expected, beyond = {"cross-entropy of hidden tokens, nats": loss}, []
-    if seen > law.frames:
-        beyond.append("cross-entropy of hidden tokens, nats")
-    for name, phase, rung, score in (
-        ("tokenizer's PSNR, dB", "tokenizer", "tokenizer training", "psnr"),
-        ("left / still / right kept", "actions", "action training", "direction_kept"),
-    ):
+    expected = {LOSS: losses[shape]}
+    beyond = [LOSS] if times["world"].frames_in(given["world"]) > law.frames else []
+    for name, (phase, rung, score) in CURVES.items():
         curve = read_curve(rung, score)
-        if len(curve) > 1 and phase in steps_of:
-            spent = steps_of[phase] * times[phase].tflop
+        if len(curve) > 1 and phase in steps:
+            spent = steps[phase] * times[phase].tflop
             expected[name] = predict(curve, spent)
             beyond += [name] * (spent > max(at for at, _ in curve))
     recorded = int(min(MOST_FRAMES, FRAMES_A_MINUTE * minutes * SHARES["recording"]))
+    shares = {name: time.tflop / time.seconds / _rate(preset, name, device, seconds) for name, time in times.items()}
     seconds_of = {name: step.seconds for name, step in times.items()}
-    return Plan(minutes, device, recorded, shape, steps_of, seconds_of, expected, beyond)
+    return Plan(minutes, device, recorded, shape, steps, seconds_of, shares, expected, beyond)
+
+
+def _share_out(preset: Preset) -> dict[str, float]:
+    """Shares of the minutes by phase of training; latent actions that have no phase of their own leave theirs."""
+    shares = {name: SHARES[name] for name in ("tokenizer", "actions", "world")}
+    if preset.action_training is None:
+        shares["world"] += shares.pop("actions")
+    return shares
 
 
 class Step(NamedTuple):
@@ -154,6 +163,10 @@ class Step(NamedTuple):
     """Of its batch."""
     parameters: int
     """Trained."""
+
+    def frames_in(self, seconds: float) -> float:
+        """Seen in that time, one at least."""
+        return max(1.0, seconds / self.seconds * self.frames)
 
 
 def time_step(preset: Preset, phase: str, device: str, seconds: float) -> Step:
@@ -249,6 +262,12 @@ def _phase(preset: Preset, name: str, device: str, steps: int) -> TrainConfig:
     if torch.device(device).type == "cuda":
         config = replace(config, batch_size=GPU_BATCH * config.batch_size, precision="bfloat16", compile=True)
     return replace(config, train_steps=steps)
+
+
+def _rate(preset: Preset, phase: str, device: str, seconds: float) -> float:
+    """TFLOP/s of large products in the phase's precision."""
+    precision = getattr(torch, _phase(preset, phase, device, 1).precision)
+    return matmul_tflops(precision, MATMUL, seconds, torch.device(device))
 
 
 def _enter(world: GenieWorldModel, preset: Preset, phase: str, batch: Batch) -> Trainee:

@@ -34,6 +34,17 @@ CONVOLUTIONS = {
 """256 tokens, two convolutional layers on either side."""
 
 
+MOVES = {f"{ACTIONS}.moves": 3, f"{ACTIONS}.error_margin": 8}
+"""A decoder that moves frames, whose border does not count."""
+PLAYER = {
+    **MOVES,
+    f"{ACTIONS}.centre": 6,
+    f"{ACTIONS}.centre_weight": 1.5,
+    f"{ACTIONS}.quantizer.diversity_weight": 0.05,
+}
+"""It knows the player only from the clip's start."""
+
+
 def _in_clips_of(frames: int) -> dict[str, Any]:
     """As many frames a batch as ``study`` has, in clips of so many."""
     return {"tokenizer_training.clip_length": frames, "tokenizer_training.batch_size": 128 // frames}
@@ -99,8 +110,23 @@ RUNGS: dict[str, Rung] = {
             "paints": USUAL,
             "paints, margin": Variant({f"{ACTIONS}.error_margin": 8}),
             "moves": Variant({f"{ACTIONS}.moves": 3}),
-            "moves, margin": Variant({f"{ACTIONS}.moves": 3, f"{ACTIONS}.error_margin": 8}),
+            "moves, margin": Variant(MOVES),
+            "moves, margin, player": Variant(PLAYER),
         },
+    ),
+    "player": Rung(
+        "actions",
+        {
+            "paints": USUAL,
+            "6 px, 1.5": Variant(PLAYER),
+            "6 px, 0.5": Variant(PLAYER | {f"{ACTIONS}.centre_weight": 0.5}),
+            "6 px, 5": Variant(PLAYER | {f"{ACTIONS}.centre_weight": 5.0}),
+            "12 px, 1.5": Variant(PLAYER | {f"{ACTIONS}.centre": 12}),
+        },
+    ),
+    "player training": Rung(
+        "actions",
+        {"paints": USUAL} | {f"{compute:g}": Variant(PLAYER, compute=compute) for compute in (0.5, 1, 2, 4)},
     ),
     "span": Rung("actions", {"1": USUAL, "2": Variant({}, 2), "4": Variant({}, 4)}),
     "history": Rung(

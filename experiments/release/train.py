@@ -1,70 +1,105 @@
-"""Make the shipped checkpoint: record, train both phases, save. Resumable; call it again until it says done.
+"""Make a checkpoint: record, train all phases, score, write its card. Resumable; call it again until it says done.
 
     python -m experiments.release.train --out runs/release
+    python -m experiments.release.train --out runs/release --budget 25 --device cuda --minutes 9
 
-On a GPU give ``--device cuda`` and ``--minutes`` under the length of a lease; every stage goes on where the
-last call stopped. Then score it with ``genie-gym evaluate RUN/checkpoint``.
+With ``--budget`` sizes and steps follow from the minutes and what this machine measures (see ``budget.py``); without,
+the preset says them. Every stage goes on where the last call stopped, so ``--minutes`` may be under the length of a
+lease.
 """
 
+import copy
+import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 import tyro
 
-from genie_gym.cli import Train
-from genie_gym.configs import RecordConfig
+from experiments.release.budget import Plan, make_plan, read_plan, save_plan
+from experiments.release.card import write_card
+from genie_gym.bench.machine import describe_machine
+from genie_gym.cli import Evaluate
+from genie_gym.configs import Preset, RecordConfig
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.frames import to_float
 from genie_gym.data.held_out import restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
+from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.motion import name_actions, play_each_action
+from genie_gym.models.loading import load, save_world
+from genie_gym.presets import PRESETS
+from genie_gym.training.run import draw_start_frames, train_preset
 
 RANDOM_PLAY = ("sticky=0.5", "random=0.1")
 PLAYER_WEIGHT = 0.4
+START_FRAMES, NAMED_FRAMES = 32, 6
+"""Shipped with the world; for how many each action is held to be named."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Record, train, save."""
+    """Record, train, score."""
 
     out: Path = Path("runs/release")
     """Folder of recordings, runs and checkpoint."""
-    preset: str = "coinrun"
+    preset: str = "coinrun-fine"
     """A preset's name."""
+    budget: float | None = None
+    """Minutes for everything, from which sizes and steps follow; the preset's own where not given."""
     player: str = "expert"
     """Spec of a trained player for two fifths of the games; all play is random where empty."""
     modes: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
     """Procgen's distribution modes, in equal parts."""
-    frames: int = 400_000
-    """Frames of training levels, of all modes."""
+    frames: int | None = None
+    """Frames of training levels, of all modes; 400,000 or the plan's where not given."""
     seed: int = 1
     """Of the recording."""
     minutes: float | None = None
-    """Stop after these, in whatever stage but recording."""
+    """Stop after these, in whatever phase of training."""
     device: str = "cpu"
     """Where to train."""
-    tokenizer_steps: int | None = None
-    """In place of the preset's."""
-    world_steps: int | None = None
-    """In place of the preset's."""
+    evaluation: tyro.conf.Suppress[EvaluateConfig] = field(default_factory=lambda: EvaluateConfig(levels="validation"))
+    """How the finished world is scored."""
+    measure_seconds: float = 3.0
+    """For each kind of step that a plan asks about."""
 
     def run(self) -> None:
-        """Record what is missing, then train."""
+        """Do what is missing."""
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
         started = time.monotonic()
-        training = self._record("train", "training", self.frames)
-        validation = self._record("validation", "validation", max(self.frames // 20, 2_000))
-        spent = (time.monotonic() - started) / 60
-        Train(
-            data=training,
-            start_data=validation,
-            out=self.out,
-            preset=self.preset,
-            minutes=None if self.minutes is None else max(self.minutes - spent, 0.01),
-            device=self.device,
-            tokenizer_steps=self.tokenizer_steps,
-            world_steps=self.world_steps,
-        ).run()
+        plan = self._plan()
+        preset = PRESETS[self.preset] if plan is None else plan.apply(PRESETS[self.preset])
+        frames = self.frames or (400_000 if plan is None else plan.frames)
+        training = self._record("train", "training", frames)
+        validation = self._record("validation", "validation", max(frames // 20, 2_000))
+        checkpoint = self.out / "checkpoint"
+        if not (checkpoint / "config.json").exists():
+            left = None if self.minutes is None else max(self.minutes - (time.monotonic() - started) / 60, 0.01)
+            if self._train(preset, training, validation, left) is None:
+                print(f"time is over; call again to go on in {self.out}")
+                return
+        self._finish(preset, checkpoint, frames)
+
+    def _plan(self) -> Plan | None:
+        """The plan that the run began with, or a new one."""
+        if self.budget is None:
+            return None
+        path = self.out / "plan.json"
+        if path.exists():
+            plan = read_plan(path)
+            if plan.minutes != self.budget:
+                raise ValueError(f"budget must be {plan.minutes:g}, as {path} says, got {self.budget:g}")
+        else:
+            plan = make_plan(PRESETS[self.preset], self.budget, self.device, self.measure_seconds)
+            save_plan(plan, path)
+        print(plan.tell())
+        return plan
 
     def _record(self, name: str, levels: str, frames: int) -> tuple[Path, ...]:
         """A folder for each mode."""
@@ -76,6 +111,32 @@ class Release:
             config = RecordConfig(mode=mode, frames=each, frames_per_shard=50_000, seed=self.seed)
             record(restrict(config, levels), parse_shares((*RANDOM_PLAY, *trained)), folder, workers=workers)
         return folders
+
+    def _train(
+        self, preset: Preset, training: tuple[Path, ...], validation: tuple[Path, ...], minutes: float | None
+    ) -> Path | None:
+        size = {"height": preset.world.height, "width": preset.world.width}
+        dataset = ClipDataset(training, clip_length=preset.world_training.clip_length, **size)
+        starts = ClipDataset(validation, clip_length=1, **size)
+        frames = draw_start_frames(starts, START_FRAMES, preset.tokenizer_training.seed)
+        return train_preset(preset, dataset, self.out, frames, minutes, self.device)
+
+    def _finish(self, preset: Preset, checkpoint: Path, frames: int) -> None:
+        """Name the actions, score on validation levels, write the card."""
+        scores = self.out / "evaluation.json"
+        world = copy.deepcopy(load(checkpoint, self.device))  # what is loaded is shared
+        if not world.config.action_names:
+            starts = to_float(world.start_frames)[:, None]
+            names = name_actions(play_each_action(world, starts, NAMED_FRAMES, seed=0))
+            world.config = replace(world.config, action_names=names)
+            save_world(world, checkpoint)
+        if not scores.exists():
+            config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)
+            Evaluate(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
+        machine = describe_machine(torch.device(self.device))
+        card = write_card(preset, world.config.action_names, frames, machine, json.loads(scores.read_text()))
+        (checkpoint / "README.md").write_text(card)
+        print(f"done: {checkpoint}, scores in {scores}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from genie_gym.data.frames import resize
 from genie_gym.data.shards import Shard
 
 SHARD_SUFFIX = ".h5"
+READ_FRAMES = 1024
+"""At once, where all are read."""
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi")
 
 
@@ -195,6 +197,19 @@ class ClipDataset(Dataset[np.ndarray]):
         number, start = self._locate(index)
         return int(self._shard(number).level_seeds[start])
 
+    @property
+    def first_frames(self) -> np.ndarray:
+        """(len,) int64: the frame that each clip starts at, of all ``num_frames`` one source after the other."""
+        before = np.cumsum([0, *(source.num_frames for source in self._sources[:-1])])
+        return np.concatenate([starts + first for starts, first in zip(self._starts, before, strict=True)])
+
+    def read_all(self) -> Iterator[np.ndarray]:
+        """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size."""
+        for source in self._sources:
+            for start in range(0, source.num_frames, READ_FRAMES):
+                frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
+                yield _resize_all(frames, self.height, self.width)
+
     def cut(self, clip_length: int) -> "ClipDataset":
         """The same frames in clips of another length.
 
@@ -216,8 +231,8 @@ class ClipDataset(Dataset[np.ndarray]):
 
     def _hold(self, source: Source) -> MemorySource:
         frames = np.empty((source.num_frames, self.height, self.width, 3), dtype=np.uint8)
-        for start in range(0, source.num_frames, 1024):
-            stop = min(start + 1024, source.num_frames)
+        for start in range(0, source.num_frames, READ_FRAMES):
+            stop = min(start + READ_FRAMES, source.num_frames)
             frames[start:stop] = _resize_all(source.read(start, stop), self.height, self.width)
         return MemorySource(source.path, frames, source.episode_starts)
 
@@ -278,8 +293,13 @@ def batches(
     return map(draw, numbers) if workers == 0 else _read_ahead(draw, numbers, workers)
 
 
+def draw_numbers(among: np.ndarray, batch_size: int, seed: int, number: int) -> np.ndarray:
+    """(batch_size,) of ``among``, with replacement: the clips of a run's batch of that number."""
+    return among[np.random.default_rng([seed, number]).integers(len(among), size=batch_size)]
+
+
 def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, number: int) -> Batch:
-    indices = among[np.random.default_rng([seed, number]).integers(len(among), size=batch_size)]
+    indices = draw_numbers(among, batch_size, seed, number)
     videos = np.stack([dataset[int(index)] for index in indices])
     return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 

@@ -10,6 +10,7 @@ import torch
 
 from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, batches
+from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
@@ -76,10 +77,17 @@ def _minutes_left(started: float, minutes: float | None) -> float | None:
 
 
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
-    """Batches of a phase as the loop wants them: float videos on the device, read ahead by one thread."""
+    """Batches of a phase as the loop wants them, float videos on the device.
+
+    Read ahead by one thread; for a GPU all frames are put into its memory when the first batch is asked for.
+    """
 
     def draw(first: int, number: int) -> Iterator[Batch]:
-        for batch in batches(dataset, config.batch_size, config.seed, first, number, workers=1):
+        if torch.device(device).type == "cuda":
+            drawn = DeviceClips(dataset, device).batches(config.batch_size, config.seed, first, number)
+        else:
+            drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=1)
+        for batch in drawn:
             yield batch._replace(videos=to_float(batch.videos.to(device)))
 
     return draw

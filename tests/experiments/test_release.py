@@ -1,6 +1,7 @@
 """The release scripts, whole, at the size of a toy."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,18 @@ import pytest
 import torch
 
 from experiments.readme_tables import fill
-from experiments.release import lengthen, player, train, video_features
+from experiments.release import budget, lengthen, player, train, video_features
+from experiments.release.budget import read_plan
 from genie_gym.configs import RecordConfig
 from genie_gym.data import held_out
 from genie_gym.data.expert import Expert
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
+from genie_gym.metrics import gather
+from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.loading import load
+from genie_gym.presets import PRESETS
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,12 +34,81 @@ def right():
 """
 
 
-def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    release = train.Release(out=out, preset="tiny", frames=4096, tokenizer_steps=4, world_steps=4)
-    release.run()
-    release.run()
-    assert load(out / "checkpoint").config.num_latent_actions == 8
+@pytest.fixture
+def small_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> train.Release:
+    """A budget of seconds for the preset ``tiny``, scored on next to nothing."""
+    for name in ("SCORED_FRAMES", "TRAINING_FRAMES"):
+        monkeypatch.setattr(gather, name, 2048)
+    monkeypatch.setattr(budget, "FRAMES_A_MINUTE", 1_000_000)
+    monkeypatch.setattr(budget, "SHAPES", {"1 x 32": (1, 32, 1), "2 x 32": (2, 32, 1)})
+    evaluation = EvaluateConfig(
+        levels="validation", clips=8, inverse_steps=2, start_frames=2, maskgit_steps=(1, 2), passes_clips=2
+    )
+    return train.Release(
+        out=tmp_path / "run",
+        preset="tiny",
+        budget=0.1,
+        minutes=0.01,
+        modes=("easy",),
+        evaluation=evaluation,
+        measure_seconds=0.01,
+    )
+
+
+def test_a_budget_becomes_a_world_with_names_scores_and_a_card(
+    small_release: train.Release, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In calls that stop after half a second each, by the plan of the first."""
+    out = small_release.out
+    plans = set()
+    for _ in range(60):
+        small_release.run()
+        plans.add((out / "plan.json").read_text())
+        if (out / "evaluation.json").exists():
+            break
+    assert len(plans) == 1
+    plan = read_plan(out / "plan.json")
+    world = load(out / "checkpoint")
+    assert world.config.dynamics.transformer.layers == budget.SHAPES[plan.shape][0]
+    assert len(set(world.config.action_names)) == 8
+    card = (out / "checkpoint" / "README.md").read_text()
+    for said in (f"{plan.steps['world']:,} steps of 4 clips", f"{plan.frames:,} frames", world.config.action_names[0]):
+        assert said in card
+    assert json.loads((out / "evaluation.json").read_text())["levels"] == "validation"
+    printed = capsys.readouterr().out
+    assert "time is over" in printed
+    assert "expect cross-entropy" in printed
+    small_release.run()
+    assert (out / "checkpoint" / "README.md").read_text() == card
+    with pytest.raises(ValueError, match=r"budget must be 0\.1, as .*plan\.json says, got 3"):
+        replace(small_release, budget=3.0).run()
+
+
+def test_a_laws_terms_are_found() -> None:
+    """Curves that follow the law exactly, of sizes and batches as in figure 9."""
+    law = budget.DataLaw(0.5, 2e3, 0.6, 60.0, 0.3, 400 * 32 * budget.FIGURE_FRAMES)
+    rows = []
+    for parameters, batch in ((6e4, 8), (5e5, 2), (5e5, 8), (5e5, 32), (3e6, 8)):
+        curve = [
+            {"step": step, "loss": law.loss(parameters, step * batch * budget.FIGURE_FRAMES)}
+            for step in range(25, 425, 25)
+        ]
+        rows.append({"parameters": parameters, "batch_size": batch, "curve": curve})
+    fitted = budget.fit_data_law(rows)
+    assert fitted.frames == law.frames
+    for parameters, frames in ((1e6, 1e6), (1e7, 1e6), (1e6, 1e8)):
+        assert fitted.loss(parameters, frames) == pytest.approx(law.loss(parameters, frames), rel=0.02)
+
+
+def test_a_score_follows_the_logarithm_of_compute() -> None:
+    assert budget.predict([(1.0, 20.0), (2.0, 21.0), (4.0, 22.0)], 16.0) == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, 1e-6])
+def test_too_small_a_budget_is_named(minutes: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "SHAPES", {"1 x 32": (1, 32, 1)})
+    with pytest.raises(ValueError, match=f"budget must .*got {minutes:g}"):
+        budget.make_plan(PRESETS["tiny"], minutes, "cpu", 0.01)
 
 
 def test_a_player_is_made_from_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

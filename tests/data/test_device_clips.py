@@ -1,0 +1,31 @@
+"""Clips cut on a device against those read from disk."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genie_gym.data.clips import ClipDataset, batches
+from genie_gym.data.device_clips import DeviceClips
+from genie_gym.data.shards import write_shard
+
+
+@pytest.fixture
+def two_shards(tmp_path: Path, make_recording: Any) -> Path:
+    for number, lengths in enumerate([(9, 30), (25, 3)]):
+        write_shard(tmp_path / f"shard-{number}.h5", make_recording(lengths), ["a", "b"])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("clip_length", "frame_step", "size"), [(4, 1, 64), (3, 2, 64), (1, 1, 32)])
+def test_batches_are_those_read_from_disk(two_shards: Path, clip_length: int, frame_step: int, size: int) -> None:
+    """From two shards, also where a run goes on, with steps, and scaled."""
+    dataset = ClipDataset(two_shards, clip_length, frame_step, size, size)
+    drawn = DeviceClips(dataset, "cpu").batches(5, 7, 2, 20)
+    places = set()
+    for batch, other in zip(drawn, batches(dataset, 5, 7, 2, 20), strict=True):
+        assert torch.equal(batch.videos, other.videos)
+        assert torch.equal(batch.numbers, other.numbers)
+        places |= {dataset._locate(int(number))[0] for number in batch.numbers}
+    assert places == {0, 1}
