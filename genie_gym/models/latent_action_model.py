@@ -11,7 +11,7 @@ from genie_gym.configs import LatentActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, stack_past, stack_transitions
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.motion import MovingDecoder
+from genie_gym.nn.moving import MovingDecoder
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genie_gym.nn.motion import MovingDecoder, shift_frames
+from genie_gym.nn.moving import MovingDecoder, shift_frames
 
 REACH = 3
 
