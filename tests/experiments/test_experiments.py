@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from experiments.ablation_actions import ActionsAblation
 from experiments.ablation_steps import StepsAblation
@@ -14,6 +15,7 @@ from experiments.experiment import Experiment, RivalExperiment, TrainedExperimen
 from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
 from experiments.figure17_consistency import ConsistencyFigure
+from experiments.figure_actions import ActionsFigure
 from experiments.release.ladder import Ladder
 from experiments.release.parts import CLIMBS, Climb
 from experiments.release.rungs import RUNGS, Variant
@@ -64,6 +66,21 @@ def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
         before = experiment.json.read_text()
         experiment.run()
         assert json.loads(experiment.json.read_text())["rows"] == json.loads(before)["rows"], "rows there stand"
+
+
+@pytest.mark.slow
+def test_a_sheet_for_each_start(tmp_path: Path) -> None:
+    """A row for each action of the shipped world, the start and two frames each, beside the names."""
+    figure = ActionsFigure(out=tmp_path)
+    figure.run()
+    paths = sorted(figure.picture.parent.glob("*.png"))
+    assert [path.stem for path in paths] == ["figure_actions-hard-0", "figure_actions-hard-1"]
+    first, second = (np.asarray(Image.open(path)) for path in paths)
+    assert first.shape == second.shape
+    assert first.shape[0] == 8 * 64
+    assert first.shape[1] > 3 * 64
+    assert not np.array_equal(first, second)
+    assert len(read(figure)["names"]) == 8
 
 
 def test_finished_rows_stand_and_others_follow(tmp_path: Path) -> None:
