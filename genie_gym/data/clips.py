@@ -206,9 +206,7 @@ class ClipDataset(Dataset[np.ndarray]):
     def read_all(self) -> Iterator[np.ndarray]:
         """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size."""
         for source in self._sources:
-            for start in range(0, source.num_frames, READ_FRAMES):
-                frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
-                yield _resize_all(frames, self.height, self.width)
+            yield from self._read_whole(source)
 
     def cut(self, clip_length: int) -> "ClipDataset":
         """The same frames in clips of another length.
@@ -230,11 +228,16 @@ class ClipDataset(Dataset[np.ndarray]):
         return held
 
     def _hold(self, source: Source) -> MemorySource:
-        frames = np.empty((source.num_frames, self.height, self.width, 3), dtype=np.uint8)
-        for start in range(0, source.num_frames, READ_FRAMES):
-            stop = min(start + READ_FRAMES, source.num_frames)
-            frames[start:stop] = _resize_all(source.read(start, stop), self.height, self.width)
+        frames, done = np.empty((source.num_frames, self.height, self.width, 3), dtype=np.uint8), 0
+        for part in self._read_whole(source):
+            frames[done : done + len(part)] = part
+            done += len(part)
         return MemorySource(source.path, frames, source.episode_starts)
+
+    def _read_whole(self, source: Source) -> Iterator[np.ndarray]:
+        for start in range(0, source.num_frames, READ_FRAMES):
+            frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
+            yield _resize_all(frames, self.height, self.width)
 
     @property
     def _span(self) -> int:
