@@ -156,7 +156,7 @@ class LatentActionConfig:
     An action is an acceleration, and shows the more, the later one looks; labels still hang on the next frame alone."""
     moves: int = 0
     """``conv``: ways in which the decoder can move the frame. With 1 or more the code says how things move and
-    nothing else, so that it is not spent on what they look like; with 0 it steers a U-Net that paints."""
+    nothing else, unless there is a ``centre``: it is not spent on looks. With 0 it steers a U-Net that paints."""
     reach: int = 8
     """``conv`` with ``moves``: pixels that a frame moves at most, along rows and along columns."""
     error_margin: int = 0

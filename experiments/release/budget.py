@@ -18,6 +18,7 @@ import torch
 from experiments.experiment import Row
 from experiments.rivals import count_step
 from genie_gym.bench.machine import matmul_tflops
+from genie_gym.bench.results import ROOT
 from genie_gym.bench.timing import measure
 from genie_gym.configs import Preset, TrainConfig, vary
 from genie_gym.data.clips import Batch
@@ -29,8 +30,8 @@ from genie_gym.training.optim import build_optimizer
 from genie_gym.training.tokenizer import TokenizerTrainee
 from genie_gym.training.world import DynamicsTrainee, WorldTrainee
 
-RESULTS = Path("experiments/results")
-SHAPES = {"4 x 128": (4, 128, 4), "6 x 192": (6, 192, 6), "6 x 256": (6, 256, 8), "8 x 384": (8, 384, 12)}
+RESULTS = ROOT / "experiments" / "results"
+SHAPES = {"4 x 128": (4, 128, 4), "6 x 192": (6, 192, 6), "6 x 256": (6, 256, 8), "6 x 384": (6, 384, 12)}
 """Layers, width, heads of 32 of a dynamics; the feed-forward is twice as wide. The largest ships in 60 MB."""
 SHARES = {"recording": 0.08, "tokenizer": 0.3, "actions": 0.07, "world": 0.45, "evaluation": 0.1}
 """Of the minutes."""
@@ -40,6 +41,10 @@ MATMUL = 2048
 """Rows of the products that the device's rate is measured by."""
 GPU_BATCH = 8
 """Times the preset's batch."""
+FIGURE_FRAMES = 16
+"""Of a clip of figure 9."""
+POWERS = np.arange(0.05, 1.55, 0.05)
+"""Exponents of the law that are tried."""
 LOSS = "cross-entropy of hidden tokens, nats"
 CURVES = {
     "tokenizer's PSNR, dB": ("tokenizer", "tokenizer training", "psnr"),
@@ -219,11 +224,6 @@ def fit_data_law(rows: Sequence[Row]) -> DataLaw:
                 best = error, DataLaw(a, b * 1e6**p, p, c * 1e4**q, q, float(frames.max()))
     assert best is not None, "c alone always fits with a positive sign"
     return best[1]
-
-
-FIGURE_FRAMES = 16
-"""Of a clip of figure 9."""
-POWERS = np.arange(0.05, 1.55, 0.05)
 
 
 def read_curve(rung: str, score: str) -> list[tuple[float, float]]:

@@ -75,7 +75,8 @@ class Release:
         started = time.monotonic()
         plan = self._plan()
         preset = PRESETS[self.preset] if plan is None else plan.apply(PRESETS[self.preset])
-        frames = self.frames or (400_000 if plan is None else plan.frames)
+        planned = 400_000 if plan is None else plan.frames
+        frames = planned if self.frames is None else self.frames
         training = self._record("train", "training", frames)
         validation = self._record("validation", "validation", max(frames // 20, 2_000))
         checkpoint = self.out / "checkpoint"

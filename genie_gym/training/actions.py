@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.training.checkpoint import NAME
-from genie_gym.training.loop import BareTrainee, Batches, step_seed, train
+from genie_gym.training.loop import BareTrainee, Batches, train
 
 
 class ActionsTrainee(BareTrainee):
@@ -34,6 +31,4 @@ def train_actions(
 ) -> int:
     """Train the model, from where the run in ``out`` stands. See ``training.loop.train``."""
     model.set_precision(config.precision)
-    if not (out / NAME).exists():
-        torch.manual_seed(step_seed(config.seed, -1))
     return train(ActionsTrainee(model), batches, config, out, minutes, progress)
