@@ -24,8 +24,8 @@ from genie_gym.training.world import train_dynamics
 class Lengthening:
     """Train, save."""
 
-    data: Path
-    """Folder of recordings of training levels."""
+    data: tuple[Path, ...]
+    """Folders of recordings of training levels."""
     out: Path = Path("runs/lengthened")
     """Folder of the run; the world goes to its ``checkpoint``."""
     checkpoint: str = "coinrun"
@@ -37,7 +37,9 @@ class Lengthening:
     batch_size: int = 8
     """Clips a batch."""
     learning_rate: float = 5e-4
-    """Peak; the last fifth falls to 2e-5."""
+    """Peak."""
+    schedule: Literal["constant", "cosine", "wsd"] = "wsd"
+    """To 2e-5 over the last fifth (``wsd``), over all steps (``cosine``), or not at all, where another call goes on."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the features."""
     minutes: float | None = None
@@ -52,7 +54,7 @@ class Lengthening:
         optimizer = OptimizerConfig(
             learning_rate=self.learning_rate,
             final_learning_rate=2e-5,
-            schedule="wsd",
+            schedule=self.schedule,
             warmup_steps=min(50, self.train_steps // 10),
             betas=(0.9, 0.95),
         )
