@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 import genie_gym
-from experiments.experiment import Experiment
+from genie_gym.bench.experiment import Experiment
 from genie_gym.data.held_out import join, record_play
 from genie_gym.metrics.passes import score_passes
 from genie_gym.metrics.report import tabulate_passes

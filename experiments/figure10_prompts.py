@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import genie_gym
-from experiments.experiment import Experiment
+from genie_gym.bench.experiment import Experiment
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tyro
 
 import genie_gym
-from experiments.experiment import Experiment
+from genie_gym.bench.experiment import Experiment
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.data.held_out import join, record_play
 from genie_gym.metrics.motion import play_each_action, score_consistency

@@ -15,9 +15,9 @@ import torch
 import tyro
 
 import genie_gym
-from experiments.experiment import RivalExperiment
 from experiments.rivals import count_memory, count_step, draw_rivals, record_levels, record_validation, score_world
 from experiments.shipped_rivals import digest_shipped
+from genie_gym.bench.experiment import RivalExperiment
 from genie_gym.configs import WorldConfig, vary
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel

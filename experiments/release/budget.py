@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments.experiment import Row
 from experiments.rivals import count_step
+from genie_gym.bench.experiment import Row
 from genie_gym.bench.machine import matmul_tflops
 from genie_gym.bench.results import ROOT
 from genie_gym.bench.timing import measure

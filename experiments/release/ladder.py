@@ -16,10 +16,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import tyro
 
-from experiments.experiment import RivalExperiment, Row
 from experiments.release.parts import CLIMBS, SCORES, Climb
 from experiments.release.rungs import RUNGS
 from experiments.shipped_rivals import digest_shipped
+from genie_gym.bench.experiment import RivalExperiment, Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "clips": 8, "train_steps": 3, "inverse_steps": 3, "seeds": 1},

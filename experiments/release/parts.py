@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.experiment import Row
 from experiments.release.rungs import DYNAMICS, Part, Variant
 from experiments.rivals import count_step, record_levels, record_validation, score_world
 from experiments.shipped_rivals import EncodedTrainee, build_rival, encode_splits
+from genie_gym.bench.experiment import Row
 from genie_gym.configs import Preset, TrainConfig, vary
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.held_out import Play, Pool

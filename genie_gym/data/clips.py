@@ -208,6 +208,11 @@ class ClipDataset(Dataset[np.ndarray]):
         for source in self._sources:
             yield from self._read_whole(source)
 
+    def read_sources(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Every source whole: frames (F, H, W, 3) uint8 at their final size, and episode starts (F,) bool."""
+        for source in self._sources:
+            yield self._hold(source).frames, source.episode_starts
+
     def cut(self, clip_length: int) -> "ClipDataset":
         """The same frames in clips of another length.
 

@@ -211,3 +211,21 @@ def _check_field(path: Path, group: h5py.Group, field: str, shape: tuple[int, ..
         raise ValueError(f"{path}: {field} is missing")
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{path}: {field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")
+
+
+def copy_frames(source: Path, target: Path) -> None:
+    """Copy a shard without its group ``private``: a file in which nobody can read what was done or gained.
+
+    Raises:
+        ValueError: If the source is no whole shard.
+    """
+    Shard(source)
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        with _open(source) as old, h5py.File(temporary, "w") as new:
+            new.attrs.update(old.attrs)
+            for field in ("frames", *FIELDS):
+                old.copy(old[field], new)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

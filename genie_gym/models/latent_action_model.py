@@ -57,6 +57,12 @@ class LatentActionModel(Model):
         """Whether ``loss`` and ``label`` take tokens (the paper's table 2) and not videos."""
         return self.config.latent_action_model.inputs == "tokens"
 
+    @property
+    def frames_seen(self) -> int:
+        """Frames up to t that the label of the transition from t on hangs on (``st``: in one block)."""
+        part = self.config.latent_action_model
+        return part.history if part.backbone == "conv" else self.config.context_length
+
     @torch.no_grad()
     def label(self, videos: Tensor) -> Tensor:
         """The latent action of every transition.

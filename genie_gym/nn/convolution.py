@@ -1,6 +1,8 @@
 """Small convolutional nets over frames: a strided encoder and a U-Net steered by one vector."""
 
 import itertools
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,44 @@ class StridedEncoder(nn.Module):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             pixels = F.relu(_norm(norm, layer(pixels)))
         return self.out(pixels.flatten(1))
+
+
+class ImpalaEncoder(nn.Module):
+    """Pixels (M, channels, H, W) to one vector (M, out): IMPALA's residual stages (arXiv 1802.01561).
+
+    Each stage is a convolution, a max-pooling that halves the sides, and two residual blocks; Procgen's baselines use
+    the widths 16, 32, 32 and 256 features out.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], out: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            ImpalaStage(before, after) for before, after in itertools.pairwise([channels, *widths])
+        )
+        rows, columns = (-(-side // 2 ** len(widths)) for side in size)
+        self.out = Linear(widths[-1] * rows * columns, out)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        for stage in self.stages:
+            pixels = stage(pixels)
+        return F.relu(self.out(F.relu(pixels).flatten(1)))
+
+
+class ImpalaStage(nn.Module):
+    """(M, before, H, W) to (M, after, H / 2, W / 2), rounded up."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.widen = Conv2d(before, after, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Conv2d(after, after, 3, padding=1) for _ in range(2)) for _ in range(2)
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        pixels = F.max_pool2d(self.widen(pixels), 3, stride=2, padding=1)
+        for first, second in cast(list[tuple[Conv2d, Conv2d]], self.blocks):
+            pixels = pixels + second(F.relu(first(F.relu(pixels))))
+        return pixels
 
 
 class SteeredUNet(nn.Module):

@@ -11,7 +11,6 @@ from PIL import Image
 
 from experiments.ablation_actions import ActionsAblation
 from experiments.ablation_steps import StepsAblation
-from experiments.experiment import Experiment, RivalExperiment, TrainedExperiment
 from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
 from experiments.figure17_consistency import ConsistencyFigure
@@ -23,6 +22,7 @@ from experiments.rivals import count_memory, count_step
 from experiments.shipped_rivals import build_rival
 from experiments.table2_lam_input import InputTable
 from experiments.table3_tokenizer import TokenizerTable
+from genie_gym.bench.experiment import Experiment, RivalExperiment, TrainedExperiment
 from genie_gym.configs import vary
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image

@@ -154,7 +154,8 @@ def test_features_for_video_distances_are_made(tmp_path: Path, monkeypatch: pyte
 def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_checkpoint: Path) -> None:
     config = RecordConfig(frames=2048, num_envs=8)
     record(config, parse_shares(["random=1"]), tmp_path / "data")
-    settings: dict[str, Any] = {"data": tmp_path / "data", "out": tmp_path / "run", "checkpoint": str(tiny_checkpoint)}
+    settings: dict[str, Any] = {"data": (tmp_path / "data",), "out": tmp_path / "run"}
+    settings |= {"checkpoint": str(tiny_checkpoint)}
     for minutes in (0.0, None):
         lengthen.Lengthening(**settings, clip_length=20, train_steps=4, batch_size=2, minutes=minutes).run()
         assert (tmp_path / "run" / "checkpoint").exists() == (minutes is None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
 from genie_gym.bench.results import ROOT, require_place, write_results
@@ -85,7 +86,7 @@ class TrainedExperiment(Experiment):
         for number, cell in enumerate(cells):
             if any(cell.items() <= row.items() for row in rows):
                 continue
-            print(f"{self.name}: {number + 1} of {len(cells)}: {cell}", flush=True)
+            tqdm.write(f"{self.name}: {number + 1} of {len(cells)}: {cell}")
             began = time.monotonic()
             row = {**cell, **work(cell)}
             cpu = describe_machine(torch.device(self.device))["cpu"]

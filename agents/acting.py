@@ -1,0 +1,120 @@
+"""Agents that play many games at once, each game with its own memory: what ``evaluation`` scores."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.mapping import Mapping, draw_from
+from agents.policy import LatentPolicy
+from genie_gym.data.frames import to_float
+from genie_gym.data.players import Player
+from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS
+
+
+class Agent(Protocol):
+    """Plays B games; may be asked about some of them only."""
+
+    sees_velocity: bool
+    """Whether it must be shown Procgen's painted velocity."""
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        """Real actions for the games ``rows``.
+
+        Args:
+            rows: (R,) different game numbers.
+            frames: (R, 64, 64, 3) uint8.
+            episode_starts: (R,) bool: True where a frame is the first of its episode.
+
+        Returns:
+            (R,) int32 in [0, 15).
+        """
+
+
+class PlayerAgent:
+    """A player of ``genie_gym.data.players``, which needs no memory."""
+
+    def __init__(self, player: Player, sees_velocity: bool = False) -> None:
+        self._player, self.sees_velocity = player, sees_velocity or getattr(player, "sees_velocity", False)
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        return self._player(frames)
+
+
+class PolicyMemory:
+    """A policy with the last frames and actions of B games: chooses among what it was cloned from.
+
+    Args:
+        policy: Frozen.
+        games: B.
+        rng: Of the choices, which are drawn and never the largest logit (Genie, appendix E).
+    """
+
+    def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:
+        self.policy, self._rng, length = policy, rng, policy.config.context_length
+        self._frames = np.zeros((games, length, FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8)
+        self._past = np.full((games, length - 1), policy.num_actions, dtype=np.int64)
+
+    @torch.no_grad()
+    def choose(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Actions (R,) int32 of the policy's own kind, and its features (R, D); arguments as for ``Agent.act``."""
+        self._see(rows, frames, episode_starts)
+        features = self.policy.features(to_float(self._frames[rows]), torch.from_numpy(self._past[rows]))
+        shares = self.policy.head(features).double().softmax(dim=-1)
+        chosen = draw_from(shares.numpy().cumsum(axis=1), self._rng)
+        self._past[rows, :-1] = self._past[rows, 1:]
+        self.replace(rows, chosen)
+        return chosen, features
+
+    def replace(self, rows: np.ndarray, chosen: np.ndarray) -> None:
+        """Remember that other actions were taken than those chosen last."""
+        if self._past.shape[1]:
+            self._past[rows, -1] = chosen
+
+    def _see(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> None:
+        """Shift the memory by one frame; at an episode's start its first frame stands for those before."""
+        fresh = rows[episode_starts]
+        self._frames[rows, :-1] = self._frames[rows, 1:]
+        self._frames[rows, -1] = frames
+        self._frames[fresh] = frames[episode_starts][:, None]
+        self._past[fresh] = self.policy.num_actions
+
+
+class ClonedAgent:
+    """A cloned policy in the real game: through a mapping if its actions are latent, as it is if they are real.
+
+    Args:
+        policy: Frozen.
+        games: B.
+        seed: Of all choices.
+        mapping: Of its latent actions to real ones; None for a policy of real actions.
+        random_share: Of actions that are drawn uniformly instead; the paper's oracle played better with 0.1.
+
+    Raises:
+        ValueError: If policy and mapping disagree about the number of actions.
+    """
+
+    sees_velocity = False
+
+    def __init__(
+        self, policy: LatentPolicy, games: int, seed: int, mapping: Mapping | None = None, random_share: float = 0.0
+    ) -> None:
+        wanted = NUM_REAL_ACTIONS if mapping is None else mapping.num_latent_actions
+        if policy.num_actions != wanted:
+            raise ValueError(f"policy.num_actions must be {wanted}, as the mapping has it, got {policy.num_actions}")
+        if not 0 <= random_share <= 1:
+            raise ValueError(f"random_share must be in [0, 1], got {random_share}")
+        self._rng = np.random.default_rng(seed)
+        self._memory, self._mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        chosen, features = self._memory.choose(rows, frames, episode_starts)
+        actions = chosen if self._mapping is None else self._mapping.choose(chosen, features, self._rng)
+        if self._random_share:
+            is_random = self._rng.random(len(rows)) < self._random_share
+            drawn = self._rng.integers(NUM_REAL_ACTIONS, size=len(rows), dtype=np.int32)
+            actions = np.where(is_random, drawn, actions)
+        if self._mapping is None:
+            self._memory.replace(rows, actions)
+        return actions

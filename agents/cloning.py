@@ -1,0 +1,131 @@
+"""Behavioural cloning: of latent actions from videos, or of real ones for the oracle (Genie, appendix E).
+
+python -m agents.cloning --videos runs/demonstrations/videos --checkpoint coinrun --out runs/latent-policy
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+
+from agents.config import POLICIES, CloningConfig
+from agents.labelling import digest_labels, label_dataset
+from agents.policy import LatentPolicy, load_policy, save_policy
+from agents.windows import Windows, read_footage
+from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.models.base import LossOutput
+from genie_gym.models.loading import load
+from genie_gym.training.loop import BareTrainee, step_seed, train
+
+REAL = "real"
+"""``label_source`` of a policy that was cloned from real actions."""
+
+
+class Cloning(BareTrainee):
+    """A policy as the loop wants it; batches tell which windows they hold."""
+
+    def __init__(self, policy: LatentPolicy, windows: Windows) -> None:
+        super().__init__()
+        self.policy = policy
+        self._windows = windows
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Cross-entropy of the action that was taken in each window's last frame."""
+        numbers = batch.numbers.numpy()
+        targets = torch.from_numpy(self._windows.actions_at(numbers))
+        logits = self.policy(batch.videos, self._windows.past_at(numbers))
+        loss = F.cross_entropy(logits, targets)
+        return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == targets).float().mean()})
+
+
+def clone(  # noqa: PLR0913
+    windows: Windows,
+    config: CloningConfig,
+    num_actions: int,
+    label_source: str,
+    out: Path,
+    minutes: float | None = None,
+    progress: bool = True,
+    among: np.ndarray | None = None,
+) -> LatentPolicy | None:
+    """Train a policy and save it in ``out/policy``; called again, go on where the last call stopped.
+
+    Args:
+        windows: What to learn from.
+        config: The policy and its training.
+        num_actions: A.
+        label_source: Kept with the policy.
+        out: Folder of the run.
+        minutes: Stop after these.
+        progress: Show a bar.
+        among: (M,) frames whose actions are known; all where not given.
+
+    Returns:
+        The policy, frozen, or ``None`` if time ran out before the last step.
+
+    Raises:
+        ValueError: If ``among`` is empty or names frames without an action.
+    """
+    folder = out / "policy"
+    if (folder / "config.json").exists():
+        policy = load_policy(folder)
+        if policy.label_source != label_source:
+            raise ValueError(f"policy {str(folder)!r} was cloned from labels of {policy.label_source!r}")
+        return policy
+    drawn_from = windows.targets if among is None else among
+    if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
+        raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
+    training = config.training
+    torch.manual_seed(step_seed(training.seed, -1))
+    trainee = Cloning(LatentPolicy(config.policy, num_actions, label_source), windows)
+
+    def batches(first: int, number: int) -> Iterator[Batch]:
+        return windows.batches(training.batch_size, training.seed, first, number, drawn_from)
+
+    if train(trainee, batches, training, out, minutes, progress) < training.train_steps:
+        return None
+    save_policy(trainee.policy, folder)
+    return load_policy(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentCloning:
+    """Label videos with a frozen latent action model and clone what they show."""
+
+    videos: Path
+    """Folder of demonstrations; nothing but their frames is read."""
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder: its latent action model labels."""
+    policy: Literal["impala", "st-vivit"] = "impala"
+    """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
+    out: Path = Path("runs/latent-policy")
+    """Folder of labels, run and policy."""
+    train_steps: int | None = None
+    """Batches; the policy's own number where not given."""
+    minutes: float | None = None
+    """Stop after these; call again to go on."""
+    seed: int = 0
+    """Of weights and batches."""
+
+    def run(self) -> None:
+        """Do what is missing."""
+        world = copy.deepcopy(load(self.checkpoint, precision="float32"))
+        config = POLICIES[self.policy]
+        steps = config.training.train_steps if self.train_steps is None else self.train_steps
+        config = replace(config, training=replace(config.training, train_steps=steps, seed=self.seed))
+        dataset = ClipDataset(self.videos, clip_length=2)
+        labels = label_dataset(world, dataset, self.out / "labels")
+        actions = world.config.num_latent_actions
+        windows = Windows(read_footage(dataset), labels, actions, config.policy.context_length)
+        policy = clone(windows, config, actions, digest_labels(world), self.out, self.minutes)
+        print(f"saved {self.out / 'policy'}" if policy else f"time is over; call again to go on in {self.out}")
+
+
+if __name__ == "__main__":
+    tyro.cli(LatentCloning).run()

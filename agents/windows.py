@@ -1,0 +1,108 @@
+"""What a policy learns from: at each frame its last frames, what was done in them, and what comes next."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.labelling import NO_LABEL
+from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset, draw_numbers
+from genie_gym.data.frames import to_float
+from genie_gym.data.shards import Shard
+
+
+class Footage(NamedTuple):
+    """Recordings in memory, one source after the other."""
+
+    frames: np.ndarray
+    """(F, H, W, 3) uint8."""
+    episode_starts: np.ndarray
+    """(F,) bool."""
+
+
+def read_footage(dataset: ClipDataset) -> Footage:
+    """All of a dataset's frames: 12 kB each."""
+    sources = list(dataset.read_sources())
+    return Footage(*(np.concatenate(parts) for parts in zip(*sources, strict=True)))
+
+
+class Windows:
+    """Every frame of some footage with its past within the episode.
+
+    Before the episode's first frame that frame stands for the missing ones and ``num_actions`` for no action, as for
+    a policy that plays.
+
+    Args:
+        footage: F frames.
+        actions: (F,) the action at each frame, one source after the other; ``NO_LABEL`` where there is none.
+        num_actions: They are below it.
+        context_length: Frames of a window.
+
+    Raises:
+        ValueError: If the numbers of frames and actions differ, or an action is out of range.
+    """
+
+    def __init__(self, footage: Footage, actions: np.ndarray, num_actions: int, context_length: int) -> None:
+        frames = len(footage.frames)
+        if actions.shape != (frames,):
+            raise ValueError(f"actions must be ({frames},), one a frame, got {actions.shape}")
+        wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
+        if wrong.size:
+            raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
+        self.frames = footage.frames
+        self._begins = np.maximum.accumulate(np.where(footage.episode_starts, np.arange(frames), 0))
+        self._actions, self._num_actions, self._length = actions, num_actions, context_length
+        self.targets = np.flatnonzero(actions != NO_LABEL)
+
+    def videos_at(self, numbers: np.ndarray) -> Tensor:
+        """Windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1]."""
+        wanted, first = self._window(numbers)
+        return to_float(self.frames[np.maximum(wanted, first)])
+
+    def past_at(self, numbers: np.ndarray) -> Tensor:
+        """(M, T - 1) int64: the actions within those windows."""
+        wanted, first = self._window(numbers)
+        before = wanted[:, :-1]
+        actions = self._actions[np.maximum(before, first)]
+        return torch.from_numpy(np.where(before >= first, actions, self._num_actions))
+
+    def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames (M, T) that the windows want, and the first ones (M, 1) of their episodes."""
+        return numbers[:, None] + np.arange(1 - self._length, 1), self._begins[numbers][:, None]
+
+    def actions_at(self, numbers: np.ndarray) -> np.ndarray:
+        """(M,) the actions at those frames."""
+        return self._actions[numbers]
+
+    def batches(
+        self, batch_size: int, seed: int, first: int, number: int, among: np.ndarray | None = None
+    ) -> Iterator[Batch]:
+        """Batches of windows with the numbers of their frames, drawn with replacement.
+
+        Args:
+            batch_size: M.
+            seed: With a batch's number, decides its windows.
+            first: Number of the first batch.
+            number: How many.
+            among: Frames that may be drawn; all with an action where not given.
+        """
+        for batch in range(first, first + number):
+            numbers = draw_numbers(self.targets if among is None else among, batch_size, seed, batch)
+            yield Batch(self.videos_at(numbers), torch.from_numpy(numbers))
+
+
+def read_real_actions(folder: Path) -> np.ndarray:
+    """(F,) int64 real actions of a folder's shards, in order; ``NO_LABEL`` at the last frame of an episode.
+
+    There the action taken leads out of the episode: no frame follows that a latent action model could label.
+    """
+    parts = []
+    for path in sorted(folder.glob(f"*{SHARD_SUFFIX}")):
+        shard = Shard(path)
+        actions = shard.private(0, shard.num_frames)[0].astype(np.int64)
+        ends = np.append(shard.episode_starts[1:], True)
+        parts.append(np.where(ends, NO_LABEL, actions))
+    return np.concatenate(parts)

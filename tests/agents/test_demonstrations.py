@@ -1,0 +1,157 @@
+"""Videos without actions, their labels, and what a policy learns from them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from agents import demonstrations as module
+from agents.cloning import REAL, LatentCloning, clone
+from agents.config import POLICIES
+from agents.demonstrations import DemonstrationFolders, require_levels
+from agents.labelling import NO_LABEL, cut_stretches, digest_labels, label_dataset
+from agents.policy import load_policy
+from agents.windows import Footage, Windows, read_footage, read_real_actions
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.frames import to_float
+from genie_gym.data.shards import Shard
+from genie_gym.models.loading import load
+from genie_gym.models.world_model import GenieWorldModel
+from tests.agents.small import random_frames, small_cloning
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.h5"))
+
+
+def test_videos_hold_frames_and_nothing_that_was_done(demonstrations: DemonstrationFolders) -> None:
+    for path, twin in zip(shards(demonstrations.videos), shards(demonstrations.oracle), strict=True):
+        names: list[str] = []
+        with h5py.File(path) as file:
+            file.visit(names.append)
+        assert sorted(names) == ["episode_starts", "frames", "level_seeds", "player"]
+        video, whole = Shard(path), Shard(twin)
+        assert np.array_equal(video.read(0, video.num_frames), whole.read(0, whole.num_frames))
+        with pytest.raises(ValueError, match="holds no real actions"):
+            video.private(0, 1)
+    with pytest.raises(ValueError, match="holds no real actions"):
+        read_real_actions(demonstrations.videos)
+
+
+def test_labelled_games_are_others(demonstrations: DemonstrationFolders) -> None:
+    one, other = Shard(shards(demonstrations.oracle)[0]), Shard(shards(demonstrations.labelled)[0])
+    number = other.num_frames
+    assert not np.array_equal(one.level_seeds[:number], other.level_seeds)
+    for folder in demonstrations:
+        require_levels(shards(folder)[0], "training")
+        with pytest.raises(ValueError, match=r"test levels must be 20000..20999"):
+            require_levels(shards(folder)[0], "test")
+
+
+def test_recording_goes_on_where_it_stood(demonstrations: DemonstrationFolders) -> None:
+    again = module.Demonstrations(out=demonstrations.videos.parent, frames=2048, labelled_frames=1024, num_envs=8)
+    missing = shards(demonstrations.videos)[-1]
+    before, others = missing.read_bytes(), shards(demonstrations.oracle)[0].stat().st_mtime_ns
+    missing.unlink()
+    assert again.run() == demonstrations
+    assert missing.read_bytes() == before
+    assert shards(demonstrations.oracle)[0].stat().st_mtime_ns == others
+
+
+def test_stretches_hold_every_transition_once() -> None:
+    starts = np.zeros(300, dtype=bool)
+    starts[[0, 1, 2, 150, 299]] = True
+    kept = [t for each in cut_stretches(starts, 3) for t in range(each.start, each.stop)]
+    assert kept == [t for t in range(300) if t not in {0, 1, 149, 298, 299}]
+    begins = {t: max(begin for begin in np.flatnonzero(starts) if begin <= t) for t in kept}
+    for each in cut_stretches(starts, 3):
+        assert each.first == max(begins[each.start], each.start - 2)
+
+
+@pytest.mark.parametrize("variant", ["additive", "moving", "token-lam"])
+def test_labels_are_those_of_whole_episodes(
+    demonstrations: DemonstrationFolders, make_world: Callable[[str], GenieWorldModel], variant: str
+) -> None:
+    world, dataset = make_world(variant), ClipDataset(demonstrations.labelled, clip_length=2)
+    labels, footage = label_dataset(world, dataset), read_footage(dataset)
+    bounds = [*np.flatnonzero(footage.episode_starts), len(labels)]
+    assert (labels[[end - 1 for end in bounds[1:]]] == NO_LABEL).all()
+    assert len(np.unique(labels)) > 3
+    longest = int(np.argmax(np.diff(bounds)))
+    begin, end = bounds[longest], min(bounds[longest + 1], bounds[longest] + 200)
+    whole = world.label(to_float(footage.frames[begin:end])[None])[0].numpy()
+    agreement = (whole == labels[begin : end - 1]).mean()
+    is_local = world.config.latent_action_model.backbone == "conv"  # else a stretch knows a little less of the past
+    assert agreement >= (1 if is_local else 0.8)
+
+
+def test_labels_are_kept_and_know_whose_they_are(
+    demonstrations: DemonstrationFolders, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, dataset = load(tiny_checkpoint), ClipDataset(demonstrations.labelled, clip_length=2)
+    labels = label_dataset(world, dataset, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(GenieWorldModel, "label", None)
+        assert np.array_equal(label_dataset(world, dataset, tmp_path), labels)
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(b"cut")
+    with pytest.raises(ValueError, match="damaged"):
+        label_dataset(world, dataset, tmp_path)
+
+
+def test_windows_stay_in_their_episode() -> None:
+    starts = np.zeros(10, dtype=bool)
+    starts[[0, 6]] = True
+    frames, actions = random_frames(10), np.array([0, 1, 2, 3, 4, NO_LABEL, 1, 2, 3, NO_LABEL])
+    windows = Windows(Footage(frames, starts), actions, 5, 4)
+    assert list(windows.targets) == [0, 1, 2, 3, 4, 6, 7, 8]
+    videos = windows.videos_at(np.array([1, 4, 7]))
+    wanted = [[0, 0, 0, 1], [1, 2, 3, 4], [6, 6, 6, 7]]
+    assert torch.equal(videos, to_float(frames[np.array(wanted)]))
+    assert windows.past_at(np.array([1, 4, 7])).tolist() == [[5, 5, 0], [1, 2, 3], [5, 5, 1]]
+    with pytest.raises(ValueError, match=r"actions must be \(10,\)"):
+        Windows(Footage(frames, starts), actions[:-1], 5, 4)
+    with pytest.raises(ValueError, match=r"in \[0, 4\), got 4"):
+        Windows(Footage(frames, starts), actions, 4, 4)
+
+
+def bright_footage() -> Windows:
+    """The action is told by whether a frame is bright."""
+    is_bright = np.random.default_rng(0).integers(2, size=200)
+    frames = (random_frames(200) // 4 + 190 * is_bright[:, None, None, None]).astype(np.uint8)
+    return Windows(Footage(frames, np.arange(200) % 20 == 0), is_bright, 2, 4)
+
+
+def test_cloning_learns_and_goes_on_where_it_stood(tmp_path: Path) -> None:
+    windows, config = bright_footage(), small_cloning(40)
+    whole = clone(windows, config, 2, "test", tmp_path / "whole", progress=False)
+    assert whole is not None
+    numbers = np.arange(200)
+    agreement = whole(windows.videos_at(numbers), windows.past_at(numbers)).argmax(dim=1).numpy()
+    assert (agreement == windows.actions_at(numbers)).mean() > 0.95
+    assert clone(windows, config, 2, "test", tmp_path / "cut", minutes=0, progress=False) is None
+    resumed = clone(windows, config, 2, "test", tmp_path / "cut", progress=False)
+    assert resumed is not None
+    for name, weight in resumed.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
+    with pytest.raises(ValueError, match="cloned from labels of 'test'"):
+        clone(windows, config, 2, REAL, tmp_path / "whole", progress=False)
+    with pytest.raises(ValueError, match="one or more frames"):
+        clone(windows, config, 2, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
+
+
+def test_latent_cloning_by_command(
+    demonstrations: DemonstrationFolders,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(POLICIES, "impala", small_cloning(3))
+    command = LatentCloning(videos=demonstrations.videos, checkpoint=str(tiny_checkpoint), out=tmp_path, train_steps=2)
+    command.run()
+    policy = load_policy(tmp_path / "policy")
+    world = load(tiny_checkpoint)
+    assert (policy.num_actions, policy.label_source) == (world.config.num_latent_actions, digest_labels(world))

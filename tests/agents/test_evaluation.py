@@ -1,0 +1,92 @@
+"""Levels solved, and the statistics of them."""
+
+import numpy as np
+import pytest
+
+from agents.acting import PlayerAgent
+from agents.evaluation import choose_levels, interquartile_mean, play_levels, stratified_interval, tell_solved
+from genie_gym.configs import RecordConfig
+from genie_gym.data.players import load_player
+from genie_gym.data.procgen import open_games, open_levels
+
+
+class Recorder:
+    """Goes right and jumps; keeps what it was asked."""
+
+    sees_velocity = False
+
+    def __init__(self) -> None:
+        self.asked: list[np.ndarray] = []
+        self.starts: list[np.ndarray] = []
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        assert len(rows) == len(frames) == len(episode_starts)
+        self.asked.append(rows)
+        self.starts.append(episode_starts)
+        return np.full(len(rows), 8 if len(self.asked) % 3 else 7, dtype=np.int32)
+
+
+def test_each_level_is_played_once_to_its_end() -> None:
+    agent, levels = Recorder(), choose_levels("validation", 6)
+    outcome = play_levels(agent, "easy", levels)
+    assert set(outcome.solved) <= {0.0, 1.0}
+    asked = np.bincount(np.concatenate(agent.asked), minlength=6)
+    assert np.array_equal(asked, outcome.env_steps)
+    assert agent.starts[0].all()
+    assert not any(starts.any() for starts in agent.starts[1:])
+    again = play_levels(Recorder(), "easy", levels)
+    assert np.array_equal(again.solved, outcome.solved)
+    assert np.array_equal(again.env_steps, outcome.env_steps)
+
+
+def test_levels_begin_as_they_do_in_a_game_of_their_own() -> None:
+    levels = [20_007, 3, 20_007]
+    games = open_levels(RecordConfig(mode="hard"), levels)
+    now = games.observe()
+    assert list(now.level_seeds) == levels
+    assert np.array_equal(now.frames[0], now.frames[2])
+    alone = open_games(RecordConfig(mode="hard", start_level=3, num_levels=1), seed=5, num_envs=1)
+    assert np.array_equal(alone.observe().frames[0], now.frames[1])
+    for _ in range(200):
+        games.act(np.full(3, 8, dtype=np.int32))
+        assert list(games.observe().level_seeds) == levels
+    games.close()
+    with pytest.raises(ValueError, match="one or more level seeds"):
+        open_levels(RecordConfig(), [])
+
+
+def test_a_trained_player_solves_more_than_a_random_one() -> None:
+    levels = choose_levels("validation", 30)
+    trained = play_levels(PlayerAgent(load_player("expert")), "easy", levels)
+    chance = play_levels(PlayerAgent(load_player("random")), "easy", levels)
+    assert trained.solved.mean() > chance.solved.mean()
+
+
+def test_levels_that_are_not_there_are_told() -> None:
+    assert choose_levels("test", 2) == [20_000, 20_001]
+    with pytest.raises(ValueError, match=r"in 1..1000, the test levels, got 1001"):
+        choose_levels("test", 1001)
+
+
+def test_interquartile_mean_by_hand() -> None:
+    assert interquartile_mean(np.array([100.0, 1, 2, 3, 4, 5, 6, -50])) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    assert interquartile_mean(np.array([0.0, 1, 5])) == pytest.approx(2)  # nothing to cut of three
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    """Seeds are noise around each level's own chance of being solved; levels themselves are no noise."""
+    rng, chances = np.random.default_rng(0), np.linspace(0.05, 0.95, 40)
+    covered = 0
+    for trial in range(60):
+        scores = (rng.random((5, 40)) < chances).astype(float)
+        low, high = stratified_interval(scores, trial)
+        covered += low <= chances.mean() <= high
+    assert 45 <= covered <= 60
+
+
+def test_intervals_shrink_to_nothing_where_seeds_agree() -> None:
+    scores = np.tile(np.array([0.0, 1, 1, 0]), (5, 1))
+    assert tell_solved(scores, 0)["interval"] == (0.5, 0.5)
+    assert tell_solved(scores, 0)["iqm"] == 0.5
+    with pytest.raises(ValueError, match="one seed and level or more"):
+        stratified_interval(np.empty((0, 4)), 0)

@@ -1,0 +1,60 @@
+"""The dictionary from latent to real actions, and its rivals."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.mapping import ActionMapping, FeatureMapping
+
+NOTHING = torch.zeros(3000, 0)
+
+
+def test_actions_are_drawn_as_often_as_they_were_seen() -> None:
+    mapping = ActionMapping.fit(np.array([0, 0, 0, 0, 1, 1]), np.array([7, 7, 7, 1, 4, 4]), 2)
+    chosen = mapping.choose(np.zeros(3000, dtype=int), NOTHING, np.random.default_rng(0))
+    assert set(chosen) == {1, 7}
+    assert (chosen == 7).mean() == pytest.approx(0.75, abs=0.03)
+    assert set(mapping.choose(np.ones(100, dtype=int), NOTHING, np.random.default_rng(0))) == {4}
+    assert chosen.dtype == np.int32
+
+
+def test_latent_actions_without_samples_draw_from_all_and_are_counted() -> None:
+    mapping = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([7, 7, 7, 2]), 3)
+    assert list(mapping.unseen) == [2]
+    chosen = mapping.choose(np.array([2] * 2000 + [0] * 1000), NOTHING, np.random.default_rng(0))
+    assert mapping.fallbacks == 2000
+    assert (chosen[:2000] == 7).mean() == pytest.approx(0.75, abs=0.04)
+    assert set(chosen[2000:]) == {7}
+
+
+def test_the_majority_has_one_action_each() -> None:
+    mapping = ActionMapping.fit(np.array([0, 0, 0, 1]), np.array([7, 7, 1, 4]), 3).majority()
+    chosen = mapping.choose(np.array([0] * 50 + [1] * 50), NOTHING, np.random.default_rng(0))
+    assert list(chosen) == [7] * 50 + [4] * 50
+    assert list(mapping.unseen) == [2]
+
+
+def test_a_mapping_that_sees_features_uses_them() -> None:
+    rng = np.random.default_rng(0)
+    latents, features = rng.integers(2, size=400), torch.from_numpy(rng.normal(size=(400, 4))).float()
+    actions = np.where(features[:, 0].numpy() > 0, 7, 1)  # the latent says nothing
+    mapping = FeatureMapping(latents, features, actions, 2, weight_decay=1e-4)
+    chosen = mapping.choose(latents, features, rng)
+    assert (chosen == actions).mean() > 0.85
+    blind = ActionMapping.fit(latents, actions, 2).choose(latents, features, rng)
+    assert (blind == actions).mean() < 0.65
+
+
+@pytest.mark.parametrize(
+    ("latents", "actions", "told"),
+    [
+        ([], [], "one sample or more"),
+        ([0, 1], [3], "one sample or more"),
+        ([0, 8], [3, 3], r"in \[0, 8\), got 8"),
+        ([-1, 0], [3, 3], r"in \[0, 8\), got -1"),
+        ([0, 1], [3, 15], "real_actions"),
+    ],
+)
+def test_bad_samples_are_told(latents: list[int], actions: list[int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ActionMapping.fit(np.array(latents, dtype=int), np.array(actions, dtype=int), 8)

@@ -1,0 +1,169 @@
+"""Policies: what they see, how they are kept, and that games don't mix."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents.acting import ClonedAgent, PolicyMemory
+from agents.config import CloningConfig, PolicyConfig
+from agents.mapping import ActionMapping
+from agents.policy import LatentPolicy, load_policy, save_policy
+from genie_gym.configs import TrainConfig
+from tests.agents.small import SMALL, SMALL_TRANSFORMER, random_frames
+
+NETWORKS = pytest.mark.parametrize("config", [SMALL, SMALL_TRANSFORMER], ids=["impala", "st-vivit"])
+
+
+def build(config: PolicyConfig = SMALL, num_actions: int = 5) -> LatentPolicy:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        policy = LatentPolicy(config, num_actions, "test")
+        torch.nn.init.normal_(policy.head.weight)  # silent at first
+    return policy.eval().requires_grad_(False)
+
+
+def inputs(batch: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    videos = torch.rand(batch, 4, 3, 64, 64, generator=generator)
+    return videos, torch.randint(6, (batch, 3), generator=generator)
+
+
+@NETWORKS
+def test_every_frame_and_past_action_counts(config: PolicyConfig) -> None:
+    policy, (videos, past) = build(config), inputs()
+    logits = policy(videos, past)
+    assert logits.shape == (3, 5)
+    for t in range(4):
+        changed = videos.clone()
+        changed[:, t] = 1 - changed[:, t]
+        assert not torch.allclose(policy(changed, past), logits)
+    for t in range(3):
+        changed = past.clone()
+        changed[:, t] = (changed[:, t] + 1) % 6
+        assert not torch.allclose(policy(videos, changed), logits)
+
+
+def test_a_policy_may_be_told_nothing_of_past_actions() -> None:
+    policy, (videos, past) = build(PolicyConfig(widths=(4,), features=8, sees_actions=False)), inputs()
+    assert torch.equal(policy(videos, past), policy(videos, torch.zeros_like(past)))
+
+
+@NETWORKS
+def test_saved_policies_come_back(config: PolicyConfig, tmp_path: Path) -> None:
+    policy, (videos, past) = build(config), inputs()
+    again = load_policy(save_policy(policy, tmp_path / "policy"))
+    assert torch.equal(again(videos, past), policy(videos, past))
+    assert (again.num_actions, again.label_source, again.config) == (5, "test", config)
+
+
+def test_damaged_policies_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        load_policy(tmp_path / "nowhere")
+    folder = save_policy(build(), tmp_path / "policy")
+    (folder / "policy.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="do not fit"):
+        load_policy(folder)
+    (folder / "config.json").write_text('{"format": 9}')
+    with pytest.raises(ValueError, match="format 1, got 9"):
+        load_policy(folder)
+
+
+@pytest.mark.parametrize(
+    ("videos", "past", "told"),
+    [
+        (torch.rand(2, 3, 3, 64, 64), torch.zeros(2, 2, dtype=torch.int64), "4 and 3 entries"),
+        (torch.rand(2, 4, 3, 64, 64), torch.zeros(2, 4, dtype=torch.int64), "4 and 3 entries"),
+        (torch.rand(2, 4, 3, 32, 32), torch.zeros(2, 3, dtype=torch.int64), "videos must be"),
+        (torch.rand(2, 4, 3, 64, 64), torch.full((2, 3), 6), r"past_actions must be in \[0, 6\)"),
+    ],
+)
+def test_bad_inputs_are_told(videos: Tensor, past: Tensor, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        build()(videos, past)
+
+
+def test_memory_shows_what_training_shows() -> None:
+    """Frames and actions of the last steps, oldest first; the first frame repeated at an episode's start."""
+    policy, seen = build(), []
+
+    def remember(videos: Tensor, past_actions: Tensor) -> Tensor:
+        seen.append((videos, past_actions))
+        return torch.zeros(len(videos), 16)
+
+    policy.features = remember  # type: ignore[method-assign]
+    memory, frames = PolicyMemory(policy, 1, np.random.default_rng(0)), random_frames(7)
+    row, chosen = np.array([0]), []
+    for number, frame in enumerate(frames):
+        starts = np.array([number in (0, 5)])
+        chosen.append(int(memory.choose(row, frame[None], starts)[0][0]))
+    shown = [[round(float(frame.sum()), 2) for frame in videos[0]] for videos, _ in seen]
+    sums = [round(float((torch.from_numpy(frame).float() / 255).sum()), 2) for frame in frames]
+    for number, wanted in enumerate([[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 4], [5] * 4]):
+        assert shown[number] == pytest.approx([sums[each] for each in wanted], rel=1e-4)
+    assert seen[0][1].tolist() == [[5, 5, 5]]
+    assert seen[2][1].tolist() == [[5, chosen[0], chosen[1]]]
+    assert seen[4][1].tolist() == [chosen[1:4]]
+    assert seen[5][1].tolist() == [[5, 5, 5]]
+    assert seen[6][1].tolist() == [[5, 5, chosen[5]]]
+
+
+def test_games_do_not_see_each_other() -> None:
+    policy, frames = build(), random_frames(12).reshape(4, 3, 64, 64, 3)
+    policy.head.bias[:] = torch.tensor([100.0, 0, 0, 0, 0])  # no chance in what is chosen
+    memory, alone = (PolicyMemory(policy, 3, np.random.default_rng(0)) for _ in range(2))
+    for t in range(4):
+        together = memory.choose(np.arange(3), frames[t], np.full(3, t == 0))[1]
+        by_itself = alone.choose(np.array([1]), frames[t, 1:2], np.array([t == 0]))[1]
+        assert torch.allclose(by_itself[0], together[1], atol=1e-5)
+
+
+def test_choices_are_drawn_from_the_logits() -> None:
+    policy = build()
+    policy.features = lambda videos, past_actions: torch.zeros(len(videos), 16)  # type: ignore[method-assign]
+    policy.head.bias.copy_(torch.tensor([0.5, 0.3, 0.2, 1e-9, 1e-9]).log())
+    memory = PolicyMemory(policy, 2000, np.random.default_rng(0))
+    frames = np.zeros((2000, 64, 64, 3), dtype=np.uint8)
+    chosen, _ = memory.choose(np.arange(2000), frames, np.ones(2000, dtype=bool))
+    assert np.bincount(chosen, minlength=5) / 2000 == pytest.approx([0.5, 0.3, 0.2, 0, 0], abs=0.03)
+
+
+def test_agents_go_through_their_mapping() -> None:
+    mapping = ActionMapping.fit(np.arange(5), np.array([3, 3, 3, 3, 3]), 5)
+    rows, frames = np.arange(20), random_frames(20)
+    agent = ClonedAgent(build(), 20, seed=0, mapping=mapping)
+    assert set(agent.act(rows, frames, np.ones(20, dtype=bool))) == {3}
+    noisy = ClonedAgent(build(), 20, seed=0, mapping=mapping, random_share=1.0)
+    assert len(set(noisy.act(rows, frames, np.ones(20, dtype=bool)))) > 3
+
+
+def test_an_agent_that_acts_at_random_remembers_what_it_did() -> None:
+    oracle = ClonedAgent(build(num_actions=15), 8, seed=0, random_share=0.5)
+    acted = oracle.act(np.arange(8), random_frames(8), np.ones(8, dtype=bool))
+    assert list(oracle._memory._past[:, -1]) == list(acted)
+
+
+def test_a_policy_of_other_actions_is_told() -> None:
+    mapping = ActionMapping.fit(np.arange(5), np.arange(5), 8)
+    with pytest.raises(ValueError, match="num_actions must be 8, as the mapping has it, got 5"):
+        ClonedAgent(build(), 1, seed=0, mapping=mapping)
+    with pytest.raises(ValueError, match="num_actions must be 15"):
+        ClonedAgent(build(), 1, seed=0)
+    with pytest.raises(ValueError, match=r"random_share must be in \[0, 1\], got 2"):
+        ClonedAgent(build(num_actions=15), 1, seed=0, random_share=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("network", "mlp"), ("context_length", 0), ("features", 0), ("widths", ()), ("transformer", None)],
+)
+def test_bad_configs_are_told(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"PolicyConfig.{field}"):
+        PolicyConfig(**{"network": "st-vivit" if field == "transformer" else "impala", field: value})  # type: ignore[arg-type]
+
+
+def test_training_on_another_context_is_told() -> None:
+    with pytest.raises(ValueError, match="context 4, got 8"):
+        CloningConfig(policy=SMALL, training=TrainConfig(train_steps=1, batch_size=1, clip_length=8))
