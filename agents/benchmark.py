@@ -1,0 +1,304 @@
+"""The paper's figure 15 as a table: levels solved by a policy that learned from videos and a few labelled samples.
+
+    python -m agents.benchmark --preset full
+
+Demonstrations, labels, clones and scores of easy and hard CoinRun. Every stage goes on where an earlier call stopped.
+Methods, all on the same test levels:
+
+    lam            cloned from latent actions of videos; ``labels`` real actions map them (``ActionMapping``)
+    lam_majority   the same with each latent action's most frequent real one
+    lam_features   the same with a mapping that also sees the policy's features
+    oracle         the same network and budget on the videos' real actions, 10 % random actions when it plays
+    labelled_only  the same network on the ``labels`` samples alone
+    random, expert who acts uniformly, and who played in the videos
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+
+from agents.acting import Agent, ClonedAgent, PlayerAgent
+from agents.cloning import REAL, clone
+from agents.config import POLICIES, CloningConfig
+from agents.demonstrations import DemonstrationFolders, Demonstrations
+from agents.evaluation import Mode, choose_levels, play_levels, tell_solved
+from agents.labelling import NO_LABEL, digest_labels, label_dataset
+from agents.mapping import ActionMapping, FeatureMapping, Mapping
+from agents.policy import LatentPolicy
+from agents.windows import Footage, Windows, read_footage, read_real_actions
+from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.players import load_player, parse_share
+from genie_gym.data.procgen import NUM_REAL_ACTIONS
+from genie_gym.models.loading import load
+from genie_gym.models.world_model import GenieWorldModel
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "modes": ["easy"],
+        "frames": 4096,
+        "labelled_frames": 2048,
+        "labels": [16, 64],
+        "seeds": 1,
+        "levels": 3,
+        "train_steps": 10,
+        "labelled_steps": 5,
+    },
+    "full": {
+        "modes": ["easy", "hard"],
+        "frames": 100_000,
+        "labelled_frames": 20_000,
+        "labels": [16, 32, 64, 128, 200, 512, 1024],
+        "seeds": 5,
+        "levels": 100,
+        "train_steps": 2000,
+        "labelled_steps": 300,
+    },
+}
+"""``labelled_steps``: batches of ``labelled_only``, which has soon seen its samples often enough."""
+PAPERS_LABELS = 200
+"""With so many samples the paper's policy equals the oracle."""
+RANDOM_SHARE = 0.1
+"""Of the oracle's actions (Genie, appendix E)."""
+MAPPED = ("lam", "lam_majority", "lam_features")
+
+
+class Arena:
+    """What all methods of one mode share: recordings, labels, and the policies of each seed.
+
+    The latent policies' windows come from files that hold no real actions; only ``oracle`` and ``labelled`` do.
+    """
+
+    def __init__(
+        self, folders: DemonstrationFolders, world: GenieWorldModel, config: CloningConfig, work: Path, steps: int
+    ) -> None:
+        self._folders, self._world, self._config, self._work = folders, world, config, work
+        self._labelled_steps = steps
+
+    def latent_policy(self, seed: int) -> LatentPolicy:
+        """Cloned from the videos' latent actions."""
+        return self._clone(self._latent_windows, self._latents, digest_labels(self._world), f"lam-{seed}", seed)
+
+    def oracle(self, seed: int) -> LatentPolicy:
+        """Cloned from the same videos' real actions."""
+        return self._clone(self._oracle_windows, NUM_REAL_ACTIONS, REAL, f"oracle-{seed}", seed)
+
+    def labelled_only(self, labels: int, seed: int) -> LatentPolicy:
+        """Cloned from the labelled samples alone; told nothing of past actions, which would be more labels."""
+        config = replace(
+            self._config,
+            policy=replace(self._config.policy, sees_actions=False),
+            training=replace(self._config.training, train_steps=self._labelled_steps),
+        )
+        name, among = f"labelled-{labels}-{seed}", self._draw(labels, seed)
+        return self._clone(self._labelled_windows, NUM_REAL_ACTIONS, REAL, name, seed, config, among)
+
+    def mapping(self, method: str, labels: int, seed: int) -> Mapping:
+        """From the seed's latent actions to real ones, by ``labels`` samples."""
+        numbers = self._draw(labels, seed)
+        latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
+        if method == "lam_features":
+            windows = Windows(self._labelled_footage, self._labelled_latents, self._latents, self._context)
+            policy = self.latent_policy(seed)
+            features = policy.features(windows.videos_at(numbers), windows.past_at(numbers))
+            return FeatureMapping(latents, features, actions, self._latents)
+        mapping = ActionMapping.fit(latents, actions, self._latents)
+        return mapping.majority() if method == "lam_majority" else mapping
+
+    def _draw(self, labels: int, seed: int) -> np.ndarray:
+        """Frames of the samples; a seed's fewer samples are among its more.
+
+        Raises:
+            ValueError: If the labelled games have too few.
+        """
+        known = np.flatnonzero(self._labelled_actions != NO_LABEL)
+        if not 1 <= labels <= len(known):
+            raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
+        return np.random.default_rng(seed).permutation(known)[:labels]
+
+    def _clone(
+        self,
+        windows: Windows,
+        actions: int,
+        source: str,
+        name: str,
+        seed: int,
+        config: CloningConfig | None = None,
+        among: np.ndarray | None = None,
+    ) -> LatentPolicy:
+        config = self._config if config is None else config
+        config = replace(config, training=replace(config.training, seed=seed))
+        policy = clone(windows, config, actions, source, self._work / name, among=among)
+        assert policy is not None, "without a limit of time a policy is finished"
+        return policy
+
+    @property
+    def _latents(self) -> int:
+        return self._world.config.num_latent_actions
+
+    @property
+    def _context(self) -> int:
+        return self._config.policy.context_length
+
+    @functools.cached_property
+    def _latent_windows(self) -> Windows:
+        dataset = ClipDataset(self._folders.videos, clip_length=2)
+        labels = label_dataset(self._world, dataset, self._work / "labels")
+        return Windows(read_footage(dataset), labels, self._latents, self._context)
+
+    @functools.cached_property
+    def _oracle_windows(self) -> Windows:
+        footage = read_footage(ClipDataset(self._folders.oracle, clip_length=2))
+        return Windows(footage, read_real_actions(self._folders.oracle), NUM_REAL_ACTIONS, self._context)
+
+    @functools.cached_property
+    def _labelled_footage(self) -> Footage:
+        return read_footage(ClipDataset(self._folders.labelled, clip_length=2))
+
+    @functools.cached_property
+    def _labelled_actions(self) -> np.ndarray:
+        return read_real_actions(self._folders.labelled)
+
+    @functools.cached_property
+    def _labelled_latents(self) -> np.ndarray:
+        return label_dataset(self._world, ClipDataset(self._folders.labelled, clip_length=2), self._work / "labels")
+
+    @functools.cached_property
+    def _labelled_windows(self) -> Windows:
+        return Windows(self._labelled_footage, self._labelled_actions, NUM_REAL_ACTIONS, self._context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(RivalExperiment):
+    """Record, label, clone, map, play."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder: its latent action model labels the videos."""
+    player: str = "expert"
+    """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
+    policy: Literal["impala", "st-vivit"] = "impala"
+    """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
+    workers: int = 1
+    """Processes that record."""
+
+    @property
+    def name(self) -> str:
+        return "figure15_cloning"
+
+    def run(self) -> None:
+        """Finish the rows that are missing, then draw."""
+        size = SIZES[self.preset]
+        world = load(self.checkpoint, self.device, "float32")
+        settings = {
+            **size,
+            "checkpoint": self.checkpoint,
+            "labels_of": digest_labels(world),
+            "player": self.player,
+            "policy": self.policy,
+        }
+        arenas = functools.lru_cache(maxsize=1)(functools.partial(self._open, size, world))  # gigabytes each
+        levels = choose_levels("test", size["levels"])
+        rows = self.finish_rows(
+            self.list_cells(size), settings, lambda cell: self._score(cell, arenas(cell["mode"]), levels)
+        )
+        draw_figure(rows, self.picture)
+
+    def list_cells(self, size: Row) -> list[Row]:
+        """Every row of the table, one mode after the other, the first seed of all methods first."""
+        cells: list[Row] = []
+        for mode in size["modes"]:
+            fixed: list[Row] = [{"method": method, "labels": None} for method in ("random", "expert", "oracle")]
+            told = [{"method": method, "labels": n} for method in ("lam", "labelled_only") for n in size["labels"]]
+            most = PAPERS_LABELS if PAPERS_LABELS in size["labels"] else size["labels"][-1]
+            others = [{"method": method, "labels": most} for method in ("lam_majority", "lam_features")]
+            cells += self.repeat([{"mode": mode, **cell} for cell in fixed + told + others], size["seeds"])
+        return cells
+
+    def _open(self, size: Row, world: GenieWorldModel, mode: Mode) -> Arena:
+        recorded = Demonstrations(
+            out=self.run_folder / f"demonstrations-{mode}",
+            mode=mode,
+            player=self.player,
+            frames=size["frames"],
+            labelled_frames=size["labelled_frames"],
+            seed=self.seed,
+            workers=self.workers,
+        ).run()
+        config = POLICIES[self.policy]
+        config = replace(config, training=replace(config.training, train_steps=size["train_steps"]))
+        work = self.run_folder / f"{mode}-{digest_labels(world)[:8]}-{self.policy}"
+        return Arena(recorded, world, config, work, size["labelled_steps"])
+
+    def _score(self, cell: Row, arena: Arena, levels: list[int]) -> Row:
+        agent, mapping = self._build(cell, arena, len(levels))
+        outcome = play_levels(agent, cell["mode"], levels)
+        row = {
+            "levels": len(levels),
+            "solved": float(outcome.solved.mean()),
+            "solved_by_level": "".join(str(int(each)) for each in outcome.solved),
+            "env_steps": int(outcome.env_steps.sum()),
+        }
+        if isinstance(mapping, ActionMapping):
+            row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}
+        return row
+
+    def _build(self, cell: Row, arena: Arena, games: int) -> tuple[Agent, Mapping | None]:
+        method, labels, seed = cell["method"], cell["labels"], cell["seed"]
+        if method == "random":
+            return PlayerAgent(load_player("random", seed)), None
+        if method == "expert":
+            return PlayerAgent(load_player(self.player, seed), parse_share(self.player).sees_velocity), None
+        if method == "oracle":
+            return ClonedAgent(arena.oracle(seed), games, seed, random_share=RANDOM_SHARE), None
+        if method == "labelled_only":
+            return ClonedAgent(arena.labelled_only(labels, seed), games, seed), None
+        mapping = arena.mapping(method, labels, seed)
+        return ClonedAgent(arena.latent_policy(seed), games, seed, mapping), mapping
+
+
+def gather(rows: list[Row], seed: int = 0) -> dict[tuple[str, str, int | None], dict[str, Any]]:
+    """Rows of all seeds as one: ``tell_solved`` by mode, method and number of labels."""
+    groups: dict[tuple[str, str, int | None], list[str]] = {}
+    for row in rows:
+        groups.setdefault((row["mode"], row["method"], row["labels"]), []).append(row["solved_by_level"])
+    return {
+        key: tell_solved(np.array([[float(each) for each in levels] for levels in several]), seed)
+        for key, several in groups.items()
+    }
+
+
+def draw_figure(rows: list[Row], path: Path) -> None:
+    """Levels solved against labelled samples, a panel for each mode, bands of 95 %."""
+    told = gather(rows)
+    modes = list(dict.fromkeys(mode for mode, _, _ in told))
+    figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 4), squeeze=False, sharey=True)
+    for panel, mode in zip(panels[0], modes, strict=True):
+        for number, method in enumerate(("lam", "oracle", "labelled_only", "random", "expert")):
+            points = {labels: told[mode, method, labels] for where, m, labels in told if (where, m) == (mode, method)}
+            _draw_method(panel, method, points, f"C{number}")
+        panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))
+    panels[0][0].set_ylabel("levels solved")
+    panels[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_method(panel: Any, method: str, points: dict[int | None, dict[str, Any]], colour: str) -> None:
+    if None in points:
+        panel.axhline(points[None]["solved"], color=colour, label=method, linestyle="--")
+        panel.axhspan(*points[None]["interval"], color=colour, alpha=0.15)
+        return
+    known = sorted((labels, told) for labels, told in points.items() if labels is not None)
+    x = [labels for labels, _ in known]
+    panel.plot(x, [told["solved"] for _, told in known], color=colour, label=method, marker="o", markersize=3)
+    panel.fill_between(x, *zip(*(told["interval"] for _, told in known), strict=True), color=colour, alpha=0.15)
+
+
+if __name__ == "__main__":
+    tyro.cli(Benchmark).run()

@@ -1,0 +1,65 @@
+"""The benchmark from recording to figure at the preset ``smoke``."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents import benchmark
+from agents.benchmark import SIZES, Benchmark, gather
+
+METHODS = {"lam", "lam_majority", "lam_features", "oracle", "labelled_only", "random", "expert"}
+
+
+@pytest.mark.pipeline
+def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Benchmark(out=tmp_path / "out", work=tmp_path / "work")
+    command.run()
+    results = json.loads(command.json.read_text())
+    rows = results["rows"]
+    assert {row["method"] for row in rows} == METHODS
+    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 9
+    for row in rows:
+        assert {"mode", "method", "labels", "seed", "levels", "solved"} <= set(row)
+        assert 0 <= row["solved"] <= 1
+        assert row["solved"] == pytest.approx(np.mean([int(each) for each in row["solved_by_level"]]))
+    assert command.picture.exists()
+
+    # cut off before its last row, it makes that one alone again, and the same
+    results["rows"] = rows[:-1]
+    command.json.write_text(json.dumps(results))
+    asked = []
+    play = benchmark.play_levels
+    monkeypatch.setattr(benchmark, "play_levels", lambda *given: asked.append(given) or play(*given))
+    command.run()
+    again = json.loads(command.json.read_text())["rows"]
+    assert len(asked) == 1
+    assert [row["solved_by_level"] for row in again] == [row["solved_by_level"] for row in rows]
+
+    # rows of other labels do not stand beside these
+    other = Benchmark(out=tmp_path / "out", work=tmp_path / "work", player="random")
+    with pytest.raises(ValueError, match="other settings"):
+        other.run()
+
+
+def test_more_labels_than_there_are_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "smoke", {**SIZES["smoke"], "labelled_frames": 640, "labels": [641]})
+    command = Benchmark(out=tmp_path / "out", work=tmp_path / "work")
+    monkeypatch.setattr(
+        Benchmark, "list_cells", lambda self, size: [{"mode": "easy", "method": "lam", "labels": 641, "seed": 0}]
+    )
+    with pytest.raises(ValueError, match=r"labels must be in 1\.\.576, the labelled samples there are, got 641"):
+        command.run()
+
+
+def test_seeds_are_gathered() -> None:
+    rows = [
+        {"mode": "easy", "method": "lam", "labels": 16, "solved_by_level": "0101"},
+        {"mode": "easy", "method": "lam", "labels": 16, "solved_by_level": "0111"},
+        {"mode": "easy", "method": "random", "labels": None, "solved_by_level": "0000"},
+    ]
+    told = gather(rows)
+    assert told["easy", "lam", 16]["solved"] == 5 / 8
+    assert told["easy", "lam", 16]["by_seed"] == [0.5, 0.75]
+    assert told["easy", "random", None]["interval"] == (0, 0)
