@@ -24,6 +24,8 @@ class ProcgenVecEnv(VecEnv):
         games: Opened by ``open_games``; closed with the environment.
     """
 
+    render_mode = "rgb_array"
+
     def __init__(self, games: Games) -> None:
         self._games, self._now = games, games.observe()
         number = len(self._now.frames)

@@ -1,0 +1,96 @@
+"""PPO in the real game, and Procgen as Stable-Baselines3 wants it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecMonitor
+
+from agents import procgen_vec_env
+from agents.expert import Expert, load_expert
+from agents.procgen_vec_env import ProcgenVecEnv
+from genie_gym.configs import RecordConfig
+from genie_gym.data.players import load_player
+from genie_gym.data.procgen import open_games
+from tests.agents.small import random_frames
+
+
+@pytest.fixture
+def games() -> Iterator[ProcgenVecEnv]:
+    env = ProcgenVecEnv(open_games(RecordConfig(mode="easy", num_levels=50), seed=0, num_envs=16))
+    yield env
+    env.close()
+
+
+def test_episodes_end_as_sb3_expects(games: ProcgenVecEnv) -> None:
+    twin = open_games(RecordConfig(mode="easy", num_levels=50), seed=0, num_envs=16)
+    before, ended, solved = games.reset(), 0, 0.0
+    assert before.shape == (16, 64, 64, 3)
+    player = load_player("expert")
+    for _ in range(80):
+        actions = player(before)
+        now, rewards, dones, infos = games.step(actions)
+        twin.act(actions)
+        wanted = twin.observe()
+        assert np.array_equal(now, wanted.frames)
+        assert np.array_equal(rewards, wanted.rewards)
+        assert np.array_equal(dones, wanted.episode_starts)
+        for row, info in enumerate(infos):
+            assert ("terminal_observation" in info) == bool(dones[row])
+            if dones[row]:
+                assert np.array_equal(info["terminal_observation"], before[row])
+                assert not info["TimeLimit.truncated"]
+        ended, solved, before = ended + int(dones.sum()), solved + float(rewards.sum()), now
+    twin.close()
+    assert ended > 3
+    assert solved % 10 == 0
+
+
+def test_long_episodes_are_truncated(games: ProcgenVecEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procgen_vec_env, "LONGEST", 5)
+    frames, told, player = games.reset(), [], load_player("expert")
+    for _ in range(60):
+        frames, _, _, infos = games.step(player(frames))
+        told += [info["TimeLimit.truncated"] for info in infos if info]
+    assert any(told)
+
+
+def test_what_is_kept_does_not_change(games: ProcgenVecEnv) -> None:
+    first = games.reset()
+    kept = first.copy()
+    games.step(np.full(16, 7))
+    assert np.array_equal(first, kept)
+    assert games.get_attr("num_envs", [0, 1]) == [16, 16]
+    assert games.env_is_wrapped(VecMonitor) == [False] * 16
+    with pytest.raises(ValueError, match="'seed'"):
+        games.env_method("seed")
+    with pytest.raises(ValueError, match="'spec'"):
+        games.set_attr("spec", None)
+
+
+def test_training_goes_on_and_the_actor_plays(tmp_path: Path) -> None:
+    settings = {"out": tmp_path, "num_envs": 4, "rollout_steps": 8, "save_every": 1}
+    Expert(env_steps=32, **settings).run()  # type: ignore[arg-type]
+    begun = (tmp_path / "expert.safetensors").read_bytes()
+    path = Expert(env_steps=96, **settings).run()  # type: ignore[arg-type]
+    assert path.read_bytes() != begun
+    assert PPO.load(tmp_path / "ppo.zip").num_timesteps == 96
+    Expert(env_steps=960, minutes=0, **settings).run()  # type: ignore[arg-type]
+    assert 96 < PPO.load(tmp_path / "ppo.zip").num_timesteps < 200
+    play = load_expert(str(path))
+    frames = random_frames(6)
+    actions = play(frames)
+    assert actions.shape == (6,)
+    assert actions.dtype == np.int32
+    assert set(actions) <= set(range(15))
+    assert np.array_equal(load_expert(str(path))(frames), actions)
+    assert list((tmp_path / "log").rglob("events*"))
+    spec = f"agents/expert.py:load_expert({path})"
+    assert np.array_equal(load_player(spec)(frames), actions)
+
+
+def test_damaged_actors_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ImpalaActor"):
+        load_expert(str(tmp_path / "nowhere.safetensors"))

@@ -1,0 +1,41 @@
+"""A latent action model of other games."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents import transfer
+from agents.benchmark import Benchmark
+from agents.labelling import digest_labels
+from agents.transfer import GAMES, Transfer
+from genie_gym.data.shards import Shard
+from genie_gym.models.loading import load
+
+
+@pytest.mark.pipeline
+def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "MODES", ("hard",))
+    ran: list[Benchmark] = []
+    monkeypatch.setattr(Benchmark, "run", ran.append)
+    command = Transfer(out=tmp_path / "out", work=tmp_path / "work")
+    command.run()
+    (told,) = ran
+    assert told.json.name == "figure15_transfer.json"
+    world, shipped = load(told.checkpoint, precision="float32"), load(command.checkpoint, precision="float32")
+    assert digest_labels(world) != digest_labels(shipped)
+    for name, weight in world.tokenizer.state_dict().items():
+        assert torch.equal(weight, shipped.tokenizer.state_dict()[name]), name
+    seen = {Shard(path).attributes["game"] for path in (tmp_path / "work").rglob("*.h5")}
+    assert seen == set(GAMES)
+    assert "coinrun" not in seen
+
+    command.run()  # trains nothing again
+    assert len(ran) == 2
+    assert json.loads((Path(told.checkpoint) / "config.json").read_text())["format"] == 1
+
+
+def test_a_recipe_that_trains_no_actions_alone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"recipe must be a preset .* got 'coinrun'"):
+        Transfer(out=tmp_path / "out", work=tmp_path / "work", recipe="coinrun").run()
