@@ -108,8 +108,9 @@ class Expert:
             model.learn(left, callback=keeper, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
         self._save(model)
         normalized.close()
-        actor = ImpalaActor()
-        actor.encoder.load_state_dict(model.policy.features_extractor.encoder.state_dict())
+        actor, extractor = ImpalaActor(), model.policy.features_extractor
+        assert isinstance(extractor, ImpalaExtractor)
+        actor.encoder.load_state_dict(extractor.encoder.state_dict())
         actor.out.load_state_dict(model.policy.action_net.state_dict())
         save_half(actor, self.out / "expert.safetensors")
         print(f"{model.num_timesteps:,} of {self.env_steps:,} steps done: {self.out / 'expert.safetensors'}")

@@ -8,6 +8,7 @@ import pytest
 
 from agents import benchmark
 from agents.benchmark import SIZES, Benchmark, gather
+from experiments.readme.cloning import tabulate_cloning
 
 METHODS = {"lam", "lam_majority", "lam_features", "oracle", "labelled_only", "random", "expert"}
 
@@ -25,6 +26,9 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert 0 <= row["solved"] <= 1
         assert row["solved"] == pytest.approx(np.mean([int(each) for each in row["solved_by_level"]]))
     assert command.picture.exists()
+    table = tabulate_cloning(results).splitlines()[2:]
+    assert len(table) == 2 + len(rows)
+    assert sum("oracle" in line for line in table) == 1
 
     # cut off before its last row, it makes that one alone again, and the same
     results["rows"] = rows[:-1]

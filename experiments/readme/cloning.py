@@ -1,0 +1,40 @@
+"""The paper's figure 15: levels that agents solve which learned from videos."""
+
+from typing import Any
+
+from agents.benchmark import gather
+from experiments.readme.markdown import tell_how, write_table
+
+WORDS = {
+    "lam": "latent policy, mapped",
+    "lam_majority": "- by each latent action's most frequent real one",
+    "lam_features": "- by a mapping that also sees the policy's features",
+    "oracle": "oracle: the same on the videos' real actions",
+    "labelled_only": "the labelled samples alone",
+    "random": "random",
+    "expert": "the videos' player",
+}
+
+
+def tabulate_cloning(results: dict[str, Any]) -> str:
+    """A row for each method and number of labels, a column for each mode."""
+    told = gather(results["rows"], results["seed"])
+    modes = list(dict.fromkeys(mode for mode, _, _ in told))
+    keys = sorted({key[1:] for key in told}, key=lambda key: (list(WORDS).index(key[0]), key[1] or 0))
+    rows = []
+    for method, labels in keys:
+        cells = [_tell(told.get((mode, method, labels))) for mode in modes]
+        rows.append([WORDS[method], "-" if labels is None else f"{labels:,}", *cells])
+    head = (
+        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} test levels, "
+        f"{results['seeds']} seeds, {results['frames']:,} frames of videos by `{results['player']}`, policy "
+        f"`{results['policy']}` {tell_how(results)}:"
+    )
+    return f"{head}\n\n{write_table(['method', 'labelled samples', *modes], rows)}"
+
+
+def _tell(solved: dict[str, Any] | None) -> str:
+    if solved is None:
+        return "-"
+    low, high = solved["interval"]
+    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"
