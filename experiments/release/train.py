@@ -105,7 +105,7 @@ class Release:
     def _record(self, name: str, levels: str, frames: int) -> tuple[Path, ...]:
         """A folder for each mode."""
         trained = (f"{self.player}={PLAYER_WEIGHT}",) if self.player else ()
-        workers = max(1, (os.cpu_count() or 2) // 2)
+        workers = os.cpu_count() or 1
         folders = tuple(self.out / f"{name}-{mode}" for mode in self.modes)
         for mode, folder in zip(self.modes, folders, strict=True):
             each = frames // len(self.modes)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from genie_gym.configs import RecordConfig, to_dict
@@ -182,7 +183,9 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
 
 
 def _record_in_parallel(jobs: Sequence[Job], workers: int, advance: Callable[[int], object]) -> None:
-    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    one_core = functools.partial(torch.set_num_threads, 1)  # a player's network must not take the other workers' cores
+    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, initializer=one_core) as pool:
         try:
             for done in as_completed([pool.submit(record_shard, job) for job in jobs]):
                 advance(done.result())
