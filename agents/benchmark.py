@@ -183,6 +183,8 @@ class Benchmark(RivalExperiment):
     """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
     policy: Literal["impala", "st-vivit"] = "impala"
     """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
+    level_set: Literal["test", "validation"] = "test"
+    """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
     workers: int = 1
     """Processes that record."""
 
@@ -200,9 +202,10 @@ class Benchmark(RivalExperiment):
             "labels_of": digest_labels(world),
             "player": self.player,
             "policy": self.policy,
+            "level_set": self.level_set,
         }
         arenas = functools.lru_cache(maxsize=1)(functools.partial(self._open, size, world))  # gigabytes each
-        levels = choose_levels("test", size["levels"])
+        levels = choose_levels(self.level_set, size["levels"])
         rows = self.finish_rows(
             self.list_cells(size), settings, lambda cell: self._score(cell, arenas(cell["mode"]), levels)
         )

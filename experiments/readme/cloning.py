@@ -26,7 +26,7 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
         cells = [_tell(told.get((mode, method, labels))) for mode in modes]
         rows.append([WORDS[method], "-" if labels is None else f"{labels:,}", *cells])
     head = (
-        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} test levels, "
+        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} levels, "
         f"{results['seeds']} seeds, {results['frames']:,} frames of videos by `{results['player']}`, policy "
         f"`{results['policy']}` {tell_how(results)}:"
     )
