@@ -26,8 +26,8 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
         cells = [_tell(told.get((mode, method, labels))) for mode in modes]
         rows.append([WORDS[method], "-" if labels is None else f"{labels:,}", *cells])
     head = (
-        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} levels, "
-        f"{results['seeds']} seeds, {results['frames']:,} frames of videos by `{results['player']}`, policy "
+        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
+        f"levels, {results['seeds']} seeds, {results['frames']:,} frames of videos by `{results['player']}`, policy "
         f"`{results['policy']}` {tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['method', 'labelled samples', *modes], rows)}"
