@@ -3,7 +3,7 @@
     python -m agents.benchmark --preset full
 
 Demonstrations, labels, clones and scores of easy and hard CoinRun. Every stage goes on where an earlier call stopped.
-Methods, all on the same test levels:
+Methods, all on the same levels:
 
     lam            cloned from latent actions of videos; ``labels`` real actions map them (``ActionMapping``)
     lam_majority   the same with each latent action's most frequent real one
@@ -65,7 +65,6 @@ PAPERS_LABELS = 200
 """With so many samples the paper's policy equals the oracle."""
 RANDOM_SHARE = 0.1
 """Of the oracle's actions (Genie, appendix E)."""
-MAPPED = ("lam", "lam_majority", "lam_features")
 
 
 class Arena:
@@ -198,7 +197,7 @@ class Benchmark(RivalExperiment):
         world = load(self.checkpoint, self.device, "float32")
         settings = {
             **size,
-            "checkpoint": self.checkpoint,
+            "checkpoint": Path(self.checkpoint).name,
             "labels_of": digest_labels(world),
             "player": self.player,
             "policy": self.policy,

@@ -70,14 +70,14 @@ def clone(  # noqa: PLR0913
         The policy, frozen, or ``None`` if time ran out before the last step.
 
     Raises:
-        ValueError: If ``among`` is empty or names frames without an action.
+        ValueError: If ``among`` is empty or names frames without an action, or ``out`` holds a policy of other labels
+            or another config.
     """
     folder = out / "policy"
     if (folder / "config.json").exists():
-        policy = load_policy(folder)
-        if policy.label_source != label_source:
-            raise ValueError(f"policy {str(folder)!r} was cloned from labels of {policy.label_source!r}")
-        return policy
+        source = load_policy(folder).label_source
+        if source != label_source:
+            raise ValueError(f"policy {str(folder)!r} was cloned from labels of {source!r}, not of {label_source!r}")
     drawn_from = windows.targets if among is None else among
     if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")

@@ -61,8 +61,9 @@ class Demonstrations:
         shards = self._record(folders.oracle, self.frames, self.seed)
         folders.videos.mkdir(parents=True, exist_ok=True)
         for shard in shards:
-            if not (folders.videos / shard.name).exists():
-                copy_frames(shard, folders.videos / shard.name)
+            video = folders.videos / shard.name
+            if not video.exists() or Shard(video).num_frames != Shard(shard).num_frames:
+                copy_frames(shard, video)
         labelled = self._record(folders.labelled, self.labelled_frames, self.seed + LABELLED_SEED)
         for path in (*shards, *labelled):
             require_levels(path, "training")

@@ -8,13 +8,11 @@ import numpy as np
 from agents.acting import Agent
 from genie_gym.configs import RecordConfig
 from genie_gym.data.held_out import LEVELS
-from genie_gym.data.procgen import open_levels
+from genie_gym.data.procgen import LONGEST, open_levels
 
 Mode = Literal["easy", "hard"]
 RETURN = 10.0
 """Of a solved level of CoinRun: its return over this is 1 if it was solved, else 0."""
-LONGEST = 1000
-"""Steps after which CoinRun ends an episode itself."""
 RESAMPLES = 2000
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.config import PolicyConfig
 from genie_gym.configs import from_dict, to_dict
+from genie_gym.data.procgen import FRAME_SIZE
 from genie_gym.models.base import require_ids, require_pixels, require_videos
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear, zero_
@@ -20,8 +21,8 @@ from genie_gym.nn.patches import patchify
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 FORMAT = 1
-SIZE = (64, 64)
-"""Height and width of Procgen's frames."""
+SIZE = (FRAME_SIZE, FRAME_SIZE)
+"""Height and width."""
 
 
 class LatentPolicy(nn.Module):

@@ -8,10 +8,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, Games
-
-LONGEST = 1000
-"""Steps after which CoinRun and most other games cut an episode off."""
+from genie_gym.data.procgen import FRAME_SIZE, LONGEST, NUM_REAL_ACTIONS, Games
 
 
 class ProcgenVecEnv(VecEnv):

@@ -31,6 +31,8 @@ GAMES = (
 )
 FRAME_SIZE = 64
 """Pixels a side of every game's frames."""
+LONGEST = 1000
+"""Steps after which CoinRun and most other games cut an episode off."""
 NUM_REAL_ACTIONS = 15
 NUM_MOVES = 9
 """Actions 0..8 move: {left, stay, right} x {down, none, up}. The rest are special keys, idle in CoinRun."""

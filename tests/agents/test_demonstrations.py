@@ -61,6 +61,14 @@ def test_recording_goes_on_where_it_stood(demonstrations: DemonstrationFolders) 
     assert shards(demonstrations.oracle)[0].stat().st_mtime_ns == others
 
 
+def test_a_longer_recording_replaces_its_videos(tmp_path: Path) -> None:
+    for frames in (128, 256):
+        folders = module.Demonstrations(
+            out=tmp_path, player="random", frames=frames, labelled_frames=128, num_envs=2
+        ).run()
+        assert Shard(shards(folders.videos)[0]).num_frames == frames
+
+
 def test_stretches_hold_every_transition_once() -> None:
     starts = np.zeros(300, dtype=bool)
     starts[[0, 1, 2, 150, 299]] = True
@@ -139,6 +147,8 @@ def test_cloning_learns_and_goes_on_where_it_stood(tmp_path: Path) -> None:
         assert torch.equal(weight, whole.state_dict()[name]), name
     with pytest.raises(ValueError, match="cloned from labels of 'test'"):
         clone(windows, config, 2, REAL, tmp_path / "whole", progress=False)
+    with pytest.raises(ValueError, match="another config"):
+        clone(windows, small_cloning(50), 2, "test", tmp_path / "whole", progress=False)
     with pytest.raises(ValueError, match="one or more frames"):
         clone(windows, config, 2, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
 
