@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from experiments.readme_tables import fill
 from experiments.release import budget, lengthen, player, train, video_features
@@ -155,7 +156,7 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
     config = RecordConfig(frames=2048, num_envs=8)
     record(config, parse_shares(["random=1"]), tmp_path / "data")
     settings: dict[str, Any] = {"data": (tmp_path / "data",), "out": tmp_path / "run"}
-    settings |= {"checkpoint": str(tiny_checkpoint)}
+    settings |= {"checkpoint": str(tiny_checkpoint), "schedule": "constant"}
     for minutes in (0.0, None):
         lengthen.Lengthening(**settings, clip_length=20, train_steps=4, batch_size=2, minutes=minutes).run()
         assert (tmp_path / "run" / "checkpoint").exists() == (minutes is None)
@@ -166,6 +167,8 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
         if not torch.equal(weights, before.state_dict()[name])
     }
     assert changed == {"dynamics"}
+    with safe_open(tmp_path / "run" / "training.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["config"])["optimizer"]["schedule"] == "constant"
 
 
 def test_tables_go_between_the_markers() -> None:
