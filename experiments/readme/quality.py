@@ -16,60 +16,69 @@ def tell_clips(test: dict[str, Any]) -> str:
 
 def tabulate_figures(test: dict[str, Any]) -> str:
     """Single figures, by mode and player."""
-    parts = [test, *test["sets"].values()]
+    parts = _split(test)
     rows = []
     measures = {"psnr": ("PSNR, dB", 2), "moving_psnr": ("PSNR of moving pixels, dB", 2), "ssim": ("SSIM", 3)}
     for key, (words, digits) in measures.items():
-        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts)])
-        clustered = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts)
+        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts.values())])
+        clustered = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts.values())
         rows.append(["- k-means, as many tokens and codes", *clustered])
     rows.append(
-        [f"codes used of {test['tokenizer']['codes']:,}", *(str(part["tokenizer"]["codes_used"]) for part in parts)]
+        [
+            f"codes used of {test['tokenizer']['codes']:,}",
+            *(str(part["tokenizer"]["codes_used"]) for part in parts.values()),
+        ]
     )
     shares = len(test["lam"]["shares"])
-    rows.append([f"latent actions used >= 2 % of {shares}", *(str(part["lam"]["used"]) for part in parts)])
-    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts)])
+    rows.append([f"latent actions used >= 2 % of {shares}", *(str(part["lam"]["used"]) for part in parts.values())])
+    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts.values())])
     for index, row in enumerate(test["delta_psnr"]):
-        cells = (write_interval(part["delta_psnr"][index]) for part in parts)
+        cells = (write_interval(part["delta_psnr"][index]) for part in parts.values())
         rows.append([f"delta PSNR, t = {row['t']} [95 %]", *cells])
-    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts)])
+        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts.values())
+        rows.append([f"- from {test['continued']['prompt_frames']} frames", *cells])
+    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts.values())])
     beside = {
         "rebuilt": "real clips, rebuilt",
         "copy_last": "the prompt, frozen",
         "random_actions": "random latent actions",
     }
     for key, name in beside.items():
-        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts)])
-    return write_table(["", "all", *test["sets"]], rows)
+        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts.values())])
+    return write_table(["", *parts], rows)
 
 
 def tabulate_rollout(test: dict[str, Any]) -> str:
-    """Roll-outs by t beside their baselines."""
+    """Roll-outs by t beside their baselines, from one frame and from some."""
     rivals = {
         "": "world",
-        "copy_last_": "copy the prompt",
+        "copy_last_": "copy the prompt's last",
         "shuffled_": "another clip's latent actions",
         "random_": "random latent actions",
     }
-    heads = ["roll-out from one frame, dB (SSIM) at t", *rivals.values()]
-    rows = [
-        [str(row["t"]), *(f"{row[f'{name}psnr']:.2f} ({row[f'{name}ssim']:.3f})" for name in rivals)]
-        for row in test["rollout"]
-    ]
-    return write_table(heads, rows)
+    apart = {f"{mode}: {words}": (mode, name) for mode in test["by_mode"] for name, words in list(rivals.items())[:2]}
+    tables, prompt_frames = [], test["continued"]["prompt_frames"]
+    for key, prompt in ((None, "one frame"), ("continued", f"{prompt_frames} frames")):
+        parts = {mode: part[key] if key else part for mode, part in _split(test).items()}
+        rows = []
+        for index, row in enumerate(parts["all"]["rollout"]):
+            cells = [f"{row[f'{name}psnr']:.2f} ({row[f'{name}ssim']:.3f})" for name in rivals]
+            cells += [f"{parts[mode]['rollout'][index][f'{name}psnr']:.2f}" for mode, name in apart.values()]
+            rows.append([str(row["t"]), *cells])
+        tables.append(write_table([f"roll-out from {prompt}, dB (SSIM) at t", *rivals.values(), *apart], rows))
+    return "\n\n".join(tables)
 
 
 def tabulate_actions(test: dict[str, Any]) -> str:
     """Latent against true actions."""
-    kinds = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
+    kinds, parts = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}, _split(test)
     heads = [
         "balanced accuracy of true actions",
-        *(f"{name}: {which}" for name in ("all", *test["sets"]) for which in ("label", "ceiling")),
+        *(f"{name}: {which}" for name in parts for which in ("label", "ceiling")),
     ]
-    parts = (test, *test["sets"].values())
     rows = []
     for key, name in kinds.items():
-        cells = [f"{part['lam'][key][which]:.3f}" for part in parts for which in ("accuracy", "ceiling")]
+        cells = [f"{part['lam'][key][which]:.3f}" for part in parts.values() for which in ("accuracy", "ceiling")]
         rows.append([f"{name} (chance {test['lam'][key]['chance']:.3f})", *cells])
     consistency = test["consistency"]
     return (
@@ -121,3 +130,8 @@ def tell_beyond_context(results: dict[str, Any]) -> str:
         f"times the cost; {'; '.join([tell('cached', 'with the cache'), *rebuilt])} against that, a mean over clips "
         f"with its 95 % interval (`{results['command']}`, commit `{results['commit']}`)."
     )
+
+
+def _split(test: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Scores of all clips, and apart."""
+    return {"all": test, **test["by_mode"], **test["sets"]}

@@ -22,7 +22,7 @@ class Played(NamedTuple):
     random: Tensor
     """With uniform ones."""
 
-    def take(self, rows: slice) -> "Played":
+    def take(self, rows: Tensor) -> "Played":
         """Some of them."""
         return Played(*(each[rows] for each in self))
 

@@ -49,19 +49,21 @@ def evaluate(
         report: Hears of progress.
 
     Returns:
-        ``scores``: what ``score_observed`` returns, over all clips; the same again under ``sets`` for each name;
-        ``consistency``, ``session`` and ``passes`` over all. ``speed`` varies from run to run, the rest follows from
-        the seed.
+        ``scores``: what ``score_observed`` returns, over all clips; the same again under ``sets`` for each name, and
+        under ``by_mode`` for what stands before the names' ``/``, where that differs; ``consistency``, ``session`` and
+        ``passes`` over all. ``speed`` varies from run to run, the rest follows from the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
     """
     whole = join(sets)
     observed = observe(world, whole, fitted, config, report)
-    apart, first = {}, 0
-    for name, play in sets.items():
-        apart[name] = score_observed(observed.take(slice(first, first + len(play.videos))), world.config, config.seed)
-        first += len(play.videos)
+
+    def score(rows: Tensor) -> dict[str, Any]:
+        return score_observed(observed.take(rows), world.config, config.seed)
+
+    numbers = torch.arange(len(whole.videos)).split([len(play.videos) for play in sets.values()])
+    apart = dict(zip(sets, numbers, strict=True))
     held = _hold_actions(world, whole.videos, config, report)
     rows, speed = _compare_passes(world, whole.videos, config, report)
     totals = {
@@ -70,8 +72,20 @@ def evaluate(
         "passes": rows,
         "passes_clips": config.passes_clips,
     }
-    scores = {"seed": config.seed, **score_observed(observed, world.config, config.seed), **totals}
-    return Evaluated({**scores, "sets": apart, "speed": speed}, observed, held)
+    parts = {
+        "by_mode": {mode: score(rows) for mode, rows in _join_modes(apart).items()},
+        "sets": {name: score(rows) for name, rows in apart.items()},
+    }
+    scores = {"seed": config.seed, **score_observed(observed, world.config, config.seed), **totals, **parts}
+    return Evaluated({**scores, "speed": speed}, observed, held)
+
+
+def _join_modes(apart: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Clips by mode, from clips by mode and player; none where there is but one mode."""
+    modes: dict[str, list[Tensor]] = {}
+    for name, rows in apart.items():
+        modes.setdefault(name.partition("/")[0], []).append(rows)
+    return {mode: torch.cat(rows) for mode, rows in modes.items()} if len(modes) > 1 else {}
 
 
 def _hold_actions(world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report) -> Tensor:

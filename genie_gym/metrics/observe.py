@@ -1,6 +1,7 @@
 """What a world makes of real clips: all that its scores are counted from."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
 """Separate clips for k-means, and for the maps from latent to real actions."""
 HISTORY = 3
 """Frames up to t for the inverse model, where the latent action model has no such number."""
+PROMPT_FRAMES = 4
+"""Of longer prompts, which show how fast things move; one frame does not."""
 
 Report = Callable[[str, float], object]
 """Hears of each stage, and how much of it is done, 0 to 1."""
@@ -36,7 +39,7 @@ class Seen(NamedTuple):
     clustered: Tensor
     """(B, T, C, H, W) by k-means over patches."""
 
-    def take(self, rows: slice) -> "Seen":
+    def take(self, rows: Tensor) -> "Seen":
         """Of some clips."""
         return Seen(*(each[rows] for each in self))
 
@@ -51,7 +54,7 @@ class Answers(NamedTuple):
     maps: dict[str, Tensor]
     """For each of them (A,) from latent actions, fitted on other clips."""
 
-    def take(self, rows: slice) -> "Answers":
+    def take(self, rows: Tensor) -> "Answers":
         """Of some clips."""
         return Answers(self.real_actions[rows], {name: said[rows] for name, said in self.ceiling.items()}, self.maps)
 
@@ -61,16 +64,20 @@ class Observed(NamedTuple):
 
     seen: Seen
     played: Played
+    """From one frame."""
+    continued: Played
+    """From ``PROMPT_FRAMES``; the last of them is frame 0 here."""
     answers: Answers | None
     """None where nobody knows what was done."""
     features: dict[str, dict[str, Tensor]]
     """By the name of the distance, (B, D) of real clips and of what is compared with them."""
 
-    def take(self, rows: slice) -> "Observed":
+    def take(self, rows: Tensor) -> "Observed":
         """Of some clips."""
         features = {name: {kind: each[rows] for kind, each in by.items()} for name, by in self.features.items()}
         answers = None if self.answers is None else self.answers.take(rows)
-        return Observed(self.seen.take(rows), self.played.take(rows), answers, features)
+        played, continued = self.played.take(rows), self.continued.take(rows)
+        return Observed(self.seen.take(rows), played, continued, answers, features)
 
 
 def observe(world: GenieWorldModel, whole: Play, fitted: Pool, config: EvaluateConfig, report: Report) -> Observed:
@@ -92,10 +99,12 @@ def observe(world: GenieWorldModel, whole: Play, fitted: Pool, config: EvaluateC
     drawn = fitted.draw(min(MAPPED_CLIPS, len(fitted.numbers)), config.seed)
     seen = _see(world, whole.videos, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
     answers = _answer(world, whole, fitted, drawn, config, report)
-    stage = "rolling out clips under latent actions"
-    played = play_clips(world, whole.videos, config.seed, report=lambda share: report(stage, share))
+    played = play_clips(world, whole.videos, config.seed, report=partial(report, "rolling out clips from one frame"))
+    stage = f"rolling out clips from {PROMPT_FRAMES} frames"
+    continued = play_clips(world, whole.videos, config.seed, PROMPT_FRAMES, report=partial(report, stage))
+    continued = Played(*(videos[:, PROMPT_FRAMES - 1 :] for videos in continued))
     features = {name: _extract(extractor, seen, played, report) for name, extractor in extractors.items()}
-    return Observed(seen, played, answers, features)
+    return Observed(seen, played, continued, answers, features)
 
 
 @torch.no_grad()

@@ -40,10 +40,12 @@ def show_progress(console: Console) -> Iterator[Report]:
 
 def print_scores(console: Console, results: dict[str, Any]) -> None:
     """Tables of what ``run_evaluation`` returns."""
-    parts = {"all": results, **results["sets"]}
+    parts = {"all": results, **results["by_mode"], **results["sets"]}
     title = f"{results['checkpoint']}, {results['levels']} levels, seed {results['seed']}"
     passes = tabulate_passes(results["passes"], results["speed"], results["passes_clips"])
-    for table in (_figures(parts, title), _rollout(results), _actions(results), passes):
+    continued = results["continued"]
+    rollouts = (_rollout(results, "one frame"), _rollout(continued, f"{continued['prompt_frames']} frames"))
+    for table in (_figures(parts, title), *rollouts, _actions(results), passes):
         console.print(table)
     console.print(tell_session(results["session"]))
     console.print("What falls short, the worst first:", *(f"- {line}" for line in results["faults"]), sep="\n")
@@ -81,10 +83,9 @@ def _figures(parts: dict[str, dict[str, Any]], title: str) -> Table:
     line("their perplexity", [f"{part['tokenizer']['perplexity']:.0f}" for part in parts.values()])
     for index, row in enumerate(parts["all"]["delta_psnr"]):
         cells = [part["delta_psnr"][index] for part in parts.values()]
-        line(
-            f"delta PSNR t = {row['t']}, dB [95 %]",
-            ["{:.2f} [{:.2f}, {:.2f}]".format(cell["delta_psnr"], *cell["interval"]) for cell in cells],
-        )
+        line(f"delta PSNR t = {row['t']}, dB [95 %]", [_tell_interval(cell) for cell in cells])
+        cells = [part["continued"]["delta_psnr"][index] for part in parts.values()]
+        line(f"  from {parts['all']['continued']['prompt_frames']} frames", [_tell_interval(cell) for cell in cells])
     for key in ("fvd_procgen", "fvd"):
         if key in parts["all"]:
             line(f"{key} of roll-outs", [f"{part[key]:.1f}" for part in parts.values()])
@@ -93,11 +94,15 @@ def _figures(parts: dict[str, dict[str, Any]], title: str) -> Table:
     return table
 
 
-def _rollout(results: dict[str, Any]) -> Table:
+def _tell_interval(cell: dict[str, Any]) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(cell["delta_psnr"], *cell["interval"])
+
+
+def _rollout(results: dict[str, Any], prompt: str) -> Table:
     rivals = ("", "copy_last_", "shuffled_", "random_")
     names = ("world", "copy last", "shuffled", "random")
     heads = [*(f"{name}, dB" for name in names), *(f"{name}, SSIM" for name in names)]
-    table = Table("t", *heads, title="roll-out from one frame")
+    table = Table("t", *heads, title=f"roll-out from {prompt}")
     for row in results["rollout"]:
         cells = [f"{row[f'{rival}psnr']:.2f}" for rival in rivals] + [f"{row[f'{rival}ssim']:.3f}" for rival in rivals]
         table.add_row(str(row["t"]), *cells)

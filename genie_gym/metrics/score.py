@@ -1,5 +1,6 @@
 """Scores of what was observed of a world, each beside its baseline."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -9,10 +10,10 @@ from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_
 from genie_gym.metrics.fvd import frechet_distance
 from genie_gym.metrics.image import moving_psnr, pooled_psnr, psnr, ssim
 from genie_gym.metrics.latent_actions import score_labels, score_use
-from genie_gym.metrics.observe import Observed, Seen
+from genie_gym.metrics.observe import PROMPT_FRAMES, Observed, Seen
 from genie_gym.nn.quantizer import perplexity
 
-ROLLOUT_FRAMES = (1, 2, 4, 8, 10, 15)
+ROLLOUT_FRAMES, CONTINUED_FRAMES = (1, 2, 4, 8, 10, 15), (1, 2, 4, 8, 10, 12)
 DELTA_FRAMES = (1, 4, 8)
 
 
@@ -26,7 +27,8 @@ def score_observed(observed: Observed, config: WorldConfig, seed: int) -> dict[s
 
     Returns:
         ``clips``, ``tokenizer``, ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` where the true actions
-        are known), ``rollout`` (rows of ``t``), ``delta_psnr`` (rows of ``t``, mean and 95 % interval),
+        are known), ``rollout`` (rows of ``t``), ``delta_psnr`` (rows of ``t``, mean and 95 % interval), ``continued``
+        (``prompt_frames``, and those two again from so many, t counted from the last of them),
         ``fvd_procgen`` of roll-outs with ``fvd_procgen_beside`` of what is compared, ``fvd`` likewise with I3D.
     """
     labels, answers = observed.seen.labels, observed.answers
@@ -38,8 +40,8 @@ def score_observed(observed: Observed, config: WorldConfig, seed: int) -> dict[s
         "clips": len(played.real),
         "tokenizer": score_tokenizer(observed.seen, played.real, config.tokenizer.quantizer.codes),
         "lam": lam,
-        "rollout": [score_frame(played, frame) for frame in ROLLOUT_FRAMES],
-        "delta_psnr": [score_control(played, frame, seed) for frame in DELTA_FRAMES],
+        **_score_played(played, ROLLOUT_FRAMES, seed),
+        "continued": {"prompt_frames": PROMPT_FRAMES, **_score_played(observed.continued, CONTINUED_FRAMES, seed)},
         **_score_distances(observed.features),
     }
 
@@ -80,6 +82,13 @@ def score_control(played: Played, frame: int, seed: int) -> dict[str, Any]:
     """Delta PSNR at ``frame`` with its 95 % bootstrap interval over clips."""
     values = delta_psnr(played, frame)
     return {"t": frame, "delta_psnr": float(values.mean()), "interval": bootstrap_interval(values, seed)}
+
+
+def _score_played(played: Played, frames: Iterable[int], seed: int) -> dict[str, Any]:
+    return {
+        "rollout": [score_frame(played, frame) for frame in frames],
+        "delta_psnr": [score_control(played, frame, seed) for frame in DELTA_FRAMES],
+    }
 
 
 def _score_distances(features: dict[str, dict[str, Tensor]]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ class Goal(NamedTuple):
 def find_faults(scores: dict[str, Any]) -> list[str]:
     """What of a world falls short of what is wanted, in words; by the share that is missing, the worst first.
 
-    Wanted: a tokenizer 3 dB above k-means, roll-outs 1 dB above copying, an interval of delta PSNR above 0.5 dB, labels
-    that keep half of what a supervised model gains over chance, and latent actions that explain half of the motion
-    they cause.
+    Wanted: a tokenizer 3 dB above k-means; roll-outs, from one frame and from some, 1 dB above copying, and an interval
+    of delta PSNR above 0.5 dB; labels that keep half of what a supervised model gains over chance; and latent actions
+    that explain half of the motion they cause.
 
     Args:
         scores: From ``evaluate``.
@@ -35,12 +35,14 @@ def find_faults(scores: dict[str, Any]) -> list[str]:
 def _set_goals(scores: dict[str, Any]) -> list[Goal]:
     gain = scores["tokenizer"]["psnr"] - scores["tokenizer"]["kmeans_psnr"]
     goals = [Goal(gain, 3.0, f"tokenizer: {gain:+.2f} dB against k-means with as many tokens and codes")]
-    for row in scores["rollout"]:
-        ahead = row["psnr"] - row["copy_last_psnr"]
-        goals.append(Goal(ahead, 1.0, f"roll-outs at t = {row['t']}: {ahead:+.2f} dB against copying the prompt"))
-    for row in scores["delta_psnr"]:
-        low = row["interval"][0]
-        goals.append(Goal(low, 0.5, f"delta PSNR at t = {row['t']}: perhaps no more than {low:.2f} dB"))
+    continued = scores["continued"]
+    for part, prompt in ((scores, "one frame"), (continued, f"{continued['prompt_frames']} frames")):
+        for row in part["rollout"]:
+            ahead, words = row["psnr"] - row["copy_last_psnr"], f"roll-outs from {prompt} at t = {row['t']}"
+            goals.append(Goal(ahead, 1.0, f"{words}: {ahead:+.2f} dB against copying the prompt's last"))
+        for row in part["delta_psnr"]:
+            low, words = row["interval"][0], f"delta PSNR from {prompt} at t = {row['t']}"
+            goals.append(Goal(low, 0.5, f"{words}: perhaps no more than {low:.2f} dB"))
     for name, words in KINDS.items():
         kept = scores["lam"].get(name, {}).get("kept")
         if kept is not None:

@@ -54,13 +54,16 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
     assert picture.stat().st_size > 0
     assert set(results["sets"]) == {"easy/sticky", "easy/player", "hard/sticky", "hard/player"}
     assert results["clips"] == 16
-    for part in (results, *results["sets"].values()):
+    assert {mode: part["clips"] for mode, part in results["by_mode"].items()} == {"easy": 8, "hard": 8}
+    for part in (results, *results["by_mode"].values(), *results["sets"].values()):
         assert {"psnr", "ssim", "moving_psnr", "codes_used", "perplexity"} <= set(part["tokenizer"])
         assert [row["t"] for row in part["rollout"]] == [1, 2, 4, 8, 10, 15]
         assert all(
             {"psnr", "copy_last_psnr", "shuffled_psnr", "random_psnr", "ssim"} <= set(r) for r in part["rollout"]
         )
         assert [row["t"] for row in part["delta_psnr"]] == [1, 4, 8]
+        assert part["continued"]["prompt_frames"] == 4
+        assert [row["t"] for row in part["continued"]["rollout"]] == [1, 2, 4, 8, 10, 12]
         assert all(row["interval"][0] <= row["delta_psnr"] <= row["interval"][1] for row in part["delta_psnr"])
         assert {"perplexity", "nmi"} <= set(part["lam"])
         assert all({"accuracy", "chance", "ceiling"} <= set(part["lam"][n]) for n in ("direction", "up", "effective"))
@@ -84,6 +87,7 @@ def test_a_recording_is_scored_by_mode_and_player(tiny_checkpoint: Path, recordi
     config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, **SMALL)
     results, evaluated = run_evaluation(config, lambda stage, share: stages.append(stage))
     assert {name: part["clips"] for name, part in results["sets"].items()} == {"easy/sticky": 8, "easy/random": 8}
+    assert results["by_mode"] == {}
     errors = [10 ** (-part["tokenizer"]["psnr"] / 10) for part in results["sets"].values()]
     assert results["tokenizer"]["psnr"] == pytest.approx(-10 * math.log10(sum(errors) / 2), abs=1e-3)
     assert len(set(stages)) >= 6

@@ -8,6 +8,11 @@ GOOD: dict[str, Any] = {
     "tokenizer": {"psnr": 28.0, "kmeans_psnr": 24.0},
     "rollout": [{"t": 1, "psnr": 21.5, "copy_last_psnr": 20.0}],
     "delta_psnr": [{"t": 4, "interval": (0.8, 2.0)}],
+    "continued": {
+        "prompt_frames": 3,
+        "rollout": [{"t": 1, "psnr": 22.0, "copy_last_psnr": 20.0}],
+        "delta_psnr": [{"t": 4, "interval": (0.9, 2.0)}],
+    },
     "lam": {"direction": {"kept": 0.6}, "up": {"kept": None}},
     "consistency": {"explained": 0.7},
 }
@@ -25,6 +30,10 @@ def test_the_worst_comes_first() -> None:
         "consistency": {"explained": 0.2},  # two fifths
     }
     faults = find_faults(worse)
-    assert [words.split(":")[0] for words in faults] == ["delta PSNR at t = 4", "latent actions", "tokenizer"]
+    assert [words.split(":")[0] for words in faults] == [
+        "delta PSNR from one frame at t = 4",
+        "latent actions",
+        "tokenizer",
+    ]
     assert "+2.00 dB" in faults[2]
     assert "20%" in faults[1]
