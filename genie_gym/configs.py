@@ -319,8 +319,10 @@ class WorldConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW and its learning-rate schedule."""
+    """An optimiser and its learning-rate schedule."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """``muon``: the weights of linear layers by their orthogonalised momentum, the rest by AdamW."""
     learning_rate: float = 3e-4
     """Peak."""
     final_learning_rate: float = 3e-4
@@ -338,6 +340,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "final_learning_rate", "clip_norm")
+        _require(self.kind in ("adamw", "muon"), "OptimizerConfig.kind", self.kind, "adamw or muon")
         known = ("constant", "cosine", "wsd")
         _require(self.schedule in known, "OptimizerConfig.schedule", self.schedule, f"one of {known}")
         _require(self.warmup_steps >= 0, "OptimizerConfig.warmup_steps", self.warmup_steps, "0 or more")

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 import tyro
 
-from genie_gym.configs import OptimizerConfig, TrainConfig
+from genie_gym.configs import OptimizerConfig, TrainConfig, vary
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.loading import find_checkpoint, load, save_world
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.run import clips
 from genie_gym.training.world import train_dynamics
 
@@ -40,6 +42,10 @@ class Lengthening:
     """Peak."""
     schedule: Literal["constant", "cosine", "wsd"] = "wsd"
     """To 2e-5 over the last fifth (``wsd``), over all steps (``cosine``), or not at all, where another call goes on."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Of the dynamics."""
+    action_conditioning: Literal["additive", "token", "film"] | None = None
+    """Another than the checkpoint's: weights that it lacks start anew."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the features."""
     minutes: float | None = None
@@ -52,6 +58,7 @@ class Lengthening:
     def run(self) -> None:
         """Train to the last step or the last minute."""
         optimizer = OptimizerConfig(
+            kind=self.optimizer,
             learning_rate=self.learning_rate,
             final_learning_rate=2e-5,
             schedule=self.schedule,
@@ -69,6 +76,9 @@ class Lengthening:
             picture_every=0,
         )
         world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))  # what is loaded is shared
+        if self.action_conditioning is not None:
+            torch.manual_seed(self.seed)
+            world = _recondition(world, self.action_conditioning)
         dataset = ClipDataset(self.data, clip_length=self.clip_length)
         done = train_dynamics(world, clips(dataset, config, self.device), config, self.out, self.minutes)
         if done < self.train_steps:
@@ -77,6 +87,15 @@ class Lengthening:
         card = find_checkpoint(self.checkpoint) / "README.md"
         folder = save_world(world.eval(), self.out / "checkpoint", card.read_text() if card.exists() else None)
         print(f"saved {folder}: its card is still that of {self.checkpoint}")
+
+
+def _recondition(world: GenieWorldModel, action_conditioning: str) -> GenieWorldModel:
+    """The same world, its dynamics conditioned otherwise."""
+    config = vary(world.config, {"dynamics.action_conditioning": action_conditioning})
+    changed = GenieWorldModel(config, world.start_frames)
+    missing, _ = changed.load_state_dict(world.state_dict(), strict=False)
+    assert all(name.startswith("dynamics.") for name in missing), missing
+    return changed.to(world.device)
 
 
 if __name__ == "__main__":

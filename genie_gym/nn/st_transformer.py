@@ -190,9 +190,9 @@ class SpatioTemporalTransformer(nn.Module):
             [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
         )
         biases = add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
-        if can_step(self, features, condition):
+        if can_step(self, features):
             where = stack_slots(window.slots, features.shape[1])
-            return self._pack(features.dtype).step(features, slots, where, biases)
+            return self._pack(features.dtype).step(features, slots, where, biases, condition)
         stream, last = Stream(features), len(self.blocks) - 1
         for number, (block, own, bias) in enumerate(zip(self.blocks, slots, biases, strict=True)):
             outputs = 1 if number == last else len(features)

@@ -1,4 +1,4 @@
-"""AdamW and its learning-rate schedule."""
+"""Optimisers and their learning-rate schedule."""
 
 import math
 
@@ -6,14 +6,24 @@ import torch
 from torch import nn
 
 from genie_gym.configs import OptimizerConfig
+from genie_gym.training.muon import Muon
 
 WSD_DECAY = 0.2
 """Share of training over which ``wsd`` decays."""
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, in one pass over each; only matrices decay."""
+    """AdamW over the trainable parameters, in one pass over each, or Muon; only matrices decay."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if config.kind == "muon":
+        linear = [each.weight for each in module.modules() if isinstance(each, nn.Linear) and each.weight.requires_grad]
+        numbers = {id(weight) for weight in linear}
+        rest = [parameter for parameter in parameters if id(parameter) not in numbers]
+        groups = [
+            {"params": linear, "orthogonal": True, "weight_decay": config.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        return Muon(groups, lr=config.learning_rate, betas=config.betas, fused=True)
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

@@ -191,19 +191,31 @@ def test_attention_in_time(
 
 @pytest.fixture
 def stack(shake: Callable[..., nn.Module]) -> SpatioTemporalTransformer:
+    return build_stack(shake)
+
+
+@pytest.fixture
+def steered_stack(shake: Callable[..., nn.Module]) -> SpatioTemporalTransformer:
+    """With FiLM."""
+    return build_stack(shake, condition_width=4)
+
+
+def build_stack(shake: Callable[..., nn.Module], condition_width: int | None = None) -> SpatioTemporalTransformer:
     config = TransformerConfig(layers=3, width=48, heads=2, head_dim=24, feed_forward_width=80)
-    transformer = SpatioTemporalTransformer(config, 8)
+    transformer = SpatioTemporalTransformer(config, 8, condition_width)
     assert isinstance(shake(transformer, size=0.3), SpatioTemporalTransformer)
     return transformer.eval().requires_grad_(False)
 
 
-def step_twice(stack: SpatioTemporalTransformer, features: Tensor) -> Tensor:
+def step_twice(stack: SpatioTemporalTransformer, features: Tensor, condition: Tensor | None = None) -> Tensor:
     """The last of (T + 2) frames after T in the cache and two more at once, then the last one again."""
     batch, places = features.shape[1:3]
     cache = FrameCache(stack, batch, places, drafts=2, dtype=features.dtype)
-    cache.begin(range(batch), len(features) - 2, stack(features[:-2])[1])
-    both = stack.step(features[-2:], cache.slots, cache.window(0, 2, features.device))
-    again = stack.step(features[-1:], cache.slots, cache.window(1, 1, features.device))
+    rows = (slice(-2), slice(-2, None), slice(-1, None))
+    before, two, one = (None if condition is None else condition[each] for each in rows)
+    cache.begin(range(batch), len(features) - 2, stack(features[:-2], before)[1])
+    both = stack.step(features[-2:], cache.slots, cache.window(0, 2, features.device), two)
+    again = stack.step(features[-1:], cache.slots, cache.window(1, 1, features.device), one)
     return torch.cat([both, again])
 
 
@@ -212,7 +224,7 @@ def step_twice(stack: SpatioTemporalTransformer, features: Tensor) -> Tensor:
 @pytest.mark.parametrize("places", [7, 64])
 def test_a_step_equals_its_twin(stack: SpatioTemporalTransformer, dtype: torch.dtype, batch: int, places: int) -> None:
     features = torch.randn(6, batch, places, 48)
-    assert can_step(stack, features, None)
+    assert can_step(stack, features)
     played = step_twice(stack, features.to(dtype))
     with torch.enable_grad():
         wanted = step_twice(stack, features)
@@ -221,11 +233,29 @@ def test_a_step_equals_its_twin(stack: SpatioTemporalTransformer, dtype: torch.d
 
 
 @TYPES
+@pytest.mark.parametrize("batch", [1, 3, 40])
+def test_a_steered_step_equals_its_twin(
+    steered_stack: SpatioTemporalTransformer, dtype: torch.dtype, batch: int
+) -> None:
+    """With a condition of its own for each frame and row; chunks of rows and threads do not mix them up."""
+    features, condition = torch.randn(6, batch, 64, 48), torch.randn(6, batch, 1, 4)
+    assert can_step(steered_stack, features)
+    played = step_twice(steered_stack, features.to(dtype), condition.to(dtype))
+    with torch.enable_grad():
+        wanted = step_twice(steered_stack, features, condition)
+    error = (played.float() - wanted).abs()
+    assert error.max() < 1e-4 if dtype == torch.float32 else error.mean() < tolerance(dtype) / 2
+    if batch > 1:
+        other = step_twice(steered_stack, features.to(dtype), condition.roll(1, dims=1).to(dtype))
+        assert (other - played).abs().amax(dim=(0, 2, 3)).min() > 10 * tolerance(dtype)
+
+
+@TYPES
 def test_odd_sizes_are_left_to_pytorch(dtype: torch.dtype, shake: Callable[..., nn.Module]) -> None:
     config = TransformerConfig(layers=2, width=48, heads=3, head_dim=8, value_dim=5, feed_forward_width=33)
     odd = cast(SpatioTemporalTransformer, shake(SpatioTemporalTransformer(config, 8), size=0.3)).requires_grad_(False)
     features = torch.randn(6, 2, 7, 48)
-    assert not can_step(odd, features.to(dtype), None)
+    assert not can_step(odd, features.to(dtype))
     error = (step_twice(odd, features.to(dtype)).float() - step_twice(odd, features)).abs()
     assert error.mean() < tolerance(dtype) / 2
 

@@ -30,12 +30,13 @@ struct NormWeights {
 
 namespace {
 
-// sums = features + addend, or the features themselves where there is none; normed = LayerNorm(sums).
-// `sums` may be `features`.
-template <typename T>
-void add_norm(T* sums, T* normed, const T* features, const T* addend, const NormWeights& norm, int64_t rows,
-              int64_t width, const Team& team) {
+// sums = features + addend, or the features themselves where there is none; normed = LayerNorm(sums), with the weights
+// that `norm_of` has for each row. `sums` may be `features`.
+template <typename T, typename NormOf>
+void add_norms(T* sums, T* normed, const T* features, const T* addend, const NormOf& norm_of, int64_t rows,
+               int64_t width, const Team& team) {
     for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
+        const NormWeights norm = norm_of(row);
         const T* from = features + row * width;
         if (addend) {
             for (int64_t i = 0; i < width; i += LANES)
@@ -56,6 +57,12 @@ void add_norm(T* sums, T* normed, const T* features, const T* addend, const Norm
                                               load(norm.bias + i));
     }
     team.wait();
+}
+
+template <typename T>
+void add_norm(T* sums, T* normed, const T* features, const T* addend, const NormWeights& norm, int64_t rows,
+              int64_t width, const Team& team) {
+    add_norms(sums, normed, features, addend, [&](int64_t) { return norm; }, rows, width, team);
 }
 
 // Tanh-GELU: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).

@@ -16,10 +16,12 @@ struct BlockWeights {
     PackedWeights expand, contract;
 };
 
-// One block's slots, and the bias (bias_rows, heads, frames, slots) on their scores.
+// One block's slots, the bias (bias_rows, heads, frames, slots) on their scores, and, with FiLM, weight and bias of
+// the norm before its feed-forward (frames, batch, 2, width).
 struct BlockMemory {
     void *keys, *values;
     const void* bias;
+    const float* forward_norms;
 };
 
 struct Sizes {
@@ -66,7 +68,13 @@ int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, c
                    team);
     multiply<false>(at.addend, at.mixed, block.causal.project_out, tokens, team);
     at.features += (all - tokens) * sizes.width;
-    add_norm(at.features, at.normed, at.features, at.addend, block.forward_norm, tokens, sizes.width, team);
+    const auto forward_norm = [&](int64_t token) {
+        if (!memory.forward_norms) return block.forward_norm;
+        const int64_t row = token / ring.places, frame = ring.frames - ring.outputs + row / ring.batch;
+        const float* own = memory.forward_norms + (frame * sizes.batch + first + row % ring.batch) * 2 * sizes.width;
+        return NormWeights{own, own + sizes.width, block.forward_norm.epsilon};
+    };
+    add_norms(at.features, at.normed, at.features, at.addend, forward_norm, tokens, sizes.width, team);
     multiply<true>(at.wide, at.normed, block.expand, tokens, team);
     multiply<false>(at.addend, at.wide, block.contract, tokens, team);
     return tokens;

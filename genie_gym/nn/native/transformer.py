@@ -43,9 +43,9 @@ class BlockWeights(Structure):
 
 
 class BlockMemory(Structure):
-    """A block's slots and the bias on their scores, as transformer.cpp has them."""
+    """A block's slots, the bias on their scores and FiLM's norms, as transformer.cpp has them."""
 
-    _fields_ = [("keys", c_void_p), ("values", c_void_p), ("bias", c_void_p)]
+    _fields_ = [("keys", c_void_p), ("values", c_void_p), ("bias", c_void_p), ("forward_norms", c_void_p)]
 
 
 class Sizes(Structure):
@@ -57,10 +57,8 @@ class Sizes(Structure):
     ]
 
 
-def can_step(transformer: "SpatioTemporalTransformer", features: Tensor, condition: Tensor | None) -> bool:
+def can_step(transformer: "SpatioTemporalTransformer", features: Tensor) -> bool:
     """Whether ``PackedTransformer`` computes this step."""
-    if condition is not None:
-        return False
     first = cast("Block", transformer.blocks[0])
     if first.spatial is None or first.causal is None or not first.causal.is_per_place:
         return False
@@ -86,7 +84,8 @@ class PackedTransformer:
         self.heads = first.causal.heads
         self.library = kernels.transformer_library(first.causal.head_dim, first.causal.value_dim)
         self._kept: list[Tensor] = []
-        blocks = [self._pack_block(cast("Block", block)) for block in transformer.blocks]
+        self._layers = [cast("Block", block) for block in transformer.blocks]
+        blocks = [self._pack_block(block) for block in self._layers]
         self.blocks = (BlockWeights * len(blocks))(*blocks)
         self.norm = self._norm(transformer.norm)
 
@@ -98,7 +97,14 @@ class PackedTransformer:
         """Whether the weights are still those that were packed."""
         return dtype == self.dtype and self._state() == self.state
 
-    def step(self, features: Tensor, slots: Sequence["Slots | None"], where: Tensor, biases: Tensor) -> Tensor:
+    def step(
+        self,
+        features: Tensor,
+        slots: Sequence["Slots | None"],
+        where: Tensor,
+        biases: Tensor,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """See ``SpatioTemporalTransformer.step``.
 
         Args:
@@ -106,6 +112,7 @@ class PackedTransformer:
             slots: One a block, changed in place.
             where: (F, B) int64, the slots of the frames.
             biases: (blocks, B or 1, heads, F, S).
+            condition: (F, B, 1, condition_width).
 
         Returns:
             (1, B, N, D).
@@ -113,6 +120,7 @@ class PackedTransformer:
         features, biases, where = features.contiguous(), biases.contiguous(), where.contiguous()
         frames, batch, places, width = features.shape
         out = features.new_empty(1, batch, places, width)
+        norms = None if condition is None else self._modulate_norms(condition)
         sizes = Sizes(
             frames=frames,
             batch=batch,
@@ -129,7 +137,7 @@ class PackedTransformer:
             out.data_ptr(),
             features.data_ptr(),
             self.blocks,
-            self._memories(slots, biases),
+            self._memories(slots, biases, norms),
             byref(self.norm),
             where.data_ptr(),
             byref(sizes),
@@ -140,14 +148,26 @@ class PackedTransformer:
     def _state(self) -> list[tuple[int, int]]:
         return [(weight.data_ptr(), weight._version) for weight in self.parameters]
 
-    def _memories(self, slots: Sequence["Slots | None"], biases: Tensor) -> Array[BlockMemory]:
+    def _modulate_norms(self, condition: Tensor) -> Tensor:
+        """(blocks, F, B, 2, D) float32: weight and bias of each feed-forward's norm, with FiLM's scale and shift in."""
+        norms = []
+        for block in self._layers:
+            assert block.modulate is not None
+            scale, shift = block.modulate(condition.float())[:, :, 0].chunk(2, dim=-1)
+            norm = block.feed_forward_norm
+            norms.append(torch.stack([norm.weight * (1 + scale), norm.bias * (1 + scale) + shift], dim=2))
+        return torch.stack(norms).contiguous()
+
+    def _memories(self, slots: Sequence["Slots | None"], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
         memories = (BlockMemory * len(slots))()
         start, stride = biases.data_ptr(), biases.stride(0) * biases.element_size()
         for number, own in enumerate(slots):
             assert own is not None
             assert own.keys.is_contiguous()
             assert own.values.is_contiguous()
-            memories[number] = BlockMemory(own.keys.data_ptr(), own.values.data_ptr(), start + number * stride)
+            modulated = None if norms is None else norms[number].data_ptr()
+            bias = start + number * stride
+            memories[number] = BlockMemory(own.keys.data_ptr(), own.values.data_ptr(), bias, modulated)
         return memories
 
     def _pack_block(self, block: "Block") -> BlockWeights:
