@@ -8,6 +8,7 @@ Methods, all on the same levels:
     lam            cloned from latent actions of videos; ``labels`` real actions map them (``ActionMapping``)
     lam_majority   the same with each latent action's most frequent real one
     lam_features   the same with a mapping that also sees the policy's features
+    lam_oracle_map the same with a mapping from all labelled games: what is lost to few samples, and what before them
     oracle         the same network and budget on the videos' real actions, 10 % random actions when it plays
     labelled_only  the same network on the ``labels`` samples alone
     random, expert who acts uniformly, and who played in the videos
@@ -97,8 +98,8 @@ class Arena:
         name, among = f"labelled-{labels}-{seed}", self._draw(labels, seed)
         return self._clone(self._labelled_windows, NUM_REAL_ACTIONS, REAL, name, seed, config, among)
 
-    def mapping(self, method: str, labels: int, seed: int) -> Mapping:
-        """From the seed's latent actions to real ones, by ``labels`` samples."""
+    def mapping(self, method: str, labels: int | None, seed: int) -> Mapping:
+        """From the seed's latent actions to real ones, by ``labels`` samples, or all."""
         numbers = self._draw(labels, seed)
         latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
         if method == "lam_features":
@@ -109,13 +110,15 @@ class Arena:
         mapping = ActionMapping.fit(latents, actions, self._latents)
         return mapping.majority() if method == "lam_majority" else mapping
 
-    def _draw(self, labels: int, seed: int) -> np.ndarray:
-        """Frames of the samples; a seed's fewer samples are among its more.
+    def _draw(self, labels: int | None, seed: int) -> np.ndarray:
+        """Frames of the samples, all where no number is given; a seed's fewer samples are among its more.
 
         Raises:
             ValueError: If the labelled games have too few.
         """
         known = np.flatnonzero(self._labelled_actions != NO_LABEL)
+        if labels is None:
+            return known
         if not 1 <= labels <= len(known):
             raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
         return np.random.default_rng(seed).permutation(known)[:labels]
@@ -217,7 +220,8 @@ class Benchmark(RivalExperiment):
             fixed: list[Row] = [{"method": method, "labels": None} for method in ("random", "expert", "oracle")]
             told = [{"method": method, "labels": n} for method in ("lam", "labelled_only") for n in size["labels"]]
             most = PAPERS_LABELS if PAPERS_LABELS in size["labels"] else size["labels"][-1]
-            others = [{"method": method, "labels": most} for method in ("lam_majority", "lam_features")]
+            others: list[Row] = [{"method": method, "labels": most} for method in ("lam_majority", "lam_features")]
+            others.append({"method": "lam_oracle_map", "labels": None})
             cells += self.repeat([{"mode": mode, **cell} for cell in fixed + told + others], size["seeds"])
         return cells
 

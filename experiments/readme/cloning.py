@@ -9,6 +9,7 @@ WORDS = {
     "lam": "latent policy, mapped",
     "lam_majority": "- by each latent action's most frequent real one",
     "lam_features": "- by a mapping that also sees the policy's features",
+    "lam_oracle_map": "- by all labelled games",
     "oracle": "oracle: the same on the videos' real actions",
     "labelled_only": "the labelled samples alone",
     "random": "random",

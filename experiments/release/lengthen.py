@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 import tyro
+from torch import nn
 
 from genie_gym.configs import OptimizerConfig, TrainConfig, vary
 from genie_gym.data.clips import ClipDataset
@@ -45,7 +45,7 @@ class Lengthening:
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Of the dynamics."""
     action_conditioning: Literal["additive", "token", "film"] | None = None
-    """Another than the checkpoint's: weights that it lacks start anew."""
+    """Another than the checkpoint's: weights that it lacks start at zero."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the features."""
     minutes: float | None = None
@@ -77,8 +77,7 @@ class Lengthening:
         )
         world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))  # what is loaded is shared
         if self.action_conditioning is not None:
-            torch.manual_seed(self.seed)
-            world = _recondition(world, self.action_conditioning)
+            world = recondition(world, self.action_conditioning)
         dataset = ClipDataset(self.data, clip_length=self.clip_length)
         done = train_dynamics(world, clips(dataset, config, self.device), config, self.out, self.minutes)
         if done < self.train_steps:
@@ -89,12 +88,12 @@ class Lengthening:
         print(f"saved {folder}: its card is still that of {self.checkpoint}")
 
 
-def _recondition(world: GenieWorldModel, action_conditioning: str) -> GenieWorldModel:
+def recondition(world: GenieWorldModel, action_conditioning: str) -> GenieWorldModel:
     """The same world, its dynamics conditioned otherwise."""
     config = vary(world.config, {"dynamics.action_conditioning": action_conditioning})
     changed = GenieWorldModel(config, world.start_frames)
-    missing, _ = changed.load_state_dict(world.state_dict(), strict=False)
-    assert all(name.startswith("dynamics.") for name in missing), missing
+    for name in changed.load_state_dict(world.state_dict(), strict=False).missing_keys:
+        nn.init.zeros_(changed.get_parameter(name))
     return changed.to(world.device)
 
 

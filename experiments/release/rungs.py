@@ -25,6 +25,7 @@ class Rung(NamedTuple):
 
 USUAL = Variant({})
 TOKENIZER, ACTIONS, DYNAMICS = "world.tokenizer", "world.latent_action_model", "world.dynamics"
+OPTIMIZER = "world_training.optimizer"
 FINE = {f"{TOKENIZER}.patch_size": 4}
 CONVOLUTIONS = {
     **FINE,
@@ -198,6 +199,17 @@ RUNGS: dict[str, Rung] = {
             "0.1": USUAL,
             "0": Variant({f"{DYNAMICS}.context_corruption": 0.0}),
             "0.3": Variant({f"{DYNAMICS}.context_corruption": 0.3}),
+        },
+    ),
+    "optimizer": Rung(
+        "dynamics",
+        {
+            "AdamW, 1e-3": USUAL,
+            "AdamW, 3e-3": Variant({f"{OPTIMIZER}.learning_rate": 3e-3}),
+            **{
+                f"Muon, {rate}": Variant({f"{OPTIMIZER}.kind": "muon", f"{OPTIMIZER}.learning_rate": float(rate)})
+                for rate in ("1e-3", "3e-3", "6e-3")
+            },
         },
     ),
     "dynamics shape": Rung(

@@ -40,6 +40,8 @@ class Muon(torch.optim.AdamW):
         state = self.state[matrix]
         if not state:
             state["momentum"] = torch.zeros_like(matrix)
+            state["step"] = torch.zeros(())  # which AdamW looks for when a run goes on
+        state["step"] += 1
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         update = orthogonalize(gradient.lerp(momentum, MOMENTUM))  # Nesterov's
         matrix.mul_(1 - rate * weight_decay)

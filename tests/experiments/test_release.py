@@ -156,7 +156,7 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
     config = RecordConfig(frames=2048, num_envs=8)
     record(config, parse_shares(["random=1"]), tmp_path / "data")
     settings: dict[str, Any] = {"data": (tmp_path / "data",), "out": tmp_path / "run"}
-    settings |= {"checkpoint": str(tiny_checkpoint), "schedule": "constant"}
+    settings |= {"checkpoint": str(tiny_checkpoint), "schedule": "constant", "optimizer": "muon"}
     for minutes in (0.0, None):
         lengthen.Lengthening(**settings, clip_length=20, train_steps=4, batch_size=2, minutes=minutes).run()
         assert (tmp_path / "run" / "checkpoint").exists() == (minutes is None)
@@ -169,6 +169,18 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
     assert changed == {"dynamics"}
     with safe_open(tmp_path / "run" / "training.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["config"])["optimizer"]["schedule"] == "constant"
+
+
+def test_a_world_is_conditioned_otherwise_and_keeps_the_rest(tiny_checkpoint: Path) -> None:
+    before = load(tiny_checkpoint, precision="float32")
+    after = lengthen.recondition(before, "film")
+    assert after.config.dynamics.action_conditioning == "film"
+    assert before.config.dynamics.action_conditioning == "additive"
+    assert np.array_equal(after.start_frames, before.start_frames)
+    new = set(after.state_dict()) - set(before.state_dict())
+    assert new
+    assert all(after.state_dict()[name].abs().max() == 0 for name in new)
+    assert all(torch.equal(after.state_dict()[name], weight) for name, weight in before.state_dict().items())
 
 
 def test_tables_go_between_the_markers() -> None:

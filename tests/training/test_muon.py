@@ -1,0 +1,91 @@
+"""Muon: what is orthogonalised, what AdamW does, and that a resumed run goes on as if nothing had been."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from genie_gym.configs import OptimizerConfig
+from genie_gym.training.muon import MOMENTUM, UPDATE_RMS, orthogonalize
+from genie_gym.training.optim import build_optimizer
+
+RATE = 0.01
+
+
+@pytest.fixture
+def module() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 10), nn.LayerNorm(10), nn.Linear(10, 4, bias=False), nn.Embedding(5, 4))
+
+
+def build(module: nn.Module, kind: str, **fields: Any) -> torch.optim.AdamW:
+    config = OptimizerConfig(kind=kind, learning_rate=RATE, weight_decay=0.0, **fields)  # type: ignore[arg-type]
+    return build_optimizer(module, config)
+
+
+def give_gradients(module: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (12, 30), (30, 12)])
+def test_an_orthogonalised_matrix_keeps_directions_and_evens_sizes(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    inner = left.T @ orthogonalize(matrix) @ right.T
+    assert 0.6 < inner.diagonal().min() <= inner.diagonal().max() < 1.3
+    assert (inner - inner.diagonal().diag()).abs().max() < 1e-4
+    assert orthogonalize(torch.zeros(shape)).abs().max() == 0
+
+
+def test_linear_weights_move_by_muon_and_the_rest_as_adamw_moves_it(module: nn.Module) -> None:
+    twin, before = copy.deepcopy(module), copy.deepcopy(module.state_dict())
+    for trained, kind in ((module, "muon"), (twin, "adamw")):
+        optimizer = build(trained, kind)
+        for seed in range(3):
+            give_gradients(trained, seed)
+            optimizer.step()
+    for name, weight in module.named_parameters():
+        assert torch.equal(weight, twin.get_parameter(name)) == (name not in ("0.weight", "2.weight")), name
+        assert not torch.equal(weight, before[name])
+
+
+def test_one_update_by_hand(module: nn.Module) -> None:
+    before, optimizer = module[0].weight.detach().clone(), build(module, "muon")
+    give_gradients(module, 0)
+    gradient = module[0].weight.grad.clone()
+    optimizer.step()
+    mixed = (1 - MOMENTUM) * gradient + MOMENTUM * (1 - MOMENTUM) * gradient
+    wanted = before - RATE * UPDATE_RMS * 10**0.5 * orthogonalize(mixed)
+    torch.testing.assert_close(module[0].weight.detach(), wanted)
+    optimizer.step()  # whose gradients are used up
+    torch.testing.assert_close(module[0].weight.detach(), wanted)
+
+
+def test_it_goes_on_from_its_state(module: nn.Module) -> None:
+    optimizer = build(module, "muon")
+    give_gradients(module, 0)
+    optimizer.step()
+    twin = copy.deepcopy(module)
+    other = build(twin, "muon")
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for trained, each in ((module, optimizer), (twin, other)):
+        give_gradients(trained, 1)
+        each.step()
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), twin.parameters(), strict=True))
+
+
+def test_frozen_weights_stay(module: nn.Module) -> None:
+    module[0].requires_grad_(False)
+    before, optimizer = module[0].weight.clone(), build(module, "muon")
+    for parameter in module[2:].parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert torch.equal(module[0].weight, before)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"OptimizerConfig.kind must be adamw or muon, got 'sgd'"):
+        OptimizerConfig(kind="sgd")  # type: ignore[arg-type]
