@@ -32,6 +32,14 @@ def test_its_second_example_runs() -> None:
     assert scope["frames"].shape == (2, 3, 64, 64)  # type: ignore[attr-defined]
 
 
+def test_its_agent_trains_in_the_world() -> None:
+    import numpy as np
+
+    scope = {"frame": np.full((64, 64, 3), 128, dtype=np.uint8), "genie_gym": __import__("genie_gym")}
+    exec(blocks()[2], scope)
+    assert scope["model"].num_timesteps == 256  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("path", [README, CARD, ARTEFACTS, LADDER], ids=lambda path: path.parent.name)
 def test_its_tables_agree_with_the_results(path: Path) -> None:
     document = path.read_text()
