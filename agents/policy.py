@@ -1,14 +1,10 @@
 """pi(action | last frames, past actions): of latent actions, or of real ones for the oracle (Genie, appendix E)."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from agents.config import PolicyConfig
@@ -19,6 +15,7 @@ from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear, zero_
 from genie_gym.nn.patches import patchify
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.nn.weights import load_described, read_description, save_described
 
 FORMAT = 1
 SIZE = (FRAME_SIZE, FRAME_SIZE)
@@ -112,18 +109,14 @@ class TransformerFeatures(nn.Module):
 
 
 def save_policy(policy: LatentPolicy, folder: Path) -> Path:
-    """Write ``policy.safetensors`` and ``config.json`` into the folder, made where missing; returns it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in policy.state_dict().items()}
-    save_file(weights, folder / "policy.safetensors")
+    """Write weights and ``config.json`` into the folder, made where missing; returns it."""
     about = {
         "format": FORMAT,
         "num_actions": policy.num_actions,
         "label_source": policy.label_source,
         "policy": to_dict(policy.config),
     }
-    (folder / "config.json").write_text(json.dumps(about, indent=1) + "\n")
-    return folder
+    return save_described(policy, folder, about)
 
 
 def load_policy(folder: Path) -> LatentPolicy:
@@ -132,17 +125,7 @@ def load_policy(folder: Path) -> LatentPolicy:
     Raises:
         ValueError: If there is none, or it is damaged or of another format.
     """
-    path = folder / "config.json"
-    try:
-        about: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"policy {str(folder)!r} has no config that can be read: {error}") from error
-    if about.get("format") != FORMAT:
-        raise ValueError(f"policy {str(folder)!r} must have format {FORMAT}, got {about.get('format')!r}")
+    about = read_description(folder, "policy", FORMAT)
     config = from_dict(PolicyConfig, about["policy"])
     policy = LatentPolicy(config, int(about["num_actions"]), str(about["label_source"]))
-    try:
-        policy.load_state_dict(load_file(folder / "policy.safetensors"))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"weights of policy {str(folder)!r} do not fit its config: {error}") from error
-    return policy.eval().requires_grad_(False)
+    return load_described(policy, folder, "policy")

@@ -3,7 +3,17 @@
 from genie_gym.envs.genie_env import GenieEnv
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
 from genie_gym.envs.goal_reward import GoalReward
+from genie_gym.envs.learned_rewards import AgreementReward, LearnedReward
 from genie_gym.envs.rewards import RewardFunction, zero_rewards
 from genie_gym.envs.worlds import WorldHandle
 
-__all__ = ["GenieEnv", "GenieVectorEnv", "GoalReward", "RewardFunction", "WorldHandle", "zero_rewards"]
+__all__ = [
+    "AgreementReward",
+    "GenieEnv",
+    "GenieVectorEnv",
+    "GoalReward",
+    "LearnedReward",
+    "RewardFunction",
+    "WorldHandle",
+    "zero_rewards",
+]

@@ -33,7 +33,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for what the device is fastest in (see
             ``models.base.native_precision``); None for the checkpoint's.
         render_mode: ``rgb_array``, or ``human`` for a window (needs pygame).
-        reward_fn: A ``RewardFunction``, or its ``"module:name"``; without one all rewards are 0.
+        reward_fn: A ``RewardFunction``, its ``"module:name"``, or one of ours as ``"goal:picture.png"``,
+            ``"learned:folder"``, ``"agreement:folder"`` (see ``envs.reward_names``); without one all rewards are 0.
         text_to_image: Text to PIL image or array, or its ``"module:name"``; for prompts that are texts.
 
     Raises:

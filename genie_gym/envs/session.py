@@ -15,6 +15,7 @@ from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.functions import find_function
 from genie_gym.envs.prompts import PROMPT_FRAMES, Prompt, TextToImage, load_prompt
+from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, judge, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
 
@@ -52,7 +53,7 @@ class Session:
         text_to_image: TextToImage | str | None = None,
     ) -> None:
         self.maskgit_steps, self.temperature = require_sampling(maskgit_steps, temperature)
-        self.reward_fn = zero_rewards if reward_fn is None else find_function("reward_fn", reward_fn)
+        self.reward_fn = zero_rewards if reward_fn is None else find_reward(reward_fn)
         self.text_to_image = None if text_to_image is None else find_function("text_to_image", text_to_image)
         self.world = open_world(checkpoint, device, precision)
         config = self.world.config

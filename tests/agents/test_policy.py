@@ -63,7 +63,7 @@ def test_damaged_policies_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
         load_policy(tmp_path / "nowhere")
     folder = save_policy(build(), tmp_path / "policy")
-    (folder / "policy.safetensors").write_bytes(b"cut")
+    (folder / "weights.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match="do not fit"):
         load_policy(folder)
     (folder / "config.json").write_text('{"format": 9}')

@@ -1,0 +1,70 @@
+"""A judge of transitions: what it looks at, and that a folder gives it back."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from genie_gym.models.transition_judge import TransitionJudge, load_judge, save_judge
+
+
+@pytest.fixture
+def judge() -> TransitionJudge:
+    torch.manual_seed(0)
+    return TransitionJudge(("reward", "end"), 32, 48, channels=8).eval().requires_grad_(False)
+
+
+def test_each_transition_is_judged_by_its_two_frames(judge: TransitionJudge) -> None:
+    videos = torch.rand(2, 4, 3, 32, 48)
+    logits = judge(videos)
+    assert logits.shape == (2, 3, 2)
+    changed = videos.clone()
+    changed[0, 3] = 0.5
+    differs = (judge(changed) - logits).abs().amax(dim=-1) > 1e-4
+    assert differs.tolist() == [[False, False, True], [False, False, False]]
+    torch.testing.assert_close(judge(videos[:, 1:3]), logits[:, 1:2])
+
+
+def test_it_learns_to_tell_a_flash(judge: TransitionJudge) -> None:
+    judge.requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3)
+    for _ in range(60):
+        is_bright = torch.rand(16, 1, generator=generator) < 0.5
+        videos = 0.5 * torch.rand(16, 2, 3, 32, 48, generator=generator)
+        videos[:, 1] += 0.5 * is_bright[..., None, None].float()
+        target = torch.cat([is_bright, ~is_bright], dim=1).float()
+        logits = judge(videos)[:, 0]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert ((logits > 0) == target.bool()).all()
+
+
+def test_a_folder_gives_it_back(judge: TransitionJudge, tmp_path: Path) -> None:
+    again = load_judge(save_judge(judge, tmp_path / "judge"))
+    videos = torch.rand(1, 2, 3, 32, 48)
+    assert torch.equal(again(videos), judge(videos))
+    assert again.outputs == ("reward", "end")
+    assert not any(weight.requires_grad for weight in again.parameters())
+
+
+def test_damaged_folders_and_wrong_sizes_are_refused(judge: TransitionJudge, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"judge .* has no config"):
+        load_judge(tmp_path)
+    folder = save_judge(judge, tmp_path / "judge")
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**about, "channels": 16}))
+    with pytest.raises(ValueError, match=r"weights of judge .* do not fit"):
+        load_judge(folder)
+    (folder / "config.json").write_text(json.dumps({**about, "format": 7}))
+    with pytest.raises(ValueError, match="must have format 1, got 7"):
+        load_judge(folder)
+    with pytest.raises(ValueError, match="videos must be"):
+        judge(torch.rand(1, 2, 3, 32, 32))
+    with pytest.raises(ValueError, match="multiples of 16, got 32 and 40"):
+        TransitionJudge(("end",), 32, 40)
+    with pytest.raises(ValueError, match="outputs must be one or more different names"):
+        TransitionJudge(("end", "end"), 32, 32)
