@@ -16,7 +16,7 @@ def tell_clips(test: dict[str, Any]) -> str:
 
 def tabulate_figures(test: dict[str, Any]) -> str:
     """Single figures, by mode and player."""
-    parts = _split(test)
+    parts, longer = _split(test), test.get("continued")
     rows = []
     measures = {"psnr": ("PSNR, dB", 2), "moving_psnr": ("PSNR of moving pixels, dB", 2), "ssim": ("SSIM", 3)}
     for key, (words, digits) in measures.items():
@@ -35,8 +35,9 @@ def tabulate_figures(test: dict[str, Any]) -> str:
     for index, row in enumerate(test["delta_psnr"]):
         cells = (write_interval(part["delta_psnr"][index]) for part in parts.values())
         rows.append([f"delta PSNR, t = {row['t']} [95 %]", *cells])
-        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts.values())
-        rows.append([f"- from {test['continued']['prompt_frames']} frames", *cells])
+        if longer:
+            cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts.values())
+            rows.append([f"- from {longer['prompt_frames']} frames", *cells])
     rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts.values())])
     beside = {
         "rebuilt": "real clips, rebuilt",
@@ -52,13 +53,17 @@ def tabulate_rollout(test: dict[str, Any]) -> str:
     """Roll-outs by t beside their baselines, from one frame and from some."""
     rivals = {
         "": "world",
-        "copy_last_": "copy the prompt's last",
+        "copy_last_": "copy the prompt",
         "shuffled_": "another clip's latent actions",
         "random_": "random latent actions",
     }
-    apart = {f"{mode}: {words}": (mode, name) for mode in test["by_mode"] for name, words in list(rivals.items())[:2]}
-    tables, prompt_frames = [], test["continued"]["prompt_frames"]
-    for key, prompt in ((None, "one frame"), ("continued", f"{prompt_frames} frames")):
+    modes = test.get("by_mode", {})
+    apart = {f"{mode}: {words}": (mode, name) for mode in modes for name, words in list(rivals.items())[:2]}
+    tables: list[str] = []
+    prompts: dict[str | None, str] = {None: "one frame"}
+    if "continued" in test:
+        prompts["continued"] = f"{test['continued']['prompt_frames']} frames"
+    for key, prompt in prompts.items():
         parts = {mode: part[key] if key else part for mode, part in _split(test).items()}
         rows = []
         for index, row in enumerate(parts["all"]["rollout"]):
@@ -133,5 +138,5 @@ def tell_beyond_context(results: dict[str, Any]) -> str:
 
 
 def _split(test: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Scores of all clips, and apart."""
-    return {"all": test, **test["by_mode"], **test["sets"]}
+    """Scores of all clips, and apart; results of before the modes were scored by themselves have none of those."""
+    return {"all": test, **test.get("by_mode", {}), **test["sets"]}
