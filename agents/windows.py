@@ -29,11 +29,31 @@ def read_footage(dataset: ClipDataset) -> Footage:
     return Footage(*(np.concatenate(parts) for parts in zip(*sources, strict=True)))
 
 
-class Windows:
-    """Every frame of some footage with its past within the episode.
+class VideoWindows:
+    """Every frame of some footage with its past within the episode, for which its first frame stands where it is short.
 
-    Before the episode's first frame that frame stands for the missing ones and ``num_actions`` for no action, as for
-    a policy that plays.
+    Args:
+        footage: F frames.
+        context_length: Frames of a window.
+    """
+
+    def __init__(self, footage: Footage, context_length: int) -> None:
+        self.frames, self._length = footage.frames, context_length
+        numbers = np.arange(len(footage.frames))
+        self._begins = np.maximum.accumulate(np.where(footage.episode_starts, numbers, 0))
+
+    def videos_at(self, numbers: np.ndarray) -> Tensor:
+        """Windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1]."""
+        wanted, first = self._window(numbers)
+        return to_float(self.frames[np.maximum(wanted, first)])
+
+    def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames (M, T) that the windows want, and the first ones (M, 1) of their episodes."""
+        return numbers[:, None] + np.arange(1 - self._length, 1), self._begins[numbers][:, None]
+
+
+class Windows(VideoWindows):
+    """Windows with the actions within them; ``num_actions`` stands for no action, as for a policy that plays.
 
     Args:
         footage: F frames.
@@ -46,21 +66,15 @@ class Windows:
     """
 
     def __init__(self, footage: Footage, actions: np.ndarray, num_actions: int, context_length: int) -> None:
+        super().__init__(footage, context_length)
         frames = len(footage.frames)
         if actions.shape != (frames,):
             raise ValueError(f"actions must be ({frames},), one a frame, got {actions.shape}")
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
-        self.frames = footage.frames
-        self._begins = np.maximum.accumulate(np.where(footage.episode_starts, np.arange(frames), 0))
-        self._actions, self._num_actions, self._length = actions, num_actions, context_length
+        self._actions, self._num_actions = actions, num_actions
         self.targets = np.flatnonzero(actions != NO_LABEL)
-
-    def videos_at(self, numbers: np.ndarray) -> Tensor:
-        """Windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1]."""
-        wanted, first = self._window(numbers)
-        return to_float(self.frames[np.maximum(wanted, first)])
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
         """(M, T - 1) int64: the actions within those windows."""
@@ -68,10 +82,6 @@ class Windows:
         before = wanted[:, :-1]
         actions = self._actions[np.maximum(before, first)]
         return torch.from_numpy(np.where(before >= first, actions, self._num_actions))
-
-    def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frames (M, T) that the windows want, and the first ones (M, 1) of their episodes."""
-        return numbers[:, None] + np.arange(1 - self._length, 1), self._begins[numbers][:, None]
 
     def actions_at(self, numbers: np.ndarray) -> np.ndarray:
         """(M,) the actions at those frames."""
@@ -106,3 +116,18 @@ def read_real_actions(folder: Path) -> np.ndarray:
         ends = np.append(shard.episode_starts[1:], True)
         parts.append(np.where(ends, NO_LABEL, actions))
     return np.concatenate(parts)
+
+
+def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of a folder's shards, in order: whether the action at each frame was rewarded, and whether it ended the game.
+
+    Returns:
+        Two (F,) bool arrays. Nobody knows of a shard's last frame: there both are False.
+    """
+    rewarded, ended = [], []
+    for path in sorted(folder.glob(f"*{SHARD_SUFFIX}")):
+        shard = Shard(path)
+        ends = np.append(shard.episode_starts[1:], False)
+        ended.append(ends)
+        rewarded.append(ends & (shard.private(0, shard.num_frames)[1] > 0))
+    return np.concatenate(rewarded), np.concatenate(ended)
