@@ -6,22 +6,18 @@
 Procgen's recipe (arXiv 1912.01588): IMPALA network, 64 games x 256 steps, rewards in units of the return's spread.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecMonitor
 from torch import Tensor, nn
 
+from agents.ppo import FEATURES, WIDTHS, ImpalaExtractor, Keeper, open_ppo, save_ppo
 from agents.procgen_vec_env import ProcgenVecEnv
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
@@ -30,19 +26,6 @@ from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, open_games
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear
 from genie_gym.nn.weights import load_half, save_half
-
-WIDTHS, FEATURES = (16, 32, 32), 256
-
-
-class ImpalaExtractor(BaseFeaturesExtractor):
-    """Frames (B, 3, 64, 64) in [0, 1], as SB3 scales them, to features (B, 256)."""
-
-    def __init__(self, observation_space: gym.Space) -> None:
-        super().__init__(observation_space, FEATURES)
-        self.encoder = ImpalaEncoder(3, WIDTHS, FEATURES, (FRAME_SIZE, FRAME_SIZE))
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return self.encoder((observations - 0.5).contiguous(memory_format=torch.channels_last))
 
 
 class ImpalaActor(nn.Module):
@@ -101,13 +84,13 @@ class Expert:
         """Train what is missing; the actor's file."""
         config = restrict(RecordConfig(mode=self.mode), "training")
         games = ProcgenVecEnv(open_games(config, seed=self.seed, num_envs=self.num_envs))
-        model, normalized = self._open(VecMonitor(games))
+        model = open_ppo(self.out, VecMonitor(games), self.rollout_steps, self.seed, self.device)
         left = self.env_steps - model.num_timesteps
         if left > 0:
-            keeper = Keeper(self._save, self.save_every, self.minutes)
+            keeper = Keeper(lambda trained: save_ppo(trained, self.out), self.save_every, self.minutes)
             model.learn(left, callback=keeper, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
-        self._save(model)
-        normalized.close()
+        save_ppo(model, self.out)
+        games.close()
         actor, extractor = ImpalaActor(), model.policy.features_extractor
         assert isinstance(extractor, ImpalaExtractor)
         actor.encoder.load_state_dict(extractor.encoder.state_dict())
@@ -115,61 +98,6 @@ class Expert:
         save_half(actor, self.out / "expert.safetensors")
         print(f"{model.num_timesteps:,} of {self.env_steps:,} steps done: {self.out / 'expert.safetensors'}")
         return self.out / "expert.safetensors"
-
-    def _open(self, games: VecMonitor) -> tuple[PPO, VecNormalize]:
-        self.out.mkdir(parents=True, exist_ok=True)
-        saved, statistics = self.out / "ppo.zip", self.out / "rewards.pkl"
-        if saved.exists():
-            normalized = VecNormalize.load(str(statistics), games)
-            return PPO.load(saved, normalized, device=self.device), normalized
-        normalized = VecNormalize(games, norm_obs=False, gamma=0.999)
-        policy: dict[str, Any] = {"features_extractor_class": ImpalaExtractor, "net_arch": [], "normalize_images": True}
-        model = PPO(
-            "CnnPolicy",
-            normalized,
-            learning_rate=5e-4,
-            n_steps=self.rollout_steps,
-            batch_size=self.num_envs * self.rollout_steps // 8,
-            n_epochs=3,
-            gamma=0.999,
-            gae_lambda=0.95,
-            ent_coef=0.01,
-            policy_kwargs=policy,
-            tensorboard_log=str(self.out / "log"),
-            seed=self.seed,
-            device=self.device,
-        )
-        return model, normalized
-
-    def _save(self, model: PPO) -> None:
-        """The run's own files, which nobody else's replace: SB3 knows no other format."""
-        beside = self.out / "ppo.tmp.zip"
-        model.save(beside)
-        normalized = model.get_vec_normalize_env()
-        assert normalized is not None
-        normalized.save(str(self.out / "rewards.pkl"))
-        beside.replace(self.out / "ppo.zip")
-
-
-class Keeper(BaseCallback):
-    """Saves now and then, and stops when time is over."""
-
-    def __init__(self, save: Callable[[PPO], None], every: int, minutes: float | None) -> None:
-        super().__init__()
-        self._save, self._every, self._seconds = save, every, float("inf") if minutes is None else 60 * minutes
-        self._updates, self._began = 0, time.monotonic()
-
-    def _on_training_start(self) -> None:
-        self._began = time.monotonic()
-
-    def _on_rollout_start(self) -> None:
-        self._updates += 1
-        if self._updates % self._every == 0:
-            assert isinstance(self.model, PPO)
-            self._save(self.model)
-
-    def _on_step(self) -> bool:
-        return time.monotonic() - self._began < self._seconds
 
 
 if __name__ == "__main__":

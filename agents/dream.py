@@ -1,0 +1,243 @@
+"""Train an agent with PPO inside a world, and see as it learns how it does in the real game.
+
+    python -m agents.dream --reward learned:runs/judge/judge --starts runs/demonstrations/videos
+
+It never acts in the real game to learn: episodes are dreamt, from frames of training levels' videos, under rewards of
+``genie_gym.envs``. A few labelled samples map its latent actions to real ones (``--labelled``), for the looks at
+validation levels.
+"""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from agents.acting import ClonedAgent
+from agents.config import PolicyConfig
+from agents.evaluation import Mode, choose_levels, play_levels
+from agents.labelling import NO_LABEL, label_dataset
+from agents.mapping import ActionMapping
+from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
+from agents.ppo import FEATURES, WIDTHS, ImpalaExtractor, Keeper, open_ppo, save_ppo
+from agents.windows import read_real_actions
+from genie_gym.data.clips import ClipDataset
+from genie_gym.envs import WorldHandle
+from genie_gym.models.loading import load
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.sb3 import make_sb3_vec_env
+
+DREAMER = PolicyConfig(widths=WIDTHS, features=FEATURES, sees_actions=False)
+"""What a dreaming agent is as a ``LatentPolicy``: one that was cloned with this config can dream on."""
+
+
+class RepeatedFrameStack(VecEnvWrapper):
+    """The last frames of each row in its channels, oldest first; before an episode's first frame that frame itself.
+
+    SB3's ``VecFrameStack`` has zeros there, which no policy of ours has seen.
+    """
+
+    def __init__(self, venv: VecEnv, frames: int) -> None:
+        space = venv.observation_space
+        assert isinstance(space, gym.spaces.Box)
+        low, high = (np.tile(bound, frames) for bound in (space.low, space.high))
+        super().__init__(venv, observation_space=gym.spaces.Box(low, high, dtype=np.uint8))
+        self._frames, self._stack = frames, np.zeros((venv.num_envs, *low.shape), dtype=np.uint8)
+
+    def reset(self) -> np.ndarray:
+        first = self.venv.reset()
+        assert isinstance(first, np.ndarray)
+        self._stack = np.tile(first, self._frames)
+        return self._stack.copy()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        now, rewards, dones, infos = self.venv.step_wait()
+        assert isinstance(now, np.ndarray)
+        channels = now.shape[-1]
+        older = self._stack[..., channels:]
+        self._stack = np.concatenate([older, now], axis=-1)
+        for row in np.flatnonzero(dones):
+            last = np.concatenate([older[row], infos[row]["terminal_observation"]], axis=-1)
+            infos[row] = {**infos[row], "terminal_observation": last}
+            self._stack[row] = np.tile(now[row], self._frames)
+        return self._stack.copy(), rewards, dones, infos
+
+
+def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> GenieWorldModel:
+    """The same world, weights and all, whose episodes start from frames of videos.
+
+    Args:
+        world: Stays as it is.
+        videos: Folder of recordings or videos of the world's size; nothing but their frames is read.
+        starts: Frames drawn from them.
+        seed: Of the draw.
+    """
+    dataset = ClipDataset(videos, clip_length=2, height=world.config.height, width=world.config.width)
+    numbers = np.random.default_rng(seed).integers(len(dataset), size=starts)
+    dreamt = copy.copy(world)
+    dreamt.start_frames = np.stack([dataset[int(number)][0] for number in numbers])
+    return dreamt
+
+
+def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
+    """A dreaming agent as a policy that ``agents.acting`` plays; nothing of it changes."""
+    extractor = model.policy.features_extractor
+    assert isinstance(extractor, ImpalaExtractor)
+    policy = LatentPolicy(DREAMER, int(model.action_space.n), label_source)  # type: ignore[attr-defined]
+    assert isinstance(policy.network, ConvolutionalFeatures)
+    policy.network.encoder.load_state_dict(extractor.encoder.state_dict())
+    policy.head.load_state_dict(model.policy.action_net.state_dict())
+    return policy.cpu().eval().requires_grad_(False)
+
+
+def start_from(model: PPO, policy: LatentPolicy) -> None:
+    """Give a dreaming agent a cloned policy's weights.
+
+    Raises:
+        ValueError: If the policy has another number of actions, or was not cloned with ``DREAMER``.
+    """
+    actions = int(model.action_space.n)  # type: ignore[attr-defined]
+    if policy.num_actions != actions:
+        raise ValueError(f"policy must choose among the world's {actions} latent actions, got {policy.num_actions}")
+    if policy.config != DREAMER:
+        raise ValueError(f"policy must have the config {DREAMER}, got {policy.config}")
+    extractor = model.policy.features_extractor
+    assert isinstance(extractor, ImpalaExtractor)
+    assert isinstance(policy.network, ConvolutionalFeatures)
+    extractor.encoder.load_state_dict(policy.network.encoder.state_dict())
+    model.policy.action_net.load_state_dict(policy.head.state_dict())
+
+
+class RealGame:
+    """A mapping from a few labelled samples, and validation levels to play.
+
+    Args:
+        world: Whose latent actions are mapped.
+        labelled: Folder of recordings with actions.
+        labels: Samples that are looked at.
+        mode: Procgen's distribution mode.
+        levels: How many.
+        seed: Of samples and choices.
+
+    Raises:
+        ValueError: If there are too few samples.
+    """
+
+    def __init__(self, world: GenieWorldModel, labelled: Path, labels: int, mode: Mode, levels: int, seed: int) -> None:
+        actions = read_real_actions(labelled)
+        known = np.flatnonzero(actions != NO_LABEL)
+        if not 1 <= labels <= len(known):
+            raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
+        numbers = np.random.default_rng(seed).permutation(known)[:labels]
+        latents = label_dataset(world, ClipDataset(labelled, clip_length=2))
+        self.mapping = ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions)
+        self.mode, self.levels, self._seed = mode, choose_levels("validation", levels), seed
+
+    def play(self, policy: LatentPolicy) -> float:
+        """The share of levels that the policy solves."""
+        agent = ClonedAgent(policy, len(self.levels), self._seed, self.mapping)
+        return float(play_levels(agent, self.mode, self.levels).solved.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dream:
+    """Dream, look at the real game now and then, save."""
+
+    reward: str
+    """As ``gym.make("Genie-v0", reward_fn=...)`` takes it."""
+    starts: Path
+    """Folder of videos of training levels, from whose frames episodes start."""
+    labelled: Path | None = None
+    """Folder of recordings with actions, for looks at the real game; none without."""
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    policy: Path | None = None
+    """Folder of a cloned latent policy to start from; its config must be ``DREAMER``."""
+    out: Path = Path("runs/dream")
+    """Folder of the run: its log, ``curve.json`` and ``policy``."""
+    mode: Mode = "easy"
+    """Procgen's distribution mode, of the looks."""
+    env_steps: int = 100_000
+    """Dreamt steps of all rows together."""
+    num_envs: int = 16
+    """Rows."""
+    rollout_steps: int = 32
+    """Steps of each row between two updates."""
+    max_episode_steps: int = 32
+    """A dream drifts: episodes are short."""
+    start_frames: int = 1024
+    """Drawn from the videos."""
+    labels: int = 200
+    """Labelled samples for the mapping."""
+    levels: int = 50
+    """Validation levels of each look."""
+    look_every: int = 20
+    """Updates between looks, at which the run is saved, too."""
+    learning_rate: float = 5e-4
+    """Of PPO."""
+    minutes: float | None = None
+    """Stop after these; call again to go on."""
+    device: str = "cpu"
+    """Where to dream and train."""
+    seed: int = 0
+    """Of starts, weights and choices."""
+
+    def run(self) -> LatentPolicy:
+        """Dream what is missing; the agent."""
+        world = load(self.checkpoint, self.device)
+        game = None
+        if self.labelled is not None:
+            game = RealGame(world, self.labelled, self.labels, self.mode, self.levels, self.seed)
+        model = self._open(world)
+        left = self.env_steps - model.num_timesteps
+        if left > 0:
+            keeper = Keeper(lambda trained: self._keep(trained, game), self.look_every, self.minutes)
+            model.learn(left, callback=keeper, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
+            self._keep(model, game)
+        policy = to_latent_policy(model, str(self.checkpoint))
+        save_policy(policy, self.out / "policy")
+        return policy
+
+    def _open(self, world: GenieWorldModel) -> PPO:
+        handle = WorldHandle(open_dream(world, self.starts, self.start_frames, self.seed))
+        envs = make_sb3_vec_env(
+            "Genie-v0",
+            self.num_envs,
+            seed=self.seed,
+            checkpoint=handle,
+            reward_fn=self.reward,
+            max_episode_steps=self.max_episode_steps,
+        )
+        is_new = not (self.out / "ppo.zip").exists()
+        stacked = RepeatedFrameStack(envs, DREAMER.context_length)
+        model = open_ppo(
+            self.out, stacked, self.rollout_steps, self.seed, self.device, learning_rate=self.learning_rate
+        )
+        if self.policy is not None and is_new:
+            start_from(model, load_policy(self.policy))
+        return model
+
+    def _keep(self, model: PPO, game: RealGame | None) -> None:
+        returns = [episode["r"] for episode in model.ep_info_buffer or ()]
+        row: dict[str, Any] = {
+            "env_steps": model.num_timesteps,
+            "dream_return": float(np.mean(returns)) if returns else None,
+        }
+        if game is not None:
+            row |= {"solved": game.play(to_latent_policy(model, "")), "levels": len(game.levels)}
+            model.logger.record("real/solved", row["solved"])
+        path = self.out / "curve.json"
+        rows = json.loads(path.read_text()) if path.exists() else []
+        path.write_text(json.dumps([each for each in rows if each["env_steps"] < row["env_steps"]] + [row], indent=1))
+        save_ppo(model, self.out)
+
+
+if __name__ == "__main__":
+    tyro.cli(Dream).run()

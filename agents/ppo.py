@@ -1,0 +1,99 @@
+"""PPO that stops and goes on, with the network of Procgen's baselines: what ``expert`` and ``dream`` share."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import Tensor
+
+from genie_gym.nn.convolution import ImpalaEncoder
+
+WIDTHS, FEATURES = (16, 32, 32), 256
+SAVED, STATISTICS = "ppo.zip", "rewards.pkl"
+
+
+class ImpalaExtractor(BaseFeaturesExtractor):
+    """Frames (B, 3 k, H, W) in [0, 1], as SB3 scales and stacks them, to features (B, 256)."""
+
+    def __init__(self, observation_space: gym.Space) -> None:
+        super().__init__(observation_space, FEATURES)
+        assert observation_space.shape is not None
+        channels, *size = observation_space.shape
+        self.encoder = ImpalaEncoder(channels, WIDTHS, FEATURES, (size[0], size[1]))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.encoder((observations - 0.5).contiguous(memory_format=torch.channels_last))
+
+
+def open_ppo(out: Path, envs: VecEnv, rollout_steps: int, seed: int, device: str, **settings: Any) -> PPO:
+    """The run in ``out`` where it stood, or a new one: rewards in units of the return's spread.
+
+    Args:
+        out: Folder of the run and its TensorBoard log.
+        envs: To train in.
+        rollout_steps: Steps of each environment between two updates.
+        seed: Of weights and choices.
+        device: Where to train.
+        **settings: Of ``PPO``, instead of Procgen's (arXiv 1912.01588).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    saved, statistics = out / SAVED, out / STATISTICS
+    if saved.exists():
+        return PPO.load(saved, VecNormalize.load(str(statistics), envs), device=device)
+    usual: dict[str, Any] = {
+        "learning_rate": 5e-4,
+        "batch_size": envs.num_envs * rollout_steps // 8,
+        "n_epochs": 3,
+        "gamma": 0.999,
+        "gae_lambda": 0.95,
+        "ent_coef": 0.01,
+    }
+    usual |= settings
+    return PPO(
+        "CnnPolicy",
+        VecNormalize(envs, norm_obs=False, gamma=usual["gamma"]),
+        n_steps=rollout_steps,
+        policy_kwargs={"features_extractor_class": ImpalaExtractor, "net_arch": []},
+        tensorboard_log=str(out / "log"),
+        seed=seed,
+        device=device,
+        **usual,
+    )
+
+
+def save_ppo(model: PPO, out: Path) -> None:
+    """The run's own files, which nobody else's replace: SB3 knows no other format."""
+    beside = out / "ppo.tmp.zip"
+    model.save(beside)
+    normalized = model.get_vec_normalize_env()
+    assert normalized is not None
+    normalized.save(str(out / STATISTICS))
+    beside.replace(out / SAVED)
+
+
+class Keeper(BaseCallback):
+    """Does something now and then, as saving, and stops when time is over."""
+
+    def __init__(self, keep: Callable[[PPO], object], every: int, minutes: float | None) -> None:
+        super().__init__()
+        self._keep, self._every, self._seconds = keep, every, float("inf") if minutes is None else 60 * minutes
+        self._updates, self._began = 0, time.monotonic()
+
+    def _on_training_start(self) -> None:
+        self._began = time.monotonic()
+
+    def _on_rollout_start(self) -> None:
+        self._updates += 1
+        if self._updates % self._every == 0:
+            assert isinstance(self.model, PPO)
+            self._keep(self.model)
+
+    def _on_step(self) -> bool:
+        return time.monotonic() - self._began < self._seconds
