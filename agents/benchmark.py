@@ -31,7 +31,7 @@ from agents.evaluation import Mode, choose_levels, play_levels, tell_solved
 from agents.labelling import NO_LABEL, digest_labels, label_dataset
 from agents.mapping import ActionMapping, FeatureMapping, Mapping
 from agents.policy import LatentPolicy
-from agents.windows import Footage, Windows, read_footage, read_real_actions
+from agents.windows import Footage, Windows, draw_labelled, read_footage, read_real_actions
 from genie_gym.bench.experiment import RivalExperiment, Row
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.players import load_player, parse_share
@@ -116,12 +116,9 @@ class Arena:
         Raises:
             ValueError: If the labelled games have too few.
         """
-        known = np.flatnonzero(self._labelled_actions != NO_LABEL)
         if labels is None:
-            return known
-        if not 1 <= labels <= len(known):
-            raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
-        return np.random.default_rng(seed).permutation(known)[:labels]
+            return np.flatnonzero(self._labelled_actions != NO_LABEL)
+        return draw_labelled(self._labelled_actions, labels, seed)
 
     def _clone(
         self,

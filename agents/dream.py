@@ -23,11 +23,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from agents.acting import ClonedAgent
 from agents.config import PolicyConfig
 from agents.evaluation import Mode, choose_levels, play_levels
-from agents.labelling import NO_LABEL, label_dataset
+from agents.labelling import label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import FEATURES, WIDTHS, ImpalaExtractor, Keeper, open_ppo, save_ppo
-from agents.windows import read_real_actions
+from agents.windows import draw_labelled, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.models.loading import load
@@ -132,10 +132,7 @@ class RealGame:
 
     def __init__(self, world: GenieWorldModel, labelled: Path, labels: int, mode: Mode, levels: int, seed: int) -> None:
         actions = read_real_actions(labelled)
-        known = np.flatnonzero(actions != NO_LABEL)
-        if not 1 <= labels <= len(known):
-            raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
-        numbers = np.random.default_rng(seed).permutation(known)[:labels]
+        numbers = draw_labelled(actions, labels, seed)
         latents = label_dataset(world, ClipDataset(labelled, clip_length=2))
         self.mapping = ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions)
         self.mode, self.levels, self._seed = mode, choose_levels("validation", levels), seed

@@ -162,8 +162,7 @@ class RewardJudge:
         shift_prior(judge, trained=targets[ends].mean(axis=0) / 2, natural=targets[ends].mean(axis=0) * ended.mean())
         save_judge(judge, self.out / "judge")
         scores = {"labels": len(ends) + len(others), "labelled_wins": int(rewarded[ends].sum()), **self._score(judge)}
-        (self.out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-        print(json.dumps(scores))
+        _tell(scores, self.out)
         return judge
 
     def _draw(self, ended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,9 +212,13 @@ class DemonstrationJudge:
         said = judge_frames(judge, windows, np.flatnonzero(is_kept))[:, 0] > 0
         accuracy = [float((said == so)[is_demonstration[is_kept] == so].mean()) for so in (True, False)]
         scores = {"balanced_accuracy": float(np.mean(accuracy)), "chance": 0.5, "held_out": int(is_kept.sum())}
-        (self.out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-        print(json.dumps(scores))
+        _tell(scores, self.out)
         return judge
+
+
+def _tell(scores: dict[str, Any], out: Path) -> None:
+    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    print(json.dumps(scores))
 
 
 def shift_prior(judge: TransitionJudge, trained: np.ndarray, natural: np.ndarray) -> None:

@@ -118,6 +118,18 @@ def read_real_actions(folder: Path) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def draw_labelled(actions: np.ndarray, labels: int, seed: int) -> np.ndarray:
+    """Frames (labels,) among those with an action, whose actions are looked at; a seed's fewer are among its more.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    known = np.flatnonzero(actions != NO_LABEL)
+    if not 1 <= labels <= len(known):
+        raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
+    return np.random.default_rng(seed).permutation(known)[:labels]
+
+
 def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Of a folder's shards, in order: whether the action at each frame was rewarded, and whether it ended the game.
 

@@ -15,6 +15,8 @@ from agents.demonstrations import DemonstrationFolders
 from agents.dream import DREAMER, Dream, RealGame, RepeatedFrameStack, open_dream, start_from, to_latent_policy
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.ppo import open_ppo
+from agents.windows import read_footage
+from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle, zero_rewards
 from genie_gym.models.loading import load
 from genie_gym.sb3 import make_sb3_vec_env
@@ -83,10 +85,12 @@ def test_a_dream_starts_from_the_videos(tiny_checkpoint: Path, demonstrations: D
     assert dreamt.start_frames.shape == (5, 64, 64, 3)
     assert np.array_equal(world.start_frames, before)
     assert dreamt.dynamics is world.dynamics
-    envs = make_sb3_vec_env(num_envs=4, checkpoint=WorldHandle(dreamt), reward_fn=zero_rewards)
-    assert all(0 <= info["prompt_index"] < 5 for info in envs.venv.reset_infos if info)
+    recorded = read_footage(ClipDataset(demonstrations.videos, clip_length=2)).frames
+    assert all((recorded == frame).all(axis=(1, 2, 3)).any() for frame in dreamt.start_frames)
+    envs = make_sb3_vec_env(num_envs=32, checkpoint=WorldHandle(dreamt), reward_fn=zero_rewards, seed=0)
     envs.reset()
-    assert {info["prompt_index"] for info in envs.venv.reset_infos} <= set(range(5))
+    assert {info["prompt_index"] for info in envs.venv.reset_infos} == set(range(5))
+    assert len(before) != 5
 
 
 @pytest.mark.pipeline
