@@ -27,7 +27,7 @@ from agents.acting import Agent, ClonedAgent, PlayerAgent
 from agents.cloning import REAL, clone
 from agents.config import POLICIES, CloningConfig
 from agents.demonstrations import DemonstrationFolders, Demonstrations
-from agents.evaluation import Mode, choose_levels, play_levels, tell_solved
+from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, gather_seeds, play_levels
 from agents.labelling import NO_LABEL, digest_labels, label_dataset
 from agents.mapping import ActionMapping, FeatureMapping, Mapping
 from agents.policy import LatentPolicy
@@ -64,6 +64,8 @@ SIZES: dict[str, dict[str, Any]] = {
 """``labelled_steps``: batches of ``labelled_only``, which has soon seen its samples often enough."""
 PAPERS_LABELS = 200
 """With so many samples the paper's policy equals the oracle."""
+KEYS = ("mode", "method", "labels")
+"""That rows of results differ in, but for their seeds."""
 RANDOM_SHARE = 0.1
 """Of the oracle's actions (Genie, appendix E)."""
 
@@ -182,7 +184,7 @@ class Benchmark(RivalExperiment):
     """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
     policy: Literal["impala", "st-vivit"] = "impala"
     """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
-    level_set: Literal["test", "validation"] = "test"
+    level_set: LevelSet = "test"
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
     workers: int = 1
     """Processes that record."""
@@ -240,12 +242,7 @@ class Benchmark(RivalExperiment):
     def _score(self, cell: Row, arena: Arena, levels: list[int]) -> Row:
         agent, mapping = self._build(cell, arena, len(levels))
         outcome = play_levels(agent, cell["mode"], levels)
-        row = {
-            "levels": len(levels),
-            "solved": float(outcome.solved.mean()),
-            "solved_by_level": "".join(str(int(each)) for each in outcome.solved),
-            "env_steps": int(outcome.env_steps.sum()),
-        }
+        row = count_solved(outcome)
         if isinstance(mapping, ActionMapping):
             row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}
         return row
@@ -264,20 +261,9 @@ class Benchmark(RivalExperiment):
         return ClonedAgent(arena.latent_policy(seed), games, seed, mapping), mapping
 
 
-def gather(rows: list[Row], seed: int = 0) -> dict[tuple[str, str, int | None], dict[str, Any]]:
-    """Rows of all seeds as one: ``tell_solved`` by mode, method and number of labels."""
-    groups: dict[tuple[str, str, int | None], list[str]] = {}
-    for row in rows:
-        groups.setdefault((row["mode"], row["method"], row["labels"]), []).append(row["solved_by_level"])
-    return {
-        key: tell_solved(np.array([[float(each) for each in levels] for levels in several]), seed)
-        for key, several in groups.items()
-    }
-
-
 def draw_figure(rows: list[Row], path: Path) -> None:
     """Levels solved against labelled samples, a panel for each mode, bands of 95 %."""
-    told = gather(rows)
+    told = gather_seeds(rows, KEYS)
     modes = list(dict.fromkeys(mode for mode, _, _ in told))
     figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 4), squeeze=False, sharey=True)
     for panel, mode in zip(panels[0], modes, strict=True):

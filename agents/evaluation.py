@@ -1,6 +1,6 @@
 """How many levels an agent solves: each level once, none dropped for its length (Genie, figure 15)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from genie_gym.data.held_out import LEVELS
 from genie_gym.data.procgen import LONGEST, open_levels
 
 Mode = Literal["easy", "hard"]
+LevelSet = Literal["test", "validation"]
 RETURN = 10.0
 """Of a solved level of CoinRun: its return over this is 1 if it was solved, else 0."""
 RESAMPLES = 2000
@@ -103,4 +104,33 @@ def tell_solved(scores: np.ndarray, seed: int) -> dict[str, Any]:
         "interval": stratified_interval(scores, seed),
         "iqm": interquartile_mean(scores.mean(axis=1)),
         "by_seed": [float(each) for each in scores.mean(axis=1)],
+    }
+
+
+def count_solved(outcome: Outcome) -> dict[str, Any]:
+    """What a row of results says of levels that were played: how many, the share solved, which, in how many steps."""
+    return {
+        "levels": len(outcome.solved),
+        "solved": float(outcome.solved.mean()),
+        "solved_by_level": "".join(str(int(each)) for each in outcome.solved),
+        "env_steps": int(outcome.env_steps.sum()),
+    }
+
+
+def gather_seeds(
+    rows: Iterable[Mapping[str, Any]], keys: Sequence[str], seed: int = 0
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Rows of all seeds as one: ``tell_solved`` by the values of ``keys``.
+
+    Args:
+        rows: Of results, with ``solved_by_level`` of ``count_solved``.
+        keys: What tells rows apart that are not of another seed only.
+        seed: Of intervals.
+    """
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row["solved_by_level"])
+    return {
+        key: tell_solved(np.array([[float(each) for each in levels] for levels in several]), seed)
+        for key, several in groups.items()
     }

@@ -3,7 +3,8 @@
     python -m experiments.figure17_consistency --preset full
 
 Every latent action is held from the same frames of validation levels; the motion it causes is measured by the shift at
-which the pictures before and after fit best. Beside it: the same pictures with their actions shuffled.
+which the pictures before and after fit best. Beside it: the same pictures with their actions shuffled, and the game's
+own nine moves, held from states of the game.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from genie_gym.bench.experiment import Experiment
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.data.held_out import join, record_play
 from genie_gym.metrics.motion import play_each_action, score_consistency
+from genie_gym.metrics.real_moves import play_each_move
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 4, "held": [1, 2], "modes": ["hard"]},
@@ -25,6 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Starts of each mode, frames that an action is held."""
 PICTURE_STARTS = 6
+PRINTED = ("mode", "held", "explained", "explained_shuffled", "explained_real", "agreement", "chance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +48,19 @@ class ConsistencyFigure(Experiment):
         for mode in size["modes"]:
             starts = join(record_play("expert", "validation", mode, size["starts"], self.seed)).videos[:, :1]
             played = play_each_action(world, starts, max(size["held"]), self.seed)
+            real = play_each_move(mode, "validation", size["starts"], max(size["held"]), self.seed)
             rows += [
-                {"mode": mode, "held": held, **compare(played[:, :, : held + 1], self.seed)} for held in size["held"]
+                {
+                    "mode": mode,
+                    "held": held,
+                    **compare(played[:, :, : held + 1], self.seed),
+                    "explained_real": score_consistency(real[:, :, : held + 1])["explained"],
+                }
+                for held in size["held"]
             ]
         self.write({"checkpoint": self.checkpoint, **size, "rows": rows})
         for row in rows:
-            print(
-                {name: row[name] for name in ("mode", "held", "explained", "explained_shuffled", "agreement", "chance")}
-            )
+            print({name: row[name] for name in PRINTED})
         self._draw(played, size["held"])
 
     def _draw(self, played: Tensor, held: list[int]) -> None:

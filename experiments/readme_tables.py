@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.readme import cloning, ladder, paper, quality, speed
+from experiments.readme import cloning, dreams, ladder, paper, quality, speed
 from genie_gym.bench.results import ROOT
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -50,6 +50,7 @@ def _artefacts() -> tuple[str, ...]:
         "figure17_consistency": paper.tabulate_consistency,
         "figure15_cloning": cloning.tabulate_cloning,
         "figure15_transfer": cloning.tabulate_cloning,
+        "dream_transfer": dreams.tabulate_dreams,
     }
     return tuple(table(read(name)) for name, table in tables.items() if (RESULTS / f"{name}.json").exists())
 

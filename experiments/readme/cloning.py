@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from agents.benchmark import gather
+from agents.benchmark import KEYS
+from agents.evaluation import gather_seeds
 from experiments.readme.markdown import tell_how, write_table
 
 WORDS = {
@@ -19,7 +20,7 @@ WORDS = {
 
 def tabulate_cloning(results: dict[str, Any]) -> str:
     """A row for each method and number of labels, a column for each mode."""
-    told = gather(results["rows"], results["seed"])
+    told = gather_seeds(results["rows"], KEYS, results["seed"])
     modes = list(dict.fromkeys(mode for mode, _, _ in told))
     keys = sorted({key[1:] for key in told}, key=lambda key: (list(WORDS).index(key[0]), key[1] or 0))
     rows = []

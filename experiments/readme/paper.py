@@ -108,13 +108,21 @@ def tabulate_prompts(results: dict[str, Any]) -> str:
 
 def tabulate_consistency(results: dict[str, Any]) -> str:
     """Figure 17."""
-    heads = ["mode", "frames held", "starts", "motion explained", "shuffled", "starts that move alike", "chance"]
+    scores = {
+        "explained": "motion explained",
+        "explained_shuffled": "shuffled",
+        "explained_real": "by the game's own moves",
+        "agreement": "starts that move alike",
+        "chance": "chance",
+    }
+    scores = {name: words for name, words in scores.items() if name in results["rows"][0]}
+    heads = ["mode", "frames held", "starts", *scores.values()]
     rows = [
         [
             row["mode"],
             str(row["held"]),
             str(row["starts"]),
-            *(f"{row[name]:.3f}" for name in ("explained", "explained_shuffled", "agreement", "chance")),
+            *(f"{row[name]:.3f}" for name in scores),
         ]
         for row in results["rows"]
     ]

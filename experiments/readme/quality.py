@@ -92,8 +92,19 @@ def tabulate_actions(test: dict[str, Any]) -> str:
         f"the map from latent to real actions is fitted there too. Normalised mutual information with the nine moves: "
         f"{test['lam']['nmi']:.3f}. Each latent action held for {consistency['frames']} frames from "
         f"{consistency['starts']} starts: it explains {consistency['explained']:.0%} of the motion, and "
-        f"{consistency['agreement']:.0%} of starts move alike ({consistency['chance']:.0%} whatever the action). "
+        f"{consistency['agreement']:.0%} of starts move alike ({consistency['chance']:.0%} whatever the action)"
+        f"{_tell_real_moves(consistency)}. "
         f"{tell_session(test['session'])}"
+    )
+
+
+def _tell_real_moves(consistency: dict[str, Any]) -> str:
+    real = consistency.get("real")
+    if real is None:
+        return ""
+    return (
+        f"; the game's own nine moves, held as long from {real['starts']} of its states, explain "
+        f"{real['explained']:.0%}, and {real['agreement']:.0%} move alike ({real['chance']:.0%})"
     )
 
 

@@ -104,6 +104,14 @@ class Games:
         """Step every game; ``real_actions`` (B,) integers in [0, 15)."""
         self._env.act(real_actions)
 
+    def save(self) -> list[bytes]:
+        """What ``restore`` goes back to, 40 kB a game."""
+        return [bytes(state) for state in self._env.callmethod("get_state")]
+
+    def restore(self, states: Sequence[bytes]) -> None:
+        """Go back to where ``save`` was called, of these games or others of the same config."""
+        self._env.callmethod("set_state", list(states))
+
     def close(self) -> None:
         """Free the games."""
         self._env.close()
@@ -158,17 +166,17 @@ def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: 
         raise ValueError(f"levels must be one or more level seeds, got {list(levels)}")
     states = [_level_state(replace(config, start_level=level, num_levels=1), paint_velocity) for level in levels]
     games = open_games(config, seed=0, num_envs=len(levels), paint_velocity=paint_velocity)
-    games._env.callmethod("set_state", states)
+    games.restore(states)
     return games
 
 
 @functools.lru_cache(maxsize=2048)
 def _level_state(config: RecordConfig, paint_velocity: bool) -> bytes:
-    """Procgen's state, 40 kB, of a game at the start of its only level: a fraction of a second the first time."""
+    """Procgen's state of a game at the start of its only level: a fraction of a second the first time."""
     games = open_games(config, seed=0, num_envs=1, paint_velocity=paint_velocity)
-    state = games._env.callmethod("get_state")[0]
+    state = games.save()[0]
     games.close()
-    return bytes(state)
+    return state
 
 
 def _import_procgen() -> Any:

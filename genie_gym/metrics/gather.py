@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.held_out import CLIP_LENGTH, Play, Pool, record_pool
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.evaluate import HELD_FRAMES
 from genie_gym.metrics.observe import Report
+from genie_gym.metrics.real_moves import play_each_move
 
 SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
 """Recorded of each mode and player, from the levels scored and from training levels."""
@@ -22,6 +26,8 @@ class Gathered(NamedTuple):
     """By mode and player."""
     fitted: Pool
     """Clips of other levels."""
+    moves: Tensor | None
+    """(9, M, T, C, H, W) the game's own moves, held from as many starts as latent actions are; None for ``data``."""
     about: dict[str, object]
     """Where they come from."""
 
@@ -49,13 +55,15 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
         pools.append(where / "training")
         record_pool(pools[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
     fitted = ClipDataset(pools, clip_length=CLIP_LENGTH)
+    starts = max(config.start_frames // len(config.modes), 1)
+    moves = [play_each_move(mode, config.levels, starts, HELD_FRAMES, config.seed) for mode in config.modes]
     about: dict[str, object] = {
         "game": "coinrun",
         "levels": config.levels,
         "modes": list(config.modes),
         "players": players,
     }
-    return Gathered(sets, Pool(fitted, np.arange(len(fitted))), about)
+    return Gathered(sets, Pool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), about)
 
 
 def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Gathered:
@@ -79,7 +87,7 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Gathered
         sets[name] = Pool(dataset, scored, not is_video).draw(each, config.seed)
         fitted.append(kept)
     pool = Pool(dataset, np.concatenate(fitted), not is_video)
-    return Gathered(sets, pool, {"data": str(path), "levels": "every second one of the data"})
+    return Gathered(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
 
 
 def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -119,8 +119,11 @@ def _actions(results: dict[str, Any]) -> Table:
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
-    table.add_row("motion explained by the action", "0", f"{consistency['explained']:.3f}", "1", "")
-    table.add_row("starts that move alike", f"{consistency['chance']:.3f}", f"{consistency['agreement']:.3f}", "1", "")
+    for name, part in {"": consistency, "  the game's own moves": consistency.get("real")}.items():
+        if part is not None:
+            table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
+            alike = (f"{part['chance']:.3f}", f"{part['agreement']:.3f}", "1", "")
+            table.add_row(name or "starts that move alike", *alike)
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import Evaluated, evaluate
 from genie_gym.metrics.gather import gather
+from genie_gym.metrics.motion import score_consistency
 from genie_gym.metrics.observe import Report
 from genie_gym.metrics.verdict import find_faults
 from genie_gym.models.loading import load
@@ -32,6 +33,8 @@ def run_evaluation(
     with tempfile.TemporaryDirectory() as folder:
         gathered = gather(config, size, Path(folder), report)
         evaluated = evaluate(world, gathered.sets, gathered.fitted, config, report)
+    if gathered.moves is not None:
+        evaluated.scores["consistency"]["real"] = score_consistency(gathered.moves)
     sampling = world.config.sampling
     about = {
         "checkpoint": config.checkpoint,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from agents import benchmark
-from agents.benchmark import SIZES, Benchmark, gather
+from agents.benchmark import KEYS, SIZES, Benchmark
+from agents.evaluation import gather_seeds
 from experiments.readme.cloning import tabulate_cloning
 
 METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "oracle", "labelled_only", "random", "expert"}
@@ -63,7 +64,7 @@ def test_seeds_are_gathered() -> None:
         {"mode": "easy", "method": "lam", "labels": 16, "solved_by_level": "0111"},
         {"mode": "easy", "method": "random", "labels": None, "solved_by_level": "0000"},
     ]
-    told = gather(rows)
+    told = gather_seeds(rows, KEYS)
     assert told["easy", "lam", 16]["solved"] == 5 / 8
     assert told["easy", "lam", 16]["by_seed"] == [0.5, 0.75]
     assert told["easy", "random", None]["interval"] == (0, 0)

@@ -70,6 +70,7 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
         assert part["fvd_procgen"] > 0
     assert [row["maskgit_steps"] for row in results["passes"]] == [1, 2]
     assert results["consistency"]["starts"] == 4
+    assert 0 < results["consistency"]["real"]["starts"] <= 4
     assert 0 <= results["session"]["real_outside"] <= results["session"]["noise_outside"] <= 1
     assert {"command", "commit", "seed", "levels", "players"} <= set(results)
 

@@ -37,3 +37,10 @@ def test_the_worst_comes_first() -> None:
     ]
     assert "+2.00 dB" in faults[2]
     assert "20%" in faults[1]
+
+
+def test_no_world_need_explain_more_than_the_game() -> None:
+    real = {"explained": 0.3}
+    assert find_faults({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
+    faults = find_faults({**GOOD, "consistency": {"explained": 0.14, "real": real}})
+    assert faults == ["latent actions: they explain 14% of the motion they cause (the game's own moves 30%)"]

@@ -1,0 +1,256 @@
+"""What agents that learned inside a world are worth in the real game, beside those that never dreamt.
+
+    python -m agents.dream_transfer --preset full
+
+Methods, on easy and hard CoinRun, all on the same levels; ``real_labels`` is how many transitions of the real game
+anybody looked at the action, reward or end of:
+
+    random          acts uniformly
+    clone           the latent policy cloned from videos, mapped by ``mapping_labels`` samples
+    dream           PPO from nothing in the world, rewarded by a judge of ``judge_labels`` transitions, mapped as above
+    dream_clone     the same, but the clone dreams on
+    dream_agreement PPO from nothing, rewarded by agreement with the videos, which no label is needed for
+    ppo_real        PPO in the real game for as many steps as ``dream`` has labels
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import tyro
+
+from agents.acting import Agent, ClonedAgent, PlayerAgent
+from agents.benchmark import Arena
+from agents.config import POLICIES
+from agents.demonstrations import DemonstrationFolders, Demonstrations
+from agents.dream import DREAMER, Dream
+from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, gather_seeds, play_levels
+from agents.expert import Expert, load_expert
+from agents.judges import DemonstrationJudge, RewardJudge
+from agents.labelling import digest_labels
+from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.configs import RecordConfig
+from genie_gym.data.held_out import restrict
+from genie_gym.data.players import load_player, parse_shares
+from genie_gym.data.record import record
+from genie_gym.models.loading import load
+from genie_gym.models.world_model import GenieWorldModel
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "modes": ["easy"],
+        "frames": 4096,
+        "labelled_frames": 8192,
+        "other_frames": 2048,
+        "mapping_labels": 64,
+        "judge_labels": 64,
+        "judge_steps": 5,
+        "clone_steps": 5,
+        "env_steps": 64,
+        "num_envs": 4,
+        "seeds": 1,
+        "levels": 3,
+    },
+    "full": {
+        "modes": ["easy", "hard"],
+        "frames": 100_000,
+        "labelled_frames": 60_000,
+        "other_frames": 20_000,
+        "mapping_labels": 200,
+        "judge_labels": 800,
+        "judge_steps": 400,
+        "clone_steps": 2000,
+        "env_steps": 100_000,
+        "num_envs": 16,
+        "seeds": 3,
+        "levels": 100,
+    },
+}
+"""``env_steps``: dreamt ones."""
+METHODS = ("random", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
+KEYS = ("mode", "method")
+"""That rows of results differ in, but for their seeds."""
+REAL_ENVS = 8
+"""Games of ``ppo_real``, whose steps are few."""
+
+
+class Stage:
+    """What all methods of one mode share: recordings, judges, clones."""
+
+    def __init__(self, experiment: "DreamTransfer", size: Row, world: GenieWorldModel, mode: Mode) -> None:
+        self.experiment, self.size, self.world, self.mode = experiment, size, world, mode
+        self.folder = experiment.run_folder / f"{mode}-{digest_labels(world)[:8]}"
+
+    @functools.cached_property
+    def demonstrations(self) -> DemonstrationFolders:
+        """Of the player, on training levels."""
+        return Demonstrations(
+            out=self.experiment.run_folder / f"demonstrations-{self.mode}",
+            mode=self.mode,
+            player=self.experiment.player,
+            frames=self.size["frames"],
+            labelled_frames=self.size["labelled_frames"],
+            seed=self.experiment.seed,
+            workers=self.experiment.workers,
+        ).run()
+
+    @functools.cached_property
+    def arena(self) -> Arena:
+        """Clones, and mappings from few samples."""
+        config = replace(POLICIES["impala"], policy=DREAMER)
+        config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
+        return Arena(self.demonstrations, self.world, config, self.folder, steps=0)
+
+    def clone(self, seed: int) -> Path:
+        """Folder of the seed's cloned policy."""
+        self.arena.latent_policy(seed)
+        return self.folder / f"lam-{seed}" / "policy"
+
+    def reward(self, method: str, seed: int) -> str:
+        """The seed's judge, as ``reward_fn`` takes it by name."""
+        if method == "dream_agreement":
+            agreement = DemonstrationJudge(
+                videos=self.demonstrations.videos,
+                others=self._record("others", "training", "sticky"),
+                out=self.folder / f"agreement-{seed}",
+                train_steps=self.size["judge_steps"],
+                seed=seed,
+            )
+            agreement.run()
+            return f"agreement:{agreement.out / 'judge'}"
+        learned = RewardJudge(
+            labelled=self.demonstrations.labelled,
+            held_out=self._record("held-out", "validation", self.experiment.player),
+            out=self.folder / f"reward-{seed}",
+            labels=self.size["judge_labels"],
+            train_steps=self.size["judge_steps"],
+            seed=seed,
+        )
+        learned.run()
+        return f"learned:{learned.out / 'judge'}"
+
+    def _record(self, name: str, levels: str, player: str) -> Path:
+        folder = self.experiment.run_folder / f"{name}-{self.mode}"
+        config = RecordConfig(mode=self.mode, frames=self.size["other_frames"], seed=self.experiment.seed)
+        record(restrict(config, levels), parse_shares([player]), folder, workers=self.experiment.workers)
+        return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamTransfer(RivalExperiment):
+    """Record, judge, clone, dream, play."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder: the world that is dreamt in."""
+    player: str = "expert"
+    """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
+    methods: tuple[str, ...] = METHODS
+    """Those wanted now; the others later."""
+    level_set: LevelSet = "test"
+    """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
+    env_steps: int | None = None
+    """Dreamt steps; the preset's where not given."""
+    workers: int = 1
+    """Processes that record."""
+
+    @property
+    def name(self) -> str:
+        return "dream_transfer"
+
+    def run(self) -> None:
+        """Finish the rows that are missing, then draw.
+
+        Raises:
+            ValueError: If a method is not known.
+        """
+        if not set(self.methods) <= set(METHODS):
+            raise ValueError(f"methods must be among {METHODS}, got {self.methods}")
+        size = SIZES[self.preset]
+        size = size | ({} if self.env_steps is None else {"env_steps": self.env_steps})
+        world = load(self.checkpoint, self.device)
+        settings = {
+            **size,
+            "checkpoint": Path(self.checkpoint).name,
+            "labels_of": digest_labels(world),
+            "player": self.player,
+            "level_set": self.level_set,
+        }
+        stages = functools.lru_cache(maxsize=1)(functools.partial(Stage, self, size, world))  # gigabytes each
+        levels = choose_levels(self.level_set, size["levels"])
+        cells = [{"mode": mode, "method": method} for mode in size["modes"] for method in self.methods]
+        rows = self.finish_rows(
+            self.repeat(cells, size["seeds"]), settings, lambda cell: self._score(cell, stages(cell["mode"]), levels)
+        )
+        draw_figure(rows, self.picture)
+
+    def _score(self, cell: Row, stage: Stage, levels: list[int]) -> Row:
+        agent, labels = self._build(cell["method"], stage, cell["seed"], len(levels))
+        return {"real_labels": labels, **count_solved(play_levels(agent, cell["mode"], levels))}
+
+    def _build(self, method: str, stage: Stage, seed: int, games: int) -> tuple[Agent, int]:
+        """An agent, and the labels that it rests on."""
+        size = stage.size
+        mapped, judged = size["mapping_labels"], size["judge_labels"]
+        if method == "random":
+            return PlayerAgent(load_player("random", seed)), 0
+        if method == "ppo_real":
+            return PlayerAgent(self._train_real(stage, seed)), mapped + judged
+        if method == "clone":
+            policy, labels = stage.arena.latent_policy(seed), mapped
+        else:
+            policy = Dream(
+                reward=stage.reward(method, seed),
+                starts=stage.demonstrations.videos,
+                checkpoint=self.checkpoint,
+                policy=stage.clone(seed) if method == "dream_clone" else None,
+                out=stage.folder / f"{method}-{seed}-{size['env_steps']}",
+                mode=stage.mode,
+                env_steps=size["env_steps"],
+                num_envs=size["num_envs"],
+                device=self.device,
+                seed=seed,
+            ).run()
+            labels = mapped if method == "dream_agreement" else mapped + judged
+        mapping = stage.arena.mapping("lam", mapped, seed)
+        return ClonedAgent(policy, games, seed, mapping), labels
+
+    def _train_real(self, stage: Stage, seed: int) -> Any:
+        """PPO's player after as many steps of the real game as a dream has labels, in four updates or so."""
+        steps = stage.size["mapping_labels"] + stage.size["judge_labels"]
+        saved = Expert(
+            out=stage.folder / f"ppo-{seed}",
+            mode=stage.mode,
+            env_steps=steps,
+            num_envs=REAL_ENVS,
+            rollout_steps=max(steps // (4 * REAL_ENVS), 1),
+            device=self.device,
+            seed=seed,
+        ).run()
+        return load_expert(str(saved), seed)
+
+
+def draw_figure(rows: list[Row], path: Path) -> None:
+    """Levels solved by each method, with its interval of 95 %, a panel for each mode."""
+    told = gather_seeds(rows, KEYS)
+    modes = list(dict.fromkeys(mode for mode, _ in told))
+    figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 3), squeeze=False, sharex=True)
+    for panel, mode in zip(panels[0], modes, strict=True):
+        methods = [method for method in METHODS if (mode, method) in told]
+        means = [told[mode, method]["solved"] for method in methods]
+        bounds = [told[mode, method]["interval"] for method in methods]
+        errors = [
+            [mean - low for mean, (low, _) in zip(means, bounds, strict=True)],
+            [high - mean for mean, (_, high) in zip(means, bounds, strict=True)],
+        ]
+        panel.barh(methods, means, xerr=errors, color="C0", ecolor="0.3")
+        panel.set(xlim=(0, 1), xlabel="levels solved", title=mode)
+        panel.invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    tyro.cli(DreamTransfer).run()

@@ -1,0 +1,41 @@
+"""What agents that learned inside a world are worth in the real game."""
+
+from typing import Any
+
+from agents.dream_transfer import KEYS, METHODS
+from agents.evaluation import gather_seeds
+from experiments.readme.markdown import tell_how, write_table
+
+WORDS = {
+    "random": "random",
+    "clone": "latent policy, cloned from videos",
+    "ppo_real": "PPO in the real game for as many steps",
+    "dream": "PPO in the world, rewarded by a judge of labelled transitions",
+    "dream_clone": "- from the clone on",
+    "dream_agreement": "PPO in the world, rewarded by agreement with videos",
+}
+
+
+def tabulate_dreams(results: dict[str, Any]) -> str:
+    """A row for each method, a column for each mode."""
+    told = gather_seeds(results["rows"], KEYS, results["seed"])
+    modes = list(dict.fromkeys(mode for mode, _ in told))
+    labels = {row["method"]: row["real_labels"] for row in results["rows"]}
+    rows = [
+        [WORDS[method], f"{labels[method]:,}", *(_tell(told.get((mode, method))) for mode in modes)]
+        for method in METHODS
+        if method in labels
+    ]
+    head = (
+        f"CoinRun levels solved, % [95 %]: the first {results['levels']} {results['level_set']} levels, "
+        f"{results['seeds']} seeds, {results['env_steps']:,} dreamt steps, videos by `{results['player']}` "
+        f"{tell_how(results)}:"
+    )
+    return f"{head}\n\n{write_table(['agent', 'labelled transitions', *modes], rows)}"
+
+
+def _tell(solved: dict[str, Any] | None) -> str:
+    if solved is None:
+        return "-"
+    low, high = solved["interval"]
+    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

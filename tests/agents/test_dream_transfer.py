@@ -1,0 +1,37 @@
+"""Dreams against the real game, from recording to figure at the preset ``smoke``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.dream_transfer import METHODS, SIZES, DreamTransfer
+from experiments.readme.dreams import tabulate_dreams
+
+
+@pytest.mark.pipeline
+def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    command = DreamTransfer(checkpoint=str(tiny_checkpoint), out=tmp_path / "out", work=tmp_path / "work")
+    command.run()
+    results = json.loads(command.json.read_text())
+    rows = results["rows"]
+    assert [row["method"] for row in rows] == list(METHODS)
+    assert all({"mode", "method", "seed", "levels", "solved", "real_labels"} <= set(row) for row in rows)
+    assert all(0 <= row["solved"] <= 1 and row["levels"] == 3 for row in rows)
+    mapped, judged = SIZES["smoke"]["mapping_labels"], SIZES["smoke"]["judge_labels"]
+    labels = {row["method"]: row["real_labels"] for row in rows}
+    assert labels == {
+        "random": 0,
+        "clone": mapped,
+        "ppo_real": mapped + judged,
+        "dream": mapped + judged,
+        "dream_clone": mapped + judged,
+        "dream_agreement": mapped,
+    }
+    assert command.picture.exists()
+    assert len(tabulate_dreams(results).splitlines()) == 4 + len(METHODS)
+
+
+def test_unknown_methods_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"methods must be among .* got \('magic',\)"):
+        DreamTransfer(methods=("magic",), out=tmp_path).run()
