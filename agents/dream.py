@@ -23,11 +23,9 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from agents.acting import ClonedAgent
 from agents.config import PolicyConfig
 from agents.evaluation import Mode, choose_levels, play_levels
-from agents.labelling import label_dataset
-from agents.mapping import ActionMapping
+from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import FEATURES, WIDTHS, ImpalaExtractor, Keeper, open_ppo, save_ppo
-from agents.windows import draw_labelled, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.models.loading import load
@@ -131,10 +129,7 @@ class RealGame:
     """
 
     def __init__(self, world: GenieWorldModel, labelled: Path, labels: int, mode: Mode, levels: int, seed: int) -> None:
-        actions = read_real_actions(labelled)
-        numbers = draw_labelled(actions, labels, seed)
-        latents = label_dataset(world, ClipDataset(labelled, clip_length=2))
-        self.mapping = ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions)
+        self.mapping = map_from_recordings(world, labelled, labels, seed)
         self.mode, self.levels, self._seed = mode, choose_levels("validation", levels), seed
 
     def play(self, policy: LatentPolicy) -> float:

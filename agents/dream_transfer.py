@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import tyro
 
 from agents.acting import Agent, ClonedAgent, PlayerAgent
@@ -26,7 +25,7 @@ from agents.benchmark import Arena
 from agents.config import POLICIES
 from agents.demonstrations import DemonstrationFolders, Demonstrations
 from agents.dream import DREAMER, Dream
-from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, gather_seeds, play_levels
+from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, play_levels
 from agents.expert import Expert, load_expert
 from agents.judges import DemonstrationJudge, RewardJudge
 from agents.labelling import digest_labels
@@ -140,7 +139,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class DreamTransfer(RivalExperiment):
-    """Record, judge, clone, dream, play."""
+    """Record, judge, clone, dream, play; a row of results for each mode, method and seed."""
 
     checkpoint: str = "coinrun"
     """A shipped checkpoint's name, or a folder: the world that is dreamt in."""
@@ -160,7 +159,7 @@ class DreamTransfer(RivalExperiment):
         return "dream_transfer"
 
     def run(self) -> None:
-        """Finish the rows that are missing, then draw.
+        """Finish the rows that are missing.
 
         Raises:
             ValueError: If a method is not known.
@@ -180,10 +179,9 @@ class DreamTransfer(RivalExperiment):
         stages = functools.lru_cache(maxsize=1)(functools.partial(Stage, self, size, world))  # gigabytes each
         levels = choose_levels(self.level_set, size["levels"])
         cells = [{"mode": mode, "method": method} for mode in size["modes"] for method in self.methods]
-        rows = self.finish_rows(
+        self.finish_rows(
             self.repeat(cells, size["seeds"]), settings, lambda cell: self._score(cell, stages(cell["mode"]), levels)
         )
-        draw_figure(rows, self.picture)
 
     def _score(self, cell: Row, stage: Stage, levels: list[int]) -> Row:
         agent, labels = self._build(cell["method"], stage, cell["seed"], len(levels))
@@ -229,27 +227,6 @@ class DreamTransfer(RivalExperiment):
             seed=seed,
         ).run()
         return load_expert(str(saved), seed)
-
-
-def draw_figure(rows: list[Row], path: Path) -> None:
-    """Levels solved by each method, with its interval of 95 %, a panel for each mode."""
-    told = gather_seeds(rows, KEYS)
-    modes = list(dict.fromkeys(mode for mode, _ in told))
-    figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 3), squeeze=False, sharex=True)
-    for panel, mode in zip(panels[0], modes, strict=True):
-        methods = [method for method in METHODS if (mode, method) in told]
-        means = [told[mode, method]["solved"] for method in methods]
-        bounds = [told[mode, method]["interval"] for method in methods]
-        errors = [
-            [mean - low for mean, (low, _) in zip(means, bounds, strict=True)],
-            [high - mean for mean, (_, high) in zip(means, bounds, strict=True)],
-        ]
-        panel.barh(methods, means, xerr=errors, color="C0", ecolor="0.3")
-        panel.set(xlim=(0, 1), xlabel="levels solved", title=mode)
-        panel.invert_yaxis()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From latent to real actions with a few labelled samples (Genie, sec. 3.3 and appendix E)."""
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -7,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agents.labelling import label_dataset
+from agents.windows import draw_labelled, read_real_actions
+from genie_gym.data.clips import ClipDataset
 from genie_gym.data.procgen import NUM_REAL_ACTIONS, check_actions
+from genie_gym.models.world_model import GenieWorldModel
 
 
 class Mapping(Protocol):
@@ -126,6 +131,24 @@ class FeatureMapping:
         latents = F.one_hot(torch.from_numpy(latent_actions.astype(np.int64)), self.num_latent_actions)
         scaled = (features - self._mean) / self._std / features.shape[1] ** 0.5
         return torch.cat([latents.float(), scaled, torch.ones(len(scaled), 1)], dim=1)
+
+
+def map_from_recordings(world: GenieWorldModel, labelled: Path, labels: int, seed: int) -> ActionMapping:
+    """The dictionary from a few samples of a folder of recordings.
+
+    Args:
+        world: Whose latent actions are mapped.
+        labelled: Recordings with actions.
+        labels: Samples that are looked at.
+        seed: Of their draw.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    actions = read_real_actions(labelled)
+    numbers = draw_labelled(actions, labels, seed)
+    latents = label_dataset(world, ClipDataset(labelled, clip_length=2))
+    return ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions)
 
 
 def draw_from(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Dreams against the real game, from recording to figure at the preset ``smoke``."""
+"""Dreams against the real game, from recording to table at the preset ``smoke``."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,6 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
         "dream_clone": mapped + judged,
         "dream_agreement": mapped,
     }
-    assert command.picture.exists()
     assert len(tabulate_dreams(results).splitlines()) == 4 + len(METHODS)
 
 
