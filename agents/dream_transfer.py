@@ -69,8 +69,6 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """``env_steps``: dreamt ones."""
 METHODS = ("random", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
-KEYS = ("mode", "method")
-"""That rows of results differ in, but for their seeds."""
 REAL_ENVS = 8
 """Games of ``ppo_real``, whose steps are few."""
 

@@ -11,9 +11,12 @@ from typing import Any
 
 from experiments.readme import cloning, dreams, ladder, paper, quality, speed
 from genie_gym.bench.results import ROOT
+from genie_gym.models.loading import digest_checkpoint
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RESULTS = ROOT / "experiments" / "results"
+OF_WHAT_SHIPS = ("ablation_steps", "context", "bench", "memory", "figure10_prompts", "figure17_consistency")
+"""Results that are another world's as soon as another ships."""
 README, CARD, ARTEFACTS, LADDER = (
     ROOT / folder / "README.md" for folder in ("", "genie_gym/weights/coinrun", "experiments", "experiments/release")
 )
@@ -28,17 +31,17 @@ def render(document: Path) -> str:
 def _card() -> tuple[str, ...]:
     test = read("coinrun_test")
     return (
-        quality.tell_clips(test),
+        tell_age(test) + quality.tell_clips(test),
         quality.tabulate_figures(test),
         quality.tabulate_rollout(test),
         quality.tabulate_actions(test),
-        quality.tabulate_passes(read("ablation_steps")),
-        quality.tell_beyond_context(read("context")),
+        _write("ablation_steps", quality.tabulate_passes),
+        _write("context", quality.tell_beyond_context),
     )
 
 
 def _readme() -> tuple[str, ...]:
-    return (*_card(), speed.tabulate_speed(read("bench")), speed.tell_memory(read("memory")))
+    return (*_card(), _write("bench", speed.tabulate_speed), _write("memory", speed.tell_memory))
 
 
 def _artefacts() -> tuple[str, ...]:
@@ -52,7 +55,17 @@ def _artefacts() -> tuple[str, ...]:
         "figure15_transfer": cloning.tabulate_cloning,
         "dream_transfer": dreams.tabulate_dreams,
     }
-    return tuple(table(read(name)) for name, table in tables.items() if (RESULTS / f"{name}.json").exists())
+    return tuple(_write(name, table) for name, table in tables.items() if (RESULTS / f"{name}.json").exists())
+
+
+def _write(name: str, table: Callable[[dict[str, Any]], str]) -> str:
+    results = read(name)
+    return (tell_age(results) if name in OF_WHAT_SHIPS else "") + table(results)
+
+
+def tell_age(results: dict[str, Any]) -> str:
+    """A warning where another world shipped when they were measured; nothing where it is the same."""
+    return "" if results.get("shipped") == digest_checkpoint() else "**Of the world that shipped before.** "
 
 
 def _ladder() -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from agents.dream_transfer import KEYS, METHODS
 from agents.evaluation import gather_seeds
 from experiments.readme.markdown import tell_how, write_table
 
+KEYS = ("mode", "method")
+"""That rows differ in, but for their seeds."""
 WORDS = {
     "random": "random",
     "clone": "latent policy, cloned from videos",
@@ -23,7 +24,7 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
     labels = {row["method"]: row["real_labels"] for row in results["rows"]}
     rows = [
         [WORDS[method], f"{labels[method]:,}", *(_tell(told.get((mode, method))) for mode in modes)]
-        for method in METHODS
+        for method in WORDS
         if method in labels
     ]
     head = (

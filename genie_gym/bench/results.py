@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from genie_gym.models.loading import digest_checkpoint
+
 ROOT = Path(__file__).parents[2]
 """Of the checkout, where the package is in one."""
 
@@ -52,12 +54,13 @@ def require_place(path: Path) -> None:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write ``results`` with the command and commit beside the old file, then in its place.
+    """Write ``results`` with command, commit and the world that ships beside the old file, then in its place.
 
     Numbers that are not finite (the PSNR of moving pixels where nothing moves) become null: JSON has no word for them.
     """
     require_place(path)
-    whole = {"command": current_command(), "commit": current_commit(), **results}
+    about = {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
+    whole = {**about, **results}
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(_finite(whole), indent=1, allow_nan=False) + "\n")
     os.replace(beside, path)

@@ -1,6 +1,7 @@
 """Worlds to and from disk: a folder with a config, safetensors files and start frames. No pickle anywhere."""
 
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -77,6 +78,18 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
             return folder
     known = sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
     raise ValueError(f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}")
+
+
+def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
+    """16 hex digits that tell a checkpoint's config and weights from any other's.
+
+    Raises:
+        ValueError: If there is no such checkpoint.
+    """
+    folder, digest = find_checkpoint(name_or_path), hashlib.sha256()
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str | None = None) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.dream_transfer import METHODS, SIZES, DreamTransfer
-from experiments.readme.dreams import tabulate_dreams
+from experiments.readme.dreams import WORDS, tabulate_dreams
 
 
 @pytest.mark.pipeline
@@ -28,6 +28,7 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
         "dream_clone": mapped + judged,
         "dream_agreement": mapped,
     }
+    assert tuple(WORDS) == METHODS
     assert len(tabulate_dreams(results).splitlines()) == 4 + len(METHODS)
 
 

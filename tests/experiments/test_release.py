@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from experiments.readme_tables import fill
+from experiments.readme_tables import fill, tell_age
 from experiments.release import budget, lengthen, player, train, video_features
 from experiments.release.budget import read_plan
 from genie_gym.configs import RecordConfig
@@ -21,7 +21,7 @@ from genie_gym.data.record import record
 from genie_gym.metrics import gather
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
-from genie_gym.models.loading import load
+from genie_gym.models.loading import digest_checkpoint, load
 from genie_gym.presets import PRESETS
 
 pytestmark = pytest.mark.pipeline
@@ -182,6 +182,11 @@ def test_a_world_is_conditioned_otherwise_and_keeps_the_rest(tiny_checkpoint: Pa
     assert new
     assert all(after.state_dict()[name].abs().max() == 0 for name in new)
     assert all(torch.equal(after.state_dict()[name], weight) for name, weight in before.state_dict().items())
+
+
+def test_results_of_another_world_are_marked() -> None:
+    assert tell_age({"shipped": digest_checkpoint("coinrun")}) == ""
+    assert tell_age({"shipped": "0" * 16}) == tell_age({}) != ""
 
 
 def test_tables_go_between_the_markers() -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genie_gym.models import loading
-from genie_gym.models.loading import find_checkpoint, load, save_world
+from genie_gym.models.loading import digest_checkpoint, find_checkpoint, load, save_world
 from genie_gym.models.world_model import GenieWorldModel
 
 Make = Callable[[str], GenieWorldModel]
@@ -106,6 +106,17 @@ def test_a_checkpoint_written_anew_is_loaded_anew(make_world: Make, checkpoint: 
 def test_a_model_card(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     assert (save_world(tiny_world, tmp_path / "with", card="# A world\n") / "README.md").read_text() == "# A world\n"
     assert not (save_world(tiny_world, tmp_path / "without") / "README.md").exists()
+
+
+def test_a_digest_tells_checkpoints_apart(tiny_checkpoint: Path, checkpoint: Path, weights: Path) -> None:
+    before = digest_checkpoint(tiny_checkpoint)
+    assert digest_checkpoint(checkpoint) == before
+    (checkpoint / "README.md").write_text("a card changes nothing")
+    assert digest_checkpoint(checkpoint) == before
+    tensors = load_file(weights)
+    next(iter(tensors.values())).flatten()[0] += 1
+    save_file(tensors, weights)
+    assert digest_checkpoint(checkpoint) != before
 
 
 def test_weights_may_be_stored_in_bfloat16(checkpoint: Path, weights: Path, tiny_world: GenieWorldModel) -> None:
