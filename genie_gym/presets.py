@@ -156,7 +156,8 @@ def _coinrun_fine() -> Preset:
 
     The tokenizer sees frame by frame, so it is trained on single frames: 64 different ones teach more than 4 clips.
     The latent action model comes before the dynamics. Its decoder moves the frame and knows the player, whom the camera
-    keeps in the middle, only from the clip's start: its codes say what the player does.
+    keeps in the middle, only from the clip's start: its codes say what the player does. The dynamics learns by Muon, and
+    practises held keys and openings on one frame.
     """
     coarse = _coinrun()
     tokenizer = TokenizerConfig(
@@ -179,7 +180,14 @@ def _coinrun_fine() -> Preset:
         coarse.world,
         tokenizer=tokenizer,
         latent_action_model=actions,
-        dynamics=replace(coarse.world.dynamics, transformer=_stack(6, 192, 6, 32, 384), fold=2),
+        dynamics=replace(
+            coarse.world.dynamics,
+            transformer=_stack(6, 192, 6, 32, 384),
+            fold=2,
+            action_conditioning="film",
+            held_actions=0.4,
+            short_clips=0.3,
+        ),
     )
     optimizer = OptimizerConfig(
         learning_rate=2e-3, final_learning_rate=4e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
@@ -188,12 +196,13 @@ def _coinrun_fine() -> Preset:
         train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer, precision="float32", picture_every=0
     )
     by_clips = replace(coarse.world_training, precision="float32")
+    muon = replace(by_clips.optimizer, kind="muon", learning_rate=3e-3)
     return replace(
         coarse,
         world=world,
         tokenizer_training=training,
         action_training=replace(by_clips, train_steps=1000),
-        world_training=replace(by_clips, train_steps=6000),
+        world_training=replace(by_clips, train_steps=6000, optimizer=muon),
     )
 
 
