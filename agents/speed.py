@@ -1,4 +1,4 @@
-"""How fast videos are labelled and levels are played on this machine.
+"""How fast videos are labelled, levels are played, and dreams go on this machine.
 
 python -m agents.speed --preset full
 """
@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 
@@ -17,6 +18,7 @@ from agents.labelling import label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
 from genie_gym.bench.experiment import Experiment
+from genie_gym.bench.machine import peak_memory
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.held_out import restrict
@@ -24,13 +26,19 @@ from genie_gym.data.players import parse_shares
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.data.record import record
 from genie_gym.models.loading import load
+from genie_gym.sb3 import make_sb3_vec_env
 
-SIZES: dict[str, dict[str, int]] = {"smoke": {"frames": 512, "levels": 2}, "full": {"frames": 8192, "levels": 64}}
+SIZES: dict[str, dict[str, int]] = {
+    "smoke": {"frames": 512, "levels": 2, "dream_steps": 4},
+    "full": {"frames": 8192, "levels": 64, "dream_steps": 100},
+}
+DREAMERS = 16
+"""Environments that are dreamt in at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed(Experiment):
-    """Label, then play; both with all that the benchmark does around the networks."""
+    """Label, play, dream; with all that the benchmarks do around the networks."""
 
     checkpoint: str = "coinrun"
     """A shipped checkpoint's name, or a folder: its latent action model labels."""
@@ -44,9 +52,36 @@ class Speed(Experiment):
     def run(self) -> None:
         """Write frames and environment steps a second."""
         size = SIZES[self.preset]
-        self.write(
-            {"checkpoint": self.checkpoint, "policy": self.policy, **size, **self._label(size), **self._play(size)}
-        )
+        measured = {**self._dream(size), **self._label(size), **self._play(size)}  # first what states the memory's peak
+        self.write({"checkpoint": self.checkpoint, "policy": self.policy, **size, **measured})
+
+    def _dream(self, size: dict[str, int]) -> dict[str, float]:
+        """``DREAMERS`` environments as SB3 steps them, and what of a step is not the world's own environment's."""
+        envs = make_sb3_vec_env("Genie-v0", DREAMERS, seed=self.seed, checkpoint=self.checkpoint, max_episode_steps=32)
+        within, step = 0.0, envs.get_attr("step")[0]
+
+        def timed(actions: np.ndarray) -> Any:
+            nonlocal within
+            began = time.perf_counter()
+            stepped = step(actions)
+            within += time.perf_counter() - began
+            return stepped
+
+        rng, choices = np.random.default_rng(self.seed), int(envs.action_space.n)  # type: ignore[attr-defined]
+        envs.reset()
+        envs.step(rng.integers(choices, size=DREAMERS))
+        envs.set_attr("step", timed)
+        began = time.perf_counter()
+        for _ in range(size["dream_steps"]):
+            envs.step(rng.integers(choices, size=DREAMERS))
+        whole = time.perf_counter() - began
+        envs.close()
+        return {
+            "dreamers": DREAMERS,
+            "dreamt_steps_per_second": DREAMERS * size["dream_steps"] / whole,
+            "adapter_share": 1 - within / whole,
+            "peak_memory_mb": peak_memory(torch.device(self.device), "dreamt")["dreamt"],
+        }
 
     def _label(self, size: dict[str, int]) -> dict[str, float]:
         config = RecordConfig(frames=size["frames"], num_envs=16, seed=self.seed)

@@ -16,4 +16,7 @@ def test_speeds_are_written(tmp_path: Path, tiny_checkpoint: Path) -> None:
     assert results["env_steps"] >= SIZES["smoke"]["levels"]
     assert results["env_steps_per_second"] > 0
     assert results["labelled_frames_per_second"] > 0
+    assert results["dreamt_steps_per_second"] > 0
+    assert 0 < results["adapter_share"] < 1
+    assert results["peak_memory_mb"] > 100
     assert {"command", "commit", "seed", "machine"} <= set(results)
