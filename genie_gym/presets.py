@@ -156,8 +156,8 @@ def _coinrun_fine() -> Preset:
 
     The tokenizer sees frame by frame, so it is trained on single frames: 64 different ones teach more than 4 clips.
     The latent action model comes before the dynamics. Its decoder moves the frame and knows the player, whom the camera
-    keeps in the middle, only from the clip's start: its codes say what the player does. The dynamics learns by Muon and practises held
-    keys and openings on one frame.
+    keeps in the middle, only from the clip's start: its codes say what the player does. The dynamics learns by Muon
+    and practises held keys and openings on one frame.
     """
     coarse = _coinrun()
     tokenizer = TokenizerConfig(
