@@ -1,4 +1,4 @@
-"""``genie-gym``: record, train, evaluate, demo, bench. Thin: each command calls the room that does the work."""
+"""The command line ``genie-gym``. Thin: each command calls the room that does the work."""
 
 import sys
 from dataclasses import dataclass, field, replace
@@ -173,7 +173,55 @@ class Evaluate:
             write_results(self.json, results)
 
 
-COMMANDS: dict[str, Any] = {"record": Record, "train": Train, "evaluate": Evaluate, "demo": Demo, "bench": Bench}
+@dataclass(frozen=True, kw_only=True)
+class NameActions:
+    """Show what each latent action does from many starts, propose names, and save them beside the weights."""
+
+    checkpoint: tyro.conf.Positional[str] = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    names: tuple[str, ...] = ()
+    """One for each latent action, in order, in place of those proposed."""
+    accept: bool = False
+    """Save what is proposed; a person at a terminal is asked, and anybody else only told."""
+    starts: int = 24
+    """Start frames."""
+    frames: int = 6
+    """For how many each action is held."""
+    picture: Path = Path("out/actions.png")
+    """PNG with a row for each latent action."""
+    device: str = "cpu"
+    """Where to play."""
+    seed: int = 0
+    """Of the sampling."""
+
+    def run(self) -> None:
+        """Show, ask, save."""
+        from genie_gym.bench.results import require_place
+        from genie_gym.metrics.naming import propose_names
+        from genie_gym.models.loading import load, name_checkpoint
+
+        require_place(self.picture)
+        proposed = propose_names(load(self.checkpoint, self.device), self.starts, self.frames, self.seed, self.picture)
+        print(f"look at {self.picture}")
+        names = self.names or proposed
+        if not self.names and not self.accept:
+            if not sys.stdin.isatty():
+                print("\n".join(f"{action} {name}" for action, name in enumerate(proposed)))
+                print("not saved: --accept saves these, --names NAME NAME ... others")
+                return
+            names = tuple(input(f"{action} [{name}]: ").strip() or name for action, name in enumerate(proposed))
+        folder = name_checkpoint(self.checkpoint, names)
+        print(f"saved in {folder}: {', '.join(f'{action} {name}' for action, name in enumerate(names))}")
+
+
+COMMANDS: dict[str, Any] = {
+    "record": Record,
+    "train": Train,
+    "evaluate": Evaluate,
+    "name-actions": NameActions,
+    "demo": Demo,
+    "bench": Bench,
+}
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ the preset says them. Every stage goes on where the last call stopped, so ``--mi
 lease.
 """
 
-import copy
 import json
 import os
 import time
@@ -25,13 +24,12 @@ from genie_gym.bench.machine import describe_machine
 from genie_gym.cli import Evaluate
 from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.frames import to_float
 from genie_gym.data.held_out import restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.motion import name_actions, play_each_action
-from genie_gym.models.loading import load, save_world
+from genie_gym.metrics.naming import propose_names
+from genie_gym.models.loading import load, name_checkpoint
 from genie_gym.presets import PRESETS
 from genie_gym.training.run import draw_start_frames, train_preset
 
@@ -125,17 +123,16 @@ class Release:
     def _finish(self, preset: Preset, checkpoint: Path, frames: int) -> None:
         """Name the actions, score on validation levels, write the card."""
         scores = self.out / "evaluation.json"
-        world = copy.deepcopy(load(checkpoint, self.device))  # what is loaded is shared
-        if not world.config.action_names:
-            starts = to_float(world.start_frames)[:, None]
-            names = name_actions(play_each_action(world, starts, NAMED_FRAMES, seed=0))
-            world.config = replace(world.config, action_names=names)
-            save_world(world, checkpoint)
+        world = load(checkpoint, self.device)
+        names = world.config.action_names
+        if not names:
+            names = propose_names(world, START_FRAMES, NAMED_FRAMES, 0, self.out / "actions.png")
+            name_checkpoint(checkpoint, names)
         if not scores.exists():
             config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)
             Evaluate(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
         machine = describe_machine(torch.device(self.device))
-        card = write_card(preset, world.config.action_names, frames, machine, json.loads(scores.read_text()))
+        card = write_card(preset, names, frames, machine, json.loads(scores.read_text()))
         (checkpoint / "README.md").write_text(card)
         print(f"done: {checkpoint}, scores in {scores}")
 

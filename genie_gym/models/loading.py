@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,31 @@ def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
     return digest.hexdigest()[:16]
 
 
+def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence[str]) -> Path:
+    """Give a checkpoint's latent actions names, in place of those it has; its weights stay as they are.
+
+    Args:
+        name_or_path: A shipped checkpoint's name, or a folder.
+        action_names: One for each latent action, in order.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If there is no such checkpoint, its config cannot be written, or the names are too few, too many,
+            empty or not different.
+    """
+    folder = find_checkpoint(name_or_path)
+    config = replace(_read_config(folder), action_names=tuple(action_names))
+    beside = folder / "config.json.tmp"
+    try:
+        beside.write_text(_tell_config(config))
+        os.replace(beside, folder / "config.json")
+    except OSError as error:
+        raise ValueError(f"checkpoint {str(folder)!r} cannot be written: {error}") from error
+    return folder
+
+
 def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str | None = None) -> Path:
     """Write a world; the folder appears whole or not at all, in place of an earlier one.
 
@@ -168,14 +195,17 @@ def _read_config(folder: Path) -> WorldConfig:
     return from_dict(WorldConfig, values["world"])
 
 
+def _tell_config(config: WorldConfig) -> str:
+    return json.dumps({"format": FORMAT, "world": to_dict(config)}, indent=1) + "\n"
+
+
 def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in world.state_dict().items()}
     shards = _split(tensors)
     for number, shard in enumerate(shards, start=1):
         save_file(shard, folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
     save_file({"start_frames": torch.from_numpy(world.start_frames.copy())}, folder / "start_frames.safetensors")
-    config = {"format": FORMAT, "world": to_dict(world.config)}
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (folder / "config.json").write_text(_tell_config(world.config))
     if card is not None:
         (folder / "README.md").write_text(card)
 
