@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.mapping import Mapping, draw_from
+from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy
 from genie_gym.data.frames import to_float
 from genie_gym.data.players import Player
@@ -40,6 +40,30 @@ class PlayerAgent:
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         return self._player(frames)
+
+
+class ThroughLatents:
+    """Another agent, of whose actions only what a latent action tells is left.
+
+    Each real action becomes one of the latent actions that it was seen with, drawn, and that one of its real actions.
+    Both draws are blind to the picture, so that more is lost than by a latent action model that sees what follows.
+
+    Args:
+        agent: Who chooses.
+        mapping: With the counts of both.
+        seed: Of the draws.
+    """
+
+    def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
+        self._agent, self._mapping, self._rng = agent, mapping, np.random.default_rng(seed)
+        self.sees_velocity = agent.sees_velocity
+        counts = mapping.counts.T
+        self._latents = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0)).cumsum(axis=1)
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        wanted = self._agent.act(rows, frames, episode_starts)
+        latents = draw_from(self._latents[wanted], self._rng)
+        return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
 
 
 class PolicyMemory:

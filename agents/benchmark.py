@@ -9,6 +9,8 @@ Methods, all on the same levels:
     lam_majority   the same with each latent action's most frequent real one
     lam_features   the same with a mapping that also sees the policy's features
     lam_oracle_map the same with a mapping from all labelled games: what is lost to few samples, and what before them
+    expert_latents the player itself, whose actions go into latent ones and out again by all labelled games: what the
+                   code loses, without a clone
     oracle         the same network and budget on the videos' real actions, 10 % random actions when it plays
     labelled_only  the same network on the ``labels`` samples alone
     random, expert who acts uniformly, and who played in the videos
@@ -23,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from agents.acting import Agent, ClonedAgent, PlayerAgent
+from agents.acting import Agent, ClonedAgent, PlayerAgent, ThroughLatents
 from agents.cloning import REAL, clone
 from agents.config import POLICIES, CloningConfig
 from agents.demonstrations import DemonstrationFolders, Demonstrations
@@ -220,7 +222,7 @@ class Benchmark(RivalExperiment):
             told = [{"method": method, "labels": n} for method in ("lam", "labelled_only") for n in size["labels"]]
             most = PAPERS_LABELS if PAPERS_LABELS in size["labels"] else size["labels"][-1]
             others: list[Row] = [{"method": method, "labels": most} for method in ("lam_majority", "lam_features")]
-            others.append({"method": "lam_oracle_map", "labels": None})
+            others += [{"method": method, "labels": None} for method in ("lam_oracle_map", "expert_latents")]
             cells += self.repeat([{"mode": mode, **cell} for cell in fixed + told + others], size["seeds"])
         return cells
 
@@ -245,14 +247,20 @@ class Benchmark(RivalExperiment):
         row = count_solved(outcome)
         if isinstance(mapping, ActionMapping):
             row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}
+            row |= dict(zip(("bits", "bits_given_latent"), mapping.entropies(), strict=True))
         return row
 
     def _build(self, cell: Row, arena: Arena, games: int) -> tuple[Agent, Mapping | None]:
         method, labels, seed = cell["method"], cell["labels"], cell["seed"]
         if method == "random":
             return PlayerAgent(load_player("random", seed)), None
-        if method == "expert":
-            return PlayerAgent(load_player(self.player, seed), parse_share(self.player).sees_velocity), None
+        if method in ("expert", "expert_latents"):
+            expert = PlayerAgent(load_player(self.player, seed), parse_share(self.player).sees_velocity)
+            if method == "expert":
+                return expert, None
+            table = arena.mapping(method, None, seed)
+            assert isinstance(table, ActionMapping)
+            return ThroughLatents(expert, table, seed), table
         if method == "oracle":
             return ClonedAgent(arena.oracle(seed), games, seed, random_share=RANDOM_SHARE), None
         if method == "labelled_only":

@@ -11,8 +11,11 @@ from torch import Tensor
 from agents.labelling import label_dataset
 from agents.windows import draw_labelled, read_real_actions
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.procgen import NUM_REAL_ACTIONS, check_actions
+from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS, check_actions
 from genie_gym.models.world_model import GenieWorldModel
+
+STAY = 4
+"""The move that does nothing."""
 
 
 class Mapping(Protocol):
@@ -69,6 +72,18 @@ class ActionMapping:
         counts = np.zeros((num_latent_actions, NUM_REAL_ACTIONS), dtype=np.int64)
         np.add.at(counts, (latent_actions, actions), 1)
         return cls(counts)
+
+    def entropies(self) -> tuple[float, float]:
+        """Bits of the samples' moves, before their latent action is known and after; special keys count as staying.
+
+        Their difference is what the code says of the move, over-stated where samples are few.
+        """
+        moves = self.counts[:, :NUM_MOVES].astype(np.float64)
+        moves[:, STAY] += self.counts[:, NUM_MOVES:].sum(axis=1)
+        shares = moves.sum(axis=1) / moves.sum()
+        return _bits(moves.sum(axis=0)), sum(
+            float(share) * _bits(row) for share, row in zip(shares, moves, strict=True)
+        )
 
     def majority(self) -> "ActionMapping":
         """Each latent action's most frequent real one alone; our own row beside the paper's."""
@@ -149,6 +164,12 @@ def map_from_recordings(world: GenieWorldModel, labelled: Path, labels: int, see
     numbers = draw_labelled(actions, labels, seed)
     latents = label_dataset(world, ClipDataset(labelled, clip_length=2))
     return ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions)
+
+
+def _bits(counts: np.ndarray) -> float:
+    """Entropy of a distribution given by counts; 0 of none."""
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(shares * np.log2(shares)).sum())
 
 
 def draw_from(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:

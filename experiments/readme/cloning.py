@@ -11,6 +11,7 @@ WORDS = {
     "lam_majority": "- by each latent action's most frequent real one",
     "lam_features": "- by a mapping that also sees the policy's features",
     "lam_oracle_map": "- by all labelled games",
+    "expert_latents": "the videos' player through latent actions",
     "oracle": "oracle: the same on the videos' real actions",
     "labelled_only": "the labelled samples alone",
     "random": "random",

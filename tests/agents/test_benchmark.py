@@ -11,7 +11,8 @@ from agents.benchmark import KEYS, SIZES, Benchmark
 from agents.evaluation import gather_seeds
 from experiments.readme.cloning import tabulate_cloning
 
-METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "oracle", "labelled_only", "random", "expert"}
+METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents"}
+METHODS |= {"oracle", "labelled_only", "random", "expert"}
 
 
 @pytest.mark.pipeline
@@ -21,7 +22,7 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     results = json.loads(command.json.read_text())
     rows = results["rows"]
     assert {row["method"] for row in rows} == METHODS
-    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 10
+    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 11
     for row in rows:
         assert {"mode", "method", "labels", "seed", "levels", "solved"} <= set(row)
         assert 0 <= row["solved"] <= 1

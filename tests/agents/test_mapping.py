@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.acting import PlayerAgent, ThroughLatents
 from agents.mapping import ActionMapping, FeatureMapping
 
 NOTHING = torch.zeros(3000, 0)
@@ -27,11 +28,29 @@ def test_latent_actions_without_samples_draw_from_all_and_are_counted() -> None:
     assert set(chosen[2000:]) == {7}
 
 
+def test_entropies_by_hand() -> None:
+    told = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([7, 7, 1, 1]), 3)
+    assert told.entropies() == pytest.approx((1, 0))
+    half = ActionMapping.fit(np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([7, 7, 1, 1, 4, 4, 12, 9]), 2)
+    assert half.entropies() == pytest.approx((1.5, 0.5))  # 9 and 12 are special keys: they stay, as 4 does
+
+
 def test_the_majority_has_one_action_each() -> None:
     mapping = ActionMapping.fit(np.array([0, 0, 0, 1]), np.array([7, 7, 1, 4]), 3).majority()
     chosen = mapping.choose(np.array([0] * 50 + [1] * 50), NOTHING, np.random.default_rng(0))
     assert list(chosen) == [7] * 50 + [4] * 50
     assert list(mapping.unseen) == [2]
+
+
+def test_what_a_latent_action_does_not_tell_is_lost() -> None:
+    """Latent action 0 tells left from right; 1 does not tell 4 from 7, and 2 was never seen with anything."""
+    mapping = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([1, 1, 4, 7]), 3)
+    rows, frames = np.arange(1000), np.zeros((1000, 64, 64, 3), dtype=np.uint8)
+    for wanted, allowed in ((1, {1}), (4, {4, 7}), (7, {4, 7}), (0, {1, 4, 7})):
+        player = PlayerAgent(lambda frames, wanted=wanted: np.full(len(frames), wanted, dtype=np.int32))
+        acted = ThroughLatents(player, mapping, 0).act(rows, frames, np.zeros(1000, dtype=bool))
+        assert set(acted) == allowed
+    assert 400 < (acted == 1).sum() < 600
 
 
 def test_a_mapping_that_sees_features_uses_them() -> None:
