@@ -214,12 +214,47 @@ class NameActions:
         print(f"saved in {folder}: {', '.join(f'{action} {name}' for action, name in enumerate(names))}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """Walk in a world with the keys, in a window; writes a GIF and a JSON that plays the same frames again."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    prompt: str | None = None
+    """Picture or video to start from; the checkpoint's start frames where not given."""
+    replay: Path | None = None
+    """A play.json: no window, its frames are written again."""
+    maskgit_steps: int | None = None
+    """Passes a frame; the checkpoint's where not given."""
+    temperature: float | None = None
+    """Of the sampling; the checkpoint's where not given."""
+    device: str = "cpu"
+    """Where to play."""
+    seed: int = 0
+    """Of start frames and the sampling."""
+    out: Path = Path("out")
+    """Folder of play.gif and play.json."""
+
+    def run(self) -> None:
+        """Play, or play again."""
+        from genie_gym.play.run import play_again, play_in_window
+
+        if self.replay is None:
+            sampling = self.maskgit_steps, self.temperature
+            play_in_window(self.checkpoint, self.device, self.prompt, *sampling, self.seed, self.out, print)
+            print(f"look at {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} plays it again")
+        else:
+            frames = play_again(self.checkpoint, self.device, self.replay, self.out)
+            print(f"{frames} frames: look at {self.out / 'play.gif'}")
+
+
 COMMANDS: dict[str, Any] = {
     "record": Record,
     "train": Train,
     "evaluate": Evaluate,
     "name-actions": NameActions,
     "demo": Demo,
+    "play": Play,
     "bench": Bench,
 }
 

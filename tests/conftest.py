@@ -152,3 +152,13 @@ def moving_squares_fixture() -> Callable[..., Tensor]:
 def seeded() -> None:
     """Each test starts from the same torch seed, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+@pytest.fixture
+def pygame(no_screen: None) -> Any:
+    return pytest.importorskip("pygame")

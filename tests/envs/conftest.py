@@ -113,16 +113,6 @@ def untold() -> Iterator[None]:
     announce_zero_rewards.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-
-
-@pytest.fixture
-def pygame(no_screen: None) -> Any:
-    return pytest.importorskip("pygame")
-
-
 @pytest.fixture
 def episode_ends() -> Callable[..., Any]:
     return ends_sometimes

@@ -1,0 +1,1 @@
+"""A world in the hands of a person."""

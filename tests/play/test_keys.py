@@ -1,0 +1,35 @@
+"""Keys mean what actions are called."""
+
+import pytest
+
+from genie_gym.play.keys import Keymap
+
+NAMES = ("right 2", "still", "up", "right 1", "left", "up right", "still 2", "down")
+
+
+@pytest.mark.parametrize(
+    ("held", "action"),
+    [
+        ((), 1),
+        (("right",), 3),
+        (("d",), 3),
+        (("left",), 4),
+        (("up", "right"), 5),
+        (("w", "a"), 2),
+        (("s",), 7),
+        (("left", "right"), 1),
+        (("left", "right", "up"), 2),
+        (("5", "right"), 4),
+        (("9",), 1),
+        (("x",), 1),
+    ],
+)
+def test_keys_choose_by_name_or_number(held: tuple[str, ...], action: int) -> None:
+    assert Keymap(NAMES).choose(held) == action
+
+
+def test_where_no_action_stands_still_no_key_means_none() -> None:
+    keymap = Keymap(("0", "1", "2"))
+    assert keymap.choose(()) is None
+    assert keymap.choose(("up",)) is None
+    assert keymap.choose(("3",)) == 2
