@@ -4,7 +4,7 @@ from typing import Any
 
 from agents.benchmark import KEYS
 from agents.evaluation import gather_seeds
-from experiments.readme.markdown import tell_how, write_table
+from experiments.readme.markdown import tell_how, write_solved, write_table
 
 WORDS = {
     "lam": "latent policy, mapped",
@@ -26,7 +26,7 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
     keys = sorted({key[1:] for key in told}, key=lambda key: (list(WORDS).index(key[0]), key[1] or 0))
     rows = []
     for method, labels in keys:
-        cells = [_tell(told.get((mode, method, labels))) for mode in modes]
+        cells = [write_solved(told.get((mode, method, labels))) for mode in modes]
         rows.append([WORDS[method], "-" if labels is None else f"{labels:,}", *cells])
     head = (
         f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
@@ -34,10 +34,3 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
         f"`{results['policy']}` {tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['method', 'labelled samples', *modes], rows)}"
-
-
-def _tell(solved: dict[str, Any] | None) -> str:
-    if solved is None:
-        return "-"
-    low, high = solved["interval"]
-    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"

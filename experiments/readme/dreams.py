@@ -3,7 +3,7 @@
 from typing import Any
 
 from agents.evaluation import gather_seeds
-from experiments.readme.markdown import tell_how, write_table
+from experiments.readme.markdown import tell_how, write_solved, write_table
 
 KEYS = ("mode", "method")
 """That rows differ in, but for their seeds."""
@@ -23,20 +23,13 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
     modes = list(dict.fromkeys(mode for mode, _ in told))
     labels = {row["method"]: row["real_labels"] for row in results["rows"]}
     rows = [
-        [WORDS[method], f"{labels[method]:,}", *(_tell(told.get((mode, method))) for mode in modes)]
+        [WORDS[method], f"{labels[method]:,}", *(write_solved(told.get((mode, method))) for mode in modes)]
         for method in WORDS
         if method in labels
     ]
     head = (
-        f"CoinRun levels solved, % [95 %]: the first {results['levels']} {results['level_set']} levels, "
+        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} levels, "
         f"{results['seeds']} seeds, {results['env_steps']:,} dreamt steps, videos by `{results['player']}` "
         f"{tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['agent', 'labelled transitions', *modes], rows)}"
-
-
-def _tell(solved: dict[str, Any] | None) -> str:
-    if solved is None:
-        return "-"
-    low, high = solved["interval"]
-    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

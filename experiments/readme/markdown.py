@@ -25,3 +25,11 @@ def tell_how(results: dict[str, Any]) -> str:
     minutes = sum(row.get("minutes", 0) for row in results["rows"])
     spent = f", {minutes:.0f} minutes in all" if minutes else ""
     return f"(`{results['command']}`, commit `{results['commit']}`, {results['machine']['cpu']}{spent})"
+
+
+def write_solved(solved: dict[str, Any] | None) -> str:
+    """Levels solved in percent, with interval and interquartile mean, of ``tell_solved``; a dash where nobody played."""
+    if solved is None:
+        return "-"
+    low, high = solved["interval"]
+    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"
