@@ -28,8 +28,8 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
         if method in labels
     ]
     head = (
-        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} levels, "
-        f"{results['seeds']} seeds, {results['env_steps']:,} dreamt steps, videos by `{results['player']}` "
+        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
+        f"levels, {results['seeds']} seeds, {results['env_steps']:,} dreamt steps, videos by `{results['player']}` "
         f"{tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['agent', 'labelled transitions', *modes], rows)}"

@@ -28,7 +28,7 @@ def tell_how(results: dict[str, Any]) -> str:
 
 
 def write_solved(solved: dict[str, Any] | None) -> str:
-    """Levels solved in percent, with interval and interquartile mean, of ``tell_solved``; a dash where nobody played."""
+    """Percent of levels solved, interval and interquartile mean, of ``tell_solved``; a dash where nobody played."""
     if solved is None:
         return "-"
     low, high = solved["interval"]
