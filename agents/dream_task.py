@@ -1,0 +1,178 @@
+"""Whether an agent learns in a dream what can be checked there: to go right, as far as the level scrolls.
+
+    python -m agents.dream_task --preset full
+
+Returns in pixels a game of ``episode_steps``, from frames of validation levels that no agent began on: of agents that
+PPO trained in the world, of random latent actions, and of each latent action held, of which the best is the rival.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+
+from agents.acting import PolicyMemory
+from agents.demonstrations import Demonstrations
+from agents.dream import Dream, open_dream
+from agents.evaluation import Mode
+from agents.policy import LatentPolicy
+from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.configs import RecordConfig
+from genie_gym.data.frames import to_float
+from genie_gym.data.held_out import restrict
+from genie_gym.data.players import parse_shares
+from genie_gym.data.record import record
+from genie_gym.envs import WorldHandle
+from genie_gym.metrics.controllability import bootstrap_interval
+from genie_gym.metrics.motion import estimate_shifts
+from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.world_model import GenieWorldModel
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"frames": 2048, "env_steps": 64, "num_envs": 4, "episode_steps": 4, "episodes": 4, "seeds": 1},
+    "full": {"frames": 20_000, "env_steps": 20_480, "num_envs": 16, "episode_steps": 32, "episodes": 64, "seeds": 3},
+}
+"""``frames`` of training levels and of validation levels, ``env_steps`` dreamt by an agent, ``episodes`` scored."""
+REWARD = "agents.dream_task:reward_going_right"
+REACH = 6
+"""Pixels a frame that are looked for; nothing in CoinRun is faster."""
+
+Choose = Callable[[np.ndarray, bool], np.ndarray]
+"""Frames (B, H, W, 3) uint8, and whether they are an episode's first -> latent actions (B,)."""
+
+
+def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_frames: np.ndarray) -> np.ndarray:
+    """Pixels that the picture moves to the left, which a camera shows that follows its player to the right.
+
+    Args:
+        frames: (B, H, W, 3) uint8.
+        latent_actions: (B,); not looked at.
+        next_frames: (B, H, W, 3) uint8.
+
+    Returns:
+        (B,) float64 rewards.
+    """
+    before, after = (to_float(each[:, None])[:, 0] for each in (frames, next_frames))
+    rewards: np.ndarray = -estimate_shifts(before, after, REACH)[:, 1].double().numpy()
+    return rewards
+
+
+def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int) -> np.ndarray:
+    """(episodes,) float64 returns of games of ``steps`` frames, all played at once.
+
+    Args:
+        world: From whose start frames games begin.
+        choose: Who plays.
+        episodes: Games.
+        steps: Frames of each.
+        seed: Of starts and sampling.
+    """
+    envs = gym.make_vec(
+        "Genie-v0", episodes, checkpoint=WorldHandle(world), reward_fn=reward_going_right, max_episode_steps=steps
+    )
+    frames, _ = envs.reset(seed=seed)
+    returns = np.zeros(episodes)
+    for step in range(steps):
+        frames, rewards, _, _, _ = envs.step(choose(frames, step == 0))
+        returns += rewards
+    envs.close()
+    return returns
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamTask(RivalExperiment):
+    """Record, dream, score in the dream."""
+
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    mode: Mode = "easy"
+    """Procgen's distribution mode, of the frames that games begin on."""
+    workers: int = 1
+    """Processes that record."""
+
+    @property
+    def name(self) -> str:
+        return "dream_task"
+
+    def run(self) -> None:
+        """Finish the rows that are missing, tell the outcome."""
+        size, world = SIZES[self.preset], load(self.checkpoint, self.device)
+        settings = {
+            **size,
+            "checkpoint": Path(self.checkpoint).name,
+            "digest": digest_checkpoint(self.checkpoint),
+            "mode": self.mode,
+        }
+        cells: list[Row] = [{"method": "random"}, {"method": "ppo"}]
+        cells += [{"method": f"held_{action}"} for action in range(world.config.num_latent_actions)]
+        rows = self.finish_rows(
+            self.repeat(cells, size["seeds"]), settings, functools.partial(self._score, size=size, world=world)
+        )
+        print(tell_outcome(rows))
+
+    def _score(self, cell: Row, size: Row, world: GenieWorldModel) -> Row:
+        seed, validation = cell["seed"], self.run_folder / f"validation-{self.mode}"
+        config = RecordConfig(mode=self.mode, frames=size["frames"], seed=self.seed)
+        record(restrict(config, "validation"), parse_shares(["expert=1"]), validation, workers=self.workers)
+        choose = self._open(cell["method"], size, world, seed)
+        opened = open_dream(world, validation, size["episodes"], seed)
+        returns = score_returns(opened, choose, size["episodes"], size["episode_steps"], seed)
+        return {"return": float(returns.mean()), "returns": [float(each) for each in returns]}
+
+    def _open(self, method: str, size: Row, world: GenieWorldModel, seed: int) -> Choose:
+        actions, rng = world.config.num_latent_actions, np.random.default_rng(seed)
+        if method == "random":
+            return lambda frames, is_first: rng.integers(actions, size=len(frames))
+        if method == "ppo":
+            return play_policy(self._dream(size, seed), size["episodes"], rng)
+        return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
+
+    def _dream(self, size: Row, seed: int) -> LatentPolicy:
+        demonstrations = Demonstrations(
+            out=self.run_folder / f"training-{self.mode}",
+            mode=self.mode,
+            frames=size["frames"],
+            labelled_frames=size["frames"] // 4,
+            seed=self.seed,
+            workers=self.workers,
+        ).run()
+        return Dream(
+            reward=REWARD,
+            starts=demonstrations.videos,
+            checkpoint=self.checkpoint,
+            out=self.run_folder / f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}",
+            env_steps=size["env_steps"],
+            num_envs=size["num_envs"],
+            max_episode_steps=size["episode_steps"],
+            device=self.device,
+            seed=seed,
+        ).run()
+
+
+def play_policy(policy: LatentPolicy, games: int, rng: np.random.Generator) -> Choose:
+    """A policy of latent actions that plays all games at once."""
+    memory, rows = PolicyMemory(policy, games, rng), np.arange(games)
+    return lambda frames, is_first: memory.choose(rows, frames, np.full(games, is_first))[0]
+
+
+def tell_outcome(rows: list[Row]) -> dict[str, Any]:
+    """Mean return over seeds and games with its 95 % interval: of PPO, of random actions, of the best held action."""
+    returns: dict[str, list[float]] = {}
+    for row in rows:
+        returns.setdefault(row["method"], []).extend(row["returns"])
+    scores = {method: torch.tensor(each) for method, each in returns.items()}
+    best = max((method for method in scores if method.startswith("held_")), key=lambda method: scores[method].mean())
+    return {
+        method: {"return": float(scores[method].mean()), "interval": bootstrap_interval(scores[method], 0)}
+        for method in ("ppo", "random", best)
+    }
+
+
+if __name__ == "__main__":
+    tyro.cli(DreamTask).run()
