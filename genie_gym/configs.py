@@ -217,11 +217,6 @@ class DynamicsConfig:
     context_corruption: float = 0.0
     """Largest share of visible tokens replaced by random ones in training, drawn for each video and growing
     over its frames; against drift."""
-    held_actions: float = 0.0
-    """Share of training clips whose latent actions stick, as those of a held key do: each repeats the one before
-    seven times in ten, whatever was inferred."""
-    short_clips: float = 0.0
-    """Share of training batches cut into clips of a quarter of the length, for worlds that open on one picture."""
     fold: int = 1
     """Tokens a side of the square that shares one place of the transformer; 1 gives each its own (the paper)."""
 
@@ -232,7 +227,7 @@ class DynamicsConfig:
         known = ("additive", "token", "film")
         _require(self.action_conditioning in known, "action_conditioning", self.action_conditioning, f"one of {known}")
         _require(self.mask_ratio_per in ("sample", "frame"), "mask_ratio_per", self.mask_ratio_per, "sample or frame")
-        _require_share(self, "min_mask_ratio", "clean_frames", "context_corruption", "held_actions", "short_clips")
+        _require_share(self, "min_mask_ratio", "clean_frames", "context_corruption")
         full = self.transformer.attention == "st"
         _require(full, "DynamicsConfig.transformer.attention", self.transformer.attention, "st")
 

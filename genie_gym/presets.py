@@ -156,8 +156,7 @@ def _coinrun_fine() -> Preset:
 
     The tokenizer sees frame by frame, so it is trained on single frames: 64 different ones teach more than 4 clips.
     The latent action model comes before the dynamics. Its decoder moves the frame and knows the player, whom the camera
-    keeps in the middle, only from the clip's start: its codes say what the player does. The dynamics learns by Muon
-    and practises held keys and openings on one frame.
+    keeps in the middle, only from the clip's start: its codes say what the player does. The dynamics learns by Muon.
     """
     coarse = _coinrun()
     tokenizer = TokenizerConfig(
@@ -185,8 +184,6 @@ def _coinrun_fine() -> Preset:
             transformer=_stack(6, 192, 6, 32, 384),
             fold=2,
             action_conditioning="film",
-            held_actions=0.4,
-            short_clips=0.3,
         ),
     )
     optimizer = OptimizerConfig(

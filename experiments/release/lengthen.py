@@ -9,7 +9,7 @@ that had a whole context behind them. On longer clips it does. Tokenizer and lat
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 from torch import nn
@@ -46,10 +46,6 @@ class Lengthening:
     """Of the dynamics."""
     action_conditioning: Literal["additive", "token", "film"] | None = None
     """Another than the checkpoint's: weights that it lacks start at zero."""
-    held_actions: float | None = None
-    """Another share of clips whose latent actions stick than the checkpoint's."""
-    short_clips: float | None = None
-    """Another share of batches that are cut short than the checkpoint's."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the features."""
     minutes: float | None = None
@@ -80,8 +76,8 @@ class Lengthening:
             picture_every=0,
         )
         world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))  # what is loaded is shared
-        wanted = {name: getattr(self, name) for name in ("action_conditioning", "held_actions", "short_clips")}
-        world = retrain_as(world, {name: value for name, value in wanted.items() if value is not None})
+        if self.action_conditioning is not None:
+            world = recondition(world, self.action_conditioning)
         dataset = ClipDataset(self.data, clip_length=self.clip_length)
         done = train_dynamics(world, clips(dataset, config, self.device), config, self.out, self.minutes)
         if done < self.train_steps:
@@ -92,9 +88,9 @@ class Lengthening:
         print(f"saved {folder}: its card is still that of {self.checkpoint}")
 
 
-def retrain_as(world: GenieWorldModel, changes: dict[str, Any]) -> GenieWorldModel:
-    """The same world with fields of its ``DynamicsConfig`` changed."""
-    config = vary(world.config, {f"dynamics.{name}": value for name, value in changes.items()})
+def recondition(world: GenieWorldModel, action_conditioning: str) -> GenieWorldModel:
+    """The same world, its dynamics conditioned otherwise."""
+    config = vary(world.config, {"dynamics.action_conditioning": action_conditioning})
     changed = GenieWorldModel(config, world.start_frames)
     for name in changed.load_state_dict(world.state_dict(), strict=False).missing_keys:
         nn.init.zeros_(changed.get_parameter(name))

@@ -16,10 +16,6 @@ NO_TARGET = -1
 ROWS = 256
 """Hidden tokens are padded to a multiple of these: on a CPU each new size of a product leaves a kernel of about
 1 MB in oneDNN's caches, up to a thousand of them."""
-STICKINESS = 0.7
-"""With which a held latent action repeats."""
-PIECES = 4
-"""That a batch of short clips is cut into."""
 
 
 class MaskGITDynamics(Model):
@@ -126,7 +122,6 @@ class MaskGITDynamics(Model):
             ValueError: If the time axes disagree or hold one frame, or an id is out of range.
         """
         self._check(tokens, latent_actions)
-        tokens, latent_actions = self._cut(tokens, self._hold(latent_actions))
         mask = self.draw_mask(tokens)
         visible = self._corrupt(tokens).masked_fill(mask, self.hidden_token)
         features, _ = self(visible, self.lead_actions(latent_actions))
@@ -164,27 +159,6 @@ class MaskGITDynamics(Model):
         share = share * torch.linspace(0.5, 1, frames, device=tokens.device)[None, :, None]
         noise = torch.randint_like(tokens, self.codes)
         return torch.where(torch.rand(tokens.shape, device=tokens.device) < share, noise, tokens)
-
-    def _hold(self, latent_actions: Tensor) -> Tensor:
-        """Let latent actions (B, T - 1) stick in some videos."""
-        share = self.config.dynamics.held_actions
-        if share == 0:
-            return latent_actions
-        repeats = torch.rand(latent_actions.shape, device=latent_actions.device) < STICKINESS
-        repeats &= torch.rand(len(latent_actions), 1, device=latent_actions.device) < share
-        repeats[:, 0] = False
-        numbers = torch.arange(latent_actions.shape[1], device=latent_actions.device)
-        return latent_actions.gather(1, numbers.masked_fill(repeats, 0).cummax(dim=1).values)
-
-    def _cut(self, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut some batches into clips of T / 4 frames, of 2 where T is under 8; frames beyond a multiple are left."""
-        if self.config.dynamics.short_clips == 0 or torch.rand(()) >= self.config.dynamics.short_clips:
-            return tokens, latent_actions
-        length = max(tokens.shape[1] // PIECES, 2)
-        pieces = tokens.shape[1] // length
-        tokens = tokens[:, : pieces * length].unflatten(1, (pieces, length)).flatten(0, 1)
-        leading = self.lead_actions(latent_actions)[:, : pieces * length]
-        return tokens, leading.unflatten(1, (pieces, length)).flatten(0, 1)[:, 1:]
 
     def _check(self, tokens: Tensor, latent_actions: Tensor) -> None:
         if tokens.shape[1] < 2:

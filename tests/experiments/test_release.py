@@ -173,9 +173,8 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
 
 def test_a_world_is_conditioned_otherwise_and_keeps_the_rest(tiny_checkpoint: Path) -> None:
     before = load(tiny_checkpoint, precision="float32")
-    after = lengthen.retrain_as(before, {"action_conditioning": "film", "held_actions": 0.5})
+    after = lengthen.recondition(before, "film")
     assert after.config.dynamics.action_conditioning == "film"
-    assert after.config.dynamics.held_actions == 0.5
     assert before.config.dynamics.action_conditioning == "additive"
     assert np.array_equal(after.start_frames, before.start_frames)
     new = set(after.state_dict()) - set(before.state_dict())

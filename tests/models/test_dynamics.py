@@ -272,31 +272,3 @@ def test_bfloat16_loss_stays_near(build: Callable[..., Any]) -> None:
 def test_wrong_arguments(tiny_world: GenieWorldModel, tokens: Tensor, latent_actions: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_world.dynamics.loss(tokens, latent_actions)
-
-
-def test_held_actions_stick(build: Callable[..., Any]) -> None:
-    """In the share of videos that is wanted, an action is its own or the one before; the first is always its own."""
-    actions = torch.randint(ACTIONS, (400, 15), generator=torch.Generator().manual_seed(0))
-    tokens = torch.randint(CODES, (400, 16, PLACES))
-    given = watched_loss(build(held_actions=0.5), tokens, actions)[2][:, 1:]
-    assert torch.equal(given[:, 0], actions[:, 0])
-    own, repeated = given == actions, given[:, 1:] == given[:, :-1]
-    assert (own[:, 1:] | repeated).all()
-    assert 0.4 < (~own).any(dim=1).double().mean() < 0.6
-    assert repeated.double().mean() > (actions[:, 1:] == actions[:, :-1]).double().mean() + 0.2
-    assert torch.equal(watched_loss(build(), tokens, actions)[2][:, 1:], actions)
-
-
-def test_short_clips_are_pieces_with_their_own_actions(build: Callable[..., Any]) -> None:
-    tokens, actions = torch.randint(CODES, (2, 9, PLACES)), torch.randint(ACTIONS, (2, 8))
-    dynamics = build(short_clips=1.0, clean_frames=0.0)
-    _, seen, given = watched_loss(dynamics, tokens, actions)
-    assert seen.shape == (2 * 4, 2, PLACES)
-    shown = seen != dynamics.hidden_token
-    pieces = torch.cat([tokens[video, 2 * piece : 2 * piece + 2][None] for video in range(2) for piece in range(4)])
-    assert torch.equal(seen[shown], pieces[shown])
-    assert shown[:, 0].all()
-    assert not shown[:, 1].all()
-    assert (given[:, 0] == dynamics.no_action).all()
-    assert torch.equal(given[:, 1], actions[:, 0:8:2].flatten())
-    assert watched_loss(build(), tokens, actions)[1].shape == tokens.shape
