@@ -19,6 +19,7 @@ from genie_gym.bench.results import current_command, write_results
 from genie_gym.bench.run import run_bench
 from genie_gym.bench.timing import Timing, measure, watch
 from genie_gym.bench.training import CLIP_LENGTH, list_jobs, time_training
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 
@@ -229,7 +230,8 @@ def test_a_package_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch:
     results_file.current_commit.cache_clear()
     path = tmp_path / "results.json"
     write_results(path, {"a": 1})
-    assert json.loads(path.read_text()) == {"command": current_command(), "commit": None, "a": 1}
+    about = {"command": current_command(), "commit": None, "shipped": digest_checkpoint("coinrun")}
+    assert json.loads(path.read_text()) == {**about, "a": 1}
     results_file.current_commit.cache_clear()
 
 
