@@ -181,7 +181,7 @@ def _coinrun_fine() -> Preset:
         latent_action_model=actions,
         dynamics=replace(
             coarse.world.dynamics,
-            transformer=_stack(6, 192, 6, 32, 384),
+            transformer=_stack(6, 256, 8, 32, 512),
             fold=2,
             action_conditioning="film",
         ),

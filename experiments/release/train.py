@@ -20,6 +20,7 @@ import tyro
 
 from experiments.release.budget import Plan, make_plan, read_plan, save_plan
 from experiments.release.card import write_card
+from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
 from genie_gym.bench.machine import describe_machine
 from genie_gym.cli import Evaluate
 from genie_gym.configs import Preset, RecordConfig
@@ -33,8 +34,6 @@ from genie_gym.models.loading import load, name_checkpoint
 from genie_gym.presets import PRESETS
 from genie_gym.training.run import draw_start_frames, train_preset
 
-RANDOM_PLAY = ("sticky=0.5", "random=0.1")
-PLAYER_WEIGHT = 0.4
 START_FRAMES, NAMED_FRAMES = 32, 6
 """Shipped with the world; for how many each action is held to be named."""
 

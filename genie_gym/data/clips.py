@@ -8,10 +8,10 @@ import functools
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from genie_gym.data.frames import resize
 from genie_gym.data.shards import Shard
 
+Read = TypeVar("Read")
 SHARD_SUFFIX = ".h5"
 READ_FRAMES = 1024
 """At once, where all are read."""
@@ -203,10 +204,19 @@ class ClipDataset(Dataset[np.ndarray]):
         before = np.cumsum([0, *(source.num_frames for source in self._sources[:-1])])
         return np.concatenate([starts + first for starts, first in zip(self._starts, before, strict=True)])
 
-    def read_all(self) -> Iterator[np.ndarray]:
-        """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size."""
-        for source in self._sources:
-            yield from self._read_whole(source)
+    def read_all(self, workers: int = 0) -> Iterator[np.ndarray]:
+        """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size.
+
+        Args:
+            workers: Threads that read ahead.
+        """
+        parts = [(source, start) for source in self._sources for start in range(0, source.num_frames, READ_FRAMES)]
+
+        def read(number: int) -> np.ndarray:
+            source, start = parts[number]
+            return self._read_part(source, start)
+
+        return map(read, range(len(parts))) if workers == 0 else _read_ahead(read, range(len(parts)), workers)
 
     def read_sources(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Every source whole: frames (F, H, W, 3) uint8 at their final size, and episode starts (F,) bool."""
@@ -241,8 +251,11 @@ class ClipDataset(Dataset[np.ndarray]):
 
     def _read_whole(self, source: Source) -> Iterator[np.ndarray]:
         for start in range(0, source.num_frames, READ_FRAMES):
-            frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
-            yield _resize_all(frames, self.height, self.width)
+            yield self._read_part(source, start)
+
+    def _read_part(self, source: Source, start: int) -> np.ndarray:
+        frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
+        return _resize_all(frames, self.height, self.width)
 
     @property
     def _span(self) -> int:
@@ -312,9 +325,9 @@ def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, 
     return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 
 
-def _read_ahead(draw: Callable[[int], Batch], numbers: Iterator[int], workers: int) -> Iterator[Batch]:
+def _read_ahead(draw: Callable[[int], Read], numbers: Iterable[int], workers: int) -> Iterator[Read]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
-    queue: deque[Future[Batch]] = deque()
+    queue: deque[Future[Read]] = deque()
     try:
         for number in numbers:
             queue.append(pool.submit(draw, number))

@@ -1,7 +1,7 @@
 """Muon: momentum, orthogonalised, for matrices (Keller Jordan 2024, https://kellerjordan.github.io/posts/muon)."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,32 +29,44 @@ class Muon(torch.optim.AdamW):
         """One update; gradients of matrices are used up."""
         assert closure is None, "no line search"
         for group in self.param_groups:
-            for matrix in group["params"] if group["orthogonal"] else ():
-                if matrix.grad is not None:
-                    self._move(matrix, matrix.grad, group["lr"], group["weight_decay"])
-                    matrix.grad = None  # AdamW passes over it
+            moving = [each for each in group["params"] if group["orthogonal"] and each.grad is not None]
+            by_shape: dict[torch.Size, list[Tensor]] = {}
+            for matrix in moving:
+                by_shape.setdefault(matrix.shape, []).append(matrix)
+            for matrices in by_shape.values():
+                self._move(matrices, group["lr"], group["weight_decay"])
+            for matrix in moving:
+                matrix.grad = None  # AdamW passes over it
         super().step()
         return None
 
-    def _move(self, matrix: Tensor, gradient: Tensor, rate: float, weight_decay: float) -> None:
-        state = self.state[matrix]
-        if not state:
-            state["momentum"] = torch.zeros_like(matrix)
-            state["step"] = torch.zeros(())  # which AdamW looks for when a run goes on
-        state["step"] += 1
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        update = orthogonalize(gradient.lerp(momentum, MOMENTUM))  # Nesterov's
-        matrix.mul_(1 - rate * weight_decay)
-        matrix.add_(update, alpha=-rate * UPDATE_RMS * max(matrix.shape) ** 0.5)
+    def _move(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
+        """Move matrices of one shape, all by the same few products."""
+        for matrix in matrices:
+            state = self.state[matrix]
+            if not state:
+                state["momentum"] = torch.zeros_like(matrix)
+                state["step"] = torch.zeros(())  # which AdamW looks for when a run goes on
+            state["step"] += 1
+        gradients = torch.stack([cast(Tensor, matrix.grad) for matrix in matrices])
+        momenta = [self.state[matrix]["momentum"] for matrix in matrices]
+        for momentum, gradient in zip(momenta, gradients, strict=True):
+            momentum.lerp_(gradient, 1 - MOMENTUM)
+        updates = orthogonalize(gradients.lerp(torch.stack(momenta), MOMENTUM))  # Nesterov's
+        length = rate * UPDATE_RMS * max(matrices[0].shape) ** 0.5
+        for matrix, update in zip(matrices, updates, strict=True):
+            matrix.mul_(1 - rate * weight_decay)
+            matrix.add_(update, alpha=-length)
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """A matrix with the same singular vectors, and singular values of 0.7 to 1.2 where they were not tiny."""
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    result = matrix.float().T if is_tall else matrix.float()
-    result = result / result.norm().clamp(min=1e-7)
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(M, rows, columns) with the same singular vectors, and singular values of 0.7 to 1.2 where not tiny."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    result = matrices.float().mT if is_tall else matrices.float()
+    result = result / result.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     first, third, fifth = COEFFICIENTS
     for _ in range(ITERATIONS):
-        square = result @ result.T
-        result = torch.addmm(result, torch.addmm(square, square, square, beta=third, alpha=fifth), result, beta=first)
-    return result.T if is_tall else result
+        square = result @ result.mT
+        mixed = torch.baddbmm(square, square, square, beta=third, alpha=fifth)
+        result = torch.baddbmm(result, mixed, result, beta=first)
+    return result.mT if is_tall else result

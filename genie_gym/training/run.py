@@ -33,7 +33,7 @@ def train_preset(
     """Train a world and save it as ``out/checkpoint``; called again, go on where the last call stopped.
 
     Where the last phase draws as many clips as there are, a ``TokenCache`` spares the tokenizer those that come
-    again. With fewer draws hardly one does: then there is none.
+    again. With fewer draws hardly one does: then there is none; nor on a GPU, which encodes faster than files are read.
 
     Args:
         preset: The world and its phases.
@@ -63,7 +63,7 @@ def train_preset(
     if left is not None and left <= 0:
         return None
     dataset = dataset.cut(config.clip_length)
-    has_cache = is_worthwhile(dataset, config)
+    has_cache = torch.device(device).type == "cpu" and is_worthwhile(dataset, config)
     cache = TokenCache(out / "world", world.tokenizer, dataset, config) if has_cache else None
     known = preset.action_training is not None
     done = train_world(world, clips(dataset, config, device), config, out / "world", left, progress, cache, known)

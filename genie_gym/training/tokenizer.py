@@ -47,8 +47,8 @@ def train_tokenizer(
     """Start the tokenizer from data, unless ``out`` holds a run, and train it. See ``training.loop.train``."""
     tokenizer.set_precision(config.precision)
     if config.compile:
-        tokenizer.encoder.compile()
-        tokenizer.decoder.compile()
+        tokenizer.encoder.compile(dynamic=False)
+        tokenizer.decoder.compile(dynamic=False)
     if not (out / NAME).exists():
         torch.manual_seed(step_seed(config.seed, -1))
         tokenizer.initialise(torch.cat([batch.videos for batch in batches(0, START_BATCHES)]))

@@ -101,8 +101,7 @@ def train_world(  # noqa: PLR0913
     if actions_known:
         world.latent_action_model.eval().requires_grad_(False)
     if config.compile:
-        world.tokenizer.encoder.compile()
-        world.dynamics.transformer.compile()
+        _compile(world)
     if not (out / NAME).exists():
         torch.manual_seed(step_seed(config.seed, -1))
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
@@ -123,4 +122,12 @@ def train_dynamics(
     world.set_precision(config.precision)
     world.eval().requires_grad_(False)
     world.dynamics.requires_grad_(True)
+    if config.compile:
+        _compile(world)
     return train(DynamicsTrainee(world), batches, config, out, minutes, progress)
+
+
+def _compile(world: GenieWorldModel) -> None:
+    """For the shapes that come, each anew: kernels for any shape are slower."""
+    world.tokenizer.encoder.compile(dynamic=False)
+    world.dynamics.transformer.compile(dynamic=False)

@@ -34,10 +34,10 @@ def give_gradients(module: nn.Module, seed: int) -> None:
 def test_an_orthogonalised_matrix_keeps_directions_and_evens_sizes(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    inner = left.T @ orthogonalize(matrix) @ right.T
+    inner = left.T @ orthogonalize(matrix[None])[0] @ right.T
     assert 0.6 < inner.diagonal().min() <= inner.diagonal().max() < 1.3
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-4
-    assert orthogonalize(torch.zeros(shape)).abs().max() == 0
+    assert orthogonalize(torch.zeros(2, *shape)).abs().max() == 0
 
 
 def test_linear_weights_move_by_muon_and_the_rest_as_adamw_moves_it(module: nn.Module) -> None:
@@ -58,7 +58,7 @@ def test_one_update_by_hand(module: nn.Module) -> None:
     gradient = module[0].weight.grad.clone()
     optimizer.step()
     mixed = (1 - MOMENTUM) * gradient + MOMENTUM * (1 - MOMENTUM) * gradient
-    wanted = before - RATE * UPDATE_RMS * 10**0.5 * orthogonalize(mixed)
+    wanted = before - RATE * UPDATE_RMS * 10**0.5 * orthogonalize(mixed[None])[0]
     torch.testing.assert_close(module[0].weight.detach(), wanted)
     optimizer.step()  # whose gradients are used up
     torch.testing.assert_close(module[0].weight.detach(), wanted)
