@@ -37,6 +37,7 @@ from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import load, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn import attention
 from genie_gym.presets import PRESETS
 from genie_gym.training.actions import ActionsTrainee, train_actions
 from genie_gym.training.checkpoint import NAME
@@ -106,7 +107,7 @@ class Sprint:
             recorder.start()
         world, dynamics = self._build(preset), self._phase(preset, "world")
         dynamics = replace(dynamics, optimizer=replace(dynamics.optimizer, learning_rate=self.learning_rate))
-        self._time(DynamicsTrainee(world), _noise(world, dynamics, self.device), dynamics, clock)
+        self._choose_attention(world, dynamics, clock)
         first = self._wait_for_first(recorders, clock)
         actions = spawn.Process(target=_train_actions, args=(self, preset, first, clock.until(first_end)))
         actions.start()
@@ -152,6 +153,15 @@ class Sprint:
             for part in (world.dynamics.transformer, world.tokenizer.encoder, world.tokenizer.decoder):
                 part.compile(dynamic=False)
         return world.eval()
+
+    def _choose_attention(self, world: GenieWorldModel, config: TrainConfig, clock: "Clock") -> None:
+        """Compile, and attend in time by what is faster here: a fused kernel, or plain products."""
+        seconds = {}
+        for short in (attention.SHORT, 0):
+            attention.SHORT = short
+            seconds[short] = self._time(DynamicsTrainee(world), _noise(world, config, self.device), config, clock)
+        attention.SHORT = min(seconds, key=seconds.__getitem__)
+        clock.tell(f"attention: plain products up to {attention.SHORT} keys")
 
     def _shards(self) -> list[Path]:
         return sorted(self.out.glob(f"train-*/*{SHARD_SUFFIX}"))

@@ -126,7 +126,7 @@ class VideoTokenizer(Model):
         spread = ((patches - mean) @ components.T).square().sum(dim=1).mean().sqrt()
         self.latent_path.weight.zero_()
         self.latent_path.weight[:-1] = components / spread
-        self.latent_path.bias.copy_(torch.cat([-components @ mean / spread, torch.full((1,), LIFT)]))
+        self.latent_path.bias.copy_(torch.cat([-components @ mean / spread, mean.new_full((1,), LIFT)]))
         latents = F.normalize(F.linear(patches, self.latent_path.weight, self.latent_path.bias), dim=-1)
         self.quantizer.set_codebook(kmeans(latents, self.quantizer.config.codes, rounds=20))
         codes = self.quantizer.lookup(self.quantizer.nearest(latents))

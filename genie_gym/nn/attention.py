@@ -52,13 +52,17 @@ class Window(NamedTuple):
     """(B or 1, F, S) bool: whether it is real, not later, and in context."""
 
 
+SHORT = 16
+"""A GPU, too, attends to this many and fewer by plain products."""
+
+
 def scaled_dot_products(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k / sqrt(d) + bias) v over (batch, heads, S, d).
 
-    PyTorch's fused kernel on a GPU. On a CPU three plain products: at a frame's few tokens the fused kernel
-    takes twice as long, and its backward pass 2-3 times.
+    PyTorch's fused kernel on a GPU, unless the keys are few. On a CPU three plain products: at a frame's few tokens the
+    fused kernel takes twice as long, and its backward pass 2-3 times.
     """
-    if queries.device.type != "cpu":
+    if queries.device.type != "cpu" and keys.shape[-2] > SHORT:
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return (scores if bias is None else scores + bias).softmax(dim=-1) @ values
