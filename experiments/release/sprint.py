@@ -3,11 +3,11 @@
     python -m experiments.release.sprint --out runs/sprint --seconds 660 --device cuda
 
 The first shards of each mode train tokenizer and latent action model while more are recorded; then the dynamics trains
-on all of them for what is left. Steps follow from times measured on the spot. The world is saved every few minutes.
+on all of them for what is left. Steps follow from times measured on the spot. The world is saved every few minutes, and
+``--start`` goes on with the dynamics of a finished one.
 """
 
 import copy
-import itertools
 import json
 import math
 import multiprocessing
@@ -74,6 +74,10 @@ class Sprint:
     """In all."""
     first_phases: float = 0.17
     """Share of the seconds after which tokenizer and latent actions are done, and nothing more is recorded."""
+    frames: int = 2_000_000
+    """Recorded at most: they have to be unpacked into the device's memory, at 60,000 a second."""
+    start: str | None = None
+    """A checkpoint to take all from: its dynamics is trained further, and nothing else."""
     modes: tuple[Mode, ...] = ("easy", "hard")
     """Procgen's distribution modes, in equal parts."""
     batch_sizes: tuple[int, int, int] = (512, 32, 128)
@@ -109,14 +113,19 @@ class Sprint:
         dynamics = replace(dynamics, optimizer=replace(dynamics.optimizer, learning_rate=self.learning_rate))
         self._choose_attention(world, dynamics, clock)
         first = self._wait_for_first(recorders, clock)
-        actions = spawn.Process(target=_train_actions, args=(self, preset, first, clock.until(first_end)))
-        actions.start()
-        self._train_tokenizer(world, self._phase(preset, "tokenizer"), first, clock, first_end)
-        actions.join()
-        time.sleep(clock.until(first_end))
+        if self.start is None:
+            actions = spawn.Process(target=_train_actions, args=(self, preset, first, clock.until(first_end)))
+            actions.start()
+            self._train_tokenizer(world, self._phase(preset, "tokenizer"), first, clock, first_end)
+            actions.join()
+        for recorder in recorders:
+            recorder.join(clock.until(first_end))
         dataset = ClipDataset(self._shards(), clip_length=dynamics.clip_length)
         clock.tell(f"{dataset.num_frames:,} frames are recorded")
-        self._choose_actions(world, dataset, actions.exitcode == 0, clock)
+        if self.start is None:
+            self._choose_actions(world, dataset, actions.exitcode == 0, clock)
+            torch.manual_seed(dynamics.seed)
+            world.dynamics.initialise(world.tokenizer.quantizer.get_buffer("codebook"))
         self._train_dynamics(world, dataset, dynamics, clock)
         (self.out / "done").touch()
         clock.tell("done")
@@ -145,14 +154,17 @@ class Sprint:
 
     def _build(self, preset: Preset) -> GenieWorldModel:
         torch.manual_seed(preset.tokenizer_training.seed)
-        frames = None if self.rival is None else load(self.rival, precision="float32").start_frames
-        world = GenieWorldModel(preset.world, frames).to(self.device)
+        if self.start is not None:
+            world = copy.deepcopy(load(self.start, precision="float32")).to(self.device)
+        else:
+            frames = None if self.rival is None else load(self.rival, precision="float32").start_frames
+            world = GenieWorldModel(preset.world, frames).to(self.device)
         world.set_precision(self.precision)
         world.latent_action_model.set_precision("float32")
         if self.compile:
             for part in (world.dynamics.transformer, world.tokenizer.encoder, world.tokenizer.decoder):
                 part.compile(dynamic=False)
-        return world.eval()
+        return world.eval().requires_grad_(True)
 
     def _choose_attention(self, world: GenieWorldModel, config: TrainConfig, clock: "Clock") -> None:
         """Compile, and attend in time by what is faster here: a fused kernel, or plain products."""
@@ -232,8 +244,6 @@ class Sprint:
         steps = _steps(clock.until(self.seconds - SAVING), spent)
         config = replace(config, train_steps=steps, log_every=max(1, steps // 100))
         clock.tell(f"dynamics: {steps} steps of {spent:.4f} s")
-        torch.manual_seed(config.seed)
-        world.dynamics.initialise(world.tokenizer.quantizer.get_buffer("codebook"))
         done = 0
         while done < steps:
             done = train(trainee, batches, config, self.out / "world", self.chunk_minutes, progress=False)
@@ -325,7 +335,8 @@ def _record(sprint: Sprint, mode: Mode, worker: int, end: float) -> None:
     players = tuple(parse_shares((*RANDOM_PLAY, f"expert={PLAYER_WEIGHT}")))
     frames = sprint.shard_frames
     config = restrict(RecordConfig(mode=mode, num_envs=GAMES, frames_per_shard=frames, seed=1), "training")
-    for number in itertools.count(worker, sprint._workers):
+    most = sprint.frames // (frames * len(sprint.modes))
+    for number in range(worker, max(most, sprint._workers), sprint._workers):
         path = _shard(sprint, mode, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         record_shard(Job(config, players, number, frames, path))

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from experiments.readme_tables import fill, tell_age
-from experiments.release import budget, lengthen, player, train, video_features
+from experiments.release import budget, lengthen, player, sprint, train, video_features
 from experiments.release.budget import read_plan
 from genie_gym.configs import RecordConfig
 from genie_gym.data import held_out
@@ -83,6 +83,55 @@ def test_a_budget_becomes_a_world_with_names_scores_and_a_card(
     assert (out / "checkpoint" / "README.md").read_text() == card
     with pytest.raises(ValueError, match=r"budget must be 0\.1, as .*plan\.json says, got 3"):
         replace(small_release, budget=3.0).run()
+
+
+@pytest.fixture
+def small_sprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sprint.Sprint:
+    """Seconds for the preset ``tiny`` with a phase for its latent actions."""
+    tiny = PRESETS["tiny"]
+    monkeypatch.setitem(PRESETS, "tiny apart", replace(tiny, action_training=tiny.world_training))
+    monkeypatch.setattr(sprint, "PROBED", 16)
+    monkeypatch.setattr(sprint, "SAVING", 0.0)
+    return sprint.Sprint(
+        out=tmp_path / "sprint",
+        preset="tiny apart",
+        seconds=20,
+        first_phases=0.7,
+        frames=4_096,
+        batch_sizes=(16, 4, 4),
+        rival=None,
+        compile=False,
+        precision="float32",
+        device="cpu",
+        shard_frames=1_024,
+    )
+
+
+def test_a_sprint_makes_a_world_and_another_goes_on_with_its_dynamics(small_sprint: sprint.Sprint) -> None:
+    small_sprint.run()
+    first = load(small_sprint.out / "checkpoint")
+    assert json.loads((small_sprint.out / "actions.json").read_text())["kept"] == "new"
+    again = replace(small_sprint, out=small_sprint.out.with_name("again"), start=str(small_sprint.out / "checkpoint"))
+    again.run()
+    second, changed = load(again.out / "checkpoint").state_dict(), set()
+    for name, weight in first.state_dict().items():
+        changed |= set() if torch.equal(weight, second[name]) else {name.split(".")[0]}
+    assert changed == {"dynamics"}
+
+
+def test_timing_leaves_weights_as_they_were(small_sprint: sprint.Sprint) -> None:
+    preset = small_sprint._preset()
+    world, config = small_sprint._build(preset), small_sprint._phase(preset, "world")
+    before = {name: weight.clone() for name, weight in world.dynamics.state_dict().items()}
+    noise = sprint._noise(world, config, "cpu")
+    seconds = small_sprint._time(sprint.SteadyTrainee(world), noise, config, sprint.Clock(1.0))
+    assert seconds > 0
+    assert all(torch.equal(weight, before[name]) for name, weight in world.dynamics.state_dict().items())
+
+
+def test_a_sprint_needs_latent_actions_that_are_trained_alone(small_sprint: sprint.Sprint) -> None:
+    with pytest.raises(ValueError, match="preset must train latent actions alone, got 'tiny'"):
+        replace(small_sprint, preset="tiny").run()
 
 
 def test_a_laws_terms_are_found() -> None:
