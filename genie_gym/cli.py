@@ -216,14 +216,22 @@ class NameActions:
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
-    """Walk in a world with the keys, in a window; writes a GIF and a JSON that plays the same frames again."""
+    """Walk in a world with the keys, on a page in the browser or in a window; what was played can be played again."""
 
     checkpoint: str = "coinrun"
     """A shipped checkpoint's name, or a folder."""
     prompt: str | None = None
     """Picture or video to start from; the checkpoint's start frames where not given."""
     replay: Path | None = None
-    """A play.json: no window, its frames are written again."""
+    """A JSON of what was played: nothing is opened, its frames are written again."""
+    window: bool = False
+    """In a window in place of a page; it writes play.gif and play.json when it is closed."""
+    host: str = "127.0.0.1"
+    """Address that the page listens on; another than this machine's own needs a token."""
+    port: int = 8000
+    """Of the page."""
+    token: str | None = None
+    """Who plays has to open the page with ?token=..."""
     maskgit_steps: int | None = None
     """Passes a frame; the checkpoint's where not given."""
     temperature: float | None = None
@@ -237,15 +245,26 @@ class Play:
 
     def run(self) -> None:
         """Play, or play again."""
-        from genie_gym.play.run import play_again, play_in_window
+        from genie_gym.play.run import Opening, play_again, play_in_browsers, play_in_window
 
-        if self.replay is None:
-            sampling = self.maskgit_steps, self.temperature
-            play_in_window(self.checkpoint, self.device, self.prompt, *sampling, self.seed, self.out, print)
-            print(f"look at {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} plays it again")
-        else:
+        opening = Opening(
+            checkpoint=self.checkpoint,
+            device=self.device,
+            prompt=self.prompt,
+            maskgit_steps=self.maskgit_steps,
+            temperature=self.temperature,
+            seed=self.seed,
+        )
+        if self.replay is not None:
             frames = play_again(self.checkpoint, self.device, self.replay, self.out)
             print(f"{frames} frames: look at {self.out / 'play.gif'}")
+        elif self.window:
+            play_in_window(opening, self.out, print)
+            print(f"look at {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} plays it again")
+        else:
+            query = "" if self.token is None else f"?token={self.token}"
+            print(f"open http://{self.host}:{self.port}/{query} in a browser; interrupt to end")
+            play_in_browsers(opening, self.host, self.port, self.token)
 
 
 COMMANDS: dict[str, Any] = {

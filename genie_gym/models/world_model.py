@@ -170,6 +170,45 @@ class GenieWorldModel(nn.Module):
         self._require_latest(state)
         return state._replace(dynamics=state.dynamics.clone(), decoder=state.decoder.clone())
 
+    def join(self, states: Sequence[WorldState]) -> WorldState:
+        """The sessions of several states in one, in memory of its own, to be stepped together.
+
+        Raises:
+            ValueError: If there is none, one is not the latest of its sessions, or they are sampled differently.
+        """
+        for state in states:
+            self._require_latest(state)
+        kinds = {state.sampling for state in states}
+        if len(kinds) != 1:
+            raise ValueError(f"states must be at least one, all sampled alike, got {len(states)} of {kinds}")
+        dynamics = FrameCache.join([state.dynamics for state in states])
+        return WorldState(
+            dynamics=dynamics,
+            decoder=FrameCache.join([state.decoder for state in states]),
+            tokens=torch.cat([state.tokens for state in states]),
+            lead=torch.cat([state.lead for state in states]),
+            seeds=tuple(seed for state in states for seed in state.seeds),
+            ages=tuple(age for state in states for age in state.ages),
+            sampling=states[0].sampling,
+            version=dynamics.version,
+        )
+
+    def split(self, state: WorldState) -> list[WorldState]:
+        """Every session by itself, in memory of its own."""
+        self._require_latest(state)
+        rows = range(len(state.seeds))
+        return [
+            state._replace(
+                dynamics=state.dynamics.take(row),
+                decoder=state.decoder.take(row),
+                tokens=state.tokens[row : row + 1],
+                lead=state.lead[row : row + 1],
+                seeds=state.seeds[row : row + 1],
+                ages=state.ages[row : row + 1],
+            )
+            for row in rows
+        ]
+
     @torch.no_grad()
     def replace(
         self, state: WorldState, rows: Sequence[int], prompt_videos: Tensor, seeds: Sequence[int]

@@ -78,3 +78,24 @@ class FrameCache:
         other.slots = [None if part is None else Slots(*(each.clone() for each in part)) for part in self.slots]
         other.turns = self.turns.copy()
         return other
+
+    @classmethod
+    def join(cls, caches: "Sequence[FrameCache]") -> "FrameCache":
+        """The rows of several, one after the other, in memory of their own."""
+        first = caches[0]
+        other = copy.copy(first)
+        other.slots = [
+            None if parts[0] is None else Slots(*(torch.cat(each) for each in zip(*parts, strict=True)))
+            for parts in zip(*(cache.slots for cache in caches), strict=True)
+        ]
+        other.turns = np.concatenate([cache.turns for cache in caches])
+        return other
+
+    def take(self, row: int) -> "FrameCache":
+        """One row, in memory of its own."""
+        other = copy.copy(self)
+        other.slots = [
+            None if part is None else Slots(*(each[row : row + 1].clone() for each in part)) for part in self.slots
+        ]
+        other.turns = self.turns[row : row + 1].copy()
+        return other

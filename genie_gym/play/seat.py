@@ -1,7 +1,7 @@
 """One person's play in a world: forwards, a few frames back, and from the start again."""
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,16 +10,10 @@ from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.models.world_model import GenieWorldModel, WorldState
 from genie_gym.play.trajectory import Trajectory
 
+Start = Callable[[], tuple[np.ndarray, int]]
+"""Draws a prompt (P, H, W, 3) uint8 and a seed."""
 UNDONE = 32
-"""Frames that can be taken back."""
-
-
-class Moment(NamedTuple):
-    """Where a game stood."""
-
-    state: WorldState
-    frame: np.ndarray
-    """(H, W, 3) uint8."""
+"""Frames that can be taken back, where no other number is given: each keeps 14 MB of the shipped world's memory."""
 
 
 class Seat:
@@ -30,16 +24,23 @@ class Seat:
         digest: Of its checkpoint, for the trajectory.
         maskgit_steps: Passes a frame; the world's where not given.
         temperature: Of the sampling; the world's where not given.
+        undone: Frames that can be taken back.
     """
 
     def __init__(
-        self, world: GenieWorldModel, digest: str, maskgit_steps: int | None = None, temperature: float | None = None
+        self,
+        world: GenieWorldModel,
+        digest: str,
+        maskgit_steps: int | None = None,
+        temperature: float | None = None,
+        undone: int = UNDONE,
     ) -> None:
-        self.world, self._digest, self._sampling = world, digest, world.sampling(maskgit_steps, temperature)
+        self.world, self._digest, self.sampling = world, digest, world.sampling(maskgit_steps, temperature)
         self._prompt, self._seed = np.empty((0,)), 0
         self._actions: list[int] = []
-        self._past: deque[Moment] = deque(maxlen=UNDONE)
-        self._now: Moment | None = None
+        self._frames: list[np.ndarray] = []
+        self._past: deque[WorldState] = deque(maxlen=undone)
+        self._state: WorldState | None = None
 
     @property
     def frame(self) -> np.ndarray:
@@ -48,7 +49,23 @@ class Seat:
         Raises:
             ValueError: Before ``open``.
         """
-        return self._present().frame
+        self._require_open()
+        return self._frames[-1]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(1 + S, H, W, 3) uint8, all since ``open``.
+
+        Raises:
+            ValueError: Before ``open``.
+        """
+        self._require_open()
+        return np.stack(self._frames)
+
+    @property
+    def steps(self) -> int:
+        """Latent actions since ``open``, without what was taken back."""
+        return len(self._actions)
 
     @property
     def trajectory(self) -> Trajectory:
@@ -57,13 +74,13 @@ class Seat:
         Raises:
             ValueError: Before ``open``.
         """
-        self._present()
+        self._require_open()
         return Trajectory(
             checkpoint=self._digest,
             prompt=self._prompt,
             world_seed=self._seed,
-            maskgit_steps=self._sampling.maskgit_steps,
-            temperature=self._sampling.temperature,
+            maskgit_steps=self.sampling.maskgit_steps,
+            temperature=self.sampling.temperature,
             latent_actions=tuple(self._actions),
         )
 
@@ -73,12 +90,11 @@ class Seat:
         Raises:
             ValueError: If the prompt is of another size than the world's.
         """
-        state, frames = self.world.reset(
-            to_float(prompt)[None], [seed], self._sampling.maskgit_steps, self._sampling.temperature
-        )
+        sampling = self.sampling
+        state, frames = self.world.reset(to_float(prompt)[None], [seed], sampling.maskgit_steps, sampling.temperature)
         self._prompt, self._seed, self._actions = prompt.copy(), seed, []
         self._past.clear()
-        self._now = Moment(state, to_uint8(frames)[0])
+        self._state, self._frames = state, [to_uint8(frames)[0]]
         return self.frame
 
     def step(self, latent_action: int) -> np.ndarray:
@@ -87,31 +103,51 @@ class Seat:
         Raises:
             ValueError: Before ``open``, or if there is no such latent action.
         """
-        now, number = self._present(), self.world.config.num_latent_actions
-        if not 0 <= latent_action < number:
-            raise ValueError(f"latent_action must be in [0, {number}), got {latent_action}")
-        self._past.append(now._replace(state=self.world.fork(now.state)))
-        state, frames = self.world.step(now.state, torch.tensor([latent_action]))
-        self._actions.append(latent_action)
-        self._now = Moment(state, to_uint8(frames)[0])
+        step_together([self], [latent_action])
         return self.frame
 
     def undo(self) -> np.ndarray:
-        """One frame back, at most ``UNDONE`` in a row; where there is none, the present frame stays."""
+        """One frame back, a few in a row; where there is none, the present frame stays."""
         if self._past:
-            self._now = self._past.pop()
+            self._state = self._past.pop()
             self._actions.pop()
+            self._frames.pop()
         return self.frame
 
     def restart(self) -> np.ndarray:
         """Begin again with the same prompt and seed: the same actions bring the same frames."""
-        self._present()
+        self._require_open()
         return self.open(self._prompt, self._seed)
 
-    def _present(self) -> Moment:
-        if self._now is None:
+    def require_action(self, latent_action: int) -> None:
+        """Raise a ValueError before ``open``, and if there is no such latent action."""
+        self._require_open()
+        number = self.world.config.num_latent_actions
+        if not 0 <= latent_action < number:
+            raise ValueError(f"latent_action must be in [0, {number}), got {latent_action}")
+
+    def _require_open(self) -> WorldState:
+        if self._state is None:
             raise ValueError("seat must be opened on a prompt before it is played")
-        return self._now
+        return self._state
+
+
+def step_together(seats: Sequence[Seat], latent_actions: Sequence[int]) -> None:
+    """One frame on in several games of one world, sampled alike, in one pass; each as if it were alone.
+
+    Raises:
+        ValueError: Before ``open`` of any of them, if there is no such latent action, or they are sampled differently.
+    """
+    for seat, action in zip(seats, latent_actions, strict=True):
+        seat.require_action(action)
+    world, before = seats[0].world, [seat._require_open() for seat in seats]
+    after, frames = world.step(world.join(before), torch.tensor(list(latent_actions)))
+    states = [after] if len(seats) == 1 else world.split(after)
+    for seat, action, past, now, frame in zip(seats, latent_actions, before, states, to_uint8(frames), strict=True):
+        seat._past.append(past)
+        seat._state = now
+        seat._actions.append(action)
+        seat._frames.append(frame)
 
 
 def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.ndarray:
@@ -128,6 +164,7 @@ def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.nd
     if trajectory.checkpoint != digest:
         raise ValueError(f"trajectory must be of the checkpoint {digest!r}, got {trajectory.checkpoint!r}")
     seat = Seat(world, digest, trajectory.maskgit_steps, trajectory.temperature)
-    frames = [seat.open(trajectory.prompt, trajectory.world_seed)]
-    frames += [seat.step(action) for action in trajectory.latent_actions]
-    return np.stack(frames)
+    seat.open(trajectory.prompt, trajectory.world_seed)
+    for action in trajectory.latent_actions:
+        seat.step(action)
+    return seat.frames

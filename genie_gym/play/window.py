@@ -4,21 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from genie_gym.data.video import write_video
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window
 from genie_gym.play.keys import Keymap
-from genie_gym.play.seat import Seat
+from genie_gym.play.seat import Seat, Start
 from genie_gym.play.trajectory import save_trajectory
 
 HELP = (
     "arrows or WASD: directions; 1-8: latent actions; space: pause; n: one frame; backspace: undo; r: from the start; "
     "e: elsewhere; q: write and quit"
 )
-
-Start = Callable[[], tuple[np.ndarray, int]]
-"""Draws a prompt (P, H, W, 3) uint8 and a seed."""
 
 
 class WindowedPlay:
@@ -34,7 +29,6 @@ class WindowedPlay:
     def __init__(self, seat: Seat, keymap: Keymap, start: Start, out: Path) -> None:
         self._seat, self._keymap, self._start, self._out = seat, keymap, start, out
         self._window = Window("Genie")
-        self._frames: list[np.ndarray] = []
         self._is_paused = self._is_over = False
         self._commands: dict[str, Callable[[], None]] = {
             "space": self._pause,
@@ -78,29 +72,26 @@ class WindowedPlay:
     def _go_on(self, held: set[str]) -> None:
         action = self._keymap.choose(held)
         if action is not None:
-            self._frames.append(self._seat.step(action))
+            self._seat.step(action)
 
     def _pause(self) -> None:
         self._is_paused = not self._is_paused
 
     def _undo(self) -> None:
-        before = len(self._seat.trajectory.latent_actions)
         self._seat.undo()
-        if len(self._seat.trajectory.latent_actions) < before:
-            self._frames.pop()
 
     def _restart(self) -> None:
-        self._frames = [self._seat.restart()]
+        self._seat.restart()
 
     def _elsewhere(self) -> None:
-        self._frames = [self._seat.open(*self._start())]
+        self._seat.open(*self._start())
 
     def _quit(self) -> None:
         self._is_over = True
 
     def _write(self) -> None:
         self._out.mkdir(parents=True, exist_ok=True)
-        write_video(self._out / "play.gif", np.stack(self._frames), fps=FRAMES_PER_SECOND)
+        write_video(self._out / "play.gif", self._seat.frames, fps=FRAMES_PER_SECOND)
         save_trajectory(self._seat.trajectory, self._out / "play.json")
 
 

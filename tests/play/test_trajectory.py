@@ -104,7 +104,7 @@ def test_what_is_written_is_read() -> None:
         (written(maskgit_steps=None), "maskgit_steps and temperature must be"),
         (written(temperature="warm"), "temperature must be"),
         (written(prompt=[]), "prompt must be 1 to 4 frames"),
-        (written(prompt=["AAAA"]), "PNG in base64"),
+        (written(prompt=["AAAA"]), "must be a picture"),
         (written(prompt=["?"]), "PNG in base64"),
         (written(prompt=[3]), "PNG in base64"),
     ],

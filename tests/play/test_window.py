@@ -89,7 +89,7 @@ def test_the_command_plays_and_plays_again(
     run = module.WindowedPlay.run
     monkeypatch.setattr(module.WindowedPlay, "run", lambda self: run(self, most_frames=3))
     monkeypatch.setattr(module, "_held", lambda pygame: {"2"})
-    command = ["genie-gym", "play", "--checkpoint", str(tiny_checkpoint), "--out"]
+    command = ["genie-gym", "play", "--window", "--checkpoint", str(tiny_checkpoint), "--out"]
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "first"), "--seed", "3"])
     cli.main()
     first = load_trajectory(tmp_path / "first" / "play.json")

@@ -1,0 +1,336 @@
+"""Players at the page's sockets, honest and hostile, without a browser."""
+
+import asyncio
+import contextlib
+import io
+import json
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from genie_gym.data.video import read_video
+from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.play.run import Opening, draw_starts, play_in_browsers
+from genie_gym.play.seat import Seat, replay
+from genie_gym.play.server import FILE, FRAME, Limits, Stage, build_app
+from genie_gym.play.table import Table
+from genie_gym.play.trajectory import parse_trajectory
+
+HERE = "http://127.0.0.1"
+SOCKET = "ws://127.0.0.1/play"
+Enter = Callable[..., Any]
+
+
+@pytest.fixture
+def stage(tiny_checkpoint: Path) -> Stage:
+    world = load(tiny_checkpoint)
+    return Stage(world=world, digest=digest_checkpoint(tiny_checkpoint), start=draw_starts(world, None, 0))
+
+
+@pytest.fixture
+def open_page(stage: Stage) -> Iterator[Callable[..., TestClient]]:
+    """Limits and token -> a page; all are closed in the end."""
+    opened: list[TestClient] = []
+
+    def build(token: str | None = None, **limits: Any) -> TestClient:
+        client = TestClient(build_app(stage, Limits(**limits), token), base_url=HERE)
+        opened.append(client.__enter__())
+        return client
+
+    yield build
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+class Person:
+    """Who sits at a socket, past the greeting."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+        self.world = socket.receive_json()
+
+    def ask(self, **order: Any) -> np.ndarray:
+        """The frame that an order is answered with."""
+        self.socket.send_text(json.dumps(order))
+        return self.frame()
+
+    def frame(self) -> np.ndarray:
+        kind, self.steps = struct.unpack("<BI", (packed := self.socket.receive_bytes())[:5])
+        assert kind == FRAME
+        return np.frombuffer(packed[5:], np.uint8).reshape(self.world["height"], self.world["width"], 3)
+
+    def file(self, kind: str) -> bytes:
+        self.socket.send_text(json.dumps({"do": "save", "as": kind}))
+        packed = self.socket.receive_bytes()
+        assert packed[0] == FILE
+        return bytes(packed[1:])
+
+    def complaint(self, message: str | bytes) -> str:
+        """What is said against a message."""
+        (self.socket.send_bytes if isinstance(message, bytes) else self.socket.send_text)(message)
+        said = self.socket.receive_json()
+        assert said["kind"] == "error"
+        return str(said["message"])
+
+
+def png(width: int, height: int, colour: tuple[int, int, int] = (200, 30, 60)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_game_is_played_saved_and_played_again(
+    open_page: Callable[..., TestClient], stage: Stage, tmp_path: Path
+) -> None:
+    with open_page().websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        assert person.world["names"] == [str(number) for number in range(8)]
+        frames = [person.ask(do="start"), *(person.ask(do="step", action=action) for action in (3, 3, 5, 1))]
+        assert not np.array_equal(frames[0], frames[-1])
+        assert person.steps == 4
+        assert np.array_equal(person.ask(do="undo"), frames[3])
+        assert np.array_equal(person.ask(do="step", action=1), frames[4])
+        written = person.file("json").decode()
+        for kind in ("gif", "mp4"):
+            (tmp_path / f"play.{kind}").write_bytes(person.file(kind))
+        assert np.array_equal(read_video(tmp_path / "play.mp4"), np.stack(frames))
+        assert len(read_video(tmp_path / "play.gif")) == 5  # of 256 colours a frame
+        socket.send_text(json.dumps({"do": "replay", "trajectory": written}))
+        assert socket.receive_json() == {"kind": "replay", "actions": [3, 3, 5, 1]}
+        again = [person.frame(), *(person.ask(do="step", action=action) for action in (3, 3, 5, 1))]
+        assert np.array_equal(np.stack(again), np.stack(frames))
+        assert np.array_equal(person.ask(do="restart"), frames[0])
+    assert np.array_equal(replay(stage.world, stage.digest, parse_trajectory(written)), np.stack(frames))
+
+
+def test_a_picture_is_walked_in(open_page: Callable[..., TestClient]) -> None:
+    with open_page().websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        socket.send_bytes(png(300, 200))
+        first = person.frame()
+        socket.send_bytes(png(300, 200, (0, 255, 0)))
+        assert not np.array_equal(person.frame(), first)
+
+
+def test_players_do_not_touch_each_others_frames(open_page: Callable[..., TestClient]) -> None:
+    page = open_page()
+    with page.websocket_connect(SOCKET) as one, page.websocket_connect(SOCKET) as two:
+        first, second = Person(one), Person(two)
+        first.ask(do="start")
+        trajectory = first.file("json").decode()
+        alone = [first.ask(do="step", action=action) for action in (1, 2, 3)]
+        one.send_text(json.dumps({"do": "replay", "trajectory": trajectory}))
+        one.receive_json()
+        first.frame()
+        second.ask(do="start")
+        between = []
+        for action in (1, 2, 3):
+            two.send_text(json.dumps({"do": "step", "action": 7 - action}))
+            between.append(first.ask(do="step", action=action))
+            second.frame()
+        assert np.array_equal(np.stack(between), np.stack(alone))
+
+
+def test_wishes_of_one_moment_are_granted_in_one_pass_as_if_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sit(number: int) -> Seat:
+        seat = Seat(stage.world, stage.digest)
+        seat.open(stage.world.start_frames[number][None], number)
+        return seat
+
+    passes: list[int] = []
+    step = stage.world.step
+    monkeypatch.setattr(
+        stage.world, "step", lambda state, actions: (passes.append(len(actions)), step(state, actions))[1]
+    )
+    together, alone = [sit(number) for number in range(3)], [sit(number) for number in range(3)]
+
+    async def play() -> None:
+        table = Table()
+        for action in (4, 2):
+            await asyncio.gather(*(table.step(seat, action) for seat in together))
+        table.close()
+
+    asyncio.run(play())
+    assert passes == [3, 3]
+    for seat, twin in zip(together, alone, strict=True):
+        twin.step(4)
+        twin.step(2)
+        difference = np.abs(seat.frames.astype(int) - twin.frames.astype(int))
+        assert difference.max() <= 1  # rounding of the last bit, without kernels
+        assert np.array_equal(seat.undo(), seat.frames[1])
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        ("", "message must be JSON or a picture"),
+        ("[" * 100_000, "message must be JSON or a picture"),
+        ("[]", "message must have a do of"),
+        ('{"do": "fly"}', "message must have a do of"),
+        ('{"do": ["step"]}', "message must have a do of"),
+        ('{"do": "step", "action": 1}', "must be opened on a prompt"),
+        ('{"do": "step", "action": "1"}', "action must be a whole number, got '1'"),
+        ('{"do": "undo"}', "must be opened on a prompt"),
+        ('{"do": "save", "as": "exe"}', "as must be gif, mp4 or json, got 'exe'"),
+        ('{"do": "replay"}', "trajectory must be a text, got None"),
+        ('{"do": "replay", "trajectory": "{}"}', "trajectory must be an object of format 1"),
+        (b"", "picture must be a picture"),
+        (b"GIF89a nothing", "picture must be a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "picture must be a picture"),
+    ],
+)
+def test_nonsense_is_answered_and_the_game_goes_on(
+    open_page: Callable[..., TestClient], message: str | bytes, complaint: str
+) -> None:
+    with open_page().websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        assert complaint in person.complaint(message)
+        person.ask(do="start")
+        assert "latent_action must be in [0, 8), got 8" in person.complaint('{"do": "step", "action": 8}')
+        person.ask(do="step", action=0)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that says it unpacks to ``side`` squared pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def test_what_is_too_large_is_refused(open_page: Callable[..., TestClient]) -> None:
+    page = open_page(message_bytes=100_000, frames=2)
+    with page.websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        assert "8000 x 8000 pixels are more than" in person.complaint(bomb(8_000))
+        assert "message must be at most 100000 bytes, got 100001" in person.complaint(bytes(100_001))
+        person.ask(do="start")
+        trajectory = json.loads(person.file("json"))
+        person.ask(do="step", action=0)
+        person.ask(do="step", action=0)
+        assert "at most 2 frames long" in person.complaint('{"do": "step", "action": 0}')
+        for field, value in (("maskgit_steps", 1_000_000), ("latent_actions", [0, 0, 0])):
+            hostile = json.dumps({"do": "replay", "trajectory": json.dumps({**trajectory, field: value})})
+            assert f"trajectory {field} must be at most" in person.complaint(hostile)
+        other = json.dumps({"do": "replay", "trajectory": json.dumps({**trajectory, "checkpoint": "x"})})
+        assert "trajectory must be of this world" in person.complaint(other)
+
+
+def test_who_is_one_too_many_is_told(open_page: Callable[..., TestClient]) -> None:
+    page = open_page(players=1)
+    with page.websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        for _ in range(100):
+            with page.websocket_connect(SOCKET) as late:
+                assert late.receive_json() == {"kind": "error", "message": "1 play already: try again later"}
+                with pytest.raises(WebSocketDisconnect):
+                    late.receive_json()
+        person.ask(do="start")
+    with page.websocket_connect(SOCKET) as socket:
+        Person(socket).ask(do="start")
+
+
+def test_who_is_silent_is_sent_away(open_page: Callable[..., TestClient]) -> None:
+    with open_page(idle_seconds=0.05).websocket_connect(SOCKET) as socket:
+        socket.receive_json()
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_who_does_not_read_is_sent_away_and_nobody_waits(serve: Any, stage: Stage) -> None:
+    limits = Limits(send_seconds=0.5, players=2)
+
+    def ask_on(greedy: Any) -> None:
+        with contextlib.suppress(ConnectionClosed, OSError):
+            while True:
+                greedy.send('{"do": "restart"}')
+
+    with serve(build_app(stage, limits), limits) as here, connect(f"ws://{here}/play") as other:
+        other.recv()
+        with connect(f"ws://{here}/play", max_queue=1, close_timeout=1) as greedy:
+            greedy.send('{"do": "start"}')
+            threading.Thread(target=ask_on, args=(greedy,), daemon=True).start()
+            for order in ('{"do": "start"}', *['{"do": "step", "action": 1}'] * 20):
+                other.send(order)
+                assert other.recv(timeout=60)[0] == FRAME
+            deadline = time.monotonic() + 60
+            while True:  # until the place is free again
+                assert time.monotonic() < deadline
+                with connect(f"ws://{here}/play") as late:
+                    if json.loads(late.recv())["kind"] == "world":
+                        break
+                time.sleep(0.2)
+            greedy.socket.close()
+
+
+def test_an_upload_of_fifty_megabytes_is_cut_off(serve: Any, stage: Stage) -> None:
+    with serve(build_app(stage), Limits()) as here:
+        with connect(f"ws://{here}/play") as vast, contextlib.suppress(ConnectionClosed):
+            vast.recv()
+            vast.send(bytes(50 * 2**20))
+            vast.recv(timeout=60)
+        assert vast.close_code == 1009  # too big
+        with connect(f"ws://{here}/play") as other:
+            other.recv()
+            other.send('{"do": "start"}')
+            assert other.recv(timeout=60)[0] == FRAME
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"origin": "http://elsewhere.example"}, "?token=secret"),
+        ({"origin": "null"}, "?token=secret"),
+        ({}, ""),
+        ({}, "?token=Secret"),
+    ],
+)
+def test_strangers_are_refused(open_page: Callable[..., TestClient], headers: dict[str, str], query: str) -> None:
+    page = open_page(token="secret")
+    with pytest.raises(WebSocketDisconnect), page.websocket_connect(f"{SOCKET}{query}", headers=headers):
+        pass
+    with page.websocket_connect(f"{SOCKET}?token=secret", headers={"origin": HERE}) as socket:
+        Person(socket).ask(do="start")
+
+
+def test_another_name_for_this_machine_is_refused(open_page: Callable[..., TestClient]) -> None:
+    """As a page elsewhere would use that has its own name point here."""
+    page = open_page()
+    assert page.get("/", headers={"host": "elsewhere.example"}).status_code == 400
+    assert page.get("/").status_code == 200
+
+
+def test_the_page_and_what_it_needs_are_served(open_page: Callable[..., TestClient]) -> None:
+    page = open_page()
+    assert "<canvas" in page.get("/").text
+    for name in ("play.js", "play.css"):
+        assert page.get(f"/static/{name}").status_code == 200
+    assert page.get("/static/../server.py").status_code == 404
+    assert page.get("/world").json()["names"] == [str(number) for number in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "token", "complaint"),
+    [("0.0.0.0", 8000, None, "token must be given"), ("127.0.0.1", -1, None, "port must be in")],
+)
+def test_an_open_door_without_a_token_is_refused(host: str, port: int, token: str | None, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        play_in_browsers(Opening(), host, port, token)
