@@ -1,5 +1,7 @@
 """Agents that play many games at once, each game with its own memory: what ``evaluation`` scores."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.mapping import ActionMapping, Mapping, draw_from
-from agents.policy import LatentPolicy
+from agents.policy import LatentPolicy, load_policy
 from genie_gym.data.frames import to_float
 from genie_gym.data.players import Player
 from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS
@@ -142,3 +144,29 @@ class ClonedAgent:
         if self._mapping is None:
             self._memory.replace(rows, actions)
         return actions
+
+
+def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
+    """A cloned policy that plays on the page: a driver as ``genie_gym.play.drivers`` wants it.
+
+    ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``, from a clone.
+
+    Args:
+        folder: Of the policy.
+        seed: Of its choices.
+
+    Raises:
+        ValueError: If there is no policy in the folder.
+    """
+    policy, rng = load_policy(Path(folder)), np.random.default_rng(seed)
+    length = policy.config.context_length
+
+    @torch.no_grad()
+    def drive(frames: np.ndarray, latent_actions: np.ndarray) -> int:
+        missing = max(0, length - len(frames))
+        seen = np.concatenate([frames[:1].repeat(missing, axis=0), frames[-length:]])
+        past = np.concatenate([np.full(missing, policy.num_actions), latent_actions[max(0, len(frames) - length) :]])
+        shares = policy(to_float(seen)[None], torch.from_numpy(past)[None]).double().softmax(dim=-1)
+        return int(draw_from(shares.numpy().cumsum(axis=1), rng)[0])
+
+    return drive

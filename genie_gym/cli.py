@@ -9,7 +9,9 @@ import tyro
 
 from genie_gym.bench.config import BenchConfig
 from genie_gym.configs import Preset, RecordConfig
+from genie_gym.data.fitting import Fit
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.play.config import Opening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,10 +220,8 @@ class NameActions:
 class Play:
     """Walk in a world with the keys, on a page in the browser or in a window; what was played can be played again."""
 
-    checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
-    prompt: str | None = None
-    """Picture or video to start from; the checkpoint's start frames where not given."""
+    opening: Annotated[Opening, tyro.conf.arg(name="")] = field(default_factory=Opening)
+    """What to play."""
     replay: Path | None = None
     """A JSON of what was played: nothing is opened, its frames are written again."""
     window: bool = False
@@ -232,39 +232,77 @@ class Play:
     """Of the page."""
     token: str | None = None
     """Who plays has to open the page with ?token=..."""
-    maskgit_steps: int | None = None
-    """Passes a frame; the checkpoint's where not given."""
-    temperature: float | None = None
-    """Of the sampling; the checkpoint's where not given."""
-    device: str = "cpu"
-    """Where to play."""
-    seed: int = 0
-    """Of start frames and the sampling."""
     out: Path = Path("out")
-    """Folder of play.gif and play.json."""
+    """Folder of play.gif and play.json, and of prompt.png where there is a prompt."""
 
     def run(self) -> None:
         """Play, or play again."""
-        from genie_gym.play.run import Opening, play_again, play_in_browsers, play_in_window
+        from genie_gym.play.opening import open_world
+        from genie_gym.play.run import play_again, play_in_browsers, play_in_window, require_address, write_prompt
+
+        if self.replay is not None:
+            frames = play_again(self.opening.checkpoint, self.opening.device, self.replay, self.out)
+            print(f"{frames} frames: look at {self.out / 'play.gif'}")
+            return
+        require_address(self.host, self.port, self.token)
+        opened = open_world(self.opening)
+        if opened.prompt is not None:
+            print(f"{opened.prompt.fitting}: look at {write_prompt(opened.prompt, self.out)}")
+        if self.window:
+            play_in_window(opened, self.out, print)
+            print(f"look at {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} plays it again")
+        else:
+            query = "" if self.token is None else f"?token={self.token}"
+            print(f"open http://{self.host}:{self.port}/{query} in a browser; interrupt to end")
+            play_in_browsers(opened, self.host, self.port, self.token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """See a picture, a video or a text as a world sees it, and what each latent action makes of it."""
+
+    prompt: tyro.conf.Positional[str]
+    """Path of a picture or video, or a text."""
+    text_to_image: str | None = None
+    """Who draws a text: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)."""
+    fit: Fit = "crop"
+    """How a picture of another shape comes to the world's."""
+    checkpoint: str = "coinrun"
+    """A shipped checkpoint's name, or a folder."""
+    frames: int = 16
+    """For each latent action."""
+    device: str = "cpu"
+    """Where to draw and play."""
+    seed: int = 0
+    """Of drawing and sampling."""
+    out: Path = Path("out")
+    """Folder of prompt.png, demo.png and demo.gif."""
+    open: bool = False
+    """Then play it on the page, as genie-gym play does."""
+
+    def run(self) -> None:
+        """Fit, tell, play."""
+        from genie_gym.envs.demo import play_demo
+        from genie_gym.play.opening import open_world
+        from genie_gym.play.run import write_prompt
 
         opening = Opening(
             checkpoint=self.checkpoint,
             device=self.device,
             prompt=self.prompt,
-            maskgit_steps=self.maskgit_steps,
-            temperature=self.temperature,
+            text_to_image=self.text_to_image,
+            fit=self.fit,
             seed=self.seed,
         )
-        if self.replay is not None:
-            frames = play_again(self.checkpoint, self.device, self.replay, self.out)
-            print(f"{frames} frames: look at {self.out / 'play.gif'}")
-        elif self.window:
-            play_in_window(opening, self.out, print)
-            print(f"look at {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} plays it again")
-        else:
-            query = "" if self.token is None else f"?token={self.token}"
-            print(f"open http://{self.host}:{self.port}/{query} in a browser; interrupt to end")
-            play_in_browsers(opening, self.host, self.port, self.token)
+        fitted = open_world(opening).prompt
+        assert fitted is not None
+        print(f"{fitted.fitting}: look at {write_prompt(fitted, self.out)}")
+        if self.open:
+            Play(opening=opening, out=self.out).run()
+            return
+        settings = {"checkpoint": self.checkpoint, "device": self.device, "prompt": fitted.frames}
+        play_demo(self.out, self.frames, self.seed, **settings)
+        print(f"look at {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 
 COMMANDS: dict[str, Any] = {
@@ -274,6 +312,7 @@ COMMANDS: dict[str, Any] = {
     "name-actions": NameActions,
     "demo": Demo,
     "play": Play,
+    "prompt": Prompt,
     "bench": Bench,
 }
 

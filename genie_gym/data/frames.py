@@ -9,6 +9,8 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from genie_gym.data.fitting import Fit, centre_box, missing_pixels, require_fit
+
 Resampling = Image.Resampling
 MARGIN = 64
 """Pixels for the titles of a contact sheet."""
@@ -71,8 +73,8 @@ def to_uint8(videos: Tensor) -> np.ndarray:
     return rearrange(pixels, "... c h w -> ... h w c").contiguous().cpu().numpy()
 
 
-def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Crop the centre to the new aspect ratio, then scale; the frame itself where the size is right.
+def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.ndarray:
+    """Bring a frame to the new aspect ratio, then scale; the frame itself where the size is right.
 
     Whole factors keep pixel art crisp (box down, nearest up); others use Lanczos down and bicubic up.
 
@@ -80,30 +82,28 @@ def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
         frame: (h, w, 3) uint8.
         height: New height in pixels.
         width: New width in pixels.
+        fit: Crop the centre, or pad both sides.
 
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        ValueError: If the frame or the size is not of this kind.
+        ValueError: If the frame, the size or the fit is not of this kind.
     """
     check_frames("frame", frame, ndim=3)
+    require_fit(fit)
     for field, value in (("height", height), ("width", width)):
         if value < 1:
             raise ValueError(f"{field} must be positive, got {value}")
     if frame.shape[:2] == (height, width):
         return frame
-    box = _centre_box(frame.shape[0], frame.shape[1], height, width)
+    if fit == "pad":
+        rows, columns = missing_pixels(frame.shape[0], frame.shape[1], height, width)
+        sides = [(missing // 2, missing - missing // 2) for missing in (rows, columns)]
+        frame = np.pad(frame, (*sides, (0, 0)), mode="edge")
+    box = centre_box(frame.shape[0], frame.shape[1], height, width)
     filter_ = _resampling(box, height, width)
     return np.asarray(Image.fromarray(frame).resize((width, height), filter_, box=box))
-
-
-def _centre_box(h: int, w: int, height: int, width: int) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the largest centred box of the aspect ratio height : width."""
-    scale = min(h / height, w / width)
-    box_h, box_w = min(h, scale * height), min(w, scale * width)
-    left, top = (w - box_w) / 2, (h - box_h) / 2
-    return left, top, left + box_w, top + box_h
 
 
 def _resampling(box: tuple[float, float, float, float], height: int, width: int) -> Image.Resampling:

@@ -12,21 +12,16 @@ and ``SPEC=WEIGHT`` gives it a share of the games.
 """
 
 import functools
-import importlib.util
-import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
+from genie_gym.data.factories import build, maybe_number
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS
 
 VELOCITY = "+velocity"
-_CALL = re.compile(r"(?P<name>[^()]+?)(\((?P<arguments>[^()]*)\))?")
 _RIGHT = np.array([6, 7, 8], dtype=np.int32)
 
 
@@ -122,25 +117,18 @@ def load_player(spec: str, seed: int = 0) -> Player:
     """The player that ``spec`` names.
 
     Args:
-        spec: See the module; a factory gets its arguments as numbers where they read as such, else as
-            strings, and ``seed=`` where it takes one.
+        spec: See the module; a factory gets ``seed=`` where it takes one.
         seed: Of the player's choices.
 
     Raises:
         ValueError: If there is no such player.
     """
-    path, colon, call = spec.removesuffix(VELOCITY).rpartition(":")
-    match = _CALL.fullmatch(call)
-    if match is None:
-        raise ValueError(f"player must be random, sticky, expert or FILE.py:FACTORY(ARGUMENTS), got {spec!r}")
-    name, arguments = match["name"], _arguments(match["arguments"])
-    if colon:
-        factory = getattr(_load_module(Path(path)), name, None)
-    else:
-        factory = {"random": UniformRandom, "sticky": StickyRandom, "expert": _build_expert}.get(name)
-    if not callable(factory):
-        raise ValueError(f"player {spec!r}: there is no {name!r} in {path or 'random, sticky, expert'}")
-    return _build(factory, arguments, seed, spec)
+    known: dict[str, Callable[..., Player]] = {
+        "random": functools.partial(UniformRandom, seed),
+        "sticky": functools.partial(StickyRandom, seed),
+        "expert": functools.partial(_build_expert, seed=seed),
+    }
+    return cast(Player, build("player", spec.removesuffix(VELOCITY), known, seed=seed))
 
 
 def _build_expert(*, seed: int) -> Player:
@@ -149,44 +137,8 @@ def _build_expert(*, seed: int) -> Player:
     return Expert(seed=seed)
 
 
-def _build(factory: Callable[..., Player], arguments: list[str | float], seed: int, spec: str) -> Player:
-    if factory is StickyRandom or factory is UniformRandom:
-        factory = functools.partial(factory, seed)
-    elif "seed" in inspect.signature(factory).parameters:
-        factory = functools.partial(factory, seed=seed)
-    try:
-        inspect.signature(factory).bind(*arguments)
-    except TypeError as error:
-        raise ValueError(f"player {spec!r}: {error}") from error
-    return factory(*arguments)
-
-
-def _arguments(text: str | None) -> list[str | float]:
-    parts = [part.strip().strip("'\"") for part in (text or "").split(",")]
-    return [_maybe_number(part) for part in parts if part]
-
-
-def _maybe_number(text: str) -> str | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def _number(field: str, text: str) -> float:
-    number = _maybe_number(text)
+    number = maybe_number(text)
     if isinstance(number, str):
         raise ValueError(f"{field} must be a number, got {text!r}")
     return number
-
-
-def _load_module(path: Path) -> ModuleType:
-    if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"player file must be a Python file, got {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(f"genie_gym_player_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -10,18 +10,19 @@
 | list or tuple of the single frames above | those frames, oldest first |
 | other text | one frame, by the caller's ``text_to_image`` |
 
-Frames of another size are cropped and scaled (``data.frames.resize``); transparency lies on black.
+Frames of another size are cropped, or padded, and scaled (``data.frames.resize``); transparency lies on black.
 """
 
 import itertools
 import os
 import reprlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from genie_gym.data.fitting import Fit, describe_resize, require_fit
 from genie_gym.data.frames import resize
 from genie_gym.data.video import iterate_video
 
@@ -36,6 +37,45 @@ Prompt = Frame | Sequence[Frame]
 TextToImage = Callable[[str], np.ndarray | Image.Image]
 
 
+class FittedPrompt(NamedTuple):
+    """A prompt as the world sees it."""
+
+    frames: np.ndarray
+    """(P, height, width, 3) uint8, its own memory."""
+    fitting: str
+    """What was done to the first of them, in words."""
+
+
+def fit_prompt(
+    prompt: Prompt,
+    height: int,
+    width: int,
+    text_to_image: TextToImage | None = None,
+    longest: int = PROMPT_FRAMES,
+    field: str = "prompt",
+    fit: Fit = "crop",
+) -> FittedPrompt:
+    """A prompt as the frames it stands for, and how they came to the world's size.
+
+    Args:
+        prompt: See the table of this module.
+        height: Of the world.
+        width: Of the world.
+        text_to_image: Makes an image of a text that is no path.
+        longest: Most frames; there is one or more.
+        field: What to call the prompt in errors.
+        fit: How a frame of another shape comes to the world's.
+
+    Raises:
+        ValueError: Naming ``field`` and what was wrong with it.
+    """
+    require_fit(fit)
+    frames = _load_frames(field, prompt, text_to_image, longest)
+    h, w = frames[0].shape[:2]
+    fitting = describe_resize(h, w, height, width, fit)
+    return FittedPrompt(np.stack([resize(frame, height, width, fit) for frame in frames]), fitting)
+
+
 def load_prompt(
     prompt: Prompt,
     height: int,
@@ -44,24 +84,8 @@ def load_prompt(
     longest: int = PROMPT_FRAMES,
     field: str = "prompt",
 ) -> np.ndarray:
-    """A prompt as the frames it stands for.
-
-    Args:
-        prompt: See the table of this module.
-        height: Of the world.
-        width: Of the world.
-        text_to_image: Makes an image of a text that is no path.
-        longest: Most frames.
-        field: What to call the prompt in errors.
-
-    Returns:
-        (P, height, width, 3) uint8, its own memory, P in 1..``longest``.
-
-    Raises:
-        ValueError: Naming ``field`` and what was wrong with it.
-    """
-    frames = _load_frames(field, prompt, text_to_image, longest)
-    return np.stack([resize(frame, height, width) for frame in frames])
+    """``fit_prompt``'s frames, cropped: (P, height, width, 3) uint8; arguments and errors as there."""
+    return fit_prompt(prompt, height, width, text_to_image, longest, field).frames
 
 
 def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, longest: int) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -24,3 +25,10 @@ def open_picture(packed: bytes, field: str, formats: tuple[str, ...] = FORMATS) 
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{field} must be a picture ({', '.join(formats)}): {error}") from error
     return image
+
+
+def pack_picture(frame: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as a PNG's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, format="PNG")
+    return file.getvalue()

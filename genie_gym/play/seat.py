@@ -62,6 +62,21 @@ class Seat:
         self._require_open()
         return np.stack(self._frames)
 
+    def look_back(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The last T frames (T, H, W, 3) uint8, T at most ``most``, and the T - 1 latent actions (int64) between them.
+
+        Raises:
+            ValueError: Before ``open``.
+        """
+        self._require_open()
+        frames = self._frames[-most:]
+        return np.stack(frames), np.array(self._actions[len(self._actions) - len(frames) + 1 :], dtype=np.int64)
+
+    @property
+    def last_action(self) -> int | None:
+        """The latent action that led to the present frame; None at the start."""
+        return self._actions[-1] if self._actions else None
+
     @property
     def steps(self) -> int:
         """Latent actions since ``open``, without what was taken back."""

@@ -1,7 +1,6 @@
 """What was played, as JSON that plays it again: the prompt, the seed, the sampling, and every latent action."""
 
 import base64
-import io
 import json
 import os
 import reprlib
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import PROMPT_FRAMES
-from genie_gym.play.pictures import open_picture
+from genie_gym.play.pictures import open_picture, pack_picture
 
 FORMAT = 1
 LONGEST = 100_000
@@ -68,7 +66,7 @@ def load_trajectory(path: Path) -> Trajectory:
 
 def tell_trajectory(trajectory: Trajectory) -> str:
     """As JSON; the prompt's frames are PNG in base64."""
-    prompt = [_encode(frame) for frame in trajectory.prompt]
+    prompt = [base64.b64encode(pack_picture(frame)).decode() for frame in trajectory.prompt]
     values = {**asdict(trajectory), "prompt": prompt, "latent_actions": list(trajectory.latent_actions)}
     return json.dumps({"format": FORMAT, **values}) + "\n"
 
@@ -110,12 +108,6 @@ def _require(fits: bool, field: str, value: Any, wanted: str) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _encode(frame: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(frame).save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def _decode(text: Any) -> np.ndarray:

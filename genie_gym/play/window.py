@@ -6,13 +6,14 @@ from typing import Any
 
 from genie_gym.data.video import write_video
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window
+from genie_gym.play.drivers import SEEN, Driver
 from genie_gym.play.keys import Keymap
 from genie_gym.play.seat import Seat, Start
 from genie_gym.play.trajectory import save_trajectory
 
 HELP = (
     "arrows or WASD: directions; 1-8: latent actions; space: pause; n: one frame; backspace: undo; r: from the start; "
-    "e: elsewhere; q: write and quit"
+    "e: elsewhere; p: the policy plays, if there is one; q: write and quit"
 )
 
 
@@ -24,17 +25,19 @@ class WindowedPlay:
         keymap: What keys mean.
         start: Where games begin.
         out: Folder of ``play.gif`` and ``play.json``.
+        driver: Who plays where a person asks for it.
     """
 
-    def __init__(self, seat: Seat, keymap: Keymap, start: Start, out: Path) -> None:
-        self._seat, self._keymap, self._start, self._out = seat, keymap, start, out
+    def __init__(self, seat: Seat, keymap: Keymap, start: Start, out: Path, driver: Driver | None = None) -> None:
+        self._seat, self._keymap, self._start, self._out, self._driver = seat, keymap, start, out, driver
         self._window = Window("Genie")
-        self._is_paused = self._is_over = False
+        self._is_paused = self._is_over = self._is_driven = False
         self._commands: dict[str, Callable[[], None]] = {
             "space": self._pause,
             "backspace": self._undo,
             "r": self._restart,
             "e": self._elsewhere,
+            "p": self._change_driver,
             "q": self._quit,
         }
 
@@ -70,12 +73,18 @@ class WindowedPlay:
         return steps_once
 
     def _go_on(self, held: set[str]) -> None:
-        action = self._keymap.choose(held)
+        if self._driver is not None and self._is_driven:
+            action: int | None = self._driver(*self._seat.look_back(SEEN))
+        else:
+            action = self._keymap.choose(held)
         if action is not None:
             self._seat.step(action)
 
     def _pause(self) -> None:
         self._is_paused = not self._is_paused
+
+    def _change_driver(self) -> None:
+        self._is_driven = not self._is_driven
 
     def _undo(self) -> None:
         self._seat.undo()

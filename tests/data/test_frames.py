@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genie_gym.data.fitting import Fit, describe_resize
 from genie_gym.data.frames import check_frames, contact_sheet, resize, to_float, to_uint8, write_image
 
 RNG = np.random.default_rng(0)
@@ -126,3 +127,30 @@ def test_titles_stand_in_a_margin_beside_their_rows() -> None:
     assert (margin[32:] == 255).all(), "none"
     with pytest.raises(ValueError, match="titles must be 2"):
         contact_sheet(videos, ["one"])
+
+
+def test_resize_pads_and_keeps_all_of_it() -> None:
+    frame = np.zeros((4, 8, 3), np.uint8)
+    frame[:2], frame[2:] = 50, 200
+    padded = resize(frame, 8, 8, "pad")
+    assert (padded[:4] == 50).all()
+    assert (padded[4:] == 200).all()
+    assert (resize(frame.transpose(1, 0, 2), 8, 8, "pad") == padded.transpose(1, 0, 2)).all()
+    assert resize(np.zeros((37, 48, 3), np.uint8), 64, 64, "pad").shape == (64, 64, 3)
+    with pytest.raises(ValueError, match=r"fit must be one of \('crop', 'pad'\), got 'stretch'"):
+        resize(frame, 8, 8, "stretch")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "told"),
+    [
+        ((64, 64), "crop", "64 x 64 pixels, as they are"),
+        ((128, 128), "crop", "128 x 128 pixels, scaled to 64 x 64"),
+        ((200, 300), "crop", "300 x 200 pixels, 100 columns cut off, scaled to 64 x 64"),
+        ((300, 200), "crop", "200 x 300 pixels, 100 rows cut off, scaled to 64 x 64"),
+        ((200, 300), "pad", "300 x 200 pixels, 100 rows added, scaled to 64 x 64"),
+        ((300, 200), "pad", "200 x 300 pixels, 100 columns added, scaled to 64 x 64"),
+    ],
+)
+def test_what_is_done_to_a_frame_is_told(size: tuple[int, int], fit: Fit, told: str) -> None:
+    assert describe_resize(*size, 64, 64, fit) == told

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from genie_gym.play.server import Limits
+from genie_gym.play.player import Limits
 
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
 

@@ -10,9 +10,11 @@ import pytest
 
 from genie_gym.data.video import read_video
 from genie_gym.models.loading import digest_checkpoint, load
-from genie_gym.play.run import draw_starts
+from genie_gym.play.config import Opening
+from genie_gym.play.opening import open_world
+from genie_gym.play.player import Limits
 from genie_gym.play.seat import replay
-from genie_gym.play.server import Limits, Stage, build_app
+from genie_gym.play.server import build_app
 from genie_gym.play.trajectory import load_trajectory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,9 +28,7 @@ SECONDS = 60_000
 
 @pytest.fixture(scope="module")
 def address(serve: Any) -> Iterator[str]:
-    world = load("coinrun")
-    stage = Stage(world=world, digest=digest_checkpoint("coinrun"), start=draw_starts(world, None, 0))
-    with serve(build_app(stage), Limits()) as here:
+    with serve(build_app(open_world(Opening())), Limits()) as here:
         yield f"http://{here}"
 
 
@@ -42,7 +42,7 @@ def browser() -> Iterator[Any]:
 
 
 def visit(browser: Any, address: str, **options: Any) -> Any:
-    page = browser.new_page(accept_downloads=True, **options)
+    page = browser.new_page(**options)
     page.set_default_timeout(SECONDS)
     page.goto(address)
     page.wait_for_selector("#screen[data-steps]")
@@ -130,12 +130,49 @@ def test_two_people_do_not_touch_each_others_frames(browser: Any, address: str, 
         page.close()
 
 
+def test_a_place_to_start_is_chosen_and_who_plays(browser: Any, address: str) -> None:
+    page = visit(browser, address)
+    page.select_option("#driver", "random")
+    page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 2")
+    settle(page)
+    page.click("#starts-shown summary")
+    page.click("[data-start='5']")
+    page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
+    world = load("coinrun")
+    difference = np.abs(pixels(page).astype(int) - world.start_frames[5].astype(int))
+    assert difference.mean() < 10  # as the tokenizer rebuilds it
+    assert np.abs(pixels(page).astype(int) - world.start_frames[6].astype(int)).mean() > difference.mean()
+    assert page.locator("#policy").is_disabled()
+    page.close()
+
+
+def test_a_key_is_changed_and_kept(browser: Any, address: str) -> None:
+    context = browser.new_context()
+    page = visit(context, address)
+    settle(page)
+    page.click("#keys-shown summary")
+    page.click("[data-meaning='left']")
+    page.keyboard.press("j")
+    assert page.inner_text("[data-meaning='left'] kbd") == "j"
+    page.reload()
+    page.wait_for_selector("#screen[data-steps]")
+    assert page.evaluate("() => [...'ja'].map((key) => world.names[chooseAction(new Set([key]), world.names)])") == [
+        "left",
+        "still 1",
+    ]
+    page.click("#keys-shown summary")
+    page.click("#reset")
+    assert page.inner_text("[data-meaning='left'] kbd") == "\N{LEFTWARDS ARROW} a"
+    context.close()
+
+
 def test_a_narrow_screen_is_filled_and_not_left(browser: Any, address: str) -> None:
     page = visit(browser, address, viewport={"width": 360, "height": 640})
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     unnamed = page.evaluate(
         "() => [...document.querySelectorAll('button, input, select, canvas')].filter(each =>"
-        "!each.textContent.trim() && !each.getAttribute('aria-label') && !(each.labels && each.labels.length)).length"
+        "!each.textContent.trim() && !each.getAttribute('aria-label') && !each.querySelector('img[alt]')"
+        " && !(each.labels && each.labels.length)).length"
     )
     assert unnamed == 0
     page.keyboard.press("Tab")
@@ -143,5 +180,5 @@ def test_a_narrow_screen_is_filled_and_not_left(browser: Any, address: str) -> N
     for _ in range(40):
         reached.add(page.evaluate("() => document.activeElement.id || document.activeElement.dataset.action"))
         page.keyboard.press("Tab")
-    assert {"0", "7", "pause", "undo", "gif", "picture", "again", "walk"} <= reached
+    assert {"0", "7", "pause", "undo", "speed", "gif", "picture", "again", "walk"} <= reached
     page.close()

@@ -21,10 +21,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from genie_gym.data.video import read_video
-from genie_gym.models.loading import digest_checkpoint, load
-from genie_gym.play.run import Opening, draw_starts, play_in_browsers
+from genie_gym.play.config import Opening
+from genie_gym.play.opening import Opened, open_world
+from genie_gym.play.player import FILE, FRAME, HEADER, NO_ACTION, Limits
+from genie_gym.play.run import require_address
 from genie_gym.play.seat import Seat, replay
-from genie_gym.play.server import FILE, FRAME, Limits, Stage, build_app
+from genie_gym.play.server import build_app
 from genie_gym.play.table import Table
 from genie_gym.play.trajectory import parse_trajectory
 
@@ -34,23 +36,23 @@ Enter = Callable[..., Any]
 
 
 @pytest.fixture
-def stage(tiny_checkpoint: Path) -> Stage:
-    world = load(tiny_checkpoint)
-    return Stage(world=world, digest=digest_checkpoint(tiny_checkpoint), start=draw_starts(world, None, 0))
+def opened(tiny_checkpoint: Path) -> Opened:
+    return open_world(Opening(checkpoint=str(tiny_checkpoint)))
 
 
 @pytest.fixture
-def open_page(stage: Stage) -> Iterator[Callable[..., TestClient]]:
+def open_page(opened: Opened) -> Iterator[Callable[..., TestClient]]:
     """Limits and token -> a page; all are closed in the end."""
-    opened: list[TestClient] = []
+    clients: list[TestClient] = []
 
-    def build(token: str | None = None, **limits: Any) -> TestClient:
-        client = TestClient(build_app(stage, Limits(**limits), token), base_url=HERE)
-        opened.append(client.__enter__())
+    def build(token: str | None = None, driver: Any = None, **limits: Any) -> TestClient:
+        app = build_app(opened._replace(driver=driver), Limits(**limits), token)
+        client = TestClient(app, base_url=HERE)
+        clients.append(client.__enter__())
         return client
 
     yield build
-    for client in opened:
+    for client in clients:
         client.__exit__(None, None, None)
 
 
@@ -67,9 +69,18 @@ class Person:
         return self.frame()
 
     def frame(self) -> np.ndarray:
-        kind, self.steps = struct.unpack("<BI", (packed := self.socket.receive_bytes())[:5])
+        packed, start = self.socket.receive_bytes(), struct.calcsize(HEADER)
+        kind, self.steps, self.last_action = struct.unpack(HEADER, packed[:start])
         assert kind == FRAME
-        return np.frombuffer(packed[5:], np.uint8).reshape(self.world["height"], self.world["width"], 3)
+        return np.frombuffer(packed[start:], np.uint8).reshape(self.world["height"], self.world["width"], 3)
+
+    def walk_in(self, picture: bytes) -> np.ndarray:
+        """The first frame of a game in a picture."""
+        self.socket.send_bytes(picture)
+        said = self.socket.receive_json()
+        assert said["kind"] == "picture"
+        self.told = said["message"]
+        return self.frame()
 
     def file(self, kind: str) -> bytes:
         self.socket.send_text(json.dumps({"do": "save", "as": kind}))
@@ -92,7 +103,7 @@ def png(width: int, height: int, colour: tuple[int, int, int] = (200, 30, 60)) -
 
 
 def test_a_game_is_played_saved_and_played_again(
-    open_page: Callable[..., TestClient], stage: Stage, tmp_path: Path
+    open_page: Callable[..., TestClient], opened: Opened, tmp_path: Path
 ) -> None:
     with open_page().websocket_connect(SOCKET) as socket:
         person = Person(socket)
@@ -112,16 +123,62 @@ def test_a_game_is_played_saved_and_played_again(
         again = [person.frame(), *(person.ask(do="step", action=action) for action in (3, 3, 5, 1))]
         assert np.array_equal(np.stack(again), np.stack(frames))
         assert np.array_equal(person.ask(do="restart"), frames[0])
-    assert np.array_equal(replay(stage.world, stage.digest, parse_trajectory(written)), np.stack(frames))
+    assert np.array_equal(replay(opened.world, opened.digest, parse_trajectory(written)), np.stack(frames))
 
 
 def test_a_picture_is_walked_in(open_page: Callable[..., TestClient]) -> None:
     with open_page().websocket_connect(SOCKET) as socket:
         person = Person(socket)
-        socket.send_bytes(png(300, 200))
-        first = person.frame()
-        socket.send_bytes(png(300, 200, (0, 255, 0)))
-        assert not np.array_equal(person.frame(), first)
+        first = person.walk_in(png(300, 200))
+        assert "100 columns cut off" in person.told
+        assert not np.array_equal(person.walk_in(png(300, 200, (0, 255, 0))), first)
+        socket.send_text(json.dumps({"do": "fit", "as": "pad"}))
+        assert socket.receive_json() == {"kind": "fit", "fit": "pad"}
+        person.walk_in(png(300, 200))
+        assert "100 rows added" in person.told
+        assert "fit must be one of ('crop', 'pad'), got None" in person.complaint('{"do": "fit"}')
+
+
+def test_a_place_to_start_is_chosen(open_page: Callable[..., TestClient], opened: Opened) -> None:
+    page, starts = open_page(), opened.world.start_frames
+    with page.websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        person.ask(do="start", number=1)
+        trajectory = parse_trajectory(person.file("json").decode())
+        assert np.array_equal(trajectory.prompt, starts[1:2])
+        assert "number must be in" in person.complaint('{"do": "start", "number": 1000}')
+        assert "number must be in" in person.complaint('{"do": "start", "number": -1}')
+    shown = page.get("/starts/1.png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.content))), starts[1])
+    assert page.get("/starts/1000.png").status_code == 404
+
+
+def test_a_policy_drives(open_page: Callable[..., TestClient]) -> None:
+    seen: list[tuple[int, list[int]]] = []
+
+    def drive(frames: np.ndarray, latent_actions: np.ndarray) -> int:
+        seen.append((len(frames), latent_actions.tolist()))
+        return 9 if len(seen) == 4 else len(seen)
+
+    with open_page(driver=drive).websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        assert person.world["has_policy"]
+        person.ask(do="start")
+        assert person.last_action == NO_ACTION
+        person.ask(do="step", action=5)
+        for _ in range(3):
+            person.ask(do="drive")
+        assert person.last_action == 3
+        assert seen == [(2, [5]), (3, [5, 1]), (4, [5, 1, 2])]
+        assert "latent_action must be in [0, 8), got 9" in person.complaint('{"do": "drive"}')
+        for _ in range(20):
+            person.ask(do="step", action=0)
+        person.ask(do="drive")
+        assert seen[-1] == (16, [0] * 15)
+    with open_page().websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        assert not person.world["has_policy"]
+        assert "no policy drives here" in person.complaint('{"do": "drive"}')
 
 
 def test_players_do_not_touch_each_others_frames(open_page: Callable[..., TestClient]) -> None:
@@ -144,17 +201,17 @@ def test_players_do_not_touch_each_others_frames(open_page: Callable[..., TestCl
 
 
 def test_wishes_of_one_moment_are_granted_in_one_pass_as_if_alone(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sit(number: int) -> Seat:
-        seat = Seat(stage.world, stage.digest)
-        seat.open(stage.world.start_frames[number][None], number)
+        seat = Seat(opened.world, opened.digest)
+        seat.open(opened.world.start_frames[number][None], number)
         return seat
 
     passes: list[int] = []
-    step = stage.world.step
+    step = opened.world.step
     monkeypatch.setattr(
-        stage.world, "step", lambda state, actions: (passes.append(len(actions)), step(state, actions))[1]
+        opened.world, "step", lambda state, actions: (passes.append(len(actions)), step(state, actions))[1]
     )
     together, alone = [sit(number) for number in range(3)], [sit(number) for number in range(3)]
 
@@ -255,7 +312,7 @@ def test_who_is_silent_is_sent_away(open_page: Callable[..., TestClient]) -> Non
             socket.receive_json()
 
 
-def test_who_does_not_read_is_sent_away_and_nobody_waits(serve: Any, stage: Stage) -> None:
+def test_who_does_not_read_is_sent_away_and_nobody_waits(serve: Any, opened: Opened) -> None:
     limits = Limits(send_seconds=0.5, players=2)
 
     def ask_on(greedy: Any) -> None:
@@ -263,7 +320,7 @@ def test_who_does_not_read_is_sent_away_and_nobody_waits(serve: Any, stage: Stag
             while True:
                 greedy.send('{"do": "restart"}')
 
-    with serve(build_app(stage, limits), limits) as here, connect(f"ws://{here}/play") as other:
+    with serve(build_app(opened, limits), limits) as here, connect(f"ws://{here}/play") as other:
         other.recv()
         with connect(f"ws://{here}/play", max_queue=1, close_timeout=1) as greedy:
             greedy.send('{"do": "start"}')
@@ -281,8 +338,8 @@ def test_who_does_not_read_is_sent_away_and_nobody_waits(serve: Any, stage: Stag
             greedy.socket.close()
 
 
-def test_an_upload_of_fifty_megabytes_is_cut_off(serve: Any, stage: Stage) -> None:
-    with serve(build_app(stage), Limits()) as here:
+def test_an_upload_of_fifty_megabytes_is_cut_off(serve: Any, opened: Opened) -> None:
+    with serve(build_app(opened), Limits()) as here:
         with connect(f"ws://{here}/play") as vast, contextlib.suppress(ConnectionClosed):
             vast.recv()
             vast.send(bytes(50 * 2**20))
@@ -321,7 +378,7 @@ def test_another_name_for_this_machine_is_refused(open_page: Callable[..., TestC
 def test_the_page_and_what_it_needs_are_served(open_page: Callable[..., TestClient]) -> None:
     page = open_page()
     assert "<canvas" in page.get("/").text
-    for name in ("play.js", "play.css"):
+    for name in ("play.js", "keys.js", "sketch.js", "play.css"):
         assert page.get(f"/static/{name}").status_code == 200
     assert page.get("/static/../server.py").status_code == 404
     assert page.get("/world").json()["names"] == [str(number) for number in range(8)]
@@ -333,4 +390,4 @@ def test_the_page_and_what_it_needs_are_served(open_page: Callable[..., TestClie
 )
 def test_an_open_door_without_a_token_is_refused(host: str, port: int, token: str | None, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        play_in_browsers(Opening(), host, port, token)
+        require_address(host, port, token)

@@ -13,8 +13,10 @@ from genie_gym.data.video import read_video
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play import window as module
+from genie_gym.play.config import Opening
+from genie_gym.play.drivers import Driver
 from genie_gym.play.keys import Keymap
-from genie_gym.play.run import draw_starts
+from genie_gym.play.opening import draw_starts, open_world
 from genie_gym.play.seat import Seat
 from genie_gym.play.trajectory import load_trajectory
 
@@ -33,7 +35,14 @@ class Person:
             self.pygame.event.post(self.pygame.event.Event(self.pygame.KEYDOWN, key=self.pygame.key.key_code(pressed)))
 
 
-def play(script: list[tuple[str, str]], world: GenieWorldModel, out: Path, pygame: Any, monkeypatch: Any) -> list[Any]:
+def play(
+    script: list[tuple[str, str]],
+    world: GenieWorldModel,
+    out: Path,
+    pygame: Any,
+    monkeypatch: Any,
+    driver: Driver | None = None,
+) -> list[Any]:
     """The pictures that were shown."""
     person, shown = Person(pygame, script), []
 
@@ -44,7 +53,7 @@ def play(script: list[tuple[str, str]], world: GenieWorldModel, out: Path, pygam
     pygame.display.init()
     monkeypatch.setattr(module.Window, "show", show)
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
-    module.WindowedPlay(Seat(world, "digest"), Keymap(NAMES), draw_starts(world, None, 0), out).run()
+    module.WindowedPlay(Seat(world, "digest"), Keymap(NAMES), draw_starts(world, None, 0), out, driver).run()
     return shown
 
 
@@ -83,6 +92,15 @@ def test_another_start_forgets_what_was_played(
     assert len(read_video(tmp_path / "play.gif")) == 2
 
 
+def test_a_policy_plays_between_two_presses(
+    tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = load(tiny_checkpoint)
+    script = [("", "1"), ("p", "1"), ("", "1"), ("p", "1"), ("q", "")]
+    play(script, world, tmp_path, pygame, monkeypatch, lambda frames, actions: 3 + len(actions))
+    assert load_trajectory(tmp_path / "play.json").latent_actions == (0, 4, 5, 0)
+
+
 def test_the_command_plays_and_plays_again(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,5 +133,7 @@ def test_starts_follow_from_the_seed(tiny_world: GenieWorldModel, tmp_path: Path
     assert all(np.array_equal(a[0], b[0]) and a[1] == b[1] for a, b in drawn)
     assert drawn[0][0][1] == 5
     assert len({a[1] for a, _ in drawn}) == 3
+    given = np.zeros((2, 64, 64, 3), np.uint8)
+    assert np.array_equal(draw_starts(tiny_world, given, 5)()[0], given)
     with pytest.raises(ValueError, match="prompt"):
-        draw_starts(tiny_world, str(tmp_path / "missing.png"), 0)
+        open_world(Opening(prompt=str(tmp_path / "missing.png")))

@@ -3,7 +3,8 @@
 
 const $ = (id) => document.getElementById(id);
 const FRAME = 0;
-const WAYS = { w: "up", a: "left", s: "down", d: "right", arrowup: "up", arrowleft: "left", arrowdown: "down", arrowright: "right" };
+const HEADER = 7; // bytes before a frame's pixels
+const GO_ON = ["step", "drive", "save", "fit"];
 
 const held = new Set(); // keys
 let touched = null; // the action of a button that is held
@@ -32,6 +33,7 @@ function send(message) {
 function pump() {
   if (isWaiting || queue.length === 0 || socket.readyState !== WebSocket.OPEN) return;
   const message = queue.shift();
+  if (!GO_ON.includes(message.do)) replayed = []; // another game, or another frame of it
   isWaiting = true;
   sentAt = performance.now();
   socket.send(message instanceof ArrayBuffer ? message : JSON.stringify(message));
@@ -40,6 +42,7 @@ function pump() {
 function answered() {
   isWaiting = false;
   pump();
+  goOn();
 }
 
 function connect() {
@@ -60,12 +63,20 @@ function hear(message) {
     screen.width = world.width;
     screen.height = world.height;
     world.names.forEach(addAction);
+    listKeys(world.names);
+    listStarts(world.starts);
+    $("policy").hidden = $("policy").disabled = !world.has_policy;
     say("");
   } else if (message.kind === "replay") {
     replayed = message.actions; // its first frame follows
+  } else if (message.kind === "picture") {
+    say(message.message); // the same
+  } else if (message.kind === "fit") {
+    answered();
   } else {
     say(message.message);
     replayed = [];
+    if ($("driver").value === "policy") $("driver").value = "you"; // it may have been its mistake
     answered();
   }
 }
@@ -74,7 +85,8 @@ function receive(data) {
   const view = new DataView(data);
   if (view.getUint8(0) === FRAME) {
     steps = view.getUint32(1, true);
-    draw(new Uint8Array(data, 5));
+    draw(new Uint8Array(data, HEADER));
+    showAction(view.getInt16(5, true));
     const now = performance.now();
     latencies = [...latencies.slice(-29), now - sentAt];
     frameTimes = [...frameTimes.slice(-29), now];
@@ -116,45 +128,50 @@ function addAction(name, action) {
   $("actions").append(button);
 }
 
-// The same rule as genie_gym.play.keys: digits are actions, directions go by names, no key stands still.
-function choose() {
-  if (touched !== null) return touched;
-  for (const key of held) {
-    const number = Number(key);
-    if (number >= 1 && number <= world.names.length) return number - 1;
-  }
-  const ways = new Set([...held].filter((key) => key in WAYS).map((key) => WAYS[key]));
-  const one = (first, second) => (ways.has(first) === ways.has(second) ? "" : ways.has(first) ? first : second);
-  const row = one("up", "down");
-  const column = one("left", "right");
-  const wanted = row || column ? [`${row} ${column}`.trim(), row, column] : ["still"];
-  for (const way of wanted) {
-    const action = byWay(way);
-    if (way && action !== null) return action;
-  }
-  return null;
+function showAction(action) {
+  for (const button of $("actions").children) button.classList.toggle("now", Number(button.dataset.action) === action);
 }
 
-function byWay(way) {
-  const sorted = world.names.map((name, action) => [name, action]).sort();
-  const found = sorted.find(([name]) => name.replace(/[0-9]+$/, "").trim() === way);
-  return found ? found[1] : null;
+function listStarts(number) {
+  for (let start = 0; start < number; start++) {
+    const button = document.createElement("button");
+    const picture = document.createElement("img");
+    picture.src = `starts/${start}.png`;
+    picture.alt = `Start ${start + 1}`;
+    picture.loading = "lazy";
+    button.append(picture);
+    button.dataset.start = start;
+    button.onclick = () => send({ do: "start", number: start });
+    $("starts").append(button);
+  }
 }
 
 function tick() {
   requestAnimationFrame(tick);
+  goOn();
+}
+
+function goOn() {
   if (world === null || isWaiting || queue.length > 0) return;
-  const now = performance.now();
   if (replayed.length > 0) {
     send({ do: "step", action: replayed.shift() });
     return;
   }
+  const now = performance.now();
   if ((isPaused && !wantsOnce) || now < nextStep) return;
-  const action = $("driver").value === "random" ? Math.floor(Math.random() * world.names.length) : choose();
-  if (action === null) return;
+  const message = decide();
+  if (message === null) return;
   wantsOnce = false;
-  nextStep = Math.max(now - 50, nextStep) + 1000 / world.frames_per_second;
-  send({ do: "step", action });
+  const rate = Number($("speed").value); // 0: as fast as the world goes
+  nextStep = rate ? Math.max(now - 50, nextStep) + 1000 / rate : now;
+  send(message);
+}
+
+function decide() {
+  if ($("driver").value === "policy") return { do: "drive" };
+  if ($("driver").value === "random") return { do: "step", action: Math.floor(Math.random() * world.names.length) };
+  const action = touched === null ? chooseAction(held, world.names) : touched;
+  return action === null ? null : { do: "step", action };
 }
 
 function tellSpeed() {
@@ -184,46 +201,11 @@ function pause() {
 }
 
 async function walkIn(file) {
-  if (!file) return;
-  replayed = [];
-  send(await file.arrayBuffer());
-  say("A picture of another shape is cropped in its middle, then scaled.");
+  if (file) send(await file.arrayBuffer());
 }
 
 async function playAgain(file) {
-  if (!file) return;
-  send({ do: "replay", trajectory: await file.text() });
-}
-
-function prepareSketch() {
-  const canvas = $("sketch");
-  const context = canvas.getContext("2d");
-  const clear = () => {
-    context.fillStyle = "#7ec8e3";
-    context.fillRect(0, 0, canvas.width, canvas.height);
-  };
-  const place = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) * canvas.width) / box.width, ((event.clientY - box.top) * canvas.height) / box.height];
-  };
-  let isDrawing = false;
-  canvas.addEventListener("pointerdown", (event) => {
-    isDrawing = true;
-    context.beginPath();
-    context.moveTo(...place(event));
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!isDrawing) return;
-    context.lineCap = "round";
-    context.lineWidth = Number($("width").value);
-    context.strokeStyle = $("colour").value;
-    context.lineTo(...place(event));
-    context.stroke();
-  });
-  for (const kind of ["pointerup", "pointerleave"]) canvas.addEventListener(kind, () => (isDrawing = false));
-  $("clear").onclick = clear;
-  $("walk").onclick = () => canvas.toBlob(walkIn, "image/png");
-  clear();
+  if (file) send({ do: "replay", trajectory: await file.text() });
 }
 
 function isTyping(event) {
@@ -237,11 +219,12 @@ const COMMANDS = {
   restart: () => send({ do: "restart" }),
   elsewhere: () => send({ do: "start" }),
 };
-const COMMAND_KEYS = { " ": "pause", n: "once", backspace: "undo", r: "restart", e: "elsewhere" };
 
 function listen() {
   for (const [id, command] of Object.entries(COMMANDS)) $(id).onclick = command;
   for (const kind of ["gif", "mp4", "json"]) $(kind).onclick = () => save(kind);
+  $("reset").onclick = resetKeys;
+  $("fit").onchange = (event) => send({ do: "fit", as: event.target.value });
   $("picture").onchange = (event) => walkIn(event.target.files[0]);
   $("again").onchange = (event) => playAgain(event.target.files[0]);
   document.addEventListener("dragover", (event) => event.preventDefault());
@@ -252,17 +235,21 @@ function listen() {
   document.addEventListener("keydown", (event) => {
     if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
+    if (changeKey(key)) {
+      event.preventDefault();
+      return;
+    }
     const onButton = event.target instanceof HTMLButtonElement && [" ", "enter"].includes(key);
-    if (key.startsWith("arrow") || key === "backspace" || (key === " " && !onButton)) event.preventDefault();
+    if (key in keys && !onButton) event.preventDefault();
     held.add(key);
-    if (!event.repeat && !onButton && key in COMMAND_KEYS) COMMANDS[COMMAND_KEYS[key]]();
+    if (!event.repeat && !onButton && keys[key] in COMMANDS) COMMANDS[keys[key]]();
   });
   document.addEventListener("keyup", (event) => held.delete(event.key.toLowerCase()));
   window.addEventListener("blur", () => held.clear());
 }
 
 listen();
-prepareSketch();
+prepareSketch(walkIn);
 connect();
 setInterval(tellSpeed, 250);
 tick();

@@ -1,0 +1,68 @@
+"""What a person names on the command line and Python builds: ``NAME(ARGUMENTS)``, ``FILE.py:NAME(ARGUMENTS)``."""
+
+import functools
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_CALL = re.compile(r"(?P<name>[^()]+?)(\((?P<arguments>[^()]*)\))?")
+
+
+def build(field: str, spec: str, known: Mapping[str, Callable[..., Any]], **optional: Any) -> Any:
+    """What the factory that ``spec`` names returns.
+
+    Args:
+        field: What to call it in errors.
+        spec: A name among ``known``, or ``FILE.py:NAME`` for any function of a Python file; arguments in brackets are
+            given as numbers where they read as such, else as strings.
+        known: Factories by name.
+        optional: Keywords that a factory is given where it takes them.
+
+    Raises:
+        ValueError: If there is no such factory, or it does not take these arguments.
+    """
+    path, colon, call = spec.rpartition(":")
+    match = _CALL.fullmatch(call)
+    if match is None:
+        names = "".join(f"{name}, " for name in known)
+        raise ValueError(f"{field} must be {names}or FILE.py:FACTORY(ARGUMENTS), got {spec!r}")
+    factory = getattr(_load_module(field, Path(path)), match["name"], None) if colon else known.get(match["name"])
+    if not callable(factory):
+        raise ValueError(f"{field} {spec!r}: there is no {match['name']!r} in {path or ', '.join(known)}")
+    arguments = _read_arguments(match["arguments"])
+    taken = inspect.signature(factory).parameters
+    factory = functools.partial(factory, **{name: value for name, value in optional.items() if name in taken})
+    try:
+        inspect.signature(factory).bind(*arguments)
+    except TypeError as error:
+        raise ValueError(f"{field} {spec!r}: {error}") from error
+    return factory(*arguments)
+
+
+def maybe_number(text: str) -> str | float:
+    """A number where the text reads as one, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _read_arguments(text: str | None) -> list[str | float]:
+    parts = [part.strip().strip("'\"") for part in (text or "").split(",")]
+    return [maybe_number(part) for part in parts if part]
+
+
+def _load_module(field: str, path: Path) -> ModuleType:
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"{field} file must be a Python file, got {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(f"genie_gym_{field}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

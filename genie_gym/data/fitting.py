@@ -1,0 +1,46 @@
+"""How frames of another shape come to a world's: what is cut off or added. No torch: the command line asks."""
+
+import reprlib
+from typing import Any, Literal, cast, get_args
+
+Fit = Literal["crop", "pad"]
+"""How a frame of another shape comes to the new one: its middle, or all of it between its outermost pixels repeated."""
+
+
+def require_fit(fit: Any) -> Fit:
+    """``fit`` itself.
+
+    Raises:
+        ValueError: If ``resize`` does not know it.
+    """
+    if fit not in get_args(Fit):
+        raise ValueError(f"fit must be one of {get_args(Fit)}, got {reprlib.repr(fit)}")
+    return cast(Fit, fit)
+
+
+def describe_resize(h: int, w: int, height: int, width: int, fit: Fit = "crop") -> str:
+    """In words, what ``resize`` does to a frame of (h, w) pixels."""
+    if (h, w) == (height, width):
+        return f"{w} x {h} pixels, as they are"
+    if fit == "pad":
+        rows, columns = missing_pixels(h, w, height, width)
+    else:
+        left, top, _, _ = centre_box(h, w, height, width)
+        rows, columns = round(2 * top), round(2 * left)
+    done = "added" if fit == "pad" else "cut off"
+    parts = [f"{n} {what} {done}" for n, what in ((rows, "rows"), (columns, "columns")) if n]
+    return ", ".join([f"{w} x {h} pixels", *parts, f"scaled to {width} x {height}"])
+
+
+def missing_pixels(h: int, w: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that (h, w) pixels lack for the aspect ratio height : width."""
+    scale = max(h / height, w / width)
+    return max(0, round(scale * height) - h), max(0, round(scale * width) - w)
+
+
+def centre_box(h: int, w: int, height: int, width: int) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the largest centred box of the aspect ratio height : width."""
+    scale = min(h / height, w / width)
+    box_h, box_w = min(h, scale * height), min(w, scale * width)
+    left, top = (w - box_w) / 2, (h - box_h) / 2
+    return left, top, left + box_w, top + box_h
