@@ -8,12 +8,13 @@ STAMP := .venv/installed
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 SOURCES := $(sort $(dir $(wildcard genie_gym/*.py agents/*.py experiments/*.py)))
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check format docs clean
 help:
 	@echo "make demo    play a few seconds of the shipped world and write them to disk"
 	@echo "make test    the test suite, without the slow ones (those: $(BIN)/pytest -m slow)"
 	@echo "make check   ruff format, ruff, mypy, fast tests: before each commit"
 	@echo "make format  let ruff rewrite what it can"
+	@echo "make docs    the pages of docs/ as HTML, in build/docs"
 	@echo "make install only make .venv;  make clean  remove it and the caches"
 
 install: $(STAMP)
@@ -42,6 +43,10 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "open build/docs/index.html"
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

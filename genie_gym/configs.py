@@ -133,7 +133,7 @@ class LatentActionConfig:
     inputs: Literal["pixels", "tokens"] = "pixels"
     """What the ``st`` backbone reads and rebuilds: pixels (the paper) or token embeddings (table 2)."""
     quantizer: QuantizerConfig
-    """One code a transition; ``codes`` is |A|."""
+    """One code a transition; ``codes`` is A, the number of latent actions."""
     patch_size: int = 16
     """``st``: pixels a side of a patch."""
     encoder: TransformerConfig | None = None
@@ -313,7 +313,7 @@ class WorldConfig:
 
     @property
     def num_latent_actions(self) -> int:
-        """|A|."""
+        """A."""
         return self.latent_action_model.quantizer.codes
 
 

@@ -25,7 +25,7 @@ Features = Callable[[Tensor], Tensor]
 
 
 def frechet_distance(features: Tensor, others: Tensor) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) of two sets of features, with unbiased covariances.
+    """Squared distance of the means + Tr(S1 + S2 - 2 (S1 S2)^1/2), of two sets of features, covariances unbiased.
 
     With few more rows than features it comes out too large: compare only numbers of equally many clips.
 
