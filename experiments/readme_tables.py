@@ -15,7 +15,7 @@ from genie_gym.models.loading import digest_checkpoint
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RESULTS = ROOT / "experiments" / "results"
-OF_WHAT_SHIPS = ("ablation_steps", "context", "bench", "memory", "figure10_prompts", "figure17_consistency")
+OF_WHAT_SHIPS = ("ablation_steps", "context", "bench", "memory", "play", "figure10_prompts", "figure17_consistency")
 """Results that are another world's as soon as another ships."""
 README, CARD, ARTEFACTS, LADDER = (
     ROOT / folder / "README.md" for folder in ("", "genie_gym/weights/coinrun", "experiments", "experiments/release")
@@ -41,7 +41,8 @@ def _card() -> tuple[str, ...]:
 
 
 def _readme() -> tuple[str, ...]:
-    return (*_card(), _write("bench", speed.tabulate_speed), _write("memory", speed.tell_memory))
+    of_speed = {"bench": speed.tabulate_speed, "play": speed.tell_play, "memory": speed.tell_memory}
+    return (*_card(), *_of_what_ran(of_speed))
 
 
 def _artefacts() -> tuple[str, ...]:
@@ -55,6 +56,10 @@ def _artefacts() -> tuple[str, ...]:
         "figure15_transfer": cloning.tabulate_cloning,
         "dream_transfer": dreams.tabulate_dreams,
     }
+    return _of_what_ran(tables)
+
+
+def _of_what_ran(tables: dict[str, Callable[[dict[str, Any]], str]]) -> tuple[str, ...]:
     return tuple(_write(name, table) for name, table in tables.items() if (RESULTS / f"{name}.json").exists())
 
 

@@ -82,3 +82,17 @@ def tell_memory(results: dict[str, Any]) -> str:
     """Memory of one long session."""
     sizes = ", ".join(f"{size:.0f} MB after {int(steps):,} steps" for steps, size in results["resident_mb"].items())
     return f"Resident memory of one session: {sizes} (`{results['command']}`, commit `{results['commit']}`)."
+
+
+def tell_play(results: dict[str, Any]) -> str:
+    """Frames a second on the page."""
+    told = []
+    for row in results["rows"]:
+        rates = row["frames_per_second"]
+        rate = f"{rates[0]:.1f}" if len(rates) == 1 else f"{min(rates):.1f} to {max(rates):.1f} each"
+        told.append(f"{row['pages']} at once: {rate} ({row['latency_ms']:.0f} ms from key to frame)")
+    return (
+        f"On its page, frames/s in headless Chromium {results['chromium'].split('.')[0]} on the same machine, "
+        f"{results['machine']['cpu']}, {results['machine']['threads']} threads: {'; '.join(told)} "
+        f"(`{results['command']}`, commit `{results['commit']}`)."
+    )

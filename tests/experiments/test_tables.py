@@ -1,6 +1,8 @@
 """The tables and figures of how the shipped world is played, each at the size of a toy."""
 
 import json
+import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import torch
 
 from experiments.figure_context import ContextFigure, rollout_rebuilt
 from experiments.figure_growth import GrowthFigure
+from experiments.readme.speed import tell_play
 from experiments.table_memory import Memory
+from experiments.table_play import PlayTable
 from genie_gym.data import held_out
 from genie_gym.models.uncached import rollout_uncached
 
@@ -64,3 +68,17 @@ def test_memory_is_read_when_asked(tiny_checkpoint: Path, tmp_path: Path) -> Non
     table = Memory(checkpoint=str(tiny_checkpoint), env_steps=(2, 5), json=tmp_path / "out.json")
     table.run()
     assert list(read(table.json)["resident_mb"]) == ["2", "5"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to play in: apt-get install chromium")
+def test_play_on_a_page_is_timed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    table = PlayTable(checkpoint=str(tiny_checkpoint), pages=(1, 2), seconds=1, port=port, json=tmp_path / "out.json")
+    table.run()
+    results = read(table.json)
+    one, two = results["rows"]
+    assert (len(one["frames_per_second"]), len(two["frames_per_second"])) == (1, 2)
+    assert min(*one["frames_per_second"], *two["frames_per_second"]) > 0
+    assert "2 at once" in tell_play(results)
