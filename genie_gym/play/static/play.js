@@ -85,15 +85,16 @@ function receive(data) {
   const view = new DataView(data);
   if (view.getUint8(0) === FRAME) {
     steps = view.getUint32(1, true);
-    draw(new Uint8Array(data, HEADER));
-    showAction(view.getInt16(5, true));
     const now = performance.now();
     latencies = [...latencies.slice(-29), now - sentAt];
     frameTimes = [...frameTimes.slice(-29), now];
+    answered(); // first, so that the next frame is made while this one is drawn
+    draw(new Uint8Array(data, HEADER));
+    showAction(view.getInt16(5, true));
   } else {
+    answered();
     download(new Uint8Array(data, 1));
   }
-  answered();
 }
 
 function draw(pixels) {
