@@ -4,7 +4,7 @@ from typing import Any
 
 from agents.benchmark import KEYS
 from agents.evaluation import gather_seeds
-from experiments.readme.markdown import tell_how, write_solved, write_table
+from experiments.readme.markdown import count_seeds, tell_how, write_solved, write_table
 
 WORDS = {
     "lam": "latent policy, mapped",
@@ -30,7 +30,7 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
         rows.append([WORDS[method], "-" if labels is None else f"{labels:,}", *cells])
     head = (
         f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
-        f"levels, {results['seeds']} seeds, {results['frames']:,} frames of videos by `{results['player']}`, policy "
+        f"levels, {count_seeds(results)}, {results['frames']:,} frames of videos by `{results['player']}`, policy "
         f"`{results['policy']}` {tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['method', 'labelled samples', *modes], rows)}"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from agents.evaluation import gather_seeds
-from experiments.readme.markdown import tell_how, write_solved, write_table
+from experiments.readme.markdown import count_seeds, tell_how, write_solved, write_table
 
 KEYS = ("mode", "method")
 """That rows differ in, but for their seeds."""
@@ -29,7 +29,7 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
     ]
     head = (
         f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
-        f"levels, {results['seeds']} seeds, {results['env_steps']:,} dreamt steps, videos by `{results['player']}` "
+        f"levels, {count_seeds(results)}, {results['env_steps']:,} dreamt steps, videos by `{results['player']}` "
         f"{tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['agent', 'labelled transitions', *modes], rows)}"

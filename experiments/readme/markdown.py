@@ -28,8 +28,19 @@ def tell_how(results: dict[str, Any]) -> str:
 
 
 def write_solved(solved: dict[str, Any] | None) -> str:
-    """Percent of levels solved, interval and interquartile mean, of ``tell_solved``; a dash where nobody played."""
+    """Percent of levels solved, interval and interquartile mean, of ``tell_solved``; a dash where nobody played.
+
+    Of one seed no interval can be told.
+    """
     if solved is None:
         return "-"
+    if len(solved["by_seed"]) == 1:
+        return f"{100 * solved['solved']:.1f} (one seed)"
     low, high = solved["interval"]
     return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"
+
+
+def count_seeds(results: dict[str, Any]) -> str:
+    """How many seeds there are rows of, and how many there will be."""
+    done = len({row["seed"] for row in results["rows"]})
+    return f"{done} seeds" if done == results["seeds"] else f"{done} of {results['seeds']} seeds so far"

@@ -28,7 +28,10 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert 0 <= row["solved"] <= 1
         assert row["solved"] == pytest.approx(np.mean([int(each) for each in row["solved_by_level"]]))
     assert command.picture.exists()
+    assert "1 seeds, " in tabulate_cloning(results)
+    assert "1 of 5 seeds so far" in tabulate_cloning({**results, "seeds": 5})
     table = tabulate_cloning(results).splitlines()[2:]
+    assert all("(one seed)" in line for line in table[2:])
     assert len(table) == 2 + len(rows)
     assert sum("oracle" in line for line in table) == 1
 
