@@ -13,11 +13,9 @@ copyright = author  # noqa: A001  # Sphinx's name for it
 release = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]  # type: ignore[index]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "genie-gym"
-html_extra_path: list[str] = []
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

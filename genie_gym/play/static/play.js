@@ -65,6 +65,7 @@ function hear(message) {
     world.names.forEach(addAction);
     listKeys(world.names);
     listStarts(world.starts);
+    $("speed").value = world.frames_per_second;
     $("policy").hidden = $("policy").disabled = !world.has_policy;
     say("");
   } else if (message.kind === "replay") {
