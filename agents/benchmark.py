@@ -54,12 +54,12 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "full": {
         "modes": ["easy", "hard"],
-        "frames": 100_000,
+        "frames": 200_000,
         "labelled_frames": 20_000,
         "labels": [16, 32, 64, 128, 200, 512, 1024],
         "seeds": 5,
         "levels": 100,
-        "train_steps": 2000,
+        "train_steps": 3000,
         "labelled_steps": 300,
     },
 }

@@ -16,14 +16,15 @@ class PolicyConfig:
     """Frames that it sees (Genie, appendix E)."""
     sees_actions: bool = True
     """Whether it is told what was done in those frames."""
-    widths: tuple[int, ...] = (16, 32, 32)
+    widths: tuple[int, ...] = (32, 32)
     """``impala``: channels of each stage."""
     features: int = 256
     """Features before the last layer; 512 in the paper."""
     transformer: TransformerConfig | None = None
     """``st-vivit``: sizes."""
     patch_size: int = 4
-    """``st-vivit``: pixels a side of a patch."""
+    """Pixels a side of a patch, the paper's 4; ``impala`` takes patches in place of its first stage's convolution and
+    pooling, or at 1 those."""
 
     def __post_init__(self) -> None:
         if self.network not in ("impala", "st-vivit"):
@@ -52,10 +53,15 @@ class CloningConfig:
 
 def _light() -> CloningConfig:
     optimizer = OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=1e-5, schedule="cosine", warmup_steps=100, betas=(0.9, 0.96)
+        kind="muon-conv",
+        learning_rate=1e-3,
+        final_learning_rate=1e-5,
+        schedule="cosine",
+        warmup_steps=100,
+        betas=(0.9, 0.96),
     )
     training = TrainConfig(
-        train_steps=2000, batch_size=64, clip_length=4, optimizer=optimizer, precision="float32", picture_every=0
+        train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="float32", picture_every=0
     )
     return CloningConfig(policy=PolicyConfig(), training=training)
 

@@ -76,7 +76,8 @@ class ConvolutionalFeatures(nn.Module):
 
     def __init__(self, config: PolicyConfig, num_actions: int) -> None:
         super().__init__()
-        self.encoder = ImpalaEncoder(3 * config.context_length, config.widths, config.features, SIZE)
+        channels = 3 * config.context_length
+        self.encoder = ImpalaEncoder(channels, config.widths, config.features, SIZE, config.patch_size)
         self.actions = Linear((config.context_length - 1) * num_actions, config.features, bias=False)
 
     def forward(self, pixels: Tensor, chosen: Tensor) -> Tensor:

@@ -321,8 +321,9 @@ class WorldConfig:
 class OptimizerConfig:
     """An optimiser and its learning-rate schedule."""
 
-    kind: Literal["adamw", "muon"] = "adamw"
-    """``muon``: the weights of linear layers by their orthogonalised momentum, the rest by AdamW."""
+    kind: Literal["adamw", "muon", "muon-conv"] = "adamw"
+    """``muon``: the weights of linear layers by their orthogonalised momentum, the rest by AdamW; ``muon-conv``: those
+    of convolutions too, each kernel a matrix of (out, in x rows x columns)."""
     learning_rate: float = 3e-4
     """Peak."""
     final_learning_rate: float = 3e-4
@@ -340,7 +341,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "final_learning_rate", "clip_norm")
-        _require(self.kind in ("adamw", "muon"), "OptimizerConfig.kind", self.kind, "adamw or muon")
+        kinds = ("adamw", "muon", "muon-conv")
+        _require(self.kind in kinds, "OptimizerConfig.kind", self.kind, f"one of {kinds}")
         known = ("constant", "cosine", "wsd")
         _require(self.schedule in known, "OptimizerConfig.schedule", self.schedule, f"one of {known}")
         _require(self.warmup_steps >= 0, "OptimizerConfig.warmup_steps", self.warmup_steps, "0 or more")

@@ -34,14 +34,30 @@ class ImpalaEncoder(nn.Module):
 
     Each stage is a convolution, a max-pooling that halves the sides, and two residual blocks; Procgen's baselines use
     the widths 16, 32, 32 and 256 features out.
+
+    Args:
+        channels: Of the pixels.
+        widths: Channels of each stage.
+        out: Features.
+        size: H and W.
+        patch_size: Of the patches that take the place of the first stage's convolution and pooling; none at 1.
+
+    Raises:
+        ValueError: If patches do not tile the picture.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], out: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, widths: Sequence[int], out: int, size: tuple[int, int], patch_size: int = 1
+    ) -> None:
         super().__init__()
+        if any(side % patch_size for side in size):
+            raise ValueError(f"patch_size must divide {size}, got {patch_size}")
         self.stages = nn.ModuleList(
-            ImpalaStage(before, after) for before, after in itertools.pairwise([channels, *widths])
+            ImpalaStage(before, after, patch_size if number == 0 else 1)
+            for number, (before, after) in enumerate(itertools.pairwise([channels, *widths]))
         )
-        rows, columns = (-(-side // 2 ** len(widths)) for side in size)
+        first = 2 if patch_size == 1 else patch_size
+        rows, columns = (-(-side // (first * 2 ** (len(widths) - 1))) for side in size)
         self.out = Linear(widths[-1] * rows * columns, out)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -51,17 +67,20 @@ class ImpalaEncoder(nn.Module):
 
 
 class ImpalaStage(nn.Module):
-    """(M, before, H, W) to (M, after, H / 2, W / 2), rounded up."""
+    """(M, before, H, W) to (M, after, H / 2, W / 2), rounded up; or by ``patch_size``, where it is above 1."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, patch_size: int = 1) -> None:
         super().__init__()
-        self.widen = Conv2d(before, after, 3, padding=1)
+        self.has_patches = patch_size > 1
+        self.widen = Conv2d(before, after, patch_size, patch_size) if patch_size > 1 else Conv2d(before, after, 3, 1, 1)
         self.blocks = nn.ModuleList(
             nn.ModuleList(Conv2d(after, after, 3, padding=1) for _ in range(2)) for _ in range(2)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        pixels = F.max_pool2d(self.widen(pixels), 3, stride=2, padding=1)
+        pixels = self.widen(pixels)
+        if not self.has_patches:
+            pixels = F.max_pool2d(pixels, 3, stride=2, padding=1)
         for first, second in cast(list[tuple[Conv2d, Conv2d]], self.blocks):
             pixels = pixels + second(F.relu(first(F.relu(pixels))))
         return pixels

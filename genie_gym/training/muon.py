@@ -17,6 +17,8 @@ UPDATE_RMS = 2 / 3
 class Muon(torch.optim.AdamW):
     """AdamW, but for groups with ``orthogonal``, whose matrices move by their orthogonalised momentum.
 
+    A kernel of a convolution counts as a matrix of (out, in x rows x columns).
+
     ``torch.optim.Muon`` iterates in bfloat16, which CPUs without such instructions do at a hundredth of their speed;
     here it is float32.
     """
@@ -45,18 +47,18 @@ class Muon(torch.optim.AdamW):
         for matrix in matrices:
             state = self.state[matrix]
             if not state:
-                state["momentum"] = torch.zeros_like(matrix)
+                state["momentum"] = matrix.new_zeros(matrix.shape)  # contiguous: flattened in place
                 state["step"] = torch.zeros(())  # which AdamW looks for when a run goes on
             state["step"] += 1
-        gradients = torch.stack([cast(Tensor, matrix.grad) for matrix in matrices])
-        momenta = [self.state[matrix]["momentum"] for matrix in matrices]
+        gradients = torch.stack([cast(Tensor, matrix.grad).flatten(1) for matrix in matrices])
+        momenta = [self.state[matrix]["momentum"].flatten(1) for matrix in matrices]
         for momentum, gradient in zip(momenta, gradients, strict=True):
             momentum.lerp_(gradient, 1 - MOMENTUM)
         updates = orthogonalize(gradients.lerp(torch.stack(momenta), MOMENTUM))  # Nesterov's
-        length = rate * UPDATE_RMS * max(matrices[0].shape) ** 0.5
+        length = rate * UPDATE_RMS * max(updates[0].shape) ** 0.5
         for matrix, update in zip(matrices, updates, strict=True):
             matrix.mul_(1 - rate * weight_decay)
-            matrix.add_(update, alpha=-length)
+            matrix.add_(update.view(matrix.shape), alpha=-length)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

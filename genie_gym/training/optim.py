@@ -13,14 +13,15 @@ WSD_DECAY = 0.2
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, in one pass over each, or Muon; only matrices decay."""
+    """AdamW over the trainable parameters, in one pass over each, or Muon; only matrices and kernels decay."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if config.kind == "muon":
-        linear = [each.weight for each in module.modules() if isinstance(each, nn.Linear) and each.weight.requires_grad]
-        numbers = {id(weight) for weight in linear}
+    if config.kind != "adamw":
+        layers = (nn.Linear, nn.Conv2d) if config.kind == "muon-conv" else nn.Linear
+        matrices = [each.weight for each in module.modules() if isinstance(each, layers) and each.weight.requires_grad]
+        numbers = {id(weight) for weight in matrices}
         rest = [parameter for parameter in parameters if id(parameter) not in numbers]
         groups = [
-            {"params": linear, "orthogonal": True, "weight_decay": config.weight_decay},
+            {"params": matrices, "orthogonal": True, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
         return Muon(groups, lr=config.learning_rate, betas=config.betas, fused=True)

@@ -1,10 +1,12 @@
 """What convolutional nets are given of a video."""
 
-from typing import Any
+from typing import Any, cast
 
+import pytest
 import torch
+from torch import Tensor
 
-from genie_gym.nn.convolution import stack_past, stack_transitions
+from genie_gym.nn.convolution import ImpalaEncoder, stack_past, stack_transitions
 
 
 def test_the_past_is_oldest_first(random_videos: Any) -> None:
@@ -23,3 +25,16 @@ def test_a_transition_is_the_past_the_next_frame_and_the_change(random_videos: A
     torch.testing.assert_close(stacked[:, :, :9], stack_past(videos, 3))
     torch.testing.assert_close(stacked[:, 1, 9:12], videos[:, 2] - 0.5)
     torch.testing.assert_close(stacked[:, 1, 12:], videos[:, 2] - videos[:, 1])
+
+
+def test_impala_sees_every_pixel_with_and_without_patches() -> None:
+    pixels = torch.rand(1, 3, 16, 16)
+    for patch_size, first_side in ((1, 8), (4, 4)):
+        encoder = ImpalaEncoder(3, (4, 6), 8, (16, 16), patch_size)
+        assert encoder.stages[0](pixels).shape == (1, 4, first_side, first_side)
+        assert encoder(pixels).shape == (1, 8)
+        inputs = pixels.clone().requires_grad_()
+        encoder.stages[0](inputs).square().sum().backward()
+        assert (cast(Tensor, inputs.grad) != 0).all()
+    with pytest.raises(ValueError, match=r"patch_size must divide \(16, 16\), got 3"):
+        ImpalaEncoder(3, (4,), 8, (16, 16), 3)

@@ -64,6 +64,21 @@ def test_one_update_by_hand(module: nn.Module) -> None:
     torch.testing.assert_close(module[0].weight.detach(), wanted)
 
 
+def test_kernels_move_as_matrices_where_asked() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(4, 4))
+    before = copy.deepcopy(module.state_dict())
+    for kind in ("muon-conv", "muon"):
+        module.load_state_dict(before)
+        optimizer = build(module, kind)
+        give_gradients(module, 0)
+        gradient = module[0].weight.grad.clone()
+        optimizer.step()
+        mixed = MOMENTUM * (1 - MOMENTUM) * gradient + (1 - MOMENTUM) * gradient
+        update = UPDATE_RMS * 27**0.5 * orthogonalize(mixed.flatten(1)[None])[0].view(8, 3, 3, 3)
+        moved = (before["0.weight"] - module[0].weight) / RATE
+        assert torch.allclose(moved, update, atol=1e-4) == (kind == "muon-conv")
+
+
 def test_it_goes_on_from_its_state(module: nn.Module) -> None:
     optimizer = build(module, "muon")
     give_gradients(module, 0)
@@ -87,5 +102,5 @@ def test_frozen_weights_stay(module: nn.Module) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"OptimizerConfig.kind must be adamw or muon, got 'sgd'"):
+    with pytest.raises(ValueError, match=r"kind must be one of \('adamw', 'muon', 'muon-conv'\), got 'sgd'"):
         OptimizerConfig(kind="sgd")  # type: ignore[arg-type]
