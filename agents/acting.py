@@ -84,14 +84,15 @@ class PolicyMemory:
 
     @torch.no_grad()
     def choose(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Actions (R,) int32 of the policy's own kind, and its features (R, D); arguments as for ``Agent.act``."""
+        """Actions (R,) int32 of the policy's own kind, and its features (R, D) on the CPU; arguments as for ``act``."""
         self._see(rows, frames, episode_starts)
-        features = self.policy.features(to_float(self._frames[rows]), torch.from_numpy(self._past[rows]))
+        device, past = self.policy.device, torch.from_numpy(self._past[rows])
+        features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
         shares = self.policy.head(features).double().softmax(dim=-1)
-        chosen = draw_from(shares.numpy().cumsum(axis=1), self._rng)
+        chosen = draw_from(shares.cpu().numpy().cumsum(axis=1), self._rng)
         self._past[rows, :-1] = self._past[rows, 1:]
         self.replace(rows, chosen)
-        return chosen, features
+        return chosen, features.cpu()
 
     def replace(self, rows: np.ndarray, chosen: np.ndarray) -> None:
         """Remember that other actions were taken than those chosen last."""

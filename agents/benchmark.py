@@ -79,10 +79,16 @@ class Arena:
     """
 
     def __init__(
-        self, folders: DemonstrationFolders, world: GenieWorldModel, config: CloningConfig, work: Path, steps: int
+        self,
+        folders: DemonstrationFolders,
+        world: GenieWorldModel,
+        config: CloningConfig,
+        work: Path,
+        steps: int,
+        device: str = "cpu",
     ) -> None:
         self._folders, self._world, self._config, self._work = folders, world, config, work
-        self._labelled_steps = steps
+        self._labelled_steps, self._device = steps, device
 
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Cloned from the videos' latent actions."""
@@ -109,8 +115,8 @@ class Arena:
         if method == "lam_features":
             windows = Windows(self._labelled_footage, self._labelled_latents, self._latents, self._context)
             policy = self.latent_policy(seed)
-            features = policy.features(windows.videos_at(numbers), windows.past_at(numbers))
-            return FeatureMapping(latents, features, actions, self._latents)
+            seen = windows.videos_at(numbers).to(policy.device), windows.past_at(numbers).to(policy.device)
+            return FeatureMapping(latents, policy.features(*seen).cpu(), actions, self._latents)
         mapping = ActionMapping.fit(latents, actions, self._latents)
         return mapping.majority() if method == "lam_majority" else mapping
 
@@ -136,7 +142,7 @@ class Arena:
     ) -> LatentPolicy:
         config = self._config if config is None else config
         config = replace(config, training=replace(config.training, seed=seed))
-        policy = clone(windows, config, actions, source, self._work / name, among=among)
+        policy = clone(windows, config, actions, source, self._work / name, among=among, device=self._device)
         assert policy is not None, "without a limit of time a policy is finished"
         return policy
 
@@ -239,7 +245,7 @@ class Benchmark(RivalExperiment):
         config = POLICIES[self.policy]
         config = replace(config, training=replace(config.training, train_steps=size["train_steps"]))
         work = self.run_folder / f"{mode}-{digest_labels(world)[:8]}-{self.policy}"
-        return Arena(recorded, world, config, work, size["labelled_steps"])
+        return Arena(recorded, world, config, work, size["labelled_steps"], self.device)
 
     def _score(self, cell: Row, arena: Arena, levels: list[int]) -> Row:
         agent, mapping = self._build(cell, arena, len(levels))

@@ -37,9 +37,9 @@ class Cloning(BareTrainee):
 
     def loss(self, batch: Batch) -> LossOutput:
         """Cross-entropy of the action that was taken in each window's last frame."""
-        numbers = batch.numbers.numpy()
-        targets = torch.from_numpy(self._windows.actions_at(numbers))
-        logits = self.policy(batch.videos, self._windows.past_at(numbers))
+        numbers, device = batch.numbers.numpy(), self.policy.device
+        targets = torch.from_numpy(self._windows.actions_at(numbers)).to(device)
+        logits = self.policy(batch.videos.to(device), self._windows.past_at(numbers).to(device))
         loss = F.cross_entropy(logits, targets)
         return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == targets).float().mean()})
 
@@ -53,6 +53,7 @@ def clone(  # noqa: PLR0913
     minutes: float | None = None,
     progress: bool = True,
     among: np.ndarray | None = None,
+    device: str = "cpu",
 ) -> LatentPolicy | None:
     """Train a policy and save it in ``out/policy``; called again, go on where the last call stopped.
 
@@ -65,6 +66,7 @@ def clone(  # noqa: PLR0913
         minutes: Stop after these.
         progress: Show a bar.
         among: (M,) frames whose actions are known; all where not given.
+        device: Where to train, and where the policy is returned.
 
     Returns:
         The policy, frozen, or ``None`` if time ran out before the last step.
@@ -83,7 +85,7 @@ def clone(  # noqa: PLR0913
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
     training = config.training
     torch.manual_seed(step_seed(training.seed, -1))
-    trainee = Cloning(LatentPolicy(config.policy, num_actions, label_source), windows)
+    trainee = Cloning(LatentPolicy(config.policy, num_actions, label_source), windows).to(device)
 
     def batches(first: int, number: int) -> Iterator[Batch]:
         return windows.batches(training.batch_size, training.seed, first, number, drawn_from)
@@ -91,7 +93,7 @@ def clone(  # noqa: PLR0913
     if train(trainee, batches, training, out, minutes, progress) < training.train_steps:
         return None
     save_policy(trainee.policy, folder)
-    return load_policy(folder)
+    return load_policy(folder).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +114,12 @@ class LatentCloning:
     """Stop after these; call again to go on."""
     seed: int = 0
     """Of weights and batches."""
+    device: str = "cpu"
+    """Where to label and to train."""
 
     def run(self) -> None:
         """Do what is missing."""
-        world = copy.deepcopy(load(self.checkpoint, precision="float32"))
+        world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))
         config = POLICIES[self.policy]
         steps = config.training.train_steps if self.train_steps is None else self.train_steps
         config = replace(config, training=replace(config.training, train_steps=steps, seed=self.seed))
@@ -123,7 +127,7 @@ class LatentCloning:
         labels = label_dataset(world, dataset, self.out / "labels")
         actions = world.config.num_latent_actions
         windows = Windows(read_footage(dataset), labels, actions, config.policy.context_length)
-        policy = clone(windows, config, actions, digest_labels(world), self.out, self.minutes)
+        policy = clone(windows, config, actions, digest_labels(world), self.out, self.minutes, device=self.device)
         print(f"saved {self.out / 'policy'}" if policy else f"time is over; call again to go on in {self.out}")
 
 

@@ -43,6 +43,11 @@ class LatentPolicy(nn.Module):
         )
         self.head = zero_(Linear(config.features, num_actions))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie, and videos and actions must."""
+        return self.head.weight.device
+
     def forward(self, videos: Tensor, past_actions: Tensor) -> Tensor:
         """Logits of the action to take in the last frame.
 

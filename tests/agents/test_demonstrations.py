@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents import demonstrations as module
+from agents.acting import PolicyMemory
 from agents.cloning import REAL, LatentCloning, clone
 from agents.config import POLICIES
 from agents.demonstrations import DemonstrationFolders, require_levels
@@ -151,6 +152,20 @@ def test_cloning_learns_and_goes_on_where_it_stood(tmp_path: Path) -> None:
         clone(windows, small_cloning(50), 2, "test", tmp_path / "whole", progress=False)
     with pytest.raises(ValueError, match="one or more frames"):
         clone(windows, config, 2, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_policy_cloned_on_a_gpu_plays_the_same_there_and_here(tmp_path: Path) -> None:
+    windows, numbers = bright_footage(), np.arange(200)
+    there = clone(windows, small_cloning(10), 2, "test", tmp_path, progress=False, device="cuda")
+    assert there is not None
+    here, videos, past = load_policy(tmp_path / "policy"), windows.videos_at(numbers), windows.past_at(numbers)
+    torch.testing.assert_close(there(videos.cuda(), past.cuda()).cpu(), here(videos, past), atol=0.01, rtol=0.01)
+    chosen, features = PolicyMemory(there, 200, np.random.default_rng(0)).choose(
+        numbers, random_frames(200), np.ones(200, dtype=np.bool_)
+    )
+    assert chosen.shape == (200,)
+    assert features.device.type == "cpu"
 
 
 def test_latent_cloning_by_command(
