@@ -11,7 +11,7 @@ from genie_gym.bench.config import BenchConfig
 from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.play.config import Opening
+from genie_gym.play.config import LOOPBACK, Opening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ class Play:
     """A JSON of what was played: nothing is opened, its frames are written again."""
     window: bool = False
     """In a window in place of a page; it writes play.gif and play.json when it is closed."""
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     """Address that the page listens on; another than this machine's own needs a token."""
     port: int = 8000
     """Of the page."""

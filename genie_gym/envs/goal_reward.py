@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from genie_gym.envs.prompts import Prompt, load_prompt
+from genie_gym.envs.prompts import Prompt, fit_prompt
 from genie_gym.envs.rewards import Rewards
 
 SQUARES = 8
@@ -32,7 +32,7 @@ class GoalReward:
             if not np.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value!r}")
         self.goal, self.threshold, self.bonus, self.scale = goal, threshold, bonus, scale
-        self._blurred = _blur(load_prompt(goal, 16 * SQUARES, 16 * SQUARES, longest=1, field="goal"))
+        self._blurred = _blur(fit_prompt(goal, 16 * SQUARES, 16 * SQUARES, longest=1, field="goal").frames)
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
         """See ``RewardFunction``."""

@@ -76,18 +76,6 @@ def fit_prompt(
     return FittedPrompt(np.stack([resize(frame, height, width, fit) for frame in frames]), fitting)
 
 
-def load_prompt(
-    prompt: Prompt,
-    height: int,
-    width: int,
-    text_to_image: TextToImage | None = None,
-    longest: int = PROMPT_FRAMES,
-    field: str = "prompt",
-) -> np.ndarray:
-    """``fit_prompt``'s frames, cropped: (P, height, width, 3) uint8; arguments and errors as there."""
-    return fit_prompt(prompt, height, width, text_to_image, longest, field).frames
-
-
 def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, longest: int) -> list[np.ndarray]:
     if isinstance(prompt, list | tuple) or (isinstance(prompt, np.ndarray) and prompt.ndim == 4):
         if not 1 <= len(prompt) <= longest:

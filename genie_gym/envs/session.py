@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.functions import find_function
-from genie_gym.envs.prompts import PROMPT_FRAMES, Prompt, TextToImage, load_prompt
+from genie_gym.envs.prompts import PROMPT_FRAMES, Prompt, TextToImage, fit_prompt
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, judge, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
@@ -76,7 +76,7 @@ class Session:
             return None
         config = self.world.config
         longest = min(PROMPT_FRAMES, config.context_length)
-        return load_prompt(prompt, config.height, config.width, self.text_to_image, longest, field)
+        return fit_prompt(prompt, config.height, config.width, self.text_to_image, longest, field).frames
 
     def draw_start(self, generator: np.random.Generator, prompt: np.ndarray | None) -> Start:
         """A start that follows from the generator: its world seed, and its prompt where none is given.

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from genie_gym.data.fitting import Fit
 
+LOOPBACK = "127.0.0.1"
+"""Where nobody but this machine can come."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:

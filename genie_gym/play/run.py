@@ -8,13 +8,12 @@ from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
 from genie_gym.play.opening import Opened
 from genie_gym.play.seat import UNDONE, replay
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.window import HELP, WindowedPlay
-
-LOOPBACK = "127.0.0.1"
 
 
 def require_address(host: str, port: int, token: str | None) -> None:

@@ -15,13 +15,14 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from genie_gym.play.config import LOOPBACK
 from genie_gym.play.opening import Opened
 from genie_gym.play.pictures import pack_picture
 from genie_gym.play.player import LIMITS, POLICY_VIOLATION, TOO_BUSY, Limits, Player, describe
 from genie_gym.play.table import Table
 
 STATIC = Path(__file__).parent / "static"
-HOSTS = ["127.0.0.1", "localhost"]
+HOSTS = [LOOPBACK, "localhost"]
 """What this machine calls itself."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:",

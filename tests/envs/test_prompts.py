@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from genie_gym.data.video import write_video
-from genie_gym.envs.prompts import load_prompt
+from genie_gym.envs.prompts import fit_prompt
 
 H, W = 8, 12
 PIXELS = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
@@ -16,7 +16,7 @@ CLIP = np.random.default_rng(1).integers(0, 8, (6, H, W, 3), dtype=np.uint8) * 3
 
 
 def load(prompt: Any, **kwargs: Any) -> np.ndarray:
-    frames = load_prompt(prompt, H, W, **kwargs)
+    frames = fit_prompt(prompt, H, W, **kwargs).frames
     assert frames.dtype == np.uint8
     assert frames.shape[1:] == (H, W, 3)
     return frames
