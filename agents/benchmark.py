@@ -23,7 +23,9 @@ from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 import tyro
+from tqdm import tqdm
 
 from agents.acting import Agent, ClonedAgent, PlayerAgent, ThroughLatents
 from agents.cloning import REAL, clone
@@ -37,6 +39,7 @@ from agents.windows import Footage, Windows, draw_labelled, read_footage, read_r
 from genie_gym.bench.experiment import RivalExperiment, Row
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.players import load_player, parse_share
+from genie_gym.data.processes import work_apart
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
@@ -89,6 +92,11 @@ class Arena:
     ) -> None:
         self._folders, self._world, self._config, self._work = folders, world, config, work
         self._labelled_steps, self._device = steps, device
+
+    def label(self) -> None:
+        """Label all recordings; the labels are kept on disk."""
+        assert len(self._latent_windows.targets)
+        assert len(self._labelled_latents)
 
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Cloned from the videos' latent actions."""
@@ -196,6 +204,8 @@ class Benchmark(RivalExperiment):
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
     workers: int = 1
     """Processes that record."""
+    processes: int = 1
+    """Those that clone and play after that, five gigabytes each at ``full``; for many cores or a GPU."""
 
     @property
     def name(self) -> str:
@@ -203,8 +213,7 @@ class Benchmark(RivalExperiment):
 
     def run(self) -> None:
         """Finish the rows that are missing, then draw."""
-        size = SIZES[self.preset]
-        world = load(self.checkpoint, self.device, "float32")
+        size, world = SIZES[self.preset], self._load()
         settings = {
             **size,
             "checkpoint": Path(self.checkpoint).name,
@@ -213,12 +222,40 @@ class Benchmark(RivalExperiment):
             "policy": self.policy,
             "level_set": self.level_set,
         }
-        arenas = functools.lru_cache(maxsize=1)(functools.partial(self._open, size, world))  # gigabytes each
-        levels = choose_levels(self.level_set, size["levels"])
-        rows = self.finish_rows(
-            self.list_cells(size), settings, lambda cell: self._score(cell, arenas(cell["mode"]), levels)
-        )
+        cells = self.list_cells(size)
+        if self.processes > 1:
+            self._prepare(cells, self.find_missing(cells, settings))
+        rows = self.finish_rows(cells, settings, self.score, self.processes)
+        open_arena.cache_clear()
         draw_figure(rows, self.picture)
+
+    def score(self, cell: Row) -> Row:
+        """The rest of a cell's row."""
+        levels = choose_levels(self.level_set, SIZES[self.preset]["levels"])
+        agent, mapping = self._build(cell, open_arena(self, cell["mode"]), len(levels))
+        outcome = play_levels(agent, cell["mode"], levels)
+        row = count_solved(outcome)
+        if isinstance(mapping, ActionMapping):
+            row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}
+            row |= dict(zip(("bits", "bits_given_latent"), mapping.entropies(), strict=True))
+        return row
+
+    def clone(self, cell: Row) -> None:
+        """What a cell's agent is cloned to, kept on disk."""
+        arena = open_arena(self, cell["mode"])
+        (arena.oracle if cell["method"] == "oracle" else arena.latent_policy)(cell["seed"])
+
+    def _prepare(self, cells: list[Row], missing: list[Row]) -> None:
+        """Recordings and labels, then the clones that missing rows share, so that no two processes make the same."""
+        for mode in dict.fromkeys(cell["mode"] for cell in missing):
+            open_arena(self, mode).label()
+        open_arena.cache_clear()
+        wanted = {(cell["mode"], cell["seed"]) for cell in missing}
+        shared = [cell for cell in cells if cell["method"] in ("oracle", "lam_oracle_map")]
+        shared = [cell for cell in shared if (cell["mode"], cell["seed"]) in wanted]
+        threads = max(1, torch.get_num_threads() // self.processes)
+        for cell, _ in work_apart(self.clone, shared, self.processes, threads):
+            tqdm.write(f"{self.name}: cloned for {cell}")
 
     def list_cells(self, size: Row) -> list[Row]:
         """Every row of the table, one mode after the other, the first seed of all methods first."""
@@ -232,7 +269,9 @@ class Benchmark(RivalExperiment):
             cells += self.repeat([{"mode": mode, **cell} for cell in fixed + told + others], size["seeds"])
         return cells
 
-    def _open(self, size: Row, world: GenieWorldModel, mode: Mode) -> Arena:
+    def open(self, mode: Mode) -> Arena:
+        """The mode's recordings, made where missing, and what comes of them."""
+        size, world = SIZES[self.preset], self._load()
         recorded = Demonstrations(
             out=self.run_folder / f"demonstrations-{mode}",
             mode=mode,
@@ -247,14 +286,8 @@ class Benchmark(RivalExperiment):
         work = self.run_folder / f"{mode}-{digest_labels(world)[:8]}-{self.policy}"
         return Arena(recorded, world, config, work, size["labelled_steps"], self.device)
 
-    def _score(self, cell: Row, arena: Arena, levels: list[int]) -> Row:
-        agent, mapping = self._build(cell, arena, len(levels))
-        outcome = play_levels(agent, cell["mode"], levels)
-        row = count_solved(outcome)
-        if isinstance(mapping, ActionMapping):
-            row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}
-            row |= dict(zip(("bits", "bits_given_latent"), mapping.entropies(), strict=True))
-        return row
+    def _load(self) -> GenieWorldModel:
+        return load(self.checkpoint, self.device, "float32")
 
     def _build(self, cell: Row, arena: Arena, games: int) -> tuple[Agent, Mapping | None]:
         method, labels, seed = cell["method"], cell["labels"], cell["seed"]
@@ -273,6 +306,12 @@ class Benchmark(RivalExperiment):
             return ClonedAgent(arena.labelled_only(labels, seed), games, seed), None
         mapping = arena.mapping(method, labels, seed)
         return ClonedAgent(arena.latent_policy(seed), games, seed, mapping), mapping
+
+
+@functools.lru_cache(maxsize=1)  # gigabytes
+def open_arena(experiment: Benchmark, mode: Mode) -> Arena:
+    """What all rows of a mode share, in this process."""
+    return experiment.open(mode)
 
 
 def draw_figure(rows: list[Row], path: Path) -> None:

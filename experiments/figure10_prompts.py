@@ -25,7 +25,7 @@ from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.held_out import join, record_play, restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
-from genie_gym.envs.prompts import IMAGE_SUFFIXES, load_prompt
+from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
 
@@ -95,7 +95,7 @@ def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            frame = to_float(load_prompt(path, height, width, longest=1)[0])
+            frame = to_float(fit_prompt(path, height, width, longest=1).frames[0])
             found.setdefault(path.stem.split("_")[0], []).append(frame)
     few = {kind: len(frames) for kind, frames in found.items() if len(frames) < 2}
     if few or not found:

@@ -1,8 +1,9 @@
 """What all experiments share: their command line, where results lie, and the rivals' training, cell by cell."""
 
+import functools
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
 from genie_gym.bench.results import ROOT, require_place, write_results
+from genie_gym.data.processes import work_apart
 
 Row = dict[str, Any]
 
@@ -66,13 +68,16 @@ class Experiment:
 class TrainedExperiment(Experiment):
     """One that trains: a row of results for each run, written when it is done."""
 
-    def finish_rows(self, cells: Iterable[Row], settings: Row, work: Callable[[Row], Row]) -> list[Row]:
+    def finish_rows(
+        self, cells: Iterable[Row], settings: Row, work: Callable[[Row], Row], processes: int = 1
+    ) -> list[Row]:
         """One row for each cell; those in the file of results stand, and each new one is written at once.
 
         Args:
             cells: What tells one row from the others, in the order of work.
             settings: What all rows share, beside preset and seed. Rows of other settings do not stand.
-            work: From a cell to the rest of its row.
+            work: From a cell to the rest of its row; picklable where processes are several.
+            processes: That work at once, on a share of torch's threads each.
 
         Returns:
             The cells' rows in order, then those of other cells that stood in the file.
@@ -83,17 +88,30 @@ class TrainedExperiment(Experiment):
         cells = list(cells)
         require_place(self.json)
         rows = self._read_rows(settings)
-        for number, cell in enumerate(cells):
-            if any(cell.items() <= row.items() for row in rows):
-                continue
-            tqdm.write(f"{self.name}: {number + 1} of {len(cells)}: {cell}")
-            began = time.monotonic()
-            row = {**cell, **work(cell)}
-            cpu = describe_machine(torch.device(self.device))["cpu"]
-            rows.append({**row, "minutes": round((time.monotonic() - began) / 60, 2), "cpu": cpu})
+        missing = self.find_missing(cells, settings)
+        cpu = describe_machine(torch.device(self.device))["cpu"]
+        for cell, told in self._work_on(missing, work, processes):
+            rows.append({**cell, **told, "cpu": cpu})
             self.write({**settings, "rows": rows})
         wanted = [next(row for row in rows if cell.items() <= row.items()) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
+
+    def find_missing(self, cells: Iterable[Row], settings: Row) -> list[Row]:
+        """The cells that have no row yet; arguments and errors as for ``finish_rows``."""
+        rows = self._read_rows(settings)
+        return [cell for cell in cells if not any(cell.items() <= row.items() for row in rows)]
+
+    def _work_on(self, cells: list[Row], work: Callable[[Row], Row], processes: int) -> Iterator[tuple[Row, Row]]:
+        timed = functools.partial(_time, work)
+        if processes > 1:
+            with tqdm(total=len(cells), unit="row") as bar:
+                for cell, told in work_apart(timed, cells, processes, max(1, torch.get_num_threads() // processes)):
+                    bar.update()
+                    yield cell, told
+            return
+        for number, cell in enumerate(cells):
+            tqdm.write(f"{self.name}: {number + 1} of {len(cells)} that are missing: {cell}")
+            yield cell, timed(cell)
 
     def _read_rows(self, settings: Row) -> list[Row]:
         if not self.json.exists():
@@ -103,6 +121,12 @@ class TrainedExperiment(Experiment):
         if any(found.get(name) != value for name, value in wanted.items()):
             raise ValueError(f"{self.json} holds rows of other settings: move it away to begin anew")
         return list(found["rows"])
+
+
+def _time(work: Callable[[Row], Row], cell: Row) -> Row:
+    """The work's row with the minutes it took."""
+    began = time.monotonic()
+    return {**work(cell), "minutes": round((time.monotonic() - began) / 60, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,18 +7,16 @@ where it stood, and several processes can record at once.
 import contextlib
 import functools
 import json
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from genie_gym.configs import RecordConfig, to_dict
 from genie_gym.data.players import Player, PlayerShare
+from genie_gym.data.processes import work_apart
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import Recording, Shard, write_shard
 
@@ -69,7 +67,8 @@ def record(
             for job in missing:
                 record_shard(job, bar.update)
         else:
-            _record_in_parallel(missing, workers, bar.update)
+            for _, frames in work_apart(record_shard, missing, min(workers, len(missing))):
+                bar.update(frames)
     return [job.path for job in jobs]
 
 
@@ -180,15 +179,3 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
         if shard.num_frames == job.num_frames:
             del missing[path]
     return list(missing.values())
-
-
-def _record_in_parallel(jobs: Sequence[Job], workers: int, advance: Callable[[int], object]) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    one_core = functools.partial(torch.set_num_threads, 1)  # a player's network must not take the other workers' cores
-    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, initializer=one_core) as pool:
-        try:
-            for done in as_completed([pool.submit(record_shard, job) for job in jobs]):
-                advance(done.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

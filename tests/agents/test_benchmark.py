@@ -1,6 +1,7 @@
 """The benchmark from recording to figure at the preset ``smoke``."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,13 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     again = json.loads(command.json.read_text())["rows"]
     assert len(asked) == 1
     assert [row["solved_by_level"] for row in again] == [row["solved_by_level"] for row in rows]
+
+    # several processes make the same rows
+    shutil.rmtree(next((tmp_path / "work").rglob("easy-*")))
+    apart = Benchmark(out=tmp_path / "apart", work=tmp_path / "work", processes=2)
+    apart.run()
+    by_cell = lambda told: {(row["method"], row["labels"]): row["solved_by_level"] for row in told}  # noqa: E731
+    assert by_cell(json.loads(apart.json.read_text())["rows"]) == by_cell(rows)
 
     # rows of other labels do not stand beside these
     other = Benchmark(out=tmp_path / "out", work=tmp_path / "work", player="random")

@@ -1,6 +1,7 @@
 """Every artefact of the paper at the preset ``smoke``; and what they share, by hand."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,23 @@ def test_finished_rows_stand_and_others_follow(tmp_path: Path) -> None:
     for other, settings in ((experiment, {"size": 2}), (Sums(out=tmp_path, seed=1), {"size": 1})):
         with pytest.raises(ValueError, match="other settings"):
             other.finish_rows(cells, settings, work)
+
+
+def square_apart(cell: dict[str, Any]) -> dict[str, Any]:
+    if cell["number"] < 0:
+        raise ValueError(f"number must be 0 or more, got {cell['number']}")
+    return {"square": cell["number"] ** 2, "process": os.getpid(), "threads": torch.get_num_threads()}
+
+
+def test_rows_of_several_processes_are_kept_as_they_are_done(tmp_path: Path) -> None:
+    experiment, cells = Sums(out=tmp_path), [{"number": number} for number in range(3)]
+    rows = experiment.finish_rows(cells, {}, square_apart, processes=2)
+    assert [row["square"] for row in rows] == [0, 1, 4]
+    assert os.getpid() not in {row["process"] for row in rows}
+    assert all(row["threads"] == max(1, torch.get_num_threads() // 2) for row in rows)
+    with pytest.raises(ValueError, match="number must be 0 or more, got -1"):
+        experiment.finish_rows([*cells, {"number": -1}], {}, square_apart, processes=2)
+    assert experiment.finish_rows(cells, {}, square_apart, processes=2) == rows
 
 
 def test_first_seeds_come_first() -> None:
