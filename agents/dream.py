@@ -32,7 +32,7 @@ from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.sb3 import make_sb3_vec_env
 
-DREAMER = PolicyConfig(widths=WIDTHS, features=FEATURES, sees_actions=False)
+DREAMER = PolicyConfig(widths=WIDTHS, features=FEATURES, patch_size=1, sees_actions=False)
 """What a dreaming agent is as a ``LatentPolicy``: one that was cloned with this config can dream on."""
 
 
