@@ -95,8 +95,8 @@ class Arena:
 
     def label(self) -> None:
         """Label all recordings; the labels are kept on disk."""
-        assert len(self._latent_windows.targets)
-        assert len(self._labelled_latents)
+        for folder in (self._folders.videos, self._folders.labelled):
+            self._label(ClipDataset(folder, clip_length=2))
 
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Cloned from the videos' latent actions."""
@@ -154,6 +154,9 @@ class Arena:
         assert policy is not None, "without a limit of time a policy is finished"
         return policy
 
+    def _label(self, dataset: ClipDataset) -> np.ndarray:
+        return label_dataset(self._world, dataset, self._work / "labels")
+
     @property
     def _latents(self) -> int:
         return self._world.config.num_latent_actions
@@ -165,8 +168,7 @@ class Arena:
     @functools.cached_property
     def _latent_windows(self) -> Windows:
         dataset = ClipDataset(self._folders.videos, clip_length=2)
-        labels = label_dataset(self._world, dataset, self._work / "labels")
-        return Windows(read_footage(dataset), labels, self._latents, self._context)
+        return Windows(read_footage(dataset), self._label(dataset), self._latents, self._context)
 
     @functools.cached_property
     def _oracle_windows(self) -> Windows:
@@ -183,7 +185,7 @@ class Arena:
 
     @functools.cached_property
     def _labelled_latents(self) -> np.ndarray:
-        return label_dataset(self._world, ClipDataset(self._folders.labelled, clip_length=2), self._work / "labels")
+        return self._label(ClipDataset(self._folders.labelled, clip_length=2))
 
     @functools.cached_property
     def _labelled_windows(self) -> Windows:
