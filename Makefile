@@ -6,6 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/installed
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 SOURCES := $(sort $(dir $(wildcard genie_gym/*.py agents/*.py experiments/*.py)))
 
 .PHONY: help install demo test check format docs clean
@@ -32,13 +33,13 @@ demo: $(STAMP)
 	$(BIN)/genie-gym demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
-	$(BIN)/python -m pytest -q -m "not slow and not pipeline"
+	$(PYTEST) -q -m "not slow and not pipeline"
 
 format: $(STAMP)
 	$(BIN)/ruff format .

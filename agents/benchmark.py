@@ -23,23 +23,21 @@ from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 import tyro
-from tqdm import tqdm
 
 from agents.acting import Agent, ClonedAgent, PlayerAgent, ThroughLatents
 from agents.cloning import REAL, clone
 from agents.config import POLICIES, CloningConfig
 from agents.demonstrations import DemonstrationFolders, Demonstrations
 from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, gather_seeds, play_levels
+from agents.experiment import AgentExperiment
 from agents.labelling import NO_LABEL, digest_labels, label_dataset
 from agents.mapping import ActionMapping, FeatureMapping, Mapping
 from agents.policy import LatentPolicy
 from agents.windows import Footage, Windows, draw_labelled, read_footage, read_real_actions
-from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.bench.experiment import Row
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.players import load_player, parse_share
-from genie_gym.data.processes import work_apart
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
@@ -193,21 +191,15 @@ class Arena:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark(RivalExperiment):
-    """Record, label, clone, map, play."""
+class Benchmark(AgentExperiment):
+    """Record, label with the checkpoint's latent action model, clone, map, play."""
 
-    checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder: its latent action model labels the videos."""
     player: str = "expert"
     """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
     policy: Literal["impala", "st-vivit"] = "impala"
     """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
     level_set: LevelSet = "test"
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
-    workers: int = 1
-    """Processes that record."""
-    processes: int = 1
-    """Those that clone and play after that, five gigabytes each at ``full``; for many cores or a GPU."""
 
     @property
     def name(self) -> str:
@@ -255,9 +247,7 @@ class Benchmark(RivalExperiment):
         wanted = {(cell["mode"], cell["seed"]) for cell in missing}
         shared = [cell for cell in cells if cell["method"] in ("oracle", "lam_oracle_map")]
         shared = [cell for cell in shared if (cell["mode"], cell["seed"]) in wanted]
-        threads = max(1, torch.get_num_threads() // self.processes)
-        for cell, _ in work_apart(self.clone, shared, self.processes, threads):
-            tqdm.write(f"{self.name}: cloned for {cell}")
+        self.make_apart(self.clone, shared)
 
     def list_cells(self, size: Row) -> list[Row]:
         """Every row of the table, one mode after the other, the first seed of all methods first."""

@@ -6,7 +6,6 @@ Returns in pixels a game of ``episode_steps``, from frames of validation levels 
 PPO trained in the world, of random latent actions, and of each latent action held, of which the best is the rival.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from agents.acting import PolicyMemory
 from agents.demonstrations import Demonstrations
 from agents.dream import Dream, open_dream
 from agents.evaluation import Mode
+from agents.experiment import AgentExperiment
 from agents.policy import LatentPolicy
-from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.bench.experiment import Row
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.held_out import restrict
@@ -86,15 +86,11 @@ def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamTask(RivalExperiment):
+class DreamTask(AgentExperiment):
     """Record, dream, score in the dream."""
 
-    checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
     mode: Mode = "easy"
     """Procgen's distribution mode, of the frames that games begin on."""
-    workers: int = 1
-    """Processes that record."""
 
     @property
     def name(self) -> str:
@@ -102,7 +98,7 @@ class DreamTask(RivalExperiment):
 
     def run(self) -> None:
         """Finish the rows that are missing, tell the outcome."""
-        size, world = SIZES[self.preset], load(self.checkpoint, self.device)
+        size = SIZES[self.preset]
         settings = {
             **size,
             "checkpoint": Path(self.checkpoint).name,
@@ -110,41 +106,50 @@ class DreamTask(RivalExperiment):
             "mode": self.mode,
         }
         cells: list[Row] = [{"method": "random"}, {"method": "ppo"}]
-        cells += [{"method": f"held_{action}"} for action in range(world.config.num_latent_actions)]
-        rows = self.finish_rows(
-            self.repeat(cells, size["seeds"]), settings, functools.partial(self._score, size=size, world=world)
-        )
-        print(tell_outcome(rows))
+        actions = load(self.checkpoint, self.device).config.num_latent_actions
+        cells += [{"method": f"held_{action}"} for action in range(actions)]
+        cells = self.repeat(cells, size["seeds"])
+        if self.find_missing(cells, settings):
+            self.record()
+        print(tell_outcome(self.finish_rows(cells, settings, self.score, self.processes)))
 
-    def _score(self, cell: Row, size: Row, world: GenieWorldModel) -> Row:
-        seed, validation = cell["seed"], self.run_folder / f"validation-{self.mode}"
-        config = RecordConfig(mode=self.mode, frames=size["frames"], seed=self.seed)
+    def record(self) -> tuple[Path, Path]:
+        """Videos of training levels, that agents begin on, and recordings of validation levels, made where missing."""
+        frames, validation = SIZES[self.preset]["frames"], self.run_folder / f"validation-{self.mode}"
+        config = RecordConfig(mode=self.mode, frames=frames, seed=self.seed)
         record(restrict(config, "validation"), parse_shares(["expert=1"]), validation, workers=self.workers)
-        choose = self._open(cell["method"], size, world, seed)
+        training = Demonstrations(
+            out=self.run_folder / f"training-{self.mode}",
+            mode=self.mode,
+            frames=frames,
+            labelled_frames=frames // 4,
+            seed=self.seed,
+            workers=self.workers,
+        ).run()
+        return training.videos, validation
+
+    def score(self, cell: Row) -> Row:
+        """The rest of a cell's row."""
+        size, world, seed = SIZES[self.preset], load(self.checkpoint, self.device), cell["seed"]
+        videos, validation = self.record()
+        choose = self._open(cell["method"], size, videos, seed)
         opened = open_dream(world, validation, size["episodes"], seed)
         returns = score_returns(opened, choose, size["episodes"], size["episode_steps"], seed)
         return {"return": float(returns.mean()), "returns": [float(each) for each in returns]}
 
-    def _open(self, method: str, size: Row, world: GenieWorldModel, seed: int) -> Choose:
-        actions, rng = world.config.num_latent_actions, np.random.default_rng(seed)
+    def _open(self, method: str, size: Row, videos: Path, seed: int) -> Choose:
+        rng = np.random.default_rng(seed)
         if method == "random":
+            actions = load(self.checkpoint, self.device).config.num_latent_actions
             return lambda frames, is_first: rng.integers(actions, size=len(frames))
         if method == "ppo":
-            return play_policy(self._dream(size, seed), size["episodes"], rng)
+            return play_policy(self._dream(size, videos, seed), size["episodes"], rng)
         return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
 
-    def _dream(self, size: Row, seed: int) -> LatentPolicy:
-        demonstrations = Demonstrations(
-            out=self.run_folder / f"training-{self.mode}",
-            mode=self.mode,
-            frames=size["frames"],
-            labelled_frames=size["frames"] // 4,
-            seed=self.seed,
-            workers=self.workers,
-        ).run()
+    def _dream(self, size: Row, videos: Path, seed: int) -> LatentPolicy:
         return Dream(
             reward=REWARD,
-            starts=demonstrations.videos,
+            starts=videos,
             checkpoint=self.checkpoint,
             out=self.run_folder / f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}",
             env_steps=size["env_steps"],

@@ -26,10 +26,11 @@ from agents.config import POLICIES
 from agents.demonstrations import DemonstrationFolders, Demonstrations
 from agents.dream import DREAMER, Dream
 from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, play_levels
+from agents.experiment import AgentExperiment
 from agents.expert import Expert, load_expert
 from agents.judges import DemonstrationJudge, RewardJudge
 from agents.labelling import digest_labels
-from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.bench.experiment import Row
 from genie_gym.configs import RecordConfig
 from genie_gym.data.held_out import restrict
 from genie_gym.data.players import load_player, parse_shares
@@ -69,6 +70,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """``env_steps``: dreamt ones."""
 METHODS = ("random", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
+NEEDS = {"clone": ("clone",), "dream": ("dream",), "dream_clone": ("clone", "dream")}
+"""Methods whose clone or judge several methods rest on."""
 REAL_ENVS = 8
 """Games of ``ppo_real``, whose steps are few."""
 
@@ -76,8 +79,8 @@ REAL_ENVS = 8
 class Stage:
     """What all methods of one mode share: recordings, judges, clones."""
 
-    def __init__(self, experiment: "DreamTransfer", size: Row, world: GenieWorldModel, mode: Mode) -> None:
-        self.experiment, self.size, self.world, self.mode = experiment, size, world, mode
+    def __init__(self, experiment: "DreamTransfer", world: GenieWorldModel, mode: Mode) -> None:
+        self.experiment, self.size, self.world, self.mode = experiment, experiment.size, world, mode
         self.folder = experiment.run_folder / f"{mode}-{digest_labels(world)[:8]}"
 
     @functools.cached_property
@@ -98,7 +101,21 @@ class Stage:
         """Clones, and mappings from few samples."""
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
-        return Arena(self.demonstrations, self.world, config, self.folder, steps=0)
+        return Arena(self.demonstrations, self.world, config, self.folder, steps=0, device=self.experiment.device)
+
+    def record(self) -> None:
+        """All recordings, and the labels of demonstrations, made where missing."""
+        self.arena.label()
+        self.record_others()
+        self.record_held_out()
+
+    def record_others(self) -> Path:
+        """Other play than the demonstrations'."""
+        return self._record("others", "training", "sticky")
+
+    def record_held_out(self) -> Path:
+        """The player on levels that no judge learns from."""
+        return self._record("held-out", "validation", self.experiment.player)
 
     def clone(self, seed: int) -> Path:
         """Folder of the seed's cloned policy."""
@@ -110,7 +127,7 @@ class Stage:
         if method == "dream_agreement":
             agreement = DemonstrationJudge(
                 videos=self.demonstrations.videos,
-                others=self._record("others", "training", "sticky"),
+                others=self.record_others(),
                 out=self.folder / f"agreement-{seed}",
                 train_steps=self.size["judge_steps"],
                 seed=seed,
@@ -119,7 +136,7 @@ class Stage:
             return f"agreement:{agreement.out / 'judge'}"
         learned = RewardJudge(
             labelled=self.demonstrations.labelled,
-            held_out=self._record("held-out", "validation", self.experiment.player),
+            held_out=self.record_held_out(),
             out=self.folder / f"reward-{seed}",
             labels=self.size["judge_labels"],
             train_steps=self.size["judge_steps"],
@@ -136,11 +153,9 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamTransfer(RivalExperiment):
-    """Record, judge, clone, dream, play; a row of results for each mode, method and seed."""
+class DreamTransfer(AgentExperiment):
+    """Record, judge, clone, dream in the checkpoint's world, play; a row for each mode, method and seed."""
 
-    checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder: the world that is dreamt in."""
     player: str = "expert"
     """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
     methods: tuple[str, ...] = METHODS
@@ -149,8 +164,6 @@ class DreamTransfer(RivalExperiment):
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
     env_steps: int | None = None
     """Dreamt steps; the preset's where not given."""
-    workers: int = 1
-    """Processes that record."""
 
     @property
     def name(self) -> str:
@@ -164,26 +177,49 @@ class DreamTransfer(RivalExperiment):
         """
         if not set(self.methods) <= set(METHODS):
             raise ValueError(f"methods must be among {METHODS}, got {self.methods}")
-        size = SIZES[self.preset]
-        size = size | ({} if self.env_steps is None else {"env_steps": self.env_steps})
-        world = load(self.checkpoint, self.device)
         settings = {
-            **size,
+            **self.size,
             "checkpoint": Path(self.checkpoint).name,
-            "labels_of": digest_labels(world),
+            "labels_of": digest_labels(load(self.checkpoint, self.device)),
             "player": self.player,
             "level_set": self.level_set,
         }
-        stages = functools.lru_cache(maxsize=1)(functools.partial(Stage, self, size, world))  # gigabytes each
-        levels = choose_levels(self.level_set, size["levels"])
-        cells = [{"mode": mode, "method": method} for mode in size["modes"] for method in self.methods]
-        self.finish_rows(
-            self.repeat(cells, size["seeds"]), settings, lambda cell: self._score(cell, stages(cell["mode"]), levels)
-        )
+        cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
+        cells = self.repeat(cells, self.size["seeds"])
+        if self.processes > 1:
+            self._prepare(self.find_missing(cells, settings))
+        self.finish_rows(cells, settings, self.score, self.processes)
+        open_stage.cache_clear()
 
-    def _score(self, cell: Row, stage: Stage, levels: list[int]) -> Row:
-        agent, labels = self._build(cell["method"], stage, cell["seed"], len(levels))
+    @property
+    def size(self) -> Row:
+        """The preset's, but for what is given."""
+        return SIZES[self.preset] | ({} if self.env_steps is None else {"env_steps": self.env_steps})
+
+    def score(self, cell: Row) -> Row:
+        """The rest of a cell's row."""
+        levels = choose_levels(self.level_set, self.size["levels"])
+        agent, labels = self._build(cell["method"], open_stage(self, cell["mode"]), cell["seed"], len(levels))
         return {"real_labels": labels, **count_solved(play_levels(agent, cell["mode"], levels))}
+
+    def share(self, cell: Row) -> None:
+        """The cell's clone or judge, kept on disk."""
+        stage = open_stage(self, cell["mode"])
+        if cell["method"] == "clone":
+            stage.clone(cell["seed"])
+        else:
+            stage.reward(cell["method"], cell["seed"])
+
+    def _prepare(self, missing: list[Row]) -> None:
+        """Recordings, labels, clones and judges of missing rows, so that no two processes make the same."""
+        for mode in dict.fromkeys(cell["mode"] for cell in missing):
+            open_stage(self, mode).record()
+        open_stage.cache_clear()
+        shared: list[Row] = []
+        for cell in missing:
+            needed = [{**cell, "method": method} for method in NEEDS.get(cell["method"], ())]
+            shared += [each for each in needed if each not in shared]
+        self.make_apart(self.share, shared)
 
     def _build(self, method: str, stage: Stage, seed: int, games: int) -> tuple[Agent, int]:
         """An agent, and the labels that it rests on."""
@@ -225,6 +261,12 @@ class DreamTransfer(RivalExperiment):
             seed=seed,
         ).run()
         return load_expert(str(saved), seed)
+
+
+@functools.lru_cache(maxsize=1)  # gigabytes
+def open_stage(experiment: DreamTransfer, mode: Mode) -> Stage:
+    """What all rows of a mode share, in this process."""
+    return Stage(experiment, load(experiment.checkpoint, experiment.device), mode)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Weights of small networks to and from disk, and what tells one set of weights from another."""
 
+import functools
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +18,8 @@ Module = TypeVar("Module", bound=nn.Module)
 def save_half(module: nn.Module, path: Path) -> None:
     """Write the weights in half precision; the folder is made where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: weight.detach().half().contiguous() for name, weight in module.state_dict().items()}, path)
+    weights = {name: weight.detach().half().contiguous() for name, weight in module.state_dict().items()}
+    _replace(path, functools.partial(save_file, weights))
 
 
 def load_half(module: Module, path: Path) -> Module:
@@ -35,9 +39,16 @@ def save_described(module: nn.Module, folder: Path, about: dict[str, Any]) -> Pa
     """Write ``weights.safetensors``, and ``about`` as ``config.json``; returns the folder, made where missing."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
-    (folder / "config.json").write_text(json.dumps(about, indent=1) + "\n")
+    _replace(folder / "weights.safetensors", functools.partial(save_file, weights))
+    _replace(folder / "config.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
     return folder
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write the file whole or not at all, whoever reads or writes it at the same time."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(beside)
+    os.replace(beside, path)
 
 
 def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:

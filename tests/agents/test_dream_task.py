@@ -46,9 +46,12 @@ def test_the_rival_is_the_best_held_action() -> None:
 
 @pytest.mark.pipeline
 def test_dream_task_smoke(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    command = DreamTask(checkpoint=str(tiny_checkpoint), out=tmp_path / "out", work=tmp_path / "work")
+    command = DreamTask(checkpoint=str(tiny_checkpoint), out=tmp_path / "out", work=tmp_path / "work", processes=2)
     command.run()
     results = json.loads(command.json.read_text())
-    assert [row["method"] for row in results["rows"]] == ["random", "ppo", *(f"held_{action}" for action in range(8))]
+    methods = ["random", "ppo", *(f"held_{action}" for action in range(8))]
+    assert sorted(row["method"] for row in results["rows"]) == sorted(methods)
     assert all(len(row["returns"]) == 4 for row in results["rows"])
+    alone = command.score({"method": "ppo", "seed": 0})  # its dream is over, the game is not
+    assert alone["returns"] == next(row["returns"] for row in results["rows"] if row["method"] == "ppo")
     assert results["digest"]

@@ -1,6 +1,8 @@
 """Dreams against the real game, from recording to table at the preset ``smoke``."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,14 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
     }
     assert tuple(WORDS) == METHODS
     assert len(tabulate_dreams(results).splitlines()) == 4 + len(METHODS)
+
+    # several processes make the same rows, of clones and judges that they share
+    shutil.rmtree(next((tmp_path / "work").rglob("easy-*")))
+    shared = ("clone", "dream", "dream_clone")
+    apart = replace(command, out=tmp_path / "apart", methods=shared, processes=2)
+    apart.run()
+    by_method = lambda told: {row["method"]: row["solved_by_level"] for row in told if row["method"] in shared}  # noqa: E731
+    assert by_method(json.loads(apart.json.read_text())["rows"]) == by_method(rows)
 
 
 def test_unknown_methods_are_told(tmp_path: Path) -> None:
