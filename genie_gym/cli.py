@@ -10,6 +10,7 @@ import tyro
 from genie_gym.bench.config import BenchConfig
 from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.fitting import Fit
+from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.play.config import LOOPBACK, Opening
 
@@ -318,10 +319,10 @@ COMMANDS: dict[str, Any] = {
 
 
 def main() -> None:
-    """The command line; user errors end in one line and exit status 2."""
+    """The command line; user errors and missing packages end in one line and exit status 2."""
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
-    except ValueError as error:
+    except (ValueError, MissingExtraError) as error:
         print(f"genie-gym: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     "genie_gym.configs": 0,
+    "genie_gym.extras": 0,
     "genie_gym.presets": 0,
     "genie_gym.nn": 1,
     "genie_gym.models": 2,
@@ -45,7 +46,7 @@ ONLY_IN = {
 }
 """Library -> the modules and rooms that may import it."""
 
-NO_TORCH = ("genie_gym.__init__", "genie_gym.configs", "genie_gym.presets")
+NO_TORCH = ("genie_gym.__init__", "genie_gym.configs", "genie_gym.extras", "genie_gym.presets")
 
 
 def lies_in(module: str, rooms: tuple[str, ...]) -> bool:

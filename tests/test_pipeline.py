@@ -129,6 +129,25 @@ def test_user_errors_end_in_one_line(
     assert "Traceback" not in printed
 
 
+def test_a_missing_package_is_told_in_one_line(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = (
+        ("procgen", "procgen", ("record", "--out", "x", "--frames", 64)),
+        ("pygame", "human", ("play", "--window", "--checkpoint", tiny_checkpoint)),
+        ("uvicorn", "play", ("play", "--checkpoint", tiny_checkpoint)),
+    )
+    for package, extra, arguments in asked:
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(SystemExit) as error:
+            run(monkeypatch, *arguments)
+        assert error.value.code == 2
+        printed = capsys.readouterr().err
+        assert "Traceback" not in printed
+        assert printed.endswith(f"pip install 'genie-gym[{extra}]'\n")
+
+
 def test_demo_says_so_where_it_cannot_write(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

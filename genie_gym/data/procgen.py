@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genie_gym.configs import RecordConfig
+from genie_gym.extras import need_extra
 
 GAMES = (
     "bigfish",
@@ -129,7 +130,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
 
     Raises:
         ValueError: If there is no such game or level range.
-        ImportError: If procgen is not installed.
+        MissingExtraError: If procgen is not installed.
     """
     if config.game not in GAMES:
         raise ValueError(f"RecordConfig.game must be one of {GAMES}, got {config.game!r}")
@@ -160,7 +161,7 @@ def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: 
 
     Raises:
         ValueError: As ``open_games`` does.
-        ImportError: If procgen is not installed.
+        MissingExtraError: If procgen is not installed.
     """
     if not levels:
         raise ValueError(f"levels must be one or more level seeds, got {list(levels)}")
@@ -181,9 +182,6 @@ def _level_state(config: RecordConfig, paint_velocity: bool) -> bytes:
 
 def _import_procgen() -> Any:
     """Procgen, without the notice of old gym that its import prints."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            import procgen
-    except ImportError as error:
-        raise ImportError("Recording games needs Procgen: pip install 'genie-gym[procgen]'") from error
+    with need_extra("procgen", "Games need Procgen"), contextlib.redirect_stderr(io.StringIO()):
+        import procgen
     return procgen

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
+from genie_gym.extras import MissingExtraError, need_extra
+
 WINDOW_PIXELS = 512
 """A window's longer side is at most this."""
 
@@ -20,7 +22,7 @@ def require_render_mode(render_mode: str | None, known: list[str]) -> None:
 
     Raises:
         ValueError: If the mode is unknown.
-        DependencyNotInstalled: If it is ``human`` and pygame is missing.
+        PygameMissingError: If it is ``human`` and pygame is missing.
     """
     if render_mode is not None and render_mode not in known:
         raise ValueError(f"render_mode must be None or one of {known}, got {render_mode!r}")
@@ -71,10 +73,13 @@ class Window:
         self._clock = self._pygame.time.Clock()
 
 
+class PygameMissingError(MissingExtraError, DependencyNotInstalled):
+    """Gymnasium's own error for it, too."""
+
+
 def _import_pygame() -> ModuleType:
     try:
-        return importlib.import_module("pygame")
-    except ImportError as error:
-        raise DependencyNotInstalled(
-            "render_mode='human' needs pygame: pip install 'genie-gym[human]', or use render_mode='rgb_array'"
-        ) from error
+        with need_extra("human", "A window (render_mode='human'; 'rgb_array' needs none) needs pygame"):
+            return importlib.import_module("pygame")
+    except MissingExtraError as error:
+        raise PygameMissingError(str(error)) from error

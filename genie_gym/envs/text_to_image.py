@@ -5,6 +5,7 @@ from typing import cast
 
 from genie_gym.data.factories import build
 from genie_gym.envs.prompts import TextToImage
+from genie_gym.extras import need_extra
 
 MODEL = "stabilityai/sd-turbo"
 """Small, and draws in one pass; for research, by its licence."""
@@ -22,7 +23,7 @@ def load_text_to_image(spec: str, device: str = "cpu", seed: int = 0) -> TextToI
 
     Raises:
         ValueError: If there is no such function.
-        ImportError: If it is a pipeline and diffusers is missing.
+        MissingExtraError: If it is a pipeline and diffusers is missing.
     """
     known = {"diffusers": functools.partial(open_pipeline, device=device, seed=seed)}
     return cast(TextToImage, build("text_to_image", spec, known, device=device, seed=seed))
@@ -41,13 +42,11 @@ def open_pipeline(
         seed: The same text gives the same image.
 
     Raises:
-        ImportError: If diffusers is missing.
+        MissingExtraError: If diffusers is missing.
         ValueError: If there is no such model.
     """
-    try:
+    with need_extra("text", "Drawing a text needs diffusers"):
         import diffusers
-    except ImportError as error:
-        raise ImportError("Drawing a text needs diffusers: pip install 'genie-gym[text]'") from error
     import torch
 
     try:

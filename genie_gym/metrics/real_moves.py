@@ -30,7 +30,7 @@ def play_each_move(mode: str, levels: str, starts: int, frames: int, seed: int) 
 
     Raises:
         ValueError: If there are no such levels, or no start is left.
-        ImportError: If procgen is not installed.
+        MissingExtraError: If procgen is not installed.
     """
     config = restrict(RecordConfig(mode=mode), levels)  # type: ignore[arg-type]  # validated by RecordConfig
     games, player = open_games(config, seed=seed, num_envs=starts), load_player("sticky", seed)

@@ -49,7 +49,7 @@ def open_world(asked: Opening) -> Opened:
 
     Raises:
         ValueError: If a field is off.
-        ImportError: If a text is to be drawn and what draws it is missing.
+        MissingExtraError: If a text is to be drawn and what draws it is missing.
     """
     require_sampling(asked.maskgit_steps, asked.temperature)
     driver = None if asked.policy is None else load_driver(asked.policy, asked.seed)

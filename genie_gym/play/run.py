@@ -7,6 +7,7 @@ from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import FRAMES_PER_SECOND
+from genie_gym.extras import need_extra
 from genie_gym.models.loading import digest_checkpoint, load
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
@@ -39,16 +40,14 @@ def play_in_browsers(opened: Opened, host: str, port: int, token: str | None) ->
 
     Raises:
         ValueError: If the address is off.
-        ImportError: If the extra ``play`` is not installed.
+        MissingExtraError: If the extra ``play`` is not installed.
     """
     require_address(host, port, token)
-    try:
+    with need_extra("play", "Playing on a page needs its server"):
         import uvicorn
 
         from genie_gym.play.player import LIMITS
         from genie_gym.play.server import build_app
-    except ImportError as error:
-        raise ImportError("Playing on a page needs its server: pip install 'genie-gym[play]'") from error
     uvicorn.run(
         build_app(opened, token=token),
         host=host,

@@ -10,6 +10,7 @@ import pytest
 from genie_gym.configs import RecordConfig
 from genie_gym.data import procgen
 from genie_gym.data.procgen import GAMES, NUM_REAL_ACTIONS, direction, open_games, vertical
+from genie_gym.extras import MissingExtraError
 
 
 def test_actions_say_where_they_go() -> None:
@@ -75,7 +76,7 @@ def test_without_procgen_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
         return real_import(name, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", fail)
-    with pytest.raises(ImportError, match=r"pip install 'genie-gym\[procgen\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'genie-gym\[procgen\]'"):
         procgen._import_procgen()
 
 
