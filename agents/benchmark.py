@@ -317,8 +317,9 @@ def draw_figure(rows: list[Row], path: Path) -> None:
             _draw_method(panel, method, points, f"C{number}")
         panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))
     panels[0][0].set_ylabel("levels solved")
-    panels[0][0].legend(fontsize=8)
-    figure.tight_layout()
+    known = panels[0][0].get_legend_handles_labels()
+    figure.legend(*known, loc="lower center", ncols=len(known[1]), fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
