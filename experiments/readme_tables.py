@@ -15,7 +15,16 @@ from genie_gym.models.loading import digest_checkpoint
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RESULTS = ROOT / "experiments" / "results"
-OF_WHAT_SHIPS = ("ablation_steps", "context", "bench", "memory", "play", "figure10_prompts", "figure17_consistency")
+OF_WHAT_SHIPS = (
+    "ablation_steps",
+    "context",
+    "bench",
+    "memory",
+    "play",
+    "figure10_prompts",
+    "figure17_consistency",
+    "agents_speed",
+)
 """Results that are another world's as soon as another ships."""
 README, CARD, ARTEFACTS, LADDER = (
     ROOT / folder / "README.md" for folder in ("", "genie_gym/weights/coinrun", "experiments", "experiments/release")
@@ -55,6 +64,7 @@ def _artefacts() -> tuple[str, ...]:
         "figure15_cloning": cloning.tabulate_cloning,
         "figure15_transfer": cloning.tabulate_cloning,
         "dream_transfer": dreams.tabulate_dreams,
+        "agents_speed": speed.tell_agents,
     }
     return _of_what_ran(tables)
 
