@@ -100,11 +100,12 @@ def tell_play(results: dict[str, Any]) -> str:
 
 def tell_agents(results: dict[str, Any]) -> str:
     """A sentence."""
+    machine, dreamt = results["machine"], results["dreamt_steps_per_second"]
     return (
-        f"Speed of the agents' tools on {results['machine']['cpu']}, {results['machine']['threads']} threads "
-        f"(`{results['command']}`, commit `{results['commit']}`): {results['labelled_frames_per_second']:,.0f} frames "
-        f"labelled a second; {results['env_steps_per_second']:,.0f} steps of a policy `{results['policy']}` that plays "
-        f"{results['levels']} levels at once; {results['dreamt_steps_per_second']:.1f} dreamt steps of {results['dreamers']} "
-        f"environments in `make_sb3_vec_env`, of which {100 * results['adapter_share']:.2f} % are not the world's own; "
+        f"Speed of the agents' tools on {machine['cpu']}, {machine['threads']} threads (`{results['command']}`, commit "
+        f"`{results['commit']}`): {results['labelled_frames_per_second']:,.0f} frames labelled a second; "
+        f"{results['env_steps_per_second']:,.0f} steps of a policy `{results['policy']}` that plays "
+        f"{results['levels']} levels at once; {dreamt:.1f} dreamt steps of {results['dreamers']} environments in "
+        f"`make_sb3_vec_env`, of which {100 * results['adapter_share']:.2f} % are not the world's own; "
         f"{results['peak_memory_mb']:.0f} MB at most while dreaming."
     )
