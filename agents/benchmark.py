@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
@@ -308,6 +307,8 @@ def open_arena(experiment: Benchmark, mode: Mode) -> Arena:
 
 def draw_figure(rows: list[Row], path: Path) -> None:
     """Levels solved against labelled samples, a panel for each mode, bands of 95 %."""
+    import matplotlib.pyplot as plt
+
     told = gather_seeds(rows, KEYS)
     modes = list(dict.fromkeys(mode for mode, _, _ in told))
     figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 4), squeeze=False, sharey=True)
