@@ -44,6 +44,21 @@ class PlayerAgent:
         return self._player(frames)
 
 
+class BlindPlayer:
+    """A player that draws from given real actions whatever the frames show: to have seen anything is to beat it.
+
+    Args:
+        actions: (N,) in [0, 15), such as those of labelled samples.
+        seed: Of the draws.
+    """
+
+    def __init__(self, actions: np.ndarray, seed: int) -> None:
+        self._actions, self._rng = actions, np.random.default_rng(seed)
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        return self._rng.choice(self._actions, len(frames)).astype(np.int32)
+
+
 class ThroughLatents:
     """Another agent, of whose actions only what a latent action tells is left.
 

@@ -13,6 +13,7 @@ Methods, all on the same levels:
                    code loses, without a clone
     oracle         the same network and budget on the videos' real actions, 10 % random actions when it plays
     labelled_only  the same network on the ``labels`` samples alone
+    marginal       draws from the ``labels`` samples' real actions, whatever the frame shows
     random, expert who acts uniformly, and who played in the videos
 """
 
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from agents.acting import Agent, ClonedAgent, PlayerAgent, ThroughLatents
+from agents.acting import Agent, BlindPlayer, ClonedAgent, PlayerAgent, ThroughLatents
 from agents.cloning import REAL, clone
 from agents.config import POLICIES, CloningConfig
 from agents.demonstrations import DemonstrationFolders, Demonstrations
@@ -68,6 +69,8 @@ PAPERS_LABELS = 200
 """With so many samples the paper's policy equals the oracle."""
 KEYS = ("mode", "method", "labels")
 """That rows of results differ in, but for their seeds."""
+FIGURE = ("lam", "oracle", "labelled_only", "marginal", "random", "expert")
+"""Methods that are drawn."""
 RANDOM_SHARE = 0.1
 """Of the oracle's actions (Genie, appendix E)."""
 
@@ -112,6 +115,10 @@ class Arena:
         )
         name, among = f"labelled-{labels}-{seed}", self._draw(labels, seed)
         return self._clone(self._labelled_windows, NUM_REAL_ACTIONS, REAL, name, seed, config, among)
+
+    def draw_actions(self, labels: int, seed: int) -> np.ndarray:
+        """(labels,) the samples' real actions."""
+        return self._labelled_actions[self._draw(labels, seed)]
 
     def mapping(self, method: str, labels: int | None, seed: int) -> Mapping:
         """From the seed's latent actions to real ones, by ``labels`` samples, or all."""
@@ -255,7 +262,8 @@ class Benchmark(AgentExperiment):
             fixed: list[Row] = [{"method": method, "labels": None} for method in ("random", "expert", "oracle")]
             told = [{"method": method, "labels": n} for method in ("lam", "labelled_only") for n in size["labels"]]
             most = PAPERS_LABELS if PAPERS_LABELS in size["labels"] else size["labels"][-1]
-            others: list[Row] = [{"method": method, "labels": most} for method in ("lam_majority", "lam_features")]
+            names = ("lam_majority", "lam_features", "marginal")
+            others: list[Row] = [{"method": method, "labels": most} for method in names]
             others += [{"method": method, "labels": None} for method in ("lam_oracle_map", "expert_latents")]
             cells += self.repeat([{"mode": mode, **cell} for cell in fixed + told + others], size["seeds"])
         return cells
@@ -282,21 +290,28 @@ class Benchmark(AgentExperiment):
 
     def _build(self, cell: Row, arena: Arena, games: int) -> tuple[Agent, Mapping | None]:
         method, labels, seed = cell["method"], cell["labels"], cell["seed"]
-        if method == "random":
-            return PlayerAgent(load_player("random", seed)), None
-        if method in ("expert", "expert_latents"):
-            expert = PlayerAgent(load_player(self.player, seed), parse_share(self.player).sees_velocity)
-            if method == "expert":
-                return expert, None
-            table = arena.mapping(method, None, seed)
-            assert isinstance(table, ActionMapping)
-            return ThroughLatents(expert, table, seed), table
+        if method in ("random", "marginal", "expert", "expert_latents"):
+            return self._build_player(cell, arena)
         if method == "oracle":
             return ClonedAgent(arena.oracle(seed), games, seed, random_share=RANDOM_SHARE), None
         if method == "labelled_only":
             return ClonedAgent(arena.labelled_only(labels, seed), games, seed), None
         mapping = arena.mapping(method, labels, seed)
         return ClonedAgent(arena.latent_policy(seed), games, seed, mapping), mapping
+
+    def _build_player(self, cell: Row, arena: Arena) -> tuple[Agent, Mapping | None]:
+        """An agent without a clone."""
+        method, labels, seed = cell["method"], cell["labels"], cell["seed"]
+        if method == "random":
+            return PlayerAgent(load_player("random", seed)), None
+        if method == "marginal":
+            return PlayerAgent(BlindPlayer(arena.draw_actions(labels, seed), seed)), None
+        expert = PlayerAgent(load_player(self.player, seed), parse_share(self.player).sees_velocity)
+        if method == "expert":
+            return expert, None
+        table = arena.mapping(method, None, seed)
+        assert isinstance(table, ActionMapping)
+        return ThroughLatents(expert, table, seed), table
 
 
 @functools.lru_cache(maxsize=1)  # gigabytes
@@ -313,7 +328,7 @@ def draw_figure(rows: list[Row], path: Path) -> None:
     modes = list(dict.fromkeys(mode for mode, _, _ in told))
     figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 4), squeeze=False, sharey=True)
     for panel, mode in zip(panels[0], modes, strict=True):
-        for number, method in enumerate(("lam", "oracle", "labelled_only", "random", "expert")):
+        for number, method in enumerate(FIGURE):
             points = {labels: told[mode, method, labels] for where, m, labels in told if (where, m) == (mode, method)}
             _draw_method(panel, method, points, f"C{number}")
         panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))
@@ -326,9 +341,10 @@ def draw_figure(rows: list[Row], path: Path) -> None:
 
 
 def _draw_method(panel: Any, method: str, points: dict[int | None, dict[str, Any]], colour: str) -> None:
-    if None in points:
-        panel.axhline(points[None]["solved"], color=colour, label=method, linestyle="--")
-        panel.axhspan(*points[None]["interval"], color=colour, alpha=0.15)
+    if len(points) == 1:  # whatever the number of samples
+        (told,) = points.values()
+        panel.axhline(told["solved"], color=colour, label=method, linestyle="--")
+        panel.axhspan(*told["interval"], color=colour, alpha=0.15)
         return
     known = sorted((labels, told) for labels, told in points.items() if labels is not None)
     x = [labels for labels, _ in known]

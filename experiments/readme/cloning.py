@@ -14,6 +14,7 @@ WORDS = {
     "expert_latents": "the videos' player through latent actions",
     "oracle": "oracle: the same on the videos' real actions",
     "labelled_only": "the labelled samples alone",
+    "marginal": "the samples' actions, drawn blind",
     "random": "random",
     "expert": "the videos' player",
 }

@@ -13,7 +13,7 @@ from agents.evaluation import gather_seeds
 from experiments.readme.cloning import tabulate_cloning
 
 METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents"}
-METHODS |= {"oracle", "labelled_only", "random", "expert"}
+METHODS |= {"oracle", "labelled_only", "marginal", "random", "expert"}
 
 
 @pytest.mark.pipeline
@@ -23,7 +23,7 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     results = json.loads(command.json.read_text())
     rows = results["rows"]
     assert {row["method"] for row in rows} == METHODS
-    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 11
+    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 12
     for row in rows:
         assert {"mode", "method", "labels", "seed", "levels", "solved"} <= set(row)
         assert 0 <= row["solved"] <= 1

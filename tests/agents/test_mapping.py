@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting import PlayerAgent, ThroughLatents
+from agents.acting import BlindPlayer, PlayerAgent, ThroughLatents
 from agents.mapping import ActionMapping, FeatureMapping
 
 NOTHING = torch.zeros(3000, 0)
@@ -51,6 +51,14 @@ def test_what_a_latent_action_does_not_tell_is_lost() -> None:
         acted = ThroughLatents(player, mapping, 0).act(rows, frames, np.zeros(1000, dtype=bool))
         assert set(acted) == allowed
     assert 400 < (acted == 1).sum() < 600
+
+
+def test_a_blind_player_draws_actions_as_often_as_they_were_given() -> None:
+    player = BlindPlayer(np.array([7, 7, 7, 1]), seed=0)
+    chosen = player(np.zeros((3000, 2, 2, 3), dtype=np.uint8))
+    assert chosen.dtype == np.int32
+    assert set(chosen) == {1, 7}
+    assert (chosen == 7).mean() == pytest.approx(0.75, abs=0.03)
 
 
 def test_a_mapping_that_sees_features_uses_them() -> None:
