@@ -18,6 +18,7 @@ Methods, all on the same levels:
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +27,9 @@ import numpy as np
 import tyro
 
 from agents.acting import Agent, BlindPlayer, ClonedAgent, PlayerAgent, ThroughLatents
-from agents.cloning import REAL, clone
+from agents.cloning import REAL, clone, find_clone
 from agents.config import POLICIES, CloningConfig
-from agents.demonstrations import DemonstrationFolders, Demonstrations
+from agents.demonstrations import Demonstrations
 from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, gather_seeds, play_levels
 from agents.experiment import AgentExperiment
 from agents.labelling import NO_LABEL, digest_labels, label_dataset
@@ -51,22 +52,38 @@ SIZES: dict[str, dict[str, Any]] = {
         "seeds": 1,
         "levels": 3,
         "train_steps": 10,
+        "batch_size": 64,
         "labelled_steps": 5,
     },
     "full": {
         "modes": ["easy", "hard"],
-        "frames": 200_000,
+        "frames": 1_000_000,
         "labelled_frames": 20_000,
         "labels": [16, 32, 64, 128, 200, 512, 1024],
         "seeds": 5,
         "levels": 100,
-        "train_steps": 3000,
+        "train_steps": 4000,
+        "batch_size": 512,
         "labelled_steps": 300,
     },
 }
-"""``labelled_steps``: batches of ``labelled_only``, which has soon seen its samples often enough."""
+"""``labelled_steps``: small batches of ``labelled_only``, which has soon seen its samples often enough."""
 PAPERS_LABELS = 200
 """With so many samples the paper's policy equals the oracle."""
+METHODS = (
+    "random",
+    "expert",
+    "oracle",
+    "lam",
+    "labelled_only",
+    "lam_majority",
+    "lam_features",
+    "marginal",
+    "lam_oracle_map",
+    "expert_latents",
+)
+CLONED = {"oracle": "oracle", **{method: "lam" for method in METHODS if method.startswith("lam")}}
+"""Whose clone of the videos a method plays."""
 KEYS = ("mode", "method", "labels")
 """That rows of results differ in, but for their seeds."""
 FIGURE = ("lam", "oracle", "labelled_only", "marginal", "random", "expert")
@@ -76,45 +93,55 @@ RANDOM_SHARE = 0.1
 
 
 class Arena:
-    """What all methods of one mode share: recordings, labels, and the policies of each seed.
+    """What all methods of one mode share: recordings, labels, and the policies of each seed; each made when asked for.
 
     The latent policies' windows come from files that hold no real actions; only ``oracle`` and ``labelled`` do.
+
+    Args:
+        recordings: Of the mode.
+        world: Whose latent action model labels.
+        config: Of clones of the videos.
+        labelled_config: Of clones of labelled samples, without past actions.
+        work: Folder of labels, unpacked frames and clones by these configs.
+        device: Where to clone and to play.
     """
 
     def __init__(
         self,
-        folders: DemonstrationFolders,
+        recordings: Demonstrations,
         world: GenieWorldModel,
         config: CloningConfig,
+        labelled_config: CloningConfig,
         work: Path,
-        steps: int,
         device: str = "cpu",
     ) -> None:
-        self._folders, self._world, self._config, self._work = folders, world, config, work
-        self._labelled_steps, self._device = steps, device
+        self._recordings, self._world, self._work, self._device = recordings, world, work, device
+        self._config, self._labelled_config = config, labelled_config
 
-    def label(self) -> None:
-        """Label all recordings; the labels are kept on disk."""
-        for folder in (self._folders.videos, self._folders.labelled):
-            self._label(ClipDataset(folder, clip_length=2))
+    def prepare(self, cloned: bool) -> None:
+        """Make what stays on disk of the labelled games and, where they are to be ``cloned``, of the videos."""
+        self._label(self._labelled)
+        if cloned:
+            self._label(self._videos)
+            read_footage(self._videos, self._work)
 
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Cloned from the videos' latent actions."""
-        return self._clone(self._latent_windows, self._latents, digest_labels(self._world), f"lam-{seed}", seed)
+        source, windows = digest_labels(self._world), lambda: self._latent_windows
+        return self._clone(f"lam-{seed}", self._latents, source, windows, self._config, seed)
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Cloned from the same videos' real actions."""
-        return self._clone(self._oracle_windows, NUM_REAL_ACTIONS, REAL, f"oracle-{seed}", seed)
+        return self._clone(f"oracle-{seed}", NUM_REAL_ACTIONS, REAL, lambda: self._oracle_windows, self._config, seed)
 
     def labelled_only(self, labels: int, seed: int) -> LatentPolicy:
         """Cloned from the labelled samples alone; told nothing of past actions, which would be more labels."""
-        config = replace(
-            self._config,
-            policy=replace(self._config.policy, sees_actions=False),
-            training=replace(self._config.training, train_steps=self._labelled_steps),
-        )
-        name, among = f"labelled-{labels}-{seed}", self._draw(labels, seed)
-        return self._clone(self._labelled_windows, NUM_REAL_ACTIONS, REAL, name, seed, config, among)
+        name, windows, among = f"labelled-{labels}-{seed}", lambda: self._labelled_windows, self._draw(labels, seed)
+        return self._clone(name, NUM_REAL_ACTIONS, REAL, windows, self._labelled_config, seed, among)
+
+    def lacks(self, method: str, seed: int) -> bool:
+        """Whether the policy ``lam`` or ``oracle`` of a seed is still to be cloned."""
+        return not (self._work / f"{method}-{seed}" / "policy" / "config.json").exists()
 
     def draw_actions(self, labels: int, seed: int) -> np.ndarray:
         """(labels,) the samples' real actions."""
@@ -144,17 +171,20 @@ class Arena:
 
     def _clone(
         self,
-        windows: Windows,
+        name: str,
         actions: int,
         source: str,
-        name: str,
+        windows: Callable[[], Windows],
+        config: CloningConfig,
         seed: int,
-        config: CloningConfig | None = None,
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
-        config = self._config if config is None else config
-        config = replace(config, training=replace(config.training, seed=seed))
-        policy = clone(windows, config, actions, source, self._work / name, among=among, device=self._device)
+        """The policy of that name, cloned if it is not yet: only then windows are opened, gigabytes of them."""
+        out = self._work / name
+        policy = find_clone(source, out, self._device)
+        if policy is None:
+            config = replace(config, training=replace(config.training, seed=seed))
+            policy = clone(windows(), config, actions, source, out, among=among, device=self._device)
         assert policy is not None, "without a limit of time a policy is finished"
         return policy
 
@@ -170,26 +200,42 @@ class Arena:
         return self._config.policy.context_length
 
     @functools.cached_property
+    def _videos(self) -> ClipDataset:
+        self._recordings.record_videos()
+        return ClipDataset(self._recordings.folders.videos, clip_length=2)
+
+    @functools.cached_property
+    def _footage(self) -> Footage:
+        """Of the videos, which the oracle's games are too."""
+        return read_footage(self._videos, self._work).upload(self._device)
+
+    @functools.cached_property
     def _latent_windows(self) -> Windows:
-        dataset = ClipDataset(self._folders.videos, clip_length=2)
-        return Windows(read_footage(dataset), self._label(dataset), self._latents, self._context)
+        return Windows(self._footage, self._label(self._videos), self._latents, self._context)
 
     @functools.cached_property
     def _oracle_windows(self) -> Windows:
-        footage = read_footage(ClipDataset(self._folders.oracle, clip_length=2))
-        return Windows(footage, read_real_actions(self._folders.oracle), NUM_REAL_ACTIONS, self._context)
+        footage = self._footage
+        actions = read_real_actions(self._recordings.folders.oracle)
+        return Windows(footage, actions, NUM_REAL_ACTIONS, self._context)
+
+    @functools.cached_property
+    def _labelled(self) -> ClipDataset:
+        self._recordings.record_labelled()
+        return ClipDataset(self._recordings.folders.labelled, clip_length=2)
 
     @functools.cached_property
     def _labelled_footage(self) -> Footage:
-        return read_footage(ClipDataset(self._folders.labelled, clip_length=2))
+        return read_footage(self._labelled)
 
     @functools.cached_property
     def _labelled_actions(self) -> np.ndarray:
-        return read_real_actions(self._folders.labelled)
+        self._recordings.record_labelled()
+        return read_real_actions(self._recordings.folders.labelled)
 
     @functools.cached_property
     def _labelled_latents(self) -> np.ndarray:
-        return self._label(ClipDataset(self._folders.labelled, clip_length=2))
+        return self._label(self._labelled)
 
     @functools.cached_property
     def _labelled_windows(self) -> Windows:
@@ -206,13 +252,21 @@ class Benchmark(AgentExperiment):
     """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
     level_set: LevelSet = "test"
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
+    methods: tuple[str, ...] = METHODS
+    """Those wanted now; the others later."""
 
     @property
     def name(self) -> str:
         return "figure15_cloning"
 
     def run(self) -> None:
-        """Finish the rows that are missing, then draw."""
+        """Finish the rows that are missing, then draw.
+
+        Raises:
+            ValueError: If a method is not known.
+        """
+        if not set(self.methods) <= set(METHODS):
+            raise ValueError(f"methods must be among {METHODS}, got {self.methods}")
         size, world = SIZES[self.preset], self._load()
         settings = {
             **size,
@@ -224,7 +278,7 @@ class Benchmark(AgentExperiment):
         }
         cells = self.list_cells(size)
         if self.processes > 1:
-            self._prepare(cells, self.find_missing(cells, settings))
+            self._prepare(self.find_missing(cells, settings))
         rows = self.finish_rows(cells, settings, self.score, self.processes)
         open_arena.cache_clear()
         draw_figure(rows, self.picture)
@@ -240,19 +294,25 @@ class Benchmark(AgentExperiment):
             row |= dict(zip(("bits", "bits_given_latent"), mapping.entropies(), strict=True))
         return row
 
+    def prepare(self, cell: Row) -> None:
+        """What all rows of a mode rest on, kept on disk."""
+        open_arena(self, cell["mode"]).prepare(cell["cloned"])
+
     def clone(self, cell: Row) -> None:
         """What a cell's agent is cloned to, kept on disk."""
         arena = open_arena(self, cell["mode"])
         (arena.oracle if cell["method"] == "oracle" else arena.latent_policy)(cell["seed"])
 
-    def _prepare(self, cells: list[Row], missing: list[Row]) -> None:
+    def _prepare(self, missing: list[Row]) -> None:
         """Recordings and labels, then the clones that missing rows share, so that no two processes make the same."""
-        for mode in dict.fromkeys(cell["mode"] for cell in missing):
-            open_arena(self, mode).label()
+        modes = dict.fromkeys(cell["mode"] for cell in missing)
+        rows = [cell for cell in missing if cell["method"] in CLONED]
+        cloned = dict.fromkeys((row["mode"], row["seed"], CLONED[row["method"]]) for row in rows)
+        shared = [{"mode": mode, "seed": seed, "method": method} for mode, seed, method in cloned]
+        shared = [cell for cell in shared if open_arena(self, cell["mode"]).lacks(cell["method"], cell["seed"])]
         open_arena.cache_clear()
-        wanted = {(cell["mode"], cell["seed"]) for cell in missing}
-        shared = [cell for cell in cells if cell["method"] in ("oracle", "lam_oracle_map")]
-        shared = [cell for cell in shared if (cell["mode"], cell["seed"]) in wanted]
+        needed = {cell["mode"] for cell in shared}
+        self.make_apart(self.prepare, [{"mode": mode, "cloned": mode in needed} for mode in modes])
         self.make_apart(self.clone, shared)
 
     def list_cells(self, size: Row) -> list[Row]:
@@ -265,13 +325,14 @@ class Benchmark(AgentExperiment):
             names = ("lam_majority", "lam_features", "marginal")
             others: list[Row] = [{"method": method, "labels": most} for method in names]
             others += [{"method": method, "labels": None} for method in ("lam_oracle_map", "expert_latents")]
-            cells += self.repeat([{"mode": mode, **cell} for cell in fixed + told + others], size["seeds"])
+            wanted = [cell for cell in fixed + told + others if cell["method"] in self.methods]
+            cells += self.repeat([{"mode": mode, **cell} for cell in wanted], size["seeds"])
         return cells
 
     def open(self, mode: Mode) -> Arena:
-        """The mode's recordings, made where missing, and what comes of them."""
+        """The mode's recordings and what comes of them, made when asked for."""
         size, world = SIZES[self.preset], self._load()
-        recorded = Demonstrations(
+        recordings = Demonstrations(
             out=self.run_folder / f"demonstrations-{mode}",
             mode=mode,
             player=self.player,
@@ -279,11 +340,15 @@ class Benchmark(AgentExperiment):
             labelled_frames=size["labelled_frames"],
             seed=self.seed,
             workers=self.workers,
-        ).run()
-        config = POLICIES[self.policy]
-        config = replace(config, training=replace(config.training, train_steps=size["train_steps"]))
-        work = self.run_folder / f"{mode}-{digest_labels(world)[:8]}-{self.policy}"
-        return Arena(recorded, world, config, work, size["labelled_steps"], self.device)
+        )
+        policy, training = POLICIES[self.policy].policy, POLICIES[self.policy].training
+        steps, batch_size = size["train_steps"], size["batch_size"]
+        config = CloningConfig(policy=policy, training=replace(training, train_steps=steps, batch_size=batch_size))
+        labelled = CloningConfig(
+            policy=replace(policy, sees_actions=False), training=replace(training, train_steps=size["labelled_steps"])
+        )
+        name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
+        return Arena(recordings, world, config, labelled, self.run_folder / name, self.device)
 
     def _load(self) -> GenieWorldModel:
         return load(self.checkpoint, self.device, "float32")
@@ -330,7 +395,8 @@ def draw_figure(rows: list[Row], path: Path) -> None:
     for panel, mode in zip(panels[0], modes, strict=True):
         for number, method in enumerate(FIGURE):
             points = {labels: told[mode, method, labels] for where, m, labels in told if (where, m) == (mode, method)}
-            _draw_method(panel, method, points, f"C{number}")
+            if points:
+                _draw_method(panel, method, points, f"C{number}")
         panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))
     panels[0][0].set_ylabel("levels solved")
     known = panels[0][0].get_legend_handles_labels()

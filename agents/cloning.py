@@ -75,11 +75,7 @@ def clone(  # noqa: PLR0913
         ValueError: If ``among`` is empty or names frames without an action, or ``out`` holds a policy of other labels
             or another config.
     """
-    folder = out / "policy"
-    if (folder / "config.json").exists():
-        source = load_policy(folder).label_source
-        if source != label_source:
-            raise ValueError(f"policy {str(folder)!r} was cloned from labels of {source!r}, not of {label_source!r}")
+    find_clone(label_source, out)
     drawn_from = windows.targets if among is None else among
     if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
@@ -92,8 +88,24 @@ def clone(  # noqa: PLR0913
 
     if train(trainee, batches, training, out, minutes, progress) < training.train_steps:
         return None
-    save_policy(trainee.policy, folder)
-    return load_policy(folder).to(device)
+    save_policy(trainee.policy, out / "policy")
+    return find_clone(label_source, out, device)
+
+
+def find_clone(label_source: str, out: Path, device: str = "cpu") -> LatentPolicy | None:
+    """The policy, frozen, that ``clone`` finished in ``out``, or ``None``.
+
+    Raises:
+        ValueError: If it was cloned from other labels.
+    """
+    folder = out / "policy"
+    if not (folder / "config.json").exists():
+        return None
+    policy = load_policy(folder)
+    if policy.label_source != label_source:
+        was = policy.label_source
+        raise ValueError(f"policy {str(folder)!r} was cloned from labels of {was!r}, not of {label_source!r}")
+    return policy.to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +138,8 @@ class LatentCloning:
         dataset = ClipDataset(self.videos, clip_length=2)
         labels = label_dataset(world, dataset, self.out / "labels")
         actions = world.config.num_latent_actions
-        windows = Windows(read_footage(dataset), labels, actions, config.policy.context_length)
+        footage = read_footage(dataset).upload(self.device)
+        windows = Windows(footage, labels, actions, config.policy.context_length)
         policy = clone(windows, config, actions, digest_labels(world), self.out, self.minutes, device=self.device)
         print(f"saved {self.out / 'policy'}" if policy else f"time is over; call again to go on in {self.out}")
 

@@ -57,22 +57,35 @@ class Demonstrations:
 
     def run(self) -> DemonstrationFolders:
         """Record what is missing, on training levels."""
-        folders = DemonstrationFolders(self.out / "videos", self.out / "oracle", self.out / "labelled")
-        shards = self._record(folders.oracle, self.frames, self.seed)
-        folders.videos.mkdir(parents=True, exist_ok=True)
+        self.record_videos()
+        self.record_labelled()
+        return self.folders
+
+    @property
+    def folders(self) -> DemonstrationFolders:
+        """Where the three parts lie, or will."""
+        return DemonstrationFolders(self.out / "videos", self.out / "oracle", self.out / "labelled")
+
+    def record_videos(self) -> None:
+        """Record what is missing of the demonstrations, with and without their actions."""
+        shards = self._record(self.folders.oracle, self.frames, self.seed)
+        self.folders.videos.mkdir(parents=True, exist_ok=True)
         for shard in shards:
-            video = folders.videos / shard.name
+            video = self.folders.videos / shard.name
             if not video.exists() or Shard(video).num_frames != Shard(shard).num_frames:
                 copy_frames(shard, video)
-        labelled = self._record(folders.labelled, self.labelled_frames, self.seed + LABELLED_SEED)
-        for path in (*shards, *labelled):
-            require_levels(path, "training")
-        return folders
+
+    def record_labelled(self) -> None:
+        """Record what is missing of the labelled games."""
+        self._record(self.folders.labelled, self.labelled_frames, self.seed + LABELLED_SEED)
 
     def _record(self, folder: Path, frames: int, seed: int) -> list[Path]:
         config = RecordConfig(mode=self.mode, frames=frames, num_envs=self.num_envs, seed=seed)
         shares = [parse_share(self.player)]
-        return record(restrict(config, "training"), shares, folder, workers=self.workers)
+        shards = record(restrict(config, "training"), shares, folder, workers=self.workers)
+        for shard in shards:
+            require_levels(shard, "training")
+        return shards
 
 
 def require_levels(path: Path, levels: str) -> None:

@@ -23,7 +23,7 @@ import tyro
 from agents.acting import Agent, ClonedAgent, PlayerAgent
 from agents.benchmark import Arena
 from agents.config import POLICIES
-from agents.demonstrations import DemonstrationFolders, Demonstrations
+from agents.demonstrations import Demonstrations
 from agents.dream import DREAMER, Dream
 from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, play_levels
 from agents.experiment import AgentExperiment
@@ -84,7 +84,7 @@ class Stage:
         self.folder = experiment.run_folder / f"{mode}-{digest_labels(world)[:8]}"
 
     @functools.cached_property
-    def demonstrations(self) -> DemonstrationFolders:
+    def demonstrations(self) -> Demonstrations:
         """Of the player, on training levels."""
         return Demonstrations(
             out=self.experiment.run_folder / f"demonstrations-{self.mode}",
@@ -94,18 +94,18 @@ class Stage:
             labelled_frames=self.size["labelled_frames"],
             seed=self.experiment.seed,
             workers=self.experiment.workers,
-        ).run()
+        )
 
     @functools.cached_property
     def arena(self) -> Arena:
         """Clones, and mappings from few samples."""
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
-        return Arena(self.demonstrations, self.world, config, self.folder, steps=0, device=self.experiment.device)
+        return Arena(self.demonstrations, self.world, config, config, self.folder, self.experiment.device)
 
     def record(self) -> None:
         """All recordings, and the labels of demonstrations, made where missing."""
-        self.arena.label()
+        self.arena.prepare(cloned=True)
         self.record_others()
         self.record_held_out()
 
@@ -126,7 +126,7 @@ class Stage:
         """The seed's judge, as ``reward_fn`` takes it by name."""
         if method == "dream_agreement":
             agreement = DemonstrationJudge(
-                videos=self.demonstrations.videos,
+                videos=self.demonstrations.run().videos,
                 others=self.record_others(),
                 out=self.folder / f"agreement-{seed}",
                 train_steps=self.size["judge_steps"],
@@ -135,7 +135,7 @@ class Stage:
             agreement.run()
             return f"agreement:{agreement.out / 'judge'}"
         learned = RewardJudge(
-            labelled=self.demonstrations.labelled,
+            labelled=self.demonstrations.run().labelled,
             held_out=self.record_held_out(),
             out=self.folder / f"reward-{seed}",
             labels=self.size["judge_labels"],
@@ -234,7 +234,7 @@ class DreamTransfer(AgentExperiment):
         else:
             policy = Dream(
                 reward=stage.reward(method, seed),
-                starts=stage.demonstrations.videos,
+                starts=stage.demonstrations.run().videos,
                 checkpoint=self.checkpoint,
                 policy=stage.clone(seed) if method == "dream_clone" else None,
                 out=stage.folder / f"{method}-{seed}-{size['env_steps']}",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -75,7 +76,8 @@ def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np
         rows = stretches[first : first + ROWS]
         longest = max(row.stop - row.first + 1 for row in rows)
         numbers = [np.minimum(row.first + np.arange(longest), row.stop) for row in rows]  # its end stands still
-        found = world.label(to_float(frames[np.stack(numbers)]).to(world.device)).cpu().numpy()
+        videos = to_float(torch.from_numpy(frames[np.stack(numbers)]).to(world.device))
+        found = world.label(videos).cpu().numpy()
         for row, told in zip(rows, found, strict=True):
             labels[row.start : row.stop] = told[row.start - row.first : row.stop - row.first]
     return labels

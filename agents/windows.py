@@ -1,5 +1,6 @@
 """What a policy learns from: at each frame its last frames, what was done in them, and what comes next."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,20 +14,54 @@ from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import Shard
 
+UPLOADED = 16_384
+"""Frames at once."""
+
 
 class Footage(NamedTuple):
     """Recordings in memory, one source after the other."""
 
-    frames: np.ndarray
-    """(F, H, W, 3) uint8."""
+    frames: np.ndarray | Tensor
+    """(F, H, W, 3) uint8; a tensor on a GPU."""
     episode_starts: np.ndarray
     """(F,) bool."""
 
+    def upload(self, device: str) -> "Footage":
+        """The same in a GPU's memory; itself for ``cpu``."""
+        if device == "cpu":
+            return self
+        there = torch.empty(self.frames.shape, dtype=torch.uint8, device=device)
+        for first in range(0, len(there), UPLOADED):  # as they come from the disk
+            there[first : first + UPLOADED] = torch.tensor(self.frames[first : first + UPLOADED])
+        return Footage(there, self.episode_starts)
 
-def read_footage(dataset: ClipDataset) -> Footage:
-    """All of a dataset's frames: 12 kB each."""
-    sources = list(dataset.read_sources())
-    return Footage(*(np.concatenate(parts) for parts in zip(*sources, strict=True)))
+
+def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
+    """All of a dataset's frames, unpacked: 12 kB each.
+
+    Args:
+        dataset: Of any clip length.
+        folder: Where the frames are kept unpacked, in a file that is mapped and not read: all processes that do so
+            share one copy in memory. Without it, the frames are this process's own.
+    """
+    if folder is None:
+        return Footage(np.concatenate(list(dataset.read_all())), dataset.episode_starts)
+    path = folder / f"frames-{dataset.fingerprint[:8]}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}.tmp")
+        _unpack(dataset, beside)
+        os.replace(beside, path)
+    return Footage(np.load(path, mmap_mode="r", allow_pickle=False), dataset.episode_starts)
+
+
+def _unpack(dataset: ClipDataset, path: Path) -> None:
+    shape, done = (dataset.num_frames, dataset.height, dataset.width, 3), 0
+    frames = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    for part in dataset.read_all():
+        frames[done : done + len(part)] = part
+        done += len(part)
+    frames.flush()
 
 
 class VideoWindows:
@@ -43,9 +78,11 @@ class VideoWindows:
         self._begins = np.maximum.accumulate(np.where(footage.episode_starts, numbers, 0))
 
     def videos_at(self, numbers: np.ndarray) -> Tensor:
-        """Windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1]."""
-        wanted, first = self._window(numbers)
-        return to_float(self.frames[np.maximum(wanted, first)])
+        """Windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1], where the footage is."""
+        places, frames = np.maximum(*self._window(numbers)), self.frames
+        if isinstance(frames, Tensor):
+            return to_float(frames[torch.from_numpy(places).to(frames.device)])
+        return to_float(frames[places])
 
     def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frames (M, T) that the windows want, and the first ones (M, 1) of their episodes."""

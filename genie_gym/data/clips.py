@@ -7,6 +7,7 @@ import copy
 import functools
 import hashlib
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,8 @@ Read = TypeVar("Read")
 SHARD_SUFFIX = ".h5"
 READ_FRAMES = 1024
 """At once, where all are read."""
+READERS = 16
+"""Threads that unpack them, at most."""
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi")
 
 
@@ -199,24 +202,19 @@ class ClipDataset(Dataset[np.ndarray]):
         return int(self._shard(number).level_seeds[start])
 
     @property
+    def episode_starts(self) -> np.ndarray:
+        """(num_frames,) bool, one source after the other: True on an episode's first frame."""
+        return np.concatenate([source.episode_starts for source in self._sources])
+
+    @property
     def first_frames(self) -> np.ndarray:
         """(len,) int64: the frame that each clip starts at, of all ``num_frames`` one source after the other."""
         before = np.cumsum([0, *(source.num_frames for source in self._sources[:-1])])
         return np.concatenate([starts + first for starts, first in zip(self._starts, before, strict=True)])
 
-    def read_all(self, workers: int = 0) -> Iterator[np.ndarray]:
-        """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size.
-
-        Args:
-            workers: Threads that read ahead.
-        """
-        parts = [(source, start) for source in self._sources for start in range(0, source.num_frames, READ_FRAMES)]
-
-        def read(number: int) -> np.ndarray:
-            source, start = parts[number]
-            return self._read_part(source, start)
-
-        return map(read, range(len(parts))) if workers == 0 else _read_ahead(read, range(len(parts)), workers)
+    def read_all(self) -> Iterator[np.ndarray]:
+        """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size."""
+        return self._read_whole(self._sources)
 
     def read_sources(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Every source whole: frames (F, H, W, 3) uint8 at their final size, and episode starts (F,) bool."""
@@ -244,18 +242,20 @@ class ClipDataset(Dataset[np.ndarray]):
 
     def _hold(self, source: Source) -> MemorySource:
         frames, done = np.empty((source.num_frames, self.height, self.width, 3), dtype=np.uint8), 0
-        for part in self._read_whole(source):
+        for part in self._read_whole([source]):
             frames[done : done + len(part)] = part
             done += len(part)
         return MemorySource(source.path, frames, source.episode_starts)
 
-    def _read_whole(self, source: Source) -> Iterator[np.ndarray]:
-        for start in range(0, source.num_frames, READ_FRAMES):
-            yield self._read_part(source, start)
+    def _read_whole(self, sources: Iterable[Source]) -> Iterator[np.ndarray]:
+        parts = [(source, start) for source in sources for start in range(0, source.num_frames, READ_FRAMES)]
 
-    def _read_part(self, source: Source, start: int) -> np.ndarray:
-        frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
-        return _resize_all(frames, self.height, self.width)
+        def read(number: int) -> np.ndarray:
+            source, start = parts[number]
+            frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
+            return _resize_all(frames, self.height, self.width)
+
+        return _read_ahead(read, range(len(parts)), min(os.cpu_count() or 1, READERS))
 
     @property
     def _span(self) -> int:

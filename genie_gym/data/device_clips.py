@@ -1,15 +1,11 @@
 """Clips cut on a GPU from frames that all lie in its memory, 12 kB each at 64 x 64: no batch waits for a disk."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
-
-READERS = 16
-"""Threads that unpack frames at once, at most."""
 
 
 class DeviceClips:
@@ -24,7 +20,7 @@ class DeviceClips:
         size = (dataset.num_frames, dataset.height, dataset.width, 3)
         self._frames = torch.empty(size, dtype=torch.uint8, device=device)
         done = 0
-        for frames in dataset.read_all(workers=min(os.cpu_count() or 1, READERS)):
+        for frames in dataset.read_all():
             self._frames[done : done + len(frames)] = torch.from_numpy(frames)
             done += len(frames)
         self._firsts = torch.from_numpy(dataset.first_frames)
