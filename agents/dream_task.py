@@ -36,7 +36,7 @@ from genie_gym.models.world_model import GenieWorldModel
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 2048, "env_steps": 64, "num_envs": 4, "episode_steps": 4, "episodes": 4, "seeds": 1},
-    "full": {"frames": 20_000, "env_steps": 20_480, "num_envs": 16, "episode_steps": 32, "episodes": 64, "seeds": 3},
+    "full": {"frames": 20_000, "env_steps": 40_960, "num_envs": 16, "episode_steps": 32, "episodes": 64, "seeds": 3},
 }
 """``frames`` of training levels and of validation levels, ``env_steps`` dreamt by an agent, ``episodes`` scored."""
 REWARD = "agents.dream_task:reward_going_right"
