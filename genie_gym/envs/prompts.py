@@ -24,7 +24,6 @@ from PIL import Image, ImageOps
 
 from genie_gym.data.fitting import Fit, describe_resize, require_fit
 from genie_gym.data.frames import resize
-from genie_gym.data.video import iterate_video
 
 PROMPT_FRAMES = 4
 """A prompt's longest: what a moving world needs to show velocity (and what GenieRedux found to suffice)."""
@@ -130,6 +129,8 @@ def _existing_file(field: str, path: str | os.PathLike[str]) -> str:
 
 
 def _load_video(field: str, path: str | os.PathLike[str], longest: int) -> list[np.ndarray]:
+    from genie_gym.data.video import iterate_video  # who plays from pictures needs no FFmpeg
+
     name = _existing_file(field, path)
     try:
         return list(itertools.islice(iterate_video(name), longest))
