@@ -47,6 +47,25 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(asked) == 1
     assert [row["solved_by_level"] for row in again] == [row["solved_by_level"] for row in rows]
 
+    # a finished policy plays without the videos that it was cloned from
+    results["rows"] = [row for row in rows if row["method"] != "oracle"]
+    command.json.write_text(json.dumps(results))
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "read_footage", None)
+        command.run()
+    again = json.loads(command.json.read_text())["rows"]
+    assert {row["method"]: row["solved_by_level"] for row in again} == {
+        row["method"]: row["solved_by_level"] for row in rows
+    }
+
+    # some methods now, without clones where none is needed
+    some = Benchmark(out=tmp_path / "some", work=tmp_path / "some", methods=("random", "marginal"), processes=2)
+    some.run()
+    assert {row["method"] for row in json.loads(some.json.read_text())["rows"]} == {"random", "marginal"}
+    assert [folder.name for folder in (tmp_path / "some").rglob("demonstrations-easy/*")] == ["labelled"]
+    with pytest.raises(ValueError, match=r"methods must be among .*, got \('random', 'none'\)"):
+        Benchmark(methods=("random", "none")).run()
+
     # several processes make the same rows
     shutil.rmtree(next((tmp_path / "work").rglob("easy-*")))
     apart = Benchmark(out=tmp_path / "apart", work=tmp_path / "work", processes=2)

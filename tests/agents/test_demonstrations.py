@@ -15,7 +15,7 @@ from agents.config import POLICIES
 from agents.demonstrations import DemonstrationFolders, require_levels
 from agents.labelling import NO_LABEL, cut_stretches, digest_labels, label_dataset
 from agents.policy import load_policy
-from agents.windows import Footage, Windows, read_footage, read_real_actions
+from agents.windows import Footage, VideoWindows, Windows, read_footage, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import Shard
@@ -109,6 +109,29 @@ def test_labels_are_kept_and_know_whose_they_are(
     path.write_bytes(b"cut")
     with pytest.raises(ValueError, match="damaged"):
         label_dataset(world, dataset, tmp_path)
+
+
+def test_unpacked_frames_are_kept(
+    demonstrations: DemonstrationFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos, labelled = (ClipDataset(each, clip_length=2) for each in (demonstrations.videos, demonstrations.labelled))
+    wanted = read_footage(labelled)
+    for _ in range(2):
+        kept = read_footage(labelled, tmp_path)
+        assert np.array_equal(kept.frames, wanted.frames)
+        assert np.array_equal(kept.episode_starts, wanted.episode_starts)
+        monkeypatch.setattr(ClipDataset, "read_all", None)  # read once
+    monkeypatch.undo()
+    assert len(read_footage(videos, tmp_path).frames) == videos.num_frames != labelled.num_frames
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_windows_on_a_gpu_are_the_same() -> None:
+    here = bright_footage()
+    there = VideoWindows(Footage(here.frames, np.arange(200) % 20 == 0).upload("cuda"), 4)
+    numbers = np.arange(200)
+    assert torch.equal(there.videos_at(numbers).cpu(), here.videos_at(numbers))
 
 
 def test_windows_stay_in_their_episode() -> None:
