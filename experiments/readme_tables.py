@@ -24,6 +24,7 @@ OF_WHAT_SHIPS = (
     "figure10_prompts",
     "figure17_consistency",
     "agents_speed",
+    "told_apart",
 )
 """Results that are another world's as soon as another ships."""
 README, CARD, ARTEFACTS, LADDER = (
@@ -63,6 +64,7 @@ def _artefacts() -> tuple[str, ...]:
         "figure17_consistency": paper.tabulate_consistency,
         "figure15_cloning": cloning.tabulate_cloning,
         "figure15_transfer": cloning.tabulate_cloning,
+        "told_apart": cloning.tabulate_told_apart,
         "dream_transfer": dreams.tabulate_dreams,
         "agents_speed": speed.tell_agents,
     }

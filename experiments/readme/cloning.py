@@ -35,3 +35,28 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
         f"`{results['policy']}` {tell_how(results)}:"
     )
     return f"{head}\n\n{write_table(['method', 'labelled samples', *modes], rows)}"
+
+
+def tabulate_told_apart(results: dict[str, Any]) -> str:
+    """A row for each pair of moves: where it shows, and where the latent actions tell it apart."""
+    modes = list(dict.fromkeys(row["mode"] for row in results["rows"]))
+    told = {(row["pair"], row["mode"]): row for row in results["rows"]}
+    rows = []
+    for pair in dict.fromkeys(row["pair"] for row in results["rows"]):
+        cells = [_write_told(told[pair, mode]) for mode in modes]
+        rows.append([pair, *(cell for each in cells for cell in each)])
+    states = " and ".join(f"{told[rows[0][0], mode]['states']:,} {mode}" for mode in modes)
+    head = (
+        f"Pairs of the game's moves played on from the same states, {states} ones of `{results['player']}`'s play on "
+        f"validation levels: how many lead to different frames, and of these how many get different latent actions, "
+        f"% [95 %] {tell_how(results)}:"
+    )
+    heads = [f"{mode}: {what}" for mode in modes for what in ("shows", "told apart")]
+    return f"{head}\n\n{write_table(['pair', *heads], rows)}"
+
+
+def _write_told(row: dict[str, Any]) -> tuple[str, str]:
+    if row["told_apart"] is None:
+        return "0.0", "-"
+    low, high = row["interval"]
+    return f"{100 * row['shows']:.1f}", f"{100 * row['told_apart']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
