@@ -180,10 +180,9 @@ class Arena:
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
         """The policy of that name, cloned if it is not yet: only then windows are opened, gigabytes of them."""
-        out = self._work / name
-        policy = find_clone(source, out, self._device)
+        out, config = self._work / name, replace(config, training=replace(config.training, seed=seed))
+        policy = find_clone(config, source, out, self._device)
         if policy is None:
-            config = replace(config, training=replace(config.training, seed=seed))
             policy = clone(windows(), config, actions, source, out, among=among, device=self._device)
         assert policy is not None, "without a limit of time a policy is finished"
         return policy

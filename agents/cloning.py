@@ -21,6 +21,7 @@ from agents.windows import Windows, read_footage
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.models.loading import load
+from genie_gym.training.checkpoint import require_config
 from genie_gym.training.loop import BareTrainee, step_seed, train
 
 REAL = "real"
@@ -75,7 +76,7 @@ def clone(  # noqa: PLR0913
         ValueError: If ``among`` is empty or names frames without an action, or ``out`` holds a policy of other labels
             or another config.
     """
-    find_clone(label_source, out)
+    find_clone(config, label_source, out)
     drawn_from = windows.targets if among is None else among
     if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
@@ -89,14 +90,14 @@ def clone(  # noqa: PLR0913
     if train(trainee, batches, training, out, minutes, progress) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")
-    return find_clone(label_source, out, device)
+    return find_clone(config, label_source, out, device)
 
 
-def find_clone(label_source: str, out: Path, device: str = "cpu") -> LatentPolicy | None:
+def find_clone(config: CloningConfig, label_source: str, out: Path, device: str = "cpu") -> LatentPolicy | None:
     """The policy, frozen, that ``clone`` finished in ``out``, or ``None``.
 
     Raises:
-        ValueError: If it was cloned from other labels.
+        ValueError: If it was cloned from other labels or by another config.
     """
     folder = out / "policy"
     if not (folder / "config.json").exists():
@@ -105,6 +106,9 @@ def find_clone(label_source: str, out: Path, device: str = "cpu") -> LatentPolic
     if policy.label_source != label_source:
         was = policy.label_source
         raise ValueError(f"policy {str(folder)!r} was cloned from labels of {was!r}, not of {label_source!r}")
+    if policy.config != config.policy:
+        raise ValueError(f"policy {str(folder)!r} has another config, {policy.config}, not {config.policy}")
+    require_config(out, config.training)
     return policy.to(device)
 
 

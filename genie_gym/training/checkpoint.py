@@ -36,9 +36,7 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
     path = folder / NAME
     if not path.exists():
         return 0
-    about = _metadata(path)
-    if json.loads(about["config"]) != json.loads(json.dumps(to_dict(config))):
-        raise ValueError(f"run {str(folder)!r} was started with another config: {about['config']}")
+    require_config(folder, config)
     tensors = load_file(path)
     model = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
     try:
@@ -51,7 +49,16 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
             _, index, moment = name.split(".")
             moments.setdefault(int(index), {})[moment] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return int(about["step"])
+    return int(_metadata(path)["step"])
+
+
+def require_config(folder: Path, config: TrainConfig) -> None:
+    """Raise a ValueError if there is a run in ``folder`` that is damaged or was started with another config."""
+    if not (folder / NAME).exists():
+        return
+    about = _metadata(folder / NAME)
+    if json.loads(about["config"]) != json.loads(json.dumps(to_dict(config))):
+        raise ValueError(f"run {str(folder)!r} was started with another config: {about['config']}")
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Videos without actions, their labels, and what a policy learns from them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ import torch
 
 from agents import demonstrations as module
 from agents.acting import PolicyMemory
-from agents.cloning import REAL, LatentCloning, clone
+from agents.cloning import REAL, LatentCloning, clone, find_clone
 from agents.config import POLICIES
 from agents.demonstrations import DemonstrationFolders, require_levels
 from agents.labelling import NO_LABEL, cut_stretches, digest_labels, label_dataset
@@ -173,6 +174,13 @@ def test_cloning_learns_and_goes_on_where_it_stood(tmp_path: Path) -> None:
         clone(windows, config, 2, REAL, tmp_path / "whole", progress=False)
     with pytest.raises(ValueError, match="another config"):
         clone(windows, small_cloning(50), 2, "test", tmp_path / "whole", progress=False)
+    assert find_clone(config, "test", tmp_path / "nowhere") is None
+    found = find_clone(config, "test", tmp_path / "whole")
+    assert found is not None
+    assert torch.equal(found.head.weight, whole.head.weight)
+    for other in (small_cloning(50), replace(config, policy=replace(config.policy, sees_actions=False))):
+        with pytest.raises(ValueError, match="another config"):
+            find_clone(other, "test", tmp_path / "whole")
     with pytest.raises(ValueError, match="one or more frames"):
         clone(windows, config, 2, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
 
