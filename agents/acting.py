@@ -12,7 +12,11 @@ from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
 from genie_gym.data.frames import to_float
 from genie_gym.data.players import Player
-from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS
+from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, Games
+from genie_gym.models.world_model import GenieWorldModel
+
+LABELLED = 64
+"""Transitions labelled at once."""
 
 
 class Agent(Protocol):
@@ -81,6 +85,56 @@ class ThroughLatents:
         wanted = self._agent.act(rows, frames, episode_starts)
         latents = draw_from(self._latents[wanted], self._rng)
         return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+
+
+class SeenThroughLatents:
+    """Another agent, of whose actions only the latent action is left that is seen in what they lead to.
+
+    It looks one step ahead in games of its own. What is lost is what the latent actions do not tell, and nothing by a
+    policy that has to be cloned. An action that ends the episode stands as it is: such transitions have no label.
+
+    Args:
+        agent: Who chooses.
+        world: Whose latent action model looks at the frames up to now and the next.
+        mapping: From its latent actions to real ones.
+        games: At the start of those that will be played, velocity unpainted; they are this agent's from here on.
+        seed: Of the mapping's draws.
+    """
+
+    def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: Games, seed: int) -> None:
+        self._agent, self._world, self._mapping, self._games = agent, world, mapping, games
+        self._rng, self.sees_velocity = np.random.default_rng(seed), agent.sees_velocity
+        now = games.observe().frames
+        self._past = np.repeat(now[:, None], world.latent_action_model.frames_seen, axis=1)
+        self._actions = np.zeros(len(now), dtype=np.int32)
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        now = self._games.observe().frames
+        self._past[rows, :-1] = self._past[rows, 1:]
+        self._past[rows, -1] = now[rows]
+        fresh = rows[episode_starts]
+        self._past[fresh] = now[fresh, None]
+        wanted = self._agent.act(rows, frames, episode_starts)
+        latents, is_last = self._look_ahead(rows, wanted)
+        chosen = self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+        chosen = np.where(is_last, wanted, chosen)
+        self._step(rows, chosen)
+        return chosen
+
+    def _look_ahead(self, rows: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(R,) int64 latent actions of the transitions to come, and (R,) bool where there is none to come."""
+        states = self._games.save()
+        self._step(rows, wanted)
+        then = self._games.observe()
+        seen = np.concatenate([self._past[rows], then.frames[rows, None]], axis=1)
+        is_last = then.episode_starts[rows].copy()
+        self._games.restore(states)
+        labels = [self._world.label(to_float(part))[:, -1].cpu() for part in torch.from_numpy(seen).split(LABELLED)]
+        return torch.cat(labels).numpy(), is_last
+
+    def _step(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        self._actions[rows] = actions
+        self._games.act(self._actions)
 
 
 class PolicyMemory:

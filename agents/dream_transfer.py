@@ -21,7 +21,7 @@ from typing import Any
 import tyro
 
 from agents.acting import Agent, ClonedAgent, PlayerAgent
-from agents.benchmark import Arena
+from agents.arena import Arena
 from agents.config import POLICIES
 from agents.demonstrations import Demonstrations
 from agents.dream import DREAMER, Dream

@@ -12,6 +12,7 @@ WORDS = {
     "lam_features": "- by a mapping that also sees the policy's features",
     "lam_oracle_map": "- by all labelled games",
     "expert_latents": "the videos' player through latent actions",
+    "expert_seen_latents": "the same, of what its action leads to",
     "oracle": "oracle: the same on the videos' real actions",
     "labelled_only": "the labelled samples alone",
     "marginal": "the samples' actions, drawn blind",

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents import benchmark
+from agents import arena, benchmark
 from agents.benchmark import KEYS, SIZES, Benchmark
 from agents.evaluation import gather_seeds
 from experiments.readme.cloning import tabulate_cloning
 
-METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents"}
+METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents", "expert_seen_latents"}
 METHODS |= {"oracle", "labelled_only", "marginal", "random", "expert"}
 
 
@@ -23,7 +23,7 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     results = json.loads(command.json.read_text())
     rows = results["rows"]
     assert {row["method"] for row in rows} == METHODS
-    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 12
+    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 13
     for row in rows:
         assert {"mode", "method", "labels", "seed", "levels", "solved"} <= set(row)
         assert 0 <= row["solved"] <= 1
@@ -51,7 +51,7 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     results["rows"] = [row for row in rows if row["method"] != "oracle"]
     command.json.write_text(json.dumps(results))
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "read_footage", None)
+        patch.setattr(arena, "read_footage", None)
         command.run()
     again = json.loads(command.json.read_text())["rows"]
     assert {row["method"]: row["solved_by_level"] for row in again} == {

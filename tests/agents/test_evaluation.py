@@ -1,11 +1,17 @@
 """Levels solved, and the statistics of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from agents.acting import PlayerAgent
+from agents.acting import PlayerAgent, SeenThroughLatents
 from agents.evaluation import choose_levels, interquartile_mean, play_levels, stratified_interval, tell_solved
+from agents.mapping import ActionMapping
 from genie_gym.configs import RecordConfig
+from genie_gym.data.frames import to_float
 from genie_gym.data.players import load_player
 from genie_gym.data.procgen import open_games, open_levels
 
@@ -90,3 +96,48 @@ def test_intervals_shrink_to_nothing_where_seeds_agree() -> None:
     assert tell_solved(scores, 0)["iqm"] == 0.5
     with pytest.raises(ValueError, match="one seed and level or more"):
         stratified_interval(np.empty((0, 4)), 0)
+
+
+class Looker:
+    """A world with one latent action; keeps the frames that it was asked about."""
+
+    latent_action_model = SimpleNamespace(frames_seen=3)
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def label(self, videos: Tensor) -> Tensor:
+        self.seen.append(videos)
+        return torch.zeros(len(videos), videos.shape[1] - 1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("mapped", [8, 1])
+def test_a_player_seen_through_latents_looks_one_step_ahead(mapped: int) -> None:
+    shown: list[np.ndarray] = []
+
+    def jump_right(frames: np.ndarray) -> np.ndarray:
+        shown.append(frames.copy())
+        return np.full(len(frames), 8, dtype=np.int32)
+
+    levels, looker, counts = choose_levels("validation", 4), Looker(), np.zeros((1, 15), dtype=np.int64)
+    counts[0, mapped] = 1
+    games = open_levels(RecordConfig(mode="easy"), levels)
+    agent = SeenThroughLatents(PlayerAgent(jump_right), looker, ActionMapping(counts), games, seed=0)  # type: ignore[arg-type]
+    outcome = play_levels(agent, "easy", levels)
+
+    steps = sum(len(frames) == len(levels) for frames in shown) - 1  # until the first level ends
+    assert steps >= 5
+    assert torch.equal(looker.seen[0][:, 0], looker.seen[0][:, 2])
+    foreseen = 0
+    for step in range(steps):
+        now, then = to_float(shown[step]), to_float(shown[step + 1])
+        assert torch.equal(looker.seen[step][:, 2], now)
+        assert torch.equal(looker.seen[step + 1][:, 1], now)
+        foreseen += torch.equal(looker.seen[step][:, 3], then)
+    direct = play_levels(PlayerAgent(jump_right), "easy", levels)
+    if mapped == 8:
+        assert foreseen == steps
+        assert np.array_equal(outcome.env_steps, direct.env_steps)
+    else:
+        assert foreseen < steps
+        assert not np.array_equal(outcome.env_steps, direct.env_steps)
