@@ -159,12 +159,18 @@ class LatentActionConfig:
     nothing else, unless there is a ``centre``: it is not spent on looks. With 0 it steers a U-Net that paints."""
     reach: int = 8
     """``conv`` with ``moves``: pixels that a frame moves at most, along rows and along columns."""
+    accelerates: bool = False
+    """``conv`` with ``moves``: whether the code's shifts are added to those that the past motion tells, so that it
+    says what changes of the motion; else the two tell the shifts together, and what a code does hangs on the past."""
     error_margin: int = 0
     """On pixels, width of a border whose error does not count: what scrolls in there no past tells."""
     centre: int = 0
     """``conv`` with ``moves``: side in pixels of the square in the middle of the frame where a camera that follows its
-    player keeps it. There the decoder knows no frame but the clip's first, so that the code has to tell the player's
-    pose, and not what changed of it: which key is held shows in the pose before it shows in any motion."""
+    player keeps it, and the decoder is shown little, so that the code has to tell the player's pose, and not what
+    changed of it: which key is held shows in the pose before it shows in any motion."""
+    centre_shown: Literal["first", "mirrored"] = "first"
+    """What the decoder is shown there: the clip's first frame throughout, or each frame as the mean of itself and its
+    mirror image, which tells everything but which way the player faces."""
     centre_weight: float = 1.0
     """How much the error in that square counts, where 1 is as much as that of the frame."""
 
@@ -180,6 +186,12 @@ class LatentActionConfig:
             _require(value >= 0, f"LatentActionConfig.{field}", value, "0 or more")
         _require(self.centre % 2 == 0, "LatentActionConfig.centre", self.centre, "even")
         _require(self.moves > 0 or self.centre == 0, "LatentActionConfig.centre", self.centre, "0 without moves")
+        accelerates = self.accelerates
+        _require(
+            self.moves > 0 or not accelerates, "LatentActionConfig.accelerates", accelerates, "false without moves"
+        )
+        shown, ways = self.centre_shown, ("first", "mirrored")
+        _require(shown in ways, "LatentActionConfig.centre_shown", shown, f"one of {ways}")
         _require_share(self, "hidden_frames")
         if self.inputs == "tokens":
             _require(self.horizon == 1, "LatentActionConfig.horizon", self.horizon, "1 where inputs are tokens")

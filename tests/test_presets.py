@@ -73,6 +73,8 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (CONV_LAM, "moves", -1),
     (CONV_LAM, "reach", 0),
     (CONV_LAM, "centre", 8),
+    (CONV_LAM, "accelerates", True),
+    (CONV_LAM, "centre_shown", "last"),
     *[(dataclasses.replace(CONV_LAM, moves=2), "centre", value) for value in (-2, 7)],
     (dataclasses.replace(CONV_LAM, moves=2), "centre_weight", -1.0),
     (dataclasses.replace(CONV_LAM, moves=2), "horizon", 2),

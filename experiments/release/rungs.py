@@ -44,6 +44,8 @@ PLAYER = {
     f"{ACTIONS}.quantizer.diversity_weight": 0.05,
 }
 """It knows the player only from the clip's start."""
+MIRRORED = {f"{ACTIONS}.centre_shown": "mirrored"}
+"""It knows the player but for the way it faces."""
 
 
 def _in_clips_of(frames: int) -> dict[str, Any]:
@@ -123,6 +125,18 @@ RUNGS: dict[str, Rung] = {
             "6 px, 0.5": Variant(PLAYER | {f"{ACTIONS}.centre_weight": 0.5}),
             "6 px, 5": Variant(PLAYER | {f"{ACTIONS}.centre_weight": 5.0}),
             "12 px, 1.5": Variant(PLAYER | {f"{ACTIONS}.centre": 12}),
+        },
+    ),
+    "player shown": Rung(
+        "actions",
+        {
+            "paints": USUAL,
+            "first": Variant(PLAYER),
+            "mirrored": Variant(PLAYER | MIRRORED),
+            "mirrored, 0.4": Variant(PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.4}),
+            "mirrored, 0.4, accelerates": Variant(
+                PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.4, f"{ACTIONS}.accelerates": True}
+            ),
         },
     ),
     "player training": Rung(

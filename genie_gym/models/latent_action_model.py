@@ -11,7 +11,7 @@ from genie_gym.configs import LatentActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, stack_past, stack_transitions
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.moving import MovingDecoder
+from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -151,7 +151,7 @@ class ConvBackbone(nn.Module):
 class MovingBackbone(ConvBackbone):
     """Its decoder moves frames, and knows how they moved before, so that the code need not repeat it.
 
-    Where the player is kept in the ``centre`` it sees the player as it was in the clip's first frame.
+    Where the player is kept in the ``centre`` it sees the player as ``centre_shown`` says.
     """
 
     def __init__(self, config: WorldConfig) -> None:
@@ -182,12 +182,13 @@ class MovingBackbone(ConvBackbone):
         return error, metrics
 
     def _hide_player(self, videos: Tensor) -> Tensor:
-        """Videos whose centre is that of their first frame throughout."""
+        """Videos with what the decoder may know of their centre."""
         if not self.part.centre:
             return videos
         rows, columns = self._centre(videos)
-        shown = videos.clone()
-        shown[..., rows, columns] = videos[:, :1, :, rows, columns]
+        shown, centre = videos.clone(), videos[..., rows, columns]
+        is_first = self.part.centre_shown == "first"
+        shown[..., rows, columns] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
         return shown
 
     def _centre(self, videos: Tensor) -> tuple[slice, slice]:
@@ -198,7 +199,8 @@ class MovingBackbone(ConvBackbone):
 
     def _build_decoder(self, dim: int) -> nn.Module:
         part = self.part
-        return MovingDecoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre > 0)
+        decoder = AcceleratingDecoder if part.accelerates else MovingDecoder
+        return decoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre > 0)
 
 
 class TransformerBackbone(nn.Module):

@@ -37,9 +37,7 @@ class MovingDecoder(nn.Module):
         self.moves, self.paints = moves, paints
         self.where = SteeredUNet(3 * history, width, moves + 4, steer if paints else None)
         self.hidden = Linear(motion + steer, HIDDEN)
-        self.shifts = Linear(HIDDEN, 2 * moves * (2 * reach + 1))
-        with torch.no_grad():
-            self.shifts.bias.view(2 * moves, -1)[:, reach] += STILL
+        self.shifts = _open_shifts(HIDDEN, moves, reach)
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """Past frames (M, history C, H, W), oldest first, (M, motion), (M, steer) to changes (M, C, H, W), float32."""
@@ -52,9 +50,56 @@ class MovingDecoder(nn.Module):
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Distributions (M, moves, 2 reach + 1) over shifts of rows and of columns."""
-        logits = self.shifts(F.relu(self.hidden(torch.cat([motion, vector], dim=1)))).float()
-        rows, columns = logits.unflatten(1, (2, self.moves, -1)).softmax(dim=-1).unbind(dim=1)
+        told = F.relu(self.hidden(torch.cat([motion, vector], dim=1)))
+        rows, columns = self._distribute(self.shifts(told)).unbind(dim=1)
         return rows, columns
+
+    def _distribute(self, logits: Tensor) -> Tensor:
+        """(M, 2 moves (2 reach + 1)) -> (M, 2, moves, 2 reach + 1)."""
+        return logits.float().unflatten(1, (2, self.moves, -1)).softmax(dim=-1)
+
+
+class AcceleratingDecoder(MovingDecoder):
+    """The vector's shifts are added to those that the past motion tells: it says what changes, whatever moved before.
+
+    Arguments are those of ``MovingDecoder``; both shifts reach as far.
+    """
+
+    def __init__(
+        self, history: int, width: int, motion: int, steer: int, moves: int, reach: int, paints: bool = False
+    ) -> None:
+        super().__init__(history, width, motion, steer, moves, reach, paints)
+        self.hidden = Linear(motion, HIDDEN)
+        self.added_shifts = _open_shifts(steer, moves, reach)
+
+    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Distributions (M, moves, 4 reach + 1) over shifts of rows and of columns."""
+        known = self._distribute(self.shifts(F.relu(self.hidden(motion))))
+        rows, columns = add_shifts(known, self._distribute(self.added_shifts(vector))).unbind(dim=1)
+        return rows, columns
+
+
+def _open_shifts(features: int, moves: int, reach: int) -> Linear:
+    """To logits of shifts of rows and columns, none of which is likelier than none."""
+    layer = Linear(features, 2 * moves * (2 * reach + 1))
+    with torch.no_grad():
+        layer.bias.view(2 * moves, -1)[:, reach] += STILL
+    return layer
+
+
+def add_shifts(one: Tensor, other: Tensor) -> Tensor:
+    """The distribution of the sum of two independent shifts.
+
+    Args:
+        one: (..., 2 reach + 1), sums of one; the middle entry is the share of not moving.
+        other: The same of the other shift.
+
+    Returns:
+        (..., 4 reach + 1).
+    """
+    reach = other.shape[-1] // 2
+    windows = F.pad(one, (2 * reach, 2 * reach)).unfold(-1, 2 * reach + 1, 1)
+    return (windows * other.flip(-1).unsqueeze(-2)).sum(dim=-1)
 
 
 def shift_frames(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

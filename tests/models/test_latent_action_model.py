@@ -11,8 +11,8 @@ from torch import Tensor
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 
-KINDS = ["additive", "st-lam", "token-lam", "fsq", "horizon", "st-horizon", "moving", "centred"]
-"""``additive``, ``fsq``, ``horizon``, ``moving`` and ``centred`` have the convolutional backbone."""
+KINDS = ["additive", "st-lam", "token-lam", "fsq", "horizon", "st-horizon", "moving", "centred", "accelerating"]
+"""``additive``, ``fsq``, ``horizon``, ``moving``, ``centred`` and ``accelerating`` have the convolutional backbone."""
 Make = Callable[[str], GenieWorldModel]
 
 
@@ -215,6 +215,24 @@ def test_the_decoder_knows_the_player_as_it_was_at_first(make_world: Make) -> No
         for each in (videos, other):
             model.backbone.rebuild(each, codes, motion)
         assert torch.equal(said[0], said[1]) == hidden
+
+
+def test_the_decoder_may_know_all_of_the_player_but_the_way_it_faces(variants: Any, vary: Any) -> None:
+    """A mirrored player changes nothing that it says, in whatever frame; another one does."""
+    model = LatentActionModel(vary(variants["centred"], {"latent_action_model.centre_shown": "mirrored"}))
+    videos, codes = inputs(model), torch.randn(2, 5, 8)
+    motion = model.backbone.encode(videos, torch.float32).motion
+    said: list[Tensor] = []
+    model.backbone.decoder.register_forward_hook(lambda _, __, output: said.append(output))
+    rows = columns = slice(28, 36)
+    for frame in (0, 2):
+        for change, hidden in ((lambda square: square.flip(-1), True), (lambda square: square.flip(-2), False)):
+            other = videos.clone()
+            other[:, frame, :, rows, columns] = change(videos[:, frame, :, rows, columns])
+            said.clear()
+            for each in (videos, other):
+                model.backbone.rebuild(each, codes, motion)
+            assert torch.allclose(said[0], said[1], atol=1e-6) == hidden
 
 
 def test_the_centre_counts_by_its_weight(variants: Any, vary: Any, shake: Any) -> None:

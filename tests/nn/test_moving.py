@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genie_gym.nn.moving import MovingDecoder, shift_frames
+from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, add_shifts, shift_frames
 
 REACH = 3
 
@@ -43,14 +43,41 @@ def test_frames_of_a_batch_move_apart() -> None:
         assert torch.equal(shift_frames(frame[None], row[None], by(0))[0], each)
 
 
-def test_it_starts_by_moving_little() -> None:
+@pytest.mark.parametrize("accelerates", [False, True])
+def test_it_starts_by_moving_little(accelerates: bool) -> None:
     """Untrained, no shift is likelier than none."""
-    decoder = MovingDecoder(2, 8, 6, 4, 3, REACH)
-    rows, columns = decoder._shifts(torch.randn(5, 6), torch.randn(5, 4))
+    decoder = (AcceleratingDecoder if accelerates else MovingDecoder)(2, 8, 6, 4, 3, REACH)
+    rows, columns = decoder._shifts(torch.randn(5, 6) / 2, torch.randn(5, 4) / 2)
+    reach = 2 * REACH if accelerates else REACH
     for shares in (rows, columns):
-        assert shares.shape == (5, 3, 2 * REACH + 1)
+        assert shares.shape == (5, 3, 2 * reach + 1)
         assert torch.allclose(shares.sum(dim=-1), torch.ones(5, 3))
-        assert (shares.argmax(dim=-1) == REACH).all()
+        assert (shares.argmax(dim=-1) == reach).all()
+
+
+def test_shifts_are_added() -> None:
+    one, other = by(-3, 0, 2), by(1, 3, 2)
+    assert torch.equal(add_shifts(one, other), F.one_hot(torch.tensor([[-2, 3, 4]]) + 2 * REACH, 4 * REACH + 1).float())
+    one, other = torch.rand(2, 2, 7).softmax(dim=-1)
+    assert torch.allclose(add_shifts(one, other), add_shifts(other, one))
+    assert torch.allclose(_mean(add_shifts(one, other)), _mean(one) + _mean(other), atol=1e-6)
+
+
+def test_a_vector_that_accelerates_adds_the_same_to_every_motion() -> None:
+    decoder = AcceleratingDecoder(2, 8, 6, 4, 3, REACH)
+    with torch.no_grad():
+        decoder.shifts.weight.normal_()
+        decoder.added_shifts.weight.normal_()
+    motion, vectors = torch.randn(5, 6), torch.randn(2, 1, 4).expand(2, 5, 4)
+    for one, other in zip(*(decoder._shifts(motion, vector) for vector in vectors), strict=True):
+        gained = _mean(one) - _mean(other)
+        assert gained.abs().min() > 1e-3
+        assert torch.allclose(gained, gained[:1].expand_as(gained), atol=1e-5)
+
+
+def _mean(shares: Tensor) -> Tensor:
+    """Of a distribution over shifts, in pixels."""
+    return shares @ (torch.arange(shares.shape[-1]) - shares.shape[-1] // 2.0)
 
 
 @pytest.mark.parametrize("told", ["motion", "vector", ""])
