@@ -160,8 +160,9 @@ class LatentActionConfig:
     reach: int = 8
     """``conv`` with ``moves``: pixels that a frame moves at most, along rows and along columns."""
     accelerates: bool = False
-    """``conv`` with ``moves``: whether the code's shifts are added to those that the past motion tells, so that it
-    says what changes of the motion; else the two tell the shifts together, and what a code does hangs on the past."""
+    """``conv`` with ``moves``: whether the code's shifts are added to those that the past motion tells, and all else
+    outside the ``centre`` is the past's, so that a code says what changes of the motion, the same whatever moved
+    before; else the two tell the shifts together."""
     error_margin: int = 0
     """On pixels, width of a border whose error does not count: what scrolls in there no past tells."""
     centre: int = 0

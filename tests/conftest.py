@@ -34,7 +34,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "horizon": {"latent_action_model.horizon": 3},
     "moving": {"latent_action_model.moves": 3, "latent_action_model.error_margin": 8},
     "centred": {"latent_action_model.moves": 3, "latent_action_model.centre": 8},
-    "accelerating": {"latent_action_model.moves": 3, "latent_action_model.accelerates": True},
+    "accelerating": {
+        "latent_action_model.moves": 3,
+        "latent_action_model.centre": 8,
+        "latent_action_model.accelerates": True,
+    },
     "st-horizon": {**ST_LAM, "latent_action_model.horizon": 3},
     "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},

@@ -134,8 +134,8 @@ RUNGS: dict[str, Rung] = {
             "first": Variant(PLAYER),
             "mirrored": Variant(PLAYER | MIRRORED),
             "mirrored, 0.4": Variant(PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.4}),
-            "mirrored, 0.4, accelerates": Variant(
-                PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.4, f"{ACTIONS}.accelerates": True}
+            "mirrored, 0.8, accelerates": Variant(
+                PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.8, f"{ACTIONS}.accelerates": True}
             ),
         },
     ),

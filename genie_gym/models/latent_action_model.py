@@ -199,8 +199,9 @@ class MovingBackbone(ConvBackbone):
 
     def _build_decoder(self, dim: int) -> nn.Module:
         part = self.part
-        decoder = AcceleratingDecoder if part.accelerates else MovingDecoder
-        return decoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre > 0)
+        if part.accelerates:
+            return AcceleratingDecoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre)
+        return MovingDecoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre > 0)
 
 
 class TransformerBackbone(nn.Module):

@@ -8,6 +8,8 @@ from genie_gym.nn.convolution import SteeredUNet
 from genie_gym.nn.layers import Linear
 
 HIDDEN = 256
+AROUND = 2
+"""Pixels around a square that is painted which are painted as well."""
 STILL = 2.0
 """Start of the logit of not moving, against 0 of every other shift."""
 
@@ -62,21 +64,51 @@ class MovingDecoder(nn.Module):
 class AcceleratingDecoder(MovingDecoder):
     """The vector's shifts are added to those that the past motion tells: it says what changes, whatever moved before.
 
-    Arguments are those of ``MovingDecoder``; both shifts reach as far.
+    Which pixel goes which way hangs on the past alone, so that the vector can move nothing but by its shifts. Where it
+    ``paints``, it paints in the middle.
+
+    Args:
+        history: As for ``MovingDecoder``, and so on; the vector's shifts reach as far as the motion's.
+        width: The same.
+        motion: The same.
+        steer: The same.
+        moves: The same.
+        reach: The same.
+        paints: Side in pixels of the square in the middle that the vector paints, and ``AROUND`` it; 0 for none.
     """
 
     def __init__(
-        self, history: int, width: int, motion: int, steer: int, moves: int, reach: int, paints: bool = False
+        self, history: int, width: int, motion: int, steer: int, moves: int, reach: int, paints: int = 0
     ) -> None:
-        super().__init__(history, width, motion, steer, moves, reach, paints)
+        super().__init__(history, width, motion, steer, moves, reach)
         self.hidden = Linear(motion, HIDDEN)
         self.added_shifts = _open_shifts(steer, moves, reach)
+        self.square, self.player = paints, SteeredUNet(3 * history, width, 4, steer) if paints else None
+
+    def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
+        """As ``MovingDecoder`` does."""
+        changes = super().forward(pixels, motion, vector)
+        if self.player is None:
+            return changes
+        share, paint = self.player(pixels, vector).float().split([1, 3], dim=1)
+        share = share.sigmoid() * self._find_square(pixels)
+        return changes + share * (paint - changes)
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Distributions (M, moves, 4 reach + 1) over shifts of rows and of columns."""
         known = self._distribute(self.shifts(F.relu(self.hidden(motion))))
         rows, columns = add_shifts(known, self._distribute(self.added_shifts(vector))).unbind(dim=1)
         return rows, columns
+
+    def _find_square(self, pixels: Tensor) -> Tensor:
+        """(H, W): 1 in the square and ``AROUND`` it, else 0."""
+        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
+        rows, columns = (
+            slice(max(0, (side - self.square) // 2 - AROUND), (side + self.square) // 2 + AROUND)
+            for side in inside.shape
+        )
+        inside[rows, columns] = 1
+        return inside
 
 
 def _open_shifts(features: int, moves: int, reach: int) -> Linear:

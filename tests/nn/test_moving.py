@@ -75,6 +75,20 @@ def test_a_vector_that_accelerates_adds_the_same_to_every_motion() -> None:
         assert torch.allclose(gained, gained[:1].expand_as(gained), atol=1e-5)
 
 
+def test_a_vector_that_accelerates_paints_in_the_middle_alone() -> None:
+    decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4)
+    with torch.no_grad():
+        decoder.added_shifts.weight.zero_()
+        for parameter in decoder.player.parameters():
+            parameter.normal_(std=0.1)
+    pixels, motion = torch.rand(2, 3, 16, 16), torch.randn(2, 6)
+    one, other = (decoder(pixels, motion, torch.randn(2, 4)) for _ in range(2))
+    changed = (one != other).any(dim=1)
+    assert changed[:, 4:12, 4:12].any(dim=(1, 2)).all()
+    changed[:, 4:12, 4:12] = False
+    assert not changed.any()
+
+
 def _mean(shares: Tensor) -> Tensor:
     """Of a distribution over shifts, in pixels."""
     return shares @ (torch.arange(shares.shape[-1]) - shares.shape[-1] // 2.0)
