@@ -99,7 +99,7 @@ inline void multiply_queries(float* scores, const float* queries, const float* k
     for (int d = 0; d < HEAD_DIM; ++d)
         for (int row = 0; row < COUNT; ++row)
             for (int c = 0; c < COLUMNS; ++c)
-                sums[row][c] += queries[d * columns + row] * load(keys + d * columns + c * LANES);
+                sums[row][c] = add_product(sums[row][c], queries[d * columns + row], load(keys + d * columns + c * LANES));
     for (int row = 0; row < COUNT; ++row)
         for (int c = 0; c < COLUMNS; ++c) store(scores + row * columns + c * LANES, sums[row][c]);
 }
@@ -112,7 +112,8 @@ inline void mix_values(T* out, int64_t out_stride, const float* shares, const fl
     for (int64_t j = 0; j < places; ++j)
         for (int row = 0; row < COUNT; ++row)
             for (int v = 0; v < VECTORS; ++v)
-                sums[row][v] += shares[row * columns + j] * load(values + (j * VALUE_VECTORS + first + v) * LANES);
+                sums[row][v] = add_product(sums[row][v], shares[row * columns + j],
+                                           load(values + (j * VALUE_VECTORS + first + v) * LANES));
     for (int row = 0; row < COUNT; ++row)
         for (int v = 0; v < VECTORS; ++v)
             store_part<VALUE_DIM>(out + row * out_stride, first + v, sums[row][v] * scales[row]);
@@ -199,7 +200,8 @@ inline void multiply_slot(Vector (&products)[COUNT], const float* queries, int64
     for (int f = 0; f < COUNT; ++f) products[f] = Vector{};
     for (int v = 0; v < HEAD_VECTORS; ++v) {
         const Vector features = load_part<HEAD_DIM>(key, v);
-        for (int f = 0; f < COUNT; ++f) products[f] += load(queries + f * query_stride + v * LANES) * features;
+        for (int f = 0; f < COUNT; ++f)
+            products[f] = add_product(products[f], load(queries + f * query_stride + v * LANES), features);
     }
 }
 
@@ -227,7 +229,7 @@ inline void mix_slots(T* out, int64_t out_stride, const float* shares, const flo
     for (int64_t s = 0; s < slots; ++s)
         for (int v = 0; v < VALUE_VECTORS; ++v) {
             const Vector own = load_part<VALUE_DIM>(values + s * VALUE_DIM, v);
-            for (int f = 0; f < COUNT; ++f) sums[f][v] += shares[f * columns + s] * own;
+            for (int f = 0; f < COUNT; ++f) sums[f][v] = add_product(sums[f][v], shares[f * columns + s], own);
         }
     for (int f = 0; f < COUNT; ++f)
         for (int v = 0; v < VALUE_VECTORS; ++v)

@@ -23,7 +23,9 @@ constexpr int64_t BLOCK = 64;              // rows that a thread takes at once
 template <typename T> constexpr int STEP = sizeof(T) == 2 ? 2 : 1;
 
 // The sum, and STEP products of one row's features with weights of LANES outputs.
-inline Vector multiply_add(Vector sum, const float* features, Vector weights) { return sum + *features * weights; }
+inline Vector multiply_add(Vector sum, const float* features, Vector weights) {
+    return add_product(sum, *features, weights);
+}
 
 inline Vector multiply_add(Vector sum, const BFloat16* features, Vector weights) {
     int32_t pair;
@@ -34,8 +36,8 @@ inline Vector multiply_add(Vector sum, const BFloat16* features, Vector weights)
         _mm512_dpbf16_ps(same_bits<__m512>(sum), (__m512bh)_mm512_set1_epi32(pair), same_bits<__m512bh>(pairs)));
 #else
     const int32_t upper = int32_t(0xffff0000u);
-    sum += same_bits<float>(pair << 16) * same_bits<Vector>(pairs << 16);
-    return sum + same_bits<float>(pair & upper) * same_bits<Vector>(pairs & upper);
+    sum = add_product(sum, same_bits<float>(pair << 16), same_bits<Vector>(pairs << 16));
+    return add_product(sum, same_bits<float>(pair & upper), same_bits<Vector>(pairs & upper));
 #endif
 }
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <vector>
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(__FMA__)
 #include <immintrin.h>
 #endif
 
@@ -28,6 +28,20 @@ constexpr float INFINITE = std::numeric_limits<float>::infinity();
 constexpr int64_t up(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
 inline Vector fill(float value) { return Vector{} + value; }
+
+// sum + one * other. Left to the compiler, one and several rows of the same product may be rounded differently: for some
+// processors it fuses the two operations in one place and not in another.
+inline Vector add_product(Vector sum, Vector one, Vector other) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_fmadd_ps((__m512)one, (__m512)other, (__m512)sum);
+#elif defined(__FMA__)
+    return (Vector)_mm256_fmadd_ps((__m256)one, (__m256)other, (__m256)sum);
+#else
+    return sum + one * other;
+#endif
+}
+
+inline Vector add_product(Vector sum, float one, Vector other) { return add_product(sum, one - Vector{}, other); }
 
 template <typename To, typename From> inline To same_bits(From from) {
     static_assert(sizeof(To) == sizeof(From), "sizes differ");
