@@ -12,7 +12,7 @@ Methods, all on the same levels:
     expert_latents the player itself, whose actions go into latent ones and out again by all labelled games: what the
                    code loses, without a clone
     expert_seen_latents the player through the latent action that is seen in what its action leads to, one step ahead
-                   in a game beside the one played: the same without the blind draw
+                   in a game beside the one played: the same without the first of its two blind draws
     oracle         the same network and budget on the videos' real actions, 10 % random actions when it plays
     labelled_only  the same network on the ``labels`` samples alone
     marginal       draws from the ``labels`` samples' real actions, whatever the frame shows

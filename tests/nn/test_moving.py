@@ -47,8 +47,8 @@ def test_frames_of_a_batch_move_apart() -> None:
 def test_it_starts_by_moving_little(accelerates: bool) -> None:
     """Untrained, no shift is likelier than none."""
     decoder = (AcceleratingDecoder if accelerates else MovingDecoder)(2, 8, 6, 4, 3, REACH)
-    rows, columns = decoder._shifts(torch.randn(5, 6) / 2, torch.randn(5, 4) / 2)
-    reach = 2 * REACH if accelerates else REACH
+    size, reach = (0.5, 2 * REACH) if accelerates else (1.0, REACH)  # the noise of two sums of logits is larger
+    rows, columns = decoder._shifts(size * torch.randn(5, 6), size * torch.randn(5, 4))
     for shares in (rows, columns):
         assert shares.shape == (5, 3, 2 * reach + 1)
         assert torch.allclose(shares.sum(dim=-1), torch.ones(5, 3))
