@@ -99,7 +99,8 @@ inline void multiply_queries(float* scores, const float* queries, const float* k
     for (int d = 0; d < HEAD_DIM; ++d)
         for (int row = 0; row < COUNT; ++row)
             for (int c = 0; c < COLUMNS; ++c)
-                sums[row][c] = add_product(sums[row][c], queries[d * columns + row], load(keys + d * columns + c * LANES));
+                sums[row][c] = add_product(sums[row][c], queries[d * columns + row],
+                                           load(keys + d * columns + c * LANES));
     for (int row = 0; row < COUNT; ++row)
         for (int c = 0; c < COLUMNS; ++c) store(scores + row * columns + c * LANES, sums[row][c]);
 }

@@ -29,8 +29,8 @@ constexpr int64_t up(int64_t size) { return (size + LANES - 1) / LANES * LANES; 
 
 inline Vector fill(float value) { return Vector{} + value; }
 
-// sum + one * other. Left to the compiler, one and several rows of the same product may be rounded differently: for some
-// processors it fuses the two operations in one place and not in another.
+// sum + one * other. Left to the compiler, one and several rows of the same product may be rounded differently: for
+// some processors it fuses the two operations in one place and not in another.
 inline Vector add_product(Vector sum, Vector one, Vector other) {
 #if defined(__AVX512F__)
     return (Vector)_mm512_fmadd_ps((__m512)one, (__m512)other, (__m512)sum);
