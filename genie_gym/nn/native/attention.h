@@ -96,11 +96,13 @@ constexpr int ROWS = LANES == 16 ? 8 : 4, WIDE = 2;
 template <int COUNT, int COLUMNS>
 inline void multiply_queries(float* scores, const float* queries, const float* keys, int64_t columns) {
     Vector sums[COUNT][COLUMNS] = {};
-    for (int d = 0; d < HEAD_DIM; ++d)
+    for (int d = 0; d < HEAD_DIM; ++d) {
+        Vector own[COLUMNS];
+        for (int c = 0; c < COLUMNS; ++c) own[c] = hold(load(keys + d * columns + c * LANES));
         for (int row = 0; row < COUNT; ++row)
             for (int c = 0; c < COLUMNS; ++c)
-                sums[row][c] = add_product(sums[row][c], queries[d * columns + row],
-                                           load(keys + d * columns + c * LANES));
+                sums[row][c] = add_product(sums[row][c], queries[d * columns + row], own[c]);
+    }
     for (int row = 0; row < COUNT; ++row)
         for (int c = 0; c < COLUMNS; ++c) store(scores + row * columns + c * LANES, sums[row][c]);
 }
@@ -110,11 +112,13 @@ template <int COUNT, int VECTORS, typename T>
 inline void mix_values(T* out, int64_t out_stride, const float* shares, const float* scales, const float* values,
                        int64_t places, int64_t columns, int first) {
     Vector sums[COUNT][VECTORS] = {};
-    for (int64_t j = 0; j < places; ++j)
+    for (int64_t j = 0; j < places; ++j) {
+        Vector own[VECTORS];
+        for (int v = 0; v < VECTORS; ++v) own[v] = hold(load(values + (j * VALUE_VECTORS + first + v) * LANES));
         for (int row = 0; row < COUNT; ++row)
             for (int v = 0; v < VECTORS; ++v)
-                sums[row][v] = add_product(sums[row][v], shares[row * columns + j],
-                                           load(values + (j * VALUE_VECTORS + first + v) * LANES));
+                sums[row][v] = add_product(sums[row][v], shares[row * columns + j], own[v]);
+    }
     for (int row = 0; row < COUNT; ++row)
         for (int v = 0; v < VECTORS; ++v)
             store_part<VALUE_DIM>(out + row * out_stride, first + v, sums[row][v] * scales[row]);

@@ -53,7 +53,7 @@ __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUM
                                                       const T* weights, int64_t inputs) {
     for (int64_t k = 0; k < inputs; k += STEP<T>, weights += COLUMNS * LANES * STEP<T>) {
         Vector own[COLUMNS];
-        for (int c = 0; c < COLUMNS; ++c) own[c] = load_weights(weights + c * LANES * STEP<T>);
+        for (int c = 0; c < COLUMNS; ++c) own[c] = hold(load_weights(weights + c * LANES * STEP<T>));
         for (int row = 0; row < ROWS; ++row)
             for (int c = 0; c < COLUMNS; ++c)
                 sums[row][c] = multiply_add(sums[row][c], features + row * inputs + k, own[c]);

@@ -5,6 +5,7 @@ from ctypes import Array, Structure, byref, c_int64, c_void_p
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.nn.native import kernels
@@ -84,8 +85,9 @@ class PackedTransformer:
         self.heads = first.causal.heads
         self.library = kernels.transformer_library(first.causal.head_dim, first.causal.value_dim)
         self._kept: list[Tensor] = []
-        self._layers = [cast("Block", block) for block in transformer.blocks]
-        blocks = [self._pack_block(block) for block in self._layers]
+        layers = [cast("Block", block) for block in transformer.blocks]
+        blocks = [self._pack_block(block) for block in layers]
+        self._modulation = None if first.modulate is None else _join_modulations(layers)
         self.blocks = (BlockWeights * len(blocks))(*blocks)
         self.norm = self._norm(transformer.norm)
 
@@ -120,7 +122,7 @@ class PackedTransformer:
         features, biases, where = features.contiguous(), biases.contiguous(), where.contiguous()
         frames, batch, places, width = features.shape
         out = features.new_empty(1, batch, places, width)
-        norms = None if condition is None else self._modulate_norms(condition)
+        norms = None if condition is None else self._modulate_norms(condition[:, :, 0].float())
         sizes = Sizes(
             frames=frames,
             batch=batch,
@@ -149,14 +151,11 @@ class PackedTransformer:
         return [(weight.data_ptr(), weight._version) for weight in self.parameters]
 
     def _modulate_norms(self, condition: Tensor) -> Tensor:
-        """(blocks, F, B, 2, D) float32: weight and bias of each feed-forward's norm, with FiLM's scale and shift in."""
-        norms = []
-        for block in self._layers:
-            assert block.modulate is not None
-            scale, shift = block.modulate(condition.float())[:, :, 0].chunk(2, dim=-1)
-            norm = block.feed_forward_norm
-            norms.append(torch.stack([norm.weight * (1 + scale), norm.bias * (1 + scale) + shift], dim=2))
-        return torch.stack(norms).contiguous()
+        """(F, B, features) -> (blocks, F, B, 2, D): weight and bias of each feed-forward's norm, scaled and shifted."""
+        assert self._modulation is not None
+        weight, bias = self._modulation
+        norms = F.linear(condition, weight, bias).unflatten(-1, (len(self.blocks), 2, -1))
+        return norms.permute(2, 0, 1, 3, 4).contiguous()
 
     def _memories(self, slots: Sequence["Slots | None"], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
         memories = (BlockMemory * len(slots))()
@@ -199,3 +198,23 @@ class PackedTransformer:
         packed, kept = kernels.pack_weights(layer.weight, layer.bias, self.dtype, self.library)
         self._kept += kept
         return packed
+
+
+def _join_modulations(blocks: Sequence["Block"]) -> tuple[Tensor, Tensor]:
+    """One layer for all blocks: from a condition to each one's norm, with FiLM's scale and shift in.
+
+    A norm n w + b, scaled by 1 + s and shifted by t, is one with the weight w (1 + s) and the bias b (1 + s) + t.
+
+    Returns:
+        Weight (2 blocks D, features) and bias, float32.
+    """
+    weights, biases = [], []
+    for block in blocks:
+        assert block.modulate is not None
+        norm = block.feed_forward_norm
+        scale, shift = block.modulate.weight.float().chunk(2)
+        plus, moved = block.modulate.bias.float().chunk(2)
+        for own, added, constant in ((norm.weight, 0, 0), (norm.bias, shift, moved)):
+            weights.append(own.float()[:, None] * scale + added)
+            biases.append(own.float() * (1 + plus) + constant)
+    return torch.cat(weights), torch.cat(biases)
