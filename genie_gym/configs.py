@@ -6,6 +6,7 @@ The paper never states its feed-forward width; ``feed_forward_width`` is fitted 
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -78,13 +79,17 @@ class QuantizerConfig:
     dim: int = 32
     """Features a code; under ``fsq`` the number of levels decides."""
     levels: tuple[int, ...] = ()
-    """Grid steps per feature, ``fsq`` only; their product is ``codes``."""
+    """``fsq``: grid steps per feature; ``vq``: where given, codes of each of several codebooks over equal parts of the
+    features. Their product is ``codes``."""
     commitment_weight: float = 0.25
     """Weight of the loss that pulls latents to their codes (not stated in the paper; VQ-VAE's 0.25)."""
     diversity_weight: float = 0.0
     """``vq``: weight of ln K minus the entropy of a batch's soft code use; keeps a small codebook alive."""
     decay: float = 0.99
     """Moving average of the codes; the paper states none."""
+    start_after: int = 0
+    """``vq``: training batches before the codes start. Until then latents go on as they are, half of them hidden, so
+    that they learn to say what a decoder cannot know, before they are clustered."""
     restart_after: int = 20
     """Training batches without use after which a code restarts from a latent of the batch."""
 
@@ -92,16 +97,17 @@ class QuantizerConfig:
         _require(self.kind in ("vq", "fsq"), "QuantizerConfig.kind", self.kind, "vq or fsq")
         _require(self.codes >= 2, "QuantizerConfig.codes", self.codes, "at least 2")
         _require_positive(self, "dim", "restart_after")
-        for field in ("commitment_weight", "diversity_weight"):
+        for field in ("commitment_weight", "diversity_weight", "start_after"):
             value = getattr(self, field)
             _require(value >= 0, f"QuantizerConfig.{field}", value, "0 or more")
         _require_share(self, "decay")
-        if self.kind == "fsq":
+        if self.kind == "fsq" or self.levels:
             _require(all(level >= 2 for level in self.levels), "QuantizerConfig.levels", self.levels, "2 or more each")
-            product = 1
-            for level in self.levels:
-                product *= level
-            _require(product == self.codes, "QuantizerConfig.levels", self.levels, f"a product of {self.codes}")
+            is_product = math.prod(self.levels) == self.codes
+            _require(is_product, "QuantizerConfig.levels", self.levels, f"a product of {self.codes}")
+        if self.kind == "vq" and self.levels:
+            parts = len(self.levels)
+            _require(self.dim % parts == 0, "QuantizerConfig.dim", self.dim, f"a multiple of the {parts} codebooks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +168,8 @@ class LatentActionConfig:
     accelerates: bool = False
     """``conv`` with ``moves``: whether the code's shifts are added to those that the past motion tells, and all else
     outside the ``centre`` is the past's, so that a code says what changes of the motion, the same whatever moved
-    before; else the two tell the shifts together."""
+    before; else the two tell the shifts together. Where the quantizer has two codebooks, the first one's code says what
+    changes along columns, and paints the centre, and the second one's what changes along rows."""
     error_margin: int = 0
     """On pixels, width of a border whose error does not count: what scrolls in there no past tells."""
     centre: int = 0

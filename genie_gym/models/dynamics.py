@@ -9,6 +9,7 @@ from genie_gym.models.base import LossOutput, Model, require_ids
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
+from genie_gym.nn.native import kernels
 from genie_gym.nn.patches import fold, unfold
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
@@ -40,6 +41,7 @@ class MaskGITDynamics(Model):
         self.spread = nn.Identity() if self.side == 1 else Linear(width, self.side * width)
         self.head = zero_(Linear(inner, inner))
         self.output_bias = nn.Parameter(torch.zeros(self.codes))
+        self.product = kernels.Product()
 
     @torch.no_grad()
     def initialise(self, codebook: Tensor) -> None:
@@ -103,8 +105,10 @@ class MaskGITDynamics(Model):
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D / fold) -> (..., K), as precise as the features; a token's embedding is also its output direction."""
-        weights = self.token_embedding.weight[: self.codes].to(features.dtype)
-        return F.linear(self.head(features), weights, self.output_bias.to(features.dtype))
+        weights, features = self.token_embedding.weight[: self.codes], self.head(features)
+        if kernels.are_usable(features):
+            return self.product(features, weights, self.output_bias)
+        return F.linear(features, weights.to(features.dtype), self.output_bias.to(features.dtype))
 
     def loss(self, tokens: Tensor, latent_actions: Tensor) -> LossOutput:
         """Masked-token cross-entropy for next-frame prediction (Genie, sec. 2.1).

@@ -200,7 +200,10 @@ class MovingBackbone(ConvBackbone):
     def _build_decoder(self, dim: int) -> nn.Module:
         part = self.part
         if part.accelerates:
-            return AcceleratingDecoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre)
+            has_axes = part.quantizer.kind == "vq" and len(part.quantizer.levels) == 2
+            return AcceleratingDecoder(
+                self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre, has_axes
+            )
         return MovingDecoder(self.history, part.width, MOTION, dim, part.moves, part.reach, part.centre > 0)
 
 

@@ -21,6 +21,7 @@ from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.nn.attention import Slots
 from genie_gym.nn.frame_cache import FrameCache
 
 
@@ -43,6 +44,16 @@ class WorldState(NamedTuple):
     """How the next frames are drawn."""
     version: int
     """Of the caches: an older state's content is gone."""
+
+
+class StepBack(NamedTuple):
+    """What it takes to take a step back: far less than a fork. Opaque, see ``GenieWorldModel.remember``."""
+
+    dynamics: list[Slots | None]
+    decoder: list[Slots | None]
+    tokens: Tensor
+    lead: Tensor
+    ages: tuple[int, ...]
 
 
 class GenieWorldModel(nn.Module):
@@ -170,6 +181,25 @@ class GenieWorldModel(nn.Module):
         self._require_latest(state)
         return state._replace(dynamics=state.dynamics.clone(), decoder=state.decoder.clone())
 
+    def remember(self, state: WorldState) -> StepBack:
+        """What the next step from here overwrites, for ``undo``; to be asked for before that step."""
+        self._require_latest(state)
+        caches = state.dynamics.read_oldest(), state.decoder.read_oldest()
+        return StepBack(*caches, state.tokens, state.lead, state.ages)
+
+    def undo(self, state: WorldState, back: StepBack) -> WorldState:
+        """The state before the last step, in the same memory, or in that of ``join`` and ``split`` since.
+
+        Args:
+            state: The latest of its sessions, one step after ``back`` was remembered, or after a later step was undone.
+            back: Of the state to return to. With one for each step, as many steps can be undone, the last one first.
+        """
+        self._require_latest(state)
+        state.dynamics.withdraw(back.dynamics)
+        state.decoder.withdraw(back.decoder)
+        version = state.dynamics.version
+        return state._replace(tokens=back.tokens, lead=back.lead, ages=back.ages, version=version)
+
     def join(self, states: Sequence[WorldState]) -> WorldState:
         """The sessions of several states in one, in memory of its own, to be stepped together.
 
@@ -230,7 +260,7 @@ class GenieWorldModel(nn.Module):
             raise ValueError(f"rows must be {len(prompt_videos)} different row numbers, got {list(rows)}")
         require_ids("rows", where, len(state.seeds))
         self._require_prompts(prompt_videos, seeds)
-        tokens, lead, videos = self._remember(prompt_videos, rows, state.dynamics, state.decoder)
+        tokens, lead, videos = self._settle_prompts(prompt_videos, rows, state.dynamics, state.decoder)
         merged = state._replace(
             tokens=state.tokens.index_copy(0, where, tokens),
             lead=state.lead.index_copy(0, where, lead),
@@ -297,11 +327,11 @@ class GenieWorldModel(nn.Module):
         self._require_prompts(prompt_videos, seeds)
         batch = len(prompt_videos)
         dynamics, decoder = self.dynamics.empty_cache(batch), self.tokenizer.empty_cache(batch)
-        tokens, lead, videos = self._remember(prompt_videos, range(batch), dynamics, decoder)
+        tokens, lead, videos = self._settle_prompts(prompt_videos, range(batch), dynamics, decoder)
         own = tuple(int(seed) for seed in seeds)
         return WorldState(dynamics, decoder, tokens, lead, own, (0,) * batch, sampling, dynamics.version), videos
 
-    def _remember(
+    def _settle_prompts(
         self, prompt_videos: Tensor, rows: Sequence[int], dynamics: FrameCache, decoder: FrameCache
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Put prompts into rows of the caches; the last tokens (R, 1, N), the action that led to them, all frames."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genie_gym.nn.attention import KeyValues, Slots, Window
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -54,6 +55,23 @@ class FrameCache:
         """The next frame is settled."""
         self.version += 1
         self.turns += 1
+
+    def read_oldest(self) -> list[Slots | None]:
+        """What the next step overwrites and an earlier state would see: of each block one frame (B, N, heads, ...)."""
+        return [None if part is None else Slots(*(each[self._oldest()] for each in part)) for part in self.slots]
+
+    def withdraw(self, oldest: Sequence[Slots | None]) -> None:
+        """The last settled frame is taken back; ``oldest`` is from before the step that drew the one after it."""
+        self.version += 1
+        self.turns -= 1
+        for part, own in zip(self.slots, oldest, strict=True):
+            if part is not None and own is not None:
+                part.keys[self._oldest()], part.values[self._oldest()] = own
+
+    def _oldest(self) -> tuple[Tensor | slice, ...]:
+        """The slots that the last of the next step's drafts takes."""
+        slots = (self.turns + self.size - self.context_length) % self.size
+        return torch.arange(len(slots)), slice(None), slice(None), torch.from_numpy(slots)
 
     def begin(self, rows: Sequence[int], frames: int, remembered: Sequence[KeyValues | None]) -> None:
         """Forget the rows' frames and settle others.

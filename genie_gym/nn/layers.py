@@ -4,11 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_gym.nn.native import kernels
+
 
 class Linear(nn.Linear):
     """``nn.Linear`` that casts its weights to the input's precision."""
 
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.product = kernels.Product()
+
     def forward(self, features: Tensor) -> Tensor:
+        if kernels.are_usable(features):
+            return self.product(features, self.weight, self.bias)
         bias = None if self.bias is None else self.bias.to(features.dtype)
         return F.linear(features, self.weight.to(features.dtype), bias)
 
@@ -47,12 +55,20 @@ class GridConvolution(Conv2d):
 
     def __init__(self, width: int, out: int, grid: tuple[int, int]) -> None:
         super().__init__(width, out, 3, padding=1)
-        self.grid = grid
+        self.grid, self.product = grid, kernels.Product()
 
     def forward(self, features: Tensor) -> Tensor:
+        if kernels.are_usable(features):
+            return self.product(self._neighbours(features), self.weight, self.bias)
         pictures = features.reshape(-1, *self.grid, features.shape[-1]).permute(0, 3, 1, 2)  # channels last
         seen = super().forward(pictures).permute(0, 2, 3, 1)
         return seen.reshape(*features.shape[:-1], seen.shape[-1])
+
+    def _neighbours(self, features: Tensor) -> Tensor:
+        """(..., N, in) -> (..., N, 9 in): each token's square of three by three, row by row, zeros around the grid."""
+        framed = F.pad(features.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
+        squares = framed.unfold(-3, 3, 1).unfold(-3, 3, 1)  # (..., rows, columns, in, 3, 3)
+        return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)
 
 
 def zero_(layer: Linear) -> Linear:

@@ -65,7 +65,8 @@ class AcceleratingDecoder(MovingDecoder):
     """The vector's shifts are added to those that the past motion tells: it says what changes, whatever moved before.
 
     Which pixel goes which way hangs on the past alone, so that the vector can move nothing but by its shifts. Where it
-    ``paints``, it paints in the middle.
+    ``paints``, it paints in the middle. Where it ``has_axes``, its first half says how columns shift, and paints, and
+    its second half how rows do.
 
     Args:
         history: As for ``MovingDecoder``, and so on; the vector's shifts reach as far as the motion's.
@@ -75,29 +76,42 @@ class AcceleratingDecoder(MovingDecoder):
         moves: The same.
         reach: The same.
         paints: Side in pixels of the square in the middle that the vector paints, and ``AROUND`` it; 0 for none.
+        has_axes: Whether the halves of the vector have an axis each.
     """
 
-    def __init__(
-        self, history: int, width: int, motion: int, steer: int, moves: int, reach: int, paints: int = 0
+    def __init__(  # noqa: PLR0913
+        self,
+        history: int,
+        width: int,
+        motion: int,
+        steer: int,
+        moves: int,
+        reach: int,
+        paints: int = 0,
+        has_axes: bool = False,
     ) -> None:
         super().__init__(history, width, motion, steer, moves, reach)
         self.hidden = Linear(motion, HIDDEN)
-        self.added_shifts = _open_shifts(steer, moves, reach)
-        self.square, self.player = paints, SteeredUNet(3 * history, width, 4, steer) if paints else None
+        self.parts, axes = (2, 1) if has_axes else (1, 2)
+        told = steer // self.parts
+        self.added_shifts = nn.ModuleList(_open_shifts(told, moves, reach, axes) for _ in range(self.parts))
+        self.square, self.player = paints, SteeredUNet(3 * history, width, 4, told) if paints else None
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """As ``MovingDecoder`` does."""
         changes = super().forward(pixels, motion, vector)
         if self.player is None:
             return changes
-        share, paint = self.player(pixels, vector).float().split([1, 3], dim=1)
+        share, paint = self.player(pixels, vector.chunk(self.parts, dim=1)[0]).float().split([1, 3], dim=1)
         share = share.sigmoid() * self._find_square(pixels)
         return changes + share * (paint - changes)
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Distributions (M, moves, 4 reach + 1) over shifts of rows and of columns."""
         known = self._distribute(self.shifts(F.relu(self.hidden(motion))))
-        rows, columns = add_shifts(known, self._distribute(self.added_shifts(vector))).unbind(dim=1)
+        told = reversed(vector.chunk(self.parts, dim=1))
+        logits = [layer(each) for layer, each in zip(self.added_shifts, told, strict=True)]
+        rows, columns = add_shifts(known, self._distribute(torch.cat(logits, dim=1))).unbind(dim=1)
         return rows, columns
 
     def _find_square(self, pixels: Tensor) -> Tensor:
@@ -111,11 +125,11 @@ class AcceleratingDecoder(MovingDecoder):
         return inside
 
 
-def _open_shifts(features: int, moves: int, reach: int) -> Linear:
-    """To logits of shifts of rows and columns, none of which is likelier than none."""
-    layer = Linear(features, 2 * moves * (2 * reach + 1))
+def _open_shifts(features: int, moves: int, reach: int, axes: int = 2) -> Linear:
+    """To logits of shifts of rows and columns, or of one of the two, none of which is likelier than none."""
+    layer = Linear(features, axes * moves * (2 * reach + 1))
     with torch.no_grad():
-        layer.bias.view(2 * moves, -1)[:, reach] += STILL
+        layer.bias.view(axes * moves, -1)[:, reach] += STILL
     return layer
 
 

@@ -1,18 +1,22 @@
-"""Discrete bottlenecks: a vector quantizer with cosine codes, and finite scalar quantization.
+"""Discrete bottlenecks: a vector quantizer with cosine codes, a product of such, and finite scalar quantization.
 
 Distances and codebook statistics are float32 whatever the precision around them, and nothing in a codebook
 changes in eval mode.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.configs import QuantizerConfig
+
+HIDDEN = 0.5
+"""Share of latents that are hidden before the codes start."""
 
 
 class Quantized(NamedTuple):
@@ -41,7 +45,10 @@ def kmeans(points: Tensor, clusters: int, rounds: int = 10) -> Tensor:
 class VectorQuantizer(nn.Module):
     """Cosine codes that follow the latents by moving averages; dead ones restart from the batch.
 
-    The first training batch (or ``initialise``) sets the codebook by k-means over its latents. A code unused
+    The first training batch after ``start_after`` (or ``initialise``) sets the codebook by k-means over its latents;
+    until then nothing is quantized, and half of the latents are hidden, so that the decoder learns what it can tell
+    without them, and they the rest. A rare thing that codes never came to tell, such as the start of a jump, is a
+    cluster of its own by then. A code unused
     for ``restart_after`` training batches is put on a latent drawn from the batch: restarts never stop, since
     an abrupt end of them is one known way to lose codes later.
     """
@@ -79,6 +86,8 @@ class VectorQuantizer(nn.Module):
         """
         unit = F.normalize(latents.float(), dim=-1)
         if self.training and not self.is_initialised:
+            if self.idle[0] < self.config.start_after:
+                return self._wait(unit, latents.dtype)
             self.initialise(unit.detach())
         tokens = self.nearest(unit)
         chosen = self.codebook[tokens]
@@ -91,6 +100,13 @@ class VectorQuantizer(nn.Module):
             self._follow(unit.detach().flatten(0, -2), tokens.flatten())
         codes = unit + (chosen - unit).detach()
         return Quantized(codes.to(latents.dtype), tokens, loss)
+
+    def _wait(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
+        """Latents as they are, a random half of them hidden; so far tokens mean nothing."""
+        self.idle += 1  # of a codebook without use: how many batches have been waited for
+        is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < HIDDEN
+        codes = torch.where(is_hidden[..., None], 0.0, unit).to(dtype)
+        return Quantized(codes, self.nearest(unit.detach()), unit.new_zeros(()))
 
     def nearest(self, latents: Tensor) -> Tensor:
         """(..., dim) unit latents -> (...) int64."""
@@ -135,6 +151,43 @@ class VectorQuantizer(nn.Module):
         self.idle.masked_fill_(dead, 0)
 
 
+class ProductQuantizer(nn.Module):
+    """A codebook for each part of a latent (Jegou, Douze and Schmid 2011): a token says one code of each.
+
+    Of ``levels`` codes each, over equal parts of the features; the first part's code counts fastest in the token.
+    """
+
+    def __init__(self, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        part = config.dim // len(config.levels)
+        self.parts = nn.ModuleList(
+            VectorQuantizer(replace(config, codes=codes, dim=part, levels=())) for codes in config.levels
+        )
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """(..., dim) -> the nearest code of each part of each latent; its loss is the mean of the parts'."""
+        told: list[Quantized] = [part(each) for part, each in zip(self.parts, self._split(latents), strict=True)]
+        tokens = torch.zeros_like(told[0].tokens)
+        for each, step in zip(told, self._steps(), strict=True):
+            tokens = tokens + step * each.tokens
+        loss = torch.stack([each.loss for each in told]).mean()
+        return Quantized(torch.cat([each.codes for each in told], dim=-1), tokens, loss)
+
+    def lookup(self, tokens: Tensor) -> Tensor:
+        """(...) int64 -> (..., dim) codes."""
+        parts = cast(Iterable[VectorQuantizer], self.parts)
+        sizes = zip(parts, self._steps(), self.config.levels, strict=True)
+        return torch.cat([part.lookup(tokens // step % codes) for part, step, codes in sizes], dim=-1)
+
+    def _split(self, latents: Tensor) -> tuple[Tensor, ...]:
+        return latents.chunk(len(self.parts), dim=-1)
+
+    def _steps(self) -> list[int]:
+        """What one more of each part's code adds to a token."""
+        return [math.prod(self.config.levels[:number]) for number in range(len(self.parts))]
+
+
 class FiniteScalarQuantizer(nn.Module):
     """FSQ (arXiv 2309.15505): each feature is bounded and rounded to one of a few levels; nothing to learn."""
 
@@ -171,12 +224,14 @@ class FiniteScalarQuantizer(nn.Module):
         return (latents + shift).tanh() * half - offset
 
 
-Quantizer = VectorQuantizer | FiniteScalarQuantizer
+Quantizer = VectorQuantizer | ProductQuantizer | FiniteScalarQuantizer
 
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer:
     """The quantizer that ``config.kind`` names."""
-    return VectorQuantizer(config) if config.kind == "vq" else FiniteScalarQuantizer(config)
+    if config.kind == "fsq":
+        return FiniteScalarQuantizer(config)
+    return ProductQuantizer(config) if config.levels else VectorQuantizer(config)
 
 
 def latent_dim(config: QuantizerConfig) -> int:

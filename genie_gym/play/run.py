@@ -56,6 +56,7 @@ def play_in_browsers(opened: Opened, host: str, port: int, token: str | None) ->
         access_log=False,  # addresses may hold the token
         ws_max_size=LIMITS.message_bytes,
         ws_max_queue=4,
+        ws_per_message_deflate=False,  # a frame is small, and packing it takes time that the world could use
         timeout_graceful_shutdown=2,
     )
 

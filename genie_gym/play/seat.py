@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from genie_gym.data.frames import to_float, to_uint8
-from genie_gym.models.world_model import GenieWorldModel, WorldState
+from genie_gym.models.world_model import GenieWorldModel, StepBack, WorldState
 from genie_gym.play.trajectory import Trajectory
 
 Start = Callable[[], tuple[np.ndarray, int]]
 """Draws a prompt (P, H, W, 3) uint8 and a seed."""
 UNDONE = 32
-"""Frames that can be taken back, where no other number is given: each keeps 14 MB of the shipped world's memory."""
+"""Frames that can be taken back, where no other number is given: each keeps 0.8 MB of the shipped world's memory."""
 
 
 class Seat:
@@ -39,7 +39,7 @@ class Seat:
         self._prompt, self._seed = np.empty((0,)), 0
         self._actions: list[int] = []
         self._frames: list[np.ndarray] = []
-        self._past: deque[WorldState] = deque(maxlen=undone)
+        self._past: deque[StepBack] = deque(maxlen=undone)
         self._state: WorldState | None = None
 
     @property
@@ -124,7 +124,7 @@ class Seat:
     def undo(self) -> np.ndarray:
         """One frame back, a few in a row; where there is none, the present frame stays."""
         if self._past:
-            self._state = self._past.pop()
+            self._state = self.world.undo(self._require_open(), self._past.pop())
             self._actions.pop()
             self._frames.pop()
         return self.frame
@@ -156,10 +156,12 @@ def step_together(seats: Sequence[Seat], latent_actions: Sequence[int]) -> None:
     for seat, action in zip(seats, latent_actions, strict=True):
         seat.require_action(action)
     world, before = seats[0].world, [seat._require_open() for seat in seats]
-    after, frames = world.step(world.join(before), torch.tensor(list(latent_actions)))
-    states = [after] if len(seats) == 1 else world.split(after)
-    for seat, action, past, now, frame in zip(seats, latent_actions, before, states, to_uint8(frames), strict=True):
-        seat._past.append(past)
+    backs = [world.remember(state) for state in before]
+    is_alone = len(seats) == 1
+    after, frames = world.step(before[0] if is_alone else world.join(before), torch.tensor(list(latent_actions)))
+    states = [after] if is_alone else world.split(after)
+    for seat, action, back, now, frame in zip(seats, latent_actions, backs, states, to_uint8(frames), strict=True):
+        seat._past.append(back)
         seat._state = now
         seat._actions.append(action)
         seat._frames.append(frame)

@@ -185,6 +185,27 @@ def test_a_fork_goes_its_own_way(tiny_world: GenieWorldModel, random_videos: Vid
     assert not same(play(tiny_world, forks[2], some_actions(2, 12, seed=2))[1], frames)
 
 
+@pytest.mark.parametrize("kind", ["additive", "token", "full", "spatial"])
+def test_steps_are_undone_exactly(make_world: Make, random_videos: Videos, kind: str) -> None:
+    """Far beyond the context, row by row of different ages; what is played again comes out as it did."""
+    world, actions = make_world(kind), some_actions(2, 24)
+    state, _ = world.reset(random_videos(2, 1), [0, 1])
+    state, _ = play(world, state, actions[:, :3])
+    state, _ = world.replace(state, [1], random_videos(1, 2), [9])
+    backs, frames = [], []
+    for each in actions.unbind(dim=1):
+        backs.append(world.remember(state))
+        state, frame = world.step(state, each)
+        frames.append(frame)
+    for back in (1, 2, 20):
+        for number in range(24 - 1, 24 - 1 - back, -1):
+            state = world.undo(state, backs[number])
+        state, again = play(world, state, actions[:, 24 - back :])
+        assert torch.equal(again, torch.stack(frames[24 - back :], dim=1))
+    with pytest.raises(ValueError, match="state must be the latest"):
+        world.remember(world.step(state, actions[:, 0])[0]._replace(version=state.version))
+
+
 def test_a_state_whose_memory_is_gone_is_refused(tiny_world: GenieWorldModel, random_videos: Videos) -> None:
     """By all that takes a state, after a step and after a replacement; the latest one still works."""
     actions = torch.zeros(2, dtype=torch.int64)

@@ -67,7 +67,7 @@ def test_a_vector_that_accelerates_adds_the_same_to_every_motion() -> None:
     decoder = AcceleratingDecoder(2, 8, 6, 4, 3, REACH)
     with torch.no_grad():
         decoder.shifts.weight.normal_()
-        decoder.added_shifts.weight.normal_()
+        decoder.added_shifts[0].weight.normal_()
     motion, vectors = torch.randn(5, 6), torch.randn(2, 1, 4).expand(2, 5, 4)
     for one, other in zip(*(decoder._shifts(motion, vector) for vector in vectors), strict=True):
         gained = _mean(one) - _mean(other)
@@ -78,7 +78,7 @@ def test_a_vector_that_accelerates_adds_the_same_to_every_motion() -> None:
 def test_a_vector_that_accelerates_paints_in_the_middle_alone() -> None:
     decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4)
     with torch.no_grad():
-        decoder.added_shifts.weight.zero_()
+        decoder.added_shifts[0].weight.zero_()
         for parameter in decoder.player.parameters():
             parameter.normal_(std=0.1)
     pixels, motion = torch.rand(2, 3, 16, 16), torch.randn(2, 6)
@@ -87,6 +87,24 @@ def test_a_vector_that_accelerates_paints_in_the_middle_alone() -> None:
     assert changed[:, 4:12, 4:12].any(dim=(1, 2)).all()
     changed[:, 4:12, 4:12] = False
     assert not changed.any()
+
+
+def test_halves_of_a_vector_move_an_axis_each_and_the_first_paints() -> None:
+    """The first one columns, the second one rows."""
+    decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4, has_axes=True)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.normal_(std=0.1)
+    pixels, motion, one = torch.rand(2, 3, 16, 16), torch.randn(2, 6), torch.randn(2, 4)
+    rows, columns = decoder._shifts(motion, one)
+    for half, still, moved, paints in ((0, 0, 1, True), (1, 1, 0, False)):
+        other = one.clone()
+        other[:, 2 * half : 2 * half + 2] += 1
+        shifts = decoder._shifts(motion, other)
+        assert torch.equal(shifts[still], (rows, columns)[still])
+        assert not torch.allclose(shifts[moved], (rows, columns)[moved])
+        painted = decoder.player(pixels, one.chunk(2, dim=1)[0]), decoder.player(pixels, other.chunk(2, dim=1)[0])
+        assert torch.equal(*painted) != paints
 
 
 def _mean(shares: Tensor) -> Tensor:

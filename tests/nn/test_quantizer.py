@@ -11,6 +11,7 @@ from torch import Tensor
 from genie_gym.configs import QuantizerConfig
 from genie_gym.nn.quantizer import (
     FiniteScalarQuantizer,
+    ProductQuantizer,
     VectorQuantizer,
     build_quantizer,
     kmeans,
@@ -74,6 +75,57 @@ def test_the_first_training_batch_sets_the_codes() -> None:
     assert (centres @ quantizer.codebook.T).max(dim=0).values.min() > 0.99
     assert perplexity(quantized.tokens, 32) > 16
     assert quantized.loss < 0.01
+
+
+def test_codes_start_late_where_they_are_told_to() -> None:
+    """Until then latents go on as they are or hidden, about half of each, with their gradient."""
+    centres, points = blobs(4)
+    quantizer = vq(codes=32, start_after=3)
+    for _ in range(3):
+        latents = points.clone().requires_grad_()
+        quantized = quantizer(latents)
+        assert not quantizer.is_initialised
+        hidden = (quantized.codes == 0).all(dim=-1)
+        assert 0.3 < hidden.float().mean() < 0.7
+        torch.testing.assert_close(quantized.codes[~hidden], points[~hidden])
+        quantized.codes.sum().backward()
+        assert torch.equal(latents.grad.abs().sum(dim=-1) > 0, ~hidden)
+        assert quantized.loss == 0
+    assert not quantizer.eval()(points).codes.eq(0).all(dim=-1).any()
+    quantizer.train()(points)
+    assert quantizer.is_initialised
+    assert (centres @ quantizer.codebook.T).max(dim=0).values.min() > 0.99
+
+
+def test_a_product_of_codebooks_tells_each_part_by_itself() -> None:
+    """Tokens, codes and their gradient are those of the parts, and a token names one code of each."""
+    quantizer = build_quantizer(QuantizerConfig(codes=8, dim=6, levels=(4, 2)))
+    assert isinstance(quantizer, ProductQuantizer)
+    quantizer.eval()
+    latents = torch.randn(50, 6, requires_grad=True)
+    quantized = quantizer(latents)
+    one, other = (part(half) for part, half in zip(quantizer.parts, latents.chunk(2, dim=-1), strict=True))
+    assert torch.equal(quantized.tokens, one.tokens + 4 * other.tokens)
+    torch.testing.assert_close(quantized.codes, torch.cat([one.codes, other.codes], dim=-1))
+    torch.testing.assert_close(quantizer.lookup(quantized.tokens), quantized.codes)
+    assert len(quantizer.lookup(torch.arange(8)).unique(dim=0)) == 8
+    assert latent_dim(quantizer.config) == 6
+    quantizer.train()(latents)
+    assert all(part.is_initialised for part in quantizer.parts)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"levels": (4, 3)}, "levels"),
+        ({"levels": (8, 1)}, "levels"),
+        ({"levels": (4, 2), "dim": 5}, "dim"),
+        ({"start_after": -1}, "start"),
+    ],
+)
+def test_codebooks_that_do_not_fit_are_refused(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=f"QuantizerConfig.{named}"):
+        QuantizerConfig(**{"codes": 8, "dim": 6, **fields})
 
 
 def test_kmeans_finds_clusters() -> None:

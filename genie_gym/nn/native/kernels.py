@@ -217,13 +217,54 @@ def pack_weights(
 def multiply(features: Tensor, weight: Tensor, bias: Tensor | None, library: Any) -> Tensor:
     """``F.linear`` of features (rows, inputs), for tests of what a step is made of."""
     packed, kept = pack_weights(weight, bias, features.dtype, library)
-    spare = F.pad(features, (0, 0, 0, SPARE_ROWS)).contiguous()
     out = features.new_full((len(features), len(weight)), float("nan"))  # what is not written is no stale right answer
-    library.genie_multiply(
-        KINDS[features.dtype], out.data_ptr(), spare.data_ptr(), packed, len(features), torch.get_num_threads()
-    )
+    _multiply_into(out, features, packed, library)
     del kept
     return out
+
+
+def _multiply_into(out: Tensor, features: Tensor, packed: PackedWeights, library: Any) -> None:
+    """(rows, outputs), from (rows, inputs)."""
+    if features.dtype == torch.bfloat16:
+        features = F.pad(features, (0, 0, 0, SPARE_ROWS))
+    features = features.contiguous()
+    library.genie_multiply(
+        KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, len(out), torch.get_num_threads()
+    )
+
+
+class Product:
+    """``F.linear`` with weights that are packed once, and anew where they have changed.
+
+    A row of the result hangs on nothing but that row. Copies pack for themselves.
+    """
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._packed: tuple[PackedWeights, list[Tensor]] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        """Weights are known by where they lie in memory."""
+        return type(self), ()
+
+    def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(..., inputs) to (..., outputs), where ``are_usable`` says yes.
+
+        Args:
+            features: (..., inputs).
+            weight: (outputs, inputs), or of a convolution (outputs, channels, height, width), whose inputs are then
+                ordered as (height, width, channels).
+            bias: (outputs,).
+        """
+        kept = [weight] if bias is None else [weight, bias]
+        state = (features.dtype, *((each.data_ptr(), each._version) for each in kept))
+        if self._packed is None or state != self._state:
+            flat = weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(1)
+            self._packed, self._state = pack_weights(flat, bias, features.dtype, rows_library()), state
+        packed = self._packed[0]
+        out = features.new_empty(features[..., 0].numel(), packed.outputs)
+        _multiply_into(out, features.flatten(0, -2), packed, rows_library())
+        return out.view(*features.shape[:-1], packed.outputs)
 
 
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:
@@ -235,7 +276,7 @@ def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], 
 @functools.cache
 def rows_library() -> Any:
     """rows.cpp, or None."""
-    library = load_library("rows")
+    library = _load_multiplying("rows")
     if library is not None:
         _declare(library.genie_add_norm, [c_void_p] * 4 + [POINTER(NormWeights), c_int64, c_int64, c_int])
         _declare(library.genie_gelu, [c_void_p, c_int64, c_int])
@@ -246,17 +287,24 @@ def rows_library() -> Any:
 @functools.cache
 def transformer_library(head_dim: int, value_dim: int, *definitions: str) -> Any:
     """transformer.cpp for heads of that many features, or None; with other macros, ``NAME=value``, too."""
-    library = load_library("transformer", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}", *definitions)
+    library = _load_multiplying("transformer", f"HEAD_DIM={head_dim}", f"VALUE_DIM={value_dim}", *definitions)
     if library is not None:
-        library.genie_has_tiles.restype = library.genie_may_use_tiles.restype = c_int
         norm = POINTER(NormWeights)
         _declare(library.genie_attend_in_space, [c_void_p] * 2 + [norm] * 2 + [c_int64] * 3 + [c_int])
         _declare(library.genie_attend_in_time, [c_void_p] * 6 + [norm] * 2 + [POINTER(Ring), c_int])
         _declare(library.genie_step, [c_void_p] * 7 + [c_int])
+    return library
+
+
+def _load_multiplying(name: str, *definitions: str) -> Any:
+    """A library with ``genie_multiply``, which does without the processor's tiles where they cannot be used."""
+    library = load_library(name, *definitions)
+    if library is not None:
+        library.genie_has_tiles.restype = library.genie_may_use_tiles.restype = c_int
         _declare(library.genie_multiply, [c_void_p] * 2 + [POINTER(PackedWeights), c_int64, c_int])
         if library.genie_has_tiles() and not (library.genie_may_use_tiles() and tiles_are_right(library)):
             logger.warning("The processor's tiles (AMX) cannot be used: bfloat16 is multiplied without them, slower.")
-            return transformer_library(head_dim, value_dim, *definitions, "NO_TILES=1")
+            return _load_multiplying(name, *definitions, "NO_TILES=1")
     return library
 
 

@@ -1,9 +1,9 @@
-// rows.h as plain C functions; kernels.py says what each computes.
+// rows.h and products as plain C functions; kernels.py says what each computes.
 //
 // Tensors are contiguous, of float (kind 0) or bfloat16 (kind 1); arithmetic is in float. Neither the number of threads
 // nor that of rows changes a bit of any row.
 
-#include "rows.h"
+#include "products.h"
 
 extern "C" {
 

@@ -1,7 +1,7 @@
 // Attention by itself, and a whole step of a transformer, as plain C functions; kernels.py says what each computes.
 
 #include "attention.h"
-#include "matmul.h"
+#include "products.h"
 
 extern "C" {
 
@@ -123,34 +123,6 @@ void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemo
 }  // namespace
 
 extern "C" {
-
-int genie_lanes() { return LANES; }
-
-int genie_panel() { return PANEL; }
-
-// Whether bfloat16 is multiplied by tiles, and whether this process may do so, which has to be asked before.
-int genie_has_tiles() {
-#ifdef HAS_TILES
-    return true;
-#else
-    return false;
-#endif
-}
-
-int genie_may_use_tiles() {
-#ifdef HAS_TILES
-    return may_use_tiles();
-#else
-    return false;
-#endif
-}
-
-// `features` have SPARE_ROWS more than `rows`.
-void genie_multiply(int kind, void* out, const void* features, const PackedWeights* weights, int64_t rows,
-                    int threads) {
-#pragma omp parallel num_threads(threads)
-    FOR_KIND(const Multiplier<T> multiplier; multiply<false>((T*)out, (const T*)features, *weights, rows, everyone()))
-}
 
 void genie_attend_in_space(int kind, void* out, const void* projected, const NormWeights* query_norm,
                            const NormWeights* key_norm, int64_t frames, int64_t places, int64_t heads, int threads) {

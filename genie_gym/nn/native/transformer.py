@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHUNK_TOKENS = 512
 """Tokens that go through all blocks together: few enough to stay in the processor's caches."""
+KEPT_CONDITIONS = 64
+"""Conditions whose norms are kept, at most."""
 
 
 class AttentionWeights(Structure):
@@ -88,6 +90,7 @@ class PackedTransformer:
         layers = [cast("Block", block) for block in transformer.blocks]
         blocks = [self._pack_block(block) for block in layers]
         self._modulation = None if first.modulate is None else _join_modulations(layers)
+        self._modulated: dict[bytes, Tensor] = {}
         self.blocks = (BlockWeights * len(blocks))(*blocks)
         self.norm = self._norm(transformer.norm)
 
@@ -150,12 +153,24 @@ class PackedTransformer:
     def _state(self) -> list[tuple[int, int]]:
         return [(weight.data_ptr(), weight._version) for weight in self.parameters]
 
-    def _modulate_norms(self, condition: Tensor) -> Tensor:
-        """(F, B, features) -> (blocks, F, B, 2, D): weight and bias of each feed-forward's norm, scaled and shifted."""
+    def _modulate_norms(self, conditions: Tensor) -> Tensor:
+        """(F, B, features) -> (blocks, F, B, 2, D): weight and bias of each feed-forward's norm, scaled and shifted.
+
+        A world has a few actions only, so what one of them comes to is kept.
+        """
+        rows = [self._modulate(each) for each in conditions.flatten(0, 1)]
+        return torch.stack(rows, dim=1).unflatten(1, conditions.shape[:2])
+
+    def _modulate(self, condition: Tensor) -> Tensor:
+        """(features,) -> (blocks, 2, D)."""
         assert self._modulation is not None
-        weight, bias = self._modulation
-        norms = F.linear(condition, weight, bias).unflatten(-1, (len(self.blocks), 2, -1))
-        return norms.permute(2, 0, 1, 3, 4).contiguous()
+        key = condition.numpy().tobytes()
+        if key not in self._modulated:
+            if len(self._modulated) >= KEPT_CONDITIONS:
+                self._modulated.clear()
+            weight, bias = self._modulation
+            self._modulated[key] = F.linear(condition, weight, bias).view(len(self.blocks), 2, -1)
+        return self._modulated[key]
 
     def _memories(self, slots: Sequence["Slots | None"], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
         memories = (BlockMemory * len(slots))()
