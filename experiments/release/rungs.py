@@ -46,6 +46,12 @@ PLAYER = {
 """It knows the player only from the clip's start."""
 MIRRORED = {f"{ACTIONS}.centre_shown": "mirrored"}
 """It knows the player but for the way it faces."""
+ACCELERATES = PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.8, f"{ACTIONS}.accelerates": True}
+"""Its codes say what changes of the motion."""
+LATE = {f"{ACTIONS}.quantizer.start_after": 250}
+"""Codes are clusters of what a decoder has learned to need."""
+AXES = {f"{ACTIONS}.quantizer.levels": (4, 2), f"{ACTIONS}.quantizer.diversity_weight": 0.0}
+"""Four codes along columns, two along rows, which need not be used alike: jumps are rare."""
 
 
 def _in_clips_of(frames: int) -> dict[str, Any]:
@@ -134,9 +140,9 @@ RUNGS: dict[str, Rung] = {
             "first": Variant(PLAYER),
             "mirrored": Variant(PLAYER | MIRRORED),
             "mirrored, 0.4": Variant(PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.4}),
-            "mirrored, 0.8, accelerates": Variant(
-                PLAYER | MIRRORED | {f"{ACTIONS}.centre_weight": 0.8, f"{ACTIONS}.accelerates": True}
-            ),
+            "mirrored, 0.8, accelerates": Variant(ACCELERATES),
+            "the same, 8 codes that start late": Variant(ACCELERATES | LATE),
+            "the same, 4 x 2 codes that start late": Variant(ACCELERATES | LATE | AXES),
         },
     ),
     "player training": Rung(

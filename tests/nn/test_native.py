@@ -21,6 +21,7 @@ from genie_gym.configs import TransformerConfig
 from genie_gym.models.maskgit import draw
 from genie_gym.nn.attention import SpatialAttention, TemporalAttention
 from genie_gym.nn.frame_cache import FrameCache
+from genie_gym.nn.layers import GridConvolution, Linear
 from genie_gym.nn.native import build, kernels
 from genie_gym.nn.native.transformer import PackedTransformer, can_step
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -106,6 +107,32 @@ def test_products(dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> N
     features, weight = features.to(dtype), weight.to(dtype)
     out = kernels.multiply(features, weight, bias, kernels.transformer_library(32, 32))
     assert_near(out, F.linear(features.float(), weight.float(), bias.to(dtype).float()), dtype)
+
+
+@TYPES
+def test_layers_multiply_as_their_twins(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With weights as they are now: changed in place, copied, or of another precision."""
+    layers = nn.ModuleList([Linear(32, 40), Linear(32, 40, bias=False), GridConvolution(32, 40, (3, 5))])
+    features = torch.randn(2, 3, 15, 32).to(dtype)
+    for layer in layers:
+        for change in range(3):
+            if change == 1:
+                layer.weight.mul_(-2)
+            own = copy.deepcopy(layer) if change == 2 else layer
+            told = own(features)
+            with monkeypatch.context() as context:
+                context.setattr(kernels, "are_usable", lambda features: False)
+                assert_near(told / 4, own(features) / 4, dtype)
+    assert features.dtype == dtype
+
+
+@TYPES
+@pytest.mark.parametrize("layer", [Linear(32, 40), GridConvolution(32, 40, (3, 5))], ids=["linear", "convolution"])
+def test_no_other_row_changes_a_bit_of_a_layer(dtype: torch.dtype, layer: nn.Module) -> None:
+    features = torch.randn(1, 9, 15, 32).to(dtype)
+    together = layer(features)
+    for row in range(9):
+        assert torch.equal(layer(features[:, row : row + 1]), together[:, row : row + 1])
 
 
 @pytest.fixture(scope="module")

@@ -261,7 +261,8 @@ class Product:
         if self._packed is None or state != self._state:
             flat = weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(1)
             self._packed, self._state = pack_weights(flat, bias, features.dtype, rows_library()), state
-        packed = self._packed[0]
+        held = self._packed  # another thread may pack anew meanwhile
+        packed = held[0]
         out = features.new_empty(features[..., 0].numel(), packed.outputs)
         _multiply_into(out, features.flatten(0, -2), packed, rows_library())
         return out.view(*features.shape[:-1], packed.outputs)
