@@ -95,7 +95,7 @@ def test_draws_invert_the_distribution_function(dtype: torch.dtype, codes: int) 
 
 PRODUCTS = pytest.mark.parametrize(
     ("rows", "inputs", "outputs"),
-    [(1, 32, 16), (7, 64, 48), (64, 256, 768), (75, 96, 100), (130, 80, 256), (9, 512, 40)],
+    [(1, 32, 16), (7, 64, 48), (64, 256, 768), (75, 96, 100), (130, 80, 256), (9, 512, 40), (600, 32, 100)],
 )
 
 

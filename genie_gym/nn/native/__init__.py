@@ -1,1 +1,1 @@
-"""Kernels in C++ for what a played world does on a CPU beside matrix products: compiled where they run."""
+"""Kernels in C++ for all that takes time in a world played on a CPU: compiled where they run."""

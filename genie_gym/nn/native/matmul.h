@@ -19,6 +19,7 @@ namespace {
 constexpr int PANEL = 3;
 constexpr int TILE = LANES == 16 ? 8 : 4;  // rows at once: PANEL * TILE sums are as many as registers hold
 constexpr int64_t BLOCK = 64;              // rows that a thread takes at once
+constexpr int64_t GROUP = 4;               // blocks that pass all panels before the next ones: they stay in a cache
 
 template <typename T> constexpr int STEP = sizeof(T) == 2 ? 2 : 1;
 
@@ -174,7 +175,9 @@ void multiply(T* out, const T* features, const PackedWeights& weights, int64_t r
     const int64_t vectors = up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
     const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
     for (int64_t task = team.first(panels * blocks); task < team.last(panels * blocks); ++task) {
-        const int64_t panel = task / blocks, row = task % blocks * BLOCK, count = std::min(BLOCK, rows - row);
+        const int64_t group = task / (panels * GROUP) * GROUP, own = task - group * panels;
+        const int64_t together = std::min(GROUP, blocks - group), panel = own / together;
+        const int64_t row = (group + own % together) * BLOCK, count = std::min(BLOCK, rows - row);
         T* to = out + row * weights.outputs;
         const T* from = features + row * weights.inputs;
         switch (std::min<int64_t>(PANEL, vectors - panel * PANEL)) {
