@@ -106,7 +106,7 @@ class MaskGITDynamics(Model):
     def logits(self, features: Tensor) -> Tensor:
         """(..., D / fold) -> (..., K), as precise as the features; a token's embedding is also its output direction."""
         weights, features = self.token_embedding.weight[: self.codes], self.head(features)
-        if kernels.are_usable(features):
+        if self.product.takes(features, self.token_embedding.weight):
             return self.product(features, weights, self.output_bias)
         return F.linear(features, weights.to(features.dtype), self.output_bias.to(features.dtype))
 

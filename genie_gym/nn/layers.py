@@ -15,7 +15,7 @@ class Linear(nn.Linear):
         self.product = kernels.Product()
 
     def forward(self, features: Tensor) -> Tensor:
-        if kernels.are_usable(features):
+        if self.product.takes(features, self.weight):
             return self.product(features, self.weight, self.bias)
         bias = None if self.bias is None else self.bias.to(features.dtype)
         return F.linear(features, self.weight.to(features.dtype), bias)
@@ -58,7 +58,7 @@ class GridConvolution(Conv2d):
         self.grid, self.product = grid, kernels.Product()
 
     def forward(self, features: Tensor) -> Tensor:
-        if kernels.are_usable(features):
+        if self.product.takes(features, self.weight):
             return self.product(self._neighbours(features), self.weight, self.bias)
         pictures = features.reshape(-1, *self.grid, features.shape[-1]).permute(0, 3, 1, 2)  # channels last
         seen = super().forward(pictures).permute(0, 2, 3, 1)

@@ -114,6 +114,7 @@ def _update(
     output.loss.backward()
     norms = clip_gradients(trainee, config.optimizer.clip_norm)
     optimizer.step()
+    torch.autograd.graph.increment_version(list(trainee.parameters()))  # which fused optimizers leave as it is
     return {"loss": output.loss.detach(), "learning_rate": torch.tensor(rate), **output.metrics, **norms}
 
 

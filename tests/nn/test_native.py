@@ -113,6 +113,7 @@ def test_products(dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> N
 def test_layers_multiply_as_their_twins(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """With weights as they are now: changed in place, copied, or of another precision."""
     layers = nn.ModuleList([Linear(32, 40), Linear(32, 40, bias=False), GridConvolution(32, 40, (3, 5))])
+    layers.requires_grad_(False)
     features = torch.randn(2, 3, 15, 32).to(dtype)
     for layer in layers:
         for change in range(3):
@@ -126,9 +127,22 @@ def test_layers_multiply_as_their_twins(dtype: torch.dtype, monkeypatch: pytest.
     assert features.dtype == dtype
 
 
+def test_what_an_optimizer_changes_is_not_multiplied_as_it_was() -> None:
+    """Fused ones leave no trace at the parameter."""
+    layer, features = Linear(32, 48), torch.randn(5, 32)
+    before = layer(features)
+    layer.weight.grad = torch.randn_like(layer.weight)
+    torch.optim.AdamW([layer.weight], lr=0.1, fused=True).step()
+    after = layer(features)
+    assert (after - before).abs().max() > 0.1
+    assert_near(after, F.linear(features, layer.weight, layer.bias), torch.float32)
+    assert_near(layer.requires_grad_(False)(features), after, torch.float32)
+
+
 @TYPES
 @pytest.mark.parametrize("layer", [Linear(32, 40), GridConvolution(32, 40, (3, 5))], ids=["linear", "convolution"])
 def test_no_other_row_changes_a_bit_of_a_layer(dtype: torch.dtype, layer: nn.Module) -> None:
+    layer.requires_grad_(False)
     features = torch.randn(1, 9, 15, 32).to(dtype)
     together = layer(features)
     for row in range(9):

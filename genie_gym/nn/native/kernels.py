@@ -247,8 +247,16 @@ class Product:
         """Weights are known by where they lie in memory."""
         return type(self), ()
 
+    @staticmethod
+    def takes(features: Tensor, weight: Tensor) -> bool:
+        """Whether it multiplies these: ``are_usable``, and the weights are frozen.
+
+        Others may change unnoticed: PyTorch's fused optimizers leave a parameter's version as it is.
+        """
+        return not weight.requires_grad and are_usable(features)
+
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """(..., inputs) to (..., outputs), where ``are_usable`` says yes.
+        """(..., inputs) to (..., outputs), where ``takes`` says yes.
 
         Args:
             features: (..., inputs).
