@@ -1,9 +1,11 @@
 "use strict";
-// One message at a time: the next is sent when the last is answered.
+// One message at a time: the next is sent when the last is answered, or when somebody does something. The page does
+// nothing in between: on a machine without a graphics card what it draws takes the world's time.
 
 const $ = (id) => document.getElementById(id);
 const FRAME = 0;
 const HEADER = 7; // bytes before a frame's pixels
+const PLAIN = { alpha: false, desynchronized: true }; // which browsers draw with the least work
 const GO_ON = ["step", "drive", "save", "fit"];
 
 const held = new Set(); // keys
@@ -20,6 +22,7 @@ let frameTimes = [];
 let latencies = [];
 const queue = []; // messages that wait for their turn
 let nextStep = 0; // when the next frame is due
+let waking = null; // the timer that goes on then
 
 function say(text) {
   $("status").textContent = text;
@@ -106,7 +109,7 @@ function draw(pixels) {
     image.data[to + 2] = pixels[from + 2];
     image.data[to + 3] = 255;
   }
-  $("screen").getContext("2d").putImageData(image, 0, 0);
+  $("screen").getContext("2d", PLAIN).putImageData(image, 0, 0);
   $("screen").dataset.steps = steps;
 }
 
@@ -118,6 +121,7 @@ function addAction(name, action) {
     if (event.repeat) return;
     touched = action;
     button.setAttribute("aria-pressed", "true");
+    goOn();
   };
   const release = () => {
     if (touched === action) touched = null;
@@ -148,11 +152,6 @@ function listStarts(number) {
   }
 }
 
-function tick() {
-  requestAnimationFrame(tick);
-  goOn();
-}
-
 function goOn() {
   if (world === null || isWaiting || queue.length > 0) return;
   if (replayed.length > 0) {
@@ -160,7 +159,12 @@ function goOn() {
     return;
   }
   const now = performance.now();
-  if ((isPaused && !wantsOnce) || now < nextStep) return;
+  if (isPaused && !wantsOnce) return;
+  if (now < nextStep) {
+    clearTimeout(waking);
+    waking = setTimeout(goOn, nextStep - now);
+    return;
+  }
   const message = decide();
   if (message === null) return;
   wantsOnce = false;
@@ -223,7 +227,13 @@ const COMMANDS = {
 };
 
 function listen() {
-  for (const [id, command] of Object.entries(COMMANDS)) $(id).onclick = command;
+  for (const [id, command] of Object.entries(COMMANDS)) {
+    $(id).onclick = () => {
+      command();
+      goOn();
+    };
+  }
+  for (const id of ["driver", "speed"]) $(id).addEventListener("change", goOn);
   for (const kind of ["gif", "mp4", "json"]) $(kind).onclick = () => save(kind);
   $("reset").onclick = resetKeys;
   $("fit").onchange = (event) => send({ do: "fit", as: event.target.value });
@@ -245,6 +255,7 @@ function listen() {
     if (key in keys && !onButton) event.preventDefault();
     held.add(key);
     if (!event.repeat && !onButton && keys[key] in COMMANDS) COMMANDS[keys[key]]();
+    goOn();
   });
   document.addEventListener("keyup", (event) => held.delete(event.key.toLowerCase()));
   window.addEventListener("blur", () => held.clear());
@@ -254,4 +265,3 @@ listen();
 prepareSketch(walkIn);
 connect();
 setInterval(tellSpeed, 250);
-tick();
