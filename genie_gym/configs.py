@@ -166,11 +166,10 @@ class LatentActionConfig:
     reach: int = 8
     """``conv`` with ``moves``: pixels that a frame moves at most, along rows and along columns."""
     accelerates: bool = False
-    """``conv`` with 2 ``moves`` or more: whether the code's shift is added to those that the past motion tells, of all
-    ways to move but the first, and all else outside the ``centre`` is the past's, so that a code says what changes of
-    the motion, the same whatever moved before; else the two tell the shifts together. Where the quantizer has two
-    codebooks, the first one's code says what changes along columns, and paints the centre, and the second one's what
-    changes along rows."""
+    """``conv`` with ``moves``: whether the code's shifts are added to those that the past motion tells, and all else
+    outside the ``centre`` is the past's, so that a code says what changes of the motion, the same whatever moved
+    before; else the two tell the shifts together. Where the quantizer has two codebooks, the first one's code says what
+    changes along columns, and paints the centre, and the second one's what changes along rows."""
     error_margin: int = 0
     """On pixels, width of a border whose error does not count: what scrolls in there no past tells."""
     centre: int = 0
@@ -196,8 +195,9 @@ class LatentActionConfig:
         _require(self.centre % 2 == 0, "LatentActionConfig.centre", self.centre, "even")
         _require(self.moves > 0 or self.centre == 0, "LatentActionConfig.centre", self.centre, "0 without moves")
         accelerates = self.accelerates
-        can_accelerate = self.moves > 1 or not accelerates
-        _require(can_accelerate, "LatentActionConfig.accelerates", accelerates, "false with fewer than 2 moves")
+        _require(
+            self.moves > 0 or not accelerates, "LatentActionConfig.accelerates", accelerates, "false without moves"
+        )
         shown, ways = self.centre_shown, ("first", "mirrored")
         _require(shown in ways, "LatentActionConfig.centre_shown", shown, f"one of {ways}")
         _require_share(self, "hidden_frames")

@@ -62,12 +62,11 @@ class MovingDecoder(nn.Module):
 
 
 class AcceleratingDecoder(MovingDecoder):
-    """The vector's shift is added to those that the past motion tells: it says what changes, whatever moved before.
+    """The vector's shifts are added to those that the past motion tells: it says what changes, whatever moved before.
 
-    It is one shift, of all ways to move but the first, which the past alone tells. Were it another one for each way, a
-    vector could mean a jump where one of them is used, and a fall where another is. Which pixel goes which way hangs on
-    the past alone, so that the vector can move nothing but by its shift. Where it ``paints``, it paints in the middle.
-    Where it ``has_axes``, its first half says how columns shift, and paints, and its second half how rows do.
+    Which pixel goes which way hangs on the past alone, so that the vector can move nothing but by its shifts. Where it
+    ``paints``, it paints in the middle. Where it ``has_axes``, its first half says how columns shift, and paints, and
+    its second half how rows do.
 
     Args:
         history: As for ``MovingDecoder``, and so on; the vector's shifts reach as far as the motion's.
@@ -95,7 +94,7 @@ class AcceleratingDecoder(MovingDecoder):
         self.hidden = Linear(motion, HIDDEN)
         self.parts, axes = (2, 1) if has_axes else (1, 2)
         told = steer // self.parts
-        self.added_shifts = nn.ModuleList(_open_shifts(told, 1, reach, axes) for _ in range(self.parts))
+        self.added_shifts = nn.ModuleList(_open_shifts(told, moves, reach, axes) for _ in range(self.parts))
         self.square, self.player = paints, SteeredUNet(3 * history, width, 4, told) if paints else None
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
@@ -112,9 +111,7 @@ class AcceleratingDecoder(MovingDecoder):
         known = self._distribute(self.shifts(F.relu(self.hidden(motion))))
         told = reversed(vector.chunk(self.parts, dim=1))
         logits = [layer(each) for layer, each in zip(self.added_shifts, told, strict=True)]
-        added = torch.cat(logits, dim=1).float().unflatten(1, (2, 1, -1)).softmax(dim=-1)
-        first = F.pad(known[:, :, :1], (added.shape[-1] // 2, added.shape[-1] // 2))
-        rows, columns = torch.cat([first, add_shifts(known[:, :, 1:], added)], dim=2).unbind(dim=1)
+        rows, columns = add_shifts(known, self._distribute(torch.cat(logits, dim=1))).unbind(dim=1)
         return rows, columns
 
     def _find_square(self, pixels: Tensor) -> Tensor:
