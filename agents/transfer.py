@@ -5,7 +5,6 @@
 It learns from videos of other platformers of Procgen, played at random; then it is frozen and labels CoinRun's.
 """
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from genie_gym.data.record import record
 from genie_gym.models.loading import load, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
-from genie_gym.training.actions import train_actions
+from genie_gym.training.actions import renew_actions, train_actions
 from genie_gym.training.run import clips
 
 GAMES = ("ninja", "jumper", "climber", "leaper", "caveflyer")
@@ -58,10 +57,7 @@ class Transfer(Benchmark):
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
-        old = load(self.checkpoint, precision="float32")
-        config = replace(old.config, latent_action_model=preset.world.latent_action_model, action_names=())
-        world = GenieWorldModel(config, copy.deepcopy(old.start_frames))
-        world.tokenizer.load_state_dict(old.tokenizer.state_dict())
+        world = renew_actions(load(self.checkpoint, precision="float32"), preset.world.latent_action_model)
         train_actions(world.latent_action_model, clips(dataset, training), training, self.run_folder / "actions")
         return world.eval()
 

@@ -203,6 +203,24 @@ def _coinrun_fine() -> Preset:
     )
 
 
+def _coinrun_jumps() -> Preset:
+    """``coinrun-fine`` with other latent actions, which tell every jump, and which nothing is shipped with yet.
+
+    Codes say what changes of the motion, four of them along columns and two along rows. They start late, when the
+    latents know what is wanted, since a jump is one transition in twenty. The decoder always knows the player but for
+    the way it faces.
+    """
+    fine = _coinrun_fine()
+    actions = replace(
+        fine.world.latent_action_model,
+        quantizer=QuantizerConfig(codes=8, dim=16, levels=(4, 2), commitment_weight=0.1, start_after=250),
+        accelerates=True,
+        centre_shown="mirrored",
+        centre_weight=0.8,
+    )
+    return replace(fine, world=replace(fine.world, latent_action_model=actions))
+
+
 def _study() -> Preset:
     """What ``experiments`` vary: ``coinrun`` at a size of which two CPU cores train several an hour."""
     small = _stack(2, 128, 4, 32, 256)
@@ -274,6 +292,7 @@ PRESETS: dict[str, Preset] = {
     "study": _study(),
     "coinrun": _coinrun(),
     "coinrun-fine": _coinrun_fine(),
+    "coinrun-jumps": _coinrun_jumps(),
     "coinrun-case-study": _case_study(),
     "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),
     "robotics": _paper(_stack(38, 2560, 20, 128, 2560), 200_000, 256),

@@ -24,6 +24,7 @@ import tyro
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from experiments.release.actions import SCORED, Mode, label_play, score_play
 from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
 from genie_gym.configs import Preset, RecordConfig, TrainConfig
 from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset
@@ -32,7 +33,6 @@ from genie_gym.data.frames import to_float
 from genie_gym.data.held_out import Play, read_clips, restrict
 from genie_gym.data.players import parse_shares
 from genie_gym.data.record import Job, record_shard
-from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import load, save_world
@@ -47,17 +47,12 @@ from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import DynamicsTrainee
 
-Mode = Literal["easy", "hard"]
 GAMES = 32
 """Played at once, for 512 frames each where a shard has 16,384."""
 SPARE_CORES = 2
 """Left by those that record to those that train."""
 WARM, TIMED = 8, 16
 """Steps before and while a step is timed."""
-PROBED = 512
-"""Clips of each mode that labels are compared on, half to fit their maps."""
-CHUNK = 32
-"""Clips labelled at once."""
 SAVING = 12.0
 """Seconds kept for the end."""
 
@@ -219,17 +214,8 @@ class Sprint:
         model = model.to(self.device).eval()
         scores: dict[str, Any] = {}
         for mode in self.modes:
-            plays = [_draw_play(dataset, mode, PROBED // 2, seed) for seed in (0, 1)]
-            labels = [
-                torch.cat([model.label(part.to(self.device)).cpu() for part in play.videos.split(CHUNK)])
-                for play in plays
-            ]
-            actions = model.config.num_latent_actions
-            assert plays[0].real_actions is not None
-            assert plays[1].real_actions is not None
-            told = score_labels(labels[1], plays[1].real_actions, fit_maps(labels[0], plays[0].real_actions, actions))
-            scores[mode] = {name: round(told[name]["accuracy"], 3) for name in ("direction", "up", "effective")}
-            scores[mode]["perplexity"] = round(score_use(labels[1], actions)["perplexity"], 2)
+            play = _draw_play(dataset, mode, SCORED)
+            scores[mode] = score_play(label_play(model, play, self.device), play, model.config.num_latent_actions)
         scores["sum"] = round(sum(scores[mode][name] for mode in self.modes for name in ("direction", "up")), 3)
         return scores
 
@@ -379,9 +365,9 @@ def _noise(world: GenieWorldModel, config: TrainConfig, device: str) -> Batches:
     return draw
 
 
-def _draw_play(dataset: ClipDataset, mode: str, number: int, seed: int) -> Play:
+def _draw_play(dataset: ClipDataset, mode: str, number: int) -> Play:
     """Clips of a mode with their real actions."""
-    drawn = np.random.default_rng(seed).permutation(len(dataset))[: 8 * number]
+    drawn = np.random.default_rng(0).permutation(len(dataset))[: 8 * number]
     chosen = [int(each) for each in drawn if dataset.attribute(int(each), "mode") == mode]
     return read_clips(dataset, np.array(chosen[:number]))
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from experiments.readme_tables import fill, tell_age
-from experiments.release import budget, lengthen, player, sprint, train, video_features
+from experiments.release import actions, budget, lengthen, player, sprint, train, video_features
 from experiments.release.budget import read_plan
 from genie_gym.configs import RecordConfig
 from genie_gym.data import held_out
@@ -90,7 +90,7 @@ def small_sprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sprint.Spri
     """Seconds for the preset ``tiny`` with a phase for its latent actions."""
     tiny = PRESETS["tiny"]
     monkeypatch.setitem(PRESETS, "tiny apart", replace(tiny, action_training=tiny.world_training))
-    monkeypatch.setattr(sprint, "PROBED", 16)
+    monkeypatch.setattr(sprint, "SCORED", 16)
     monkeypatch.setattr(sprint, "SAVING", 0.0)
     return sprint.Sprint(
         out=tmp_path / "sprint",
@@ -117,6 +117,29 @@ def test_a_sprint_makes_a_world_and_another_goes_on_with_its_dynamics(small_spri
     for name, weight in first.state_dict().items():
         changed |= set() if torch.equal(weight, second[name]) else {name.split(".")[0]}
     assert changed == {"dynamics"}
+
+
+def test_latent_actions_are_made_anew_for_a_finished_world(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In calls that stop at once; the dynamics changes in what it is told of actions, and nowhere else."""
+    tiny = PRESETS["tiny"]
+    monkeypatch.setitem(PRESETS, "tiny apart", replace(tiny, action_training=tiny.world_training))
+    monkeypatch.setattr(actions, "SCORED", 16)
+    new = actions.NewActions(
+        start=str(tiny_checkpoint), preset="tiny apart", out=tmp_path, modes=("easy",), frames=1_024, train_steps=6
+    )
+    replace(new, minutes=1e-6).run()
+    assert "time is over" in capsys.readouterr().out
+    assert not (tmp_path / "checkpoint").exists()
+    new.run()
+    assert set(json.loads(capsys.readouterr().out)["easy"]) == {"old", "new"}
+    before, after = load(tiny_checkpoint).state_dict(), load(tmp_path / "checkpoint").state_dict()
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    others = {name for name in changed if not name.startswith("latent_action_model.")}
+    assert others == {"dynamics.action_embedding.weight"}
+    with pytest.raises(ValueError, match="preset must be one that trains latent actions alone, got 'tiny'"):
+        replace(new, preset="tiny").run()
 
 
 def test_timing_leaves_weights_as_they_were(small_sprint: sprint.Sprint) -> None:

@@ -1,0 +1,126 @@
+"""New latent actions for a finished world: its latent action model is trained anew, all else stays as it is.
+
+    python -m experiments.release.actions --out runs/actions
+    python -m experiments.release.sprint --start runs/actions/checkpoint --out runs/sprint --device cuda
+
+The dynamics takes each new action for a blend of old ones, and has to be trained on, as in the second line. Resumable.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
+from genie_gym.configs import RecordConfig
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.held_out import Play, read_clips, restrict
+from genie_gym.data.players import parse_shares
+from genie_gym.data.record import record
+from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
+from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.models.loading import load, save_world
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.presets import PRESETS
+from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
+from genie_gym.training.run import clips
+
+Mode = Literal["easy", "hard"]
+SCORED, CHUNK = 512, 32
+"""Clips of each mode that labels are scored on, half to fit their maps, and those labelled at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewActions:
+    """Record, train, save."""
+
+    start: str = "coinrun"
+    """The world: a shipped checkpoint's name, or a folder."""
+    preset: str = "coinrun-jumps"
+    """The preset whose latent action model is trained, and how."""
+    out: Path = Path("runs/actions")
+    """Folder of recordings, run and checkpoint."""
+    modes: tuple[Mode, ...] = ("easy", "hard")
+    """Procgen's distribution modes, in equal parts."""
+    begins_from_old: bool = True
+    """Whether the new model starts with what fits of the old one's networks; its codes are new in any case."""
+    frames: int = 240_000
+    """Of training levels, of all modes."""
+    train_steps: int | None = None
+    """The preset's own where not given."""
+    minutes: float | None = None
+    """Stop training after these; call again to go on."""
+    seed: int = 1
+    """Of the recording."""
+    device: str = "cpu"
+    """Where to train."""
+
+    def run(self) -> None:
+        """Do what is missing.
+
+        Raises:
+            ValueError: If the preset does not train latent actions alone, or has another number of them.
+        """
+        if self.preset not in PRESETS or (training := PRESETS[self.preset].action_training) is None:
+            raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
+        steps = training.train_steps if self.train_steps is None else self.train_steps
+        training = replace(training, train_steps=steps)
+        old = load(self.start, precision="float32")
+        torch.manual_seed(training.seed)
+        world = renew_actions(old, PRESETS[self.preset].world.latent_action_model)
+        if self.begins_from_old:
+            begin_from(world.latent_action_model, old.latent_action_model)
+        world.latent_action_model.to(self.device)
+        folders = {mode: self._record(mode) for mode in self.modes}
+        batches = clips(ClipDataset(list(folders.values()), clip_length=training.clip_length), training, self.device)
+        run = self.out / "actions"
+        if train_actions(world.latent_action_model, batches, training, run, self.minutes) < steps:
+            print(f"time is over; call again to go on in {self.out}")
+            return
+        self._finish(old, world.to("cpu").eval(), folders)
+
+    def _record(self, mode: Mode) -> Path:
+        folder, frames = self.out / f"train-{mode}", self.frames // len(self.modes)
+        config = RecordConfig(mode=mode, frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
+        players = parse_shares((*RANDOM_PLAY, f"expert={PLAYER_WEIGHT}"))
+        record(restrict(config, "training"), players, folder, workers=os.cpu_count() or 1)
+        return folder
+
+    def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
+        """Compare labels, tell the dynamics what the new ones mean, save."""
+        labels, scores = [], {}
+        for mode, folder in folders.items():
+            dataset = ClipDataset(folder, clip_length=old.config.context_length)
+            play = read_clips(dataset, np.random.default_rng(0).permutation(len(dataset))[:SCORED])
+            told = {name: label_play(each, play) for name, each in (("old", old), ("new", world))}
+            labels.append(told)
+            actions = world.config.num_latent_actions
+            scores[mode] = {name: score_play(each, play, actions) for name, each in told.items()}
+        translate_actions(world, *(torch.cat([each[name] for each in labels]) for name in ("old", "new")))
+        save_world(world, self.out / "checkpoint")
+        print(json.dumps(scores, indent=1))
+
+
+def label_play(model: GenieWorldModel | LatentActionModel, play: Play, device: str = "cpu") -> Tensor:
+    """(B, T - 1) int64, on the CPU, by a model on the device."""
+    return torch.cat([model.label(part.to(device)).cpu() for part in play.videos.split(CHUNK)])
+
+
+def score_play(labels: Tensor, play: Play, actions: int) -> dict[str, float]:
+    """What the second half's labels say of its real actions, by maps of the first half."""
+    half, real = len(labels) // 2, play.real_actions
+    assert real is not None
+    told = score_labels(labels[half:], real[half:], fit_maps(labels[:half], real[:half], actions))
+    accuracies = {name: round(told[name]["accuracy"], 3) for name in ("direction", "up", "effective")}
+    return {**accuracies, "perplexity": round(score_use(labels, actions)["perplexity"], 2)}
+
+
+if __name__ == "__main__":
+    tyro.cli(NewActions).run()

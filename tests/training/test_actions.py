@@ -1,0 +1,63 @@
+"""New latent actions for a finished world."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from genie_gym.configs import QuantizerConfig, WorldConfig
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.training.actions import begin_from, renew_actions, translate_actions
+
+Make = Callable[[str], GenieWorldModel]
+
+
+def test_a_world_with_other_latent_actions_is_the_same_but_for_these(
+    make_world: Make, variants: dict[str, WorldConfig]
+) -> None:
+    old, part = make_world("moving"), variants["accelerating"].latent_action_model
+    new = renew_actions(old, part)
+    assert new.config == replace(old.config, latent_action_model=part, action_names=())
+    assert (new.start_frames == old.start_frames).all()
+    for name, weight in old.state_dict().items():
+        if not name.startswith("latent_action_model."):
+            assert torch.equal(weight, new.state_dict()[name]), name
+    weights = [world.dynamics.action_embedding.weight for world in (old, new)]
+    assert weights[0].data_ptr() != weights[1].data_ptr()
+
+
+def test_another_number_of_latent_actions_is_refused(make_world: Make) -> None:
+    world = make_world("moving")
+    part = replace(world.config.latent_action_model, quantizer=QuantizerConfig(codes=6, dim=16))
+    with pytest.raises(ValueError, match="part must have the world's 8 latent actions, got 6"):
+        renew_actions(world, part)
+
+
+def test_a_model_begins_with_what_fits_but_with_codes_of_its_own(
+    make_world: Make, variants: dict[str, WorldConfig]
+) -> None:
+    """What accelerates has another layer for motion, and one for the past alone."""
+    old = make_world("centred").latent_action_model
+    new = renew_actions(make_world("centred"), variants["accelerating"].latent_action_model).latent_action_model
+    before = {name: weight.clone() for name, weight in new.state_dict().items()}
+    begin_from(new, old)
+    after, given = new.state_dict(), old.state_dict()
+    for name in ("backbone.encoder.out.weight", "backbone.motion_out.weight", "backbone.decoder.shifts.weight"):
+        assert torch.equal(after[name], given[name])
+    for name in ("backbone.latent_out.weight", "quantizer.codebook", "latent_norm.running_mean"):
+        assert torch.equal(after[name], before[name])
+        assert not torch.equal(after[name], given[name])
+    assert after["backbone.decoder.hidden.weight"].shape != given["backbone.decoder.hidden.weight"].shape
+
+
+def test_new_actions_are_embedded_as_their_transitions_were(make_world: Make) -> None:
+    """Action 0 was 3, action 1 was 3 or 5, action 2 labels nothing and is told the mean of all."""
+    world = make_world("film")
+    before = world.dynamics.action_embedding.weight.clone()
+    translate_actions(world, torch.tensor([[3, 3], [5, 3]]), torch.tensor([[0, 1], [1, 0]]))
+    after = world.dynamics.action_embedding.weight
+    assert torch.equal(after[0], before[3])
+    assert torch.allclose(after[1], (before[3] + before[5]) / 2)
+    assert torch.allclose(after[2], (3 * before[3] + before[5]) / 4)
+    assert torch.equal(after[8], before[8])  # of frames that no action leads to
