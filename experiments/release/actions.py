@@ -1,6 +1,6 @@
 """New latent actions for a finished world: its latent action model is trained anew, all else stays as it is.
 
-    python -m experiments.release.actions --out runs/actions
+    python -m experiments.release.actions --out runs/actions --weights experiments/release/jumps.safetensors
     python -m experiments.release.sprint --start runs/actions/checkpoint --out runs/sprint --device cuda
 
 The dynamics takes each new action for a blend of old ones, and has to be trained on, as in the second line. Resumable.
@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
+from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
-from genie_gym.configs import RecordConfig
+from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.held_out import Play, read_clips, restrict
 from genie_gym.data.players import parse_shares
@@ -45,6 +46,8 @@ class NewActions:
     """The world: a shipped checkpoint's name, or a folder."""
     preset: str = "coinrun-jumps"
     """The preset whose latent action model is trained, and how."""
+    weights: Path | None = None
+    """Weights of such a latent action model, already trained: nothing is trained then."""
     out: Path = Path("runs/actions")
     """Folder of recordings, run and checkpoint."""
     modes: tuple[Mode, ...] = ("easy", "hard")
@@ -75,16 +78,21 @@ class NewActions:
         old = load(self.start, precision="float32")
         torch.manual_seed(training.seed)
         world = renew_actions(old, PRESETS[self.preset].world.latent_action_model)
-        if self.begins_from_old:
-            begin_from(world.latent_action_model, old.latent_action_model)
-        world.latent_action_model.to(self.device)
         folders = {mode: self._record(mode) for mode in self.modes}
-        batches = clips(ClipDataset(list(folders.values()), clip_length=training.clip_length), training, self.device)
-        run = self.out / "actions"
-        if train_actions(world.latent_action_model, batches, training, run, self.minutes) < steps:
-            print(f"time is over; call again to go on in {self.out}")
-            return
+        if self.weights is not None:
+            world.latent_action_model.load_state_dict(load_file(self.weights))
+        else:
+            if self.begins_from_old:
+                begin_from(world.latent_action_model, old.latent_action_model)
+            dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
+            if self._train(world.latent_action_model.to(self.device), dataset, training) < steps:
+                print(f"time is over; call again to go on in {self.out}")
+                return
         self._finish(old, world.to("cpu").eval(), folders)
+
+    def _train(self, model: LatentActionModel, dataset: ClipDataset, training: TrainConfig) -> int:
+        batches = clips(dataset, training, self.device)
+        return train_actions(model, batches, training, self.out / "actions", self.minutes)
 
     def _record(self, mode: Mode) -> Path:
         folder, frames = self.out / f"train-{mode}", self.frames // len(self.modes)

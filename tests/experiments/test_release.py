@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from experiments.readme_tables import fill, tell_age
 from experiments.release import actions, budget, lengthen, player, sprint, train, video_features
@@ -138,6 +139,11 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     others = {name for name in changed if not name.startswith("latent_action_model.")}
     assert others == {"dynamics.action_embedding.weight"}
+    trained = load(tmp_path / "checkpoint").latent_action_model.state_dict()
+    save_file(trained, tmp_path / "trained.safetensors")
+    taken = replace(new, out=tmp_path / "taken", weights=tmp_path / "trained.safetensors")
+    taken.run()
+    assert all(torch.equal(weight, load(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items())
     with pytest.raises(ValueError, match="preset must be one that trains latent actions alone, got 'tiny'"):
         replace(new, preset="tiny").run()
 
