@@ -1,6 +1,7 @@
 """What a transformer remembers of past frames while a world is played: fixed memory, used round and round."""
 
 import copy
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,17 +40,12 @@ class FrameCache:
 
     def window(self, first: int, frames: int, device: torch.device) -> Window:
         """Where ``frames`` frames go of which the first is number ``first`` after the settled ones."""
-        is_common = bool((self.turns == self.turns[0]).all())
-        turns = self.turns[:1] if is_common else self.turns
-        times = turns[:, None] + np.arange(first, first + frames)
-        distance = (times[..., None] - np.arange(self.size)) % self.size
-        is_seen = distance <= np.minimum(times, self.context_length - 1)[..., None]
-        slots = times % self.size
-        return Window(
-            slots[0].tolist() if is_common else list(torch.from_numpy(slots.T).to(device).unbind()),
-            torch.from_numpy(distance).to(device),
-            torch.from_numpy(is_seen).to(device),
-        )
+        if not (self.turns == self.turns[0]).all():
+            return _place(self.turns, first, frames, self.size, self.context_length, device)
+        turn, filled = int(self.turns[0]), self.context_length
+        if turn > filled:
+            turn = filled + (turn - filled) % self.size  # all slots are full, and these are the same
+        return _place_together(turn, first, frames, self.size, self.context_length, device)
 
     def advance(self) -> None:
         """The next frame is settled."""
@@ -117,3 +113,21 @@ class FrameCache:
         ]
         other.turns = self.turns[row : row + 1].copy()
         return other
+
+
+@functools.lru_cache(maxsize=256)
+def _place_together(turn: int, first: int, frames: int, size: int, context_length: int, device: torch.device) -> Window:
+    """The window of rows that have all settled as many frames; they come round, and are the same object then."""
+    return _place(np.array([turn]), first, frames, size, context_length, device)
+
+
+def _place(turns: np.ndarray, first: int, frames: int, size: int, context_length: int, device: torch.device) -> Window:
+    times = turns[:, None] + np.arange(first, first + frames)
+    distance = (times[..., None] - np.arange(size)) % size
+    is_seen = distance <= np.minimum(times, context_length - 1)[..., None]
+    slots = times % size
+    return Window(
+        slots[0].tolist() if len(turns) == 1 else list(torch.from_numpy(slots.T).to(device).unbind()),
+        torch.from_numpy(distance).to(device),
+        torch.from_numpy(is_seen).to(device),
+    )

@@ -24,6 +24,9 @@ from genie_gym.nn.layers import GridConvolution, LayerNorm, Linear
 from genie_gym.nn.native import kernels
 from genie_gym.nn.native.transformer import PackedTransformer, can_step
 
+KEPT_LOOKS = 256
+"""Windows whose biases are kept, at most."""
+
 
 class FeedForward(nn.Module):
     """Linear, GELU, linear; with a grid of tokens a 3 x 3 convolution in place of the first."""
@@ -152,6 +155,7 @@ class SpatioTemporalTransformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = LayerNorm(config.width)
         self._packed: PackedTransformer | None = None
+        self._looks: dict[tuple[int, int], tuple[Window, Tensor, Tensor]] = {}
         self.apply(_initialise)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
@@ -185,15 +189,10 @@ class SpatioTemporalTransformer(nn.Module):
         Returns:
             (1, B, N, D) after a last norm. The last block has nothing to do for the other frames but remember them.
         """
-        causals = [cast(Block, block).causal for block in self.blocks]
-        by_distance = torch.stack(
-            [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
-        )
-        biases = add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
         if can_step(self, features):
-            where = stack_slots(window.slots, features.shape[1])
-            return self._pack(features.dtype).step(features, slots, where, biases, condition)
-        stream, last = Stream(features), len(self.blocks) - 1
+            packed = self._pack(features.dtype)
+            return packed.step(features, slots, *self._look(window, features), condition)
+        stream, last, biases = Stream(features), len(self.blocks) - 1, self._biases(window, features)
         for number, (block, own, bias) in enumerate(zip(self.blocks, slots, biases, strict=True)):
             outputs = 1 if number == last else len(features)
             stream = cast(Block, block).step(stream, condition, own, window.slots, bias, outputs)
@@ -203,7 +202,29 @@ class SpatioTemporalTransformer(nn.Module):
         """Weights packed for a kernel, anew where they have changed."""
         if self._packed is None or not self._packed.is_current(dtype):
             self._packed = PackedTransformer(self, dtype)
+            self._looks.clear()
         return self._packed
+
+    def _look(self, window: Window, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the frames go, (F, B) int64, and ``_biases``; kept while weights stay, where rows go round together."""
+        batch, is_common = features.shape[1], len(window.distance) == 1
+        kept = self._looks.get((id(window), batch))
+        if kept is not None and kept[0] is window:
+            return kept[1:]
+        look = stack_slots(window.slots, batch), self._biases(window, features)
+        if is_common:
+            if len(self._looks) >= KEPT_LOOKS:
+                self._looks.clear()
+            self._looks[id(window), batch] = window, *look
+        return look
+
+    def _biases(self, window: Window, features: Tensor) -> Tensor:
+        """(blocks, B or 1, heads, F, S), added to the scores of attention in time."""
+        causals = [cast(Block, block).causal for block in self.blocks]
+        by_distance = torch.stack(
+            [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
+        )
+        return add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
 
     def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[Slots | None]:
         """Memory for ``step``, one a block; None where a block has no attention in time."""

@@ -224,12 +224,13 @@ def multiply(features: Tensor, weight: Tensor, bias: Tensor | None, library: Any
 
 
 def _multiply_into(out: Tensor, features: Tensor, packed: PackedWeights, library: Any) -> None:
-    """(rows, outputs), from (rows, inputs)."""
+    """(..., outputs), from (..., inputs)."""
+    rows = out.numel() // packed.outputs
     if features.dtype == torch.bfloat16:
-        features = F.pad(features, (0, 0, 0, SPARE_ROWS))
+        features = F.pad(features.flatten(0, -2), (0, 0, 0, SPARE_ROWS))
     features = features.contiguous()
     library.genie_multiply(
-        KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, len(out), torch.get_num_threads()
+        KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, rows, torch.get_num_threads()
     )
 
 
@@ -271,9 +272,9 @@ class Product:
             self._packed, self._state = pack_weights(flat, bias, features.dtype, rows_library()), state
         held = self._packed  # another thread may pack anew meanwhile
         packed = held[0]
-        out = features.new_empty(features[..., 0].numel(), packed.outputs)
-        _multiply_into(out, features.flatten(0, -2), packed, rows_library())
-        return out.view(*features.shape[:-1], packed.outputs)
+        out = features.new_empty(*features.shape[:-1], packed.outputs)
+        _multiply_into(out, features, packed, rows_library())
+        return out
 
 
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:
