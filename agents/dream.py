@@ -174,6 +174,10 @@ class Dream:
     """Updates between looks, at which the run is saved, too."""
     learning_rate: float = 5e-4
     """Of PPO."""
+    gamma: float = 0.999
+    """Discount a step; Procgen's for wins, lower for rewards that follow each move at once."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
     minutes: float | None = None
     """Stop after these; call again to go on."""
     device: str = "cpu"
@@ -209,9 +213,8 @@ class Dream:
         )
         is_new = not (self.out / "ppo.zip").exists()
         stacked = RepeatedFrameStack(envs, DREAMER.context_length)
-        model = open_ppo(
-            self.out, stacked, self.rollout_steps, self.seed, self.device, learning_rate=self.learning_rate
-        )
+        settings = {name: getattr(self, name) for name in ("learning_rate", "gamma", "ent_coef")}
+        model = open_ppo(self.out, stacked, self.rollout_steps, self.seed, self.device, **settings)
         if self.policy is not None and is_new:
             start_from(model, load_policy(self.policy))
         return model

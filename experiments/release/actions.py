@@ -7,35 +7,26 @@ The dynamics takes each new action for a blend of old ones, and has to be traine
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import tyro
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
-from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
+from experiments.release.mix import SCORED, Mode, label_play, record_mix, score_play
 from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import Play, read_clips, restrict
-from genie_gym.data.players import parse_shares
-from genie_gym.data.record import record
-from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
+from genie_gym.data.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import load, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
 from genie_gym.training.run import clips
-
-Mode = Literal["easy", "hard"]
-SCORED, CHUNK = 512, 32
-"""Clips of each mode that labels are scored on, half to fit their maps, and those labelled at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +60,8 @@ class NewActions:
         """Do what is missing.
 
         Raises:
-            ValueError: If the preset does not train latent actions alone, or has another number of them.
+            ValueError: If the preset does not train latent actions alone, or has another number of them, or the
+                weights are another model's.
         """
         if self.preset not in PRESETS or (training := PRESETS[self.preset].action_training) is None:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
@@ -78,10 +70,10 @@ class NewActions:
         old = load(self.start, precision="float32")
         torch.manual_seed(training.seed)
         world = renew_actions(old, PRESETS[self.preset].world.latent_action_model)
-        folders = {mode: self._record(mode) for mode in self.modes}
         if self.weights is not None:
-            world.latent_action_model.load_state_dict(load_file(self.weights))
-        else:
+            _take_weights(world.latent_action_model, self.weights)
+        folders = {mode: self._record(mode) for mode in self.modes}
+        if self.weights is None:
             if self.begins_from_old:
                 begin_from(world.latent_action_model, old.latent_action_model)
             dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
@@ -95,11 +87,9 @@ class NewActions:
         return train_actions(model, batches, training, self.out / "actions", self.minutes)
 
     def _record(self, mode: Mode) -> Path:
-        folder, frames = self.out / f"train-{mode}", self.frames // len(self.modes)
+        frames = self.frames // len(self.modes)
         config = RecordConfig(mode=mode, frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
-        players = parse_shares((*RANDOM_PLAY, f"expert={PLAYER_WEIGHT}"))
-        record(restrict(config, "training"), players, folder, workers=os.cpu_count() or 1)
-        return folder
+        return record_mix(self.out / f"train-{mode}", "training", config)
 
     def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
         """Compare labels, tell the dynamics what the new ones mean, save."""
@@ -116,18 +106,11 @@ class NewActions:
         print(json.dumps(scores, indent=1))
 
 
-def label_play(model: GenieWorldModel | LatentActionModel, play: Play, device: str = "cpu") -> Tensor:
-    """(B, T - 1) int64, on the CPU, by a model on the device."""
-    return torch.cat([model.label(part.to(device)).cpu() for part in play.videos.split(CHUNK)])
-
-
-def score_play(labels: Tensor, play: Play, actions: int) -> dict[str, float]:
-    """What the second half's labels say of its real actions, by maps of the first half."""
-    half, real = len(labels) // 2, play.real_actions
-    assert real is not None
-    told = score_labels(labels[half:], real[half:], fit_maps(labels[:half], real[:half], actions))
-    accuracies = {name: round(told[name]["accuracy"], 3) for name in ("direction", "up", "effective")}
-    return {**accuracies, "perplexity": round(score_use(labels, actions)["perplexity"], 2)}
+def _take_weights(model: LatentActionModel, path: Path) -> None:
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ValueError(f"weights must be those of the preset's latent action model, got {path}: {error}") from error
 
 
 if __name__ == "__main__":

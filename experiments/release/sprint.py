@@ -24,14 +24,12 @@ import tyro
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from experiments.release.actions import SCORED, Mode, label_play, score_play
-from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
+from experiments.release.mix import SCORED, Mode, label_play, mix_players, score_play
 from genie_gym.configs import Preset, RecordConfig, TrainConfig
 from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset
 from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
 from genie_gym.data.held_out import Play, read_clips, restrict
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import Job, record_shard
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
@@ -318,7 +316,7 @@ class Clock:
 def _record(sprint: Sprint, mode: Mode, worker: int, end: float) -> None:
     """Shards of a mode, every so manyth, until ``end`` in seconds of ``time.time``; the last is finished."""
     torch.set_num_threads(1)
-    players = tuple(parse_shares((*RANDOM_PLAY, f"expert={PLAYER_WEIGHT}")))
+    players = tuple(mix_players())
     frames = sprint.shard_frames
     config = restrict(RecordConfig(mode=mode, num_envs=GAMES, frames_per_shard=frames, seed=1), "training")
     most = sprint.frames // (frames * len(sprint.modes))

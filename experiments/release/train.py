@@ -9,25 +9,20 @@ lease.
 """
 
 import json
-import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 
 from experiments.release.budget import Plan, make_plan, read_plan, save_plan
 from experiments.release.card import write_card
-from experiments.release.mix import PLAYER_WEIGHT, RANDOM_PLAY
+from experiments.release.mix import Mode, record_mix
 from genie_gym.bench.machine import describe_machine
 from genie_gym.cli import Evaluate
 from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import restrict
-from genie_gym.data.players import parse_shares
-from genie_gym.data.record import record
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import load, name_checkpoint
@@ -50,7 +45,7 @@ class Release:
     """Minutes for everything, from which sizes and steps follow; the preset's own where not given."""
     player: str = "expert"
     """Spec of a trained player for two fifths of the games; all play is random where empty."""
-    modes: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
+    modes: tuple[Mode, ...] = ("easy", "hard")
     """Procgen's distribution modes, in equal parts."""
     frames: int | None = None
     """Frames of training levels, of all modes; 400,000 or the plan's where not given."""
@@ -101,14 +96,13 @@ class Release:
 
     def _record(self, name: str, levels: str, frames: int) -> tuple[Path, ...]:
         """A folder for each mode."""
-        trained = (f"{self.player}={PLAYER_WEIGHT}",) if self.player else ()
-        workers = os.cpu_count() or 1
-        folders = tuple(self.out / f"{name}-{mode}" for mode in self.modes)
-        for mode, folder in zip(self.modes, folders, strict=True):
-            each = frames // len(self.modes)
-            config = RecordConfig(mode=mode, frames=each, frames_per_shard=50_000, seed=self.seed)
-            record(restrict(config, levels), parse_shares((*RANDOM_PLAY, *trained)), folder, workers=workers)
-        return folders
+        each = frames // len(self.modes)
+        configs = {
+            mode: RecordConfig(mode=mode, frames=each, frames_per_shard=50_000, seed=self.seed) for mode in self.modes
+        }
+        return tuple(
+            record_mix(self.out / f"{name}-{mode}", levels, config, self.player) for mode, config in configs.items()
+        )
 
     def _train(
         self, preset: Preset, training: tuple[Path, ...], validation: tuple[Path, ...], minutes: float | None

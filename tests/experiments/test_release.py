@@ -144,6 +144,10 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     taken = replace(new, out=tmp_path / "taken", weights=tmp_path / "trained.safetensors")
     taken.run()
     assert all(torch.equal(weight, load(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items())
+    for wrong in (tiny_checkpoint / "start_frames.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
+        with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
+            replace(taken, out=tmp_path / "wrong", weights=wrong).run()
+    assert not (tmp_path / "wrong").exists()
     with pytest.raises(ValueError, match="preset must be one that trains latent actions alone, got 'tiny'"):
         replace(new, preset="tiny").run()
 
