@@ -170,17 +170,23 @@ def play_policy(policy: LatentPolicy, games: int, rng: np.random.Generator) -> C
     return lambda frames, is_first: memory.choose(rows, frames, np.full(games, is_first))[0]
 
 
-def tell_outcome(rows: list[Row]) -> dict[str, Any]:
-    """Mean return over seeds and games with its 95 % interval: of PPO, of random actions, of the best held action."""
+def score_methods(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """Each method's mean ``return`` over seeds and games, and its 95 % ``interval``."""
     returns: dict[str, list[float]] = {}
     for row in rows:
         returns.setdefault(row["method"], []).extend(row["returns"])
     scores = {method: torch.tensor(each) for method, each in returns.items()}
-    best = max((method for method in scores if method.startswith("held_")), key=lambda method: scores[method].mean())
     return {
-        method: {"return": float(scores[method].mean()), "interval": bootstrap_interval(scores[method], 0)}
-        for method in ("ppo", "random", best)
+        method: {"return": float(each.mean()), "interval": bootstrap_interval(each, 0)}
+        for method, each in scores.items()
     }
+
+
+def tell_outcome(rows: list[Row]) -> dict[str, Any]:
+    """The scores of PPO, of random actions and of the best held action."""
+    scores = score_methods(rows)
+    best = max((method for method in scores if method.startswith("held_")), key=lambda method: scores[method]["return"])
+    return {method: scores[method] for method in ("ppo", "random", best)}
 
 
 if __name__ == "__main__":

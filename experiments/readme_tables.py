@@ -25,6 +25,7 @@ OF_WHAT_SHIPS = (
     "figure17_consistency",
     "agents_speed",
     "told_apart",
+    "dream_task",
 )
 """Results that are another world's as soon as another ships."""
 README, CARD, ARTEFACTS, LADDER = (
@@ -65,6 +66,7 @@ def _artefacts() -> tuple[str, ...]:
         "figure15_cloning": cloning.tabulate_cloning,
         "figure15_transfer": cloning.tabulate_cloning,
         "told_apart": cloning.tabulate_told_apart,
+        "dream_task": dreams.tabulate_task,
         "dream_transfer": dreams.tabulate_dreams,
         "agents_speed": speed.tell_agents,
     }

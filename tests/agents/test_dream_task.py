@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agents.dream_task import DreamTask, reward_going_right, score_returns, tell_outcome
+from experiments.readme.dreams import tabulate_task
 from genie_gym.models.loading import load
 from tests.agents.small import random_frames
 
@@ -55,3 +56,8 @@ def test_dream_task_smoke(tmp_path: Path, tiny_checkpoint: Path) -> None:
     alone = command.score({"method": "ppo", "seed": 0})  # its dream is over, the game is not
     assert alone["returns"] == next(row["returns"] for row in results["rows"] if row["method"] == "ppo")
     assert results["digest"]
+    table = tabulate_task(results).splitlines()
+    assert "64 dreamt steps" in table[0]
+    assert len(table) == 4 + len(methods)
+    means = [float(line.split("|")[2].split("[")[0]) for line in table[4:]]
+    assert means == sorted(means, reverse=True)
