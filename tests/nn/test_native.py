@@ -312,6 +312,19 @@ def test_neither_threads_nor_other_rows_change_a_bit(stack: SpatioTemporalTransf
     assert torch.equal(step_twice(stack, features[:, 17:18]), together[:, 17:18])
 
 
+def test_a_new_bias_is_looked_up_anew(stack: SpatioTemporalTransformer) -> None:
+    """Biases of windows are kept while weights stay; rows that go round together, as in ``step_twice``, share them."""
+    features = torch.randn(6, 2, 7, 48)
+    before = step_twice(stack, features)
+    assert stack.blocks[0].causal.distance_bias is not None
+    stack.blocks[0].causal.distance_bias.add_(torch.randn_like(stack.blocks[0].causal.distance_bias))
+    after = step_twice(stack, features)
+    with torch.enable_grad():
+        wanted = step_twice(stack, features)
+    torch.testing.assert_close(after, wanted, atol=1e-4, rtol=0)
+    assert (after - before).abs().max() > 1e-2
+
+
 def test_new_weights_are_packed_anew(stack: SpatioTemporalTransformer) -> None:
     """After training, loading or a change of precision the next step computes with what is there then."""
     features = torch.randn(6, 2, 7, 48)
