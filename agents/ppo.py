@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from genie_gym.nn.convolution import ImpalaEncoder
+from genie_gym.training.memory import keep_freed_memory
 
 WIDTHS, FEATURES = (16, 32, 32), 256
 SAVED, STATISTICS = "ppo.zip", "rewards.pkl"
@@ -43,6 +44,7 @@ def open_ppo(out: Path, envs: VecEnv, rollout_steps: int, seed: int, device: str
         device: Where to train.
         **settings: Of ``PPO``, instead of Procgen's (arXiv 1912.01588).
     """
+    keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     saved, statistics = out / SAVED, out / STATISTICS
     if saved.exists():

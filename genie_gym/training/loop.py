@@ -14,6 +14,7 @@ from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.training.checkpoint import resume_run, save_run
+from genie_gym.training.memory import keep_freed_memory
 from genie_gym.training.optim import build_optimizer, clip_gradients, learning_rate
 
 Batches = Callable[[int, int], Iterator[Batch]]
@@ -73,6 +74,7 @@ def train(
         ValueError: If ``out`` holds a run of another config or model.
     """
     assert isinstance(trainee, nn.Module)
+    keep_freed_memory()
     optimizer = build_optimizer(trainee, config.optimizer)
     first = resume_run(out, trainee, optimizer, config)
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
