@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 import tyro
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
@@ -25,7 +26,7 @@ from agents.config import PolicyConfig
 from agents.evaluation import Mode, choose_levels, play_levels
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
-from agents.ppo import FEATURES, WIDTHS, ImpalaExtractor, Keeper, open_ppo, save_ppo
+from agents.ppo import FEATURES, WIDTHS, CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.models.loading import load
@@ -106,10 +107,10 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
         raise ValueError(f"policy must choose among the world's {actions} latent actions, got {policy.num_actions}")
     if policy.config != DREAMER:
         raise ValueError(f"policy must have the config {DREAMER}, got {policy.config}")
-    extractor = model.policy.features_extractor
-    assert isinstance(extractor, ImpalaExtractor)
     assert isinstance(policy.network, ConvolutionalFeatures)
-    extractor.encoder.load_state_dict(policy.network.encoder.state_dict())
+    for extractor in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
+        assert isinstance(extractor, ImpalaExtractor)
+        extractor.encoder.load_state_dict(policy.network.encoder.state_dict())
     model.policy.action_net.load_state_dict(policy.head.state_dict())
 
 
@@ -152,6 +153,8 @@ class Dream:
     """A shipped checkpoint's name, or a folder."""
     policy: Path | None = None
     """Folder of a cloned latent policy to start from; its config must be ``DREAMER``."""
+    critic_steps: int = 2_048
+    """Dreamt steps in which a cloned policy stays as it is: a critic that knows nothing would undo what it can."""
     out: Path = Path("runs/dream")
     """Folder of the run: its log, ``curve.json`` and ``policy``."""
     mode: Mode = "easy"
@@ -194,8 +197,12 @@ class Dream:
         model = self._open(world)
         left = self.env_steps - model.num_timesteps
         if left > 0:
-            keeper = Keeper(lambda trained: self._keep(trained, game), self.look_every, self.minutes)
-            model.learn(left, callback=keeper, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
+            callbacks: list[BaseCallback] = [
+                Keeper(lambda trained: self._keep(trained, game), self.look_every, self.minutes)
+            ]
+            if self.policy is not None:
+                callbacks.append(CriticFirst(self.critic_steps))
+            model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
             self._keep(model, game)
         policy = to_latent_policy(model, str(self.checkpoint))
         save_policy(policy, self.out / "policy")
@@ -214,7 +221,16 @@ class Dream:
         is_new = not (self.out / "ppo.zip").exists()
         stacked = RepeatedFrameStack(envs, DREAMER.context_length)
         settings = {name: getattr(self, name) for name in ("learning_rate", "gamma", "ent_coef")}
-        model = open_ppo(self.out, stacked, self.rollout_steps, self.seed, self.device, **settings)
+        is_critic_apart = self.policy is not None
+        model = open_ppo(
+            self.out,
+            stacked,
+            self.rollout_steps,
+            self.seed,
+            self.device,
+            is_critic_apart=is_critic_apart,
+            **settings,
+        )
         if self.policy is not None and is_new:
             start_from(model, load_policy(self.policy))
         return model

@@ -33,7 +33,16 @@ class ImpalaExtractor(BaseFeaturesExtractor):
         return self.encoder((observations - 0.5).contiguous(memory_format=torch.channels_last))
 
 
-def open_ppo(out: Path, envs: VecEnv, rollout_steps: int, seed: int, device: str, **settings: Any) -> PPO:
+def open_ppo(
+    out: Path,
+    envs: VecEnv,
+    rollout_steps: int,
+    seed: int,
+    device: str,
+    *,
+    is_critic_apart: bool = False,
+    **settings: Any,
+) -> PPO:
     """The run in ``out`` where it stood, or a new one: rewards in units of the return's spread.
 
     Args:
@@ -42,6 +51,7 @@ def open_ppo(out: Path, envs: VecEnv, rollout_steps: int, seed: int, device: str
         rollout_steps: Steps of each environment between two updates.
         seed: Of weights and choices.
         device: Where to train.
+        is_critic_apart: Whether the critic has a network of its own, so that what it learns moves no policy.
         **settings: Of ``PPO``, instead of Procgen's (arXiv 1912.01588).
     """
     keep_freed_memory()
@@ -62,7 +72,11 @@ def open_ppo(out: Path, envs: VecEnv, rollout_steps: int, seed: int, device: str
         "CnnPolicy",
         VecNormalize(envs, norm_obs=False, gamma=usual["gamma"]),
         n_steps=rollout_steps,
-        policy_kwargs={"features_extractor_class": ImpalaExtractor, "net_arch": []},
+        policy_kwargs={
+            "features_extractor_class": ImpalaExtractor,
+            "net_arch": [],
+            "share_features_extractor": not is_critic_apart,
+        },
         tensorboard_log=str(out / "log"),
         seed=seed,
         device=device,
@@ -78,6 +92,22 @@ def save_ppo(model: PPO, out: Path) -> None:
     assert normalized is not None
     normalized.save(str(out / STATISTICS))
     beside.replace(out / SAVED)
+
+
+class CriticFirst(BaseCallback):
+    """Holds the policy as it is for the first steps, while a critic that is apart learns what to expect."""
+
+    def __init__(self, env_steps: int) -> None:
+        super().__init__()
+        self._env_steps = env_steps
+
+    def _on_rollout_start(self) -> None:
+        policy = self.model.policy
+        for part in (policy.features_extractor, policy.action_net):
+            part.requires_grad_(self.num_timesteps >= self._env_steps)
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class Keeper(BaseCallback):

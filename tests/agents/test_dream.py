@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecTransposeImage
 
 from agents.config import PolicyConfig
 from agents.demonstrations import DemonstrationFolders
 from agents.dream import DREAMER, Dream, RealGame, RepeatedFrameStack, open_dream, start_from, to_latent_policy
-from agents.policy import LatentPolicy, load_policy, save_policy
+from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import open_ppo
 from agents.windows import read_footage
 from genie_gym.data.clips import ClipDataset
@@ -118,6 +119,37 @@ def test_a_dream_goes_on_where_it_stopped(
     saved = load_policy(tmp_path / "dream" / "policy")
     assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), policy.parameters(), strict=True))
     assert list((tmp_path / "dream" / "log").rglob("events*"))
+
+
+@pytest.mark.pipeline
+def test_a_clone_waits_for_its_critic(
+    tiny_checkpoint: Path, demonstrations: DemonstrationFolders, tmp_path: Path
+) -> None:
+    """It stays as it was cloned, and moves as soon as the critic's time is over, also in a later call."""
+    clone = LatentPolicy(DREAMER, load(tiny_checkpoint).config.num_latent_actions)
+    torch.nn.init.normal_(clone.head.weight)
+    save_policy(clone, tmp_path / "clone")
+    settings: dict[str, Any] = {
+        "reward": "agents.dream_task:reward_going_right",
+        "starts": demonstrations.videos,
+        "checkpoint": str(tiny_checkpoint),
+        "policy": tmp_path / "clone",
+        "critic_steps": 32,
+        "out": tmp_path / "dream",
+        "num_envs": 2,
+        "rollout_steps": 8,
+        "max_episode_steps": 4,
+    }
+
+    def moved(env_steps: int) -> bool:
+        weights = Dream(env_steps=env_steps, **settings).run().state_dict()
+        return not all(torch.equal(weights[name], was) for name, was in clone.state_dict().items() if "act" not in name)
+
+    assert not moved(32)
+    critic = PPO.load(tmp_path / "dream" / "ppo.zip").policy.vf_features_extractor.encoder.state_dict()
+    assert isinstance(clone.network, ConvolutionalFeatures)
+    assert any(not torch.equal(critic[name], was) for name, was in clone.network.encoder.state_dict().items())
+    assert moved(48)
 
 
 def test_wrong_clones_and_labels_are_told(
