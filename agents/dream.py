@@ -189,7 +189,13 @@ class Dream:
     """Of starts, weights and choices."""
 
     def run(self) -> LatentPolicy:
-        """Dream what is missing; the agent."""
+        """Dream what is missing; the agent.
+
+        Raises:
+            ValueError: If a clone would stay as it is beyond the last step.
+        """
+        if self.policy is not None and self.critic_steps > self.env_steps:
+            raise ValueError(f"critic_steps must be at most env_steps, {self.env_steps}, got {self.critic_steps}")
         world = load(self.checkpoint, self.device)
         game = None
         if self.labelled is not None:
@@ -221,14 +227,13 @@ class Dream:
         is_new = not (self.out / "ppo.zip").exists()
         stacked = RepeatedFrameStack(envs, DREAMER.context_length)
         settings = {name: getattr(self, name) for name in ("learning_rate", "gamma", "ent_coef")}
-        is_critic_apart = self.policy is not None
         model = open_ppo(
             self.out,
             stacked,
             self.rollout_steps,
             self.seed,
             self.device,
-            is_critic_apart=is_critic_apart,
+            is_critic_apart=self.policy is not None,
             **settings,
         )
         if self.policy is not None and is_new:

@@ -72,6 +72,8 @@ SIZES: dict[str, dict[str, Any]] = {
 METHODS = ("random", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
 NEEDS = {"clone": ("clone",), "dream": ("dream",), "dream_clone": ("clone", "dream")}
 """Methods whose clone or judge several methods rest on."""
+CRITIC_SHARE = 10
+"""One in so many dreamt steps is for a clone's critic alone."""
 REAL_ENVS = 8
 """Games of ``ppo_real``, whose steps are few."""
 
@@ -237,6 +239,7 @@ class DreamTransfer(AgentExperiment):
                 starts=stage.demonstrations.run().videos,
                 checkpoint=self.checkpoint,
                 policy=stage.clone(seed) if method == "dream_clone" else None,
+                critic_steps=size["env_steps"] // CRITIC_SHARE,
                 out=stage.folder / f"{method}-{seed}-{size['env_steps']}",
                 mode=stage.mode,
                 env_steps=size["env_steps"],

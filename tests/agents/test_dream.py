@@ -150,6 +150,8 @@ def test_a_clone_waits_for_its_critic(
     assert isinstance(clone.network, ConvolutionalFeatures)
     assert any(not torch.equal(critic[name], was) for name, was in clone.network.encoder.state_dict().items())
     assert moved(48)
+    with pytest.raises(ValueError, match="critic_steps must be at most env_steps, 16, got 32"):
+        Dream(env_steps=16, **settings).run()
 
 
 def test_wrong_clones_and_labels_are_told(
