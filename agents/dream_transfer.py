@@ -72,6 +72,16 @@ SIZES: dict[str, dict[str, Any]] = {
 METHODS = ("random", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
 NEEDS = {"clone": ("clone",), "dream": ("dream",), "dream_clone": ("clone", "dream")}
 """Methods whose clone or judge several methods rest on."""
+DREAMS: dict[str, dict[str, float]] = {
+    "dream": {"gamma": 0.99},
+    "dream_clone": {"gamma": 0.99, "ent_coef": 0.001, "learning_rate": 1e-4},
+    "dream_agreement": {"gamma": 0.9, "ent_coef": 0.001},
+}
+"""PPO's settings where they are not ``Dream``'s.
+
+A dream's win is at most 32 steps away, agreement follows each move at once as going right in ``agents.dream_task``, and
+a clone is to be improved, not undone: its settings were chosen on validation levels of easy.
+"""
 CRITIC_SHARE = 10
 """One in so many dreamt steps is for a clone's critic alone."""
 REAL_ENVS = 8
@@ -185,6 +195,7 @@ class DreamTransfer(AgentExperiment):
             "labels_of": digest_labels(load(self.checkpoint, self.device)),
             "player": self.player,
             "level_set": self.level_set,
+            "dreams": DREAMS,
         }
         cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
         cells = self.repeat(cells, self.size["seeds"])
@@ -246,6 +257,7 @@ class DreamTransfer(AgentExperiment):
                 num_envs=size["num_envs"],
                 device=self.device,
                 seed=seed,
+                **DREAMS[method],  # type: ignore[arg-type]
             ).run()
             labels = mapped if method == "dream_agreement" else mapped + judged
         mapping = stage.arena.mapping("lam", mapped, seed)
