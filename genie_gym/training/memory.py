@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Have glibc keep what a step's tensors free for the next step's, once a process.
 
     As it is, it gives large blocks back to the system at once, which fills them with zeros, page by page, before the
-    next step has them: a fifth of a step of small convolutions.
+    next step has them.
 
     Returns:
         Whether it will; not where another C library is in use.
