@@ -13,7 +13,7 @@ WORDS = {
     "clone": "latent policy, cloned from videos",
     "ppo_real": "PPO in the real game for as many steps",
     "dream": "PPO in the world, rewarded by a judge of labelled transitions",
-    "dream_clone": "- from the clone on",
+    "dream_clone": "the cloned policy, dreaming on, rewarded by such a judge",
     "dream_agreement": "PPO in the world, rewarded by agreement with videos",
 }
 
