@@ -131,17 +131,17 @@ class Arena:
         return ClipDataset(self._recordings.folders.videos, clip_length=2)
 
     @functools.cached_property
-    def _footage(self) -> Footage:
-        """Of the videos, which the oracle's games are too."""
+    def footage(self) -> Footage:
+        """Of the videos, which the oracle's games are too; may be set to another arena's, to lie in memory once."""
         return read_footage(self._videos, self._work).upload(self._device)
 
     @functools.cached_property
     def _latent_windows(self) -> Windows:
-        return Windows(self._footage, self._label(self._videos), self._latents, self._context)
+        return Windows(self.footage, self._label(self._videos), self._latents, self._context)
 
     @functools.cached_property
     def _oracle_windows(self) -> Windows:
-        footage = self._footage
+        footage = self.footage
         actions = read_real_actions(self._recordings.folders.oracle)
         return Windows(footage, actions, NUM_REAL_ACTIONS, self._context)
 

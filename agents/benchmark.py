@@ -22,18 +22,19 @@ Methods, all on the same levels:
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
 from agents.acting import Agent, BlindPlayer, ClonedAgent, PlayerAgent, SeenThroughLatents, ThroughLatents
 from agents.arena import Arena
-from agents.config import POLICIES, CloningConfig
+from agents.config import POLICIES, CloningConfig, PolicyName
 from agents.demonstrations import Demonstrations
 from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, gather_seeds, play_levels
 from agents.experiment import AgentExperiment
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping, Mapping
+from agents.windows import Footage
 from genie_gym.bench.experiment import Row
 from genie_gym.configs import RecordConfig
 from genie_gym.data.players import load_player, parse_share
@@ -97,8 +98,8 @@ class Benchmark(AgentExperiment):
 
     player: str = "expert"
     """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
-    policy: Literal["impala", "st-vivit"] = "impala"
-    """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
+    policy: PolicyName = "impala"
+    """``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper."""
     level_set: LevelSet = "test"
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
     methods: tuple[str, ...] = METHODS
@@ -147,9 +148,11 @@ class Benchmark(AgentExperiment):
         """What all rows of a mode rest on, kept on disk."""
         open_arena(self, cell["mode"]).prepare(cell["cloned"])
 
-    def clone(self, cell: Row) -> None:
-        """What a cell's agent is cloned to, kept on disk."""
+    def clone(self, footages: dict[Mode, Footage], cell: Row) -> None:
+        """What a cell's agent is cloned to, kept on disk; from ``footages`` where its mode is among them."""
         arena = open_arena(self, cell["mode"])
+        if cell["mode"] in footages:
+            arena.footage = footages[cell["mode"]]
         (arena.oracle if cell["method"] == "oracle" else arena.latent_policy)(cell["seed"])
 
     def _prepare(self, missing: list[Row]) -> None:
@@ -162,7 +165,9 @@ class Benchmark(AgentExperiment):
         open_arena.cache_clear()
         needed = {cell["mode"] for cell in shared}
         self.make_apart(self.prepare, [{"mode": mode, "cloned": mode in needed} for mode in modes])
-        self.make_apart(self.clone, shared)
+        on_gpu: set[Mode] = set() if self.device == "cpu" else needed  # on a CPU all map one file
+        footages = {mode: self.open(mode).footage for mode in on_gpu}
+        self.make_apart(functools.partial(self.clone, footages), shared)
 
     def list_cells(self, size: Row) -> list[Row]:
         """Every row of the table, one mode after the other, the first seed of all methods first."""

@@ -7,14 +7,13 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
 
-from agents.config import POLICIES, CloningConfig
+from agents.config import POLICIES, CloningConfig, PolicyName
 from agents.labelling import digest_labels, label_dataset
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
@@ -120,8 +119,8 @@ class LatentCloning:
     """Folder of demonstrations; nothing but their frames is read."""
     checkpoint: str = "coinrun"
     """A shipped checkpoint's name, or a folder: its latent action model labels."""
-    policy: Literal["impala", "st-vivit"] = "impala"
-    """``impala`` for a few CPU cores, ``st-vivit`` as in the paper."""
+    policy: PolicyName = "impala"
+    """``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper."""
     out: Path = Path("runs/latent-policy")
     """Folder of labels, run and policy."""
     train_steps: int | None = None

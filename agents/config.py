@@ -5,6 +5,9 @@ from typing import Literal
 
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
+WIDTHS, FEATURES = (16, 32, 32), 256
+"""Of the network in Procgen's baselines (arXiv 1912.01588)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyConfig:
@@ -51,7 +54,7 @@ class CloningConfig:
             raise ValueError(f"CloningConfig.training.clip_length must be the policy's context {seen}, got {trained}")
 
 
-def _light() -> CloningConfig:
+def _convolutional(policy: PolicyConfig) -> CloningConfig:
     optimizer = OptimizerConfig(
         kind="muon-conv",
         learning_rate=1e-3,
@@ -63,7 +66,7 @@ def _light() -> CloningConfig:
     training = TrainConfig(
         train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="float32", picture_every=0
     )
-    return CloningConfig(policy=PolicyConfig(), training=training)
+    return CloningConfig(policy=policy, training=training)
 
 
 def _paper() -> CloningConfig:
@@ -76,5 +79,10 @@ def _paper() -> CloningConfig:
     return CloningConfig(policy=PolicyConfig(network="st-vivit", features=512, transformer=stack), training=training)
 
 
-POLICIES = {"impala": _light(), "st-vivit": _paper()}
-"""By the name of their network: ours for a few CPU cores, and the paper's."""
+POLICIES = {
+    "impala": _convolutional(PolicyConfig()),
+    "impala-procgen": _convolutional(PolicyConfig(widths=WIDTHS, features=FEATURES, patch_size=1)),
+    "st-vivit": _paper(),
+}
+"""By name: ours for a few CPU cores, that of Procgen's baselines for a GPU, and the paper's."""
+PolicyName = Literal["impala", "impala-procgen", "st-vivit"]

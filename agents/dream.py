@@ -9,7 +9,7 @@ validation levels.
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,18 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.acting import ClonedAgent
-from agents.config import PolicyConfig
+from agents.config import POLICIES
 from agents.evaluation import Mode, choose_levels, play_levels
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
-from agents.ppo import FEATURES, WIDTHS, CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
+from agents.ppo import CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.sb3 import make_sb3_vec_env
 
-DREAMER = PolicyConfig(widths=WIDTHS, features=FEATURES, patch_size=1, sees_actions=False)
+DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
 """What a dreaming agent is as a ``LatentPolicy``: one that was cloned with this config can dream on."""
 
 

@@ -17,7 +17,8 @@ import tyro
 from stable_baselines3.common.vec_env import VecMonitor
 from torch import Tensor, nn
 
-from agents.ppo import FEATURES, WIDTHS, ImpalaExtractor, Keeper, open_ppo, save_ppo
+from agents.config import FEATURES, WIDTHS
+from agents.ppo import ImpalaExtractor, Keeper, open_ppo, save_ppo
 from agents.procgen_vec_env import ProcgenVecEnv
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float

@@ -13,10 +13,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
+from agents.config import FEATURES, WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.training.memory import keep_freed_memory
 
-WIDTHS, FEATURES = (16, 32, 32), 256
 SAVED, STATISTICS = "ppo.zip", "rewards.pkl"
 
 

@@ -5,14 +5,14 @@ python -m agents.speed --preset full
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
 from agents.acting import ClonedAgent
-from agents.config import POLICIES
+from agents.config import POLICIES, PolicyName
 from agents.evaluation import choose_levels, play_levels
 from agents.labelling import label_dataset
 from agents.mapping import ActionMapping
@@ -42,7 +42,7 @@ class Speed(Experiment):
 
     checkpoint: str = "coinrun"
     """A shipped checkpoint's name, or a folder: its latent action model labels."""
-    policy: Literal["impala", "st-vivit"] = "impala"
+    policy: PolicyName = "impala"
     """As in the benchmark; untrained, which costs the same."""
 
     @property

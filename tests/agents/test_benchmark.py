@@ -58,6 +58,20 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         row["method"]: row["solved_by_level"] for row in rows
     }
 
+    # frames that another process holds are cloned from, not read again
+    shutil.rmtree(next((tmp_path / "work").rglob("easy-*/oracle-0")))
+    footages = {"easy": command.open("easy").footage}
+    with monkeypatch.context() as patch:
+        patch.setattr(arena, "read_footage", None)
+        command.clone(footages, {"mode": "easy", "method": "oracle", "seed": 0})
+    benchmark.open_arena.cache_clear()
+    results["rows"] = [row for row in rows if row["method"] != "oracle"]
+    command.json.write_text(json.dumps(results))
+    command.run()
+    again = json.loads(command.json.read_text())["rows"]
+    (solved,) = (row["solved_by_level"] for row in again if row["method"] == "oracle")
+    assert solved in {row["solved_by_level"] for row in rows if row["method"] == "oracle"}
+
     # some methods now, without clones where none is needed
     some = Benchmark(out=tmp_path / "some", work=tmp_path / "some", methods=("random", "marginal"), processes=2)
     some.run()
