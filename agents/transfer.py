@@ -58,8 +58,9 @@ class Transfer(Benchmark):
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
         world = renew_actions(load(self.checkpoint, precision="float32"), preset.world.latent_action_model)
-        train_actions(world.latent_action_model, clips(dataset, training), training, self.run_folder / "actions")
-        return world.eval()
+        batches = clips(dataset, training, self.device)
+        train_actions(world.latent_action_model.to(self.device), batches, training, self.run_folder / "actions")
+        return world.cpu().eval()
 
     def _record(self, frames: int) -> list[Path]:
         folders = []
