@@ -63,6 +63,26 @@ class BlindPlayer:
         return self._rng.choice(self._actions, len(frames)).astype(np.int32)
 
 
+class RandomLatents:
+    """Draws latent actions uniformly, whatever the frames show: to have learned which to choose is to beat it.
+
+    What it solves beyond random play, the samples of the mapping know: they are a good player's actions.
+
+    Args:
+        mapping: From latent actions to real ones.
+        seed: Of the draws.
+    """
+
+    sees_velocity = False
+
+    def __init__(self, mapping: ActionMapping, seed: int) -> None:
+        self._mapping, self._rng = mapping, np.random.default_rng(seed)
+
+    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        latents = self._rng.integers(self._mapping.num_latent_actions, size=len(rows))
+        return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+
+
 class ThroughLatents:
     """Another agent, of whose actions only what a latent action tells is left.
 

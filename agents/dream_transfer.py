@@ -6,7 +6,8 @@ Methods, on easy and hard CoinRun, all on the same levels; ``real_labels`` is ho
 anybody looked at the action, reward or end of:
 
     random          acts uniformly
-    clone           the latent policy cloned from videos, mapped by ``mapping_labels`` samples
+    random_latents  chooses latent actions uniformly, mapped by ``mapping_labels`` samples: what those alone are worth
+    clone           the latent policy cloned from videos, mapped as above
     dream           PPO from nothing in the world, rewarded by a judge of ``judge_labels`` transitions, mapped as above
     dream_clone     the same, but the clone dreams on
     dream_agreement PPO from nothing, rewarded by agreement with the videos, which no label is needed for
@@ -20,7 +21,7 @@ from typing import Any
 
 import tyro
 
-from agents.acting import Agent, ClonedAgent, PlayerAgent
+from agents.acting import Agent, ClonedAgent, PlayerAgent, RandomLatents
 from agents.arena import Arena
 from agents.config import POLICIES
 from agents.demonstrations import Demonstrations
@@ -30,6 +31,7 @@ from agents.experiment import AgentExperiment
 from agents.expert import Expert, load_expert
 from agents.judges import DemonstrationJudge, RewardJudge
 from agents.labelling import digest_labels
+from agents.mapping import ActionMapping
 from genie_gym.bench.experiment import Row
 from genie_gym.configs import RecordConfig
 from genie_gym.data.held_out import restrict
@@ -69,7 +71,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 """``env_steps``: dreamt ones."""
-METHODS = ("random", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
+METHODS = ("random", "random_latents", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
 NEEDS = {"clone": ("clone",), "dream": ("dream",), "dream_clone": ("clone", "dream")}
 """Methods whose clone or judge several methods rest on."""
 DREAMS: dict[str, dict[str, float]] = {
@@ -240,6 +242,10 @@ class DreamTransfer(AgentExperiment):
         mapped, judged = size["mapping_labels"], size["judge_labels"]
         if method == "random":
             return PlayerAgent(load_player("random", seed)), 0
+        if method == "random_latents":
+            blind = stage.arena.mapping("lam", mapped, seed)
+            assert isinstance(blind, ActionMapping)
+            return RandomLatents(blind, seed), mapped
         if method == "ppo_real":
             return PlayerAgent(self._train_real(stage, seed)), mapped + judged
         if method == "clone":

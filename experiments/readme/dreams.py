@@ -10,6 +10,7 @@ KEYS = ("mode", "method")
 """That rows differ in, but for their seeds."""
 WORDS = {
     "random": "random",
+    "random_latents": "random latent actions, mapped",
     "clone": "latent policy, cloned from videos",
     "ppo_real": "PPO in the real game for as many steps",
     "dream": "PPO in the world, rewarded by a judge of labelled transitions",

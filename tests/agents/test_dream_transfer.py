@@ -24,6 +24,7 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
     labels = {row["method"]: row["real_labels"] for row in rows}
     assert labels == {
         "random": 0,
+        "random_latents": mapped,
         "clone": mapped,
         "ppo_real": mapped + judged,
         "dream": mapped + judged,

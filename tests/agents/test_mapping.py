@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting import BlindPlayer, PlayerAgent, ThroughLatents
+from agents.acting import BlindPlayer, PlayerAgent, RandomLatents, ThroughLatents
 from agents.mapping import ActionMapping, FeatureMapping
 
 NOTHING = torch.zeros(3000, 0)
@@ -59,6 +59,14 @@ def test_a_blind_player_draws_actions_as_often_as_they_were_given() -> None:
     assert chosen.dtype == np.int32
     assert set(chosen) == {1, 7}
     assert (chosen == 7).mean() == pytest.approx(0.75, abs=0.03)
+
+
+def test_random_latent_actions_are_worth_what_their_samples_are() -> None:
+    mapping = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([1, 1, 4, 7]), 2)
+    rows = np.arange(4000)
+    acted = RandomLatents(mapping, seed=0).act(rows, np.zeros((4000, 64, 64, 3), np.uint8), np.zeros(4000, bool))
+    assert acted.dtype == np.int32
+    assert [(acted == action).mean() for action in (1, 4, 7)] == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
 
 
 def test_a_mapping_that_sees_features_uses_them() -> None:
