@@ -104,6 +104,8 @@ class Benchmark(AgentExperiment):
     """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
     methods: tuple[str, ...] = METHODS
     """Those wanted now; the others later."""
+    modes: tuple[Mode, ...] | None = None
+    """Those wanted now; all of the preset where not given."""
 
     @property
     def name(self) -> str:
@@ -113,11 +115,14 @@ class Benchmark(AgentExperiment):
         """Finish the rows that are missing, then draw.
 
         Raises:
-            ValueError: If a method is not known.
+            ValueError: If a method is not known, or a mode not the preset's.
         """
+        size = SIZES[self.preset]
         if not set(self.methods) <= set(METHODS):
             raise ValueError(f"methods must be among {METHODS}, got {self.methods}")
-        size, world = SIZES[self.preset], self._load()
+        if self.modes is not None and not (self.modes and set(self.modes) <= set(size["modes"])):
+            raise ValueError(f"modes must be among {size['modes']}, one or more, got {self.modes}")
+        world = self._load()
         settings = {
             **size,
             "checkpoint": Path(self.checkpoint).name,
@@ -172,7 +177,7 @@ class Benchmark(AgentExperiment):
     def list_cells(self, size: Row) -> list[Row]:
         """Every row of the table, one mode after the other, the first seed of all methods first."""
         cells: list[Row] = []
-        for mode in size["modes"]:
+        for mode in size["modes"] if self.modes is None else self.modes:
             fixed: list[Row] = [{"method": method, "labels": None} for method in ("random", "expert", "oracle")]
             told = [{"method": method, "labels": n} for method in ("lam", "labelled_only") for n in size["labels"]]
             most = PAPERS_LABELS if PAPERS_LABELS in size["labels"] else size["labels"][-1]

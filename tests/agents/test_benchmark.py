@@ -93,6 +93,17 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         other.run()
 
 
+def test_one_mode_may_come_first() -> None:
+    cells = Benchmark(preset="full").list_cells(SIZES["full"])
+    for mode in ("easy", "hard"):
+        some = Benchmark(preset="full", modes=(mode,)).list_cells(SIZES["full"])
+        assert some == [cell for cell in cells if cell["mode"] == mode]
+        assert some
+    for modes in (("hard",), ()):
+        with pytest.raises(ValueError, match=r"modes must be among \['easy'\], one or more, got \("):
+            Benchmark(modes=modes).run()
+
+
 def test_more_labels_than_there_are_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "smoke", {**SIZES["smoke"], "labelled_frames": 640, "labels": [641]})
     command = Benchmark(out=tmp_path / "out", work=tmp_path / "work")
