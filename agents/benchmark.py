@@ -84,6 +84,10 @@ METHODS = (
 )
 CLONED = {"oracle": "oracle", **{method: "lam" for method in METHODS if method.startswith("lam")}}
 """Whose clone of the videos a method plays."""
+BLIND_TO_LATENTS = ("random", "expert", "oracle", "labelled_only", "marginal")
+"""Methods whose rows are the same whatever model labels."""
+LABELLED_BY = ("checkpoint", "labels_of")
+"""Settings that tell which does."""
 KEYS = ("mode", "method", "labels")
 """That rows of results differ in, but for their seeds."""
 FIGURE = ("lam", "oracle", "labelled_only", "marginal", "random", "expert")
@@ -106,6 +110,8 @@ class Benchmark(AgentExperiment):
     """Those wanted now; the others later."""
     modes: tuple[Mode, ...] | None = None
     """Those wanted now; all of the preset where not given."""
+    baselines: Path | None = None
+    """Results with another latent action model: rows of methods that see no latent action are taken from there."""
 
     @property
     def name(self) -> str:
@@ -115,7 +121,7 @@ class Benchmark(AgentExperiment):
         """Finish the rows that are missing, then draw.
 
         Raises:
-            ValueError: If a method is not known, or a mode not the preset's.
+            ValueError: If a method is not known, a mode not the preset's, or the baselines' settings are others.
         """
         size = SIZES[self.preset]
         if not set(self.methods) <= set(METHODS):
@@ -132,6 +138,9 @@ class Benchmark(AgentExperiment):
             "level_set": self.level_set,
         }
         cells = self.list_cells(size)
+        if self.baselines is not None:
+            blind = [cell for cell in cells if cell["method"] in BLIND_TO_LATENTS]
+            self.take_over(self.baselines, blind, settings, LABELLED_BY)
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
         rows = self.finish_rows(cells, settings, self.score, self.processes)

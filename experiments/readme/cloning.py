@@ -33,9 +33,17 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
     head = (
         f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
         f"levels, {count_seeds(results)}, {results['frames']:,} frames of videos by `{results['player']}`, policy "
-        f"`{results['policy']}` {tell_how(results)}:"
+        f"`{results['policy']}`, labels of `{results['checkpoint']}` {tell_how(results)}{_tell_taken_over(results)}:"
     )
     return f"{head}\n\n{write_table(['method', 'labelled samples', *modes], rows)}"
+
+
+def _tell_taken_over(results: dict[str, Any]) -> str:
+    """Which rows are another run's, and of which commit."""
+    commits = sorted({row["commit"] for row in results["rows"] if "commit" in row})
+    if not commits:
+        return ""
+    return f"; what sees no latent action is of commit {' and '.join(f'`{commit}`' for commit in commits)}"
 
 
 def tabulate_told_apart(results: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,13 +93,35 @@ class TrainedExperiment(Experiment):
         for cell, told in self._work_on(missing, work, processes):
             rows.append({**cell, **told, "cpu": cpu})
             self.write({**settings, "rows": rows})
-        wanted = [next(row for row in rows if cell.items() <= row.items()) for cell in cells]
+        wanted = [next(row for row in rows if _is_of(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
 
     def find_missing(self, cells: Iterable[Row], settings: Row) -> list[Row]:
         """The cells that have no row yet; arguments and errors as for ``finish_rows``."""
         rows = self._read_rows(settings)
-        return [cell for cell in cells if not any(cell.items() <= row.items() for row in rows)]
+        return [cell for cell in cells if not any(_is_of(row, cell) for row in rows)]
+
+    def take_over(self, path: Path, cells: Iterable[Row], settings: Row, beside: Container[str] = ()) -> None:
+        """Write the rows of another file, each with the commit that made it, for those cells that have none yet.
+
+        Args:
+            path: A file of results.
+            cells: As for ``finish_rows``.
+            settings: As for ``finish_rows``; the other file's are the same.
+            beside: Names of settings that may be others there.
+
+        Raises:
+            ValueError: If there is no such file, or it or the file of results holds rows of other settings.
+        """
+        require_place(self.json)
+        if not path.is_file():
+            raise ValueError(f"results {str(path)!r} must be a file")
+        found = self._read(path, {name: value for name, value in settings.items() if name not in beside})
+        missing = self.find_missing(cells, settings)
+        known = [row for row in found["rows"] if any(_is_of(row, cell) for cell in missing)]
+        if known:
+            dated = [{"commit": found["commit"], **row} for row in known]
+            self.write({**settings, "rows": self._read_rows(settings) + dated})
 
     def _work_on(self, cells: list[Row], work: Callable[[Row], Row], processes: int) -> Iterator[tuple[Row, Row]]:
         timed = functools.partial(_time, work)
@@ -114,13 +136,20 @@ class TrainedExperiment(Experiment):
             yield cell, timed(cell)
 
     def _read_rows(self, settings: Row) -> list[Row]:
-        if not self.json.exists():
-            return []
-        found = json.loads(self.json.read_text())
+        return list(self._read(self.json, settings)["rows"]) if self.json.exists() else []
+
+    def _read(self, path: Path, settings: Row) -> Row:
+        found: Row = json.loads(path.read_text())
         wanted = json.loads(json.dumps({"preset": self.preset, "seed": self.seed, **settings}))
-        if any(found.get(name) != value for name, value in wanted.items()):
-            raise ValueError(f"{self.json} holds rows of other settings: move it away to begin anew")
-        return list(found["rows"])
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                was = f"{name} {found.get(name)!r}, not {value!r}"
+                raise ValueError(f"{path} holds rows of other settings, {was}: move it away to begin anew")
+        return found
+
+
+def _is_of(row: Row, cell: Row) -> bool:
+    return cell.items() <= row.items()
 
 
 def _time(work: Callable[[Row], Row], cell: Row) -> Row:

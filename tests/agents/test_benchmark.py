@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,33 @@ def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     apart.run()
     by_cell = lambda told: {(row["method"], row["labels"]): row["solved_by_level"] for row in told}  # noqa: E731
     assert by_cell(json.loads(apart.json.read_text())["rows"]) == by_cell(rows)
+
+    # beside another model's labels, what sees none is not played again
+    shipped = json.loads(command.json.read_text())
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_text(json.dumps({**shipped, "labels_of": "another", "checkpoint": "another", "commit": "abc1234"}))
+    blind = ("random", "expert", "oracle", "labelled_only", "marginal")
+    beside = Benchmark(out=tmp_path / "beside", work=tmp_path / "nothing", methods=blind, baselines=elsewhere)
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "play_levels", None)
+        beside.run()
+    told = json.loads(beside.json.read_text())
+    assert told["labels_of"] == shipped["labels_of"]
+    assert {row["commit"] for row in told["rows"]} == {"abc1234"}
+    assert by_cell(told["rows"]) == by_cell(row for row in rows if row["method"] in blind)
+    assert "`abc1234`" in tabulate_cloning(told)
+    asked.clear()
+    replace(beside, methods=(*blind, "expert_latents"), work=tmp_path / "work").run()
+    assert len(asked) == 1
+    told = json.loads(beside.json.read_text())
+    assert [row["method"] for row in told["rows"] if "commit" not in row] == ["expert_latents"]
+    elsewhere.write_text(json.dumps({**shipped, "frames": 1}))
+    other = replace(beside, out=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"elsewhere.json holds rows of other settings, frames 1, not 4096"):
+        other.run()
+    with pytest.raises(ValueError, match=r"results '.*missing.json' must be a file"):
+        replace(other, baselines=tmp_path / "missing.json").run()
+    assert not other.json.exists()
 
     # rows of other labels do not stand beside these
     other = Benchmark(out=tmp_path / "out", work=tmp_path / "work", player="random")
