@@ -1,6 +1,6 @@
 """A world of random weights, in memory and on disk; variants of its config; videos to try things on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,14 @@ def moving_squares(batch: int, frames: int, size: int = 64, seed: int = 0) -> Te
             frame[:, row : row + 16, column : column + 16] = 1.0
             column = (column + rng.choice([-8, 0, 8])) % (size - 16)
     return torch.from_numpy(videos)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_sb3_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stable-Baselines3 makes a folder for each agent without a log of its own; pytest clears this one away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
+        yield
 
 
 @pytest.fixture(scope="session")
