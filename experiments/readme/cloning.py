@@ -1,5 +1,6 @@
 """The paper's figure 15: levels that agents solve which learned from videos."""
 
+from collections import Counter
 from typing import Any
 
 from agents.benchmark import KEYS
@@ -39,11 +40,9 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
 
 
 def _tell_taken_over(results: dict[str, Any]) -> str:
-    """Which rows are another run's, and of which commit."""
-    commits = sorted({row["commit"] for row in results["rows"] if "commit" in row})
-    if not commits:
-        return ""
-    return f"; what sees no latent action is of commit {' and '.join(f'`{commit}`' for commit in commits)}"
+    """How many rows are another run's, and of which commit."""
+    commits = Counter(row["commit"] for row in results["rows"] if "commit" in row)
+    return "".join(f"; {rows} of {len(results['rows'])} rows from commit `{each}`" for each, rows in commits.items())
 
 
 def tabulate_told_apart(results: dict[str, Any]) -> str:

@@ -136,15 +136,17 @@ class TrainedExperiment(Experiment):
             yield cell, timed(cell)
 
     def _read_rows(self, settings: Row) -> list[Row]:
-        return list(self._read(self.json, settings)["rows"]) if self.json.exists() else []
+        if not self.json.exists():
+            return []
+        return list(self._read(self.json, settings, ": move it away to begin anew")["rows"])
 
-    def _read(self, path: Path, settings: Row) -> Row:
+    def _read(self, path: Path, settings: Row, advice: str = "") -> Row:
         found: Row = json.loads(path.read_text())
         wanted = json.loads(json.dumps({"preset": self.preset, "seed": self.seed, **settings}))
         for name, value in wanted.items():
             if found.get(name) != value:
                 was = f"{name} {found.get(name)!r}, not {value!r}"
-                raise ValueError(f"{path} holds rows of other settings, {was}: move it away to begin anew")
+                raise ValueError(f"{path} holds rows of other settings, {was}{advice}")
         return found
 
 
