@@ -186,7 +186,7 @@ class Benchmark(AgentExperiment):
     def list_cells(self, size: Row) -> list[Row]:
         """Every row of the table, one mode after the other, the first seed of all methods first."""
         cells: list[Row] = []
-        for mode in size["modes"] if self.modes is None else self.modes:
+        for mode in (mode for mode in size["modes"] if self.modes is None or mode in self.modes):
             fixed: list[Row] = [{"method": method, "labels": None} for method in ("random", "expert", "oracle")]
             told = [{"method": method, "labels": n} for method in ("lam", "labelled_only") for n in size["labels"]]
             most = PAPERS_LABELS if PAPERS_LABELS in size["labels"] else size["labels"][-1]

@@ -64,6 +64,7 @@ def _artefacts() -> tuple[str, ...]:
         "figure10_prompts": paper.tabulate_prompts,
         "figure17_consistency": paper.tabulate_consistency,
         "figure15_cloning": cloning.tabulate_cloning,
+        "figure15_cloning_shipped": cloning.tabulate_cloning,
         "figure15_transfer": cloning.tabulate_cloning,
         "told_apart": cloning.tabulate_told_apart,
         "dream_task": dreams.tabulate_task,
