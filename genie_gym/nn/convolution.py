@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.nn.layers import Conv2d, Linear
+from genie_gym.nn.layers import Conv2d, Linear, SquareConvolution
 
 
 class StridedEncoder(nn.Module):
@@ -72,16 +72,16 @@ class ImpalaStage(nn.Module):
     def __init__(self, before: int, after: int, patch_size: int = 1) -> None:
         super().__init__()
         self.has_patches = patch_size > 1
-        self.widen = Conv2d(before, after, patch_size, patch_size) if patch_size > 1 else Conv2d(before, after, 3, 1, 1)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(Conv2d(after, after, 3, padding=1) for _ in range(2)) for _ in range(2)
+        self.widen = (
+            Conv2d(before, after, patch_size, patch_size) if self.has_patches else SquareConvolution(before, after)
         )
+        self.blocks = nn.ModuleList(nn.ModuleList(SquareConvolution(after, after) for _ in range(2)) for _ in range(2))
 
     def forward(self, pixels: Tensor) -> Tensor:
         pixels = self.widen(pixels)
         if not self.has_patches:
             pixels = F.max_pool2d(pixels, 3, stride=2, padding=1)
-        for first, second in cast(list[tuple[Conv2d, Conv2d]], self.blocks):
+        for first, second in cast(list[tuple[SquareConvolution, SquareConvolution]], self.blocks):
             pixels = pixels + second(F.relu(first(F.relu(pixels))))
         return pixels
 

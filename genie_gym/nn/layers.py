@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.nn.native import kernels
+from genie_gym.nn.native import kernels, winograd
 
 
 class Linear(nn.Linear):
@@ -42,6 +42,18 @@ class Conv2d(nn.Conv2d):
     def forward(self, pixels: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(pixels.dtype)
         return self._conv_forward(pixels, self.weight.to(pixels.dtype), bias)
+
+
+class SquareConvolution(Conv2d):
+    """A 3 x 3 convolution that keeps the sides of pictures: (M, in, H, W) to (M, out, H, W), zeros around them."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if winograd.are_usable(pixels, self.weight):
+            return winograd.convolve(pixels, self.weight, self.bias)
+        return super().forward(pixels)
 
 
 class GridConvolution(Conv2d):
