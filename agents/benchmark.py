@@ -272,8 +272,8 @@ def draw_figure(rows: list[Row], path: Path) -> None:
         panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))
     panels[0][0].set_ylabel("levels solved")
     known = panels[0][0].get_legend_handles_labels()
-    figure.legend(*known, loc="lower center", ncols=len(known[1]), fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(*known, loc="lower center", ncols=3 * len(modes), fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

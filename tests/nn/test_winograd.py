@@ -23,9 +23,9 @@ def draw_case(number: int, inputs: int, outputs: int, size: tuple[int, int]) -> 
 
 
 def assert_near(one: Tensor, other: Tensor) -> None:
-    """To a hundred-thousandth of the largest: sums of large numbers that cancel are what is saved in products."""
-    scale = float(other.abs().max())
-    torch.testing.assert_close(one.double() / scale, other.double() / scale, atol=1e-5, rtol=0)
+    """To a fifty-thousandth of the largest: sums of large numbers that cancel are what is saved in products."""
+    scale = float(other.detach().abs().max())
+    torch.testing.assert_close(one.double() / scale, other.double() / scale, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 8), (7, 9), (1, 2), (4, 21)])
@@ -91,10 +91,9 @@ def test_an_encoder_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     encoder = ImpalaEncoder(12, (32, 32), 64, (64, 64), patch_size=4)
     pixels = torch.randn(3, 12, 64, 64).contiguous(memory_format=torch.channels_last)
-    used: list[bool] = []
-    are_usable = winograd.are_usable
-    monkeypatch.setattr(winograd, "are_usable", lambda *case: used.append(are_usable(*case)) or used[-1])
-    out = encoder(pixels)
-    assert used == [True] * 9
+    with torch.profiler.profile() as profile:
+        out = encoder(pixels)
+    names = [event.name for event in profile.events()]
+    assert names.count("_Convolution") == 9
     monkeypatch.setattr(winograd, "winograd_library", lambda: None)
     torch.testing.assert_close(out, encoder(pixels), atol=1e-5, rtol=1e-4)

@@ -81,8 +81,8 @@ struct Tiling {
 
     // Where COUNT x COUNT pixels lie that begin `before` above and to the left of a square; `outside` for those that
     // are in no picture.
-    template <int COUNT>
-    void find(const float* (&pixels)[COUNT][COUNT], int64_t tile, int before, const float* from, const float* outside,
+    template <int COUNT, typename Float>
+    void find(Float* (&pixels)[COUNT][COUNT], int64_t tile, int before, Float* from, Float* outside,
               int64_t channels) const {
         const int64_t place = tile % each, top = place / across * SIDE - before, left = place % across * SIDE - before;
         from += tile / each * pictures.rows * pictures.columns * channels;
@@ -156,14 +156,14 @@ void multiply_points(Points& products, Points& points, const float* weights, int
 void store_outputs(float* out, Points& products, const float* bias, const Tiling& tiling, int64_t first,
                    int64_t count) {
     for (int64_t t = 0; t < count; ++t) {
-        const float* pixels[SIDE][SIDE];
-        tiling.find(pixels, first + t, 0, out, nullptr, products.channels);
+        float* pixels[SIDE][SIDE];
+        tiling.find<SIDE, float>(pixels, first + t, 0, out, nullptr, products.channels);
         for (int64_t c = 0; c < products.channels; c += LANES)
             transform_square<POINTS, SIDE>(
                 [](Vector (&to)[SIDE], const Vector (&in)[POINTS]) { transform_output(to, in); },
                 [&](int i, int j) { return load(products.at(i * POINTS + j, t) + c); },
                 [&](int i, int j, Vector sum) {
-                    if (pixels[i][j]) store(const_cast<float*>(pixels[i][j]) + c, sum + load(bias + c));
+                    if (pixels[i][j]) store(pixels[i][j] + c, sum + load(bias + c));
                 });
     }
 }
@@ -229,7 +229,7 @@ void genie_convolve(float* out, const float* pictures, const float* weights, con
     }
 }
 
-// The gradients of the transformed weights, each thread's share of them: (threads, SQUARE, inputs, outputs), zeros before.
+// Adds the gradients of transformed weights to (threads, SQUARE, inputs, outputs), each thread to its own.
 void genie_convolve_weights(float* weights, const float* pictures, const float* gradients, Pictures sizes,
                             int threads) {
     const Tiling tiling(sizes);
