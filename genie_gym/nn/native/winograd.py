@@ -20,6 +20,8 @@ FILTER = (
     (0, 0, 1),
 )
 """G of F(4 x 4, 3 x 3) in arXiv 1509.09308."""
+LEAST_PIXELS = 1024
+"""Of all pictures together: with fewer, transforming the weights takes as long as it saves."""
 
 
 class Pictures(ctypes.Structure):
@@ -29,11 +31,12 @@ class Pictures(ctypes.Structure):
 
 
 def are_usable(pictures: Tensor, weight: Tensor) -> bool:
-    """Whether ``convolve`` takes these: float32 on a CPU, channels last and as many as fill whole vectors."""
+    """Whether ``convolve`` takes these: float32 on a CPU, many pixels, channels last and as many as fill vectors."""
     return (
         pictures.device.type == "cpu"
         and pictures.dtype == weight.dtype == torch.float32
         and pictures.is_contiguous(memory_format=torch.channels_last)
+        and len(pictures) * pictures.shape[2] * pictures.shape[3] >= LEAST_PIXELS
         and not torch.compiler.is_compiling()
         and (library := winograd_library()) is not None
         and all(channels % library.genie_lanes() == 0 for channels in weight.shape[:2])
