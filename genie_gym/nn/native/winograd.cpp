@@ -192,7 +192,8 @@ void add_weights(float* weights, Points& points, Points& gradients, int64_t outp
 // Asks for the memory of `count` squares of outputs from number `first` on, while there is something else to do.
 template <bool IS_WRITTEN>
 void prefetch(const float* pictures, const Tiling& tiling, int64_t first, int64_t count, int64_t channels) {
-    const int64_t last = std::min(first + count, tiling.count) * SIDE * SIDE * channels;
+    const int64_t all = tiling.pictures.number * tiling.pictures.rows * tiling.pictures.columns;
+    const int64_t last = std::min((first + count) * SIDE * SIDE, all) * channels;
     for (int64_t i = first * SIDE * SIDE * channels; i < last; i += 16) __builtin_prefetch(pictures + i, IS_WRITTEN, 2);
 }
 
