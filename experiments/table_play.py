@@ -117,7 +117,7 @@ def _measure(pages: list[Page], seconds: float) -> dict[str, Any]:
     after, took = [_steps(page) for page in pages], time.perf_counter() - began
     waits = [page.evaluate("() => latencies") for page in pages]
     frames = [(last - first) / took for first, last in zip(before, after, strict=True)]
-    return {"frames_per_second": frames, "latency_ms": float(np.median(waits))}
+    return {"frames_per_second": frames, "latency_ms": float(np.median(np.concatenate(waits)))}
 
 
 def _steps(page: Page) -> int:
