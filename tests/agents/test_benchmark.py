@@ -127,6 +127,7 @@ def test_one_mode_may_come_first() -> None:
         some = Benchmark(preset="full", modes=(mode,)).list_cells(SIZES["full"])
         assert some == [cell for cell in cells if cell["mode"] == mode]
         assert some
+        assert Benchmark(preset="full", modes=(mode, mode)).list_cells(SIZES["full"]) == some
     for modes in (("hard",), ()):
         with pytest.raises(ValueError, match=r"modes must be among \['easy'\], one or more, got \("):
             Benchmark(modes=modes).run()
