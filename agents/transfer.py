@@ -38,33 +38,41 @@ class Transfer(Benchmark):
 
     recipe: str = "coinrun-fine"
     """The preset whose latent action model is trained, and how."""
+    games: tuple[str, ...] = GAMES
+    """Whose videos it learns from."""
 
     @property
     def name(self) -> str:
         return "figure15_transfer"
 
     def run(self) -> None:
-        """Do what is missing."""
-        folder = self.run_folder / "world"
+        """Do what is missing.
+
+        Raises:
+            ValueError: If ``games`` are none, or hold CoinRun, or the recipe trains no latent actions alone.
+        """
+        if not self.games or "coinrun" in self.games:
+            raise ValueError(f"games must be some of Procgen's other than coinrun, got {self.games}")
+        folder = self.run_folder / "-".join((self.recipe, *self.games))
         if not (folder / "config.json").exists():
-            save_world(self._train(), folder)
+            save_world(self._train(folder), folder)
         Benchmark.run(replace(self, checkpoint=str(folder)))
 
-    def _train(self) -> GenieWorldModel:
-        """The checkpoint's world with the latent action model of other games."""
+    def _train(self, folder: Path) -> GenieWorldModel:
+        """The checkpoint's world with the latent action model of other games; training lies beside ``folder``."""
         preset, size = PRESETS[self.recipe], SIZES[self.preset]
         if preset.action_training is None:
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
         world = renew_actions(load(self.checkpoint, precision="float32"), preset.world.latent_action_model)
-        batches = clips(dataset, training, self.device)
-        train_actions(world.latent_action_model.to(self.device), batches, training, self.run_folder / "actions")
+        batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
+        train_actions(world.latent_action_model.to(self.device), batches, training, run)
         return world.cpu().eval()
 
     def _record(self, frames: int) -> list[Path]:
         folders = []
-        for game in GAMES:
+        for game in self.games:
             for mode in MODES:
                 folder = self.run_folder / f"{game}-{mode}"
                 config = RecordConfig(game=game, mode=mode, frames=frames, seed=self.seed, num_envs=16)

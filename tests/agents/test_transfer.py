@@ -1,6 +1,7 @@
 """A latent action model of other games."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,16 @@ def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypat
     assert len(ran) == 2
     assert json.loads((Path(told.checkpoint) / "config.json").read_text())["format"] == 1
 
+    replace(command, games=("ninja",)).run()  # another model, not the one that is there
+    assert digest_labels(load(ran[-1].checkpoint, precision="float32")) != digest_labels(world)
+
 
 def test_a_recipe_that_trains_no_actions_alone_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"recipe must be a preset .* got 'coinrun'"):
         Transfer(out=tmp_path / "out", work=tmp_path / "work", recipe="coinrun").run()
+
+
+@pytest.mark.parametrize("games", [(), ("ninja", "coinrun")])
+def test_the_game_that_is_labelled_is_not_learned_from(games: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"games must be .* other than coinrun"):
+        Transfer(out=tmp_path / "out", work=tmp_path / "work", games=games).run()
