@@ -35,12 +35,12 @@ from agents.experiment import AgentExperiment
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping, Mapping
 from agents.windows import Footage
-from genie_gym.bench.experiment import Row
 from genie_gym.configs import RecordConfig
-from genie_gym.data.players import load_player, parse_share
 from genie_gym.data.procgen import open_levels
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.players.base import load_player, parse_share
+from genie_gym.results.experiment import Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {

@@ -17,10 +17,10 @@ import numpy as np
 import tyro
 
 from genie_gym.configs import RecordConfig
-from genie_gym.data.held_out import LEVELS, restrict
-from genie_gym.data.players import parse_share
 from genie_gym.data.record import record
 from genie_gym.data.shards import Shard, copy_frames
+from genie_gym.metrics.held_out import LEVELS, restrict
+from genie_gym.players.base import parse_share
 
 LABELLED_SEED = 1_000_003
 """Added to the seed for the labelled games."""

@@ -22,17 +22,17 @@ from agents.dream import Dream, open_dream
 from agents.evaluation import Mode
 from agents.experiment import AgentExperiment
 from agents.policy import LatentPolicy
-from genie_gym.bench.experiment import Row
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
-from genie_gym.data.held_out import restrict
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.envs import WorldHandle
 from genie_gym.metrics.controllability import bootstrap_interval
+from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.models.loading import digest_checkpoint, load
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.players.base import parse_shares
+from genie_gym.results.experiment import Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 2048, "env_steps": 64, "num_envs": 4, "episode_steps": 4, "episodes": 4, "seeds": 1},

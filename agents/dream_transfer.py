@@ -29,16 +29,16 @@ from agents.dream import DREAMER, Dream
 from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, play_levels
 from agents.experiment import AgentExperiment
 from agents.expert import Expert, load_expert
-from agents.judges import DemonstrationJudge, RewardJudge
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
-from genie_gym.bench.experiment import Row
+from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from genie_gym.configs import RecordConfig
-from genie_gym.data.held_out import restrict
-from genie_gym.data.players import load_player, parse_shares
 from genie_gym.data.record import record
+from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.players.base import load_player, parse_shares
+from genie_gym.results.experiment import Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -139,7 +139,7 @@ class Stage:
     def reward(self, method: str, seed: int) -> str:
         """The seed's judge, as ``reward_fn`` takes it by name."""
         if method == "dream_agreement":
-            agreement = DemonstrationJudge(
+            agreement = AgreementModelTraining(
                 videos=self.demonstrations.run().videos,
                 others=self.record_others(),
                 out=self.folder / f"agreement-{seed}",
@@ -148,7 +148,7 @@ class Stage:
             )
             agreement.run()
             return f"agreement:{agreement.out / 'judge'}"
-        learned = RewardJudge(
+        learned = RewardModelTraining(
             labelled=self.demonstrations.run().labelled,
             held_out=self.record_held_out(),
             out=self.folder / f"reward-{seed}",

@@ -7,8 +7,8 @@ import numpy as np
 
 from agents.acting import Agent
 from genie_gym.configs import RecordConfig
-from genie_gym.data.held_out import LEVELS
 from genie_gym.data.procgen import LONGEST, open_levels
+from genie_gym.metrics.held_out import LEVELS
 
 Mode = Literal["easy", "hard"]
 LevelSet = Literal["test", "validation"]

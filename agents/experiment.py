@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from genie_gym.bench.experiment import RivalExperiment, Row
-from genie_gym.data.processes import work_apart
+from genie_gym.parallel import work_apart
+from genie_gym.results.experiment import RivalExperiment, Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from agents.ppo import ImpalaExtractor, Keeper, open_ppo, save_ppo
 from agents.procgen_vec_env import ProcgenVecEnv
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
-from genie_gym.data.held_out import restrict
 from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, open_games
+from genie_gym.metrics.held_out import restrict
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear
 from genie_gym.nn.weights import load_half, save_half

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.config import FEATURES, WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
-from genie_gym.training.memory import keep_freed_memory
+from genie_gym.system import keep_freed_memory
 
 SAVED, STATISTICS = "ppo.zip", "rewards.pkl"
 

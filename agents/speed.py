@@ -17,15 +17,15 @@ from agents.evaluation import choose_levels, play_levels
 from agents.labelling import label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
-from genie_gym.bench.experiment import Experiment
 from genie_gym.bench.machine import peak_memory
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import restrict
-from genie_gym.data.players import parse_shares
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.data.record import record
+from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import load
+from genie_gym.players.base import parse_shares
+from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
 
 SIZES: dict[str, dict[str, int]] = {

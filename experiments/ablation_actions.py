@@ -13,8 +13,8 @@ import tyro
 
 from experiments.rivals import count_step, draw_rivals, record_validation, score_world
 from experiments.shipped_rivals import EncodedTrainee, build_rival, digest_shipped, encode_splits
-from genie_gym.bench.experiment import RivalExperiment
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import RivalExperiment
 from genie_gym.training.loop import train
 
 KINDS = ("additive", "token", "film")

@@ -16,10 +16,10 @@ import tyro
 from rich.console import Console
 
 import genie_gym
-from genie_gym.bench.experiment import Experiment
-from genie_gym.data.held_out import join, record_play
+from genie_gym.metrics.held_out import join, record_play
 from genie_gym.metrics.passes import score_passes
 from genie_gym.metrics.report import tabulate_passes
+from genie_gym.results.experiment import Experiment
 
 SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
 """Passes, and clips in all."""

@@ -18,16 +18,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import genie_gym
-from genie_gym.bench.experiment import Experiment
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
-from genie_gym.data.held_out import join, record_play, restrict
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
+from genie_gym.metrics.held_out import join, record_play, restrict
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
+from genie_gym.players.base import parse_shares
+from genie_gym.results.experiment import Experiment
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": ["ninja", "maze"], "frames_a_game": 2, "coinrun": 4, "drawn": 2, "held": 2},

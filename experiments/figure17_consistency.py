@@ -15,11 +15,11 @@ import tyro
 from torch import Tensor
 
 import genie_gym
-from genie_gym.bench.experiment import Experiment
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.data.held_out import join, record_play
+from genie_gym.metrics.held_out import join, record_play
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.real_moves import play_each_move
+from genie_gym.results.experiment import Experiment
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 4, "held": [1, 2], "modes": ["hard"]},

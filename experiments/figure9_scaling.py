@@ -18,10 +18,10 @@ from torch import Tensor
 
 from experiments.rivals import count_step
 from experiments.shipped_rivals import Encoded, EncodedTrainee, build_rival, digest_shipped, encode_splits
-from genie_gym.bench.experiment import TrainedExperiment
 from genie_gym.data.clips import Batch
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import TrainedExperiment
 from genie_gym.training.loop import train
 
 STACKS = {

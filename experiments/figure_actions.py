@@ -12,10 +12,10 @@ from typing import Any, Literal
 import tyro
 
 import genie_gym
-from genie_gym.bench.experiment import Experiment
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.data.held_out import join, record_play
+from genie_gym.metrics.held_out import join, record_play
 from genie_gym.metrics.motion import play_each_action, score_consistency
+from genie_gym.results.experiment import Experiment
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 2, "frames": 2, "modes": ["hard"]},

@@ -18,12 +18,12 @@ import tyro
 from torch import Tensor
 
 import genie_gym
-from genie_gym.bench.results import write_results
-from genie_gym.data.held_out import join, record_play
 from genie_gym.metrics.controllability import bootstrap_interval
+from genie_gym.metrics.held_out import join, record_play
 from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.models.uncached import rollout_uncached
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.results.files import write_results
 
 
 @dataclass(frozen=True, kw_only=True)

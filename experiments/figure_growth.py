@@ -18,11 +18,11 @@ from rich.console import Console
 
 from genie_gym.bench.machine import describe_machine
 from genie_gym.bench.operations import step_operations
-from genie_gym.bench.results import write_results
 from genie_gym.bench.worlds import cached_fps
 from genie_gym.configs import TransformerConfig, WorldConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
+from genie_gym.results.files import write_results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.readme import cloning, dreams, ladder, paper, quality, speed
-from genie_gym.bench.results import ROOT
 from genie_gym.models.loading import digest_checkpoint
+from genie_gym.results.files import ROOT
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RESULTS = ROOT / "experiments" / "results"

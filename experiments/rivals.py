@@ -13,14 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch, ClipDataset
-from genie_gym.data.held_out import CLIP_LENGTH, Play, Pool, join, record_play, restrict
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, label_clips, play_clips
 from genie_gym.metrics.fvd import frechet_distance, procgen_features
+from genie_gym.metrics.held_out import CLIP_LENGTH, Play, Pool, join, record_play, restrict
 from genie_gym.metrics.image import pooled_psnr
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.players.base import parse_shares
 from genie_gym.training.loop import Trainee
 
 PLAYERS = ("sticky=0.6", "expert=0.4")

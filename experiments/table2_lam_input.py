@@ -14,10 +14,10 @@ import tyro
 
 from experiments.rivals import count_step, draw_rivals, record_levels, record_validation, score_actions, score_world
 from experiments.shipped_rivals import build_rival, digest_shipped
-from genie_gym.bench.experiment import RivalExperiment
 from genie_gym.configs import LatentActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import RivalExperiment
 from genie_gym.training.run import clips
 from genie_gym.training.world import WorldTrainee, train_world
 

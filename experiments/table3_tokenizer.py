@@ -17,12 +17,12 @@ import tyro
 import genie_gym
 from experiments.rivals import count_memory, count_step, draw_rivals, record_levels, record_validation, score_world
 from experiments.shipped_rivals import digest_shipped
-from genie_gym.bench.experiment import RivalExperiment
 from genie_gym.configs import WorldConfig, vary
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import RivalExperiment
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import train_dynamics

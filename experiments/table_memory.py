@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 
 from genie_gym.bench.machine import resident_memory
-from genie_gym.bench.results import write_results
 from genie_gym.envs import zero_rewards
 from genie_gym.envs.genie_env import GenieEnv
+from genie_gym.results.files import write_results
 
 
 @dataclass(frozen=True, kw_only=True)

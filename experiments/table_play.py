@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
 from genie_gym.bench.machine import describe_machine
-from genie_gym.bench.results import write_results
+from genie_gym.results.files import write_results
 
 WARM_UP = 3.0
 """Seconds of play before it counts."""

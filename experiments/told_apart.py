@@ -18,14 +18,14 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from genie_gym.bench.experiment import Experiment, Row
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
-from genie_gym.data.held_out import restrict
-from genie_gym.data.players import parse_share
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.controllability import bootstrap_interval
+from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.players.base import parse_share
+from genie_gym.results.experiment import Experiment, Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": 8, "steps": 24, "every": 8},

@@ -30,8 +30,8 @@ class Record:
 
     def run(self) -> None:
         """Record."""
-        from genie_gym.data.players import parse_shares
         from genie_gym.data.record import record
+        from genie_gym.players.base import parse_shares
 
         shards = record(self.recording, parse_shares(self.players), self.out, workers=self.workers)
         print(f"{len(shards)} shards in {self.out}")
@@ -133,8 +133,8 @@ class Bench:
         from rich.console import Console
 
         from genie_gym.bench.report import print_results
-        from genie_gym.bench.results import require_place, write_results
         from genie_gym.bench.run import run_bench
+        from genie_gym.results.files import require_place, write_results
 
         console = Console()
         if self.json is not None:
@@ -160,9 +160,9 @@ class Evaluate:
         """Score, print, write."""
         from rich.console import Console
 
-        from genie_gym.bench.results import require_place, write_results
         from genie_gym.metrics.report import draw_picture, print_scores, show_progress
         from genie_gym.metrics.run import run_evaluation
+        from genie_gym.results.files import require_place, write_results
 
         console = Console()
         for path in filter(None, (self.json, self.picture)):
@@ -199,9 +199,9 @@ class NameActions:
 
     def run(self) -> None:
         """Show, ask, save."""
-        from genie_gym.bench.results import require_place
         from genie_gym.metrics.naming import propose_names
         from genie_gym.models.loading import load, name_checkpoint
+        from genie_gym.results.files import require_place
 
         require_place(self.picture)
         proposed = propose_names(load(self.checkpoint, self.device), self.starts, self.frames, self.seed, self.picture)

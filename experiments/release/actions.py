@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from experiments.release.mix import SCORED, Mode, label_play, record_mix, score_play
 from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import read_clips
+from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import load, save_world
 from genie_gym.models.world_model import GenieWorldModel

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from experiments.rivals import count_step
-from genie_gym.bench.experiment import Row
 from genie_gym.bench.machine import matmul_tflops
-from genie_gym.bench.results import ROOT
 from genie_gym.bench.timing import measure
 from genie_gym.configs import Preset, TrainConfig, vary
 from genie_gym.data.clips import Batch
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
+from genie_gym.results.experiment import Row
+from genie_gym.results.files import ROOT
 from genie_gym.training.actions import ActionsTrainee
 from genie_gym.training.loop import Trainee
 from genie_gym.training.optim import build_optimizer

@@ -19,7 +19,7 @@ import tyro
 from experiments.release.parts import CLIMBS, SCORES, Climb
 from experiments.release.rungs import RUNGS
 from experiments.shipped_rivals import digest_shipped
-from genie_gym.bench.experiment import RivalExperiment, Row
+from genie_gym.results.experiment import RivalExperiment, Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "clips": 8, "train_steps": 3, "inverse_steps": 3, "seeds": 1},

@@ -10,11 +10,10 @@ import torch
 from experiments.release.rungs import DYNAMICS, Part, Variant
 from experiments.rivals import count_step, record_levels, record_validation, score_world
 from experiments.shipped_rivals import EncodedTrainee, build_rival, encode_splits
-from genie_gym.bench.experiment import Row
 from genie_gym.configs import Preset, TrainConfig, vary
 from genie_gym.data.clips import Batch, ClipDataset
-from genie_gym.data.held_out import Play, Pool
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
+from genie_gym.metrics.held_out import Play, Pool
 from genie_gym.metrics.image import moving_psnr, pooled_psnr
 from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
@@ -22,6 +21,7 @@ from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import Row
 from genie_gym.training.actions import ActionsTrainee
 from genie_gym.training.loop import Batches, Trainee, train
 from genie_gym.training.run import clips

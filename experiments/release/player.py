@@ -15,17 +15,17 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from genie_gym.bench.results import write_results
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch
-from genie_gym.data.expert import Expert, ExpertPolicy
 from genie_gym.data.frames import to_float
-from genie_gym.data.held_out import restrict
-from genie_gym.data.players import VELOCITY, Player, load_player
 from genie_gym.data.procgen import Games, open_games
+from genie_gym.metrics.held_out import restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
+from genie_gym.players.base import VELOCITY, Player, load_player
+from genie_gym.players.expert import Expert, ExpertPolicy
 from genie_gym.presets import SMALL_NETWORK_TRAINING
+from genie_gym.results.files import write_results
 from genie_gym.training.loop import BareTrainee, train
 
 MODES = ("easy", "hard")

@@ -29,8 +29,8 @@ from genie_gym.configs import Preset, RecordConfig, TrainConfig
 from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset
 from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
-from genie_gym.data.held_out import Play, read_clips, restrict
 from genie_gym.data.record import Job, record_shard
+from genie_gym.metrics.held_out import Play, read_clips, restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import load, save_world

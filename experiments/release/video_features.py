@@ -17,18 +17,18 @@ import tyro
 from torch import Tensor
 
 from experiments.release.distortions import DISTORTIONS
-from genie_gym.bench.results import write_results
 from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
-from genie_gym.data.held_out import record_clips, restrict
-from genie_gym.data.players import parse_shares
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
 from genie_gym.metrics.fvd import frechet_distance
+from genie_gym.metrics.held_out import record_clips, restrict
 from genie_gym.metrics.video_features import CLIP_LENGTH, ORDERS, VideoFeatures
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
+from genie_gym.players.base import parse_shares
 from genie_gym.presets import SMALL_NETWORK_TRAINING
+from genie_gym.results.files import write_results
 from genie_gym.training.loop import BareTrainee, train
 from genie_gym.training.run import clips
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from genie_gym.bench.timing import measure
-from genie_gym.nn.native import kernels
-from genie_gym.nn.native.build import describe_processor
+from genie_gym.serving import kernels
+from genie_gym.system import describe_processor
 
 MEGABYTE = 2**20
 

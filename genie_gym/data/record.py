@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from genie_gym.configs import RecordConfig, to_dict
-from genie_gym.data.players import Player, PlayerShare
-from genie_gym.data.processes import work_apart
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import Recording, Shard, write_shard
+from genie_gym.parallel import work_apart
+from genie_gym.players.base import Player, PlayerShare
 
 
 class Job(NamedTuple):

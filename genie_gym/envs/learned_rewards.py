@@ -9,9 +9,9 @@ from torch import Tensor
 
 from genie_gym.data.frames import to_float
 from genie_gym.envs.rewards import Rewards
-from genie_gym.models.transition_judge import TransitionJudge, load_judge
+from genie_gym.models.reward_model import RewardModel, load_reward_model
 
-Judge = TransitionJudge | str | os.PathLike[str]
+Judge = RewardModel | str | os.PathLike[str]
 LARGEST = 5.0
 """Of an agreement's logit: a judge that is sure is not asked how sure."""
 
@@ -59,15 +59,15 @@ class AgreementReward:
         return _judge(self.judge, previous_frames, frames)[:, 0].clamp(-LARGEST, LARGEST).numpy().astype(np.float64)
 
 
-def _open(judge: Judge, outputs: tuple[str, ...]) -> TransitionJudge:
-    opened = judge if isinstance(judge, TransitionJudge) else load_judge(Path(judge))
+def _open(judge: Judge, outputs: tuple[str, ...]) -> RewardModel:
+    opened = judge if isinstance(judge, RewardModel) else load_reward_model(Path(judge))
     if opened.outputs != outputs:
         raise ValueError(f"judge must have the outputs {outputs}, got {opened.outputs}")
     return opened.eval()
 
 
 @torch.no_grad()
-def _judge(judge: TransitionJudge, previous_frames: np.ndarray, frames: np.ndarray) -> Tensor:
+def _judge(judge: RewardModel, previous_frames: np.ndarray, frames: np.ndarray) -> Tensor:
     """(B, outputs) logits.
 
     Raises:

@@ -3,9 +3,9 @@
 import functools
 from typing import cast
 
-from genie_gym.data.factories import build
 from genie_gym.envs.prompts import TextToImage
 from genie_gym.extras import need_extra
+from genie_gym.plugins import build
 
 MODEL = "stabilityai/sd-turbo"
 """Small, and draws in one pass; for research, by its licence."""

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genie_gym.data.held_out import Play, Pool, join
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.held_out import Play, Pool, join
+from genie_gym.metrics.long_play import score_session
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.observe import Observed, Report, observe
 from genie_gym.metrics.passes import score_passes
 from genie_gym.metrics.score import score_observed
-from genie_gym.metrics.session import score_session
 from genie_gym.models.world_model import GenieWorldModel
 
 HELD_FRAMES = 4

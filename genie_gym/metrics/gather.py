@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import CLIP_LENGTH, Play, Pool, record_pool
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import HELD_FRAMES
+from genie_gym.metrics.held_out import CLIP_LENGTH, Play, Pool, record_pool
 from genie_gym.metrics.observe import Report
 from genie_gym.metrics.real_moves import play_each_move
 

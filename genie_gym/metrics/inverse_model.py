@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.data.clips import Batch
-from genie_gym.data.held_out import Pool, read_actions
+from genie_gym.metrics.held_out import Pool, read_actions
 from genie_gym.metrics.latent_actions import GROUPS, group_actions
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genie_gym.data.held_out import Play, Pool
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.controllability import Played, label_clips, play_clips
 from genie_gym.metrics.fvd import Features, load_i3d, procgen_features
+from genie_gym.metrics.held_out import Play, Pool
 from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import fit_maps
 from genie_gym.models.world_model import GenieWorldModel

@@ -1,16 +1,12 @@
 """What the three models share."""
 
-import ctypes
-import functools
-import os
-import platform
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from genie_gym.nn.native import kernels
-from genie_gym.nn.native.build import processor_flags
+from genie_gym.serving import kernels
+from genie_gym.system import processor_flags
 
 
 class LossOutput(NamedTuple):
@@ -43,21 +39,6 @@ def native_precision(device: torch.device) -> str:
     if "avx512_fp16" in flags and "amx_bf16" not in flags:
         return "float16" if kernels.can_multiply(torch.float16) else "float32"
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & flags else "float32"
-
-
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Have glibc's allocator hold on to what this process frees; whether it agreed.
-
-    By default it gives large blocks back to the kernel and takes them anew, page fault by page fault, for every
-    intermediate result of every frame. Set ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_THRESHOLD_`` in the
-    environment to decide otherwise.
-    """
-    if platform.libc_ver()[0] != "glibc" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & set(os.environ):
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    trim_threshold, mmap_threshold = -1, -3
-    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_threshold, 2**30))
 
 
 def require_videos(videos: Tensor, channels: int = 3, height: int | None = None, width: int | None = None) -> None:

@@ -9,9 +9,9 @@ from genie_gym.models.base import LossOutput, Model, require_ids
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
-from genie_gym.nn.native import kernels
 from genie_gym.nn.patches import fold, unfold
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.serving import kernels
 
 NO_TARGET = -1
 ROWS = 256
@@ -128,7 +128,7 @@ class MaskGITDynamics(Model):
         self._check(tokens, latent_actions)
         mask = self.draw_mask(tokens)
         visible = self._corrupt(tokens).masked_fill(mask, self.hidden_token)
-        features, _ = self(visible, self.lead_actions(latent_actions))
+        features, _ = self(visible, self.previous_actions(latent_actions))
         chosen = mask.transpose(0, 1).flatten().nonzero()[:, 0]
         spare = -len(chosen) % ROWS
         targets = F.pad(tokens.transpose(0, 1).flatten()[chosen], (0, spare), value=NO_TARGET)
@@ -137,7 +137,7 @@ class MaskGITDynamics(Model):
         accuracy = (logits.argmax(dim=-1) == targets).sum() / len(chosen)
         return LossOutput(loss, {"cross_entropy": loss.detach(), "accuracy": accuracy})
 
-    def lead_actions(self, latent_actions: Tensor) -> Tensor:
+    def previous_actions(self, latent_actions: Tensor) -> Tensor:
         """(B, T - 1) -> (B, T): the action that led to each frame, none for frame 0."""
         return F.pad(latent_actions, (1, 0), value=self.no_action)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import SamplingConfig
-from genie_gym.nn.native import kernels
+from genie_gym.serving import kernels
 
 CHUNK = 2**17
 """Logits that a CPU draws from at once."""

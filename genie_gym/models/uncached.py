@@ -37,7 +37,7 @@ def rollout_uncached(
     prompts = prompt_videos.to(world.device)
     tokens = world.tokenizer.encode(prompts)
     labels = world.label(prompts) if prompts.shape[1] > 1 else tokens[:, :0, 0]
-    lead = world.dynamics.lead_actions(torch.cat([labels, latent_actions.to(world.device)], dim=1))
+    lead = world.dynamics.previous_actions(torch.cat([labels, latent_actions.to(world.device)], dim=1))
     frames = list(world.tokenizer.decode(tokens).unbind(dim=1))
     empty = torch.full((len(tokens), places), world.dynamics.hidden_token, device=world.device)
     seeds = range(seed, seed + len(tokens))

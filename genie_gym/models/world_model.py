@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from genie_gym.configs import SamplingConfig, WorldConfig
 from genie_gym.models.base import (
     Model,
-    keep_freed_memory,
     native_precision,
     require_ids,
     require_pixels,
@@ -21,8 +20,9 @@ from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
-from genie_gym.nn.attention import Slots
+from genie_gym.nn.attention import KVCache
 from genie_gym.nn.frame_cache import FrameCache
+from genie_gym.system import keep_freed_memory
 
 
 class WorldState(NamedTuple):
@@ -49,8 +49,8 @@ class WorldState(NamedTuple):
 class StepBack(NamedTuple):
     """What it takes to take a step back: far less than a fork. Opaque, see ``GenieWorldModel.remember``."""
 
-    dynamics: list[Slots | None]
-    decoder: list[Slots | None]
+    dynamics: list[KVCache | None]
+    decoder: list[KVCache | None]
     tokens: Tensor
     lead: Tensor
     ages: tuple[int, ...]
@@ -338,7 +338,7 @@ class GenieWorldModel(nn.Module):
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
         frames = tokens.shape[1]
-        lead = self.dynamics.lead_actions(self.label(prompts) if frames > 1 else tokens[:, :0, 0])
+        lead = self.dynamics.previous_actions(self.label(prompts) if frames > 1 else tokens[:, :0, 0])
         seen = self.dynamics(tokens[:, :-1], lead[:, :-1])[1] if frames > 1 else []
         dynamics.begin(rows, frames - 1, seen)
         videos, rebuilt = self.tokenizer.decode_and_remember(tokens)

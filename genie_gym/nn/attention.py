@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.nn.layers import LayerNorm, Linear
-from genie_gym.nn.native import kernels
+from genie_gym.serving import kernels
 
 
 class KeyValues(NamedTuple):
@@ -27,7 +27,7 @@ Slot = int | Tensor
 """The slot of a frame: the same for all rows, or (R,) of each."""
 
 
-class Slots(NamedTuple):
+class KVCache(NamedTuple):
     """Memory of past frames, in S slots of one frame."""
 
     keys: Tensor
@@ -132,7 +132,7 @@ class CausalAttention(Attention):
         mixed = self.attend(queries, keys, values, bias)
         return self.project_out(mixed), KeyValues(keys, values)
 
-    def step(self, features: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor, outputs: int) -> Tensor:
+    def step(self, features: Tensor, slots: KVCache, where: Sequence[Slot], bias: Tensor, outputs: int) -> Tensor:
         """``forward`` for F frames that follow others: writes them into ``slots`` and attends to all of these.
 
         Args:
@@ -148,31 +148,31 @@ class CausalAttention(Attention):
         return self.project_out(self.remember_and_attend(self.project_in(features), slots, where, bias, outputs))
 
     def remember_and_attend(
-        self, projected: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor, outputs: int
+        self, projected: Tensor, slots: KVCache, where: Sequence[Slot], bias: Tensor, outputs: int
     ) -> Tensor:
         """``step`` between its projections."""
         queries, keys, values = self.split(projected)
         for slot, frame_keys, frame_values in zip(where, keys, values, strict=True):
             rows = slice(None) if isinstance(slot, int) else torch.arange(len(slot), device=projected.device)
             slots.write(rows, slot, frame_keys, frame_values)
-        return self.attend_slots(queries[-outputs:], slots, bias[:, :, -outputs:])
+        return self.attend_cached(queries[-outputs:], slots, bias[:, :, -outputs:])
 
-    def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> Slots:
-        """Slots with nothing in them."""
+    def empty_cache(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> KVCache:
+        """KVCache with nothing in them."""
         shapes = [(batch, places, self.heads, slots, dim) for dim in (self.head_dim, self.value_dim)]
-        return Slots(*(torch.zeros(shape, dtype=dtype, device=self.distance_bias.device) for shape in shapes))
+        return KVCache(*(torch.zeros(shape, dtype=dtype, device=self.distance_bias.device) for shape in shapes))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """(Tq, B, N, h, d), (T, B, N, h, d) twice, bias (B or 1, h, Tq, T) -> (Tq, B, N, (h d))."""
         raise NotImplementedError
 
-    def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
+    def attend_cached(self, queries: Tensor, slots: KVCache, bias: Tensor) -> Tensor:
         """(F, B, N, h, d), slots, bias (B or 1, h, F, S) -> (F, B, N, (h d))."""
         keys, values = (rearrange(part, "b n h s d -> s b n h d") for part in slots)
         return self.attend(queries, keys, values, bias)
 
 
-def stack_slots(where: Sequence[Slot], batch: int) -> Tensor:
+def stack_indices(where: Sequence[Slot], batch: int) -> Tensor:
     """The slots of F frames as (F, B) int64."""
     return torch.stack([torch.as_tensor(slot).expand(batch) for slot in where])
 
@@ -197,14 +197,14 @@ class TemporalAttention(CausalAttention):
         return rearrange(mixed, "(b n) h t d -> t b n (h d)", b=batch)
 
     def remember_and_attend(
-        self, projected: Tensor, slots: Slots, where: Sequence[Slot], bias: Tensor, outputs: int
+        self, projected: Tensor, slots: KVCache, where: Sequence[Slot], bias: Tensor, outputs: int
     ) -> Tensor:
         if not kernels.are_usable_for_heads(projected, self.head_dim, self.value_dim):
             return super().remember_and_attend(projected, slots, where, bias, outputs)
         norms = self.query_norm, self.key_norm
-        return kernels.attend_in_time(projected, slots, stack_slots(where, projected.shape[1]), bias, norms, outputs)
+        return kernels.attend_in_time(projected, slots, stack_indices(where, projected.shape[1]), bias, norms, outputs)
 
-    def attend_slots(self, queries: Tensor, slots: Slots, bias: Tensor) -> Tensor:
+    def attend_cached(self, queries: Tensor, slots: KVCache, bias: Tensor) -> Tensor:
         queries = rearrange(queries, "f b n h d -> b n h f d") * queries.shape[-1] ** -0.5
         shares = (queries @ slots.keys.mT + bias[:, None]).softmax(dim=-1)
         return rearrange(shares @ slots.values, "b n h f d -> f b n (h d)")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_gym.nn.attention import KeyValues, Slots, Window
+from genie_gym.nn.attention import KeyValues, KVCache, Window
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 
@@ -32,7 +32,7 @@ class FrameCache:
     ) -> None:
         self.context_length = transformer.context_length
         self.size = self.context_length - 1 + drafts
-        self.slots: list[Slots | None] = transformer.empty_slots(batch, places, self.size, dtype)
+        self.slots: list[KVCache | None] = transformer.empty_cache(batch, places, self.size, dtype)
         self.turns = np.zeros(batch, dtype=np.int64)
         """(B,) frames settled so far; the next one's slot is this modulo ``size``."""
         self.version = 0
@@ -52,11 +52,11 @@ class FrameCache:
         self.version += 1
         self.turns += 1
 
-    def read_oldest(self) -> list[Slots | None]:
+    def read_oldest(self) -> list[KVCache | None]:
         """What the next step overwrites and an earlier state would see: of each block one frame (B, N, heads, ...)."""
-        return [None if part is None else Slots(*(each[self._oldest()] for each in part)) for part in self.slots]
+        return [None if part is None else KVCache(*(each[self._oldest()] for each in part)) for part in self.slots]
 
-    def withdraw(self, oldest: Sequence[Slots | None]) -> None:
+    def withdraw(self, oldest: Sequence[KVCache | None]) -> None:
         """The last settled frame is taken back; ``oldest`` is from before the step that drew the one after it."""
         self.version += 1
         self.turns -= 1
@@ -89,7 +89,7 @@ class FrameCache:
     def clone(self) -> "FrameCache":
         """Another with the same content."""
         other = copy.copy(self)
-        other.slots = [None if part is None else Slots(*(each.clone() for each in part)) for part in self.slots]
+        other.slots = [None if part is None else KVCache(*(each.clone() for each in part)) for part in self.slots]
         other.turns = self.turns.copy()
         return other
 
@@ -99,7 +99,7 @@ class FrameCache:
         first = caches[0]
         other = copy.copy(first)
         other.slots = [
-            None if parts[0] is None else Slots(*(torch.cat(each) for each in zip(*parts, strict=True)))
+            None if parts[0] is None else KVCache(*(torch.cat(each) for each in zip(*parts, strict=True)))
             for parts in zip(*(cache.slots for cache in caches), strict=True)
         ]
         other.turns = np.concatenate([cache.turns for cache in caches])
@@ -109,7 +109,7 @@ class FrameCache:
         """One row, in memory of its own."""
         other = copy.copy(self)
         other.slots = [
-            None if part is None else Slots(*(each[row : row + 1].clone() for each in part)) for part in self.slots
+            None if part is None else KVCache(*(each[row : row + 1].clone() for each in part)) for part in self.slots
         ]
         other.turns = self.turns[row : row + 1].copy()
         return other

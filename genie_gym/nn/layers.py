@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.nn.native import kernels, winograd
+from genie_gym.serving import kernels, winograd
 
 
 class Linear(nn.Linear):

@@ -12,17 +12,17 @@ from genie_gym.nn.attention import (
     CausalAttention,
     FullAttention,
     KeyValues,
+    KVCache,
     Slot,
-    Slots,
     SpatialAttention,
     TemporalAttention,
     Window,
     add_distance,
-    stack_slots,
+    stack_indices,
 )
 from genie_gym.nn.layers import GridConvolution, LayerNorm, Linear
-from genie_gym.nn.native import kernels
-from genie_gym.nn.native.transformer import PackedTransformer, can_step
+from genie_gym.serving import kernels
+from genie_gym.serving.packed_transformer import PackedTransformer, can_step
 
 KEPT_LOOKS = 256
 """Windows whose biases are kept, at most."""
@@ -100,7 +100,7 @@ class Block(nn.Module):
         self,
         stream: Stream,
         condition: Tensor | None,
-        slots: Slots | None,
+        slots: KVCache | None,
         where: Sequence[Slot],
         bias: Tensor,
         outputs: int,
@@ -176,7 +176,7 @@ class SpatioTemporalTransformer(nn.Module):
         return stream.read(self.norm)[1], remembered
 
     def step(
-        self, features: Tensor, slots: Sequence[Slots | None], window: Window, condition: Tensor | None = None
+        self, features: Tensor, slots: Sequence[KVCache | None], window: Window, condition: Tensor | None = None
     ) -> Tensor:
         """The last of F frames that follow others; equals ``forward`` over all of them (see ``FrameCache``).
 
@@ -211,7 +211,7 @@ class SpatioTemporalTransformer(nn.Module):
         kept = self._looks.get((id(window), batch))
         if kept is not None and kept[0] is window:
             return kept[1:]
-        look = stack_slots(window.slots, batch), self._biases(window, features)
+        look = stack_indices(window.slots, batch), self._biases(window, features)
         if is_common:
             if len(self._looks) >= KEPT_LOOKS:
                 self._looks.clear()
@@ -226,10 +226,10 @@ class SpatioTemporalTransformer(nn.Module):
         )
         return add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
 
-    def empty_slots(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[Slots | None]:
+    def empty_cache(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[KVCache | None]:
         """Memory for ``step``, one a block; None where a block has no attention in time."""
         causals = [cast(Block, block).causal for block in self.blocks]
-        return [None if each is None else each.empty_slots(batch, places, slots, dtype) for each in causals]
+        return [None if each is None else each.empty_cache(batch, places, slots, dtype) for each in causals]
 
 
 def _initialise(module: nn.Module) -> None:

@@ -4,7 +4,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from genie_gym.data.factories import build
+from genie_gym.plugins import build
 
 SEEN = 16
 """Frames that a driver is shown, at most."""

@@ -11,7 +11,7 @@ from genie_gym.models.loading import digest_checkpoint, load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.config import Opening
 from genie_gym.play.drivers import Driver, load_driver
-from genie_gym.play.seat import Seat, Start
+from genie_gym.play.seat import Start, Visitor
 
 SEEDS = 2**31
 
@@ -39,9 +39,9 @@ class Opened(NamedTuple):
         config = self.world.config
         return config.action_names or tuple(map(str, range(config.num_latent_actions)))
 
-    def take_seat(self, undone: int) -> Seat:
+    def take_seat(self, undone: int) -> Visitor:
         """A game, not yet begun, of which ``undone`` frames can be taken back."""
-        return Seat(self.world, self.digest, self.maskgit_steps, self.temperature, undone)
+        return Visitor(self.world, self.digest, self.maskgit_steps, self.temperature, undone)
 
 
 def open_world(asked: Opening) -> Opened:

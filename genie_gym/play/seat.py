@@ -16,7 +16,7 @@ UNDONE = 32
 """Frames that can be taken back, where no other number is given: each keeps 0.8 MB of the shipped world's memory."""
 
 
-class Seat:
+class Visitor:
     """A game that is played frame by frame.
 
     Args:
@@ -147,7 +147,7 @@ class Seat:
         return self._state
 
 
-def step_together(seats: Sequence[Seat], latent_actions: Sequence[int]) -> None:
+def step_together(seats: Sequence[Visitor], latent_actions: Sequence[int]) -> None:
     """One frame on in several games of one world, sampled alike, in one pass; each as if it were alone.
 
     Raises:
@@ -180,7 +180,7 @@ def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.nd
     """
     if trajectory.checkpoint != digest:
         raise ValueError(f"trajectory must be of the checkpoint {digest!r}, got {trajectory.checkpoint!r}")
-    seat = Seat(world, digest, trajectory.maskgit_steps, trajectory.temperature)
+    seat = Visitor(world, digest, trajectory.maskgit_steps, trajectory.temperature)
     seat.open(trajectory.prompt, trajectory.world_seed)
     for action in trajectory.latent_actions:
         seat.step(action)

@@ -8,16 +8,16 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from genie_gym.play.seat import Seat, step_together
+from genie_gym.play.seat import Visitor, step_together
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class Wish(NamedTuple):
+class Request(NamedTuple):
     """A frame that somebody waits for."""
 
-    seat: Seat
+    seat: Visitor
     latent_action: int
     frame: "asyncio.Future[np.ndarray]"
 
@@ -32,17 +32,17 @@ class Table:
     def __init__(self, together: int = 16) -> None:
         self._together = together
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="table")
-        self._wishes: list[Wish] = []
+        self._wishes: list[Request] = []
         self._work: asyncio.Task[None] | None = None
 
-    async def step(self, seat: Seat, latent_action: int) -> np.ndarray:
+    async def step(self, seat: Visitor, latent_action: int) -> np.ndarray:
         """The seat's next frame, (H, W, 3) uint8.
 
         Raises:
-            ValueError: As ``Seat.step`` does.
+            ValueError: As ``Visitor.step`` does.
         """
         seat.require_action(latent_action)
-        wish = Wish(seat, latent_action, asyncio.get_running_loop().create_future())
+        wish = Request(seat, latent_action, asyncio.get_running_loop().create_future())
         self._wishes.append(wish)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._grant())

@@ -8,7 +8,7 @@ from genie_gym.data.video import write_video
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window
 from genie_gym.play.drivers import SEEN, Driver
 from genie_gym.play.keys import Keymap
-from genie_gym.play.seat import Seat, Start
+from genie_gym.play.seat import Start, Visitor
 from genie_gym.play.trajectory import save_trajectory
 
 HELP = (
@@ -28,7 +28,7 @@ class WindowedPlay:
         driver: Who plays where a person asks for it.
     """
 
-    def __init__(self, seat: Seat, keymap: Keymap, start: Start, out: Path, driver: Driver | None = None) -> None:
+    def __init__(self, seat: Visitor, keymap: Keymap, start: Start, out: Path, driver: Driver | None = None) -> None:
         self._seat, self._keymap, self._start, self._out, self._driver = seat, keymap, start, out, driver
         self._window = Window("Genie")
         self._is_paused = self._is_over = self._is_driven = False

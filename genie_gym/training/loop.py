@@ -13,8 +13,8 @@ from tqdm import tqdm
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
+from genie_gym.system import keep_freed_memory
 from genie_gym.training.checkpoint import resume_run, save_run
-from genie_gym.training.memory import keep_freed_memory
 from genie_gym.training.optim import build_optimizer, clip_gradients, learning_rate
 
 Batches = Callable[[int, int], Iterator[Batch]]

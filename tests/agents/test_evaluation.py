@@ -12,8 +12,8 @@ from agents.evaluation import choose_levels, interquartile_mean, play_levels, st
 from agents.mapping import ActionMapping
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
-from genie_gym.data.players import load_player
 from genie_gym.data.procgen import open_games, open_levels
+from genie_gym.players.base import load_player
 
 
 class Recorder:

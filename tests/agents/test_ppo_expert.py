@@ -12,8 +12,8 @@ from agents import procgen_vec_env
 from agents.expert import Expert, load_expert
 from agents.procgen_vec_env import ProcgenVecEnv
 from genie_gym.configs import RecordConfig
-from genie_gym.data.players import load_player
 from genie_gym.data.procgen import open_games
+from genie_gym.players.base import load_player
 from tests.agents.small import random_frames
 
 

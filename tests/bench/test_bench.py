@@ -12,16 +12,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genie_gym import cli
-from genie_gym.bench import results as results_file
 from genie_gym.bench.config import BenchConfig
 from genie_gym.bench.environments import time_environments
-from genie_gym.bench.results import current_command, write_results
 from genie_gym.bench.run import run_bench
 from genie_gym.bench.timing import Timing, measure, watch
 from genie_gym.bench.training import CLIP_LENGTH, list_jobs, time_training
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.results import files as results_file
+from genie_gym.results.files import current_command, write_results
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {

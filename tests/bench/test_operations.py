@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from genie_gym.bench.operations import step_operations
 from genie_gym.configs import WorldConfig
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.nn.native import kernels
+from genie_gym.serving import kernels
 
 Vary = Callable[[Any, dict[str, Any]], Any]
 ONE_HEAD = {

@@ -14,13 +14,13 @@ from genie_gym.envs import AgreementReward, GoalReward, LearnedReward, WorldHand
 from genie_gym.envs.learned_rewards import LARGEST
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import judge as judge_transitions
-from genie_gym.models.transition_judge import TransitionJudge, save_judge
+from genie_gym.models.reward_model import RewardModel, save_reward_model
 
 FRAMES = np.zeros((3, 16, 32, 3), dtype=np.uint8)
 ACTIONS = np.zeros(3, dtype=np.int64)
 
 
-class Scripted(TransitionJudge):
+class Scripted(RewardModel):
     """Says what it is told to."""
 
     def __init__(self, outputs: tuple[str, ...], logits: list[list[float]]) -> None:
@@ -48,7 +48,7 @@ def test_agreement_is_a_bounded_logit() -> None:
 def test_names_find_them(tmp_path: Path) -> None:
     Image.fromarray(FRAMES[0]).save(tmp_path / "goal.png")
     for name, outputs in (("learned", ("reward", "end")), ("agreement", ("demonstration",))):
-        save_judge(TransitionJudge(outputs, 16, 32, channels=8), tmp_path / name)
+        save_reward_model(RewardModel(outputs, 16, 32, channels=8), tmp_path / name)
     assert isinstance(find_reward(f"goal:{tmp_path / 'goal.png'}"), GoalReward)
     learned = find_reward(f"learned:{tmp_path / 'learned'}")
     assert isinstance(learned, LearnedReward)
@@ -70,7 +70,7 @@ def test_an_environment_takes_a_name_and_stays_json_able(
 
 
 def test_wrong_judges_are_refused(handle: WorldHandle, tmp_path: Path) -> None:
-    judge = TransitionJudge(("demonstration",), 16, 32, channels=8)
+    judge = RewardModel(("demonstration",), 16, 32, channels=8)
     with pytest.raises(ValueError, match=r"judge must have the outputs \('reward', 'end'\), got \('demonstration',\)"):
         LearnedReward(judge)
     with pytest.raises(ValueError, match="threshold must be in"):

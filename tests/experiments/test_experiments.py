@@ -23,11 +23,11 @@ from experiments.rivals import count_memory, count_step
 from experiments.shipped_rivals import build_rival
 from experiments.table2_lam_input import InputTable
 from experiments.table3_tokenizer import TokenizerTable
-from genie_gym.bench.experiment import Experiment, RivalExperiment, TrainedExperiment
 from genie_gym.configs import vary
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import Experiment, RivalExperiment, TrainedExperiment
 
 EXPERIMENTS = (
     InputTable,

@@ -15,14 +15,13 @@ from experiments.readme_tables import fill, tell_age
 from experiments.release import actions, budget, lengthen, player, sprint, train, video_features
 from experiments.release.budget import read_plan
 from genie_gym.configs import RecordConfig
-from genie_gym.data import held_out
-from genie_gym.data.expert import Expert
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
-from genie_gym.metrics import gather
+from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.players.base import parse_shares
+from genie_gym.players.expert import Expert
 from genie_gym.presets import PRESETS
 
 pytestmark = pytest.mark.pipeline

@@ -14,7 +14,7 @@ from experiments.figure_growth import GrowthFigure
 from experiments.readme.speed import tell_play
 from experiments.table_memory import Memory
 from experiments.table_play import PlayTable
-from genie_gym.data import held_out
+from genie_gym.metrics import held_out
 from genie_gym.models.uncached import rollout_uncached
 
 pytestmark = pytest.mark.pipeline

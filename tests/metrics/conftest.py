@@ -10,9 +10,9 @@ from torch import Tensor
 
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import Pool
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
+from genie_gym.metrics.held_out import Pool
+from genie_gym.players.base import parse_shares
 
 
 class ScriptedWorld:

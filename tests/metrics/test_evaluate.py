@@ -12,13 +12,13 @@ from rich.console import Console
 
 from genie_gym import cli
 from genie_gym.configs import RecordConfig
-from genie_gym.data.players import parse_shares
 from genie_gym.data.record import record
 from genie_gym.data.video import write_video
 from genie_gym.metrics import gather
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.report import draw_picture, print_scores
 from genie_gym.metrics.run import run_evaluation
+from genie_gym.players.base import parse_shares
 
 pytestmark = pytest.mark.pipeline
 

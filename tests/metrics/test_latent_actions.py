@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.clustering import NormalizedMutualInfoScore
 
-from genie_gym.data.held_out import Pool
+from genie_gym.metrics.held_out import Pool
 from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import (
     GROUPS,

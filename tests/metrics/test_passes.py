@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genie_gym.data.held_out import Pool
+from genie_gym.metrics.held_out import Pool
 from genie_gym.metrics.passes import score_passes
 from genie_gym.models.loading import load
 

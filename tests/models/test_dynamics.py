@@ -38,7 +38,7 @@ def video_actions(seed: int = 0) -> Tensor:
 
 def all_logits(dynamics: MaskGITDynamics, tokens: Tensor, latent_actions: Tensor) -> Tensor:
     """(B, T, N, K)."""
-    return dynamics.logits(dynamics(tokens, dynamics.lead_actions(latent_actions))[0]).transpose(0, 1)
+    return dynamics.logits(dynamics(tokens, dynamics.previous_actions(latent_actions))[0]).transpose(0, 1)
 
 
 def watched_loss(dynamics: MaskGITDynamics, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,7 +75,7 @@ def test_an_action_counts_from_the_frame_it_leads_to(build: Callable[..., Any], 
 
 
 def test_frame_0_has_no_action(build: Callable[..., Any]) -> None:
-    lead = build().lead_actions(video_actions())
+    lead = build().previous_actions(video_actions())
     assert (lead[:, 0] == ACTIONS).all()
     assert torch.equal(lead[:, 1:], video_actions())
 

@@ -450,7 +450,7 @@ def test_sampling_out_of_range_is_refused(tiny_world: GenieWorldModel, steps: An
 
 def test_the_allocator_is_left_alone_where_the_user_has_set_it() -> None:
     """In processes of their own: what an allocator was told once stays."""
-    code = "from genie_gym.models.base import keep_freed_memory as keep; print(keep())"
+    code = "from genie_gym.system import keep_freed_memory as keep; print(keep())"
     glibc = platform.libc_ver()[0] == "glibc"
     for environment, expected in (({}, glibc), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)):
         usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}

@@ -26,7 +26,7 @@ from genie_gym.play.config import Opening
 from genie_gym.play.opening import Opened, open_world
 from genie_gym.play.player import FILE, FRAME, HEADER, NO_ACTION, Limits
 from genie_gym.play.run import require_address
-from genie_gym.play.seat import Seat, replay
+from genie_gym.play.seat import Visitor, replay
 from genie_gym.play.server import build_app
 from genie_gym.play.table import Table
 from genie_gym.play.trajectory import parse_trajectory
@@ -204,8 +204,8 @@ def test_players_do_not_touch_each_others_frames(open_page: Callable[..., TestCl
 def test_wishes_of_one_moment_are_granted_in_one_pass_as_if_alone(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sit(number: int) -> Seat:
-        seat = Seat(opened.world, opened.digest)
+    def sit(number: int) -> Visitor:
+        seat = Visitor(opened.world, opened.digest)
         seat.open(opened.world.start_frames[number][None], number)
         return seat
 

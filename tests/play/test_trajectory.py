@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.play.seat import UNDONE, Seat, replay
+from genie_gym.play.seat import UNDONE, Visitor, replay
 from genie_gym.play.trajectory import Trajectory, load_trajectory, parse_trajectory, save_trajectory, tell_trajectory
 
 
 @pytest.fixture
-def seat(tiny_world: GenieWorldModel) -> Seat:
-    return Seat(tiny_world, "digest")
+def seat(tiny_world: GenieWorldModel) -> Visitor:
+    return Visitor(tiny_world, "digest")
 
 
-def test_what_was_played_is_played_again(seat: Seat, tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+def test_what_was_played_is_played_again(seat: Visitor, tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     frames = [seat.open(tiny_world.start_frames[:2], 7), *(seat.step(action) for action in (3, 0, 5, 5))]
     save_trajectory(seat.trajectory, tmp_path / "play.json")
     loaded = load_trajectory(tmp_path / "play.json")
@@ -29,7 +29,7 @@ def test_what_was_played_is_played_again(seat: Seat, tiny_world: GenieWorldModel
         replay(tiny_world, "other", loaded)
 
 
-def test_what_is_undone_was_never_played(seat: Seat, tiny_world: GenieWorldModel) -> None:
+def test_what_is_undone_was_never_played(seat: Visitor, tiny_world: GenieWorldModel) -> None:
     first = seat.open(tiny_world.start_frames[:1], 0)
     assert np.array_equal(seat.undo(), first)
     frames = [seat.step(action) for action in (1, 2, 3)]
@@ -48,10 +48,10 @@ def test_what_is_undone_was_never_played(seat: Seat, tiny_world: GenieWorldModel
 
 
 def test_seats_do_not_disturb_each_other(tiny_world: GenieWorldModel) -> None:
-    alone = Seat(tiny_world, "")
+    alone = Visitor(tiny_world, "")
     alone.open(tiny_world.start_frames[:1], 0)
     wanted = [alone.step(action) for action in (1, 2, 3)]
-    seats = Seat(tiny_world, ""), Seat(tiny_world, "")
+    seats = Visitor(tiny_world, ""), Visitor(tiny_world, "")
     for seat in seats:
         seat.open(tiny_world.start_frames[:1], 0)
     frames = []
@@ -61,7 +61,7 @@ def test_seats_do_not_disturb_each_other(tiny_world: GenieWorldModel) -> None:
     assert np.array_equal(np.stack(frames), np.stack(wanted))
 
 
-def test_seats_say_what_is_missing(seat: Seat, tiny_world: GenieWorldModel) -> None:
+def test_seats_say_what_is_missing(seat: Visitor, tiny_world: GenieWorldModel) -> None:
     for play in (lambda: seat.frame, lambda: seat.trajectory, lambda: seat.step(0), seat.undo, seat.restart):
         with pytest.raises(ValueError, match="seat must be opened"):
             play()

@@ -17,7 +17,7 @@ from genie_gym.play.config import Opening
 from genie_gym.play.drivers import Driver
 from genie_gym.play.keys import Keymap
 from genie_gym.play.opening import draw_starts, open_world
-from genie_gym.play.seat import Seat
+from genie_gym.play.seat import Visitor
 from genie_gym.play.trajectory import load_trajectory
 
 NAMES = tuple("abcdefgh")
@@ -53,7 +53,7 @@ def play(
     pygame.display.init()
     monkeypatch.setattr(module.Window, "show", show)
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
-    module.WindowedPlay(Seat(world, "digest"), Keymap(NAMES), draw_starts(world, None, 0), out, driver).run()
+    module.WindowedPlay(Visitor(world, "digest"), Keymap(NAMES), draw_starts(world, None, 0), out, driver).run()
     return shown
 
 

@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, numpy
-from genie_gym.training.memory import keep_freed_memory
+from genie_gym.system import keep_freed_memory
 if {keeps}:
     assert keep_freed_memory()
 def touch():

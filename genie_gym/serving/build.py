@@ -11,10 +11,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from genie_gym.system import describe_processor
+
 SWITCH = "GENIE_GYM_KERNELS"
 """Environment variable, ``on`` or ``off``, which leaves everything to PyTorch."""
 
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parent / "native"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 
 logger = logging.getLogger(__name__)
@@ -63,20 +65,6 @@ def _fingerprint(name: str, command: list[str]) -> str:
     parts = [*(part.encode() for part in command), version, str(processor).encode()]
     parts += [each.read_bytes() for each in [SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h"))]]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def processor_flags() -> frozenset[str]:
-    """Instructions of this machine's processor, as Linux names them; none elsewhere."""
-    return frozenset(describe_processor().get("flags", "").split())
-
-
-@functools.cache
-def describe_processor() -> dict[str, str]:
-    """What Linux says of the first one, but for what changes while it runs."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return {name: fields[name] for name in ("model name", "cpu family", "model", "flags", "Features") if name in fields}
 
 
 def compile_library(command: list[str], source: Path, path: Path) -> bool:

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from genie_gym.models.transition_judge import TransitionJudge, load_judge, save_judge
+from genie_gym.models.reward_model import RewardModel, load_reward_model, save_reward_model
 
 
 @pytest.fixture
-def judge() -> TransitionJudge:
+def judge() -> RewardModel:
     torch.manual_seed(0)
-    return TransitionJudge(("reward", "end"), 32, 48, channels=8).eval().requires_grad_(False)
+    return RewardModel(("reward", "end"), 32, 48, channels=8).eval().requires_grad_(False)
 
 
-def test_each_transition_is_judged_by_its_two_frames(judge: TransitionJudge) -> None:
+def test_each_transition_is_judged_by_its_two_frames(judge: RewardModel) -> None:
     videos = torch.rand(2, 4, 3, 32, 48)
     logits = judge(videos)
     assert logits.shape == (2, 3, 2)
@@ -26,7 +26,7 @@ def test_each_transition_is_judged_by_its_two_frames(judge: TransitionJudge) -> 
     torch.testing.assert_close(judge(videos[:, 1:3]), logits[:, 1:2])
 
 
-def test_it_learns_to_tell_a_flash(judge: TransitionJudge) -> None:
+def test_it_learns_to_tell_a_flash(judge: RewardModel) -> None:
     judge.requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3)
@@ -43,28 +43,28 @@ def test_it_learns_to_tell_a_flash(judge: TransitionJudge) -> None:
     assert ((logits > 0) == target.bool()).all()
 
 
-def test_a_folder_gives_it_back(judge: TransitionJudge, tmp_path: Path) -> None:
-    again = load_judge(save_judge(judge, tmp_path / "judge"))
+def test_a_folder_gives_it_back(judge: RewardModel, tmp_path: Path) -> None:
+    again = load_reward_model(save_reward_model(judge, tmp_path / "judge"))
     videos = torch.rand(1, 2, 3, 32, 48)
     assert torch.equal(again(videos), judge(videos))
     assert again.outputs == ("reward", "end")
     assert not any(weight.requires_grad for weight in again.parameters())
 
 
-def test_damaged_folders_and_wrong_sizes_are_refused(judge: TransitionJudge, tmp_path: Path) -> None:
+def test_damaged_folders_and_wrong_sizes_are_refused(judge: RewardModel, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"judge .* has no config"):
-        load_judge(tmp_path)
-    folder = save_judge(judge, tmp_path / "judge")
+        load_reward_model(tmp_path)
+    folder = save_reward_model(judge, tmp_path / "judge")
     about = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**about, "channels": 16}))
     with pytest.raises(ValueError, match=r"weights of judge .* do not fit"):
-        load_judge(folder)
+        load_reward_model(folder)
     (folder / "config.json").write_text(json.dumps({**about, "format": 7}))
     with pytest.raises(ValueError, match="must have format 1, got 7"):
-        load_judge(folder)
+        load_reward_model(folder)
     with pytest.raises(ValueError, match="videos must be"):
         judge(torch.rand(1, 2, 3, 32, 32))
     with pytest.raises(ValueError, match="multiples of 16, got 32 and 40"):
-        TransitionJudge(("end",), 32, 40)
+        RewardModel(("end",), 32, 40)
     with pytest.raises(ValueError, match="outputs must be one or more different names"):
-        TransitionJudge(("end", "end"), 32, 32)
+        RewardModel(("end", "end"), 32, 32)

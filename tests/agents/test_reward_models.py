@@ -8,11 +8,18 @@ import pytest
 import torch
 
 from agents.demonstrations import DemonstrationFolders
-from agents.judges import DemonstrationJudge, RewardJudge, plan_training, score_outputs, shift_prior, train_judge
+from agents.reward_models import (
+    AgreementModelTraining,
+    RewardModelTraining,
+    plan_training,
+    score_outputs,
+    shift_prior,
+    train_reward_model,
+)
 from agents.windows import Footage, VideoWindows, read_outcomes
 from genie_gym.data.shards import Recording, write_shard
 from genie_gym.envs import AgreementReward, LearnedReward
-from genie_gym.models.transition_judge import TransitionJudge, load_judge
+from genie_gym.models.reward_model import RewardModel, load_reward_model
 from tests.agents.small import random_frames
 
 
@@ -41,7 +48,7 @@ def test_claims_are_scored_by_hand() -> None:
 
 
 def test_a_judge_that_saw_too_many_ends_expects_as_many_as_there_are() -> None:
-    judge = TransitionJudge(("reward", "end"), 16, 16, channels=8).requires_grad_(False)
+    judge = RewardModel(("reward", "end"), 16, 16, channels=8).requires_grad_(False)
     trained, natural = np.array([0.3, 0.5]), np.array([0.006, 0.01])
     judge.encoder.out.weight.zero_()
     judge.encoder.out.bias.copy_(torch.from_numpy(np.log(trained / (1 - trained))))
@@ -57,17 +64,19 @@ def test_what_is_bright_is_found(tmp_path: Path) -> None:
     starts = np.arange(400) == 0
     windows = VideoWindows(Footage(frames, starts), 2)
     groups = [np.flatnonzero(is_bright)[:10], np.flatnonzero(~is_bright)[:100]]
-    judge = train_judge(("bright",), windows, is_bright[:, None], groups, plan_training(40, seed=0), tmp_path)
+    judge = train_reward_model(("bright",), windows, is_bright[:, None], groups, plan_training(40, seed=0), tmp_path)
     rest = np.arange(200, 400)
     logits = judge(windows.videos_at(rest))[:, 0, 0].numpy()
     assert ((logits > 0) == is_bright[rest]).all()
     with pytest.raises(ValueError, match=r"groups must have a transition each, got \[0, 100\]"):
-        train_judge(("bright",), windows, is_bright[:, None], [groups[0][:0], groups[1]], plan_training(4, 0), tmp_path)
+        train_reward_model(
+            ("bright",), windows, is_bright[:, None], [groups[0][:0], groups[1]], plan_training(4, 0), tmp_path
+        )
 
 
 @pytest.mark.pipeline
 def test_a_reward_of_labelled_games(demonstrations: DemonstrationFolders, tmp_path: Path) -> None:
-    command = RewardJudge(
+    command = RewardModelTraining(
         labelled=demonstrations.oracle, held_out=demonstrations.labelled, out=tmp_path, labels=40, train_steps=4
     )
     judge = command.run()
@@ -79,17 +88,19 @@ def test_a_reward_of_labelled_games(demonstrations: DemonstrationFolders, tmp_pa
     frames = random_frames(4)
     rewards, ends = reward(frames, np.zeros(4, dtype=np.int64), frames)
     assert rewards.shape == ends.shape == (4,)
-    again = load_judge(tmp_path / "judge")
+    again = load_reward_model(tmp_path / "judge")
     assert all(torch.equal(a, b) for a, b in zip(judge.parameters(), again.parameters(), strict=True))
     with pytest.raises(ValueError, match="labels must be such that"):
-        RewardJudge(labelled=demonstrations.labelled, held_out=demonstrations.oracle, out=tmp_path, labels=9999).run()
+        RewardModelTraining(
+            labelled=demonstrations.labelled, held_out=demonstrations.oracle, out=tmp_path, labels=9999
+        ).run()
 
 
 @pytest.mark.pipeline
 def test_agreement_needs_no_labels(demonstrations: DemonstrationFolders, tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
     write_games(tmp_path / "others" / "shard-00000.h5", [0], [], 1024)
-    command = DemonstrationJudge(
+    command = AgreementModelTraining(
         videos=demonstrations.videos, others=tmp_path / "others", out=tmp_path / "out", train_steps=20
     )
     command.run()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.held_out import Pool
-from genie_gym.metrics.session import FRAMES, HELD_FRAMES, SHARE, fit_range, hold_random, score_session
+from genie_gym.metrics.held_out import Pool
+from genie_gym.metrics.long_play import FRAMES, HELD_FRAMES, SHARE, fit_range, hold_random, score_session
 
 
 class ReplayingWorld:

@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
-from genie_gym.bench.results import ROOT, require_place, write_results
-from genie_gym.data.processes import work_apart
+from genie_gym.parallel import work_apart
+from genie_gym.results.files import ROOT, require_place, write_results
 
 Row = dict[str, Any]
 

@@ -1,7 +1,9 @@
 """Judges of transitions: what rewards in a world that has none are made of (``genie_gym.envs.learned_rewards``).
 
-    python -m agents.judges reward --labelled recordings/labelled --held-out recordings/validation --out runs/judge
-    python -m agents.judges demonstration --videos recordings/expert --others recordings/random --out runs/agreement
+    python -m agents.reward_models reward --labelled recordings/labelled \
+        --held-out recordings/validation --out runs/reward
+    python -m agents.reward_models demonstration --videos recordings/expert \
+        --others recordings/random --out runs/agreement
 
 ``reward`` learns from a few labelled transitions which ones win and which ones end a game; ``demonstration`` learns
 from videos alone to tell demonstrations from other play.
@@ -23,7 +25,7 @@ from agents.windows import Footage, VideoWindows, read_footage, read_outcomes
 from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.models.base import LossOutput
-from genie_gym.models.transition_judge import TransitionJudge, save_judge
+from genie_gym.models.reward_model import RewardModel, save_reward_model
 from genie_gym.training.loop import BareTrainee, step_seed, train
 
 ENDS_SHARE = 0.25
@@ -38,7 +40,7 @@ CHUNK = 256
 class Judging(BareTrainee):
     """A judge as the loop wants it; batches tell which transitions they hold."""
 
-    def __init__(self, judge: TransitionJudge, targets: Tensor) -> None:
+    def __init__(self, judge: RewardModel, targets: Tensor) -> None:
         super().__init__()
         self.judge = judge
         self._targets = targets
@@ -50,14 +52,14 @@ class Judging(BareTrainee):
         return LossOutput(F.binary_cross_entropy_with_logits(logits, targets), {"agreement": agreement})
 
 
-def train_judge(
+def train_reward_model(
     outputs: Sequence[str],
     windows: VideoWindows,
     targets: np.ndarray,
     groups: Sequence[np.ndarray],
     config: TrainConfig,
     out: Path,
-) -> TransitionJudge:
+) -> RewardModel:
     """Train a judge on batches drawn from several groups in equal parts; called again, go on.
 
     Args:
@@ -84,13 +86,13 @@ def train_judge(
             yield Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
 
     torch.manual_seed(step_seed(config.seed, -1))
-    judge = TransitionJudge(outputs, *windows.frames.shape[1:3])
+    judge = RewardModel(outputs, *windows.frames.shape[1:3])
     train(Judging(judge, torch.from_numpy(targets).float()), batches, config, out)
     return judge.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def judge_frames(judge: TransitionJudge, windows: VideoWindows, numbers: np.ndarray) -> np.ndarray:
+def judge_frames(judge: RewardModel, windows: VideoWindows, numbers: np.ndarray) -> np.ndarray:
     """(M, outputs) logits of the transitions into those frames."""
     parts = np.array_split(numbers, -(-len(numbers) // CHUNK))
     return torch.cat([judge(windows.videos_at(part))[:, 0] for part in parts]).numpy()
@@ -129,7 +131,7 @@ def plan_training(train_steps: int, seed: int) -> TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardJudge:
+class RewardModelTraining:
     """Learn from labelled transitions which ones win a game, and which ones end it."""
 
     labelled: Path
@@ -145,7 +147,7 @@ class RewardJudge:
     seed: int = 0
     """Of labels, weights and batches."""
 
-    def run(self) -> TransitionJudge:
+    def run(self) -> RewardModel:
         """Train, save, print held-out precision and recall.
 
         Raises:
@@ -158,9 +160,9 @@ class RewardJudge:
         if not rewarded[ends].any():
             raise ValueError(f"labelled {str(self.labelled)!r} must hold games that are won, got {len(ends)} lost")
         config = plan_training(self.train_steps, self.seed)
-        judge = train_judge(("reward", "end"), windows, targets, [ends, others], config, self.out)
+        judge = train_reward_model(("reward", "end"), windows, targets, [ends, others], config, self.out)
         shift_prior(judge, trained=targets[ends].mean(axis=0) / 2, natural=targets[ends].mean(axis=0) * ended.mean())
-        save_judge(judge, self.out / "judge")
+        save_reward_model(judge, self.out / "judge")
         scores = {"labels": len(ends) + len(others), "labelled_wins": int(rewarded[ends].sum()), **self._score(judge)}
         _tell(scores, self.out)
         return judge
@@ -177,7 +179,7 @@ class RewardJudge:
         ends, others = (rng.permutation(numbers)[:number] for numbers, number in zip(found, wanted, strict=True))
         return ends, others
 
-    def _score(self, judge: TransitionJudge) -> dict[str, Any]:
+    def _score(self, judge: RewardModel) -> dict[str, Any]:
         windows = VideoWindows(read_footage(ClipDataset(self.held_out, clip_length=2)), 2)
         outcomes = read_outcomes(self.held_out)
         said = judge_frames(judge, windows, np.arange(len(windows.frames))) > 0
@@ -185,7 +187,7 @@ class RewardJudge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemonstrationJudge:
+class AgreementModelTraining:
     """Learn from videos to tell demonstrations from other play."""
 
     videos: Path
@@ -199,7 +201,7 @@ class DemonstrationJudge:
     seed: int = 0
     """Of weights and batches."""
 
-    def run(self) -> TransitionJudge:
+    def run(self) -> RewardModel:
         """Train, save, print the accuracy on stretches that were kept apart."""
         footage = [read_footage(ClipDataset(folder, clip_length=2)) for folder in (self.videos, self.others)]
         windows = VideoWindows(Footage(*(np.concatenate(parts) for parts in zip(*footage, strict=True))), 2)
@@ -207,8 +209,8 @@ class DemonstrationJudge:
         is_kept = np.concatenate([np.arange(len(part.frames)) // STRETCH % HELD_OUT == 0 for part in footage])
         groups = [np.flatnonzero(~is_kept & (is_demonstration == which)) for which in (True, False)]
         config = plan_training(self.train_steps, self.seed)
-        judge = train_judge(("demonstration",), windows, is_demonstration[:, None], groups, config, self.out)
-        save_judge(judge, self.out / "judge")
+        judge = train_reward_model(("demonstration",), windows, is_demonstration[:, None], groups, config, self.out)
+        save_reward_model(judge, self.out / "judge")
         said = judge_frames(judge, windows, np.flatnonzero(is_kept))[:, 0] > 0
         accuracy = [float((said == so)[is_demonstration[is_kept] == so].mean()) for so in (True, False)]
         scores = {"balanced_accuracy": float(np.mean(accuracy)), "chance": 0.5, "held_out": int(is_kept.sum())}
@@ -221,15 +223,15 @@ def _tell(scores: dict[str, Any], out: Path) -> None:
     print(json.dumps(scores))
 
 
-def shift_prior(judge: TransitionJudge, trained: np.ndarray, natural: np.ndarray) -> None:
+def shift_prior(judge: RewardModel, trained: np.ndarray, natural: np.ndarray) -> None:
     """Make a judge that saw outputs with shares ``trained`` expect them with shares ``natural``."""
     shift = np.log(natural / (1 - natural)) - np.log(trained / (1 - trained))
     judge.encoder.out.bias.add_(torch.from_numpy(shift).float())
 
 
 Command = (
-    Annotated[RewardJudge, tyro.conf.subcommand("reward")]
-    | Annotated[DemonstrationJudge, tyro.conf.subcommand("demonstration")]
+    Annotated[RewardModelTraining, tyro.conf.subcommand("reward")]
+    | Annotated[AgreementModelTraining, tyro.conf.subcommand("demonstration")]
 )
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_gym.data.players import PlayerShare, StickyRandom, UniformRandom, load_player, parse_share, parse_shares
 from genie_gym.data.procgen import direction
+from genie_gym.players.base import PlayerShare, StickyRandom, UniformRandom, load_player, parse_share, parse_shares
 
 FRAMES = np.zeros((200, 64, 64, 3), np.uint8)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from genie_gym.configs import RecordConfig
-from genie_gym.data.expert import WEIGHTS, Expert
-from genie_gym.data.players import Player, UniformRandom, parse_share
 from genie_gym.data.procgen import open_games
+from genie_gym.players.base import Player, UniformRandom, parse_share
+from genie_gym.players.expert import WEIGHTS, Expert
 
 
 def count_coins(player: Player, env_steps: int = 120) -> int:

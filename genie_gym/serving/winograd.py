@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from genie_gym.nn.native.build import load_library
+from genie_gym.serving.build import load_library
 
 FILTER = (
     (1 / 4, 0, 0),

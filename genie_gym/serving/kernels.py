@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from genie_gym.nn.native.build import load_library
+from genie_gym.serving.build import load_library
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 

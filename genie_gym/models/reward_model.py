@@ -13,7 +13,7 @@ from genie_gym.nn.weights import load_described, read_description, save_describe
 FORMAT = 1
 
 
-class TransitionJudge(nn.Module):
+class RewardModel(nn.Module):
     """Frames before and after to a logit for each thing that may be so.
 
     Args:
@@ -46,7 +46,7 @@ class TransitionJudge(nn.Module):
         return self.encoder(stacked).unflatten(0, (len(videos), -1))
 
 
-def save_judge(judge: TransitionJudge, folder: Path) -> Path:
+def save_reward_model(judge: RewardModel, folder: Path) -> Path:
     """Write weights and ``config.json`` into the folder, made where missing; returns it."""
     height, width = judge.size
     about = {
@@ -59,12 +59,12 @@ def save_judge(judge: TransitionJudge, folder: Path) -> Path:
     return save_described(judge, folder, about)
 
 
-def load_judge(folder: Path) -> TransitionJudge:
-    """The judge that ``save_judge`` wrote, frozen.
+def load_reward_model(folder: Path) -> RewardModel:
+    """The judge that ``save_reward_model`` wrote, frozen.
 
     Raises:
         ValueError: If there is none, or it is damaged or of another format.
     """
     about = read_description(folder, "judge", FORMAT)
-    judge = TransitionJudge(about["outputs"], about["height"], about["width"], about["channels"])
+    judge = RewardModel(about["outputs"], about["height"], about["width"], about["channels"])
     return load_described(judge, folder, "judge")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import SquareConvolution
-from genie_gym.nn.native import winograd
+from genie_gym.serving import winograd
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the kernels")
 

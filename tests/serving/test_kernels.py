@@ -22,9 +22,9 @@ from genie_gym.models.maskgit import draw
 from genie_gym.nn.attention import SpatialAttention, TemporalAttention
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import GridConvolution, Linear
-from genie_gym.nn.native import build, kernels
-from genie_gym.nn.native.transformer import PackedTransformer, can_step
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.serving import build, kernels
+from genie_gym.serving.packed_transformer import PackedTransformer, can_step
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 HEADS = pytest.mark.parametrize(("head_dim", "value_dim"), [(8, 8), (32, 32), (24, 40), (64, 16)])
@@ -210,7 +210,7 @@ def test_attention_in_time(
     """Mixed values, and the keys and values left in the slots; unseen slots may hold anything."""
     attention, frames, batch, places = shake(TemporalAttention(32, 2, head_dim, value_dim, 8)), min(2, slots), 3, 5
     projected = torch.randn(frames, batch, places, 2 * (2 * head_dim + value_dim)).to(dtype)
-    own = attention.empty_slots(batch, places, slots, dtype)
+    own = attention.empty_cache(batch, places, slots, dtype)
     for part in own:
         part.copy_(torch.randn(part.shape))
     bias = torch.randn(1 if is_common else batch, 2, frames, slots).to(dtype)
@@ -382,7 +382,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-ASK = "import torch; from genie_gym.nn.native import kernels; print(kernels.rows_library() is not None)"
+ASK = "import torch; from genie_gym.serving import kernels; print(kernels.rows_library() is not None)"
 
 
 def test_they_are_compiled_once_and_it_is_said(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_gym.data import held_out
-from genie_gym.data.held_out import LEVELS, Pool, join, read_actions, record_clips, record_play, record_pool
+from genie_gym.metrics import held_out
+from genie_gym.metrics.held_out import LEVELS, Pool, join, read_actions, record_clips, record_play, record_pool
 
 
 @pytest.fixture(autouse=True)

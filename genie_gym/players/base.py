@@ -18,8 +18,8 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from genie_gym.data.factories import build, maybe_number
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS
+from genie_gym.plugins import build, maybe_number
 
 VELOCITY = "+velocity"
 _RIGHT = np.array([6, 7, 8], dtype=np.int32)
@@ -132,7 +132,7 @@ def load_player(spec: str, seed: int = 0) -> Player:
 
 
 def _build_expert(*, seed: int) -> Player:
-    from genie_gym.data.expert import Expert  # who records random play needs no network
+    from genie_gym.players.expert import Expert  # who records random play needs no network
 
     return Expert(seed=seed)
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.nn.native import kernels
-from genie_gym.nn.native.kernels import NormWeights, PackedWeights
+from genie_gym.serving import kernels
+from genie_gym.serving.kernels import NormWeights, PackedWeights
 
 if TYPE_CHECKING:
-    from genie_gym.nn.attention import Attention, Slots
+    from genie_gym.nn.attention import Attention, KVCache
     from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 
 CHUNK_TOKENS = 512
@@ -105,7 +105,7 @@ class PackedTransformer:
     def step(
         self,
         features: Tensor,
-        slots: Sequence["Slots | None"],
+        slots: Sequence["KVCache | None"],
         where: Tensor,
         biases: Tensor,
         condition: Tensor | None = None,
@@ -172,7 +172,7 @@ class PackedTransformer:
             self._modulated[key] = F.linear(condition, weight, bias).view(len(self.blocks), 2, -1)
         return self._modulated[key]
 
-    def _memories(self, slots: Sequence["Slots | None"], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
+    def _memories(self, slots: Sequence["KVCache | None"], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
         memories = (BlockMemory * len(slots))()
         start, stride = biases.data_ptr(), biases.stride(0) * biases.element_size()
         for number, own in enumerate(slots):

@@ -1,0 +1,1 @@
+"""Players: what chooses actions in a game that is recorded."""
