@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.serving import kernels, winograd
+from genie_gym.serving import kernels
 
 
 class Linear(nn.Linear):
@@ -45,15 +45,10 @@ class Conv2d(nn.Conv2d):
 
 
 class SquareConvolution(Conv2d):
-    """A 3 x 3 convolution that keeps the sides of pictures: (M, in, H, W) to (M, out, H, W), zeros around them."""
+    """A 3 x 3 convolution with zero padding that keeps height and width: (M, in, H, W) to (M, out, H, W)."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 3, padding=1)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        if winograd.are_usable(pixels, self.weight):
-            return winograd.convolve(pixels, self.weight, self.bias)
-        return super().forward(pixels)
 
 
 class GridConvolution(Conv2d):
