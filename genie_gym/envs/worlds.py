@@ -5,8 +5,8 @@ import reprlib
 from typing import Any
 
 from genie_gym.models.loading import require_precision
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 
 class WorldHandle:

@@ -26,7 +26,7 @@ _OLD_WEIGHT_NAMES = {
     r"^dynamics\.gather\.": "dynamics.fold_in.",
     r"^dynamics\.spread\.": "dynamics.fold_out.",
     r"^dynamics\.places$": "dynamics.position_embeddings",
-    r"\b(encoder|decoder)_places$": r"\1_position_embeddings",
+    r"^tokenizer\.(encoder|decoder)_places$": r"tokenizer.\1_position_embeddings",
 }
 """Pattern of weight names in checkpoints of version 0.1 -> present name."""
 

@@ -55,7 +55,7 @@ def _draw_rows(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Te
     return tokens[..., 0], probabilities.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
 
 
-def sample(  # noqa: PLR0913, PLR0917
+def sample(
     predict: Predict,
     tokens: Tensor,
     hidden_token: int,

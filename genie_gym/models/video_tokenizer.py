@@ -96,7 +96,7 @@ class VideoTokenizer(Model):
         return self._to_pixels(features, codes).clamp(0, 1)
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Mean squared error of rebuilt pixels, divided by their variance, plus the quantizer's loss (Genie, sec. 2.1)."""
+        """Squared error of rebuilt pixels, divided by their variance, plus the quantizer's loss (Genie, sec. 2.1)."""
         quantized = self._quantize(videos)
         features, _ = self.decoder(self._embed(quantized.codes))
         error = F.mse_loss(self._to_pixels(features, quantized.codes), videos)

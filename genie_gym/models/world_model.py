@@ -319,7 +319,7 @@ class GenieWorldModel(nn.Module):
         """Encode prompts into rows of the caches.
 
         Returns:
-            The last frame's tokens (R, 1, N), the actions that led to it (R, 1), and all rebuilt frames (R, P, C, H, W).
+            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all rebuilt frames (R, P, C, H, W).
         """
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
@@ -354,7 +354,7 @@ class GenieWorldModel(nn.Module):
 
 
 def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, positions: int) -> Tensor:
-    """Draw the random numbers of one frame, (B, maskgit_steps, 2, positions) in [0, 1), from each row's seed and age."""
+    """Draw a frame's random numbers (B, maskgit_steps, 2, positions) in [0, 1) from each row's seed and age."""
     shape = (sampling.maskgit_steps, 2, positions)
     rows = [
         np.random.default_rng([seed, age]).random(shape, dtype=np.float32)

@@ -8,11 +8,11 @@ from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import FittedPrompt, fit_prompt
 from genie_gym.envs.text_to_image import load_text_to_image
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.config import Opening
 from genie_gym.play.drivers import Driver, load_driver
 from genie_gym.play.seat import Start, Visitor
+from genie_gym.serving import load_world
 
 SEEDS = 2**31
 

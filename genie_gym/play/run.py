@@ -9,13 +9,13 @@ from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.extras import need_extra
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.serving import load_world
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
 from genie_gym.play.opening import Opened
 from genie_gym.play.seat import UNDONE, replay
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.window import HELP, WindowedPlay
+from genie_gym.serving import load_world
 
 
 def require_address(host: str, port: int, token: str | None) -> None:

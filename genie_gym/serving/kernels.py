@@ -166,5 +166,3 @@ def attend_in_time(
     )
     del weights, more
     return mixed
-
-

@@ -54,7 +54,7 @@ def unpack(module: nn.Module) -> nn.Module:
     for each in module.modules():
         if type(each) in plain:
             each.__class__ = plain[type(each)]
-            for name in ("product", "step_kernel", "known_blocks", "windows"):
+            for name in ("product", "step_kernel", "structure", "windows"):
                 each.__dict__.pop(name, None)
     return module
 
@@ -135,17 +135,31 @@ class PackedTemporalAttention(TemporalAttention):
         return kernels.attend_in_time(projected, cache, stacked, bias, norms, outputs)
 
 
+class Structure:
+    """The modules inside a module at this moment, to notice when one is added, replaced or given a hook."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._modules = [(each, tuple(each._modules.values())) for each in module.modules()]
+
+    def is_current(self) -> bool:
+        """Return whether all modules are still there, and none has a hook."""
+        return all(
+            tuple(each._modules.values()) == children and not (each._forward_hooks or each._forward_pre_hooks)
+            for each, children in self._modules
+        )
+
+
 class PackedTransformer(SpatioTemporalTransformer):
     """A transformer whose residual additions are fused with the next norm, and whose step is one kernel if possible."""
 
     step_kernel: StepKernel | None
-    known_blocks: tuple[tuple[nn.Module, int], ...]
+    structure: "Structure"
     windows: dict[tuple[int, int], tuple[CacheWindow, Tensor, Tensor]]
 
     def reset_packing(self) -> None:
-        """Forget packed weights, and take the present blocks for the known ones."""
+        """Forget packed weights, and take the present modules for the known ones."""
         self.step_kernel, self.windows = None, {}
-        self.known_blocks = self._present_blocks()
+        self.structure = Structure(self)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
         if not self._takes(features):
@@ -190,11 +204,8 @@ class PackedTransformer(SpatioTemporalTransformer):
         return kernels.add_norm(features, addend, self.norm)[1][-1:]
 
     def _takes(self, features: Tensor) -> bool:
-        """Return whether the kernels take these features, and the blocks are still those that were packed."""
-        return kernels.are_usable(features) and self._present_blocks() == self.known_blocks
-
-    def _present_blocks(self) -> tuple[tuple[nn.Module, int], ...]:
-        return tuple((block, len(block._modules)) for block in self.blocks)
+        """Return whether the kernels take these features, and the modules are still those that were packed."""
+        return kernels.are_usable(features) and self.structure.is_current()
 
     def _current_kernel(self, dtype: torch.dtype) -> StepKernel:
         """Return a kernel with the present weights, packed anew if they have changed."""
@@ -263,9 +274,9 @@ _CHILDREN: dict[type[nn.Module], dict[str, set[type[nn.Module]]]] = {
     LayerNorm: {},
 }
 """The children that each known type may have, with their exact types."""
-_PARAMETERS = {TemporalAttention: {"distance_bias"}, FullAttention: {"distance_bias"}} | dict.fromkeys(
-    (Linear, GridConvolution, LayerNorm), {"weight", "bias"}
-)
+_PARAMETERS = {kind: {"weight", "bias"} for kind in (Linear, GridConvolution, LayerNorm)}
+_PARAMETERS |= {kind: {"distance_bias"} for kind in (TemporalAttention, FullAttention)}
+"""The parameters that each known type may have."""
 
 
 def _is_transformer(module: nn.Module) -> bool:

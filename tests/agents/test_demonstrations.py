@@ -20,8 +20,8 @@ from agents.windows import Footage, VideoWindows, Windows, read_footage, read_re
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import Shard
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 from tests.agents.small import random_frames, small_cloning
 
 

@@ -19,8 +19,8 @@ from agents.ppo import open_ppo
 from agents.windows import read_footage
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle, zero_rewards
-from genie_gym.serving import load_world
 from genie_gym.sb3 import make_sb3_vec_env
+from genie_gym.serving import load_world
 from tests.agents.small import random_frames
 
 

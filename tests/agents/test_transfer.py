@@ -24,7 +24,7 @@ def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypat
     command.run()
     (told,) = ran
     assert told.json.name == "figure15_transfer.json"
-    world, shipped = load_world(told.checkpoint, precision="float32"), load_world(command.checkpoint, precision="float32")
+    world, shipped = (load_world(each.checkpoint, precision="float32") for each in (told, command))
     assert digest_labels(world) != digest_labels(shipped)
     for name, weight in world.tokenizer.state_dict().items():
         assert torch.equal(weight, shipped.tokenizer.state_dict()[name]), name

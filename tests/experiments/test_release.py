@@ -20,10 +20,10 @@ from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.serving import load_world
 from genie_gym.players.base import parse_shares
 from genie_gym.players.expert import Expert
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 
 pytestmark = pytest.mark.pipeline
 
@@ -143,7 +143,8 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     save_file(trained, tmp_path / "trained.safetensors")
     taken = replace(new, out=tmp_path / "taken", weights=tmp_path / "trained.safetensors")
     taken.run()
-    assert all(torch.equal(weight, load_world(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items())
+    weights = load_world(taken.out / "checkpoint").state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in after.items())
     for wrong in (tiny_checkpoint / "start_frames.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
         with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
             replace(taken, out=tmp_path / "wrong", weights=wrong).run()
@@ -242,7 +243,8 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
     for minutes in (0.0, None):
         lengthen.Lengthening(**settings, clip_length=20, train_steps=4, batch_size=2, minutes=minutes).run()
         assert (tmp_path / "run" / "checkpoint").exists() == (minutes is None)
-    before, after = (load_world(folder, precision="float32") for folder in (tiny_checkpoint, tmp_path / "run" / "checkpoint"))
+    folders = tiny_checkpoint, tmp_path / "run" / "checkpoint"
+    before, after = (load_world(folder, precision="float32") for folder in folders)
     changed = {
         name.split(".")[0]
         for name, weights in after.state_dict().items()

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from genie_gym.models import loading
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint, save_world
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 Make = Callable[[str], GenieWorldModel]
 
@@ -73,9 +73,9 @@ def test_no_pickle(tiny_checkpoint: Path) -> None:
 
 
 def test_large_worlds_are_split(tiny_world: GenieWorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loading.SHARD_BYTES < 16 * 2**20
+    assert loading._SHARD_BYTES < 16 * 2**20
     limit = 100_000
-    monkeypatch.setattr(loading, "SHARD_BYTES", limit)
+    monkeypatch.setattr(loading, "_SHARD_BYTES", limit)
     folder = save_world(tiny_world, tmp_path / "world")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 3
@@ -130,7 +130,7 @@ def test_weights_may_be_stored_in_bfloat16(checkpoint: Path, weights: Path, tiny
 
 
 def test_unknown_names_list_the_known(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(loading, "_SHIPPED", tmp_path)
     for name in ("here", "there"):
         shutil.copytree(tiny_checkpoint, tmp_path / name)
     (tmp_path / "empty").mkdir()

@@ -10,13 +10,13 @@ import pytest
 
 from genie_gym.data.video import read_video
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.serving import load_world
 from genie_gym.play.config import Opening
 from genie_gym.play.opening import open_world
 from genie_gym.play.player import Limits
 from genie_gym.play.seat import replay
 from genie_gym.play.server import build_app
 from genie_gym.play.trajectory import load_trajectory
+from genie_gym.serving import load_world
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

@@ -10,7 +10,6 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.data.video import read_video
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play import window as module
 from genie_gym.play.config import Opening
@@ -19,6 +18,7 @@ from genie_gym.play.keys import Keymap
 from genie_gym.play.opening import draw_starts, open_world
 from genie_gym.play.seat import Visitor
 from genie_gym.play.trajectory import load_trajectory
+from genie_gym.serving import load_world
 
 NAMES = tuple("abcdefgh")
 
