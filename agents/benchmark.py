@@ -37,10 +37,10 @@ from agents.mapping import ActionMapping, Mapping
 from agents.windows import Footage
 from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_levels
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import load_player, parse_share
 from genie_gym.results.experiment import Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {

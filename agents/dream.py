@@ -29,9 +29,9 @@ from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save
 from agents.ppo import CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.sb3 import make_sb3_vec_env
+from genie_gym.serving import load_world
 
 DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
 """What a dreaming agent is as a ``LatentPolicy``: one that was cloned with this config can dream on."""

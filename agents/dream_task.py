@@ -30,10 +30,10 @@ from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import parse_shares
 from genie_gym.results.experiment import Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 2048, "env_steps": 64, "num_envs": 4, "episode_steps": 4, "episodes": 4, "seeds": 1},

@@ -35,10 +35,10 @@ from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import load_player, parse_shares
 from genie_gym.results.experiment import Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {

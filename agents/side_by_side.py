@@ -18,8 +18,8 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_levels
 from genie_gym.data.video import write_video
 from genie_gym.envs import WorldHandle
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 SCALE, GAP = 4, 8
 """Pixels a pixel; pixels between both."""

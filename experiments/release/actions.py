@@ -23,9 +23,9 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import save_world
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
 from genie_gym.training.run import clips
 

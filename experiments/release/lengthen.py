@@ -17,8 +17,8 @@ from torch import nn
 from genie_gym.configs import OptimizerConfig, TrainConfig, vary
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.loading import find_checkpoint, save_world
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 from genie_gym.training.run import clips
 from genie_gym.training.world import train_dynamics
 

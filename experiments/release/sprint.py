@@ -34,10 +34,10 @@ from genie_gym.metrics.held_out import Play, read_clips, restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import save_world
-from genie_gym.serving import load_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn import attention
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.actions import ActionsTrainee, train_actions
 from genie_gym.training.checkpoint import NAME
 from genie_gym.training.loop import Batches, Trainee, train

@@ -26,8 +26,8 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import name_checkpoint
-from genie_gym.serving import load_world
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.run import draw_start_frames, train_preset
 
 START_FRAMES, NAMED_FRAMES = 32, 6

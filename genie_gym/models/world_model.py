@@ -319,7 +319,7 @@ class GenieWorldModel(nn.Module):
         """Encode prompts into rows of the caches.
 
         Returns:
-            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all rebuilt frames (R, P, C, H, W).
+            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all frames (R, P, C, H, W).
         """
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)

@@ -254,8 +254,14 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
 }
 """Packed twin of each known type."""
 
-_PROJECTIONS = {"project_in": {Linear}, "project_out": {Linear}, "query_norm": {LayerNorm}, "key_norm": {LayerNorm}}
-_CHILDREN: dict[type[nn.Module], dict[str, set[type[nn.Module]]]] = {
+_ModuleType = type[nn.Module]
+_PROJECTIONS: dict[str, set[_ModuleType]] = {
+    "project_in": {Linear},
+    "project_out": {Linear},
+    "query_norm": {LayerNorm},
+    "key_norm": {LayerNorm},
+}
+_CHILDREN: dict[_ModuleType, dict[str, set[_ModuleType]]] = {
     Block: {
         "spatial_norm": {LayerNorm},
         "spatial": {SpatialAttention},
@@ -274,8 +280,8 @@ _CHILDREN: dict[type[nn.Module], dict[str, set[type[nn.Module]]]] = {
     LayerNorm: {},
 }
 """The children that each known type may have, with their exact types."""
-_PARAMETERS = {kind: {"weight", "bias"} for kind in (Linear, GridConvolution, LayerNorm)}
-_PARAMETERS |= {kind: {"distance_bias"} for kind in (TemporalAttention, FullAttention)}
+_PARAMETERS: dict[_ModuleType, set[str]] = {kind: {"weight", "bias"} for kind in (Linear, GridConvolution, LayerNorm)}
+_PARAMETERS |= {TemporalAttention: {"distance_bias"}, FullAttention: {"distance_bias"}}
 """The parameters that each known type may have."""
 
 
