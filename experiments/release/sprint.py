@@ -163,11 +163,11 @@ class Sprint:
     def _choose_attention(self, world: GenieWorldModel, config: TrainConfig, clock: "Clock") -> None:
         """Compile, and attend in time by what is faster here: a fused kernel, or plain products."""
         seconds = {}
-        for short in (attention.SHORT, 0):
-            attention.SHORT = short
+        for short in (attention._FEW_KEYS, 0):
+            attention._FEW_KEYS = short
             seconds[short] = self._time(DynamicsTrainee(world), _noise(world, config, self.device), config, clock)
-        attention.SHORT = min(seconds, key=seconds.__getitem__)
-        clock.tell(f"attention: plain products up to {attention.SHORT} keys")
+        attention._FEW_KEYS = min(seconds, key=seconds.__getitem__)
+        clock.tell(f"attention: plain products up to {attention._FEW_KEYS} keys")
 
     def _shards(self) -> list[Path]:
         return sorted(self.out.glob(f"train-*/*{SHARD_SUFFIX}"))
