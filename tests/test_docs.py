@@ -1,7 +1,8 @@
-"""What the pages say can be typed, and they become HTML without a warning."""
+"""The code of the pages runs from top to bottom, and Sphinx builds them without a warning."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 RUN = ("python", "bash")
+DIFF = "diff"
+"""Language of blocks that are applied to a copy of the package before the page runs."""
 SERVES = re.compile(r"genie-gym play --port (\d+)[^\n]*\n")
 SHELL = """
 import subprocess as _subprocess
@@ -24,18 +27,32 @@ _subprocess.run(["bash", "-euc", {script!r}], check=True)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Language and text, in order."""
+    """Return the language and text of every block, in order."""
     return BLOCK.findall(page.read_text())
 
 
-def environment() -> dict[str, str]:
-    """In which ``genie-gym`` and ``agents`` are found, as in a clone whose environment is active."""
-    commands = str(Path(sys.executable).parent)
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+def environment(*folders: Path) -> dict[str, str]:
+    """Return variables under which ``genie-gym`` and ``agents`` are found: in ``folders``, then in this clone."""
+    commands, paths = str(Path(sys.executable).parent), os.pathsep.join(map(str, [*folders, ROOT]))
+    return {**os.environ, "PYTHONPATH": paths, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+
+
+def edit_copy(page: Path, copy: Path) -> list[Path]:
+    """Apply the page's diffs to a copy of the package; the folder to import it from, none if there are no diffs."""
+    diffs = [text for language, text in blocks(page) if language == DIFF]
+    if not diffs:
+        return []
+    package = ROOT / "genie_gym"
+    shutil.copytree(package, copy / "genie_gym", ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    (copy / "genie_gym" / "weights").symlink_to(package / "weights")
+    for diff in diffs:
+        done = subprocess.run(["git", "apply", "-"], cwd=copy, input=diff, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stderr}\n{diff}"
+    return [copy]
 
 
 def serve(command: str, port: int, folder: Path) -> None:
-    """Start a page, wait until it is served, interrupt it."""
+    """Start the server of a web page, wait until it answers, interrupt it."""
     script = f"exec {command.strip()}"
     server = subprocess.Popen(["bash", "-euc", script], cwd=folder, env=environment())
     try:
@@ -57,14 +74,19 @@ def serve(command: str, port: int, folder: Path) -> None:
 @pytest.mark.pipeline
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
 def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
-    program, served = "", []
+    program, served, edited = "", [], edit_copy(page, tmp_path / "edited")
     for language, text in blocks(page):
         if match := SERVES.fullmatch(text):
             served.append((text, int(match[1])))
         elif language in RUN:
             program += text if language == "python" else SHELL.format(script=text)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(*edited),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     for command, port in served:
@@ -74,12 +96,22 @@ def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
 
 
 def test_no_block_is_left_out() -> None:
-    """Indented blocks and languages that nobody runs would not be tested."""
+    """Indented blocks and other languages would not be tested."""
     for page in PAGES:
         text = page.read_text()
         assert text.count("\n```") + text.startswith("```") == 2 * text.count("```{") + 2 * len(blocks(page)), page
-        assert {language for language, _ in blocks(page)} <= set(RUN), page
+        assert {language for language, _ in blocks(page)} <= {*RUN, DIFF}, page
         assert not re.search(r"^    \S", BLOCK.sub("", text), flags=re.MULTILINE), page
+
+
+def test_each_change_edits_the_files_that_it_names() -> None:
+    changes = (DOCS / "extend.md").read_text().split("\n## ")[1:]
+    assert len(changes) == 5
+    for change in changes:
+        named = re.search(r"^Files: (.+?)\n\n", change, flags=re.DOTALL | re.MULTILINE)
+        assert named, change
+        edited = set(re.findall(r"^\+\+\+ b/(.+)$", change, flags=re.MULTILINE))
+        assert edited == {path for path in re.findall(r"`(.+?)`", named[1]) if (ROOT / path).exists()}
 
 
 def test_the_pages_become_html_without_a_warning(tmp_path: Path) -> None:
