@@ -1,11 +1,11 @@
-"""How the pages become HTML: ``make docs``."""
+"""Sphinx configuration of the pages in docs/, built by ``make docs``."""
 
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # agents/ is documented, too, and never installed
+sys.path.insert(0, str(ROOT))  # agents/ is documented but not installed
 
 project = "genie-gym"
 author = "genie-gym contributors"
