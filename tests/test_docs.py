@@ -1,4 +1,4 @@
-"""The code of the pages runs from top to bottom, and Sphinx builds them without a warning."""
+"""Tests that every block of code in the docs runs and that Sphinx builds them without a warning."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def edit_copy(page: Path, copy: Path) -> list[Path]:
 
 
 def serve(command: str, port: int, folder: Path) -> None:
-    """Start the server of a web page, wait until it answers, interrupt it."""
+    """Start the server of a web page, wait until it answers, and interrupt it."""
     script = f"exec {command.strip()}"
     server = subprocess.Popen(["bash", "-euc", script], cwd=folder, env=environment())
     try:
@@ -64,7 +64,7 @@ def serve(command: str, port: int, folder: Path) -> None:
                 break
             except OSError:
                 assert server.poll() is None, f"{command} ended with {server.returncode}"
-                assert time.monotonic() < deadline, f"{command} serves nothing"
+                assert time.monotonic() < deadline, f"{command} does not answer"
                 time.sleep(0.2)
     finally:
         server.send_signal(signal.SIGINT)
@@ -73,7 +73,7 @@ def serve(command: str, port: int, folder: Path) -> None:
 
 @pytest.mark.pipeline
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     program, served, edited = "", [], edit_copy(page, tmp_path / "edited")
     for language, text in blocks(page):
         if match := SERVES.fullmatch(text):
@@ -95,8 +95,8 @@ def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
         assert (tmp_path / "runs" / "tutorial" / picture).stat().st_size > 0
 
 
-def test_no_block_is_left_out() -> None:
-    """Indented blocks and other languages would not be tested."""
+def test_every_block_is_tested() -> None:
+    """Indented blocks and other languages would not be found."""
     for page in PAGES:
         text = page.read_text()
         assert text.count("\n```") + text.startswith("```") == 2 * text.count("```{") + 2 * len(blocks(page)), page
@@ -114,7 +114,7 @@ def test_each_change_edits_the_files_that_it_names() -> None:
         assert edited == {path for path in re.findall(r"`(.+?)`", named[1]) if (ROOT / path).exists()}
 
 
-def test_the_pages_become_html_without_a_warning(tmp_path: Path) -> None:
+def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "doctrees")]
     done = subprocess.run(
