@@ -22,8 +22,8 @@ from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
 from genie_gym.metrics.fvd import frechet_distance
-from genie_gym.metrics.held_out import record_clips, restrict
-from genie_gym.metrics.video_features import CLIP_LENGTH, ORDERS, VideoFeatures
+from genie_gym.metrics.held_out import CLIP_LENGTH, record_clips, restrict
+from genie_gym.metrics.video_features import ORDERS, VideoFeatures
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
 from genie_gym.players.base import parse_shares

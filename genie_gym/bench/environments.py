@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils.performance import benchmark_step, benchmark_vector_step
 
-from genie_gym.bench.timing import Timing, measure, watch
+from genie_gym.bench.timing import Timing, measure, time_methods
 from genie_gym.envs import WorldHandle, zero_rewards
 from genie_gym.models.world_model import GenieWorldModel
 
@@ -30,7 +30,7 @@ def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: flo
     for _ in range(world.config.context_length):
         env.step(env.action_space.sample())
     methods = {"dynamics": (world, "_draw"), "decode": (world.tokenizer, "decode_next")}
-    with watch(methods, world.device) as spent:
+    with time_methods(methods, world.device) as spent:
         whole, parts = measure(lambda: env.step(env.action_space.sample()), seconds, world.device, spent)
     env.close()
     return Timing(whole, {**parts, "environment": whole - sum(parts.values())})

@@ -14,10 +14,10 @@ from genie_gym.bench.worlds import cached_fps, labelling_fps, uncached_fps
 from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 
-SHARE_ENVS = 16
+_SHARE_ENVS = 16
 """Environments whose share of the matrix rate is the headline."""
 
-ALONE = "alone"
+_ALONE = "alone"
 """``gym.make``, among the numbers of environments of ``gym.make_vec``."""
 
 
@@ -35,7 +35,7 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     Returns:
         By number of environments (``alone`` is ``gym.make``): ``env_fps``, ``env_split`` in milliseconds a step of
         all of them, ``serving_share_by_envs``, the useful operations a second over the bfloat16 matrix rate,
-        ``serving_share``, that of ``SHARE_ENVS`` environments or else the most, and ``serving_share_of_fastest``, the
+        ``serving_share``, that of ``_SHARE_ENVS`` environments or else the most, and ``serving_share_of_fastest``, the
         same over the better of the matrix rates. By rows of the world itself:
         ``cached_fps``, ``uncached_fps``, ``cached_over_uncached_by_rows``, and ``cached_over_uncached`` for the most
         rows; by passes ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``,
@@ -62,7 +62,7 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     tflop = results["step_gflop"] / 1e3
     shares = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
     results["serving_share_by_envs"] = shares
-    results["serving_share"] = shares.get(str(SHARE_ENVS), shares[str(max(config.num_envs))])
+    results["serving_share"] = shares.get(str(_SHARE_ENVS), shares[str(max(config.num_envs))])
     results["serving_share_of_fastest"] = results["serving_share"] * bfloat16 / max(results["matmul_tflops"].values())
     return results | _measure_training(config, world.device, bfloat16, report)
 
@@ -81,7 +81,7 @@ def _measure_environments(
     memory = peak_memory(world.device, "loaded")
     fps, split = {}, {}
     for count in (None, *sorted(set(config.num_envs))):
-        name = ALONE if count is None else str(count)
+        name = _ALONE if count is None else str(count)
         report(f"Genie-v0: {name}")
         whole, parts = time_environments(world, count, config.seconds)
         fps[name] = (1 if count is None else count) / whole

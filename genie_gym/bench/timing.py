@@ -26,7 +26,7 @@ def measure(
         work: To time.
         seconds: For all runs together; each is one call at least, and there are at least ``LEAST_RUNS``.
         device: Waited for at both ends of a run.
-        spent: Of ``watch``, around the call of this function.
+        spent: Of ``time_methods``, around the call of this function.
 
     Returns:
         A call's share of the median run, so that its parts belong to the same calls as its seconds.
@@ -40,7 +40,7 @@ def measure(
 
 
 @contextlib.contextmanager
-def watch(methods: Mapping[str, tuple[Any, str]], device: torch.device) -> Iterator[dict[str, float]]:
+def time_methods(methods: Mapping[str, tuple[Any, str]], device: torch.device) -> Iterator[dict[str, float]]:
     """Add up the seconds that go by in methods of objects, which are themselves again afterwards.
 
     Args:

@@ -18,10 +18,10 @@ from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.presets import PRESETS
 from genie_gym.training.optim import build_optimizer
 
-CLIP_LENGTH = 16
+TRAINING_CLIP_LENGTH = 16
 
 
-class Job(NamedTuple):
+class TrainingJob(NamedTuple):
     """A model to train."""
 
     model: str
@@ -32,7 +32,7 @@ class Job(NamedTuple):
     """The model's."""
 
 
-class Speed(NamedTuple):
+class TrainingSpeed(NamedTuple):
     """What training it at bfloat16 reached."""
 
     parameters: int
@@ -41,17 +41,17 @@ class Speed(NamedTuple):
     """Of forward and backward products, as PyTorch's own counter adds them up."""
 
 
-def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[Job]:
+def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
     """Three transformers at each width, and the shipped latent action model."""
     for width in widths:
         config = _widen(width, layers)
         for model in ("dynamics", "tokenizer", "latent_action_model_st"):
-            yield Job(model, width, config)
+            yield TrainingJob(model, width, config)
     shipped = PRESETS["coinrun"].world
-    yield Job("latent_action_model_conv", shipped.latent_action_model.width, shipped)
+    yield TrainingJob("latent_action_model_conv", shipped.latent_action_model.width, shipped)
 
 
-def time_training(job: Job, config: BenchConfig, device: torch.device) -> Speed:
+def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
     """Train on noise; the first step, in which codebooks start from the batch, counts nowhere."""
     model, loss = _build(job, config.clips, device)
     model.set_precision("bfloat16")
@@ -67,18 +67,20 @@ def time_training(job: Job, config: BenchConfig, device: torch.device) -> Speed:
         step()
     seconds = measure(step, config.seconds, device).seconds
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Speed(parameters, config.clips * CLIP_LENGTH / seconds, counter.get_total_flops() / seconds / 1e12)
+    return TrainingSpeed(
+        parameters, config.clips * TRAINING_CLIP_LENGTH / seconds, counter.get_total_flops() / seconds / 1e12
+    )
 
 
-def _build(job: Job, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
+def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
     config = job.config
     if job.model == "dynamics":
         dynamics = MaskGITDynamics(config).to(device)
-        tokens = torch.randint(dynamics.codes, (clips, CLIP_LENGTH, config.tokens_per_frame), device=device)
-        actions = torch.randint(config.num_latent_actions, (clips, CLIP_LENGTH - 1), device=device)
+        tokens = torch.randint(dynamics.codes, (clips, TRAINING_CLIP_LENGTH, config.tokens_per_frame), device=device)
+        actions = torch.randint(config.num_latent_actions, (clips, TRAINING_CLIP_LENGTH - 1), device=device)
         return dynamics, functools.partial(dynamics.loss, tokens, actions)
     model = VideoTokenizer(config) if job.model == "tokenizer" else LatentActionModel(config)
-    videos = torch.rand(clips, CLIP_LENGTH, 3, config.height, config.width, device=device)
+    videos = torch.rand(clips, TRAINING_CLIP_LENGTH, 3, config.height, config.width, device=device)
     return model.to(device), functools.partial(model.loss, videos)
 
 

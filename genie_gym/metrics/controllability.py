@@ -11,7 +11,7 @@ from genie_gym.metrics.image import psnr
 from genie_gym.models.world_model import GenieWorldModel
 
 
-class Played(NamedTuple):
+class Rollouts(NamedTuple):
     """Real clips, and the same rolled out from their first frames: (B, T, C, H, W) each."""
 
     real: Tensor
@@ -22,14 +22,14 @@ class Played(NamedTuple):
     random: Tensor
     """With uniform ones."""
 
-    def take(self, rows: Tensor) -> "Played":
+    def take(self, rows: Tensor) -> "Rollouts":
         """Some of them."""
-        return Played(*(each[rows] for each in self))
+        return Rollouts(*(each[rows] for each in self))
 
 
-CHUNK = 32
+_CHUNK = 32
 """Clips played at once."""
-KINDS = ("inferred", "shuffled", "random")
+ROLLOUT_KINDS = ("inferred", "shuffled", "random")
 
 
 @torch.no_grad()
@@ -39,9 +39,9 @@ def play_clips(
     seed: int,
     prompt_frames: int = 1,
     maskgit_steps: int | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = ROLLOUT_KINDS,
     report: Callable[[float], object] = lambda share: None,
-) -> Played:
+) -> Rollouts:
     """Roll clips out under inferred, shuffled and random latent actions, from the same seeds.
 
     Args:
@@ -57,25 +57,25 @@ def play_clips(
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.randint(world.config.num_latent_actions, labels.shape, generator=generator)
     actions = {"inferred": labels, "shuffled": labels.roll(1, dims=0), "random": uniform}
-    starts = range(0, len(videos), CHUNK)
+    starts = range(0, len(videos), _CHUNK)
     rolled: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for number, start in enumerate(starts):
-        part = slice(start, start + CHUNK)
+        part = slice(start, start + _CHUNK)
         for kind in kinds:
             prompts, chosen = videos[part, :prompt_frames], actions[kind][part]
             rolled[kind].append(world.rollout(prompts, chosen, seed + start, maskgit_steps).cpu())
         report((number + 1) / len(starts))
     none = videos[:0]
-    return Played(videos, *(torch.cat(rolled[kind]) if kind in rolled else none for kind in KINDS))
+    return Rollouts(videos, *(torch.cat(rolled[kind]) if kind in rolled else none for kind in ROLLOUT_KINDS))
 
 
 @torch.no_grad()
 def label_clips(world: GenieWorldModel, videos: Tensor) -> Tensor:
     """(B, T, C, H, W) -> (B, T - 1) latent actions, some clips at a time."""
-    return torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(CHUNK)])
+    return torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(_CHUNK)])
 
 
-def delta_psnr(played: Played, frame: int) -> Tensor:
+def delta_psnr(played: Rollouts, frame: int) -> Tensor:
     """(B,) dB by which frame ``frame`` is nearer under inferred than under random latent actions (sec. 3.1)."""
     real = played.real[:, frame]
     return psnr(real, played.inferred[:, frame]) - psnr(real, played.random[:, frame])

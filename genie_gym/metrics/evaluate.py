@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.held_out import Play, Pool, join
-from genie_gym.metrics.long_play import score_session
+from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
+from genie_gym.metrics.long_play import score_long_play
+from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.motion import play_each_action, score_consistency
-from genie_gym.metrics.observe import Observed, Report, observe
-from genie_gym.metrics.passes import score_passes
-from genie_gym.metrics.score import score_observed
+from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
+from genie_gym.metrics.score import score_clips
 from genie_gym.models.world_model import GenieWorldModel
 
-HELD_FRAMES = 4
+MOTION_FRAMES = 4
 """For which a latent action is held when its motion is measured."""
 PASSES_FRAMES = 9
 """Of the clips on which numbers of passes are compared."""
@@ -23,22 +23,22 @@ SESSIONS, RANGE_CLIPS = 8, 256
 """Long sessions, and separate clips that the range of real features is fitted on."""
 
 
-class Evaluated(NamedTuple):
+class Evaluation(NamedTuple):
     """Scores, and what a picture is drawn from."""
 
     scores: dict[str, Any]
-    observed: Observed
+    observed: WorldOutputs
     held: Tensor
     """(A, M, 1 + frames, C, H, W) each latent action held from M starts."""
 
 
 def evaluate(
     world: GenieWorldModel,
-    sets: Mapping[str, Play],
-    fitted: Pool,
+    sets: Mapping[str, EvaluationClips],
+    fitted: ClipPool,
     config: EvaluateConfig,
     report: Report = lambda stage, share: None,
-) -> Evaluated:
+) -> Evaluation:
     """Score a world on named sets of clips, over all of them and apart.
 
     Args:
@@ -49,18 +49,18 @@ def evaluate(
         report: Hears of progress.
 
     Returns:
-        ``scores``: what ``score_observed`` returns, over all clips; the same again under ``sets`` for each name, and
+        ``scores``: what ``score_clips`` returns, over all clips; the same again under ``sets`` for each name, and
         under ``by_mode`` for what stands before the names' ``/``, where that differs; ``consistency``, ``session`` and
         ``passes`` over all. ``speed`` varies from run to run, the rest follows from the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
     """
-    whole = join(sets)
-    observed = observe(world, whole, fitted, config, report)
+    whole = join_clips(sets)
+    observed = collect_outputs(world, whole, fitted, config, report)
 
     def score(rows: Tensor) -> dict[str, Any]:
-        return score_observed(observed.take(rows), world.config, config.seed)
+        return score_clips(observed.take(rows), world.config, config.seed)
 
     numbers = torch.arange(len(whole.videos)).split([len(play.videos) for play in sets.values()])
     apart = dict(zip(sets, numbers, strict=True))
@@ -76,8 +76,8 @@ def evaluate(
         "by_mode": {mode: score(rows) for mode, rows in _join_modes(apart).items()},
         "sets": {name: score(rows) for name, rows in apart.items()},
     }
-    scores = {"seed": config.seed, **score_observed(observed, world.config, config.seed), **totals, **parts}
-    return Evaluated({**scores, "speed": speed}, observed, held)
+    scores = {"seed": config.seed, **score_clips(observed, world.config, config.seed), **totals, **parts}
+    return Evaluation({**scores, "speed": speed}, observed, held)
 
 
 def _join_modes(apart: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -91,23 +91,23 @@ def _join_modes(apart: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _hold_actions(world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report) -> Tensor:
     report("each latent action held from many starts", 0)
     starts = _spread(len(videos), config.start_frames)
-    return play_each_action(world, videos[starts, :1], HELD_FRAMES, config.seed)
+    return play_each_action(world, videos[starts, :1], MOTION_FRAMES, config.seed)
 
 
 def _play_sessions(
-    world: GenieWorldModel, videos: Tensor, fitted: Pool, config: EvaluateConfig, report: Report
+    world: GenieWorldModel, videos: Tensor, fitted: ClipPool, config: EvaluateConfig, report: Report
 ) -> dict[str, Any]:
     report("long sessions", 0)
     starts = videos[_spread(len(videos), SESSIONS), :1]
     separate = fitted.draw(min(RANGE_CLIPS, len(fitted.numbers)), config.seed).videos
-    return score_session(world, starts, videos, separate, config.seed)
+    return score_long_play(world, starts, videos, separate, config.seed)
 
 
 def _compare_passes(
     world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     some = videos[_spread(len(videos), config.passes_clips), :PASSES_FRAMES]
-    return score_passes(
+    return compare_maskgit_steps(
         world, some, config.maskgit_steps, config.seed, lambda share: report("numbers of MaskGIT passes", share)
     )
 

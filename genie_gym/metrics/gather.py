@@ -10,21 +10,21 @@ from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.evaluate import HELD_FRAMES
-from genie_gym.metrics.held_out import CLIP_LENGTH, Play, Pool, record_pool
-from genie_gym.metrics.observe import Report
+from genie_gym.metrics.evaluate import MOTION_FRAMES
+from genie_gym.metrics.held_out import CLIP_LENGTH, ClipPool, EvaluationClips, record_pool
+from genie_gym.metrics.outputs import Report
 from genie_gym.metrics.real_moves import play_each_move
 
 SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
 """Recorded of each mode and player, from the levels scored and from training levels."""
 
 
-class Gathered(NamedTuple):
+class EvaluationData(NamedTuple):
     """What is scored, and what is fitted on."""
 
-    sets: dict[str, Play]
+    sets: dict[str, EvaluationClips]
     """By mode and player."""
-    fitted: Pool
+    fitted: ClipPool
     """Clips of other levels."""
     moves: Tensor | None
     """(9, M, T, C, H, W) the game's own moves, held from as many starts as latent actions are; None for ``data``."""
@@ -32,7 +32,7 @@ class Gathered(NamedTuple):
     """Where they come from."""
 
 
-def gather(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> Gathered:
+def gather_data(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
     """Read ``config.data``, or record CoinRun into ``folder``.
 
     Raises:
@@ -41,7 +41,7 @@ def gather(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: 
     return _record(config, size, folder, report) if config.data is None else _read(config.data, config, size)
 
 
-def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> Gathered:
+def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
     if size != (64, 64):
         raise ValueError(f"data must be given for a world of {size[0]} x {size[1]} pixels: CoinRun has 64 x 64")
     players = {"sticky": "sticky"} | ({"player": config.player} if config.player else {})
@@ -56,17 +56,17 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
         record_pool(pools[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
     fitted = ClipDataset(pools, clip_length=CLIP_LENGTH)
     starts = max(config.start_frames // len(config.modes), 1)
-    moves = [play_each_move(mode, config.levels, starts, HELD_FRAMES, config.seed) for mode in config.modes]
+    moves = [play_each_move(mode, config.levels, starts, MOTION_FRAMES, config.seed) for mode in config.modes]
     about: dict[str, object] = {
         "game": "coinrun",
         "levels": config.levels,
         "modes": list(config.modes),
         "players": players,
     }
-    return Gathered(sets, Pool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), about)
+    return EvaluationData(sets, ClipPool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), about)
 
 
-def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Gathered:
+def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> EvaluationData:
     dataset = ClipDataset(path, clip_length=CLIP_LENGTH, height=size[0], width=size[1])
     others = sorted(dataset.frame_sizes - {size})
     if others and not config.resize:
@@ -84,10 +84,10 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Gathered
                 f"data {str(path)!r} must hold {each} clips of {CLIP_LENGTH} frames of {name!r} in each half of its "
                 f"levels, got {len(scored)} and {len(kept)}: lower --clips"
             )
-        sets[name] = Pool(dataset, scored, not is_video).draw(each, config.seed)
+        sets[name] = ClipPool(dataset, scored, not is_video).draw(each, config.seed)
         fitted.append(kept)
-    pool = Pool(dataset, np.concatenate(fitted), not is_video)
-    return Gathered(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
+    pool = ClipPool(dataset, np.concatenate(fitted), not is_video)
+    return EvaluationData(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
 
 
 def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -18,13 +18,13 @@ from genie_gym.players.base import parse_shares
 
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
 """First level seed, and how many: nothing is ever trained on, or chosen by, a test level."""
-FRAMES = 32_768
+RECORDED_FRAMES = 32_768
 """Recorded for a draw of clips."""
 CLIP_LENGTH = 16
 """Frames a clip, as in the paper."""
 
 
-class Play(NamedTuple):
+class EvaluationClips(NamedTuple):
     """Clips, and what was done in them."""
 
     videos: Tensor
@@ -45,15 +45,15 @@ def restrict(config: RecordConfig, levels: str) -> RecordConfig:
     return replace(config, start_level=first, num_levels=number)
 
 
-def join(plays: Mapping[str, Play]) -> Play:
+def join_clips(plays: Mapping[str, EvaluationClips]) -> EvaluationClips:
     """All clips one after the other; without actions where one of them has none."""
     actions = [play.real_actions for play in plays.values()]
     known = [each for each in actions if each is not None]
     videos = torch.cat([play.videos for play in plays.values()])
-    return Play(videos, torch.cat(known) if len(known) == len(actions) else None)
+    return EvaluationClips(videos, torch.cat(known) if len(known) == len(actions) else None)
 
 
-class Pool(NamedTuple):
+class ClipPool(NamedTuple):
     """Clips that may be drawn from a dataset."""
 
     dataset: ClipDataset
@@ -62,7 +62,7 @@ class Pool(NamedTuple):
     has_actions: bool = True
     """Whether anybody knows what was done in them."""
 
-    def draw(self, clips: int, seed: int) -> Play:
+    def draw(self, clips: int, seed: int) -> EvaluationClips:
         """``clips`` of them without replacement.
 
         Raises:
@@ -83,10 +83,10 @@ class Pool(NamedTuple):
         return draw
 
 
-def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = True) -> Play:
+def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = True) -> EvaluationClips:
     """The clips of those numbers, with their real actions unless they come from videos."""
     videos = to_float(np.stack([dataset[int(number)] for number in numbers]))
-    return Play(videos, read_actions(dataset, numbers) if has_actions else None)
+    return EvaluationClips(videos, read_actions(dataset, numbers) if has_actions else None)
 
 
 def read_actions(dataset: ClipDataset, numbers: np.ndarray) -> Tensor:
@@ -102,7 +102,7 @@ def record_pool(
     seed: int,
     frames: int | None = None,
     clip_length: int = CLIP_LENGTH,
-) -> Pool:
+) -> ClipPool:
     """Record play into a folder and open all its clips.
 
     Args:
@@ -111,7 +111,7 @@ def record_pool(
         levels: ``test``, ``validation`` or ``training``.
         mode: Procgen's distribution mode.
         seed: Of the recording.
-        frames: How many; ``FRAMES`` where not given.
+        frames: How many; ``RECORDED_FRAMES`` where not given.
         clip_length: Frames a clip.
 
     Raises:
@@ -119,15 +119,17 @@ def record_pool(
     """
     config = RecordConfig(
         mode=mode,  # type: ignore[arg-type]  # validated by RecordConfig
-        frames=FRAMES if frames is None else frames,
+        frames=RECORDED_FRAMES if frames is None else frames,
         seed=seed,
     )
     record(restrict(config, levels), parse_shares([f"{spec}=1"]), folder, progress=False)
     dataset = ClipDataset(folder, clip_length=clip_length)
-    return Pool(dataset, np.arange(len(dataset)))
+    return ClipPool(dataset, np.arange(len(dataset)))
 
 
-def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH) -> Play:
+def record_clips(
+    spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
+) -> EvaluationClips:
     """Clips drawn without replacement from a fresh recording; see ``record_pool``.
 
     Raises:
@@ -137,9 +139,9 @@ def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_
         return record_pool(Path(folder), spec, levels, mode, seed, clip_length=clip_length).draw(clips, seed)
 
 
-def record_play(
+def record_clips_by_player(
     player: str | None, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
-) -> dict[str, Play]:
+) -> dict[str, EvaluationClips]:
     """Sticky-random clips, and as many of the trained player where there is one; ``clips`` in all."""
     specs = {"sticky": "sticky"} | ({} if player is None else {"player": player})
     each = clips // len(specs)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.data.clips import Batch
-from genie_gym.metrics.held_out import Pool, read_actions
+from genie_gym.metrics.held_out import ClipPool, read_actions
 from genie_gym.metrics.latent_actions import GROUPS, group_actions
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions
@@ -18,8 +18,8 @@ from genie_gym.nn.layers import Linear
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.training.loop import BareTrainee, train
 
-WIDTH, FEATURES = 32, 128
-BATCH_SIZE, WARMUP_STEPS = 16, 20
+_WIDTH, _FEATURES = 32, 128
+_BATCH_SIZE, _WARMUP_STEPS = 16, 20
 
 
 class InverseModel(BareTrainee):
@@ -31,11 +31,11 @@ class InverseModel(BareTrainee):
         pool: Whose real actions it is trained on.
     """
 
-    def __init__(self, history: int, size: tuple[int, int], pool: Pool) -> None:
+    def __init__(self, history: int, size: tuple[int, int], pool: ClipPool) -> None:
         super().__init__()
         self.history, self._pool = history, pool
-        self.encoder = StridedEncoder(3 * (history + 2), WIDTH, FEATURES, size)
-        self.heads = nn.ModuleDict({name: Linear(FEATURES, kinds) for name, kinds in GROUPS.items()})
+        self.encoder = StridedEncoder(3 * (history + 2), _WIDTH, _FEATURES, size)
+        self.heads = nn.ModuleDict({name: Linear(_FEATURES, kinds) for name, kinds in GROUPS.items()})
 
     def forward(self, videos: Tensor) -> dict[str, Tensor]:
         """(B, T, C, H, W) -> logits (B, T - 1, kinds) by group."""
@@ -65,7 +65,7 @@ class InverseModel(BareTrainee):
 
 
 def train_inverse_model(
-    pool: Pool,
+    pool: ClipPool,
     history: int,
     size: tuple[int, int],
     train_steps: int,
@@ -85,8 +85,8 @@ def train_inverse_model(
     config = replace(
         SMALL_NETWORK_TRAINING,
         train_steps=train_steps,
-        batch_size=BATCH_SIZE,
-        optimizer=replace(SMALL_NETWORK_TRAINING.optimizer, warmup_steps=WARMUP_STEPS),
+        batch_size=_BATCH_SIZE,
+        optimizer=replace(SMALL_NETWORK_TRAINING.optimizer, warmup_steps=_WARMUP_STEPS),
         checkpoint_every=train_steps,
         log_every=train_steps,
         seed=seed,
@@ -94,7 +94,7 @@ def train_inverse_model(
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
         model = InverseModel(history, size, pool)
-        batches = pool.batches(BATCH_SIZE, seed)
+        batches = pool.batches(_BATCH_SIZE, seed)
 
         def draw(first: int, number: int) -> Iterator[Batch]:
             for done, batch in enumerate(batches(first, number)):
@@ -106,7 +106,7 @@ def train_inverse_model(
 
 
 @torch.no_grad()
-def say_actions(model: InverseModel, videos: Tensor, chunk: int = 32) -> dict[str, Tensor]:
+def predict_actions(model: InverseModel, videos: Tensor, chunk: int = 32) -> dict[str, Tensor]:
     """(B, T, C, H, W) -> for each of ``GROUPS`` the kind it finds likeliest, (B, T - 1) int64."""
     parts = [{name: logits.argmax(dim=-1) for name, logits in model(part).items()} for part in videos.split(chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in GROUPS}

@@ -8,15 +8,15 @@ from torch import Tensor
 from genie_gym.metrics.video_features import load_features
 from genie_gym.models.world_model import GenieWorldModel
 
-FRAMES, HELD_FRAMES = 100, 8
+LONG_PLAY_FRAMES, HELD_FRAMES = 100, 8
 """Of a session, and for how many of them each random latent action is held."""
-SHARE = 0.99
+RANGE_SHARE = 0.99
 """Of the moments of real clips that lie in their range."""
-CHUNK = 32
+_CHUNK = 32
 """Clips at once."""
-PARTS = 4
+_PARTS = 4
 """Of a session that are told apart."""
-LEAST_SPREAD = 1e-4
+_LEAST_VARIANCE = 1e-4
 """Of a feature, in units of the mean variance, so that those which never vary do not decide."""
 
 
@@ -36,7 +36,7 @@ class RealRange(NamedTuple):
 
 
 def fit_range(moments: Tensor) -> RealRange:
-    """The ellipsoid that holds ``SHARE`` of (M, D) moments, shaped by their covariance.
+    """The ellipsoid that holds ``RANGE_SHARE`` of (M, D) moments, shaped by their covariance.
 
     Raises:
         ValueError: If there are not more moments than features.
@@ -47,13 +47,15 @@ def fit_range(moments: Tensor) -> RealRange:
         )
     rows = moments.double()
     values, vectors = torch.linalg.eigh(rows.T.cov())
-    whiten = vectors / values.clamp(min=LEAST_SPREAD * float(values.mean())).sqrt()
+    whiten = vectors / values.clamp(min=_LEAST_VARIANCE * float(values.mean())).sqrt()
     mean = rows.mean(dim=0)
-    return RealRange(mean, whiten, float(_lengths(rows, mean, whiten).quantile(SHARE)))
+    return RealRange(mean, whiten, float(_lengths(rows, mean, whiten).quantile(RANGE_SHARE)))
 
 
 @torch.no_grad()
-def score_session(world: GenieWorldModel, starts: Tensor, real: Tensor, separate: Tensor, seed: int) -> dict[str, Any]:
+def score_long_play(
+    world: GenieWorldModel, starts: Tensor, real: Tensor, separate: Tensor, seed: int
+) -> dict[str, Any]:
     """Play long sessions under random latent actions, each held a while, and look when they leave the real range.
 
     Args:
@@ -69,9 +71,9 @@ def score_session(world: GenieWorldModel, starts: Tensor, real: Tensor, separate
         ``noise_outside``, of as many frames of noise.
     """
     moments = load_features().moments
-    real_range = fit_range(torch.cat([moments(part).flatten(0, 1) for part in separate.split(CHUNK)]))
-    actions = hold_random(len(starts), FRAMES, world.config.num_latent_actions, seed)
-    played = world.rollout(starts, actions, seed)[:, -FRAMES:].cpu()
+    real_range = fit_range(torch.cat([moments(part).flatten(0, 1) for part in separate.split(_CHUNK)]))
+    actions = draw_held_actions(len(starts), LONG_PLAY_FRAMES, world.config.num_latent_actions, seed)
+    played = world.rollout(starts, actions, seed)[:, -LONG_PLAY_FRAMES:].cpu()
     noise = torch.rand(played.shape, generator=torch.Generator().manual_seed(seed))
 
     def outside(videos: Tensor) -> Tensor:
@@ -80,15 +82,15 @@ def score_session(world: GenieWorldModel, starts: Tensor, real: Tensor, separate
     leaves = outside(played)
     return {
         "starts": len(starts),
-        "frames": FRAMES,
+        "frames": LONG_PLAY_FRAMES,
         "outside": float(leaves.mean()),
-        "outside_by_part": [float(part.mean()) for part in leaves.tensor_split(PARTS, dim=1)],
-        "real_outside": float(torch.cat([outside(part) for part in real.split(CHUNK)]).mean()),
+        "outside_by_part": [float(part.mean()) for part in leaves.tensor_split(_PARTS, dim=1)],
+        "real_outside": float(torch.cat([outside(part) for part in real.split(_CHUNK)]).mean()),
         "noise_outside": float(outside(noise).mean()),
     }
 
 
-def hold_random(players: int, frames: int, actions: int, seed: int) -> Tensor:
+def draw_held_actions(players: int, frames: int, actions: int, seed: int) -> Tensor:
     """(players, frames) uniform latent actions, each held for ``HELD_FRAMES``."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(actions, (players, -(-frames // HELD_FRAMES)), generator=generator)

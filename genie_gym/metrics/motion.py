@@ -7,15 +7,15 @@ from torch import Tensor
 
 from genie_gym.models.world_model import GenieWorldModel
 
-REACH = 10
+_REACH = 10
 """Pixels that a shift is looked for, up, down, left and right."""
-STILL = 1
+_STILL = 1
 """Pixels that count as no motion."""
-SLOWEST = 0.5
+_SLOWEST = 0.5
 """Pixels a frame that earn an action the name of their direction."""
 
 
-def estimate_shifts(before: Tensor, after: Tensor, reach: int = REACH) -> Tensor:
+def estimate_shifts(before: Tensor, after: Tensor, reach: int = _REACH) -> Tensor:
     """How far pictures have moved: the shift at which what overlaps differs least, the smallest of equals.
 
     Args:
@@ -72,7 +72,7 @@ def score_consistency(played: Tensor) -> dict[str, Any]:
     """
     actions, starts = played.shape[:2]
     shifts = estimate_shifts(played[:, :, 0].flatten(0, 1), played[:, :, -1].flatten(0, 1)).unflatten(0, (actions, -1))
-    ways = (shifts.sign() * (shifts.abs() > STILL) + 1) @ torch.tensor([3, 1])
+    ways = (shifts.sign() * (shifts.abs() > _STILL) + 1) @ torch.tensor([3, 1])
     agreements = [_commonest(way) for way in ways]
     rows = [
         {"action": action, "shift": [round(float(each), 2) for each in shift.double().mean(dim=0)], "agreement": share}
@@ -111,7 +111,7 @@ def name_actions(played: Tensor) -> tuple[str, ...]:
 
 
 def _say(speed: Tensor, less: str, more: str) -> list[str]:
-    return [] if abs(speed) < SLOWEST else [less if speed < 0 else more]
+    return [] if abs(speed) < _SLOWEST else [less if speed < 0 else more]
 
 
 def _commonest(ways: Tensor) -> float:

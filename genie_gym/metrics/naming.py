@@ -9,7 +9,7 @@ from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.metrics.motion import name_actions, play_each_action
 from genie_gym.models.world_model import GenieWorldModel
 
-SHOWN = 6
+_SHOWN = 6
 """Starts in the picture; all tell what to call an action."""
 
 
@@ -37,7 +37,7 @@ def propose_names(world: GenieWorldModel, starts: int, frames: int, seed: int, p
     chosen = np.linspace(0, available - 1, starts).round().astype(np.int64)
     played = play_each_action(world, to_float(world.start_frames[chosen])[:, None], frames, seed)
     names = name_actions(played)
-    shown = torch.linspace(0, starts - 1, min(SHOWN, starts)).round().long()
+    shown = torch.linspace(0, starts - 1, min(_SHOWN, starts)).round().long()
     titles = [f"{action} {name}" for action, name in enumerate(names)]
     write_image(picture, contact_sheet(to_uint8(played[:, shown].flatten(1, 2)), titles))
     return names

@@ -10,7 +10,7 @@ from genie_gym.data.procgen import NUM_MOVES, open_games
 from genie_gym.metrics.held_out import restrict
 from genie_gym.players.base import load_player
 
-WARM_UP = 40
+_WARM_UP_STEPS = 40
 """Steps of sticky-random play before a start, so that some players fall, jump, or stand at a wall."""
 
 
@@ -34,15 +34,15 @@ def play_each_move(mode: str, levels: str, starts: int, frames: int, seed: int) 
     """
     config = restrict(RecordConfig(mode=mode), levels)  # type: ignore[arg-type]  # validated by RecordConfig
     games, player = open_games(config, seed=seed, num_envs=starts), load_player("sticky", seed)
-    for _ in range(WARM_UP):
-        games.act(player(games.observe().frames))
+    for _ in range(_WARM_UP_STEPS):
+        games.act(player(games.collect_outputs().frames))
     states, goes_on, moves = games.save(), np.ones(starts, dtype=np.bool_), []
     for move in range(NUM_MOVES):
         games.restore(states)
-        videos = [games.observe().frames.copy()]
+        videos = [games.collect_outputs().frames.copy()]
         for _ in range(frames):
             games.act(np.full(starts, move, dtype=np.int32))
-            now = games.observe()
+            now = games.collect_outputs()
             videos.append(now.frames.copy())
             goes_on &= ~now.episode_starts
         moves.append(np.stack(videos, axis=1))

@@ -11,11 +11,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.metrics.evaluate import Evaluated
-from genie_gym.metrics.observe import Report
-from genie_gym.metrics.verdict import KINDS
+from genie_gym.metrics.evaluate import Evaluation
+from genie_gym.metrics.outputs import Report
+from genie_gym.metrics.weaknesses import GROUP_NAMES
 
-PICTURE_CLIPS = 4
+_PICTURE_CLIPS = 4
 
 
 @contextmanager
@@ -42,22 +42,22 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     """Tables of what ``run_evaluation`` returns."""
     parts = {"all": results, **results["by_mode"], **results["sets"]}
     title = f"{results['checkpoint']}, {results['levels']} levels, seed {results['seed']}"
-    passes = tabulate_passes(results["passes"], results["speed"], results["passes_clips"])
+    passes = tabulate_maskgit_steps(results["passes"], results["speed"], results["passes_clips"])
     continued = results["continued"]
     rollouts = (_rollout(results, "one frame"), _rollout(continued, f"{continued['prompt_frames']} frames"))
     for table in (_figures(parts, title), *rollouts, _actions(results), passes):
         console.print(table)
-    console.print(tell_session(results["session"]))
+    console.print(describe_long_play(results["session"]))
     console.print("What falls short, the worst first:", *(f"- {line}" for line in results["faults"]), sep="\n")
 
 
-def draw_picture(path: Path, evaluated: Evaluated) -> None:
+def draw_picture(path: Path, evaluated: Evaluation) -> None:
     """Real, rebuilt and rolled-out clips, three rows each, over a row for each latent action held from one start."""
     seen, played = evaluated.observed.seen, evaluated.observed.played
-    some = torch.linspace(0, len(played.real) - 1, PICTURE_CLIPS).round().long()
+    some = torch.linspace(0, len(played.real) - 1, _PICTURE_CLIPS).round().long()
     clips = {"real": played.real, "rebuilt": seen.rebuilt, "played": played.inferred}
     rows = [videos[clip] for clip in some.tolist() for videos in clips.values()]
-    titles = list(clips) * PICTURE_CLIPS
+    titles = list(clips) * _PICTURE_CLIPS
     frames = rows[0].shape[0]
     for action, videos in enumerate(evaluated.held):
         starts = torch.linspace(0, len(videos) - 1, frames // videos.shape[1]).round().long()
@@ -114,7 +114,7 @@ def _actions(results: dict[str, Any]) -> Table:
     title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
     table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
     if "nmi" in lam:
-        for name, words in KINDS.items():
+        for name, words in GROUP_NAMES.items():
             kept = lam[name]["kept"]
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
@@ -127,8 +127,8 @@ def _actions(results: dict[str, Any]) -> Table:
     return table
 
 
-def tell_session(session: dict[str, Any]) -> str:
-    """The figures of ``score_session`` in a sentence."""
+def describe_long_play(session: dict[str, Any]) -> str:
+    """The figures of ``score_long_play`` in a sentence."""
     parts = ", ".join(f"{share:.0%}" for share in session["outside_by_part"])
     return (
         f"{session['starts']} sessions of {session['frames']} frames under random latent actions: "
@@ -137,8 +137,8 @@ def tell_session(session: dict[str, Any]) -> str:
     )
 
 
-def tabulate_passes(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
-    """Quality and speed by MaskGIT passes, from ``score_passes``."""
+def tabulate_maskgit_steps(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
+    """Quality and speed by MaskGIT passes, from ``compare_maskgit_steps``."""
     heads = ["passes", "frames/s", *(["fvd_procgen"] if "fvd_procgen" in rows[0] else [])]
     heads += [f"PSNR t={part['t']}" for part in rows[0]["rollout"]]
     heads += [f"delta t={part['t']}" for part in rows[0]["delta_psnr"]]

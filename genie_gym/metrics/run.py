@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.evaluate import Evaluated, evaluate
-from genie_gym.metrics.gather import gather
+from genie_gym.metrics.evaluate import Evaluation, evaluate
+from genie_gym.metrics.gather import gather_data
 from genie_gym.metrics.motion import score_consistency
-from genie_gym.metrics.observe import Report
-from genie_gym.metrics.verdict import find_faults
+from genie_gym.metrics.outputs import Report
+from genie_gym.metrics.weaknesses import find_weaknesses
 from genie_gym.models.loading import load
 
 
 def run_evaluation(
     config: EvaluateConfig, report: Report = lambda stage, share: None
-) -> tuple[dict[str, Any], Evaluated]:
+) -> tuple[dict[str, Any], Evaluation]:
     """Score a checkpoint.
 
     Args:
@@ -31,7 +31,7 @@ def run_evaluation(
     world = load(config.checkpoint, config.device)
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
-        gathered = gather(config, size, Path(folder), report)
+        gathered = gather_data(config, size, Path(folder), report)
         evaluated = evaluate(world, gathered.sets, gathered.fitted, config, report)
     if gathered.moves is not None:
         evaluated.scores["consistency"]["real"] = score_consistency(gathered.moves)
@@ -44,4 +44,4 @@ def run_evaluation(
         "precision": str(world.dynamics.precision).removeprefix("torch."),
         "inverse_steps": config.inverse_steps,
     }
-    return {**about, **evaluated.scores, "faults": find_faults(evaluated.scores)}, evaluated
+    return {**about, **evaluated.scores, "faults": find_weaknesses(evaluated.scores)}, evaluated

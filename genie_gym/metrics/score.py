@@ -6,18 +6,18 @@ from typing import Any
 from torch import Tensor
 
 from genie_gym.configs import WorldConfig
-from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_psnr
+from genie_gym.metrics.controllability import Rollouts, bootstrap_interval, delta_psnr
 from genie_gym.metrics.fvd import frechet_distance
 from genie_gym.metrics.image import moving_psnr, pooled_psnr, psnr, ssim
 from genie_gym.metrics.latent_actions import score_labels, score_use
-from genie_gym.metrics.observe import PROMPT_FRAMES, Observed, Seen
+from genie_gym.metrics.outputs import LONG_PROMPT_FRAMES, EncodedClips, WorldOutputs
 from genie_gym.nn.quantizer import perplexity
 
-ROLLOUT_FRAMES, CONTINUED_FRAMES = (1, 2, 4, 8, 10, 15), (1, 2, 4, 8, 10, 12)
-DELTA_FRAMES = (1, 4, 8)
+_ROLLOUT_FRAMES, _CONTINUED_FRAMES = (1, 2, 4, 8, 10, 15), (1, 2, 4, 8, 10, 12)
+_DELTA_FRAMES = (1, 4, 8)
 
 
-def score_observed(observed: Observed, config: WorldConfig, seed: int) -> dict[str, Any]:
+def score_clips(observed: WorldOutputs, config: WorldConfig, seed: int) -> dict[str, Any]:
     """Score some clips.
 
     Args:
@@ -40,13 +40,16 @@ def score_observed(observed: Observed, config: WorldConfig, seed: int) -> dict[s
         "clips": len(played.real),
         "tokenizer": score_tokenizer(observed.seen, played.real, config.tokenizer.quantizer.codes),
         "lam": lam,
-        **_score_played(played, ROLLOUT_FRAMES, seed),
-        "continued": {"prompt_frames": PROMPT_FRAMES, **_score_played(observed.continued, CONTINUED_FRAMES, seed)},
+        **_score_played(played, _ROLLOUT_FRAMES, seed),
+        "continued": {
+            "prompt_frames": LONG_PROMPT_FRAMES,
+            **_score_played(observed.continued, _CONTINUED_FRAMES, seed),
+        },
         **_score_distances(observed.features),
     }
 
 
-def score_tokenizer(seen: Seen, videos: Tensor, codes: int) -> dict[str, float]:
+def score_tokenizer(seen: EncodedClips, videos: Tensor, codes: int) -> dict[str, float]:
     """PSNR in dB (pooled, of moving pixels, mean over frames) and SSIM beside k-means', and the codes in use."""
     return {
         "psnr": pooled_psnr(seen.rebuilt, videos),
@@ -62,7 +65,7 @@ def score_tokenizer(seen: Seen, videos: Tensor, codes: int) -> dict[str, float]:
     }
 
 
-def score_frame(played: Played, frame: int) -> dict[str, float]:
+def score_frame(played: Rollouts, frame: int) -> dict[str, float]:
     """PSNR in dB, pooled over clips, and SSIM at ``frame``, of the world and of what it must beat."""
     real = played.real[:, frame]
     rivals = {
@@ -78,16 +81,16 @@ def score_frame(played: Played, frame: int) -> dict[str, float]:
     return row | means
 
 
-def score_control(played: Played, frame: int, seed: int) -> dict[str, Any]:
+def score_control(played: Rollouts, frame: int, seed: int) -> dict[str, Any]:
     """Delta PSNR at ``frame`` with its 95 % bootstrap interval over clips."""
     values = delta_psnr(played, frame)
     return {"t": frame, "delta_psnr": float(values.mean()), "interval": bootstrap_interval(values, seed)}
 
 
-def _score_played(played: Played, frames: Iterable[int], seed: int) -> dict[str, Any]:
+def _score_played(played: Rollouts, frames: Iterable[int], seed: int) -> dict[str, Any]:
     return {
         "rollout": [score_frame(played, frame) for frame in frames],
-        "delta_psnr": [score_control(played, frame, seed) for frame in DELTA_FRAMES],
+        "delta_psnr": [score_control(played, frame, seed) for frame in _DELTA_FRAMES],
     }
 
 

@@ -11,16 +11,14 @@ from genie_gym.data.procgen import FRAME_SIZE, GAMES, NUM_REAL_ACTIONS
 from genie_gym.models.base import require_videos
 from genie_gym.nn.weights import load_half
 
-WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features.safetensors"
-CLIP_LENGTH = 16
-"""Frames it was trained on."""
-FEATURES = 64
-WIDTHS = (6, 24, 48, 64, 96)
-TIME_STRIDES = (1, 2, 1, 1)
-CHANGE = 4.0
+_WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features.safetensors"
+_FEATURES = 64
+_WIDTHS = (6, 24, 48, 64, 96)
+_TIME_STRIDES = (1, 2, 1, 1)
+_CHANGE = 4.0
 """Weight of the change from the frame before, beside the frame itself."""
 ORDERS = ("as played", "shuffled", "frozen")
-CELL = FRAME_SIZE // 16
+_CELL = FRAME_SIZE // 16
 
 
 class VideoFeatures(nn.Module):
@@ -28,21 +26,21 @@ class VideoFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = zip(WIDTHS[:-1], WIDTHS[1:], TIME_STRIDES, strict=True)
+        pairs = zip(_WIDTHS[:-1], _WIDTHS[1:], _TIME_STRIDES, strict=True)
         self.layers = nn.ModuleList(
             nn.Conv3d(before, after, (3, 4, 4), stride=(stride, 2, 2), padding=1) for before, after, stride in pairs
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in WIDTHS[1:])
-        self.embed = nn.Linear(WIDTHS[-1] * CELL**2, FEATURES)
-        self.game = nn.Linear(FEATURES, len(GAMES))
-        self.order = nn.Linear(FEATURES, len(ORDERS))
-        self.action = nn.Linear(FEATURES, NUM_REAL_ACTIONS)
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in _WIDTHS[1:])
+        self.embed = nn.Linear(_WIDTHS[-1] * _CELL**2, _FEATURES)
+        self.game = nn.Linear(_FEATURES, len(GAMES))
+        self.order = nn.Linear(_FEATURES, len(ORDERS))
+        self.action = nn.Linear(_FEATURES, NUM_REAL_ACTIONS)
 
     def moments(self, videos: Tensor) -> Tensor:
         """(B, T, 3, H, W) float in [0, 1] -> (B, T / 2, 64): what the video is like around every second frame."""
         frames = _to_size(videos)
         change = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-        features = torch.cat([frames - 0.5, CHANGE * change], dim=2).transpose(1, 2)
+        features = torch.cat([frames - 0.5, _CHANGE * change], dim=2).transpose(1, 2)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             features = F.relu(norm(layer(features)))
         return self.embed(features.transpose(1, 2).flatten(2))
@@ -60,7 +58,7 @@ class VideoFeatures(nn.Module):
 
 
 @functools.lru_cache(maxsize=2)
-def load_features(path: Path = WEIGHTS) -> VideoFeatures:
+def load_features(path: Path = _WEIGHTS) -> VideoFeatures:
     """The shipped network, frozen and shared.
 
     Raises:

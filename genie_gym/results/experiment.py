@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
 from genie_gym.parallel import work_apart
-from genie_gym.results.files import ROOT, require_place, write_results
+from genie_gym.results.files import ROOT, require_writable, write_results
 
 Row = dict[str, Any]
 
@@ -86,7 +86,7 @@ class TrainedExperiment(Experiment):
             ValueError: If the file holds rows of other settings.
         """
         cells = list(cells)
-        require_place(self.json)
+        require_writable(self.json)
         rows = self._read_rows(settings)
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
@@ -101,7 +101,7 @@ class TrainedExperiment(Experiment):
         rows = self._read_rows(settings)
         return [cell for cell in cells if not any(_is_of(row, cell) for row in rows)]
 
-    def take_over(self, path: Path, cells: Iterable[Row], settings: Row, beside: Container[str] = ()) -> None:
+    def copy_rows(self, path: Path, cells: Iterable[Row], settings: Row, beside: Container[str] = ()) -> None:
         """Write the rows of another file, each with the commit that made it, for those cells that have none yet.
 
         Args:
@@ -113,7 +113,7 @@ class TrainedExperiment(Experiment):
         Raises:
             ValueError: If there is no such file, or it or the file of results holds rows of other settings.
         """
-        require_place(self.json)
+        require_writable(self.json)
         if not path.is_file():
             raise ValueError(f"results {str(path)!r} must be a file")
         found = self._read(path, {name: value for name, value in settings.items() if name not in beside})
@@ -161,17 +161,13 @@ def _time(work: Callable[[Row], Row], cell: Row) -> Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RivalExperiment(TrainedExperiment):
+class VariantExperiment(TrainedExperiment):
     """One that trains rivals over several seeds."""
 
     seeds: int | None = None
     """Seeds of each rival for now, the others later; all of the preset's where not given."""
 
-    def pair(self, key: str, rivals: Iterable[str], seeds: int) -> list[Row]:
-        """A cell for each seed and rival, the first seed of all rivals first."""
-        return self.repeat([{key: rival} for rival in rivals], seeds)
-
-    def repeat(self, cells: list[Row], seeds: int) -> list[Row]:
+    def repeat_over_seeds(self, cells: list[Row], seeds: int) -> list[Row]:
         """Each cell with each seed wanted now, of ``seeds`` in all; the first seed of all cells first."""
         if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"seeds must be positive, got {self.seeds}")

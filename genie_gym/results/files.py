@@ -36,7 +36,7 @@ def current_command() -> str:
     return shlex.join([*program, *sys.argv[1:]])
 
 
-def require_place(path: Path) -> None:
+def require_writable(path: Path) -> None:
     """Make the folder of a file of results, so that a long run does not end without a place for them.
 
     Also keeps in mind which commit the run began with.
@@ -58,7 +58,7 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
 
     Numbers that are not finite (the PSNR of moving pixels where nothing moves) become null: JSON has no word for them.
     """
-    require_place(path)
+    require_writable(path)
     about = {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
     whole = {**about, **results}
     beside = path.with_suffix(".tmp")

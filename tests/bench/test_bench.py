@@ -15,8 +15,8 @@ from genie_gym import cli
 from genie_gym.bench.config import BenchConfig
 from genie_gym.bench.environments import time_environments
 from genie_gym.bench.run import run_bench
-from genie_gym.bench.timing import Timing, measure, watch
-from genie_gym.bench.training import CLIP_LENGTH, list_jobs, time_training
+from genie_gym.bench.timing import Timing, measure, time_methods
+from genie_gym.bench.training import TRAINING_CLIP_LENGTH, list_jobs, time_training
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
@@ -125,27 +125,30 @@ class Worker:
 def test_watched_methods_are_themselves_again_after_an_error() -> None:
     worker = Worker()
     worker.work = own = lambda: "own"  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="on purpose"), watch({"a": (worker, "work"), "b": (worker, "fail")}, CPU):
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        time_methods({"a": (worker, "work"), "b": (worker, "fail")}, CPU),
+    ):
         worker.fail()
     assert vars(worker) == {"work": own}
 
 
 def test_watched_methods_still_do_their_work() -> None:
     worker = Worker()
-    with watch({"work": (worker, "work")}, CPU) as spent:
+    with time_methods({"work": (worker, "work")}, CPU) as spent:
         assert worker.work() == "done"
         first = spent["work"]
         assert first > 0
         worker.work()
         assert spent["work"] > first
-    with pytest.raises(AttributeError), watch({"none": (worker, "none")}, CPU):
+    with pytest.raises(AttributeError), time_methods({"none": (worker, "none")}, CPU):
         pass
     assert vars(worker) == {}
 
 
 def test_parts_of_a_timing_are_of_its_own_calls() -> None:
     worker = Worker()
-    with watch({"work": (worker, "work")}, CPU) as spent:
+    with time_methods({"work": (worker, "work")}, CPU) as spent:
         timing = measure(worker.work, 0.01, CPU, spent)
     assert 0 < timing.parts["work"] <= timing.seconds
 
@@ -155,12 +158,12 @@ def test_training_counts_an_ordinary_step(monkeypatch: pytest.MonkeyPatch) -> No
     job = next(job for job in list_jobs((32,), 1) if job.model == "tokenizer")
     monkeypatch.setattr("genie_gym.bench.training.measure", lambda *_: Timing(2.0, {}))
     speed = time_training(job, BenchConfig(**SMALL), CPU)
-    tokenizer, videos = VideoTokenizer(job.config), torch.rand(1, CLIP_LENGTH, 3, 64, 64)
+    tokenizer, videos = VideoTokenizer(job.config), torch.rand(1, TRAINING_CLIP_LENGTH, 3, 64, 64)
     tokenizer.loss(videos).loss.backward()
     with FlopCounterMode(display=False) as counter:
         tokenizer.loss(videos).loss.backward()
     assert speed.tflops == pytest.approx(counter.get_total_flops() / 2 / 1e12)
-    assert speed.fps == CLIP_LENGTH / 2
+    assert speed.fps == TRAINING_CLIP_LENGTH / 2
     assert speed.parameters == sum(parameter.numel() for parameter in tokenizer.parameters())
 
 

@@ -27,7 +27,7 @@ from genie_gym.configs import vary
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import Experiment, RivalExperiment, TrainedExperiment
+from genie_gym.results.experiment import Experiment, TrainedExperiment, VariantExperiment
 
 EXPERIMENTS = (
     InputTable,
@@ -125,14 +125,15 @@ def test_rows_of_several_processes_are_kept_as_they_are_done(tmp_path: Path) -> 
 
 
 def test_first_seeds_come_first() -> None:
-    class Pairs(RivalExperiment):
+    class Pairs(VariantExperiment):
         pass
 
-    cells = Pairs(seed=5).pair("kind", ("a", "b"), 2)
+    kinds = [{"kind": "a"}, {"kind": "b"}]
+    cells = Pairs(seed=5).repeat_over_seeds(kinds, 2)
     assert [(cell["kind"], cell["seed"]) for cell in cells] == [("a", 5), ("b", 5), ("a", 6), ("b", 6)]
-    assert Pairs(seed=5, seeds=1).pair("kind", ("a", "b"), 2) == cells[:2]
+    assert Pairs(seed=5, seeds=1).repeat_over_seeds(kinds, 2) == cells[:2]
     with pytest.raises(ValueError, match="seeds"):
-        Pairs(seeds=0).pair("kind", ("a", "b"), 2)
+        Pairs(seeds=0).repeat_over_seeds(kinds, 2)
 
 
 def test_a_number_of_sizes_that_makes_no_curve_is_refused() -> None:

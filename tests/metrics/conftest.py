@@ -11,7 +11,7 @@ from torch import Tensor
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.record import record
-from genie_gym.metrics.held_out import Pool
+from genie_gym.metrics.held_out import ClipPool
 from genie_gym.players.base import parse_shares
 
 
@@ -92,13 +92,13 @@ def coinrun_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def coinrun_pool(coinrun_shards: Path) -> Pool:
+def coinrun_pool(coinrun_shards: Path) -> ClipPool:
     """All its clips of 16 frames."""
     dataset = ClipDataset(coinrun_shards)
-    return Pool(dataset, np.arange(len(dataset)))
+    return ClipPool(dataset, np.arange(len(dataset)))
 
 
 @pytest.fixture(scope="session")
-def coinrun_clips(coinrun_pool: Pool) -> Tensor:
+def coinrun_clips(coinrun_pool: ClipPool) -> Tensor:
     """96 of them, (96, 16, 3, 64, 64)."""
     return coinrun_pool.draw(96, seed=0).videos

@@ -178,7 +178,9 @@ def test_wrong_settings_are_named(field: str, value: Any) -> None:
 
 
 def test_no_level_is_both_scored_and_fitted_on(recording: Path, tmp_path: Path) -> None:
-    gathered = gather.gather(EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage, share: None)
+    gathered = gather.gather_data(
+        EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage, share: None
+    )
     dataset = gathered.fitted.dataset
     fitted = {dataset.level(int(number)) for number in gathered.fitted.numbers}
     assert fitted
@@ -193,6 +195,8 @@ def test_halves_of_videos_share_no_frame(tmp_path: Path) -> None:
     frames = np.zeros((100, 64, 64, 3), dtype=np.uint8)
     frames[:, :8, :8] = (np.arange(100) * 2)[:, None, None, None]
     write_video(tmp_path / "one.mp4", frames, fps=10)
-    gathered = gather.gather(EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage, share: None)
+    gathered = gather.gather_data(
+        EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage, share: None
+    )
     brightest = gathered.fitted.draw(len(gathered.fitted.numbers), seed=0).videos[..., :8, :8].mean(dim=(2, 3, 4)).max()
     assert gathered.sets["videos"].videos[..., :8, :8].mean(dim=(2, 3, 4)).min() > brightest

@@ -7,12 +7,20 @@ import numpy as np
 import pytest
 
 from genie_gym.metrics import held_out
-from genie_gym.metrics.held_out import LEVELS, Pool, join, read_actions, record_clips, record_play, record_pool
+from genie_gym.metrics.held_out import (
+    LEVELS,
+    ClipPool,
+    join_clips,
+    read_actions,
+    record_clips,
+    record_clips_by_player,
+    record_pool,
+)
 
 
 @pytest.fixture(autouse=True)
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out, "FRAMES", 2048)
+    monkeypatch.setattr(held_out, "RECORDED_FRAMES", 2048)
 
 
 def test_levels_do_not_meet() -> None:
@@ -43,16 +51,16 @@ def test_clips_carry_the_actions_taken_in_them(tmp_path: Path) -> None:
     again = list(pool.batches(3, seed=2)(0, 5))[4]
     assert np.array_equal(batch.numbers, again.numbers)
     assert batch.videos.equal(again.videos)
-    assert Pool(pool.dataset, pool.numbers, has_actions=False).draw(2, seed=0).real_actions is None
+    assert ClipPool(pool.dataset, pool.numbers, has_actions=False).draw(2, seed=0).real_actions is None
 
 
 def test_play_is_half_and_half_and_joins() -> None:
-    plays = record_play("random", "validation", "hard", 6, seed=0)
+    plays = record_clips_by_player("random", "validation", "hard", 6, seed=0)
     assert {name: len(play.videos) for name, play in plays.items()} == {"sticky": 3, "player": 3}
-    whole = join(plays)
+    whole = join_clips(plays)
     assert whole.real_actions is not None
     assert whole.videos[3:].equal(plays["player"].videos)
-    unknown = join({**plays, "videos": plays["sticky"]._replace(real_actions=None)})
+    unknown = join_clips({**plays, "videos": plays["sticky"]._replace(real_actions=None)})
     assert unknown.real_actions is None
     assert len(unknown.videos) == 9
 

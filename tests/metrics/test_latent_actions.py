@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.clustering import NormalizedMutualInfoScore
 
-from genie_gym.metrics.held_out import Pool
-from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
+from genie_gym.metrics.held_out import ClipPool
+from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import (
     GROUPS,
     balanced_accuracy,
@@ -101,12 +101,12 @@ def test_use_of_latent_actions_by_hand() -> None:
     assert score_use(torch.arange(8)[None], 8)["perplexity"] == pytest.approx(8, rel=1e-4)
 
 
-def test_a_supervised_model_learns_what_pictures_say(coinrun_pool: Pool) -> None:
+def test_a_supervised_model_learns_what_pictures_say(coinrun_pool: ClipPool) -> None:
     """On the clips that it was trained on it is above chance, and the same seed gives the same model."""
     play = coinrun_pool.draw(48, seed=0)
-    few = Pool(coinrun_pool.dataset, coinrun_pool.numbers[:64])
+    few = ClipPool(coinrun_pool.dataset, coinrun_pool.numbers[:64])
     play = few.draw(48, seed=0)
-    said = say_actions(train_inverse_model(few, 2, (64, 64), 30, seed=0), play.videos)
+    said = predict_actions(train_inverse_model(few, 2, (64, 64), 30, seed=0), play.videos)
     assert play.real_actions is not None
     kinds = group_actions(play.real_actions)
     assert balanced_accuracy(said["up"], kinds["up"], 2) > 0.6

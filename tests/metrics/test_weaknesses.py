@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from genie_gym.metrics.verdict import find_faults
+from genie_gym.metrics.weaknesses import find_weaknesses
 
 GOOD: dict[str, Any] = {
     "tokenizer": {"psnr": 28.0, "kmeans_psnr": 24.0},
@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_a_good_world_has_no_faults() -> None:
-    assert find_faults(GOOD) == []
+    assert find_weaknesses(GOOD) == []
 
 
 def test_the_worst_comes_first() -> None:
@@ -29,7 +29,7 @@ def test_the_worst_comes_first() -> None:
         "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # less than nothing
         "consistency": {"explained": 0.2},  # two fifths
     }
-    faults = find_faults(worse)
+    faults = find_weaknesses(worse)
     assert [words.split(":")[0] for words in faults] == [
         "delta PSNR from one frame at t = 4",
         "latent actions",
@@ -41,6 +41,6 @@ def test_the_worst_comes_first() -> None:
 
 def test_no_world_need_explain_more_than_the_game() -> None:
     real = {"explained": 0.3}
-    assert find_faults({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
-    faults = find_faults({**GOOD, "consistency": {"explained": 0.14, "real": real}})
+    assert find_weaknesses({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
+    faults = find_weaknesses({**GOOD, "consistency": {"explained": 0.14, "real": real}})
     assert faults == ["latent actions: they explain 14% of the motion they cause (the game's own moves 30%)"]

@@ -9,25 +9,25 @@ from torch import Tensor
 
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.controllability import Played, label_clips, play_clips
+from genie_gym.metrics.controllability import Rollouts, label_clips, play_clips
 from genie_gym.metrics.fvd import Features, load_i3d, procgen_features
-from genie_gym.metrics.held_out import Play, Pool
-from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
+from genie_gym.metrics.held_out import ClipPool, EvaluationClips
+from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import fit_maps
 from genie_gym.models.world_model import GenieWorldModel
 
 CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
 """Separate clips for k-means, and for the maps from latent to real actions."""
-HISTORY = 3
+_HISTORY = 3
 """Frames up to t for the inverse model, where the latent action model has no such number."""
-PROMPT_FRAMES = 4
+LONG_PROMPT_FRAMES = 4
 """Of longer prompts, which show how fast things move; one frame does not."""
 
 Report = Callable[[str, float], object]
 """Hears of each stage, and how much of it is done, 0 to 1."""
 
 
-class Seen(NamedTuple):
+class EncodedClips(NamedTuple):
     """What the models make of real clips."""
 
     tokens: Tensor
@@ -39,12 +39,12 @@ class Seen(NamedTuple):
     clustered: Tensor
     """(B, T, C, H, W) by k-means over patches."""
 
-    def take(self, rows: Tensor) -> "Seen":
+    def take(self, rows: Tensor) -> "EncodedClips":
         """Of some clips."""
-        return Seen(*(each[rows] for each in self))
+        return EncodedClips(*(each[rows] for each in self))
 
 
-class Answers(NamedTuple):
+class ActionReference(NamedTuple):
     """Of what was really done."""
 
     real_actions: Tensor
@@ -54,33 +54,37 @@ class Answers(NamedTuple):
     maps: dict[str, Tensor]
     """For each of them (A,) from latent actions, fitted on other clips."""
 
-    def take(self, rows: Tensor) -> "Answers":
+    def take(self, rows: Tensor) -> "ActionReference":
         """Of some clips."""
-        return Answers(self.real_actions[rows], {name: said[rows] for name, said in self.ceiling.items()}, self.maps)
+        return ActionReference(
+            self.real_actions[rows], {name: said[rows] for name, said in self.ceiling.items()}, self.maps
+        )
 
 
-class Observed(NamedTuple):
+class WorldOutputs(NamedTuple):
     """Of B clips."""
 
-    seen: Seen
-    played: Played
+    seen: EncodedClips
+    played: Rollouts
     """From one frame."""
-    continued: Played
-    """From ``PROMPT_FRAMES``; the last of them is frame 0 here."""
-    answers: Answers | None
+    continued: Rollouts
+    """From ``LONG_PROMPT_FRAMES``; the last of them is frame 0 here."""
+    answers: ActionReference | None
     """None where nobody knows what was done."""
     features: dict[str, dict[str, Tensor]]
     """By the name of the distance, (B, D) of real clips and of what is compared with them."""
 
-    def take(self, rows: Tensor) -> "Observed":
+    def take(self, rows: Tensor) -> "WorldOutputs":
         """Of some clips."""
         features = {name: {kind: each[rows] for kind, each in by.items()} for name, by in self.features.items()}
         answers = None if self.answers is None else self.answers.take(rows)
         played, continued = self.played.take(rows), self.continued.take(rows)
-        return Observed(self.seen.take(rows), played, continued, answers, features)
+        return WorldOutputs(self.seen.take(rows), played, continued, answers, features)
 
 
-def observe(world: GenieWorldModel, whole: Play, fitted: Pool, config: EvaluateConfig, report: Report) -> Observed:
+def collect_outputs(
+    world: GenieWorldModel, whole: EvaluationClips, fitted: ClipPool, config: EvaluateConfig, report: Report
+) -> WorldOutputs:
     """Let a world see and play clips.
 
     Args:
@@ -100,15 +104,17 @@ def observe(world: GenieWorldModel, whole: Play, fitted: Pool, config: EvaluateC
     seen = _see(world, whole.videos, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
     answers = _answer(world, whole, fitted, drawn, config, report)
     played = play_clips(world, whole.videos, config.seed, report=partial(report, "rolling out clips from one frame"))
-    stage = f"rolling out clips from {PROMPT_FRAMES} frames"
-    continued = play_clips(world, whole.videos, config.seed, PROMPT_FRAMES, report=partial(report, stage))
-    continued = Played(*(videos[:, PROMPT_FRAMES - 1 :] for videos in continued))
+    stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
+    continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
+    continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
     features = {name: _extract(extractor, seen, played, report) for name, extractor in extractors.items()}
-    return Observed(seen, played, continued, answers, features)
+    return WorldOutputs(seen, played, continued, answers, features)
 
 
 @torch.no_grad()
-def _see(world: GenieWorldModel, videos: Tensor, separate: Tensor, seed: int, report: Report, chunk: int = 32) -> Seen:
+def _see(
+    world: GenieWorldModel, videos: Tensor, separate: Tensor, seed: int, report: Report, chunk: int = 32
+) -> EncodedClips:
     config = world.config.tokenizer
     report("k-means over patches", 0)
     means = fit_patches(separate, config.patch_size, config.quantizer.codes, seed)
@@ -119,12 +125,17 @@ def _see(world: GenieWorldModel, videos: Tensor, separate: Tensor, seed: int, re
         tokens = world.tokenizer.encode(moved)
         seen = (tokens, world.tokenizer.decode(tokens), world.label(moved))
         parts.append((*(part.cpu() for part in seen), cluster_patches(clips, means, config.patch_size)))
-    return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return EncodedClips(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _answer(
-    world: GenieWorldModel, whole: Play, fitted: Pool, drawn: Play, config: EvaluateConfig, report: Report
-) -> Answers | None:
+    world: GenieWorldModel,
+    whole: EvaluationClips,
+    fitted: ClipPool,
+    drawn: EvaluationClips,
+    config: EvaluateConfig,
+    report: Report,
+) -> ActionReference | None:
     if whole.real_actions is None or drawn.real_actions is None:
         return None
     report("maps from latent to real actions", 0)
@@ -132,16 +143,16 @@ def _answer(
     part, stage = world.config.latent_action_model, "training a supervised inverse model"
     model = train_inverse_model(
         fitted,
-        part.history if part.backbone == "conv" else HISTORY,
+        part.history if part.backbone == "conv" else _HISTORY,
         (world.config.height, world.config.width),
         config.inverse_steps,
         config.seed,
         lambda share: report(stage, share),
     )
-    return Answers(whole.real_actions, say_actions(model, whole.videos), maps)
+    return ActionReference(whole.real_actions, predict_actions(model, whole.videos), maps)
 
 
-def _extract(extractor: Features, seen: Seen, played: Played, report: Report) -> dict[str, Tensor]:
+def _extract(extractor: Features, seen: EncodedClips, played: Rollouts, report: Report) -> dict[str, Tensor]:
     videos = {
         "real": played.real,
         "rollout": played.inferred,

@@ -6,16 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
-from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_psnr, play_clips
+from genie_gym.metrics.controllability import Rollouts, bootstrap_interval, delta_psnr, play_clips
 from genie_gym.metrics.fvd import frechet_distance, procgen_features
+from genie_gym.metrics.held_out import CLIP_LENGTH
 from genie_gym.metrics.image import pooled_psnr, psnr
-from genie_gym.metrics.video_features import CLIP_LENGTH
 from genie_gym.models.world_model import GenieWorldModel
 
-ROLLOUT_FRAMES, DELTA_FRAMES = (1, 4, 8, 15), (1, 4, 8)
+_ROLLOUT_FRAMES, _DELTA_FRAMES = (1, 4, 8, 15), (1, 4, 8)
 
 
-def score_passes(
+def compare_maskgit_steps(
     world: GenieWorldModel,
     videos: Tensor,
     maskgit_steps: Sequence[int],
@@ -52,8 +52,8 @@ def score_passes(
     return rows, speed
 
 
-def _score(played: Played, most: Played, seed: int) -> dict[str, Any]:
-    def clip_psnr(each: Played, frame: int) -> Tensor:
+def _score(played: Rollouts, most: Rollouts, seed: int) -> dict[str, Any]:
+    def clip_psnr(each: Rollouts, frame: int) -> Tensor:
         return psnr(each.real[:, frame], each.inferred[:, frame])
 
     def compare(own: Tensor, other: Tensor) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _score(played: Played, most: Played, seed: int) -> dict[str, Any]:
             "clip_psnr": float(clip_psnr(played, t).mean()),
             **compare(clip_psnr(played, t), clip_psnr(most, t)),
         }
-        for t in ROLLOUT_FRAMES
+        for t in _ROLLOUT_FRAMES
         if t < played.real.shape[1]
     ]
     control = [
@@ -76,7 +76,7 @@ def _score(played: Played, most: Played, seed: int) -> dict[str, Any]:
             "own_interval": bootstrap_interval(delta_psnr(played, t), seed),
             **compare(delta_psnr(played, t), delta_psnr(most, t)),
         }
-        for t in DELTA_FRAMES
+        for t in _DELTA_FRAMES
         if t < played.real.shape[1]
     ]
     return {"rollout": rollout, "delta_psnr": control}

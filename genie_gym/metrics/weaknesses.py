@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-KINDS = {"direction": "left / still / right", "up": "up / none", "effective": "nine moves"}
+GROUP_NAMES = {"direction": "left / still / right", "up": "up / none", "effective": "nine moves"}
 """``latent_actions.GROUPS`` in words."""
 
 
@@ -14,7 +14,7 @@ class Goal(NamedTuple):
     words: str
 
 
-def find_faults(scores: dict[str, Any]) -> list[str]:
+def find_weaknesses(scores: dict[str, Any]) -> list[str]:
     """What of a world falls short of what is wanted, in words; by the share that is missing, the worst first.
 
     Wanted: a tokenizer 3 dB above k-means; roll-outs, from one frame and from some, 1 dB above copying, and an interval
@@ -43,7 +43,7 @@ def _set_goals(scores: dict[str, Any]) -> list[Goal]:
         for row in part["delta_psnr"]:
             low, words = row["interval"][0], f"delta PSNR from {prompt} at t = {row['t']}"
             goals.append(Goal(low, 0.5, f"{words}: perhaps no more than {low:.2f} dB"))
-    for name, words in KINDS.items():
+    for name, words in GROUP_NAMES.items():
         kept = scores["lam"].get(name, {}).get("kept")
         if kept is not None:
             goals.append(Goal(kept, 0.5, f"labels: {kept:.0%} of what a supervised model gains on {words}"))
