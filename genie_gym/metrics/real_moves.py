@@ -35,14 +35,14 @@ def play_each_move(mode: str, levels: str, starts: int, frames: int, seed: int) 
     config = restrict(RecordConfig(mode=mode), levels)  # type: ignore[arg-type]  # validated by RecordConfig
     games, player = open_games(config, seed=seed, num_envs=starts), load_player("sticky", seed)
     for _ in range(_WARM_UP_STEPS):
-        games.act(player(games.collect_outputs().frames))
+        games.act(player(games.observe().frames))
     states, goes_on, moves = games.save(), np.ones(starts, dtype=np.bool_), []
     for move in range(NUM_MOVES):
         games.restore(states)
-        videos = [games.collect_outputs().frames.copy()]
+        videos = [games.observe().frames.copy()]
         for _ in range(frames):
             games.act(np.full(starts, move, dtype=np.int32))
-            now = games.collect_outputs()
+            now = games.observe()
             videos.append(now.frames.copy())
             goes_on &= ~now.episode_starts
         moves.append(np.stack(videos, axis=1))
