@@ -45,7 +45,7 @@ class Recogniser(BareTrainee):
         numbers, (videos, orders) = batch.numbers.tolist(), reorder(batch.videos)
         games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
         taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
-        moments = self.network.moments(videos)
+        moments = self.network.frame_features(videos)
         game, order = self.network.game(moments.mean(dim=1)), self.network.order(moments.mean(dim=1))
         as_played = orders == 0
         action, taken = self.network.action(moments)[as_played], taken[as_played]

@@ -1,4 +1,4 @@
-"""``Genie-v0`` in steady state: steps a second, where their time goes, and Gymnasium's own figures."""
+"""Speed of ``Genie-v0`` in steady state, by parts of a step, and Gymnasium's own benchmarks."""
 
 from typing import Any
 
@@ -10,19 +10,20 @@ from genie_gym.envs import WorldHandle, zero_rewards
 from genie_gym.models.world_model import GenieWorldModel
 
 GYMNASIUM_ENVS = 16
+"""Number of environments in Gymnasium's vector benchmark."""
 
 
 def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: float) -> Timing:
-    """A step of ``Genie-v0`` under random latent actions, with the context full and no episode's end.
+    """Time a step of ``Genie-v0`` under random latent actions, with a full context and no end of an episode.
 
     Args:
-        world: To play.
-        num_envs: Rows of ``gym.make_vec``; None for ``gym.make``.
-        seconds: As in ``measure``.
+        world: World model to play.
+        num_envs: Number of environments of ``gym.make_vec``; None for ``gym.make``.
+        seconds: Time for the measurement, as in ``measure``.
 
     Returns:
-        Seconds of a step of all rows together, in the parts ``dynamics`` (with the sampling of tokens), ``decode``,
-        and ``environment``: all the rest. On a GPU the parts are told apart by waiting for it, which costs a little.
+        Seconds of a step of all environments together, and its parts ``dynamics`` (with the sampling of tokens),
+        ``decode`` and ``environment`` (the rest). On a GPU, synchronising after each part adds a little time.
     """
     env = _make(world, num_envs)
     env.reset(seed=0)
@@ -37,7 +38,7 @@ def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: flo
 
 
 def run_gymnasium_benchmarks(world: GenieWorldModel, seconds: float) -> dict[str, float]:
-    """Steps a second by ``gymnasium.utils.performance``, of one environment and of ``GYMNASIUM_ENVS``."""
+    """Return steps per second from ``gymnasium.utils.performance``, for one environment and for ``GYMNASIUM_ENVS``."""
     duration = max(1, round(seconds))
     alone, envs = _make(world, None), _make(world, GYMNASIUM_ENVS)
     assert isinstance(alone, gym.Env)

@@ -1,4 +1,4 @@
-"""Training steps (forward, backward, AdamW) of each model: frames a second, and operations a second."""
+"""Speed of training steps (forward, backward, AdamW) of each model, in frames and operations per second."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -19,30 +19,30 @@ from genie_gym.presets import PRESETS
 from genie_gym.training.optim import build_optimizer
 
 TRAINING_CLIP_LENGTH = 16
+"""Frames per clip in a training batch."""
 
 
 class TrainingJob(NamedTuple):
-    """A model to train."""
+    """A model whose training is timed."""
 
     model: str
     """``dynamics``, ``tokenizer``, ``latent_action_model_st`` or ``latent_action_model_conv``."""
     width: int
-    """Features a token; of ``conv``, channels at the finest scale."""
+    """Transformer width; for ``conv``, channels at the finest scale."""
     config: WorldConfig
-    """The model's."""
 
 
 class TrainingSpeed(NamedTuple):
-    """What training it at bfloat16 reached."""
+    """Speed of training a model in bfloat16."""
 
     parameters: int
     fps: float
     tflops: float
-    """Of forward and backward products, as PyTorch's own counter adds them up."""
+    """Forward and backward operations per second, as counted by PyTorch's ``FlopCounterMode``."""
 
 
 def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
-    """Three transformers at each width, and the shipped latent action model."""
+    """List three transformers at each width, and the shipped latent action model."""
     for width in widths:
         config = _widen(width, layers)
         for model in ("dynamics", "tokenizer", "latent_action_model_st"):
@@ -52,7 +52,7 @@ def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
 
 
 def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
-    """Train on noise; the first step, in which codebooks start from the batch, counts nowhere."""
+    """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted."""
     model, loss = _build(job, config.clips, device)
     model.set_precision("bfloat16")
     optimizer = build_optimizer(model, OptimizerConfig())
@@ -85,7 +85,7 @@ def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, C
 
 
 def _widen(width: int, layers: int) -> WorldConfig:
-    """``coinrun`` with transformers of this width everywhere."""
+    """Return ``coinrun`` with all transformers of the given width."""
     head_dim = min(width, 64)
     heads = width // head_dim
     stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)

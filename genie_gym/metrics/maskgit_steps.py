@@ -1,4 +1,4 @@
-"""Quality and speed by MaskGIT passes a frame, each number beside the most."""
+"""Quality and speed of roll-outs by the number of MaskGIT steps per frame."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.models.world_model import GenieWorldModel
 
 _ROLLOUT_FRAMES, _DELTA_FRAMES = (1, 4, 8, 15), (1, 4, 8)
+"""Frames t at which PSNR and delta PSNR are compared, if the clips have so many."""
 
 
 def compare_maskgit_steps(
@@ -22,37 +23,37 @@ def compare_maskgit_steps(
     seed: int,
     report: Callable[[float], object] = lambda share: None,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Roll the same clips out with every number of passes, with the same seeds.
+    """Roll the same clips out with each number of MaskGIT steps, with the same seeds.
 
     Args:
-        world: In eval mode.
+        world: World model in eval mode.
         videos: (B, T, C, H, W) real clips.
-        maskgit_steps: Passes; the last is what the others are compared with.
-        seed: Of roll-outs and intervals.
-        report: Hears how much is done, 0 to 1.
+        maskgit_steps: Step counts to compare; the last one is the reference.
+        seed: Seed of roll-outs and intervals.
+        report: Called with the share done, 0 to 1.
 
     Returns:
-        Rows of ``maskgit_steps``, ``rollout`` and ``delta_psnr`` by t, each with the 95 % interval of what is lost
-        against the most, clip by clip, and ``fvd_procgen`` where clips have 16 frames; and frames/s by passes, which
-        vary from run to run.
+        A row for each step count, and its speed in frames/s, which varies from run to run. A row has
+        ``maskgit_steps``; ``rollout`` and ``delta_psnr`` for each t, with the mean loss against the reference
+        (``less_than_most``) and its 95 % interval over clips; and ``fvd_procgen`` if clips have 16 frames.
     """
-    played, speed = {}, {}
-    for passes in maskgit_steps:
+    rollouts, speed = {}, {}
+    for steps in maskgit_steps:
         began = time.perf_counter()
-        played[passes] = play_clips(world, videos, seed, maskgit_steps=passes, kinds=("inferred", "random"))
+        rollouts[steps] = play_clips(world, videos, seed, maskgit_steps=steps, kinds=("inferred", "random"))
         frames = 2 * len(videos) * (videos.shape[1] - 1)
-        speed[str(passes)] = frames / (time.perf_counter() - began)
-        report(sum(list(maskgit_steps)[: len(played)]) / sum(maskgit_steps))
-    most = played[maskgit_steps[-1]]
-    rows = [{"maskgit_steps": passes, **_score(each, most, seed)} for passes, each in played.items()]
+        speed[str(steps)] = frames / (time.perf_counter() - began)
+        report(sum(list(maskgit_steps)[: len(rollouts)]) / sum(maskgit_steps))
+    reference = rollouts[maskgit_steps[-1]]
+    rows = [{"maskgit_steps": steps, **_score(each, reference, seed)} for steps, each in rollouts.items()]
     if videos.shape[1] >= CLIP_LENGTH:
         real = procgen_features(videos)
-        for row, each in zip(rows, played.values(), strict=True):
+        for row, each in zip(rows, rollouts.values(), strict=True):
             row["fvd_procgen"] = frechet_distance(real, procgen_features(each.inferred))
     return rows, speed
 
 
-def _score(played: Rollouts, most: Rollouts, seed: int) -> dict[str, Any]:
+def _score(rollouts: Rollouts, reference: Rollouts, seed: int) -> dict[str, Any]:
     def clip_psnr(each: Rollouts, frame: int) -> Tensor:
         return psnr(each.real[:, frame], each.inferred[:, frame])
 
@@ -62,21 +63,21 @@ def _score(played: Rollouts, most: Rollouts, seed: int) -> dict[str, Any]:
     rollout = [
         {
             "t": t,
-            "psnr": pooled_psnr(played.inferred[:, t], played.real[:, t]),
-            "clip_psnr": float(clip_psnr(played, t).mean()),
-            **compare(clip_psnr(played, t), clip_psnr(most, t)),
+            "psnr": pooled_psnr(rollouts.inferred[:, t], rollouts.real[:, t]),
+            "clip_psnr": float(clip_psnr(rollouts, t).mean()),
+            **compare(clip_psnr(rollouts, t), clip_psnr(reference, t)),
         }
         for t in _ROLLOUT_FRAMES
-        if t < played.real.shape[1]
+        if t < rollouts.real.shape[1]
     ]
     control = [
         {
             "t": t,
-            "delta_psnr": float(delta_psnr(played, t).mean()),
-            "own_interval": bootstrap_interval(delta_psnr(played, t), seed),
-            **compare(delta_psnr(played, t), delta_psnr(most, t)),
+            "delta_psnr": float(delta_psnr(rollouts, t).mean()),
+            "own_interval": bootstrap_interval(delta_psnr(rollouts, t), seed),
+            **compare(delta_psnr(rollouts, t), delta_psnr(reference, t)),
         }
         for t in _DELTA_FRAMES
-        if t < played.real.shape[1]
+        if t < rollouts.real.shape[1]
     ]
     return {"rollout": rollout, "delta_psnr": control}

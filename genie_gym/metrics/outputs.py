@@ -1,4 +1,4 @@
-"""What a world makes of real clips: all that its scores are counted from."""
+"""What a world computes from real clips: reconstructions, latent actions and roll-outs, from which it is scored."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.controllability import Rollouts, label_clips, play_clips
-from genie_gym.metrics.fvd import Features, load_i3d, procgen_features
+from genie_gym.metrics.fvd import FeatureExtractor, load_i3d, procgen_features
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips
 from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import fit_maps
@@ -18,101 +18,103 @@ from genie_gym.models.world_model import GenieWorldModel
 
 CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
 """Separate clips for k-means, and for the maps from latent to real actions."""
-_HISTORY = 3
-"""Frames up to t for the inverse model, where the latent action model has no such number."""
 LONG_PROMPT_FRAMES = 4
-"""Of longer prompts, which show how fast things move; one frame does not."""
+"""Frames of the longer prompts, which unlike single frames show velocities."""
+_HISTORY = 3
+"""Frames up to t that the inverse model sees if the config of the latent action model has no such number."""
 
 Report = Callable[[str, float], object]
-"""Hears of each stage, and how much of it is done, 0 to 1."""
+"""Function that is called with the name of a stage and the share of it done, 0 to 1."""
 
 
 class EncodedClips(NamedTuple):
-    """What the models make of real clips."""
+    """Real clips as the tokenizer, the latent action model and the k-means baseline encode them."""
 
     tokens: Tensor
-    """(B, T, N)."""
+    """(B, T, N) int64."""
     rebuilt: Tensor
-    """(B, T, C, H, W) from the tokens."""
+    """(B, T, C, H, W) decoded from the tokens."""
     labels: Tensor
     """(B, T - 1) latent actions."""
     clustered: Tensor
-    """(B, T, C, H, W) by k-means over patches."""
+    """(B, T, C, H, W) rebuilt by k-means over patches."""
 
-    def take(self, rows: Tensor) -> "EncodedClips":
-        """Of some clips."""
-        return EncodedClips(*(each[rows] for each in self))
+    def take(self, indices: Tensor) -> "EncodedClips":
+        """Return the clips at the given indices."""
+        return EncodedClips(*(each[indices] for each in self))
 
 
 class ActionReference(NamedTuple):
-    """Of what was really done."""
+    """The true actions of clips, and what latent actions are compared with."""
 
     real_actions: Tensor
-    """(B, T - 1)."""
+    """(B, T - 1) int64."""
     ceiling: dict[str, Tensor]
-    """For each of ``latent_actions.GROUPS`` what a supervised model says, (B, T - 1)."""
+    """(B, T - 1) predictions of a supervised model for each of ``latent_actions.GROUPS``."""
     maps: dict[str, Tensor]
-    """For each of them (A,) from latent actions, fitted on other clips."""
+    """(A,) map from latent actions for each of ``GROUPS``, fitted on other clips."""
 
-    def take(self, rows: Tensor) -> "ActionReference":
-        """Of some clips."""
-        return ActionReference(
-            self.real_actions[rows], {name: said[rows] for name, said in self.ceiling.items()}, self.maps
-        )
+    def take(self, indices: Tensor) -> "ActionReference":
+        """Return the clips at the given indices."""
+        ceiling = {name: predicted[indices] for name, predicted in self.ceiling.items()}
+        return ActionReference(self.real_actions[indices], ceiling, self.maps)
 
 
 class WorldOutputs(NamedTuple):
-    """Of B clips."""
+    """Everything that the scores of B clips are computed from."""
 
-    seen: EncodedClips
-    played: Rollouts
-    """From one frame."""
+    encoded: EncodedClips
+    rollouts: Rollouts
+    """Roll-outs from one frame."""
     continued: Rollouts
-    """From ``LONG_PROMPT_FRAMES``; the last of them is frame 0 here."""
-    answers: ActionReference | None
-    """None where nobody knows what was done."""
+    """Roll-outs from ``LONG_PROMPT_FRAMES`` frames, the last of which is frame 0 here."""
+    actions: ActionReference | None
+    """None if the true actions are unknown."""
     features: dict[str, dict[str, Tensor]]
-    """By the name of the distance, (B, D) of real clips and of what is compared with them."""
+    """(B, D) features by name of the distance, then by kind of video: real, rolled out, or a baseline."""
 
-    def take(self, rows: Tensor) -> "WorldOutputs":
-        """Of some clips."""
-        features = {name: {kind: each[rows] for kind, each in by.items()} for name, by in self.features.items()}
-        answers = None if self.answers is None else self.answers.take(rows)
-        played, continued = self.played.take(rows), self.continued.take(rows)
-        return WorldOutputs(self.seen.take(rows), played, continued, answers, features)
+    def take(self, indices: Tensor) -> "WorldOutputs":
+        """Return the outputs of the clips at the given indices."""
+        return WorldOutputs(
+            self.encoded.take(indices),
+            self.rollouts.take(indices),
+            self.continued.take(indices),
+            None if self.actions is None else self.actions.take(indices),
+            {name: {kind: each[indices] for kind, each in by.items()} for name, by in self.features.items()},
+        )
 
 
 def collect_outputs(
     world: GenieWorldModel, whole: EvaluationClips, fitted: ClipPool, config: EvaluateConfig, report: Report
 ) -> WorldOutputs:
-    """Let a world see and play clips.
+    """Encode clips and roll them out, and do the same with the baselines.
 
     Args:
-        world: In eval mode.
-        whole: The clips.
-        fitted: Clips of *other* levels, for k-means, the maps from latent to real actions, and their ceiling.
-        config: How much of everything, and the seed.
-        report: Hears of progress.
+        world: World model in eval mode.
+        whole: Clips to score.
+        fitted: Clips of *other* levels, for k-means, the maps from latent to real actions, and the ceiling.
+        config: Sizes of all measurements, and the seed.
+        report: Called with each stage and the share of it done.
 
     Raises:
         ValueError: If there is no such I3D.
     """
-    extractors: dict[str, Features] = {"fvd_procgen": procgen_features}
+    extractors: dict[str, FeatureExtractor] = {"fvd_procgen": procgen_features}
     if config.i3d is not None:
         extractors["fvd"] = load_i3d(config.i3d, config.device)
     drawn = fitted.draw(min(MAPPED_CLIPS, len(fitted.numbers)), config.seed)
-    seen = _see(world, whole.videos, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
-    answers = _answer(world, whole, fitted, drawn, config, report)
-    played = play_clips(world, whole.videos, config.seed, report=partial(report, "rolling out clips from one frame"))
+    encoded = _encode(world, whole.videos, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
+    actions = _reference_actions(world, whole, fitted, drawn, config, report)
+    rollouts = play_clips(world, whole.videos, config.seed, report=partial(report, "rolling out clips from one frame"))
     stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
     continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
     continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
-    features = {name: _extract(extractor, seen, played, report) for name, extractor in extractors.items()}
-    return WorldOutputs(seen, played, continued, answers, features)
+    features = {name: _extract(extractor, encoded, rollouts, report) for name, extractor in extractors.items()}
+    return WorldOutputs(encoded, rollouts, continued, actions, features)
 
 
 @torch.no_grad()
-def _see(
+def _encode(
     world: GenieWorldModel, videos: Tensor, separate: Tensor, seed: int, report: Report, chunk: int = 32
 ) -> EncodedClips:
     config = world.config.tokenizer
@@ -123,12 +125,12 @@ def _see(
         report("tokens and latent actions of clips", number * chunk / len(videos))
         moved = clips.to(world.device)
         tokens = world.tokenizer.encode(moved)
-        seen = (tokens, world.tokenizer.decode(tokens), world.label(moved))
-        parts.append((*(part.cpu() for part in seen), cluster_patches(clips, means, config.patch_size)))
+        computed = (tokens, world.tokenizer.decode(tokens), world.label(moved))
+        parts.append((*(part.cpu() for part in computed), cluster_patches(clips, means, config.patch_size)))
     return EncodedClips(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _answer(
+def _reference_actions(
     world: GenieWorldModel,
     whole: EvaluationClips,
     fitted: ClipPool,
@@ -140,25 +142,27 @@ def _answer(
         return None
     report("maps from latent to real actions", 0)
     maps = fit_maps(label_clips(world, drawn.videos), drawn.real_actions, world.config.num_latent_actions)
-    part, stage = world.config.latent_action_model, "training a supervised inverse model"
+    part = world.config.latent_action_model
     model = train_inverse_model(
         fitted,
         part.history if part.backbone == "conv" else _HISTORY,
         (world.config.height, world.config.width),
         config.inverse_steps,
         config.seed,
-        lambda share: report(stage, share),
+        partial(report, "training a supervised inverse model"),
     )
     return ActionReference(whole.real_actions, predict_actions(model, whole.videos), maps)
 
 
-def _extract(extractor: Features, seen: EncodedClips, played: Rollouts, report: Report) -> dict[str, Tensor]:
+def _extract(
+    extractor: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report
+) -> dict[str, Tensor]:
     videos = {
-        "real": played.real,
-        "rollout": played.inferred,
-        "rebuilt": seen.rebuilt,
-        "copy_last": played.real[:, :1].expand_as(played.real),
-        "random_actions": played.random,
+        "real": rollouts.real,
+        "rollout": rollouts.inferred,
+        "rebuilt": encoded.rebuilt,
+        "copy_last": rollouts.real[:, :1].expand_as(rollouts.real),
+        "random_actions": rollouts.random,
     }
     features = {}
     for number, (kind, each) in enumerate(videos.items()):

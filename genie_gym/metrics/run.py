@@ -1,4 +1,4 @@
-"""``genie-gym evaluate``: gather clips, score, print, draw."""
+"""The work of ``genie-gym evaluate``: load the world, gather clips, score them."""
 
 import tempfile
 from pathlib import Path
@@ -19,29 +19,29 @@ def run_evaluation(
     """Score a checkpoint.
 
     Args:
-        config: Which, on what, and how much of it.
-        report: Hears of each stage, and how much of it is done.
+        config: The world, the data, and the sizes of all measurements.
+        report: Called with each stage and the share of it done.
 
     Returns:
-        JSON-able results, and what they and a picture come from.
+        JSON-able results, and the ``Evaluation`` they come from.
 
     Raises:
-        ValueError: If the checkpoint or the data are missing, damaged, or do not fit each other.
+        ValueError: If the checkpoint or the data are missing, damaged, or do not match.
     """
     world = load(config.checkpoint, config.device)
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
-        gathered = gather_data(config, size, Path(folder), report)
-        evaluated = evaluate(world, gathered.sets, gathered.fitted, config, report)
-    if gathered.moves is not None:
-        evaluated.scores["consistency"]["real"] = score_consistency(gathered.moves)
+        data = gather_data(config, size, Path(folder), report)
+        evaluated = evaluate(world, data.sets, data.fitted, config, report)
+    if data.moves is not None:
+        evaluated.scores["consistency"]["real"] = score_consistency(data.moves)
     sampling = world.config.sampling
-    about = {
+    settings = {
         "checkpoint": config.checkpoint,
-        **gathered.about,
+        **data.source,
         "maskgit_steps": sampling.maskgit_steps,
         "temperature": sampling.temperature,
         "precision": str(world.dynamics.precision).removeprefix("torch."),
         "inverse_steps": config.inverse_steps,
     }
-    return {**about, **evaluated.scores, "faults": find_weaknesses(evaluated.scores)}, evaluated
+    return {**settings, **evaluated.scores, "faults": find_weaknesses(evaluated.scores)}, evaluated

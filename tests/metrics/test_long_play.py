@@ -43,11 +43,11 @@ def test_a_range_holds_what_it_was_fitted_on_in_its_own_shape() -> None:
     generator = torch.Generator().manual_seed(0)
     moments = torch.randn(4000, 3, generator=generator) * torch.tensor([10.0, 1.0, 0.1]) + 5
     real_range = fit_range(moments)
-    assert 1 - float(real_range.leaves(moments).double().mean()) == pytest.approx(RANGE_SHARE, abs=1e-3)
-    assert real_range.leaves(torch.tensor([[25.0, 5, 5], [5, 25, 5], [5, 5, 7], [5, 5, 5]])).tolist() == [
+    assert 1 - float(real_range.is_outside(moments).double().mean()) == pytest.approx(RANGE_SHARE, abs=1e-3)
+    assert real_range.is_outside(torch.tensor([[25.0, 5, 5], [5, 25, 5], [5, 5, 7], [5, 5, 5]])).tolist() == [
         False, True, True, False,
     ]  # fmt: skip
-    assert real_range.leaves(torch.tensor([5.0, torch.nan, 5])), "what is no number is not real"
+    assert real_range.is_outside(torch.tensor([5.0, torch.nan, 5])), "what is no number is not real"
 
 
 def test_too_few_moments_are_refused() -> None:
