@@ -17,7 +17,7 @@ def _environments(results: dict[str, Any]) -> Table:
         f"Genie-v0: {results['checkpoint']}, {results['maskgit_steps']} MaskGIT steps per frame; milliseconds per step"
     )
     parts = list(next(iter(results["env_split"].values())))
-    table = Table("environments", "frames/s", *parts, "of bf16 matmul rate", title=title)
+    table = Table("environments", "frames/s", *parts, "of bf16 matmul", title=title)
     for count, fps in results["env_fps"].items():
         split = [f"{results['env_split'][count][part]:.2f}" for part in parts]
         table.add_row(count, f"{fps:.1f}", *split, f"{results['serving_share_by_envs'][count]:.1%}")
@@ -36,7 +36,7 @@ def _rows(results: dict[str, Any]) -> Table:
 
 
 def _training(results: dict[str, Any]) -> Table:
-    table = Table("model", "width", "parameters", "frames/s", "of bf16 matmul rate", title="Training in bfloat16")
+    table = Table("model", "width", "parameters", "frames/s", "of bf16 matmul", title="Training in bfloat16")
     for model, by_width in results["training_fps"].items():
         for width, fps in by_width.items():
             parameters, share = (results[f"training_{name}"][model][width] for name in ("parameters", "share"))

@@ -118,13 +118,11 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
 def _measure_training(
     config: BenchConfig, device: torch.device, matmul: float, report: Callable[[str], object]
 ) -> dict[str, Any]:
-    fps: dict[str, dict[str, float]] = {}
-    share: dict[str, dict[str, float]] = {}
-    parameters: dict[str, dict[str, int]] = {}
+    results: dict[str, dict[str, dict[str, float]]] = {}
     for job in list_jobs(config.widths, config.layers):
         report(f"training: {job.model}, width {job.width}")
         speed, width = time_training(job, config, device), str(job.width)
-        fps.setdefault(job.model, {})[width] = speed.fps
-        share.setdefault(job.model, {})[width] = speed.tflops / matmul
-        parameters.setdefault(job.model, {})[width] = speed.parameters
-    return {"training_fps": fps, "training_share": share, "training_parameters": parameters}
+        figures = {"fps": speed.fps, "share": speed.tflops / matmul, "parameters": speed.parameters}
+        for name, value in figures.items():
+            results.setdefault(f"training_{name}", {}).setdefault(job.model, {})[width] = value
+    return results

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 
@@ -52,17 +53,11 @@ def time_methods(methods: Mapping[str, tuple[Any, str]], device: torch.device) -
         Seconds so far for each part.
     """
     spent = dict.fromkeys(methods, 0.0)
-    originals = [(owner, method, vars(owner).get(method)) for owner, method in methods.values()]
-    try:
+    with contextlib.ExitStack() as stack:
         for part, (owner, method) in methods.items():
-            setattr(owner, method, _timed(getattr(owner, method), part, spent, device))
+            timed = _timed(getattr(owner, method), part, spent, device)
+            stack.enter_context(mock.patch.object(owner, method, timed))
         yield spent
-    finally:
-        for owner, method, own in originals:
-            if own is not None:
-                setattr(owner, method, own)
-            elif method in vars(owner):
-                delattr(owner, method)
 
 
 def wait_for(device: torch.device) -> None:

@@ -22,10 +22,6 @@ class Rollouts(NamedTuple):
     random: Tensor
     """Roll-outs under uniform random latent actions."""
 
-    def take(self, rows: Tensor) -> "Rollouts":
-        """Return the clips at the given indices."""
-        return Rollouts(*(each[rows] for each in self))
-
 
 _CHUNK = 32
 """Clips played in one batch."""

@@ -82,13 +82,7 @@ def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> FeatureEx
 
 
 def prepare_for_i3d(videos: Tensor) -> Tensor:
-    """Scale the shorter side to 224 pixels and crop the centre.
-
-    Args:
-        videos: (B, T, 3, H, W) in [0, 1].
-
-    Returns:
-        (B, 3, T, 224, 224) float in [-1, 1].
+    """Scale and crop (B, T, 3, H, W) videos in [0, 1] to their central (B, 3, T, 224, 224), in [-1, 1].
 
     Raises:
         ValueError: If there are fewer than 10 frames.

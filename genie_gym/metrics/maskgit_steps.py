@@ -57,27 +57,16 @@ def _score(rollouts: Rollouts, reference: Rollouts, seed: int) -> dict[str, Any]
     def clip_psnr(each: Rollouts, frame: int) -> Tensor:
         return psnr(each.real[:, frame], each.inferred[:, frame])
 
-    def compare(own: Tensor, other: Tensor) -> dict[str, Any]:
-        return {"less_than_most": float((other - own).mean()), "interval": bootstrap_interval(other - own, seed)}
+    def compare(score: Callable[[Rollouts, int], Tensor], frame: int) -> dict[str, Any]:
+        lost = score(reference, frame) - score(rollouts, frame)
+        return {"less_than_most": float(lost.mean()), "interval": bootstrap_interval(lost, seed)}
 
-    rollout = [
-        {
-            "t": t,
-            "psnr": pooled_psnr(rollouts.inferred[:, t], rollouts.real[:, t]),
-            "clip_psnr": float(clip_psnr(rollouts, t).mean()),
-            **compare(clip_psnr(rollouts, t), clip_psnr(reference, t)),
-        }
-        for t in _ROLLOUT_FRAMES
-        if t < rollouts.real.shape[1]
-    ]
-    control = [
-        {
-            "t": t,
-            "delta_psnr": float(delta_psnr(rollouts, t).mean()),
-            "own_interval": bootstrap_interval(delta_psnr(rollouts, t), seed),
-            **compare(delta_psnr(rollouts, t), delta_psnr(reference, t)),
-        }
-        for t in _DELTA_FRAMES
-        if t < rollouts.real.shape[1]
-    ]
-    return {"rollout": rollout, "delta_psnr": control}
+    rows: dict[str, Any] = {"rollout": [], "delta_psnr": []}
+    for t in (frame for frame in _ROLLOUT_FRAMES if frame < rollouts.real.shape[1]):
+        pooled, mean = pooled_psnr(rollouts.inferred[:, t], rollouts.real[:, t]), float(clip_psnr(rollouts, t).mean())
+        rows["rollout"].append({"t": t, "psnr": pooled, "clip_psnr": mean, **compare(clip_psnr, t)})
+    for t in (frame for frame in _DELTA_FRAMES if frame < rollouts.real.shape[1]):
+        values = delta_psnr(rollouts, t)
+        own = {"delta_psnr": float(values.mean()), "own_interval": bootstrap_interval(values, seed)}
+        rows["delta_psnr"].append({"t": t, **own, **compare(delta_psnr, t)})
+    return rows

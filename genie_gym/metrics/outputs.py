@@ -39,10 +39,6 @@ class EncodedClips(NamedTuple):
     clustered: Tensor
     """(B, T, C, H, W) rebuilt by k-means over patches."""
 
-    def take(self, indices: Tensor) -> "EncodedClips":
-        """Return the clips at the given indices."""
-        return EncodedClips(*(each[indices] for each in self))
-
 
 class ActionReference(NamedTuple):
     """The true actions of clips, and what latent actions are compared with."""
@@ -53,11 +49,6 @@ class ActionReference(NamedTuple):
     """(B, T - 1) predictions of a supervised model for each of ``latent_actions.GROUPS``."""
     maps: dict[str, Tensor]
     """(A,) map from latent actions for each of ``GROUPS``, fitted on other clips."""
-
-    def take(self, indices: Tensor) -> "ActionReference":
-        """Return the clips at the given indices."""
-        ceiling = {name: predicted[indices] for name, predicted in self.ceiling.items()}
-        return ActionReference(self.real_actions[indices], ceiling, self.maps)
 
 
 class WorldOutputs(NamedTuple):
@@ -75,13 +66,14 @@ class WorldOutputs(NamedTuple):
 
     def take(self, indices: Tensor) -> "WorldOutputs":
         """Return the outputs of the clips at the given indices."""
-        return WorldOutputs(
-            self.encoded.take(indices),
-            self.rollouts.take(indices),
-            self.continued.take(indices),
-            None if self.actions is None else self.actions.take(indices),
-            {name: {kind: each[indices] for kind, each in by.items()} for name, by in self.features.items()},
-        )
+        encoded = EncodedClips(*(each[indices] for each in self.encoded))
+        rollouts, continued = (Rollouts(*(each[indices] for each in part)) for part in (self.rollouts, self.continued))
+        actions = self.actions
+        if actions is not None:
+            ceiling = {name: predicted[indices] for name, predicted in actions.ceiling.items()}
+            actions = ActionReference(actions.real_actions[indices], ceiling, actions.maps)
+        features = {name: {kind: each[indices] for kind, each in by.items()} for name, by in self.features.items()}
+        return WorldOutputs(encoded, rollouts, continued, actions, features)
 
 
 def collect_outputs(

@@ -25,17 +25,19 @@ def show_progress(console: Console) -> Iterator[Report]:
     with Progress(*columns, console=console) as progress:
         tasks: dict[str, Any] = {}
 
+        def finish() -> None:
+            for task in tasks.values():
+                progress.update(task, completed=1.0)
+                progress.stop_task(task)
+
         def report(stage: str, share: float) -> None:
             if stage not in tasks:
-                for task in tasks.values():
-                    progress.update(task, completed=1.0)
-                    progress.stop_task(task)
+                finish()
                 tasks[stage] = progress.add_task(stage, total=1.0)
             progress.update(tasks[stage], completed=share)
 
         yield report
-        for task in tasks.values():
-            progress.update(task, completed=1.0)
+        finish()
 
 
 def print_scores(console: Console, results: dict[str, Any]) -> None:
@@ -124,8 +126,8 @@ def _tabulate_actions(results: dict[str, Any]) -> Table:
     for name, part in present:
         table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
     for name, part in present:
-        cells = (f"{part['chance']:.3f}", f"{part['agreement']:.3f}", "1", "")
-        table.add_row(name or "starts with the same motion", *cells)
+        chance, agreement = (f"{part[key]:.3f}" for key in ("chance", "agreement"))
+        table.add_row(name or "starts with the same motion", chance, agreement, "1", "")
     return table
 
 
