@@ -1,4 +1,4 @@
-"""Long sessions, and when they stop looking like the game."""
+"""Long play, and when it stops looking like the game."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from genie_gym.metrics.long_play import (
 
 
 class ReplayingWorld:
-    """Plays given videos, whatever it is told."""
+    """Plays given videos, whatever the latent actions."""
 
     config = SimpleNamespace(num_latent_actions=4)
 
@@ -39,7 +39,7 @@ def long_clips(coinrun_shards: Path) -> Tensor:
     return ClipPool(dataset, np.arange(len(dataset))).draw(24, seed=0).videos
 
 
-def test_a_range_holds_what_it_was_fitted_on_in_its_own_shape() -> None:
+def test_a_range_follows_the_covariance_of_its_features() -> None:
     generator = torch.Generator().manual_seed(0)
     moments = torch.randn(4000, 3, generator=generator) * torch.tensor([10.0, 1.0, 0.1]) + 5
     real_range = fit_range(moments)
@@ -47,15 +47,15 @@ def test_a_range_holds_what_it_was_fitted_on_in_its_own_shape() -> None:
     assert real_range.is_outside(torch.tensor([[25.0, 5, 5], [5, 25, 5], [5, 5, 7], [5, 5, 5]])).tolist() == [
         False, True, True, False,
     ]  # fmt: skip
-    assert real_range.is_outside(torch.tensor([5.0, torch.nan, 5])), "what is no number is not real"
+    assert real_range.is_outside(torch.tensor([5.0, torch.nan, 5])), "NaN counts as unlike real frames"
 
 
-def test_too_few_moments_are_refused() -> None:
+def test_too_few_features_are_refused() -> None:
     with pytest.raises(ValueError, match="give more clips"):
         fit_range(torch.randn(64, 64))
 
 
-def test_the_real_game_stays_and_noise_leaves(long_clips: Tensor) -> None:
+def test_real_frames_are_inside_the_range_and_noise_outside(long_clips: Tensor) -> None:
     starts, rest, real, separate = long_clips[:4, :1], long_clips[:4, 1:], long_clips[:8], long_clips[8:]
     scores = score_long_play(ReplayingWorld(rest), starts, real, separate, seed=0)  # type: ignore[arg-type]
     assert (scores["starts"], scores["frames"]) == (4, LONG_PLAY_FRAMES)

@@ -1,4 +1,4 @@
-"""Numbers of MaskGIT passes, each beside the most."""
+"""MaskGIT step counts compared with the largest one."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.models.loading import load
 
 
-def test_passes_are_compared_with_the_most(tiny_checkpoint: Path, coinrun_pool: ClipPool) -> None:
+def test_step_counts_are_compared_with_the_last(tiny_checkpoint: Path, coinrun_pool: ClipPool) -> None:
     shares: list[float] = []
     rows, speed = compare_maskgit_steps(load(tiny_checkpoint), coinrun_pool.draw(8, 0).videos, (1, 3), 0, shares.append)
     assert [row["maskgit_steps"] for row in rows] == [1, 3]

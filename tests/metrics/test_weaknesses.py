@@ -22,11 +22,11 @@ def test_a_good_world_misses_no_goal() -> None:
     assert find_weaknesses(GOOD) == []
 
 
-def test_the_worst_comes_first() -> None:
+def test_the_worst_weakness_comes_first() -> None:
     worse = {
         **GOOD,
-        "tokenizer": {"psnr": 26.0, "kmeans_psnr": 24.0},  # two thirds of what is wanted
-        "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # less than nothing
+        "tokenizer": {"psnr": 26.0, "kmeans_psnr": 24.0},  # two thirds of the goal
+        "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # below zero
         "consistency": {"explained": 0.2},  # two fifths
     }
     faults = find_weaknesses(worse)
@@ -39,7 +39,7 @@ def test_the_worst_comes_first() -> None:
     assert "20%" in faults[1]
 
 
-def test_no_world_need_explain_more_than_the_game() -> None:
+def test_the_game_itself_limits_the_goal_for_motion() -> None:
     real = {"explained": 0.3}
     assert find_weaknesses({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
     faults = find_weaknesses({**GOOD, "consistency": {"explained": 0.14, "real": real}})
