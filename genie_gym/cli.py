@@ -200,11 +200,13 @@ class NameActions:
     def run(self) -> None:
         """Show, ask, save."""
         from genie_gym.metrics.naming import propose_names
-        from genie_gym.models.loading import load, name_checkpoint
+        from genie_gym.models.loading import name_checkpoint
         from genie_gym.results.files import require_writable
+        from genie_gym.serving import load_world
 
         require_writable(self.picture)
-        proposed = propose_names(load(self.checkpoint, self.device), self.starts, self.frames, self.seed, self.picture)
+        world = load_world(self.checkpoint, self.device)
+        proposed = propose_names(world, self.starts, self.frames, self.seed, self.picture)
         print(f"look at {self.picture}")
         names = self.names or proposed
         if not self.names and not self.accept:

@@ -10,7 +10,7 @@ from genie_gym.metrics.gather import gather_data
 from genie_gym.metrics.motion import score_consistency
 from genie_gym.metrics.outputs import Report
 from genie_gym.metrics.weaknesses import find_weaknesses
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 
 
 def run_evaluation(
@@ -28,7 +28,7 @@ def run_evaluation(
     Raises:
         ValueError: If the checkpoint or the data are missing, damaged, or do not match.
     """
-    world = load(config.checkpoint, config.device)
+    world = load_world(config.checkpoint, config.device)
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
         data = gather_data(config, size, Path(folder), report)

@@ -7,11 +7,12 @@ import numpy as np
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import FittedPrompt, fit_prompt
 from genie_gym.envs.text_to_image import load_text_to_image
-from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.config import Opening
 from genie_gym.play.drivers import Driver, load_driver
 from genie_gym.play.seat import Start, Visitor
+from genie_gym.serving import load_world
 
 SEEDS = 2**31
 
@@ -53,7 +54,7 @@ def open_world(asked: Opening) -> Opened:
     """
     require_sampling(asked.maskgit_steps, asked.temperature)
     driver = None if asked.policy is None else load_driver(asked.policy, asked.seed)
-    world = load(asked.checkpoint, asked.device)
+    world = load_world(asked.checkpoint, asked.device)
     prompt = _fit_prompt(asked, world.config.height, world.config.width)
     return Opened(
         world=world,

@@ -10,7 +10,6 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.data.video import read_video
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play import window as module
 from genie_gym.play.config import Opening
@@ -19,6 +18,7 @@ from genie_gym.play.keys import Keymap
 from genie_gym.play.opening import draw_starts, open_world
 from genie_gym.play.seat import Visitor
 from genie_gym.play.trajectory import load_trajectory
+from genie_gym.serving import load_world
 
 NAMES = tuple("abcdefgh")
 
@@ -60,7 +60,7 @@ def play(
 def test_keys_play_pause_undo_and_write(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     script = [
         ("", "3"),
         ("", "3"),
@@ -84,7 +84,7 @@ def test_keys_play_pause_undo_and_write(
 def test_another_start_forgets_what_was_played(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     play([("", "1"), ("e", "2"), ("", "3"), ("r", "4"), ("q", "")], world, tmp_path, pygame, monkeypatch)
     trajectory = load_trajectory(tmp_path / "play.json")
     assert trajectory.latent_actions == (3,)
@@ -95,7 +95,7 @@ def test_another_start_forgets_what_was_played(
 def test_a_policy_plays_between_two_presses(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     script = [("", "1"), ("p", "1"), ("", "1"), ("p", "1"), ("q", "")]
     play(script, world, tmp_path, pygame, monkeypatch, lambda frames, actions: 3 + len(actions))
     assert load_trajectory(tmp_path / "play.json").latent_actions == (0, 4, 5, 0)
