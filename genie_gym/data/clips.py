@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from genie_gym.data.frames import resize
 from genie_gym.data.shards import Shard
+from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
 Read = TypeVar("Read")
 SHARD_SUFFIX = ".h5"
@@ -28,7 +29,6 @@ READ_FRAMES = 1024
 """At once, where all are read."""
 READERS = 16
 """Threads that unpack them, at most."""
-VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi")
 
 
 class Source(Protocol):
@@ -384,8 +384,6 @@ def _files(path: Path) -> list[Path]:
 
 
 def _decode(path: Path, height: int, width: int) -> MemorySource:
-    from genie_gym.data.video import iterate_video  # who trains on shards needs no FFmpeg
-
     frames, frame_size = [], None
     for frame in iterate_video(path):
         frame_size = frame.shape[:2]

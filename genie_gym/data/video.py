@@ -15,9 +15,11 @@ from PIL import Image
 
 from genie_gym.data.frames import check_frames
 
-SUFFIXES = {".mp4": 1000, ".gif": 50}
-"""What can be written, and the most frames a second."""
-CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
+"""Suffixes of the files that are read as videos."""
+_MAX_FPS = {".mp4": 1000, ".gif": 50}
+"""Highest frame rate of each format that can be written."""
+_CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
 """Container, pixels and options of each codec. FFmpeg's transdiff spoils frames that use all 256 colours."""
 
 
@@ -73,12 +75,12 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
     path = Path(path)
     check_frames("frames", frames, ndim=4)
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"path must end in {' or '.join(SUFFIXES)}, got {str(path)!r}")
+    if suffix not in _MAX_FPS:
+        raise ValueError(f"path must end in {' or '.join(_MAX_FPS)}, got {str(path)!r}")
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")
-    if not 0 < fps <= SUFFIXES[suffix]:
-        raise ValueError(f"fps must be in (0, {SUFFIXES[suffix]}] for {suffix}, got {fps}")
+    if not 0 < fps <= _MAX_FPS[suffix]:
+        raise ValueError(f"fps must be in (0, {_MAX_FPS[suffix]}] for {suffix}, got {fps}")
     temporary = path.with_name(path.name + ".tmp")
     try:
         if suffix == ".gif":
@@ -94,7 +96,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
 
 
 def _encode(path: Path, pictures: Iterator[av.VideoFrame], fps: float, codec: str) -> None:
-    container_format, pix_fmt, options = CODECS[codec]
+    container_format, pix_fmt, options = _CODECS[codec]
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(path), "w", format=container_format) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options)
