@@ -9,7 +9,7 @@ import pytest
 from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.data.shards import Recording, write_shard
-from genie_gym.players.base import parse_share
+from genie_gym.players.specs import parse_share
 
 SMALL = RecordConfig(frames=700, num_envs=4, frames_per_shard=300, num_levels=50, start_level=7, seed=3)
 

@@ -12,7 +12,7 @@ from genie_gym.data import record as record_module
 from genie_gym.data.procgen import open_games
 from genie_gym.data.record import record
 from genie_gym.data.shards import Shard
-from genie_gym.players.base import Player, PlayerShare, parse_share
+from genie_gym.players.specs import Player, PlayerShare, parse_share
 
 PLAYERS = [parse_share("sticky=3"), parse_share("random")]
 

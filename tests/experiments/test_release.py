@@ -20,8 +20,8 @@ from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.players.base import parse_shares
 from genie_gym.players.expert import Expert
+from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
 

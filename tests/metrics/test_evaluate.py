@@ -18,7 +18,7 @@ from genie_gym.metrics import gather
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.report import draw_picture, print_scores
 from genie_gym.metrics.run import run_evaluation
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 
 pytestmark = pytest.mark.pipeline
 
