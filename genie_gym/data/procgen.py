@@ -32,7 +32,7 @@ GAMES = (
 )
 FRAME_SIZE = 64
 """Height and width in pixels of every game's frames."""
-MAX_EPISODE_STEPS = 1000
+MAX_GAME_STEPS = 1000
 """Number of steps after which CoinRun and most other games end an episode."""
 NUM_REAL_ACTIONS = 15
 NUM_MOVES = 9

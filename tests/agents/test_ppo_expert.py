@@ -49,7 +49,7 @@ def test_episodes_end_as_sb3_expects(games: ProcgenVecEnv) -> None:
 
 
 def test_long_episodes_are_truncated(games: ProcgenVecEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procgen_vec_env, "MAX_EPISODE_STEPS", 5)
+    monkeypatch.setattr(procgen_vec_env, "MAX_GAME_STEPS", 5)
     frames, told, player = games.reset(), [], load_player("expert")
     for _ in range(60):
         frames, _, _, infos = games.step(player(frames))
