@@ -31,7 +31,7 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 
@@ -111,7 +111,7 @@ class DreamTask(AgentExperiment):
         cells: list[Row] = [{"method": "random"}, {"method": "ppo"}]
         actions = load_world(self.checkpoint, self.device).config.num_latent_actions
         cells += [{"method": f"held_{action}"} for action in range(actions)]
-        cells = self.repeat(cells, size["seeds"])
+        cells = self.repeat_over_seeds(cells, size["seeds"])
         if self.find_missing(cells, settings):
             self.record()
         print(tell_outcome(self.finish_rows(cells, settings, self.score, self.processes)))

@@ -36,7 +36,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import load_player, parse_shares
+from genie_gym.players.specs import load_player, parse_shares
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 
@@ -200,7 +200,7 @@ class DreamTransfer(AgentExperiment):
             "dreams": DREAMS,
         }
         cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
-        cells = self.repeat(cells, self.size["seeds"])
+        cells = self.repeat_over_seeds(cells, self.size["seeds"])
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
         self.finish_rows(cells, settings, self.score, self.processes)

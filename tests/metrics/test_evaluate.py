@@ -1,4 +1,4 @@
-"""``genie-gym evaluate``, whole, on a toy."""
+"""``genie-gym evaluate`` from the command line to the results, on a tiny world."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from genie_gym.metrics import gather
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.report import draw_picture, print_scores
 from genie_gym.metrics.run import run_evaluation
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 
 pytestmark = pytest.mark.pipeline
 
@@ -38,6 +38,14 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RecordConfig(mode="easy", frames=4096, num_envs=32)
     record(config, parse_shares(["sticky", "random"]), out, progress=False)
     return out
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_checkpoint: Path, recording: Path) -> tuple[dict[str, Any], Any, list[str]]:
+    """Results, evaluated clips and reported stages of one evaluation of the recording."""
+    stages: list[str] = []
+    config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, **SMALL)
+    return *run_evaluation(config, lambda stage, share: stages.append(stage)), stages
 
 
 def without_speed(results: dict[str, Any]) -> dict[str, Any]:
@@ -75,18 +83,18 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
     assert {"command", "commit", "seed", "levels", "players"} <= set(results)
 
 
-def test_the_same_seed_gives_the_same_scores(tiny_checkpoint: Path, recording: Path) -> None:
-    config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, **SMALL)
-    first, second = (run_evaluation(config)[0] for _ in range(2))
+def test_the_same_seed_gives_the_same_scores(tiny_checkpoint: Path, recording: Path, scored: Any) -> None:
+    first = scored[0]
+    second, other = (
+        run_evaluation(EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, seed=seed, **SMALL))[0]
+        for seed in (0, 1)
+    )
     assert without_speed(first) == without_speed(second)
-    other = run_evaluation(EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, seed=1, **SMALL))[0]
     assert without_speed(other) != without_speed(first)
 
 
-def test_a_recording_is_scored_by_mode_and_player(tiny_checkpoint: Path, recording: Path) -> None:
-    stages: list[str] = []
-    config = EvaluateConfig(checkpoint=str(tiny_checkpoint), data=recording, **SMALL)
-    results, evaluated = run_evaluation(config, lambda stage, share: stages.append(stage))
+def test_a_recording_is_scored_by_mode_and_player(scored: Any) -> None:
+    results, evaluated, stages = scored
     assert {name: part["clips"] for name, part in results["sets"].items()} == {"easy/sticky": 8, "easy/random": 8}
     assert results["by_mode"] == {}
     errors = [10 ** (-part["tokenizer"]["psnr"] / 10) for part in results["sets"].values()]
@@ -113,7 +121,7 @@ def test_videos_are_scored_without_true_actions(tiny_checkpoint: Path, tmp_path:
 
 @pytest.fixture
 def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, dict[str, Any]]:
-    """Arguments that are wrong, by what the error must name."""
+    """Wrong arguments, by a part of the error message that they must cause."""
     rng = np.random.default_rng(0)
     for name, size, frames in (("small", 32, 80), ("short", 64, 8)):
         (tmp_path / name).mkdir()
@@ -150,7 +158,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         "must be i3d_torchscript.pt",
     ],
 )
-def test_bad_input_is_named(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
+def test_bad_input_is_refused_by_name(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
     with pytest.raises(ValueError, match=named):
         run_evaluation(EvaluateConfig(**{"checkpoint": str(tiny_checkpoint), **SMALL, **wrong[named]}))
 
@@ -161,7 +169,7 @@ def test_other_sizes_are_scaled_when_asked(wrong: dict[str, dict[str, Any]], tin
     assert run_evaluation(config)[0]["clips"] == 16
 
 
-def test_a_corrupt_recording_is_told_before_any_work(recording: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_corrupt_recording_is_refused_before_any_work(recording: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = next(recording.glob("*.h5")).read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut\.h5"):
@@ -172,13 +180,15 @@ def test_a_corrupt_recording_is_told_before_any_work(recording: Path, tiny_check
     ("field", "value"),
     [("modes", ()), ("clips", 1), ("inverse_steps", 0), ("seed", -1), ("maskgit_steps", ()), ("start_frames", 0)],
 )
-def test_wrong_settings_are_named(field: str, value: Any) -> None:
+def test_wrong_settings_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         EvaluateConfig(**{field: value})
 
 
 def test_no_level_is_both_scored_and_fitted_on(recording: Path, tmp_path: Path) -> None:
-    gathered = gather.gather(EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage, share: None)
+    gathered = gather.gather_data(
+        EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage, share: None
+    )
     dataset = gathered.fitted.dataset
     fitted = {dataset.level(int(number)) for number in gathered.fitted.numbers}
     assert fitted
@@ -193,6 +203,8 @@ def test_halves_of_videos_share_no_frame(tmp_path: Path) -> None:
     frames = np.zeros((100, 64, 64, 3), dtype=np.uint8)
     frames[:, :8, :8] = (np.arange(100) * 2)[:, None, None, None]
     write_video(tmp_path / "one.mp4", frames, fps=10)
-    gathered = gather.gather(EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage, share: None)
+    gathered = gather.gather_data(
+        EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage, share: None
+    )
     brightest = gathered.fitted.draw(len(gathered.fitted.numbers), seed=0).videos[..., :8, :8].mean(dim=(2, 3, 4)).max()
     assert gathered.sets["videos"].videos[..., :8, :8].mean(dim=(2, 3, 4)).min() > brightest
