@@ -25,7 +25,7 @@ FeatureExtractor = Callable[[Tensor], Tensor]
 
 
 def frechet_distance(features: Tensor, others: Tensor) -> float:
-    """Return the Frechet distance |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) of Gaussians fitted to two feature sets.
+    """Return the Frechet distance of Gaussians fitted to two sets, ``|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2)``.
 
     Covariances are unbiased. Few clips give too large a distance: compare only distances over equally many clips.
 
