@@ -19,7 +19,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS
-from genie_gym.plugins import build, maybe_number
+from genie_gym.plugins import build_from_spec, maybe_number
 
 VELOCITY = "+velocity"
 _RIGHT = np.array([6, 7, 8], dtype=np.int32)
@@ -128,7 +128,7 @@ def load_player(spec: str, seed: int = 0) -> Player:
         "sticky": functools.partial(StickyRandom, seed),
         "expert": functools.partial(_build_expert, seed=seed),
     }
-    return cast(Player, build("player", spec.removesuffix(VELOCITY), known, seed=seed))
+    return cast(Player, build_from_spec("player", spec.removesuffix(VELOCITY), known, seed=seed))
 
 
 def _build_expert(*, seed: int) -> Player:
