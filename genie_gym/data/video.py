@@ -15,6 +15,8 @@ from PIL import Image
 
 from genie_gym.data.frames import check_frames
 
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
+"""Suffixes of the files that are read as videos."""
 SUFFIXES = {".mp4": 1000, ".gif": 50}
 """What can be written, and the most frames a second."""
 CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}

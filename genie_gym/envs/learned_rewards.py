@@ -76,5 +76,7 @@ def _predict_logits(reward_model: RewardModel, previous_frames: np.ndarray, fram
         ValueError: If the reward model was trained for another world's frame size.
     """
     if frames.shape[1:3] != reward_model.size:
-        raise ValueError(f"reward_fn must be for frames of {frames.shape[1:3]}, got a reward model of {reward_model.size}")
+        raise ValueError(
+            f"reward_fn must be for frames of {frames.shape[1:3]}, got a reward model of {reward_model.size}"
+        )
     return reward_model(torch.stack([to_float(previous_frames), to_float(frames)], dim=1))[:, 0]

@@ -123,6 +123,10 @@ class Session:
         longest = min(PROMPT_FRAMES, config.context_length)
         return fit_prompt(prompt, config.height, config.width, self.text_to_image, longest, field, fit)
 
+    def load_prompt(self, prompt: Prompt | None, field: str = "prompt") -> np.ndarray | None:
+        """Return a prompt's frames, (P, H, W, 3) uint8; None, for a start frame to be drawn, stays None."""
+        return None if prompt is None else self.fit_prompt(prompt, field).frames
+
     def draw_start(
         self, generator: np.random.Generator, prompt: np.ndarray | None, world_seed: int | None = None
     ) -> Start:

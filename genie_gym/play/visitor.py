@@ -63,7 +63,7 @@ class Visitor:
         )
 
     def look_back(self, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last T <= ``most`` frames, (T, H, W, 3) uint8, and the (T - 1,) int64 latent actions between them."""
+        """Return the last T <= ``most`` frames, (T, H, W, 3) uint8, and the T - 1 latent actions between them."""
         frames = self.frames[-most:]
         return frames, np.array(self._latent_actions[self.steps + 1 - len(frames) :], dtype=np.int64)
 
@@ -131,8 +131,13 @@ def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.nd
     """
     if trajectory.checkpoint != digest:
         raise ValueError(f"trajectory must be of the checkpoint {digest!r}, got {trajectory.checkpoint!r}")
-    sampling = {"maskgit_steps": trajectory.maskgit_steps, "temperature": trajectory.temperature}
-    visitor = Visitor(Session(WorldHandle(world), reward_fn=zero_rewards, **sampling), digest)
+    session = Session(
+        WorldHandle(world),
+        maskgit_steps=trajectory.maskgit_steps,
+        temperature=trajectory.temperature,
+        reward_fn=zero_rewards,
+    )
+    visitor = Visitor(session, digest)
     visitor.start(Start(trajectory.prompt, -1, trajectory.world_seed))
     for action in trajectory.latent_actions:
         visitor.step(action)

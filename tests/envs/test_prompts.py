@@ -149,7 +149,7 @@ def test_a_text_needs_a_painter() -> None:
         (PIXELS > 3, "got bool"),
         (PIXELS.astype(object), "got object"),
         (PIXELS.astype(np.complex64), "got complex64"),
-        (PIXELS.astype(np.float32), r"prompt must be in \[0, 1\] where it is float, got 0.0..255.0"),
+        (PIXELS.astype(np.float32), r"prompt must be in \[0, 1\] if it is float, got 0.0..255.0"),
         (PIXELS / 255 - 1, r"prompt must be in \[0, 1\]"),
         (np.full((H, W, 3), np.nan), "prompt must be finite"),
         (np.full((H, W, 3), np.inf), "prompt must be finite"),

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 
 from genie_gym.envs import GenieEnv, WorldHandle
-from genie_gym.envs.rendering import Window, window_scale
+from genie_gym.envs.rendering import PygameWindow, window_scale
 
 
 def test_arrays_are_the_frame_and_the_callers_own(handle: WorldHandle) -> None:
@@ -35,7 +35,7 @@ def test_windows_are_scaled_by_whole_factors(size: tuple[int, int], scale: int) 
 
 
 def test_a_window_shows_the_frame(pygame: Any, prompt_image: np.ndarray) -> None:
-    window = Window("Genie")
+    window = PygameWindow("Genie")
     window.show(prompt_image)
     shown = pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
     assert shown.shape == (8 * 42, 12 * 42, 3)
@@ -49,7 +49,7 @@ def test_a_window_shows_the_frame(pygame: Any, prompt_image: np.ndarray) -> None
 
 def test_humans_see_every_frame(handle: WorldHandle, pygame: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[np.ndarray] = []
-    monkeypatch.setattr(Window, "show", lambda self, frame: shown.append(frame))
+    monkeypatch.setattr(PygameWindow, "show", lambda self, frame: shown.append(frame))
     env = gym.make("Genie-v0", checkpoint=handle, render_mode="human")
     first, _ = env.reset(seed=0)
     second = env.step(np.int64(1))[0]
