@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import torch
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 def work_apart(
-    work: Callable[[Task], Result], tasks: Iterable[Task], processes: int, threads: int = 1
-) -> Iterator[tuple[Task, Result]]:
+    work: Callable[[_Task], _Result], tasks: Iterable[_Task], processes: int, threads: int = 1
+) -> Iterator[tuple[_Task, _Result]]:
     """Run tasks in several processes and yield each task with its result as soon as it is done.
 
     If a task fails or the caller stops iterating, tasks that have not begun are cancelled.

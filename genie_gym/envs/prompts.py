@@ -6,7 +6,7 @@
 | array (P, h, w, C) of that kind | P frames, oldest first |
 | PIL image of any mode | one frame, the current one of an animation |
 | path of an image | one frame |
-| path of a video or GIF | its first frames, at most ``PROMPT_FRAMES`` |
+| path of a video or GIF | its first frames, at most ``MAX_PROMPT_FRAMES`` |
 | list or tuple of the single frames above | those frames, oldest first |
 | other text | one frame, drawn by the caller's ``text_to_image`` |
 
@@ -26,7 +26,7 @@ from genie_gym.data.fitting import Fit, describe_resize, require_fit
 from genie_gym.data.frames import resize
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
-PROMPT_FRAMES = 4
+MAX_PROMPT_FRAMES = 4
 """Largest number of prompt frames: enough to show velocity (GenieRedux found four to suffice)."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -50,7 +50,7 @@ def fit_prompt(
     height: int,
     width: int,
     text_to_image: TextToImage | None = None,
-    longest: int = PROMPT_FRAMES,
+    longest: int = MAX_PROMPT_FRAMES,
     field: str = "prompt",
     fit: Fit = "crop",
 ) -> FittedPrompt:

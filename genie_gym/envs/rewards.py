@@ -9,7 +9,7 @@ import numpy as np
 
 Rewards = np.ndarray | tuple[np.ndarray, np.ndarray]
 
-logger = logging.getLogger("genie_gym")
+_logger = logging.getLogger("genie_gym")
 
 
 class RewardFunction(Protocol):
@@ -39,7 +39,7 @@ def announce_zero_rewards() -> None:
 
     ``logging`` rather than ``warnings``: it shows by default, and does not fail where warnings are errors.
     """
-    logger.warning(
+    _logger.warning(
         "Genie-v0: rewards are always 0 without a reward_fn. Pass reward_fn=f with f(previous_frames, "
         "latent_actions, frames) -> rewards, or reward_fn=genie_gym.envs.zero_rewards to play without rewards."
     )

@@ -16,7 +16,7 @@ from genie_gym.configs import SamplingConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.envs.arguments import require_sampling
-from genie_gym.envs.prompts import PROMPT_FRAMES, FittedPrompt, Prompt, TextToImage, fit_prompt
+from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, TextToImage, fit_prompt
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
@@ -120,7 +120,7 @@ class Session:
     def fit_prompt(self, prompt: Prompt, field: str = "prompt", fit: Fit = "crop") -> FittedPrompt:
         """Convert a prompt to frames of the world's size; ``field`` names it in errors."""
         config = self.world.config
-        longest = min(PROMPT_FRAMES, config.context_length)
+        longest = min(MAX_PROMPT_FRAMES, config.context_length)
         return fit_prompt(prompt, config.height, config.width, self.text_to_image, longest, field, fit)
 
     def load_prompt(self, prompt: Prompt | None, field: str = "prompt") -> np.ndarray | None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from genie_gym.play.visitor import Visitor, step_visitors
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class Request(NamedTuple):
@@ -49,8 +49,8 @@ class BatchScheduler:
         return await request.frame
 
     async def call(
-        self, function: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Result:
+        self, function: Callable[_Arguments, _Result], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
         """Call another function that uses the world, in the same thread."""
         work = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

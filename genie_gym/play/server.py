@@ -17,14 +17,7 @@ from starlette.websockets import WebSocket
 
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.config import LOOPBACK
-from genie_gym.play.connection import (
-    DEFAULT_LIMITS,
-    POLICY_VIOLATION,
-    TOO_BUSY,
-    Connection,
-    Limits,
-    describe_world,
-)
+from genie_gym.play.connection import DEFAULT_LIMITS, POLICY_VIOLATION, TOO_BUSY, Connection, Limits, describe_world
 from genie_gym.play.pictures import pack_picture
 from genie_gym.play.setup import PlaySetup
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from genie_gym.envs.arguments import require_sampling
-from genie_gym.envs.prompts import PROMPT_FRAMES
+from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.play.pictures import open_picture, pack_picture
 
 _FORMAT = 1
@@ -93,7 +93,7 @@ def parse_trajectory(text: str) -> Trajectory:
     sampling = require_sampling(values["maskgit_steps"], values["temperature"])
     _require(None not in sampling, "maskgit_steps and temperature", sampling, "numbers")
     frames = values["prompt"]
-    _require(isinstance(frames, list) and 1 <= len(frames) <= PROMPT_FRAMES, "prompt", frames, "1 to 4 frames")
+    _require(isinstance(frames, list) and 1 <= len(frames) <= MAX_PROMPT_FRAMES, "prompt", frames, "1 to 4 frames")
     prompt = [_decode(frame) for frame in frames]
     _require(len({frame.shape for frame in prompt}) == 1, "prompt", frames, "frames of one size")
     own = {"prompt": np.stack(prompt), "latent_actions": tuple(actions)}

@@ -35,10 +35,10 @@ class WindowedPlay:
         self._visitor, self._keymap, self._starts, self._out, self._driver = visitor, keymap, starts, out, driver
         self._window = PygameWindow("Genie")
         self._is_paused = self._is_over = self._is_driven = False
-        self._commands: dict[str, Callable[[], None]] = {
+        self._commands: dict[str, Callable[[], object]] = {
             "space": self._pause,
-            "backspace": self._undo,
-            "r": self._restart,
+            "backspace": visitor.undo,
+            "r": visitor.restart,
             "e": self._start_elsewhere,
             "p": self._switch_driver,
             "q": self._quit,
@@ -72,7 +72,8 @@ class WindowedPlay:
             elif event.type == pygame.KEYDOWN:
                 name = pygame.key.name(event.key)
                 steps_once |= name == "n"
-                self._commands.get(name, _nothing)()
+                if name in self._commands:
+                    self._commands[name]()
         return steps_once
 
     def _step(self, held: set[str]) -> None:
@@ -88,12 +89,6 @@ class WindowedPlay:
 
     def _switch_driver(self) -> None:
         self._is_driven = not self._is_driven
-
-    def _undo(self) -> None:
-        self._visitor.undo()
-
-    def _restart(self) -> None:
-        self._visitor.restart()
 
     def _start_elsewhere(self) -> None:
         self._visitor.start(next(self._starts))
@@ -112,7 +107,3 @@ def _held(pygame: Any) -> set[str]:
     pressed, keys = pygame.key.get_pressed(), (pygame.K_UP, pygame.K_DOWN, pygame.K_LEFT, pygame.K_RIGHT)
     letters = [pygame.key.key_code(letter) for letter in "wasd123456789"]
     return {pygame.key.name(key) for key in (*keys, *letters) if pressed[key]}
-
-
-def _nothing() -> None:
-    """Do nothing, for keys without a command."""
