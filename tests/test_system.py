@@ -1,4 +1,4 @@
-"""Memory that a step frees is there for the next one."""
+"""Freed memory is kept by the process and reused."""
 
 import platform
 import subprocess
@@ -23,13 +23,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def count_faults(keeps: bool) -> int:
-    """Pages that the system fills with zeros in three rounds of 160 MB, after a first one."""
+    """Count the page faults of three rounds of 160 MB, after a first round."""
     told = subprocess.run(
         [sys.executable, "-c", FAULTS.format(keeps=keeps)], capture_output=True, text=True, check=True, timeout=120
     )
     return int(told.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library holds memory as it likes")
-def test_freed_memory_is_used_again() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
+def test_freed_memory_is_reused() -> None:
     assert count_faults(keeps=True) < 100 < count_faults(keeps=False)
