@@ -91,23 +91,29 @@ class TrainCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoCommand:
-    """Hold each latent action from one start frame; write a picture and a GIF of the frames."""
+class _DemoOptions:
+    """The options that ``demo`` and ``prompt`` share."""
 
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or its folder"""
-    prompt: str | None = None
-    """path of a picture or video to start from; by default a shipped start frame is drawn"""
     frames: int = 16
     """number of frames generated for each latent action"""
     seed: int = 0
-    """seed of the start frame and the sampling"""
-    maskgit_steps: int | None = None
-    """number of MaskGIT steps per frame; by default the checkpoint's"""
+    """seed of the start frame and of all drawing and sampling"""
     device: str = "cpu"
     """torch device to play on"""
     out: Path = Path("out")
-    """folder to write demo.png and demo.gif into"""
+    """folder to write the pictures and the GIF into"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoCommand(_DemoOptions):
+    """Hold each latent action from one start frame; write a picture and a GIF of the frames."""
+
+    prompt: str | None = None
+    """path of a picture or video to start from; by default a shipped start frame is drawn"""
+    maskgit_steps: int | None = None
+    """number of MaskGIT steps per frame; by default the checkpoint's"""
 
     def run(self) -> None:
         """Play and write both files."""
@@ -258,7 +264,7 @@ class PlayCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptCommand:
+class PromptCommand(_DemoOptions):
     """Show a picture, a video or a text as the world sees it, and what each latent action does from there."""
 
     prompt: tyro.conf.Positional[str]
@@ -267,16 +273,6 @@ class PromptCommand:
     """model that draws a text: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)"""
     fit: Fit = "crop"
     """method that brings a picture of another aspect ratio to the world's"""
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or its folder"""
-    frames: int = 16
-    """number of frames generated for each latent action"""
-    device: str = "cpu"
-    """torch device to draw and play on"""
-    seed: int = 0
-    """seed of the text drawing and the sampling"""
-    out: Path = Path("out")
-    """folder to write prompt.png, demo.png and demo.gif into"""
     open: bool = False
     """play from the prompt on the page of genie-gym play, instead of writing the demo"""
 

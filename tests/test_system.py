@@ -24,10 +24,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def count_faults(keeps: bool) -> int:
     """Count the page faults of three rounds of 160 MB, after a first round."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", FAULTS.format(keeps=keeps)], capture_output=True, text=True, check=True, timeout=120
     )
-    return int(told.stdout)
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")

@@ -13,6 +13,7 @@
 Frames of another size are cropped or padded, and scaled (``data.frames.resize``); transparent pixels lie on black.
 """
 
+import contextlib
 import itertools
 import os
 import reprlib
@@ -91,9 +92,7 @@ def _load_frame(field: str, frame: Any) -> np.ndarray:
     """Load one frame, (h, w, 3) uint8."""
     if isinstance(frame, np.ndarray):
         return _array_to_pixels(field, frame)
-    if isinstance(frame, Image.Image):
-        return _image_to_pixels(field, frame)
-    if isinstance(frame, str | os.PathLike):
+    if isinstance(frame, Image.Image | str | os.PathLike):
         return _load_image(field, frame)
     raise ValueError(f"{field} must be an image, an array or a path, got {reprlib.repr(frame)}")
 
@@ -136,21 +135,14 @@ def _load_video(field: str, path: str | os.PathLike[str], longest: int) -> list[
         raise ValueError(f"{field} must be a video that can be read, got {error}") from error
 
 
-def _load_image(field: str, path: str | os.PathLike[str]) -> np.ndarray:
-    name = _existing_file(field, path)
+def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.ndarray:
+    """Load the pixels of an image, given as such or by its path, (h, w, 3) uint8."""
+    source = image if isinstance(image, Image.Image) else _existing_file(field, image)
     try:
-        with Image.open(name) as image:
-            array = _image_to_array(image)
-    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
-        raise ValueError(f"{field} must be an image that can be read, got {name!r}: {error}") from error
-    return _array_to_pixels(field, array)
-
-
-def _image_to_pixels(field: str, image: Image.Image) -> np.ndarray:
-    try:
-        array = _image_to_array(image)
-    except Exception as error:  # an image that was opened is only decoded here
-        raise ValueError(f"{field} must be an image that can be read, got {image!r}: {error}") from error
+        with Image.open(source) if isinstance(source, str) else contextlib.nullcontext(source) as opened:
+            array = _image_to_array(opened)
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything, even once opened
+        raise ValueError(f"{field} must be an image that can be read, got {source!r}: {error}") from error
     return _array_to_pixels(field, array)
 
 

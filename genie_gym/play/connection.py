@@ -129,7 +129,9 @@ class Connection:
                     await self._send_json({"kind": "error", "message": str(error)})
         except TimeoutError:
             why = "too long without a message, or without reading an answer"
-            with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):  # who cannot be told, either
+            with contextlib.suppress(
+                TimeoutError, RuntimeError, WebSocketDisconnect
+            ):  # the message may not get through, either
                 await asyncio.wait_for(self._websocket.close(POLICY_VIOLATION, why), self._limits.send_seconds)
         except WebSocketDisconnect:
             return
@@ -230,7 +232,7 @@ class Connection:
             if value > most:
                 raise ValueError(f"trajectory {field} must be at most {most}, got {value}")
         sampling = trajectory.maskgit_steps, trajectory.temperature
-        visitor = self._setup.new_visitor(self._limits.undo_steps, *sampling)
+        visitor = Visitor(self._setup.session.world, self._setup.digest, *sampling, self._limits.undo_steps)
         await self._start_visitor(visitor, Start(trajectory.prompt, -1, trajectory.world_seed), actions)
 
     async def _send_frame(self) -> None:

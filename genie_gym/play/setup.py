@@ -10,7 +10,6 @@ from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import WORLD_SEEDS, Session, Start
 from genie_gym.envs.text_to_image import load_text_to_image
-from genie_gym.envs.worlds import WorldHandle
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver, load_driver
@@ -31,24 +30,10 @@ class PlaySetup(NamedTuple):
     driver: Driver | None
     """policy that can play in a person's place"""
 
-    def new_visitor(
-        self, undo_steps: int, maskgit_steps: int | None = None, temperature: float | None = None
-    ) -> Visitor:
-        """Create a visitor who has not started yet.
-
-        Args:
-            undo_steps: Number of steps in a row that can be undone.
-            maskgit_steps: MaskGIT steps per frame; None for the setup's.
-            temperature: Sampling temperature; None for the setup's.
-        """
-        session = Session(
-            WorldHandle(self.session.world),
-            maskgit_steps=self.session.maskgit_steps if maskgit_steps is None else maskgit_steps,
-            temperature=self.session.temperature if temperature is None else temperature,
-            reward_fn=zero_rewards,
-            undo_steps=undo_steps,
-        )
-        return Visitor(session, self.digest)
+    def new_visitor(self, undo_steps: int) -> Visitor:
+        """Create a visitor who has not started yet and can undo ``undo_steps`` in a row."""
+        sampling = self.session.maskgit_steps, self.session.temperature
+        return Visitor(self.session.world, self.digest, *sampling, undo_steps)
 
 
 def prepare_play(config: PlayConfig) -> PlaySetup:

@@ -18,12 +18,29 @@ class Visitor:
     Before the first ``start``, everything but ``start`` raises a ``NotStartedError``, which is a ValueError.
 
     Args:
-        session: Session of this visitor alone.
-        digest: Digest of the session's checkpoint, for the trajectory.
+        world: World to play in, shared with other visitors.
+        digest: Digest of the world's checkpoint, for the trajectory.
+        maskgit_steps: MaskGIT steps per frame; None for the world's.
+        temperature: Sampling temperature; None for the world's.
+        undo_steps: Number of steps in a row that can be undone.
     """
 
-    def __init__(self, session: Session, digest: str) -> None:
-        self.session, self._digest = session, digest
+    def __init__(
+        self,
+        world: GenieWorldModel,
+        digest: str,
+        maskgit_steps: int | None = None,
+        temperature: float | None = None,
+        undo_steps: int = 0,
+    ) -> None:
+        self.session = Session(
+            WorldHandle(world),
+            maskgit_steps=maskgit_steps,
+            temperature=temperature,
+            reward_fn=zero_rewards,
+            undo_steps=undo_steps,
+        )
+        self._digest = digest
         self._start = Start(np.empty(0), -1, 0)
         self._latent_actions: list[int] = []
         self._frames: list[np.ndarray] = []
@@ -131,13 +148,7 @@ def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.nd
     """
     if trajectory.checkpoint != digest:
         raise ValueError(f"trajectory must be of the checkpoint {digest!r}, got {trajectory.checkpoint!r}")
-    session = Session(
-        WorldHandle(world),
-        maskgit_steps=trajectory.maskgit_steps,
-        temperature=trajectory.temperature,
-        reward_fn=zero_rewards,
-    )
-    visitor = Visitor(session, digest)
+    visitor = Visitor(world, digest, trajectory.maskgit_steps, trajectory.temperature)
     visitor.start(Start(trajectory.prompt, -1, trajectory.world_seed))
     for action in trajectory.latent_actions:
         visitor.step(action)

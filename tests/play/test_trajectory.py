@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genie_gym.envs.rewards import zero_rewards
-from genie_gym.envs.session import Session, Start
-from genie_gym.envs.worlds import WorldHandle
+from genie_gym.envs.session import Start
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.trajectory import (
     Trajectory,
@@ -24,7 +22,7 @@ UNDO_STEPS = 32
 
 
 def make_visitor(world: GenieWorldModel) -> Visitor:
-    return Visitor(Session(WorldHandle(world), reward_fn=zero_rewards, undo_steps=UNDO_STEPS), "digest")
+    return Visitor(world, "digest", undo_steps=UNDO_STEPS)
 
 
 def first_start(world: GenieWorldModel, frames: int = 1, seed: int = 0) -> Start:

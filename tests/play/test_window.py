@@ -56,8 +56,8 @@ def play(
     pygame.display.init()
     monkeypatch.setattr(module.PygameWindow, "show", show)
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
-    session = Session(WorldHandle(world), reward_fn=zero_rewards, undo_steps=4)
-    visitor, starts = Visitor(session, "digest"), draw_starts(session, None, 0)
+    visitor = Visitor(world, "digest", undo_steps=4)
+    starts = draw_starts(visitor.session, None, 0)
     module.WindowedPlay(visitor, Keymap(NAMES), starts, out, driver).run()
     return shown
 
