@@ -50,13 +50,7 @@ class Session:
     """B rows of play in one world: starts and latent actions in, frames and rewards out.
 
     Args:
-        checkpoint: Name or folder of a checkpoint, or a ``WorldHandle``.
-        device: Torch device to compute on.
-        precision: Precision of the computation; None for the checkpoint's.
-        maskgit_steps: MaskGIT steps per frame; None for the checkpoint's.
-        temperature: Sampling temperature; None for the checkpoint's.
-        reward_fn: A ``RewardFunction`` or its name; None for zero rewards, with a warning.
-        text_to_image: Function from a text to an image, or its ``"module:name"``.
+        checkpoint: As in ``GenieEnv``, like the six arguments after it.
         undo_steps: Number of steps in a row that ``undo`` can take back; each one kept costs memory.
 
     Raises:
@@ -100,11 +94,7 @@ class Session:
 
     @property
     def frames(self) -> np.ndarray:
-        """The present frames, (B, H, W, 3) uint8, as a copy that the caller may change.
-
-        Raises:
-            NotStartedError: Before the first ``start``, and after ``close``.
-        """
+        """A copy of the present frames, (B, H, W, 3) uint8; see ``require_started``."""
         return self.require_started().copy()
 
     def require_started(self) -> np.ndarray:

@@ -109,8 +109,8 @@ class Connection:
             "fit": self._set_fit,
             "step": self._step,
             "drive": self._drive,
-            "undo": self._undo,
-            "restart": self._restart,
+            "undo": self._undo_or_restart,
+            "restart": self._undo_or_restart,
             "save": self._save,
             "replay": self._replay,
         }
@@ -129,9 +129,7 @@ class Connection:
                     await self._send_json({"kind": "error", "message": str(error)})
         except TimeoutError:
             why = "too long without a message, or without reading an answer"
-            with contextlib.suppress(
-                TimeoutError, RuntimeError, WebSocketDisconnect
-            ):  # the message may not get through, either
+            with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):  # the visitor may be gone
                 await asyncio.wait_for(self._websocket.close(POLICY_VIOLATION, why), self._limits.send_seconds)
         except WebSocketDisconnect:
             return
@@ -199,12 +197,8 @@ class Connection:
         await self._scheduler.step(self._visitor, action)
         await self._send_frame()
 
-    async def _undo(self, order: dict[str, Any]) -> None:
-        await self._scheduler.call(self._visitor.undo)
-        await self._send_frame()
-
-    async def _restart(self, order: dict[str, Any]) -> None:
-        await self._scheduler.call(self._visitor.restart)
+    async def _undo_or_restart(self, order: dict[str, Any]) -> None:
+        await self._scheduler.call(self._visitor.undo if order["do"] == "undo" else self._visitor.restart)
         await self._send_frame()
 
     async def _save(self, order: dict[str, Any]) -> None:
