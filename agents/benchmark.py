@@ -37,10 +37,10 @@ from agents.mapping import ActionMapping, Mapping
 from agents.windows import Footage
 from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_levels
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import load_player, parse_share
 from genie_gym.results.experiment import Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -220,7 +220,7 @@ class Benchmark(AgentExperiment):
         return Arena(recordings, world, config, labelled, self.run_folder / name, self.device)
 
     def _load(self) -> GenieWorldModel:
-        return load(self.checkpoint, self.device, "float32")
+        return load_world(self.checkpoint, self.device, "float32")
 
     def _build(self, cell: Row, arena: Arena, levels: list[int]) -> tuple[Agent, Mapping | None]:
         method, labels, seed, games = cell["method"], cell["labels"], cell["seed"], len(levels)

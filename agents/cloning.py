@@ -19,7 +19,7 @@ from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 from genie_gym.training.checkpoint import require_config
 from genie_gym.training.loop import BareTrainee, step_seed, train
 
@@ -134,7 +134,7 @@ class LatentCloning:
 
     def run(self) -> None:
         """Do what is missing."""
-        world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))
+        world = copy.deepcopy(load_world(self.checkpoint, self.device, "float32"))
         config = POLICIES[self.policy]
         steps = config.training.train_steps if self.train_steps is None else self.train_steps
         config = replace(config, training=replace(config.training, train_steps=steps, seed=self.seed))

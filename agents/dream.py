@@ -29,9 +29,9 @@ from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save
 from agents.ppo import CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.sb3 import make_sb3_vec_env
+from genie_gym.serving import load_world
 
 DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
 """What a dreaming agent is as a ``LatentPolicy``: one that was cloned with this config can dream on."""
@@ -196,7 +196,7 @@ class Dream:
         """
         if self.policy is not None and self.critic_steps > self.env_steps:
             raise ValueError(f"critic_steps must be at most env_steps, {self.env_steps}, got {self.critic_steps}")
-        world = load(self.checkpoint, self.device)
+        world = load_world(self.checkpoint, self.device)
         game = None
         if self.labelled is not None:
             game = RealGame(world, self.labelled, self.labels, self.mode, self.levels, self.seed)

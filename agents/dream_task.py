@@ -29,10 +29,11 @@ from genie_gym.envs import WorldHandle
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import estimate_shifts
-from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import parse_shares
 from genie_gym.results.experiment import Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 2048, "env_steps": 64, "num_envs": 4, "episode_steps": 4, "episodes": 4, "seeds": 1},
@@ -108,7 +109,7 @@ class DreamTask(AgentExperiment):
             "mode": self.mode,
         }
         cells: list[Row] = [{"method": "random"}, {"method": "ppo"}]
-        actions = load(self.checkpoint, self.device).config.num_latent_actions
+        actions = load_world(self.checkpoint, self.device).config.num_latent_actions
         cells += [{"method": f"held_{action}"} for action in range(actions)]
         cells = self.repeat(cells, size["seeds"])
         if self.find_missing(cells, settings):
@@ -132,7 +133,7 @@ class DreamTask(AgentExperiment):
 
     def score(self, cell: Row) -> Row:
         """The rest of a cell's row."""
-        size, world, seed = SIZES[self.preset], load(self.checkpoint, self.device), cell["seed"]
+        size, world, seed = SIZES[self.preset], load_world(self.checkpoint, self.device), cell["seed"]
         videos, validation = self.record()
         choose = self._open(cell["method"], size, videos, seed)
         opened = open_dream(world, validation, size["episodes"], seed)
@@ -142,7 +143,7 @@ class DreamTask(AgentExperiment):
     def _open(self, method: str, size: Row, videos: Path, seed: int) -> Choose:
         rng = np.random.default_rng(seed)
         if method == "random":
-            actions = load(self.checkpoint, self.device).config.num_latent_actions
+            actions = load_world(self.checkpoint, self.device).config.num_latent_actions
             return lambda frames, is_first: rng.integers(actions, size=len(frames))
         if method == "ppo":
             return play_policy(self._dream(size, videos, seed), size["episodes"], rng)

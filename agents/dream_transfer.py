@@ -35,10 +35,10 @@ from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import load_player, parse_shares
 from genie_gym.results.experiment import Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -194,7 +194,7 @@ class DreamTransfer(AgentExperiment):
         settings = {
             **self.size,
             "checkpoint": Path(self.checkpoint).name,
-            "labels_of": digest_labels(load(self.checkpoint, self.device)),
+            "labels_of": digest_labels(load_world(self.checkpoint, self.device)),
             "player": self.player,
             "level_set": self.level_set,
             "dreams": DREAMS,
@@ -287,7 +287,7 @@ class DreamTransfer(AgentExperiment):
 @functools.lru_cache(maxsize=1)  # gigabytes
 def open_stage(experiment: DreamTransfer, mode: Mode) -> Stage:
     """What all rows of a mode share, in this process."""
-    return Stage(experiment, load(experiment.checkpoint, experiment.device), mode)
+    return Stage(experiment, load_world(experiment.checkpoint, experiment.device), mode)
 
 
 if __name__ == "__main__":

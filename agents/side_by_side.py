@@ -18,8 +18,8 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_levels
 from genie_gym.data.video import write_video
 from genie_gym.envs import WorldHandle
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 SCALE, GAP = 4, 8
 """Pixels a pixel; pixels between both."""
@@ -102,7 +102,7 @@ class SideBySide:
 
     def run(self) -> None:
         """Play both."""
-        world, policy = load(self.checkpoint), load_policy(self.policy)
+        world, policy = load_world(self.checkpoint), load_policy(self.policy)
         mapping = map_from_recordings(world, self.labelled, self.labels, self.seed)
         game = play_in_game(ClonedAgent(policy, 1, self.seed, mapping), self.mode, self.level, self.frames)
         dream = play_in_world(world, policy, game[0], self.frames, self.seed)

@@ -23,10 +23,10 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
-from genie_gym.models.loading import load
 from genie_gym.players.base import parse_shares
 from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, int]] = {
     "smoke": {"frames": 512, "levels": 2, "dream_steps": 4},
@@ -87,14 +87,14 @@ class Speed(Experiment):
         config = RecordConfig(frames=size["frames"], num_envs=16, seed=self.seed)
         folder = self.run_folder / "videos"
         record(restrict(config, "training"), parse_shares(["sticky"]), folder, progress=False)
-        world, dataset = load(self.checkpoint, self.device, "float32"), ClipDataset(folder, clip_length=2)
+        world, dataset = load_world(self.checkpoint, self.device, "float32"), ClipDataset(folder, clip_length=2)
         began = time.perf_counter()
         labels = label_dataset(world, dataset)
         return {"labelled_frames_per_second": len(labels) / (time.perf_counter() - began)}
 
     def _play(self, size: dict[str, int]) -> dict[str, Any]:
         torch.manual_seed(self.seed)
-        latents = load(self.checkpoint, self.device).config.num_latent_actions
+        latents = load_world(self.checkpoint, self.device).config.num_latent_actions
         policy = LatentPolicy(POLICIES[self.policy].policy, latents).eval().requires_grad_(False)
         seen = torch.arange(latents).numpy()
         mapping = ActionMapping.fit(seen, seen % NUM_REAL_ACTIONS, latents)

@@ -16,10 +16,11 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
-from genie_gym.models.loading import load, save_world
+from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import parse_shares
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.actions import renew_actions, train_actions
 from genie_gym.training.run import clips
 
@@ -65,7 +66,7 @@ class Transfer(Benchmark):
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
-        world = renew_actions(load(self.checkpoint, precision="float32"), preset.world.latent_action_model)
+        world = renew_actions(load_world(self.checkpoint, precision="float32"), preset.world.latent_action_model)
         batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
         train_actions(world.latent_action_model.to(self.device), batches, training, run)
         return world.cpu().eval()

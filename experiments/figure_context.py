@@ -114,7 +114,7 @@ def rollout_rebuilt(
     """
     rows, kept = range(len(prompt_videos)), world.config.context_length - 1
     state, frame = world.reset(prompt_videos, range(seed, seed + len(prompt_videos)))
-    frames, tokens, lead = [frame], [state.tokens], [state.lead]
+    frames, tokens, lead = [frame], [state.tokens], [state.previous_actions]
     for age, actions in enumerate(latent_actions.unbind(dim=1)):
         if age >= kept and (age - kept) % every == 0:
             past, led = torch.cat(tokens[-kept:-1], dim=1), torch.cat(lead[-kept:-1], dim=1)
@@ -123,7 +123,7 @@ def rollout_rebuilt(
         state, frame = world.step(state, actions)
         frames.append(frame)
         tokens.append(state.tokens)
-        lead.append(state.lead)
+        lead.append(state.previous_actions)
     return torch.stack(frames, dim=1)
 
 

@@ -23,9 +23,10 @@ from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
-from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.players.base import parse_share
 from genie_gym.results.experiment import Experiment, Row
+from genie_gym.serving import load_world
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": 8, "steps": 24, "every": 8},
@@ -135,7 +136,7 @@ class ToldApart(Experiment):
 
     def run(self) -> None:
         """Play, label, write."""
-        world, rows = load(self.checkpoint, self.device, "float32"), []
+        world, rows = load_world(self.checkpoint, self.device, "float32"), []
         for mode in MODES:
             past = world.latent_action_model.frames_seen
             moments = play_moments(mode, self.player, past, **SIZES[self.preset], seed=self.seed)

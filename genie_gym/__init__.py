@@ -39,6 +39,6 @@ def load(
     Raises:
         ValueError: If there is no such checkpoint, device or precision, or the checkpoint is damaged.
     """
-    from genie_gym.models.loading import load as load_world
+    from genie_gym.serving import load_world
 
     return load_world(name_or_path, device, precision)

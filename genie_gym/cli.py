@@ -205,11 +205,13 @@ class NameActionsCommand:
     def run(self) -> None:
         """Show the actions, ask for their names and save them."""
         from genie_gym.metrics.naming import propose_names
-        from genie_gym.models.loading import load, name_checkpoint
+        from genie_gym.models.loading import name_checkpoint
         from genie_gym.results.files import require_place
+        from genie_gym.serving import load_world
 
         require_place(self.picture)
-        proposed = propose_names(load(self.checkpoint, self.device), self.starts, self.frames, self.seed, self.picture)
+        world = load_world(self.checkpoint, self.device)
+        proposed = propose_names(world, self.starts, self.frames, self.seed, self.picture)
         print(f"see {self.picture}")
         names = self.names or proposed
         if not self.names and not self.accept:

@@ -1,5 +1,6 @@
-"""Freed memory is kept by the process and reused."""
+"""The allocator: freed memory is kept, unless the user has set it otherwise."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -33,3 +34,14 @@ def count_faults(keeps: bool) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
 def test_freed_memory_is_reused() -> None:
     assert count_faults(keeps=True) < 100 < count_faults(keeps=False)
+
+
+def test_the_users_own_setting_is_kept() -> None:
+    """Each setting is tried in a process of its own, since it cannot be undone."""
+    code = "from genie_gym.system import keep_freed_memory as keep; print(keep())"
+    glibc = platform.libc_ver()[0] == "glibc"
+    for environment, expected in (({}, glibc), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)):
+        usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        command, settings = [sys.executable, "-c", code], {**usual, **environment}
+        done = subprocess.run(command, env=settings, check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == str(expected)

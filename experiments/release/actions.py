@@ -22,9 +22,10 @@ from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.models.loading import load, save_world
+from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
 from genie_gym.training.run import clips
 
@@ -67,7 +68,7 @@ class NewActions:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
         steps = training.train_steps if self.train_steps is None else self.train_steps
         training = replace(training, train_steps=steps)
-        old = load(self.start, precision="float32")
+        old = load_world(self.start, precision="float32")
         torch.manual_seed(training.seed)
         world = renew_actions(old, PRESETS[self.preset].world.latent_action_model)
         if self.weights is not None:

@@ -16,8 +16,9 @@ from torch import nn
 
 from genie_gym.configs import OptimizerConfig, TrainConfig, vary
 from genie_gym.data.clips import ClipDataset
-from genie_gym.models.loading import find_checkpoint, load, save_world
+from genie_gym.models.loading import find_checkpoint, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 from genie_gym.training.run import clips
 from genie_gym.training.world import train_dynamics
 
@@ -75,7 +76,7 @@ class Lengthening:
             checkpoint_every=50,
             picture_every=0,
         )
-        world = copy.deepcopy(load(self.checkpoint, self.device, "float32"))  # what is loaded is shared
+        world = copy.deepcopy(load_world(self.checkpoint, self.device, "float32"))  # what is loaded is shared
         if self.action_conditioning is not None:
             world = recondition(world, self.action_conditioning)
         dataset = ClipDataset(self.data, clip_length=self.clip_length)

@@ -33,10 +33,11 @@ from genie_gym.data.record import Job, record_shard
 from genie_gym.metrics.held_out import Play, read_clips, restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.models.loading import load, save_world
+from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn import attention
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.actions import ActionsTrainee, train_actions
 from genie_gym.training.checkpoint import NAME
 from genie_gym.training.loop import Batches, Trainee, train
@@ -148,9 +149,9 @@ class Sprint:
     def _build(self, preset: Preset) -> GenieWorldModel:
         torch.manual_seed(preset.tokenizer_training.seed)
         if self.start is not None:
-            world = copy.deepcopy(load(self.start, precision="float32")).to(self.device)
+            world = copy.deepcopy(load_world(self.start, precision="float32")).to(self.device)
         else:
-            frames = None if self.rival is None else load(self.rival, precision="float32").start_frames
+            frames = None if self.rival is None else load_world(self.rival, precision="float32").start_frames
             world = GenieWorldModel(preset.world, frames).to(self.device)
         world.set_precision(self.precision)
         world.latent_action_model.set_precision("float32")
@@ -162,11 +163,11 @@ class Sprint:
     def _choose_attention(self, world: GenieWorldModel, config: TrainConfig, clock: "Clock") -> None:
         """Compile, and attend in time by what is faster here: a fused kernel, or plain products."""
         seconds = {}
-        for short in (attention.SHORT, 0):
-            attention.SHORT = short
+        for short in (attention._FEW_KEYS, 0):
+            attention._FEW_KEYS = short
             seconds[short] = self._time(DynamicsTrainee(world), _noise(world, config, self.device), config, clock)
-        attention.SHORT = min(seconds, key=seconds.__getitem__)
-        clock.tell(f"attention: plain products up to {attention.SHORT} keys")
+        attention._FEW_KEYS = min(seconds, key=seconds.__getitem__)
+        clock.tell(f"attention: plain products up to {attention._FEW_KEYS} keys")
 
     def _shards(self) -> list[Path]:
         return sorted(self.out.glob(f"train-*/*{SHARD_SUFFIX}"))
@@ -200,7 +201,7 @@ class Sprint:
         model = world.latent_action_model
         candidates = {"new": _load_actions(self, world)} if is_trained else {}
         if self.rival is not None:
-            candidates["rival"] = copy.deepcopy(load(self.rival, precision="float32").latent_action_model)
+            candidates["rival"] = copy.deepcopy(load_world(self.rival, precision="float32").latent_action_model)
         scores = {name: self._score_actions(each, dataset) for name, each in candidates.items()}
         best = max(scores, key=lambda name: scores[name]["sum"])
         clock.tell(f"latent actions: {best} of {json.dumps(scores)}")

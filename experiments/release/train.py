@@ -25,8 +25,9 @@ from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.naming import propose_names
-from genie_gym.models.loading import load, name_checkpoint
+from genie_gym.models.loading import name_checkpoint
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 from genie_gym.training.run import draw_start_frames, train_preset
 
 START_FRAMES, NAMED_FRAMES = 32, 6
@@ -116,7 +117,7 @@ class Release:
     def _finish(self, preset: Preset, checkpoint: Path, frames: int) -> None:
         """Name the actions, score on validation levels, write the card."""
         scores = self.out / "evaluation.json"
-        world = load(checkpoint, self.device)
+        world = load_world(checkpoint, self.device)
         names = world.config.action_names
         if not names:
             names = propose_names(world, START_FRAMES, NAMED_FRAMES, 0, self.out / "actions.png")

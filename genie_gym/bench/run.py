@@ -11,8 +11,8 @@ from genie_gym.bench.machine import describe_machine, matmul_tflops, peak_memory
 from genie_gym.bench.operations import step_operations
 from genie_gym.bench.training import list_jobs, time_training
 from genie_gym.bench.worlds import cached_fps, labelling_fps, uncached_fps
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 SHARE_ENVS = 16
 """Environments whose share of the matrix rate is the headline."""
@@ -45,7 +45,7 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     Raises:
         ValueError: If there is no such checkpoint or device.
     """
-    world = load(config.checkpoint, config.device)
+    world = load_world(config.checkpoint, config.device)
     passes, precision = world.sampling().maskgit_steps, str(world.dynamics.precision).removeprefix("torch.")
     results: dict[str, Any] = {
         "checkpoint": config.checkpoint,

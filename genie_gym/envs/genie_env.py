@@ -45,7 +45,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         temperature: Temperature of the token sampling; None for the checkpoint's.
         device: Torch device to compute on; the world of a handle keeps its device and precision.
         precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the device's fastest (see
-            ``models.base.native_precision``); None for the checkpoint's.
+            ``serving.native_precision``); None for the checkpoint's.
         render_mode: ``rgb_array``, or ``human`` for a window (needs pygame).
         reward_fn: A ``RewardFunction``, its ``"module:name"``, or a reward of this package as ``"goal:picture.png"``,
             ``"learned:folder"`` or ``"agreement:folder"`` (see ``envs.reward_names``); None for zero rewards.

@@ -4,8 +4,9 @@ import os
 import reprlib
 from typing import Any
 
-from genie_gym.models.loading import load, require_precision
+from genie_gym.models.loading import require_precision
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 
 class WorldHandle:
@@ -43,4 +44,4 @@ def open_world(checkpoint: Checkpoint, device: str = "cpu", precision: str | Non
             "checkpoint must be a name, a path, or WorldHandle(world) for a world in memory, "
             f"got {type(checkpoint).__name__}"
         )
-    return load(checkpoint, device, precision)
+    return load_world(checkpoint, device, precision)

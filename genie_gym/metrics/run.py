@@ -10,7 +10,7 @@ from genie_gym.metrics.gather import gather
 from genie_gym.metrics.motion import score_consistency
 from genie_gym.metrics.observe import Report
 from genie_gym.metrics.verdict import find_faults
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 
 
 def run_evaluation(
@@ -28,7 +28,7 @@ def run_evaluation(
     Raises:
         ValueError: If the checkpoint or the data are missing, damaged, or do not fit each other.
     """
-    world = load(config.checkpoint, config.device)
+    world = load_world(config.checkpoint, config.device)
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
         gathered = gather(config, size, Path(folder), report)

@@ -1,12 +1,9 @@
-"""What the three models share."""
+"""Helpers that the three models share: their loss output, their precision, and checks of their input."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from genie_gym.serving import kernels
-from genie_gym.system import processor_flags
 
 
 class LossOutput(NamedTuple):
@@ -17,7 +14,7 @@ class LossOutput(NamedTuple):
 
 
 class Model(nn.Module):
-    """A module with a precision: weights stay as stored, features run in ``self.precision``."""
+    """A module with a precision: weights stay as stored, features are computed in ``self.precision``."""
 
     precision: torch.dtype = torch.float32
 
@@ -26,23 +23,8 @@ class Model(nn.Module):
         self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
-def native_precision(device: torch.device) -> str:
-    """What the device plays worlds fastest in.
-
-    ``bfloat16`` on a GPU and on a CPU with instructions for it. Intel's CPUs that multiply float16 but have no tiles
-    (AMX), or are not allowed to use them, take twice as long over bfloat16 as over float32: there it is ``float16``,
-    which only the compiled kernels multiply, or ``float32`` without these.
-    """
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    flags = processor_flags()
-    if "avx512_fp16" in flags and "amx_bf16" not in flags:
-        return "float16" if kernels.can_multiply(torch.float16) else "float32"
-    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & flags else "float32"
-
-
 def require_videos(videos: Tensor, channels: int = 3, height: int | None = None, width: int | None = None) -> None:
-    """Raise a ValueError unless ``videos`` is (B, T, C, H, W) floating point of the size asked for."""
+    """Raise a ValueError unless ``videos`` is (B, T, C, H, W) floating point of the given size."""
     if videos.ndim != 5 or not videos.is_floating_point():
         raise ValueError(f"videos must be (B, T, C, H, W) float, got {tuple(videos.shape)} {videos.dtype}")
     wanted = (channels, height or videos.shape[3], width or videos.shape[4])
@@ -51,7 +33,7 @@ def require_videos(videos: Tensor, channels: int = 3, height: int | None = None,
 
 
 def require_pixels(name: str, videos: Tensor) -> None:
-    """Raise a ValueError unless all values are in [0, 1]; NaN is not."""
+    """Raise a ValueError unless all values are in [0, 1]; NaN is refused too."""
     low, high = videos.aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{name} must be in [0, 1], got {float(low)}..{float(high)}")

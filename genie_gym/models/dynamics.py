@@ -1,4 +1,10 @@
-"""The MaskGIT dynamics model: tokens and latent actions to the next frame's tokens (Genie, sec. 2.1, C.3)."""
+"""The MaskGIT dynamics model: tokens and latent actions to the next frame's tokens (Genie, sec. 2.1, C.3).
+
+Notable choices beside the paper's:
+- The token embedding is also the output layer (tied weights), initialised from the tokenizer's codebook.
+- With ``fold`` a square of tokens shares one position of the transformer, so 256 tokens cost about as much as 64.
+- Latent actions enter as an additive embedding (the paper), as one more token, or by FiLM.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -11,18 +17,17 @@ from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
 from genie_gym.nn.patches import fold, unfold
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
-from genie_gym.serving import kernels
 
-NO_TARGET = -1
-ROWS = 256
-"""Hidden tokens are padded to a multiple of these: on a CPU each new size of a product leaves a kernel of about
-1 MB in oneDNN's caches, up to a thousand of them."""
+_NO_TARGET = -1
+_PADDED_ROWS = 256
+"""Hidden tokens are padded to a multiple of this: on a CPU each new matrix size leaves a kernel of about 1 MB in
+oneDNN's caches, up to a thousand of them."""
 
 
 class MaskGITDynamics(Model):
-    """A decoder-only ST-transformer that fills hidden tokens in, frame by frame.
+    """A decoder-only ST-transformer that predicts hidden tokens, frame by frame.
 
-    Frame t + 1 is conditioned on latent action t; frame 0 on a learned "no action".
+    Frame t + 1 is conditioned on latent action t, frame 0 on a learned "no action".
     """
 
     def __init__(self, config: WorldConfig) -> None:
@@ -33,81 +38,88 @@ class MaskGITDynamics(Model):
         self.no_action = config.num_latent_actions
         self.side, inner = part.fold, width // part.fold
         self.token_embedding = Embedding(self.codes + 1, inner)
-        self.gather = nn.Identity() if self.side == 1 else Linear(self.side * width, width)
-        self.places = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame // self.side**2, width))
+        self.fold_in = nn.Identity() if self.side == 1 else Linear(self.side * width, width)
+        self.position_embeddings = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame // self.side**2, width))
         self.action_embedding = nn.Embedding(config.num_latent_actions + 1, width)
         condition = width if part.action_conditioning == "film" else None
         self.transformer = SpatioTemporalTransformer(part.transformer, config.context_length, condition)
-        self.spread = nn.Identity() if self.side == 1 else Linear(width, self.side * width)
+        self.fold_out = nn.Identity() if self.side == 1 else Linear(width, self.side * width)
         self.head = zero_(Linear(inner, inner))
         self.output_bias = nn.Parameter(torch.zeros(self.codes))
-        self.product = kernels.Product()
 
     @torch.no_grad()
     def initialise(self, codebook: Tensor) -> None:
-        """Start token embeddings from (K, dim) codes, so that codes that look alike start alike."""
+        """Start the token embedding from (K, dim) codes, so that codes that look alike start alike."""
         centred = codebook.float() - codebook.float().mean(dim=0)
         mix = torch.randn(centred.shape[1], self.token_embedding.weight.shape[1], device=centred.device)
         embedding = centred / centred.std() @ mix / centred.shape[1] ** 0.5
         self.token_embedding.weight[: self.codes] = 0.5 * embedding + 0.1 * torch.randn_like(embedding)
 
-    def forward(self, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
-        """Features of whole videos.
+    def forward(self, tokens: Tensor, previous_actions: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
+        """Compute the features of whole videos.
 
         Args:
-            tokens: (B, T, N) int64 in [0, K], K standing for a hidden token.
-            latent_actions: (B, T) int64 in [0, A], the action that *led to* each frame, A for none.
+            tokens: (B, T, N) int64 in [0, K], where K stands for a hidden token.
+            previous_actions: (B, T) int64 in [0, A]: the action that led to each frame, A for none.
 
         Returns:
-            (T, B, N, D / fold) features for ``logits``, and each block's keys and values.
+            (T, B, N, D / fold) features for ``logits``, and the keys and values of each block.
         """
-        features, condition = self._embed(tokens, latent_actions)
-        features, remembered = self.transformer(features, condition)
-        return self._token_features(features), remembered
+        features, condition = self.embed(tokens, previous_actions)
+        features, keys_values = self.transformer(features, condition)
+        return self._to_token_features(features), keys_values
 
-    def step(self, tokens: Tensor, latent_actions: Tensor, cache: FrameCache, first: int) -> Tensor:
-        """The same for the last of F frames, of which the first is number ``first`` after those settled in ``cache``.
+    def step(self, tokens: Tensor, previous_actions: Tensor, cache: FrameCache, first: int) -> Tensor:
+        """Compute the features of the last of F frames that follow the cached ones.
 
         Args:
             tokens: (B, F, N).
-            latent_actions: (B, F).
-            cache: Where the frames' keys and values are written, as drafts.
-            first: 0 for the frame that follows the settled ones.
+            previous_actions: (B, F).
+            cache: Cache that receives the frames' keys and values, as drafts.
+            first: Number of frames between the settled ones and the first of these.
 
         Returns:
             (1, B, N, D / fold).
         """
-        features, condition = self._embed(tokens, latent_actions)
+        features, condition = self.embed(tokens, previous_actions)
         window = cache.window(first, tokens.shape[1], tokens.device)
-        return self._token_features(self.transformer.step(features, cache.slots, window, condition))
+        return self._to_token_features(self.transformer.step(features, cache.blocks, window, condition))
 
     def empty_cache(self, batch: int) -> FrameCache:
-        """A cache without frames, for one settled frame at a time and one draft ahead of it."""
-        places = len(self.places) + (self.config.dynamics.action_conditioning == "token")
-        return FrameCache(self.transformer, batch, places, 2, self.precision)
+        """Allocate a cache that takes two frames ahead of the settled ones: the present and the next one."""
+        positions = len(self.position_embeddings) + (self.config.dynamics.action_conditioning == "token")
+        return FrameCache(self.transformer, batch, positions, 2, self.precision)
 
-    def _embed(self, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What goes into the transformer: features (T, B, places, D), and with ``film`` a condition."""
-        features = self.token_embedding(tokens.transpose(0, 1))
+    def embed(self, tokens: Tensor, previous_actions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed tokens and actions as the transformer's input.
+
+        Returns:
+            Features (T, B, positions, D), and with ``film`` a condition (T, B, 1, D).
+        """
+        features = self.token_embedding(tokens.transpose(0, 1))  # (B, T, N) -> (T, B, N, D / fold)
         if self.side > 1:
-            features = self.gather(fold(features, self.side, self.config.grid).to(self.precision))
-        actions = self.action_embedding(latent_actions.T)[:, :, None]
-        features, actions = (features + self.places).to(self.precision), actions.to(self.precision)
+            # (T, B, N, D / fold) -> (T, B, N / fold^2, fold D) -> (T, B, N / fold^2, D)
+            features = self.fold_in(fold(features, self.side, self.config.grid).to(self.precision))
+        actions = self.action_embedding(previous_actions.T)[:, :, None]  # (B, T) -> (T, B, 1, D)
+        features, actions = (features + self.position_embeddings).to(self.precision), actions.to(self.precision)
+        return self.condition(features, actions)
+
+    def condition(self, features: Tensor, actions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Let actions (T, B, 1, D) act on features (T, B, positions, D), as ``action_conditioning`` says."""
         conditioning = self.config.dynamics.action_conditioning
         if conditioning == "film":
             return features, actions
         if conditioning == "additive":
             return features + actions, None
-        return torch.cat([features, actions], dim=2), None
+        return torch.cat([features, actions], dim=2), None  # one more token
 
-    def _token_features(self, features: Tensor) -> Tensor:
-        return unfold(self.spread(features[:, :, : len(self.places)]), self.side, self.config.grid)
+    def _to_token_features(self, features: Tensor) -> Tensor:
+        """Unfold (T, B, positions, D) into a feature per token, (T, B, N, D / fold), without the action's token."""
+        return unfold(self.fold_out(features[:, :, : len(self.position_embeddings)]), self.side, self.config.grid)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(..., D / fold) -> (..., K), as precise as the features; a token's embedding is also its output direction."""
+        """Compute logits (..., K) of features (..., D / fold), in the features' precision."""
         weights, features = self.token_embedding.weight[: self.codes], self.head(features)
-        if self.product.takes(features, self.token_embedding.weight):
-            return self.product(features, weights, self.output_bias)
         return F.linear(features, weights.to(features.dtype), self.output_bias.to(features.dtype))
 
     def loss(self, tokens: Tensor, latent_actions: Tensor) -> LossOutput:
@@ -129,20 +141,24 @@ class MaskGITDynamics(Model):
         mask = self.draw_mask(tokens)
         visible = self._corrupt(tokens).masked_fill(mask, self.hidden_token)
         features, _ = self(visible, self.previous_actions(latent_actions))
+        # only hidden tokens get logits: (T, B, N, D / fold) -> (M, D / fold), M padded to a multiple of _PADDED_ROWS
         chosen = mask.transpose(0, 1).flatten().nonzero()[:, 0]
-        spare = -len(chosen) % ROWS
-        targets = F.pad(tokens.transpose(0, 1).flatten()[chosen], (0, spare), value=NO_TARGET)
+        spare = -len(chosen) % _PADDED_ROWS
+        targets = F.pad(tokens.transpose(0, 1).flatten()[chosen], (0, spare), value=_NO_TARGET)
         logits = self.logits(features.flatten(0, 2)[F.pad(chosen, (0, spare))]).float()
-        loss = F.cross_entropy(logits, targets, ignore_index=NO_TARGET)
+        loss = F.cross_entropy(logits, targets, ignore_index=_NO_TARGET)
         accuracy = (logits.argmax(dim=-1) == targets).sum() / len(chosen)
         return LossOutput(loss, {"cross_entropy": loss.detach(), "accuracy": accuracy})
 
     def previous_actions(self, latent_actions: Tensor) -> Tensor:
-        """(B, T - 1) -> (B, T): the action that led to each frame, none for frame 0."""
+        """Shift (B, T - 1) latent actions to (B, T): the action that led to each frame, "no action" for frame 0."""
         return F.pad(latent_actions, (1, 0), value=self.no_action)
 
     def draw_mask(self, tokens: Tensor) -> Tensor:
-        """(B, T, N) bool, True = hidden: a ratio from U(min, 1) per video or frame, never in frame 0."""
+        """Draw which tokens are hidden: (B, T, N) bool, True = hidden, with a ratio from U(min, 1) (Genie, sec. 2.1).
+
+        The ratio is drawn once per video or once per frame; frame 0 is never hidden.
+        """
         part, (batch, frames, _) = self.config.dynamics, tokens.shape
         per_frame = part.mask_ratio_per == "frame"
         ratio = torch.rand(batch, frames if per_frame else 1, 1, device=tokens.device)
@@ -151,11 +167,11 @@ class MaskGITDynamics(Model):
             ratio = ratio * (torch.rand_like(ratio) >= part.clean_frames)
         mask = torch.rand(tokens.shape, device=tokens.device) < ratio
         mask[:, 0] = False
-        mask[:, -1, 0] |= ~mask.any()
+        mask[:, -1, 0] |= ~mask.any()  # a loss needs at least one hidden token
         return mask
 
     def _corrupt(self, tokens: Tensor) -> Tensor:
-        """Replace a share of tokens, drawn per video and growing over its frames, by random ones."""
+        """Replace a share of the tokens, drawn per video and growing over its frames, by random ones."""
         if self.config.dynamics.context_corruption == 0:
             return tokens
         batch, frames, _ = tokens.shape

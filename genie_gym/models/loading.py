@@ -1,9 +1,9 @@
-"""Worlds to and from disk: a folder with a config, safetensors files and start frames. No pickle anywhere."""
+"""Checkpoints on disk: a folder with config.json, safetensors files and start frames; no pickle anywhere."""
 
-import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,45 +19,29 @@ from torch import Tensor
 from genie_gym.configs import PRECISIONS, WorldConfig, from_dict, to_dict
 from genie_gym.models.world_model import GenieWorldModel
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
-FORMAT = 1
-SHARD_BYTES = 15 * 2**20
-
-
-def load(
-    name_or_path: str | os.PathLike[str] = "coinrun", device: str | torch.device = "cpu", precision: str | None = None
-) -> GenieWorldModel:
-    """A trained world, frozen; loaded once a process for each checkpoint, device and precision.
-
-    Args:
-        name_or_path: A shipped checkpoint's name, or a folder written by ``save_world``.
-        device: Where to put it.
-        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; ``None`` for the config's.
-
-    Returns:
-        The world. It is shared: set nothing on it.
-
-    Raises:
-        ValueError: If there is no such checkpoint, device or precision, or it is damaged or of another format.
-    """
-    where = require_device(device)
-    require_precision(precision)
-    folder = find_checkpoint(name_or_path)
-    stamp = (folder / "config.json").stat().st_mtime_ns
-    return _load_once(folder.resolve(), where, precision, stamp)
+_SHIPPED = Path(__file__).parent.parent / "weights"
+_FORMAT = 1
+_SHARD_BYTES = 15 * 2**20
+_OLD_WEIGHT_NAMES = {
+    r"^dynamics\.gather\.": "dynamics.fold_in.",
+    r"^dynamics\.spread\.": "dynamics.fold_out.",
+    r"^dynamics\.places$": "dynamics.position_embeddings",
+    r"^tokenizer\.(encoder|decoder)_places$": r"tokenizer.\1_position_embeddings",
+}
+"""Pattern of weight names in checkpoints of version 0.1 -> present name."""
 
 
 def require_precision(precision: str | None) -> None:
-    """Raise a ValueError unless a world can be played in it."""
+    """Raise a ValueError unless ``precision`` is None or one of ``PRECISIONS``."""
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"precision must be None or one of {PRECISIONS}, got {precision!r}")
 
 
 def require_device(device: str | torch.device) -> str:
-    """The device's name.
+    """Return the name of a device.
 
     Raises:
-        ValueError: If torch knows no such device, or has no CUDA here.
+        ValueError: If torch knows no such device, or finds no CUDA here.
     """
     try:
         kind = torch.device(device).type
@@ -69,21 +53,21 @@ def require_device(device: str | torch.device) -> str:
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint.
+    """Return the folder of a checkpoint.
 
     Raises:
-        ValueError: If neither a shipped checkpoint nor a checkpoint's folder is meant.
+        ValueError: If it is neither a shipped checkpoint's name nor a checkpoint's folder.
     """
-    shipped = WEIGHTS / str(name_or_path)
+    shipped = _SHIPPED / str(name_or_path)
     for folder in (Path(name_or_path), shipped):
         if (folder / "config.json").is_file():
             return folder
-    known = sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+    known = sorted(path.parent.name for path in _SHIPPED.glob("*/config.json"))
     raise ValueError(f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}")
 
 
 def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
-    """16 hex digits that tell a checkpoint's config and weights from any other's.
+    """Return 16 hex digits that identify a checkpoint's config and weights.
 
     Raises:
         ValueError: If there is no such checkpoint.
@@ -95,24 +79,24 @@ def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
 
 
 def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence[str]) -> Path:
-    """Give a checkpoint's latent actions names, in place of those it has; its weights stay as they are.
+    """Replace the names of a checkpoint's latent actions; its weights stay unchanged.
 
     Args:
-        name_or_path: A shipped checkpoint's name, or a folder.
-        action_names: One for each latent action, in order.
+        name_or_path: Name of a shipped checkpoint, or its folder.
+        action_names: One name per latent action, in order.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: If there is no such checkpoint, its config cannot be written, or the names are too few, too many,
-            empty or not different.
+            empty or repeated.
     """
     folder = find_checkpoint(name_or_path)
     config = replace(_read_config(folder), action_names=tuple(action_names))
     beside = folder / "config.json.tmp"
     try:
-        beside.write_text(_tell_config(config))
+        beside.write_text(_format_config(config))
         os.replace(beside, folder / "config.json")
     except OSError as error:
         raise ValueError(f"checkpoint {str(folder)!r} cannot be written: {error}") from error
@@ -120,18 +104,18 @@ def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence
 
 
 def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str | None = None) -> Path:
-    """Write a world; the folder appears whole or not at all, in place of an earlier one.
+    """Write a world to a folder, which appears whole or not at all and replaces an earlier checkpoint.
 
     Args:
-        world: To save.
-        folder: Its parent is made where missing.
+        world: World to save.
+        folder: Folder to write; parents are created.
         card: Text of its model card, ``README.md``.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder cannot be written or is something else than a checkpoint.
+        ValueError: If the folder cannot be written, or holds something other than a checkpoint.
     """
     folder = Path(folder)
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -154,7 +138,7 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
 
 
 def _put_in_place(beside: Path, folder: Path) -> None:
-    """Rename, keeping an earlier folder whole under its temporary name until the new one is there."""
+    """Rename ``beside`` to ``folder``; an earlier folder stays whole under a temporary name until then."""
     earlier = beside.with_name(f"{beside.name}-earlier")
     if folder.exists():
         folder.rename(earlier)
@@ -162,8 +146,12 @@ def _put_in_place(beside: Path, folder: Path) -> None:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
-@functools.lru_cache(maxsize=4)
-def _load_once(folder: Path, device: str, precision: str | None, stamp: int) -> GenieWorldModel:
+def read_world(folder: Path) -> GenieWorldModel:
+    """Read a world from its folder, in eval mode; ``genie_gym.serving`` prepares it for fast inference.
+
+    Raises:
+        ValueError: If the checkpoint is damaged or of another format.
+    """
     world = GenieWorldModel(_read_config(folder))
     tensors: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -172,13 +160,21 @@ def _load_once(folder: Path, device: str, precision: str | None, stamp: int) -> 
         except (SafetensorError, OSError) as error:
             raise ValueError(f"weights {str(path)!r} are damaged: {error}") from error
     world.start_frames = tensors.pop("start_frames", torch.from_numpy(world.start_frames)).numpy()
+    tensors = {_present_name(name): tensor for name, tensor in tensors.items()}
     try:
         world.load_state_dict(
             {name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in tensors.items()}
         )
     except RuntimeError as error:
         raise ValueError(f"weights in {str(folder)!r} do not fit their config: {error}") from error
-    return world.to(device).freeze(precision)
+    return world.eval()
+
+
+def _present_name(name: str) -> str:
+    """Translate the name of a weight in a checkpoint of version 0.1 to its present name."""
+    for pattern, replacement in _OLD_WEIGHT_NAMES.items():
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def _read_config(folder: Path) -> WorldConfig:
@@ -187,16 +183,16 @@ def _read_config(folder: Path) -> WorldConfig:
         values: Any = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"config {str(path)!r} is no JSON: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
         found = values.get("format") if isinstance(values, dict) else values
-        raise ValueError(f"config {str(path)!r} must have format {FORMAT}, got {found!r}")
+        raise ValueError(f"config {str(path)!r} must have format {_FORMAT}, got {found!r}")
     if not isinstance(values.get("world"), dict):
         raise ValueError(f"config {str(path)!r} must have a world of named fields, got {values.get('world')!r}")
     return from_dict(WorldConfig, values["world"])
 
 
-def _tell_config(config: WorldConfig) -> str:
-    return json.dumps({"format": FORMAT, "world": to_dict(config)}, indent=1) + "\n"
+def _format_config(config: WorldConfig) -> str:
+    return json.dumps({"format": _FORMAT, "world": to_dict(config)}, indent=1) + "\n"
 
 
 def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
@@ -205,20 +201,20 @@ def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
     for number, shard in enumerate(shards, start=1):
         save_file(shard, folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
     save_file({"start_frames": torch.from_numpy(world.start_frames.copy())}, folder / "start_frames.safetensors")
-    (folder / "config.json").write_text(_tell_config(world.config))
+    (folder / "config.json").write_text(_format_config(world.config))
     if card is not None:
         (folder / "README.md").write_text(card)
 
 
 def _split(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Tensors in files of at most ``SHARD_BYTES``, in order."""
+    """Split tensors into files of at most ``_SHARD_BYTES``, in order."""
     shards: list[dict[str, Tensor]] = [{}]
-    room = SHARD_BYTES
+    room = _SHARD_BYTES
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
         if size > room and shards[-1]:
             shards.append({})
-            room = SHARD_BYTES
+            room = _SHARD_BYTES
         shards[-1][name] = tensor
         room -= size
     return shards

@@ -1,7 +1,7 @@
 """MaskGIT decoding as pure functions (arXiv 2202.04200; Genie, sec. 2.2).
 
-A ``predict`` function maps tokens (B, N), hidden ones marked by ``hidden_token``, to logits (B, N, K). All
-randomness comes in as uniform numbers, so that a row's result depends on nothing but that row.
+A ``predict`` function maps tokens (B, N), where hidden ones are marked by ``hidden_token``, to logits (B, N, K). All
+randomness comes in as uniform numbers, so each row's result depends on that row alone.
 """
 
 import math
@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import SamplingConfig
-from genie_gym.serving import kernels
 
-CHUNK = 2**17
-"""Logits that a CPU draws from at once."""
+_CHUNK_LOGITS = 2**17
+"""Number of logits that a CPU draws from at once, so that intermediate results stay in its cache."""
 
 Predict = Callable[[Tensor], Tensor]
+"""Tokens (B, N) to logits (B, N, K)."""
+Draw = Callable[[Tensor, float, Tensor], tuple[Tensor, Tensor]]
+"""A function like ``draw``; ``genie_gym.serving`` has a compiled one."""
 
 
 def hidden_after(step: int, config: SamplingConfig, tokens_per_frame: int) -> int:
-    """How many tokens are still hidden after pass ``step`` (0-based); 0 after the last."""
+    """Return the number of tokens that are still hidden after MaskGIT step ``step`` (from 0); 0 after the last."""
     progress = (step + 1) / config.maskgit_steps
     share = math.cos(math.pi / 2 * progress) if config.schedule == "cosine" else 1 - progress
     if step + 1 == config.maskgit_steps:
@@ -32,73 +34,73 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     """Sample from softmax(logits / temperature) by inverting its distribution function.
 
     Args:
-        logits: (..., K).
-        temperature: Above 0.
-        uniforms: (...) in [0, 1).
+        logits: (B, ..., K).
+        temperature: Positive number; 1 samples from the model's own distribution.
+        uniforms: (B, ...) in [0, 1).
 
     Returns:
-        Tokens (...) int64, and their log-probabilities (...).
+        Tokens (B, ...) int64, and their log-probabilities (B, ...).
     """
-    shares = torch.softmax(logits.float() / temperature, dim=-1)
-    sums = shares.cumsum(dim=-1)
-    wanted = uniforms[..., None] * sums[..., -1:]
-    tokens = torch.searchsorted(sums, wanted, right=True).clamp_(max=logits.shape[-1] - 1)
-    return tokens[..., 0], shares.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
-
-
-def _draw_anywhere(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """``draw``, on a CPU by kernels or in chunks, and not from nothing.
-
-    Raises:
-        FloatingPointError: On a CPU, if there are logits that are no numbers.
-    """
-    if logits.device.type != "cpu":
-        return draw(logits, temperature, uniforms)
-    by_kernels = kernels.are_usable(logits)
-    tokens, log_shares = (kernels.draw if by_kernels else _draw_in_chunks)(logits, temperature, uniforms)
-    if log_shares.isnan().any():
-        raise FloatingPointError(
-            f"logits must be finite, got others in {logits.dtype}: play in a precision of a larger range, or train anew"
-        )
-    return tokens, log_shares
-
-
-def _draw_in_chunks(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """``draw``, a few rows at a time, so that what it makes of them stays in the cache."""
-    rows = max(1, CHUNK // logits[0].numel())
+    rows = len(logits) if logits.device.type != "cpu" else max(1, _CHUNK_LOGITS // logits[0].numel())
     parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
-    drawn = [draw(each, temperature, numbers) for each, numbers in parts]
-    return torch.cat([tokens for tokens, _ in drawn]), torch.cat([shares for _, shares in drawn])
+    tokens, log_probabilities = zip(*(_draw_rows(each, temperature, numbers) for each, numbers in parts), strict=True)
+    return torch.cat(tokens), torch.cat(log_probabilities)
 
 
-def sample(predict: Predict, tokens: Tensor, hidden_token: int, config: SamplingConfig, uniforms: Tensor) -> Tensor:
-    """Fill every hidden token; those given are never rewritten.
+def _draw_rows(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    cumulative = probabilities.cumsum(dim=-1)
+    wanted = uniforms[..., None] * cumulative[..., -1:]
+    tokens = torch.searchsorted(cumulative, wanted, right=True).clamp_(max=logits.shape[-1] - 1)
+    return tokens[..., 0], probabilities.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
+
+
+def sample(
+    predict: Predict,
+    tokens: Tensor,
+    hidden_token: int,
+    config: SamplingConfig,
+    uniforms: Tensor,
+    draw: Draw = draw,
+) -> Tensor:
+    """Fill in every hidden token; visible ones are never rewritten.
 
     Args:
-        predict: Tokens (B, N) to logits (B, N, K).
-        tokens: (B, N) int64; ``hidden_token`` where one is wanted.
-        hidden_token: The id that stands for "hidden".
-        config: Passes, temperature, schedule and order.
-        uniforms: (B, maskgit_steps, 2, N) in [0, 1): for the tokens, and for their order.
+        predict: Function of tokens (B, N) that returns logits (B, N, K).
+        tokens: (B, N) int64, with ``hidden_token`` at the positions to fill.
+        hidden_token: Id that marks a hidden token.
+        config: Number of steps, temperature, schedule and order.
+        uniforms: (B, maskgit_steps, 2, N) in [0, 1): one for each token, one for the order.
+        draw: Function that samples tokens from logits.
 
     Returns:
-        (B, N) int64 with nothing hidden.
+        (B, N) int64 without hidden tokens.
+
+    Raises:
+        FloatingPointError: On a CPU, if logits are NaN or infinite. A GPU is not asked: the answer would stall it.
     """
     wanted = (tokens == hidden_token).sum(dim=-1, keepdim=True)
     for step in range(config.maskgit_steps):
         is_hidden = tokens == hidden_token
-        drawn, log_shares = _draw_anywhere(predict(tokens), config.temperature, uniforms[:, step, 0])
-        score = _keep_score(log_shares, uniforms[:, step, 1], config, step).masked_fill(~is_hidden, float("inf"))
-        left = wanted * hidden_after(step, config, tokens.shape[-1]) // tokens.shape[-1]
-        rank = score.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
+        logits = predict(tokens)
+        drawn, log_probabilities = draw(logits, config.temperature, uniforms[:, step, 0])
+        if logits.device.type == "cpu" and log_probabilities.isnan().any():
+            raise FloatingPointError(
+                f"logits must be finite, got others in {logits.dtype}: play in a precision of a larger range, or "
+                "train anew"
+            )
+        score = _keep_score(log_probabilities, uniforms[:, step, 1], config, step)
+        score = score.masked_fill(~is_hidden, float("inf"))
+        left = wanted * hidden_after(step, config, tokens.shape[-1]) // tokens.shape[-1]  # (B, 1) hidden afterwards
+        rank = score.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)  # 0 for the lowest score
         tokens = torch.where(is_hidden & (rank >= left), drawn, tokens)
     return tokens
 
 
-def _keep_score(log_shares: Tensor, uniforms: Tensor, config: SamplingConfig, step: int) -> Tensor:
-    """(B, N), higher is kept earlier: confidence with fading Gumbel noise, or chance alone."""
+def _keep_score(log_probabilities: Tensor, uniforms: Tensor, config: SamplingConfig, step: int) -> Tensor:
+    """Score tokens (B, N), higher is kept earlier: confidence plus fading Gumbel noise, or random numbers alone."""
     if config.order == "random":
         return uniforms
     gumbel = -torch.log(-torch.log(uniforms.clamp(1e-6, 1 - 1e-6)))
     fading = config.choice_temperature * (1 - (step + 1) / config.maskgit_steps)
-    return log_shares + fading * gumbel
+    return log_probabilities + fading * gumbel

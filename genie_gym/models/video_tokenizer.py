@@ -1,4 +1,11 @@
-"""The video tokenizer: frames to one grid of tokens each, and back (Genie, sec. 2.1 and C.2)."""
+"""The video tokenizer: frames to one grid of tokens each, and back (Genie, sec. 2.1 and C.2).
+
+Notable choices beside the paper's:
+- A linear path from patches to latents and from codes to patches runs beside the transformers. It starts as principal
+  components and k-means (``initialise``), so training starts at the quality of k-means instead of noise.
+- The codebook uses cosine distances; a constant feature makes angles follow Euclidean distances.
+- With ``attention="conv"`` encoder and decoder are convolutions over each frame's tokens.
+"""
 
 from typing import cast
 
@@ -15,17 +22,12 @@ from genie_gym.nn.patches import fold, patchify, unfold, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
-LIFT = 3.0
-"""The constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1."""
+_LIFT = 3.0
+"""Constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1 dB."""
 
 
 class VideoTokenizer(Model):
-    """VQ-VAE over spatio-temporal transformers, or over convolutions; token t has seen no frame after t.
-
-    Beside the transformers runs a linear path from patches to latents and from codes to patches. With
-    ``initialise`` it starts as principal components and k-means over patches, and the transformers, silent at
-    first, learn what that misses.
-    """
+    """A VQ-VAE over spatio-temporal transformers or convolutions; frame t's tokens depend on no later frame."""
 
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
@@ -34,21 +36,21 @@ class VideoTokenizer(Model):
         pixels, dim = 3 * part.patch_size**2, latent_dim(part.quantizer)
         tokens = part.fold**2
         grid = config.grid[0] // part.fold, config.grid[1] // part.fold
-        self.places = config.tokens_per_frame // tokens
+        self.positions = config.tokens_per_frame // tokens
         self.patch_in = Linear(tokens * pixels, part.encoder.width)
-        self.encoder_places = nn.Parameter(0.02 * torch.randn(self.places, part.encoder.width))
+        self.encoder_position_embeddings = nn.Parameter(0.02 * torch.randn(self.positions, part.encoder.width))
         self.encoder = SpatioTemporalTransformer(part.encoder, frames, grid=grid)
         self.latent_out = zero_(Linear(part.encoder.width, tokens * dim, bias=False))
         self.latent_path = Linear(pixels, dim)
         self.quantizer = build_quantizer(part.quantizer)
         self.code_in = Linear(tokens * dim, part.decoder.width)
-        self.decoder_places = nn.Parameter(0.02 * torch.randn(self.places, part.decoder.width))
+        self.decoder_position_embeddings = nn.Parameter(0.02 * torch.randn(self.positions, part.decoder.width))
         self.decoder = SpatioTemporalTransformer(part.decoder, frames, grid=grid)
         self.patch_out = zero_(Linear(part.decoder.width, tokens * pixels, bias=False))
         self.patch_path = Linear(dim, pixels)
 
     def encode(self, videos: Tensor) -> Tensor:
-        """Tokens of videos.
+        """Encode videos as tokens.
 
         Args:
             videos: (B, T, C, H, W) float in [0, 1].
@@ -62,7 +64,7 @@ class VideoTokenizer(Model):
         return self._quantize(videos).tokens.transpose(0, 1).contiguous()
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Videos of tokens.
+        """Decode tokens to videos.
 
         Args:
             tokens: (B, T, N) int64 in [0, K).
@@ -73,28 +75,28 @@ class VideoTokenizer(Model):
         Raises:
             ValueError: If the tokens have another shape or range.
         """
-        return self.decode_and_remember(tokens)[0]
+        return self.decode_with_cache(tokens)[0]
 
-    def decode_and_remember(self, tokens: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
-        """``decode``, with each block's keys and values for a ``FrameCache``."""
+    def decode_with_cache(self, tokens: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
+        """Decode tokens (B, T, N), and return the keys and values of the decoder's blocks for a ``FrameCache``."""
         self._require_tokens(tokens)
         codes = self.quantizer.lookup(tokens.transpose(0, 1))
-        features, remembered = self.decoder(self._embed(codes))
-        return self._to_pixels(features, codes).clamp(0, 1), remembered
+        features, keys_values = self.decoder(self._embed(codes))
+        return self._to_pixels(features, codes).clamp(0, 1), keys_values
 
     def empty_cache(self, batch: int) -> FrameCache:
-        """A cache without frames for ``decode_next``."""
-        return FrameCache(self.decoder, batch, self.places, 1, self.precision)
+        """Allocate an empty cache for ``decode_next``."""
+        return FrameCache(self.decoder, batch, self.positions, 1, self.precision)
 
     def decode_next(self, tokens: Tensor, cache: FrameCache) -> Tensor:
-        """``decode`` for one frame (B, 1, N), drawn by the dynamics, that follows those in ``cache`` and joins them."""
+        """Decode the tokens (B, 1, N) of one frame that follows those in ``cache``, and add it to the cache."""
         codes = self.quantizer.lookup(tokens.transpose(0, 1))
-        features = self.decoder.step(self._embed(codes), cache.slots, cache.window(0, 1, codes.device))
+        features = self.decoder.step(self._embed(codes), cache.blocks, cache.window(0, 1, codes.device))
         cache.advance()
         return self._to_pixels(features, codes).clamp(0, 1)
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Mean squared error of rebuilt pixels, in units of their variance, plus the quantizer's loss (sec. 2.1)."""
+        """Squared error of rebuilt pixels, divided by their variance, plus the quantizer's loss (Genie, sec. 2.1)."""
         quantized = self._quantize(videos)
         features, _ = self.decoder(self._embed(quantized.codes))
         error = F.mse_loss(self._to_pixels(features, quantized.codes), videos)
@@ -108,17 +110,18 @@ class VideoTokenizer(Model):
 
     @torch.no_grad()
     def initialise(self, videos: Tensor) -> None:
-        """Start the linear path and the codebook from data, so that training starts at k-means' quality.
+        """Start the linear path and the codebook from data, so that training starts at the quality of k-means.
 
-        Latents begin as principal components with one constant feature beside them: that lift makes angles
-        on the unit sphere follow distances, which cosine codes alone would lose.
+        Latents start as principal components beside one constant feature. This lift makes angles on the unit sphere
+        follow Euclidean distances, which cosine codes alone would lose.
 
         Args:
-            videos: (B, T, C, H, W) float in [0, 1]; a few thousand frames are plenty.
+            videos: (B, T, C, H, W) float in [0, 1]; a few thousand frames are enough.
         """
         if not isinstance(self.quantizer, VectorQuantizer):
             return
-        patches = patchify(videos.float() - 0.5, self.config.tokenizer.patch_size).flatten(0, 2)
+        patches = patchify(videos.float() - 0.5, self.config.tokenizer.patch_size).flatten(0, 2)  # (M, pixels)
+        # latent path: principal components of unit spread, and the constant feature
         dim = self.quantizer.config.dim
         mean = patches.mean(dim=0)
         _, axes = torch.linalg.eigh(torch.cov(patches.T))
@@ -126,10 +129,12 @@ class VideoTokenizer(Model):
         spread = ((patches - mean) @ components.T).square().sum(dim=1).mean().sqrt()
         self.latent_path.weight.zero_()
         self.latent_path.weight[:-1] = components / spread
-        self.latent_path.bias.copy_(torch.cat([-components @ mean / spread, mean.new_full((1,), LIFT)]))
+        self.latent_path.bias.copy_(torch.cat([-components @ mean / spread, mean.new_full((1,), _LIFT)]))
+        # codebook: k-means on the unit sphere
         latents = F.normalize(F.linear(patches, self.latent_path.weight, self.latent_path.bias), dim=-1)
         self.quantizer.set_codebook(kmeans(latents, self.quantizer.config.codes, rounds=20))
         codes = self.quantizer.lookup(self.quantizer.nearest(latents))
+        # patch path: ridge regression from codes to patches
         design = torch.cat([codes, torch.ones(len(codes), 1, device=codes.device)], dim=1)
         ridge = 1e-4 * len(codes) * torch.eye(dim + 1, device=codes.device)
         ridge *= design.square().mean(dim=0)
@@ -138,14 +143,14 @@ class VideoTokenizer(Model):
         self.patch_path.bias.copy_(solution[-1])
 
     def _quantize(self, videos: Tensor) -> Quantized:
+        """Encode (B, T, C, H, W) and quantize: tokens (T, B, N), codes (T, B, N, dim)."""
         require_videos(videos, 3, self.config.height, self.config.width)
         part = self.config.tokenizer
-        patches = patchify(videos - 0.5, part.patch_size)
-        inner = fold(patches.to(self.precision), part.fold, self.config.grid)
-        features, _ = self.encoder(self.patch_in(inner) + self.encoder_places.to(inner.dtype))
-        found = unfold(self.latent_out(features), part.fold, self.config.grid)
-        latents = found.float() + self.latent_path(patches)
-        return cast(Quantized, self.quantizer(latents))
+        patches = patchify(videos - 0.5, part.patch_size)  # (T, B, N, pixels)
+        folded = fold(patches.to(self.precision), part.fold, self.config.grid)  # (T, B, N / fold^2, fold^2 pixels)
+        features, _ = self.encoder(self.patch_in(folded) + self.encoder_position_embeddings.to(folded.dtype))
+        latents = unfold(self.latent_out(features), part.fold, self.config.grid)  # (T, B, N, dim)
+        return cast(Quantized, self.quantizer(latents.float() + self.latent_path(patches)))
 
     def _require_tokens(self, tokens: Tensor) -> None:
         if tokens.ndim != 3 or tokens.shape[2] != self.config.tokens_per_frame:
@@ -153,10 +158,12 @@ class VideoTokenizer(Model):
         require_ids("tokens", tokens, self.config.tokenizer.quantizer.codes)
 
     def _embed(self, codes: Tensor) -> Tensor:
-        inner = fold(codes.to(self.precision), self.config.tokenizer.fold, self.config.grid)
-        return self.code_in(inner) + self.decoder_places.to(inner.dtype)
+        """Embed codes (T, B, N, dim) as the decoder's input (T, B, N / fold^2, D)."""
+        folded = fold(codes.to(self.precision), self.config.tokenizer.fold, self.config.grid)
+        return self.code_in(folded) + self.decoder_position_embeddings.to(folded.dtype)
 
     def _to_pixels(self, features: Tensor, codes: Tensor) -> Tensor:
+        """Map the decoder's output (T, B, N / fold^2, D) and codes (T, B, N, dim) to videos (B, T, C, H, W)."""
         part = self.config.tokenizer
-        found = unfold(self.patch_out(features), part.fold, self.config.grid)
-        return unpatchify(found.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid) + 0.5
+        patches = unfold(self.patch_out(features), part.fold, self.config.grid)  # (T, B, N, pixels)
+        return unpatchify(patches.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid) + 0.5

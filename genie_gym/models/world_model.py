@@ -1,4 +1,7 @@
-"""The three models as one world: a prompt, then a frame for every latent action (Genie, sec. 2.2)."""
+"""The three models as one world: a prompt, then a frame for every latent action (Genie, sec. 2.2).
+
+A world is a batch of rows. Each row's frames depend on its own prompt, seed and latent actions alone.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,59 +12,52 @@ import torch
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import (
-    Model,
-    native_precision,
-    require_ids,
-    require_pixels,
-    require_videos,
-)
+from genie_gym.models.base import Model, require_ids, require_pixels, require_videos
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.models.maskgit import sample
+from genie_gym.models.maskgit import Draw, draw, sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.nn.attention import KVCache
 from genie_gym.nn.frame_cache import FrameCache
-from genie_gym.system import keep_freed_memory
 
 
 class WorldState(NamedTuple):
-    """Where B sessions stand. Opaque; its caches are used again by the next step, see ``GenieWorldModel.fork``."""
+    """The state of B rows: opaque, and used up by the next step; see ``GenieWorldModel.fork``."""
 
     dynamics: FrameCache
-    """Keys and values in the dynamics of the frames before the present one."""
+    """KV cache of the dynamics, for the frames before the present one."""
     decoder: FrameCache
-    """The same in the tokenizer's decoder, up to the present frame."""
+    """KV cache of the tokenizer's decoder, up to the present frame."""
     tokens: Tensor
-    """(B, 1, N) of the present frame."""
-    lead: Tensor
-    """(B, 1) the latent action that led to it."""
+    """(B, 1, N) tokens of the present frame."""
+    previous_actions: Tensor
+    """(B, 1) latent action that led to the present frame."""
     seeds: tuple[int, ...]
-    """One a row."""
+    """One seed per row."""
     ages: tuple[int, ...]
-    """Frames each row has generated; with the seed it decides the noise of the next one."""
+    """Number of frames that each row has generated; with the seed it decides the next frame's random numbers."""
     sampling: SamplingConfig
-    """How the next frames are drawn."""
+    """How the next frames are sampled."""
     version: int
-    """Of the caches: an older state's content is gone."""
+    """Version of the caches that this state belongs to; an older state's content is overwritten."""
 
 
 class StepBack(NamedTuple):
-    """What it takes to take a step back: far less than a fork. Opaque, see ``GenieWorldModel.remember``."""
+    """The few tensors that ``GenieWorldModel.undo`` needs to take a step back: opaque, much smaller than a fork."""
 
     dynamics: list[KVCache | None]
     decoder: list[KVCache | None]
     tokens: Tensor
-    lead: Tensor
+    previous_actions: Tensor
     ages: tuple[int, ...]
 
 
 class GenieWorldModel(nn.Module):
-    """A world. Each row of a batch depends only on its own prompt, seed and actions.
+    """Video tokenizer, latent action model and dynamics as one world that is played frame by frame.
 
     Args:
         config: Sizes and sampling.
-        start_frames: (M, H, W, 3) uint8 frames to start from where no prompt is given.
+        start_frames: (M, H, W, 3) uint8 frames to start from when no prompt is given.
     """
 
     def __init__(self, config: WorldConfig, start_frames: np.ndarray | None = None) -> None:
@@ -72,6 +68,7 @@ class GenieWorldModel(nn.Module):
         self.dynamics = MaskGITDynamics(config)
         none = np.empty((0, config.height, config.width, 3), dtype=np.uint8)
         self.start_frames = none if start_frames is None else start_frames
+        self.draw_tokens: Draw = draw
         self.set_precision("float32" if config.precision == "auto" else config.precision)
 
     def set_precision(self, precision: str) -> None:
@@ -79,31 +76,8 @@ class GenieWorldModel(nn.Module):
         for model in self._models:
             model.set_precision(precision)
 
-    def freeze(self, precision: str | None = None) -> "GenieWorldModel":
-        """Make ready to be played: eval mode, no gradients, and no weight left that a frame would have to cast.
-
-        Args:
-            precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``, see ``native_precision``; ``None`` for the
-                config's.
-
-        Returns:
-            Itself.
-        """
-        wanted = self.config.precision if precision is None else precision
-        self.set_precision(native_precision(self.device) if wanted == "auto" else wanted)
-        dynamics, tokenizer = self.dynamics, self.tokenizer
-        for part in (
-            dynamics.token_embedding,
-            dynamics.gather,
-            dynamics.transformer,
-            dynamics.spread,
-            dynamics.head,
-            tokenizer.encoder,
-            tokenizer.decoder,
-        ):
-            part.to(dynamics.precision)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+    def freeze(self) -> "GenieWorldModel":
+        """Switch to eval mode without gradients, and return the world; ``genie_gym.serving`` makes it fast."""
         return self.eval().requires_grad_(False)
 
     @property
@@ -112,12 +86,12 @@ class GenieWorldModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.dynamics.output_bias.device
 
     @torch.no_grad()
     def label(self, videos: Tensor) -> Tensor:
-        """(B, T, C, H, W) -> (B, T - 1) latent actions, whatever the latent action model reads."""
+        """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W)."""
         model = self.latent_action_model
         return model.label(self.tokenizer.encode(videos) if model.reads_tokens else videos)
 
@@ -129,33 +103,33 @@ class GenieWorldModel(nn.Module):
         maskgit_steps: int | None = None,
         temperature: float | None = None,
     ) -> tuple[WorldState, Tensor]:
-        """Begin sessions.
+        """Start B rows from prompts.
 
         Args:
-            prompt_videos: (B, P, C, H, W) float in [0, 1], oldest frame first; of more than
-                ``context_length`` frames the last count. More than one frame shows how things move.
-            seeds: One a row.
-            maskgit_steps: Passes a frame; ``None`` for the config's.
-            temperature: ``None`` for the config's.
+            prompt_videos: (B, P, C, H, W) float in [0, 1], oldest frame first; only the last ``context_length`` frames
+                are used. More than one frame shows how things move.
+            seeds: One seed per row.
+            maskgit_steps: MaskGIT steps per frame; ``None`` for the config's.
+            temperature: Sampling temperature; ``None`` for the config's.
 
         Returns:
             The state, and the last prompt frame as the tokenizer rebuilds it, (B, C, H, W).
 
         Raises:
-            ValueError: Naming the argument that is off.
+            ValueError: If an argument has a wrong shape, type or range; the message names it.
         """
         state, videos = self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))
         return state, videos[:, -1]
 
     @torch.no_grad()
     def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
-        """One frame further.
+        """Generate the next frame of every row.
 
-        The present frame and the hidden next one go through the dynamics together, so that a frame costs
-        ``maskgit_steps`` passes and not one more.
+        The present frame and the hidden next one go through the dynamics together, so a frame costs ``maskgit_steps``
+        passes and not one more.
 
         Args:
-            state: The latest of its sessions, from ``reset``, ``step`` or ``replace``. Its memory goes to the next
+            state: Latest state of its rows, from ``reset``, ``step`` or ``replace``. Its memory is reused by the next
                 state; ``fork`` it first to come back to it.
             latent_actions: (B,) int64 in [0, A).
 
@@ -163,48 +137,53 @@ class GenieWorldModel(nn.Module):
             The next state and frames (B, C, H, W) in [0, 1].
 
         Raises:
-            ValueError: If the actions have another shape, type or range, or the state has been stepped before.
+            ValueError: If the actions have a wrong shape, type or range, or the state has been stepped before.
         """
         self._require_latest(state)
         if tuple(latent_actions.shape) != (len(state.seeds),):
             raise ValueError(f"latent_actions must be ({len(state.seeds)},), got {tuple(latent_actions.shape)}")
         require_ids("latent_actions", latent_actions, self.config.num_latent_actions)
-        lead = latent_actions.to(self.device)[:, None]
-        tokens = self._draw(state, lead)
+        actions = latent_actions.to(self.device)[:, None]
+        tokens = self._draw(state, actions)
         state.dynamics.advance()
         videos = self.tokenizer.decode_next(tokens, state.decoder)
         ages = tuple(age + 1 for age in state.ages)
-        return state._replace(tokens=tokens, lead=lead, ages=ages, version=state.dynamics.version), videos[:, 0]
+        version = state.dynamics.version
+        return state._replace(tokens=tokens, previous_actions=actions, ages=ages, version=version), videos[:, 0]
 
     def fork(self, state: WorldState) -> WorldState:
-        """The same sessions in memory of their own: both states can be stepped, each once."""
+        """Copy a state into new memory, so that both can be stepped, each once."""
         self._require_latest(state)
         return state._replace(dynamics=state.dynamics.clone(), decoder=state.decoder.clone())
 
     def remember(self, state: WorldState) -> StepBack:
-        """What the next step from here overwrites, for ``undo``; to be asked for before that step."""
+        """Copy what the next step from this state overwrites, for ``undo``; call it before that step."""
         self._require_latest(state)
         caches = state.dynamics.read_oldest(), state.decoder.read_oldest()
-        return StepBack(*caches, state.tokens, state.lead, state.ages)
+        return StepBack(*caches, state.tokens, state.previous_actions, state.ages)
 
     def undo(self, state: WorldState, back: StepBack) -> WorldState:
-        """The state before the last step, in the same memory, or in that of ``join`` and ``split`` since.
+        """Return the state before the last step, in the memory of the present one.
 
         Args:
-            state: The latest of its sessions, one step after ``back`` was remembered, or after a later step was undone.
-            back: Of the state to return to. With one for each step, as many steps can be undone, the last one first.
+            state: Latest state of its rows: one step after ``back`` was remembered, or with all later steps undone.
+                The rows may have gone through ``join`` and ``split`` in between.
+            back: What ``remember`` returned before that step. With one per step, several steps can be undone, the last
+                one first.
         """
         self._require_latest(state)
         state.dynamics.withdraw(back.dynamics)
         state.decoder.withdraw(back.decoder)
         version = state.dynamics.version
-        return state._replace(tokens=back.tokens, lead=back.lead, ages=back.ages, version=version)
+        return state._replace(
+            tokens=back.tokens, previous_actions=back.previous_actions, ages=back.ages, version=version
+        )
 
     def join(self, states: Sequence[WorldState]) -> WorldState:
-        """The sessions of several states in one, in memory of its own, to be stepped together.
+        """Join the rows of several states into one state in new memory, to be stepped together.
 
         Raises:
-            ValueError: If there is none, one is not the latest of its sessions, or they are sampled differently.
+            ValueError: If there is no state, one has been stepped before, or they are sampled differently.
         """
         for state in states:
             self._require_latest(state)
@@ -216,7 +195,7 @@ class GenieWorldModel(nn.Module):
             dynamics=dynamics,
             decoder=FrameCache.join([state.decoder for state in states]),
             tokens=torch.cat([state.tokens for state in states]),
-            lead=torch.cat([state.lead for state in states]),
+            previous_actions=torch.cat([state.previous_actions for state in states]),
             seeds=tuple(seed for state in states for seed in state.seeds),
             ages=tuple(age for state in states for age in state.ages),
             sampling=states[0].sampling,
@@ -224,7 +203,7 @@ class GenieWorldModel(nn.Module):
         )
 
     def split(self, state: WorldState) -> list[WorldState]:
-        """Every session by itself, in memory of its own."""
+        """Split a state into one state per row, each in new memory."""
         self._require_latest(state)
         rows = range(len(state.seeds))
         return [
@@ -232,7 +211,7 @@ class GenieWorldModel(nn.Module):
                 dynamics=state.dynamics.take(row),
                 decoder=state.decoder.take(row),
                 tokens=state.tokens[row : row + 1],
-                lead=state.lead[row : row + 1],
+                previous_actions=state.previous_actions[row : row + 1],
                 seeds=state.seeds[row : row + 1],
                 ages=state.ages[row : row + 1],
             )
@@ -243,27 +222,30 @@ class GenieWorldModel(nn.Module):
     def replace(
         self, state: WorldState, rows: Sequence[int], prompt_videos: Tensor, seeds: Sequence[int]
     ) -> tuple[WorldState, Tensor]:
-        """Begin the named rows anew; the others stay as they are.
+        """Start some rows anew from prompts and leave the others as they are.
 
         Args:
-            state: B sessions, the latest state of them.
+            state: Latest state of B rows.
             rows: R row numbers.
-            prompt_videos: (R, P, C, H, W).
-            seeds: R.
+            prompt_videos: (R, P, C, H, W) float in [0, 1].
+            seeds: R seeds.
 
         Returns:
             The state with those rows replaced, and their first frames (R, C, H, W).
+
+        Raises:
+            ValueError: If an argument has a wrong shape, type or range; the message names it.
         """
         self._require_latest(state)
-        where = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
-        if len(where) != len(prompt_videos) or where.unique().numel() != len(where):
+        index = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+        if len(index) != len(prompt_videos) or index.unique().numel() != len(index):
             raise ValueError(f"rows must be {len(prompt_videos)} different row numbers, got {list(rows)}")
-        require_ids("rows", where, len(state.seeds))
+        require_ids("rows", index, len(state.seeds))
         self._require_prompts(prompt_videos, seeds)
-        tokens, lead, videos = self._settle_prompts(prompt_videos, rows, state.dynamics, state.decoder)
+        tokens, actions, videos = self._settle_prompts(prompt_videos, rows, state.dynamics, state.decoder)
         merged = state._replace(
-            tokens=state.tokens.index_copy(0, where, tokens),
-            lead=state.lead.index_copy(0, where, lead),
+            tokens=state.tokens.index_copy(0, index, tokens),
+            previous_actions=state.previous_actions.index_copy(0, index, actions),
             seeds=_put(state.seeds, rows, [int(seed) for seed in seeds]),
             ages=_put(state.ages, rows, [0] * len(rows)),
             version=state.dynamics.version,
@@ -284,9 +266,9 @@ class GenieWorldModel(nn.Module):
         Args:
             prompt_videos: (B, P, C, H, W) float in [0, 1].
             latent_actions: (B, S) int64 in [0, A).
-            seed: Of the first row.
-            maskgit_steps: Passes a frame; ``None`` for the config's.
-            temperature: ``None`` for the config's.
+            seed: Seed of the first row.
+            maskgit_steps: MaskGIT steps per frame; ``None`` for the config's.
+            temperature: Sampling temperature; ``None`` for the config's.
 
         Returns:
             (B, P + S, C, H, W) in [0, 1]: the prompt as the tokenizer rebuilds it, then S generated frames.
@@ -302,7 +284,7 @@ class GenieWorldModel(nn.Module):
         return torch.cat(frames, dim=1)
 
     def sampling(self, maskgit_steps: int | None = None, temperature: float | None = None) -> SamplingConfig:
-        """The config's, but for what is given."""
+        """Return the config's sampling with the given values in place of its own."""
         usual = self.config.sampling
         return replace(
             usual,
@@ -313,7 +295,7 @@ class GenieWorldModel(nn.Module):
     def _require_latest(self, state: WorldState) -> None:
         if state.version != state.dynamics.version:
             raise ValueError(
-                f"state must be the latest of its sessions, got version {state.version} of {state.dynamics.version}: "
+                f"state must be the latest of its rows, got version {state.version} of {state.dynamics.version}: "
                 "fork a state to step it more than once"
             )
 
@@ -327,47 +309,53 @@ class GenieWorldModel(nn.Module):
         self._require_prompts(prompt_videos, seeds)
         batch = len(prompt_videos)
         dynamics, decoder = self.dynamics.empty_cache(batch), self.tokenizer.empty_cache(batch)
-        tokens, lead, videos = self._settle_prompts(prompt_videos, range(batch), dynamics, decoder)
+        tokens, actions, videos = self._settle_prompts(prompt_videos, range(batch), dynamics, decoder)
         own = tuple(int(seed) for seed in seeds)
-        return WorldState(dynamics, decoder, tokens, lead, own, (0,) * batch, sampling, dynamics.version), videos
+        return WorldState(dynamics, decoder, tokens, actions, own, (0,) * batch, sampling, dynamics.version), videos
 
     def _settle_prompts(
         self, prompt_videos: Tensor, rows: Sequence[int], dynamics: FrameCache, decoder: FrameCache
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Put prompts into rows of the caches; the last tokens (R, 1, N), the action that led to them, all frames."""
+        """Encode prompts into rows of the caches.
+
+        Returns:
+            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all frames (R, P, C, H, W).
+        """
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
         frames = tokens.shape[1]
-        lead = self.dynamics.previous_actions(self.label(prompts) if frames > 1 else tokens[:, :0, 0])
-        seen = self.dynamics(tokens[:, :-1], lead[:, :-1])[1] if frames > 1 else []
-        dynamics.begin(rows, frames - 1, seen)
-        videos, rebuilt = self.tokenizer.decode_and_remember(tokens)
-        decoder.begin(rows, frames, rebuilt)
-        return tokens[:, -1:], lead[:, -1:], videos
+        latent_actions = self.label(prompts) if frames > 1 else tokens[:, :0, 0]
+        actions = self.dynamics.previous_actions(latent_actions)
+        keys_values = self.dynamics(tokens[:, :-1], actions[:, :-1])[1] if frames > 1 else []
+        dynamics.begin(rows, frames - 1, keys_values)
+        videos, decoder_keys_values = self.tokenizer.decode_with_cache(tokens)
+        decoder.begin(rows, frames, decoder_keys_values)
+        return tokens[:, -1:], actions[:, -1:], videos
 
-    def _draw(self, state: WorldState, lead: Tensor) -> Tensor:
-        """(B, 1, N) tokens of the next frame."""
-        both_leads = torch.cat([state.lead, lead], dim=1)
+    def _draw(self, state: WorldState, actions: Tensor) -> Tensor:
+        """Sample the tokens (B, 1, N) of the next frame under latent actions (B, 1)."""
+        both_actions = torch.cat([state.previous_actions, actions], dim=1)
         is_first = True
 
         def predict(tokens: Tensor) -> Tensor:
             nonlocal is_first
-            if is_first:
+            if is_first:  # the present frame's keys and values are not cached yet: it goes along in the first pass
                 is_first = False
                 both = torch.cat([state.tokens, tokens[:, None]], dim=1)
-                features = self.dynamics.step(both, both_leads, state.dynamics, first=0)
+                features = self.dynamics.step(both, both_actions, state.dynamics, first=0)
             else:
-                features = self.dynamics.step(tokens[:, None], lead, state.dynamics, first=1)
+                features = self.dynamics.step(tokens[:, None], actions, state.dynamics, first=1)
             return self.dynamics.logits(features[-1])
 
-        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, self.config.tokens_per_frame)
-        empty = torch.full((len(lead), self.config.tokens_per_frame), self.dynamics.hidden_token, device=self.device)
-        return sample(predict, empty, self.dynamics.hidden_token, state.sampling, uniforms.to(self.device))[:, None]
+        hidden, positions = self.dynamics.hidden_token, self.config.tokens_per_frame
+        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, positions).to(self.device)
+        tokens = torch.full((len(actions), positions), hidden, device=self.device)
+        return sample(predict, tokens, hidden, state.sampling, uniforms, self.draw_tokens)[:, None]
 
 
-def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, places: int) -> Tensor:
-    """(B, maskgit_steps, 2, places) in [0, 1): each row's follow from its seed and age alone."""
-    shape = (sampling.maskgit_steps, 2, places)
+def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, positions: int) -> Tensor:
+    """Draw a frame's random numbers (B, maskgit_steps, 2, positions) in [0, 1) from each row's seed and age."""
+    shape = (sampling.maskgit_steps, 2, positions)
     rows = [
         np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
         for seed, age in zip(seeds, ages, strict=True)

@@ -1,133 +1,138 @@
-"""What a transformer remembers of past frames while a world is played: fixed memory, used round and round."""
+"""The KV cache of a whole transformer: a ring of frames of fixed size, one per block."""
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genie_gym.nn.attention import KeyValues, KVCache, Window
+from genie_gym.nn.attention import CacheWindow, KeyValues, KVCache
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 
 class FrameCache:
-    """Keys and values of the latest frames of B rows in a ring of slots, one ring a block.
+    """Keys and values of the latest frames of B rows, as a ring of ``size`` frames per block.
 
-    A new frame takes the slot after the last one's, which by then holds a frame out of context. Its keys and
-    values may be written several times (drafts); ``advance`` says that it is settled. Each row goes round from
-    slot 0, so that even its rounding errors don't hang on when the other rows began.
+    A new frame overwrites the oldest one, which is out of context by then. A frame may be written several times as a
+    draft; ``advance`` settles it. Each row counts its frames from index 0, so that its rounding errors do not depend on
+    when other rows began.
 
     Args:
-        transformer: Whose frames.
-        batch: Rows.
-        places: Tokens a frame.
-        drafts: Frames that may be written ahead of the settled ones.
-        dtype: Of the features.
+        transformer: Transformer whose frames are cached.
+        batch: Number of rows.
+        positions: Number of token positions per frame.
+        drafts: Number of frames that may be written ahead of the settled ones.
+        dtype: Type of the features.
     """
 
     def __init__(
-        self, transformer: SpatioTemporalTransformer, batch: int, places: int, drafts: int, dtype: torch.dtype
+        self, transformer: SpatioTemporalTransformer, batch: int, positions: int, drafts: int, dtype: torch.dtype
     ) -> None:
         self.context_length = transformer.context_length
         self.size = self.context_length - 1 + drafts
-        self.slots: list[KVCache | None] = transformer.empty_cache(batch, places, self.size, dtype)
-        self.turns = np.zeros(batch, dtype=np.int64)
-        """(B,) frames settled so far; the next one's slot is this modulo ``size``."""
+        self.blocks: list[KVCache | None] = transformer.empty_caches(batch, positions, self.size, dtype)
+        self.settled = np.zeros(batch, dtype=np.int64)
+        """(B,) number of frames settled so far; modulo ``size`` it is the index of the next one."""
         self.version = 0
-        """Changes of what is settled."""
+        """Counter of the changes to what is settled."""
 
-    def window(self, first: int, frames: int, device: torch.device) -> Window:
-        """Where ``frames`` frames go of which the first is number ``first`` after the settled ones."""
-        if not (self.turns == self.turns[0]).all():
-            return _place(self.turns, first, frames, self.size, self.context_length, device)
-        turn, filled = int(self.turns[0]), self.context_length
-        if turn > filled:
-            turn = filled + (turn - filled) % self.size  # all slots are full, and these are the same
-        return _place_together(turn, first, frames, self.size, self.context_length, device)
+    def window(self, first: int, frames: int, device: torch.device) -> CacheWindow:
+        """Return where ``frames`` new frames go, the first of them ``first`` frames after the settled ones."""
+        if not (self.settled == self.settled[0]).all():
+            return _place(self.settled, first, frames, self.size, self.context_length, device)
+        settled, full = int(self.settled[0]), self.context_length
+        if settled > full:
+            settled = full + (settled - full) % self.size  # in a full ring, windows repeat every ``size`` frames
+        return _place_together(settled, first, frames, self.size, self.context_length, device)
 
     def advance(self) -> None:
-        """The next frame is settled."""
+        """Settle the next frame."""
         self.version += 1
-        self.turns += 1
+        self.settled += 1
 
     def read_oldest(self) -> list[KVCache | None]:
-        """What the next step overwrites and an earlier state would see: of each block one frame (B, N, heads, ...)."""
-        return [None if part is None else KVCache(*(each[self._oldest()] for each in part)) for part in self.slots]
+        """Copy the frame of each block, (B, N, heads, ...), that the next step overwrites and ``withdraw`` needs."""
+        return self._map(lambda part: part[self._oldest()])
 
     def withdraw(self, oldest: Sequence[KVCache | None]) -> None:
-        """The last settled frame is taken back; ``oldest`` is from before the step that drew the one after it."""
+        """Take back the last settled frame.
+
+        Args:
+            oldest: ``read_oldest`` of before the step that settled it.
+        """
         self.version += 1
-        self.turns -= 1
-        for part, own in zip(self.slots, oldest, strict=True):
-            if part is not None and own is not None:
-                part.keys[self._oldest()], part.values[self._oldest()] = own
+        self.settled -= 1
+        for cache, own in zip(self.blocks, oldest, strict=True):
+            if cache is not None and own is not None:
+                cache.keys[self._oldest()], cache.values[self._oldest()] = own
 
     def _oldest(self) -> tuple[Tensor | slice, ...]:
-        """The slots that the last of the next step's drafts takes."""
-        slots = (self.turns + self.size - self.context_length) % self.size
-        return torch.arange(len(slots)), slice(None), slice(None), torch.from_numpy(slots)
+        """Index of the frame that the last draft of the next step overwrites."""
+        indices = (self.settled + self.size - self.context_length) % self.size
+        return torch.arange(len(indices)), slice(None), slice(None), torch.from_numpy(indices)
 
-    def begin(self, rows: Sequence[int], frames: int, remembered: Sequence[KeyValues | None]) -> None:
-        """Forget the rows' frames and settle others.
+    def begin(self, rows: Sequence[int], frames: int, keys_values: Sequence[KeyValues | None]) -> None:
+        """Forget the frames of some rows and settle others.
 
         Args:
             rows: R row numbers.
-            frames: How many; those beyond the context are dropped, oldest first.
-            remembered: Their keys and values, (frames, R, N, heads, features), one a block.
+            frames: Number of new frames; those beyond the context are dropped, oldest first.
+            keys_values: Their keys and values, (frames, R, N, heads, features), one per block.
         """
         self.version += 1
         kept = min(frames, self.context_length - 1)
-        self.turns[rows] = kept
-        for slots, block in zip(self.slots, remembered, strict=kept > 0):
-            if slots is None or block is None:
+        self.settled[rows] = kept
+        for cache, block in zip(self.blocks, keys_values, strict=kept > 0):
+            if cache is None or block is None:
                 continue
-            for slot in range(kept):
-                slots.write(rows, slot, block.keys[slot - kept], block.values[slot - kept])
+            for index in range(kept):
+                cache.write(rows, index, block.keys[index - kept], block.values[index - kept])
 
     def clone(self) -> "FrameCache":
-        """Another with the same content."""
-        other = copy.copy(self)
-        other.slots = [None if part is None else KVCache(*(each.clone() for each in part)) for part in self.slots]
-        other.turns = self.turns.copy()
-        return other
+        """Copy all rows into new memory."""
+        return self._copy(self._map(Tensor.clone), self.settled.copy())
+
+    def take(self, row: int) -> "FrameCache":
+        """Copy one row into new memory."""
+        return self._copy(self._map(lambda part: part[row : row + 1].clone()), self.settled[row : row + 1].copy())
 
     @classmethod
     def join(cls, caches: "Sequence[FrameCache]") -> "FrameCache":
-        """The rows of several, one after the other, in memory of their own."""
-        first = caches[0]
-        other = copy.copy(first)
-        other.slots = [
+        """Copy the rows of several caches, in order, into one new memory."""
+        blocks = [
             None if parts[0] is None else KVCache(*(torch.cat(each) for each in zip(*parts, strict=True)))
-            for parts in zip(*(cache.slots for cache in caches), strict=True)
+            for parts in zip(*(cache.blocks for cache in caches), strict=True)
         ]
-        other.turns = np.concatenate([cache.turns for cache in caches])
-        return other
+        return caches[0]._copy(blocks, np.concatenate([cache.settled for cache in caches]))
 
-    def take(self, row: int) -> "FrameCache":
-        """One row, in memory of its own."""
+    def _map(self, change: Callable[[Tensor], Tensor]) -> list[KVCache | None]:
+        return [None if cache is None else KVCache(*map(change, cache)) for cache in self.blocks]
+
+    def _copy(self, blocks: list[KVCache | None], settled: np.ndarray) -> "FrameCache":
         other = copy.copy(self)
-        other.slots = [
-            None if part is None else KVCache(*(each[row : row + 1].clone() for each in part)) for part in self.slots
-        ]
-        other.turns = self.turns[row : row + 1].copy()
+        other.blocks, other.settled = blocks, settled
         return other
 
 
 @functools.lru_cache(maxsize=256)
-def _place_together(turn: int, first: int, frames: int, size: int, context_length: int, device: torch.device) -> Window:
-    """The window of rows that have all settled as many frames; they come round, and are the same object then."""
-    return _place(np.array([turn]), first, frames, size, context_length, device)
+def _place_together(
+    settled: int, first: int, frames: int, size: int, context_length: int, device: torch.device
+) -> CacheWindow:
+    """Return the window of rows that have settled equally many frames; equal arguments return the same object."""
+    return _place(np.array([settled]), first, frames, size, context_length, device)
 
 
-def _place(turns: np.ndarray, first: int, frames: int, size: int, context_length: int, device: torch.device) -> Window:
-    times = turns[:, None] + np.arange(first, first + frames)
-    distance = (times[..., None] - np.arange(size)) % size
-    is_seen = distance <= np.minimum(times, context_length - 1)[..., None]
-    slots = times % size
-    return Window(
-        slots[0].tolist() if len(turns) == 1 else list(torch.from_numpy(slots.T).to(device).unbind()),
+def _place(
+    settled: np.ndarray, first: int, frames: int, size: int, context_length: int, device: torch.device
+) -> CacheWindow:
+    times = settled[:, None] + np.arange(first, first + frames)  # (B, F)
+    distance = (times[..., None] - np.arange(size)) % size  # (B, F, S)
+    is_visible = distance <= np.minimum(times, context_length - 1)[..., None]
+    indices = times % size
+    return CacheWindow(
+        indices[0].tolist() if len(settled) == 1 else list(torch.from_numpy(indices.T).to(device).unbind()),
         torch.from_numpy(distance).to(device),
-        torch.from_numpy(is_seen).to(device),
+        torch.from_numpy(is_visible).to(device),
     )

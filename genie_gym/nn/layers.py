@@ -1,22 +1,14 @@
-"""Layers whose weights stay as they are stored and compute in the precision of what they are given."""
+"""Layers that keep their weights as stored and compute in the precision of their input."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.serving import kernels, winograd
-
 
 class Linear(nn.Linear):
     """``nn.Linear`` that casts its weights to the input's precision."""
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, bias)
-        self.product = kernels.Product()
-
     def forward(self, features: Tensor) -> Tensor:
-        if self.product.takes(features, self.weight):
-            return self.product(features, self.weight, self.bias)
         bias = None if self.bias is None else self.bias.to(features.dtype)
         return F.linear(features, self.weight.to(features.dtype), bias)
 
@@ -30,7 +22,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Embedding(nn.Embedding):
-    """``nn.Embedding`` with the small normal start that transformers want."""
+    """``nn.Embedding`` with the small normal initialisation that transformers want."""
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=0.02)
@@ -45,46 +37,34 @@ class Conv2d(nn.Conv2d):
 
 
 class SquareConvolution(Conv2d):
-    """A 3 x 3 convolution that keeps the sides of pictures: (M, in, H, W) to (M, out, H, W), zeros around them."""
+    """A 3 x 3 convolution that keeps the picture's size: (M, in, H, W) to (M, out, H, W), zero padding."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(channels, out, 3, padding=1)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        if winograd.are_usable(pixels, self.weight):
-            return winograd.convolve(pixels, self.weight, self.bias)
-        return super().forward(pixels)
-
 
 class GridConvolution(Conv2d):
-    """A 3 x 3 convolution over a grid of tokens: (T, B, N, in) to (T, B, N, out), frame by frame.
+    """A 3 x 3 convolution over each frame's grid of tokens: (T, B, N, in) to (T, B, N, out).
 
     Args:
-        width: Features in.
-        out: Features out.
+        width: Input features.
+        out: Output features.
         grid: Rows and columns of tokens; N is their product.
     """
 
     def __init__(self, width: int, out: int, grid: tuple[int, int]) -> None:
         super().__init__(width, out, 3, padding=1)
-        self.grid, self.product = grid, kernels.Product()
+        self.grid = grid
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.product.takes(features, self.weight):
-            return self.product(self._neighbours(features), self.weight, self.bias)
-        pictures = features.reshape(-1, *self.grid, features.shape[-1]).permute(0, 3, 1, 2)  # channels last
-        seen = super().forward(pictures).permute(0, 2, 3, 1)
-        return seen.reshape(*features.shape[:-1], seen.shape[-1])
-
-    def _neighbours(self, features: Tensor) -> Tensor:
-        """(..., N, in) -> (..., N, 9 in): each token's square of three by three, row by row, zeros around the grid."""
-        framed = F.pad(features.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
-        squares = framed.unfold(-3, 3, 1).unfold(-3, 3, 1)  # (..., rows, columns, in, 3, 3)
-        return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)
+        # (T, B, N, in) -> (T B, in, rows, columns); the permutation makes it channels-last in memory
+        pictures = features.reshape(-1, *self.grid, features.shape[-1]).permute(0, 3, 1, 2)
+        out = super().forward(pictures).permute(0, 2, 3, 1)
+        return out.reshape(*features.shape[:-1], out.shape[-1])
 
 
 def zero_(layer: Linear) -> Linear:
-    """The same layer with an output of zero, for branches that should start silent."""
+    """Set the weights of a layer to zero, so that its branch is silent at the start, and return it."""
     with torch.no_grad():
         layer.weight.zero_()
         if layer.bias is not None:

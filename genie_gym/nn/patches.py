@@ -1,34 +1,33 @@
-"""Frames to patches and back, and tokens to folded places and back."""
+"""Frames to patches and back, and squares of tokens to folded positions and back."""
 
+from einops import rearrange
 from torch import Tensor
 
 
 def patchify(videos: Tensor, patch_size: int) -> Tensor:
-    """(B, T, C, H, W) -> (T, B, N, C p p), patches row by row, time first."""
-    batch, frames, channels, height, width = videos.shape
-    rows, columns = height // patch_size, width // patch_size
-    cut = videos.reshape(batch, frames, channels, rows, patch_size, columns, patch_size)
-    return cut.permute(1, 0, 3, 5, 2, 4, 6).reshape(frames, batch, rows * columns, channels * patch_size**2)
+    """Cut frames into patches, row by row: (B, T, C, H, W) -> (T, B, N, C p p), time first."""
+    return rearrange(videos, "b t c (r p) (s q) -> t b (r s) (c p q)", p=patch_size, q=patch_size)
 
 
 def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """The inverse of ``patchify``; ``grid`` is the rows and columns of patches in a frame."""
-    (frames, batch, _, features), (rows, columns) = patches.shape, grid
-    channels = features // patch_size**2
-    cut = patches.reshape(frames, batch, rows, columns, channels, patch_size, patch_size)
-    joined = cut.permute(1, 0, 4, 2, 5, 3, 6)
-    return joined.reshape(batch, frames, channels, rows * patch_size, columns * patch_size)
+    """Invert ``patchify``; ``grid`` is the rows and columns of patches in a frame."""
+    sizes = {"r": grid[0], "s": grid[1], "p": patch_size, "q": patch_size}
+    return rearrange(patches, "t b (r s) (c p q) -> b t c (r p) (s q)", **sizes)
 
 
 def fold(features: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """(T, B, N, D) of a ``grid`` of tokens -> (T, B, N / side^2, side^2 D): squares of tokens as one place each."""
-    (frames, batch, _, width), rows, columns = features.shape, grid[0] // side, grid[1] // side
-    squares = features.reshape(frames, batch, rows, side, columns, side, width).transpose(3, 4)
-    return squares.reshape(frames, batch, rows * columns, side**2 * width)
+    """Join each square of ``side`` x ``side`` tokens into one position: (T, B, N, D) -> (T, B, N / side^2, side^2 D).
+
+    Args:
+        features: (T, B, N, D), the tokens of a frame row by row.
+        side: Tokens per side of a square.
+        grid: Rows and columns of tokens.
+    """
+    sizes = {"r": grid[0] // side, "s": grid[1] // side, "p": side, "q": side}
+    return rearrange(features, "t b (r p s q) d -> t b (r s) (p q d)", **sizes)
 
 
-def unfold(places: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """The inverse of ``fold``; ``grid`` is still that of tokens."""
-    (frames, batch, _, width), rows, columns = places.shape, grid[0] // side, grid[1] // side
-    squares = places.reshape(frames, batch, rows, columns, side, side, width // side**2).transpose(3, 4)
-    return squares.reshape(frames, batch, grid[0] * grid[1], width // side**2)
+def unfold(positions: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
+    """Invert ``fold``; ``grid`` is still the rows and columns of tokens."""
+    sizes = {"r": grid[0] // side, "s": grid[1] // side, "p": side, "q": side}
+    return rearrange(positions, "t b (r s) (p q d) -> t b (r p s q) d", **sizes)

@@ -1,7 +1,13 @@
-"""The paper's ST-transformer (sec. 2.1) and its two rivals, behind one interface."""
+"""The paper's ST-transformer (Genie, sec. 2.1) and its two baselines, ViT and C-ViViT, behind one interface.
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+Notable choices:
+- Pre-norm blocks: attention in space, causal attention in time, then ONE feed-forward after both.
+- QK-norm in every attention; no position embedding in time (see ``attention``).
+- An optional condition per frame scales and shifts the input of every feed-forward (FiLM).
+"""
+
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -9,27 +15,21 @@ from torch import Tensor, nn
 
 from genie_gym.configs import TransformerConfig
 from genie_gym.nn.attention import (
+    CacheIndex,
+    CacheWindow,
     CausalAttention,
     FullAttention,
     KeyValues,
     KVCache,
-    Slot,
     SpatialAttention,
     TemporalAttention,
-    Window,
-    add_distance,
-    stack_indices,
+    gather_bias,
 )
 from genie_gym.nn.layers import GridConvolution, LayerNorm, Linear
-from genie_gym.serving import kernels
-from genie_gym.serving.packed_transformer import PackedTransformer, can_step
-
-KEPT_LOOKS = 256
-"""Windows whose biases are kept, at most."""
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear; with a grid of tokens a 3 x 3 convolution in place of the first."""
+    """Linear, GELU, linear; with a grid of tokens the first layer is a 3 x 3 convolution."""
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
@@ -37,28 +37,11 @@ class FeedForward(nn.Module):
         self.contract = Linear(hidden, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.expand(features)
-        if kernels.are_usable(hidden):
-            return self.contract(kernels.gelu_(hidden))
-        return self.contract(F.gelu(hidden, approximate="tanh"))
-
-
-class Stream(NamedTuple):
-    """A residual stream (T, B, N, D) whose last addend waits to be added until the next norm reads both."""
-
-    features: Tensor
-    addend: Tensor | None = None
-
-    def read(self, norm: LayerNorm) -> tuple[Tensor, Tensor]:
-        """The sum, and the same after a norm."""
-        if kernels.are_usable(self.features):
-            return kernels.add_norm(self.features, self.addend, norm)
-        features = self.features if self.addend is None else self.features + self.addend
-        return features, norm(features)
+        return self.contract(F.gelu(self.expand(features), approximate="tanh"))
 
 
 class Block(nn.Module):
-    """Pre-norm: attention in space, causal attention in time, then ONE feed-forward after both."""
+    """A residual block: attention in space, causal attention in time, then one feed-forward after both."""
 
     def __init__(
         self,
@@ -84,50 +67,49 @@ class Block(nn.Module):
         self.feed_forward_norm = LayerNorm(width)
         self.feed_forward = FeedForward(width, config.feed_forward_width, grid if config.attention == "conv" else None)
 
-    def forward(self, stream: Stream, condition: Tensor | None) -> tuple[Stream, KeyValues | None]:
-        """Frames that follow none; with them their keys and values."""
-        remembered: list[KeyValues] = []
-
-        def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
-            mixed, keys_values = causal(normed)
-            remembered.append(keys_values)
-            return cast(Tensor, mixed)
-
-        stream = self._transform(stream, condition, attend)
-        return stream, remembered[0] if remembered else None
+    def forward(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, KeyValues | None]:
+        """Transform whole videos (T, B, N, D), and return the keys and values of their frames."""
+        keys_values = None
+        features = self.mix_space(features)
+        if self.causal is not None and self.causal_norm is not None:
+            mixed, keys_values = self.causal(self.causal_norm(features))
+            features = features + mixed
+        return self.feed(features, condition), keys_values
 
     def step(
         self,
-        stream: Stream,
+        features: Tensor,
         condition: Tensor | None,
-        slots: KVCache | None,
-        where: Sequence[Slot],
+        cache: KVCache | None,
+        indices: Sequence[CacheIndex],
         bias: Tensor,
         outputs: int,
-    ) -> Stream:
-        """``forward`` for frames that follow those in ``slots``, where theirs are written; the last ``outputs``."""
+    ) -> Tensor:
+        """Transform F frames that follow those in the KV cache, which is changed in place.
 
-        def attend(causal: CausalAttention, normed: Tensor) -> Tensor:
-            assert slots is not None
-            return causal.step(normed, slots, where, bias, outputs)
-
-        return self._transform(stream, condition, attend)
-
-    def _transform(
-        self, stream: Stream, condition: Tensor | None, attend: Callable[[CausalAttention, Tensor], Tensor]
-    ) -> Stream:
-        if self.spatial is not None and self.spatial_norm is not None:
-            features, normed = stream.read(self.spatial_norm)
-            stream = Stream(features, self.spatial(normed))
+        Returns:
+            (outputs, B, N, D): the last ``outputs`` frames.
+        """
+        features = self.mix_space(features)
         if self.causal is not None and self.causal_norm is not None:
-            features, normed = stream.read(self.causal_norm)
-            mixed = attend(self.causal, normed)
-            stream = Stream(features[-len(mixed) :], mixed)
-        features, hidden = stream.read(self.feed_forward_norm)
+            assert cache is not None
+            mixed = self.causal.step(self.causal_norm(features), cache, indices, bias, outputs)
+            features = features[-len(mixed) :] + mixed
+        return self.feed(features, None if condition is None else condition[-len(features) :])
+
+    def mix_space(self, features: Tensor) -> Tensor:
+        """Apply the spatial attention, if the block has one."""
+        if self.spatial is None or self.spatial_norm is None:
+            return features
+        return features + self.spatial(self.spatial_norm(features))
+
+    def feed(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        """Apply the feed-forward to (F, B, N, D), scaled and shifted by a condition (F, B, 1, condition_width)."""
+        normed = self.feed_forward_norm(features)
         if self.modulate is not None and condition is not None:
-            scale, shift = self.modulate(condition[-len(hidden) :]).chunk(2, dim=-1)
-            hidden = hidden * (1 + scale) + shift
-        return Stream(features, self.feed_forward(hidden))
+            scale, shift = self.modulate(condition).chunk(2, dim=-1)  # (F, B, 1, D) each
+            normed = normed * (1 + scale) + shift
+        return features + self.feed_forward(normed)
 
 
 class SpatioTemporalTransformer(nn.Module):
@@ -135,9 +117,12 @@ class SpatioTemporalTransformer(nn.Module):
 
     Args:
         config: Sizes and kind of attention.
-        context_length: Frames a causal attention looks at, itself included.
+        context_length: Number of frames that a causal attention sees, its own included.
         condition_width: Features of a per-frame condition that scales and shifts every block (FiLM).
         grid: Rows and columns of a frame's tokens, for convolutions.
+
+    Raises:
+        ValueError: If the config asks for convolutions and there is no grid.
     """
 
     def __init__(
@@ -154,85 +139,60 @@ class SpatioTemporalTransformer(nn.Module):
         blocks = (Block(config, context_length, condition_width, grid) for _ in range(config.layers))
         self.blocks = nn.ModuleList(blocks)
         self.norm = LayerNorm(config.width)
-        self._packed: PackedTransformer | None = None
-        self._looks: dict[tuple[int, int], tuple[Window, Tensor, Tensor]] = {}
         self.apply(_initialise)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
         """Transform whole videos.
 
         Args:
-            features: (T, B, N, D); beyond ``context_length`` frames each still sees that many.
+            features: (T, B, N, D); with more than ``context_length`` frames each frame still sees that many.
             condition: (T, B, 1, condition_width).
 
         Returns:
-            (T, B, N, D) after a last norm, and each block's keys and values.
+            (T, B, N, D) after the last norm, and the keys and values of each block.
         """
-        remembered: list[KeyValues | None] = []
-        stream = Stream(features)
+        all_keys_values: list[KeyValues | None] = []
         for block in self.blocks:
-            stream, keys_values = block(stream, condition)
-            remembered.append(keys_values)
-        return stream.read(self.norm)[1], remembered
+            features, keys_values = block(features, condition)
+            all_keys_values.append(keys_values)
+        return self.norm(features), all_keys_values
 
     def step(
-        self, features: Tensor, slots: Sequence[KVCache | None], window: Window, condition: Tensor | None = None
+        self, features: Tensor, caches: Sequence[KVCache | None], window: CacheWindow, condition: Tensor | None = None
     ) -> Tensor:
-        """The last of F frames that follow others; equals ``forward`` over all of them (see ``FrameCache``).
+        """Transform F frames that follow cached ones and return the last; equals ``forward`` over all of them.
 
         Args:
             features: (F, B, N, D).
-            slots: One a block, changed in place.
-            window: Where the frames go, and what they see.
+            caches: One KV cache per block, changed in place.
+            window: Where the frames are written and what they see.
             condition: (F, B, 1, condition_width).
 
         Returns:
-            (1, B, N, D) after a last norm. The last block has nothing to do for the other frames but remember them.
+            (1, B, N, D) after the last norm.
         """
-        if can_step(self, features):
-            packed = self._pack(features.dtype)
-            return packed.step(features, slots, *self._look(window, features), condition)
-        stream, last, biases = Stream(features), len(self.blocks) - 1, self._biases(window, features)
-        for number, (block, own, bias) in enumerate(zip(self.blocks, slots, biases, strict=True)):
-            outputs = 1 if number == last else len(features)
-            stream = cast(Block, block).step(stream, condition, own, window.slots, bias, outputs)
-        return stream.read(self.norm)[1][-1:]
+        biases = self.gather_biases(window, features)
+        for number, (block, cache, bias) in enumerate(zip(self.blocks, caches, biases, strict=True)):
+            # the last block has to cache the earlier of the F frames but not to transform them
+            outputs = 1 if number + 1 == len(self.blocks) else len(features)
+            features = cast(Block, block).step(features, condition, cache, window.indices, bias, outputs)
+        return self.norm(features[-1:])
 
-    def _pack(self, dtype: torch.dtype) -> PackedTransformer:
-        """Weights packed for a kernel, anew where they have changed."""
-        if self._packed is None or not self._packed.is_current(dtype):
-            self._packed = PackedTransformer(self, dtype)
-            self._looks.clear()
-        return self._packed
+    def gather_biases(self, window: CacheWindow, features: Tensor) -> Tensor:
+        """Look up the attention bias of each block: (blocks, B or 1, heads, F, S)."""
+        attentions = [cast(Block, block).causal for block in self.blocks]
+        no_bias = features.new_zeros(1, 1)
+        by_distance = torch.stack([no_bias if each is None else each.distance_bias for each in attentions])
+        return gather_bias(by_distance, window.distance, window.is_visible).to(features.dtype).contiguous()
 
-    def _look(self, window: Window, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the frames go, (F, B) int64, and ``_biases``; kept while weights stay, where rows go round together."""
-        batch, is_common = features.shape[1], len(window.distance) == 1
-        kept = self._looks.get((id(window), batch))
-        if kept is not None and kept[0] is window:
-            return kept[1:]
-        look = stack_indices(window.slots, batch), self._biases(window, features)
-        if is_common:
-            if len(self._looks) >= KEPT_LOOKS:
-                self._looks.clear()
-            self._looks[id(window), batch] = window, *look
-        return look
-
-    def _biases(self, window: Window, features: Tensor) -> Tensor:
-        """(blocks, B or 1, heads, F, S), added to the scores of attention in time."""
-        causals = [cast(Block, block).causal for block in self.blocks]
-        by_distance = torch.stack(
-            [features.new_zeros(1, 1) if each is None else each.distance_bias for each in causals]
-        )
-        return add_distance(by_distance, window.distance, window.is_seen).to(features.dtype).contiguous()
-
-    def empty_cache(self, batch: int, places: int, slots: int, dtype: torch.dtype) -> list[KVCache | None]:
-        """Memory for ``step``, one a block; None where a block has no attention in time."""
-        causals = [cast(Block, block).causal for block in self.blocks]
-        return [None if each is None else each.empty_cache(batch, places, slots, dtype) for each in causals]
+    def empty_caches(self, batch: int, positions: int, frames: int, dtype: torch.dtype) -> list[KVCache | None]:
+        """Allocate one KV cache per block for ``step``; None where a block has no causal attention."""
+        attentions = [cast(Block, block).causal for block in self.blocks]
+        return [None if each is None else each.empty_cache(batch, positions, frames, dtype) for each in attentions]
 
 
 def _initialise(module: nn.Module) -> None:
+    """Initialise linear layers for unit variance, and the last layer of each residual branch small."""
     if isinstance(module, Linear | GridConvolution):
         nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5, a=-3.0, b=3.0)
         if module.bias is not None:

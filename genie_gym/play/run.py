@@ -8,13 +8,14 @@ from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.extras import need_extra
-from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.visitor import replay
 from genie_gym.play.window import WINDOW_KEYS, WindowedPlay
+from genie_gym.serving import load_world
 
 WINDOW_UNDO_STEPS = 32
 """Number of steps that can be undone in a row in a window; each keeps 0.8 MB of the shipped world's memory."""
@@ -97,7 +98,7 @@ def play_again(checkpoint: str, device: str, path: Path, out: Path) -> int:
     Raises:
         ValueError: If the trajectory cannot be read, or is of another checkpoint.
     """
-    frames = replay(load(checkpoint, device), digest_checkpoint(checkpoint), load_trajectory(path))
+    frames = replay(load_world(checkpoint, device), digest_checkpoint(checkpoint), load_trajectory(path))
     out.mkdir(parents=True, exist_ok=True)
     write_video(out / "play.gif", frames, fps=FRAMES_PER_SECOND)
     return len(frames)

@@ -1,1 +1,10 @@
-"""Kernels in C++ for all that takes time in a world played on a CPU: compiled where they run."""
+"""Fast inference of a frozen world: packed weights, C++ kernels for CPUs, and the choice of precision.
+
+``prepare(world, precision)`` swaps modules of a world for packed twins; ``nn`` and ``models`` know nothing of them.
+"""
+
+from genie_gym.serving.loading import load_world
+from genie_gym.serving.precision import native_precision
+from genie_gym.serving.preparation import prepare
+
+__all__ = ["load_world", "native_precision", "prepare"]

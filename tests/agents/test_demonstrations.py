@@ -20,8 +20,8 @@ from agents.windows import Footage, VideoWindows, Windows, read_footage, read_re
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import Shard
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 from tests.agents.small import random_frames, small_cloning
 
 
@@ -101,7 +101,7 @@ def test_labels_are_those_of_whole_episodes(
 def test_labels_are_kept_and_know_whose_they_are(
     demonstrations: DemonstrationFolders, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, dataset = load(tiny_checkpoint), ClipDataset(demonstrations.labelled, clip_length=2)
+    world, dataset = load_world(tiny_checkpoint), ClipDataset(demonstrations.labelled, clip_length=2)
     labels = label_dataset(world, dataset, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(GenieWorldModel, "label", None)
@@ -209,5 +209,5 @@ def test_latent_cloning_by_command(
     command = LatentCloning(videos=demonstrations.videos, checkpoint=str(tiny_checkpoint), out=tmp_path, train_steps=2)
     command.run()
     policy = load_policy(tmp_path / "policy")
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     assert (policy.num_actions, policy.label_source) == (world.config.num_latent_actions, digest_labels(world))

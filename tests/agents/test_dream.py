@@ -19,8 +19,8 @@ from agents.ppo import open_ppo
 from agents.windows import read_footage
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle, zero_rewards
-from genie_gym.models.loading import load
 from genie_gym.sb3 import make_sb3_vec_env
+from genie_gym.serving import load_world
 from tests.agents.small import random_frames
 
 
@@ -80,7 +80,7 @@ def test_a_clone_dreams_on(stacked: RepeatedFrameStack, tmp_path: Path) -> None:
 
 
 def test_a_dream_starts_from_the_videos(tiny_checkpoint: Path, demonstrations: DemonstrationFolders) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     before = world.start_frames.copy()
     dreamt = open_dream(world, demonstrations.videos, starts=5, seed=0)
     assert dreamt.start_frames.shape == (5, 64, 64, 3)
@@ -126,7 +126,7 @@ def test_a_clone_waits_for_its_critic(
     tiny_checkpoint: Path, demonstrations: DemonstrationFolders, tmp_path: Path
 ) -> None:
     """It stays as it was cloned, and moves as soon as the critic's time is over, also in a later call."""
-    clone = LatentPolicy(DREAMER, load(tiny_checkpoint).config.num_latent_actions)
+    clone = LatentPolicy(DREAMER, load_world(tiny_checkpoint).config.num_latent_actions)
     torch.nn.init.normal_(clone.head.weight)
     save_policy(clone, tmp_path / "clone")
     settings: dict[str, Any] = {
@@ -167,4 +167,4 @@ def test_wrong_clones_and_labels_are_told(
             out=tmp_path / "dream",
         ).run()
     with pytest.raises(ValueError, match=r"labels must be in 1\.\.\d+"):
-        RealGame(load(tiny_checkpoint), demonstrations.labelled, 10_000, "easy", 1, 0)
+        RealGame(load_world(tiny_checkpoint), demonstrations.labelled, 10_000, "easy", 1, 0)

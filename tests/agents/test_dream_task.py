@@ -9,7 +9,7 @@ import pytest
 
 from agents.dream_task import DreamTask, reward_going_right, score_returns, tell_outcome
 from experiments.readme.dreams import tabulate_task
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 from tests.agents.small import random_frames
 
 
@@ -21,7 +21,7 @@ def test_a_level_that_scrolls_to_the_left_is_rewarded() -> None:
 
 
 def test_returns_are_of_whole_games(tiny_checkpoint: Path) -> None:
-    world, seen = load(tiny_checkpoint), []
+    world, seen = load_world(tiny_checkpoint), []
 
     def choose(frames: np.ndarray, is_first: bool) -> np.ndarray:
         seen.append((frames.copy(), is_first))

@@ -11,12 +11,12 @@ from agents.policy import LatentPolicy, save_policy
 from agents.side_by_side import SideBySide, play_in_game, play_in_world
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.data.video import read_video
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 from tests.agents.small import SMALL, random_frames
 
 
 def test_a_policy_sees_what_it_causes(tiny_checkpoint: Path) -> None:
-    world, prompt = load(tiny_checkpoint), random_frames(1)[0]
+    world, prompt = load_world(tiny_checkpoint), random_frames(1)[0]
     policy = LatentPolicy(SMALL, world.config.num_latent_actions).eval()
     video = play_in_world(world, policy, prompt, frames=5, seed=0)
     assert video.shape == (6, 64, 64, 3)

@@ -12,7 +12,7 @@ from agents.benchmark import Benchmark
 from agents.labelling import digest_labels
 from agents.transfer import GAMES, Transfer
 from genie_gym.data.shards import Shard
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 
 
 @pytest.mark.pipeline
@@ -24,7 +24,7 @@ def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypat
     command.run()
     (told,) = ran
     assert told.json.name == "figure15_transfer.json"
-    world, shipped = load(told.checkpoint, precision="float32"), load(command.checkpoint, precision="float32")
+    world, shipped = (load_world(each.checkpoint, precision="float32") for each in (told, command))
     assert digest_labels(world) != digest_labels(shipped)
     for name, weight in world.tokenizer.state_dict().items():
         assert torch.equal(weight, shipped.tokenizer.state_dict()[name]), name
@@ -37,7 +37,7 @@ def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypat
     assert json.loads((Path(told.checkpoint) / "config.json").read_text())["format"] == 1
 
     replace(command, games=("ninja",)).run()  # another model, not the one that is there
-    assert digest_labels(load(ran[-1].checkpoint, precision="float32")) != digest_labels(world)
+    assert digest_labels(load_world(ran[-1].checkpoint, precision="float32")) != digest_labels(world)
 
 
 def test_a_recipe_that_trains_no_actions_alone_is_told(tmp_path: Path) -> None:

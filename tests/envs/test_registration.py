@@ -86,7 +86,7 @@ def test_the_spec_makes_the_same_environment_again(handle: WorldHandle, play: An
 
 
 def test_the_spec_is_json_able(monkeypatch: pytest.MonkeyPatch, handle: WorldHandle, tmp_path: Path, play: Any) -> None:
-    monkeypatch.setattr("genie_gym.envs.worlds.load", lambda name, device, precision: handle.world)
+    monkeypatch.setattr("genie_gym.envs.worlds.load_world", lambda name, device, precision: handle.world)
     from PIL import Image
 
     path = str(tmp_path / "prompt.png")

@@ -19,10 +19,11 @@ from genie_gym.data.record import record
 from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
-from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.players.base import parse_shares
 from genie_gym.players.expert import Expert
 from genie_gym.presets import PRESETS
+from genie_gym.serving import load_world
 
 pytestmark = pytest.mark.pipeline
 
@@ -69,7 +70,7 @@ def test_a_budget_becomes_a_world_with_names_scores_and_a_card(
             break
     assert len(plans) == 1
     plan = read_plan(out / "plan.json")
-    world = load(out / "checkpoint")
+    world = load_world(out / "checkpoint")
     assert world.config.dynamics.transformer.layers == budget.SHAPES[plan.shape][0]
     assert len(set(world.config.action_names)) == 8
     card = (out / "checkpoint" / "README.md").read_text()
@@ -109,11 +110,11 @@ def small_sprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sprint.Spri
 
 def test_a_sprint_makes_a_world_and_another_goes_on_with_its_dynamics(small_sprint: sprint.Sprint) -> None:
     small_sprint.run()
-    first = load(small_sprint.out / "checkpoint")
+    first = load_world(small_sprint.out / "checkpoint")
     assert json.loads((small_sprint.out / "actions.json").read_text())["kept"] == "new"
     again = replace(small_sprint, out=small_sprint.out.with_name("again"), start=str(small_sprint.out / "checkpoint"))
     again.run()
-    second, changed = load(again.out / "checkpoint").state_dict(), set()
+    second, changed = load_world(again.out / "checkpoint").state_dict(), set()
     for name, weight in first.state_dict().items():
         changed |= set() if torch.equal(weight, second[name]) else {name.split(".")[0]}
     assert changed == {"dynamics"}
@@ -134,15 +135,16 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     assert not (tmp_path / "checkpoint").exists()
     new.run()
     assert set(json.loads(capsys.readouterr().out)["easy"]) == {"old", "new"}
-    before, after = load(tiny_checkpoint).state_dict(), load(tmp_path / "checkpoint").state_dict()
+    before, after = load_world(tiny_checkpoint).state_dict(), load_world(tmp_path / "checkpoint").state_dict()
     changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     others = {name for name in changed if not name.startswith("latent_action_model.")}
     assert others == {"dynamics.action_embedding.weight"}
-    trained = load(tmp_path / "checkpoint").latent_action_model.state_dict()
+    trained = load_world(tmp_path / "checkpoint").latent_action_model.state_dict()
     save_file(trained, tmp_path / "trained.safetensors")
     taken = replace(new, out=tmp_path / "taken", weights=tmp_path / "trained.safetensors")
     taken.run()
-    assert all(torch.equal(weight, load(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items())
+    weights = load_world(taken.out / "checkpoint").state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in after.items())
     for wrong in (tiny_checkpoint / "start_frames.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
         with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
             replace(taken, out=tmp_path / "wrong", weights=wrong).run()
@@ -241,7 +243,8 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
     for minutes in (0.0, None):
         lengthen.Lengthening(**settings, clip_length=20, train_steps=4, batch_size=2, minutes=minutes).run()
         assert (tmp_path / "run" / "checkpoint").exists() == (minutes is None)
-    before, after = (load(folder, precision="float32") for folder in (tiny_checkpoint, tmp_path / "run" / "checkpoint"))
+    folders = tiny_checkpoint, tmp_path / "run" / "checkpoint"
+    before, after = (load_world(folder, precision="float32") for folder in folders)
     changed = {
         name.split(".")[0]
         for name, weights in after.state_dict().items()
@@ -253,7 +256,7 @@ def test_lengthening_trains_the_dynamics_and_nothing_else(tmp_path: Path, tiny_c
 
 
 def test_a_world_is_conditioned_otherwise_and_keeps_the_rest(tiny_checkpoint: Path) -> None:
-    before = load(tiny_checkpoint, precision="float32")
+    before = load_world(tiny_checkpoint, precision="float32")
     after = lengthen.recondition(before, "film")
     assert after.config.dynamics.action_conditioning == "film"
     assert before.config.dynamics.action_conditioning == "additive"

@@ -10,7 +10,8 @@ from PIL import Image
 
 from genie_gym import cli
 from genie_gym.metrics.naming import propose_names
-from genie_gym.models.loading import load, name_checkpoint
+from genie_gym.models.loading import name_checkpoint
+from genie_gym.serving import load_world
 
 EIGHT = tuple("abcdefgh")
 
@@ -21,7 +22,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def test_a_picture_has_a_row_for_each_action(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     names = propose_names(world, 2, 3, 0, tmp_path / "actions.png")
     assert len(set(names)) == 8
     width, height = Image.open(tmp_path / "actions.png").size
@@ -37,12 +38,12 @@ def test_names_lie_beside_the_weights(tiny_checkpoint: Path, tmp_path: Path) -> 
     copy = _copy(tiny_checkpoint, tmp_path)
     before = {path.name: path.read_bytes() for path in copy.iterdir() if path.name != "config.json"}
     assert name_checkpoint(copy, EIGHT) == copy
-    assert load(copy).config.action_names == EIGHT
+    assert load_world(copy).config.action_names == EIGHT
     assert {path.name: path.read_bytes() for path in copy.iterdir() if path.name != "config.json"} == before
     for wrong in (EIGHT[:7], (*EIGHT[:7], "a"), (*EIGHT[:7], "")):
         with pytest.raises(ValueError, match=r"WorldConfig\.action_names"):
             name_checkpoint(copy, wrong)
-    assert load(copy).config.action_names == EIGHT
+    assert load_world(copy).config.action_names == EIGHT
 
 
 def test_a_person_may_say_otherwise(
@@ -53,16 +54,16 @@ def test_a_person_may_say_otherwise(
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
     run(monkeypatch, *few)
     assert "not saved" in capsys.readouterr().out
-    assert load(copy).config.action_names == ()
+    assert load_world(copy).config.action_names == ()
     run(monkeypatch, *few, "--names", *EIGHT)
-    assert load(copy).config.action_names == EIGHT
+    assert load_world(copy).config.action_names == EIGHT
     run(monkeypatch, *few, "--accept")
-    proposed = load(copy).config.action_names
+    proposed = load_world(copy).config.action_names
     assert proposed != EIGHT
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: " jump " if question.startswith("3 [") else "")
     run(monkeypatch, *few)
-    assert load(copy).config.action_names == (*proposed[:3], "jump", *proposed[4:])
+    assert load_world(copy).config.action_names == (*proposed[:3], "jump", *proposed[4:])
 
 
 def _copy(checkpoint: Path, tmp_path: Path) -> Path:

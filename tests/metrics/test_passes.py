@@ -6,12 +6,12 @@ import pytest
 
 from genie_gym.metrics.held_out import Pool
 from genie_gym.metrics.passes import score_passes
-from genie_gym.models.loading import load
+from genie_gym.serving import load_world
 
 
 def test_passes_are_compared_with_the_most(tiny_checkpoint: Path, coinrun_pool: Pool) -> None:
     shares: list[float] = []
-    rows, speed = score_passes(load(tiny_checkpoint), coinrun_pool.draw(8, 0).videos, (1, 3), 0, shares.append)
+    rows, speed = score_passes(load_world(tiny_checkpoint), coinrun_pool.draw(8, 0).videos, (1, 3), 0, shares.append)
     assert [row["maskgit_steps"] for row in rows] == [1, 3]
     assert set(speed) == {"1", "3"}
     assert shares == [pytest.approx(1 / 4), 1]
@@ -24,6 +24,6 @@ def test_passes_are_compared_with_the_most(tiny_checkpoint: Path, coinrun_pool: 
 
 
 def test_short_clips_have_no_video_distance(tiny_checkpoint: Path, coinrun_pool: Pool) -> None:
-    rows, _ = score_passes(load(tiny_checkpoint), coinrun_pool.draw(4, 0).videos[:, :9], (1, 2), 0)
+    rows, _ = score_passes(load_world(tiny_checkpoint), coinrun_pool.draw(4, 0).videos[:, :9], (1, 2), 0)
     assert [part["t"] for part in rows[0]["rollout"]] == [1, 4, 8]
     assert "fvd_procgen" not in rows[0]

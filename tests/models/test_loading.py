@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genie_gym.models import loading
-from genie_gym.models.loading import digest_checkpoint, find_checkpoint, load, save_world
+from genie_gym.models.loading import digest_checkpoint, find_checkpoint, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import load_world
 
 Make = Callable[[str], GenieWorldModel]
 
@@ -49,7 +50,7 @@ def same_world(one: GenieWorldModel, other: GenieWorldModel) -> bool:
 @pytest.mark.parametrize("kind", ["additive", "film", "full", "fsq", "token-lam", "oblong"])
 def test_there_and_back(make_world: Make, tmp_path: Path, kind: str) -> None:
     world = make_world(kind)
-    loaded = load(save_world(world, tmp_path / "deep" / "world"))
+    loaded = load_world(save_world(world, tmp_path / "deep" / "world"))
     assert same_world(world, loaded)
     assert loaded.start_frames.shape == (4, world.config.height, world.config.width, 3)
     assert loaded.start_frames.dtype == np.uint8
@@ -60,7 +61,7 @@ def test_there_and_back(make_world: Make, tmp_path: Path, kind: str) -> None:
 def test_a_world_without_start_frames(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     world = copy.copy(tiny_world)
     world.start_frames = tiny_world.start_frames[:0]
-    assert load(save_world(world, tmp_path / "world")).start_frames.shape == (0, 64, 64, 3)
+    assert load_world(save_world(world, tmp_path / "world")).start_frames.shape == (0, 64, 64, 3)
 
 
 def test_no_pickle(tiny_checkpoint: Path) -> None:
@@ -72,9 +73,9 @@ def test_no_pickle(tiny_checkpoint: Path) -> None:
 
 
 def test_large_worlds_are_split(tiny_world: GenieWorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loading.SHARD_BYTES < 16 * 2**20
+    assert loading._SHARD_BYTES < 16 * 2**20
     limit = 100_000
-    monkeypatch.setattr(loading, "SHARD_BYTES", limit)
+    monkeypatch.setattr(loading, "_SHARD_BYTES", limit)
     folder = save_world(tiny_world, tmp_path / "world")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 3
@@ -83,24 +84,24 @@ def test_large_worlds_are_split(tiny_world: GenieWorldModel, tmp_path: Path, mon
         tensors = load_file(path)
         size = sum(tensor.nbytes for tensor in tensors.values())
         assert size <= limit or len(tensors) == 1
-    assert same_world(tiny_world, load(folder))
+    assert same_world(tiny_world, load_world(folder))
     shards[1].unlink()
     with pytest.raises(ValueError, match=r"do not fit their config(.|\n)*Missing"):
-        load(shutil.move(folder, tmp_path / "less"))
+        load_world(shutil.move(folder, tmp_path / "less"))
 
 
 def test_a_checkpoint_is_loaded_once(checkpoint: Path) -> None:
-    world = load(checkpoint)
-    assert load(str(checkpoint)) is world
-    assert load(checkpoint.parent / "." / checkpoint.name) is world
+    world = load_world(checkpoint)
+    assert load_world(str(checkpoint)) is world
+    assert load_world(checkpoint.parent / "." / checkpoint.name) is world
 
 
 def test_a_checkpoint_written_anew_is_loaded_anew(make_world: Make, checkpoint: Path) -> None:
-    before = load(checkpoint)
+    before = load_world(checkpoint)
     other = make_world("film")
     save_world(other, checkpoint)
-    assert load(checkpoint) is not before
-    assert same_world(load(checkpoint), other)
+    assert load_world(checkpoint) is not before
+    assert same_world(load_world(checkpoint), other)
 
 
 def test_a_model_card(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
@@ -122,23 +123,23 @@ def test_a_digest_tells_checkpoints_apart(tiny_checkpoint: Path, checkpoint: Pat
 def test_weights_may_be_stored_in_bfloat16(checkpoint: Path, weights: Path, tiny_world: GenieWorldModel) -> None:
     half = {name: one.bfloat16() if one.is_floating_point() else one for name, one in load_file(weights).items()}
     save_file(half, weights)
-    loaded = load(checkpoint)
+    loaded = load_world(checkpoint)
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
     for name, weight in loaded.named_parameters():
         torch.testing.assert_close(weight, tiny_world.get_parameter(name), rtol=0.01, atol=0)
 
 
 def test_unknown_names_list_the_known(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(loading, "_SHIPPED", tmp_path)
     for name in ("here", "there"):
         shutil.copytree(tiny_checkpoint, tmp_path / name)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"checkpoint 'nowhere' .*\['here', 'there'\]"):
-        load("nowhere")
+        load_world("nowhere")
     with pytest.raises(ValueError, match=r"checkpoint .*empty"):
-        load(tmp_path / "empty")
+        load_world(tmp_path / "empty")
     assert find_checkpoint("there") == tmp_path / "there"
-    assert load("there").config.context_length == 8
+    assert load_world("there").config.context_length == 8
 
 
 @pytest.mark.parametrize("kept", [0, 4, 1000, -1])
@@ -146,15 +147,15 @@ def test_truncated_weights(checkpoint: Path, weights: Path, kept: int) -> None:
     whole = weights.read_bytes()
     weights.write_bytes(whole[:kept])
     with pytest.raises(ValueError, match=rf"weights .*{weights.name}.* are damaged"):
-        load(checkpoint)
+        load_world(checkpoint)
     weights.write_bytes(whole)
-    assert load(checkpoint)  # a failure is not remembered
+    assert load_world(checkpoint)  # a failure is not remembered
 
 
 def test_weights_that_are_something_else(checkpoint: Path, weights: Path) -> None:
     weights.write_bytes(b"\x80\x05" + b"no tensors" * 100)
     with pytest.raises(ValueError, match="damaged"):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "misshapen"])
@@ -168,7 +169,7 @@ def test_tensors_that_do_not_fit(checkpoint: Path, weights: Path, change: str) -
         tensors[name] = torch.zeros(3)
     save_file(tensors, weights)
     with pytest.raises(ValueError, match=rf"do not fit their config(.|\n)*{name}"):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 def test_weights_of_another_config(checkpoint: Path) -> None:
@@ -176,28 +177,28 @@ def test_weights_of_another_config(checkpoint: Path) -> None:
     world["context_length"] = 9
     edit_config(checkpoint, world=world)
     with pytest.raises(ValueError, match="do not fit their config"):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 @pytest.mark.parametrize("found", [0, 2, "1", None])
 def test_another_format(checkpoint: Path, found: Any) -> None:
     edit_config(checkpoint, format=found)
     with pytest.raises(ValueError, match=f"must have format 1, got {found!r}"):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1, "world": ', "\ufffd"])
 def test_a_config_that_is_no_json(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config .*config.json' is no JSON"):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", '{"format": 1}', '{"format": 1, "world": 3}'])
 def test_a_config_of_another_shape(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config .*config.json' must have"):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_a_config_with_wrong_fields(checkpoint: Path, field: str, value: int, me
     world = json.loads((checkpoint / "config.json").read_text())["world"]
     edit_config(checkpoint, world={**world, field: value})
     with pytest.raises(ValueError, match=message):
-        load(checkpoint)
+        load_world(checkpoint)
 
 
 def test_an_occupied_folder_is_left_alone(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_a_file_in_the_folders_place(tiny_world: GenieWorldModel, tmp_path: Path
 
 def test_an_empty_folder_is_taken(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
-    assert same_world(load(save_world(tiny_world, tmp_path / "world")), tiny_world)
+    assert same_world(load_world(save_world(tiny_world, tmp_path / "world")), tiny_world)
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -260,4 +261,4 @@ HAS_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine ha
 @pytest.mark.parametrize("device", ["abacus", pytest.param("cuda", marks=HAS_CUDA)])
 def test_devices_that_are_not_there_are_named(tiny_checkpoint: Path, device: str) -> None:
     with pytest.raises(ValueError, match="device"):
-        load(tiny_checkpoint, device=device)
+        load_world(tiny_checkpoint, device=device)

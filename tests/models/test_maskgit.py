@@ -11,8 +11,9 @@ from torch import Tensor
 from genie_gym.configs import SamplingConfig
 from genie_gym.models import maskgit
 from genie_gym.models.maskgit import draw, hidden_after, sample
+from genie_gym.serving import kernels
 
-CODES, PLACES, ROWS = 12, 30, 4
+CODES, POSITIONS, ROWS = 12, 30, 4
 HIDDEN = CODES
 STEPS = [1, 2, 4, 8, 25, 40]
 WAYS = [
@@ -27,11 +28,11 @@ def name(config: SamplingConfig) -> str:
 
 def uniform_numbers(config: SamplingConfig, rows: int = ROWS, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(rows, config.maskgit_steps, 2, PLACES, generator=generator)
+    return torch.rand(rows, config.maskgit_steps, 2, POSITIONS, generator=generator)
 
 
 def nothing_yet(rows: int = ROWS) -> Tensor:
-    return torch.full((rows, PLACES), HIDDEN)
+    return torch.full((rows, POSITIONS), HIDDEN)
 
 
 class Oracle:
@@ -48,16 +49,16 @@ class Oracle:
 
 @pytest.fixture
 def oracle() -> Oracle:
-    return Oracle(torch.randint(CODES, (ROWS, PLACES)))
+    return Oracle(torch.randint(CODES, (ROWS, POSITIONS)))
 
 
 @pytest.fixture
 def context_reader() -> Callable[[Tensor], Tensor]:
-    """Unsure logits that hang on all tokens of a row, each row for itself."""
-    weights = torch.randn(CODES + 1, PLACES, PLACES, CODES)
+    """Unsure logits that depend on all tokens of their own row."""
+    weights = torch.randn(CODES + 1, POSITIONS, POSITIONS, CODES)
 
     def predict(tokens: Tensor) -> Tensor:
-        rows = [weights[row, torch.arange(PLACES)].mean(dim=0) * 8 for row in tokens]
+        rows = [weights[row, torch.arange(POSITIONS)].mean(dim=0) * 8 for row in tokens]
         return torch.stack(rows)
 
     return predict
@@ -80,16 +81,16 @@ def test_hidden_tokens_follow_the_schedule(oracle: Oracle, config: SamplingConfi
     shares = [step / config.maskgit_steps for step in range(config.maskgit_steps)]
     if config.schedule == "cosine":
         shares = [1 - math.cos(math.pi / 2 * share) for share in shares]
-        ideal = [PLACES * (1 - share) for share in shares]
+        ideal = [POSITIONS * (1 - share) for share in shares]
     else:
-        ideal = [PLACES * (1 - share) for share in shares]
+        ideal = [POSITIONS * (1 - share) for share in shares]
     assert (counts == counts[:, :1]).all()
-    assert counts[0, 0] == PLACES
+    assert counts[0, 0] == POSITIONS
     for count, wanted in zip(counts[:, 0].tolist()[1:], ideal[1:], strict=True):
         assert wanted - 1.001 <= count <= wanted
     assert (counts.diff(dim=0) <= 0).all()
     if config.maskgit_steps > 1:
-        assert counts[1, 0] < PLACES  # the first pass is not wasted
+        assert counts[1, 0] < POSITIONS  # the first pass is not wasted
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -102,8 +103,8 @@ def test_the_schedule_by_hand(schedule: str) -> None:
 @pytest.mark.parametrize("config", WAYS, ids=name)
 def test_given_tokens_are_never_rewritten(context_reader: Callable, config: SamplingConfig) -> None:
     """Rows with other numbers of given tokens, none and all among them; nothing stays hidden."""
-    given = torch.randint(CODES, (ROWS, PLACES))
-    is_given = torch.rand(ROWS, PLACES) < torch.tensor([0.0, 0.3, 0.9, 1.0])[:, None]
+    given = torch.randint(CODES, (ROWS, POSITIONS))
+    is_given = torch.rand(ROWS, POSITIONS) < torch.tensor([0.0, 0.3, 0.9, 1.0])[:, None]
     tokens = torch.where(is_given, given, HIDDEN)
     before = tokens.clone()
     seen: list[Tensor] = []
@@ -143,14 +144,14 @@ def test_a_row_alone_equals_the_row_in_a_batch(context_reader: Callable, config:
 def test_confidence_keeps_the_surest_first(steps: int) -> None:
     """Without noise in the order, what is still hidden is what the model is least sure of."""
     config = SamplingConfig(maskgit_steps=steps, choice_temperature=0.0)
-    sureness = torch.rand(ROWS, PLACES).argsort(dim=-1) * 0.3
+    sureness = torch.rand(ROWS, POSITIONS).argsort(dim=-1) * 0.3
     seen: list[Tensor] = []
 
     def predict(tokens: Tensor) -> Tensor:
         seen.append(tokens)
         return torch.nn.functional.one_hot(torch.zeros_like(tokens), CODES) * (5 + sureness[..., None])
 
-    low = torch.zeros(ROWS, steps, 2, PLACES)  # draws the most likely token everywhere
+    low = torch.zeros(ROWS, steps, 2, POSITIONS)  # draws the most likely token everywhere
     sample(predict, nothing_yet(), HIDDEN, config, low)
     for tokens in seen[1:]:
         for row, sure in zip(tokens == HIDDEN, sureness, strict=True):
@@ -160,9 +161,9 @@ def test_confidence_keeps_the_surest_first(steps: int) -> None:
 def test_noise_in_the_order_fades() -> None:
     """By hand: a place is kept by its log-share plus Gumbel noise, a quarter less of it after each of four passes."""
     config = SamplingConfig(maskgit_steps=4, choice_temperature=4.5)
-    numbers, sureness = uniform_numbers(config, 200), torch.linspace(0, 6, PLACES)
+    numbers, sureness = uniform_numbers(config, 200), torch.linspace(0, 6, POSITIONS)
     numbers[:, :, 0] = 0.0  # draws token 0 everywhere
-    logits = torch.nn.functional.one_hot(torch.zeros(PLACES, dtype=torch.int64), CODES) * sureness[:, None]
+    logits = torch.nn.functional.one_hot(torch.zeros(POSITIONS, dtype=torch.int64), CODES) * sureness[:, None]
     seen: list[Tensor] = []
 
     def predict(tokens: Tensor) -> Tensor:
@@ -174,8 +175,8 @@ def test_noise_in_the_order_fades() -> None:
     for step, factor in enumerate((0.75, 0.5, 0.25)):
         score = logits.log_softmax(dim=-1)[:, 0] + 4.5 * factor * gumbel[:, step]
         score = score.masked_fill(seen[step] != HIDDEN, float("inf"))
-        left = hidden_after(step, config, PLACES)
-        expected = torch.zeros(200, PLACES, dtype=torch.bool).scatter(1, score.argsort(dim=1)[:, :left], True)
+        left = hidden_after(step, config, POSITIONS)
+        expected = torch.zeros(200, POSITIONS, dtype=torch.bool).scatter(1, score.argsort(dim=1)[:, :left], True)
         assert torch.equal(seen[step + 1] == HIDDEN, expected)
 
 
@@ -183,7 +184,7 @@ def test_a_random_order_hangs_on_its_numbers_alone(oracle: Oracle) -> None:
     config = SamplingConfig(maskgit_steps=4, order="random")
     numbers = uniform_numbers(config)
     sample(oracle, nothing_yet(), HIDDEN, config, numbers)
-    left = hidden_after(0, config, PLACES)
+    left = hidden_after(0, config, POSITIONS)
     expected = numbers[:, 0, 1].argsort(dim=-1)[:, :left].sort(dim=-1).values
     assert torch.equal(torch.nonzero(oracle.seen[1] == HIDDEN)[:, 1].view(ROWS, left), expected)
 
@@ -195,7 +196,7 @@ def test_noise_changes_the_order_by_confidence(oracle: Oracle) -> None:
     watched = Oracle(oracle.answer[:1].expand(rows, -1))
     sample(watched, nothing_yet(rows), HIDDEN, config, uniform_numbers(config, rows))
     still_hidden = (watched.seen[1] == HIDDEN).float().mean(dim=0)
-    torch.testing.assert_close(still_hidden, torch.full((PLACES,), 21 / 30), atol=0.04, rtol=0)
+    torch.testing.assert_close(still_hidden, torch.full((POSITIONS,), 21 / 30), atol=0.04, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -237,17 +238,18 @@ def test_temperature_raises_the_entropy() -> None:
     assert entropies[-1] > 1.2 * entropies[2]
 
 
-@pytest.mark.parametrize("chunk", [1, 2 * PLACES * CODES, 3 * PLACES * CODES + 1])
+@pytest.mark.parametrize("chunk", [1, 2 * POSITIONS * CODES, 3 * POSITIONS * CODES + 1])
 def test_rows_drawn_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """One, two, and three of seven rows at once: each with its own logits and numbers, none left out."""
     config, rows = SamplingConfig(maskgit_steps=3), 7
-    logits, numbers = 3 * torch.randn(rows, PLACES, CODES), uniform_numbers(config, rows)
+    logits, numbers = 3 * torch.randn(rows, POSITIONS, CODES), uniform_numbers(config, rows)
     whole = sample(lambda asked: logits, nothing_yet(rows), HIDDEN, config, numbers)
     calls: list[int] = []
-    monkeypatch.setattr(maskgit, "CHUNK", chunk)
-    monkeypatch.setattr(maskgit, "draw", lambda part, *rest: (calls.append(len(part)), draw(part, *rest))[1])
+    monkeypatch.setattr(maskgit, "_CHUNK_LOGITS", chunk)
+    draw_rows = maskgit._draw_rows
+    monkeypatch.setattr(maskgit, "_draw_rows", lambda part, *rest: (calls.append(len(part)), draw_rows(part, *rest))[1])
     assert torch.equal(sample(lambda asked: logits, nothing_yet(rows), HIDDEN, config, numbers), whole)
-    most = max(1, chunk // (PLACES * CODES))
+    most = max(1, chunk // (POSITIONS * CODES))
     assert max(calls) == most
     assert sum(calls) == 3 * rows
 
@@ -261,15 +263,15 @@ def test_the_ends_of_the_unit_interval_draw_possible_tokens(number: float) -> No
     assert log_shares.item() == pytest.approx(-math.log(3), abs=1e-4)
 
 
-@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("draw_tokens", [draw, kernels.draw], ids=["pytorch", "kernels"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nothing_is_drawn_from_what_is_no_number(value: float, gradients: bool) -> None:
-    """By the kernels, and by PyTorch; minus infinity is a token that never comes."""
+def test_logits_that_are_no_numbers_are_refused(value: float, draw_tokens: maskgit.Draw) -> None:
+    """Minus infinity is allowed: a token that is never drawn."""
     config, numbers = SamplingConfig(maskgit_steps=1), uniform_numbers(SamplingConfig(maskgit_steps=1), 2)
-    logits = torch.randn(2, PLACES, CODES)
+    logits = torch.randn(2, POSITIONS, CODES)
     logits[1, 3, 2] = value
-    with torch.set_grad_enabled(gradients):
+    with torch.no_grad():
         with pytest.raises(FloatingPointError, match=r"logits must be finite, got others in torch\.float32"):
-            sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers)
+            sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers, draw_tokens)
         logits[1, 3, 2] = -float("inf")
-        assert sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers)[1, 3] != 2
+        assert sample(lambda asked: logits, nothing_yet(2), HIDDEN, config, numbers, draw_tokens)[1, 3] != 2

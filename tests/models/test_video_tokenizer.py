@@ -56,7 +56,7 @@ def test_decoding_piece_by_piece_equals_at_once(make_world: Make, kind: str) -> 
     """Beyond the context, too."""
     tokenizer = make_world(kind).tokenizer
     tokens = draw_tokens(tokenizer, 20)
-    first, remembered = tokenizer.decode_and_remember(tokens[:, :3])
+    first, remembered = tokenizer.decode_with_cache(tokens[:, :3])
     cache = tokenizer.empty_cache(2)
     cache.begin([0, 1], 3, remembered)
     rest = [tokenizer.decode_next(tokens[:, [frame]], cache) for frame in range(3, 20)]

@@ -1,4 +1,4 @@
-"""The ring of frames that a transformer remembers."""
+"""The ring of cached frames of a transformer."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,15 @@ def cache() -> FrameCache:
     return FrameCache(SpatioTemporalTransformer(config, CONTEXT), 2, 3, DRAFTS, torch.float32)
 
 
-def test_windows_come_round_as_what_they_were(cache: FrameCache) -> None:
-    """A window is known by its age: it must be the right one, and the same object as one round before."""
+def test_windows_repeat_when_the_ring_is_full(cache: FrameCache) -> None:
+    """Each window is right, and the same object as one round before, by which biases are kept."""
     windows = []
     for turn in range(5 * cache.size):
         window = cache.window(0, FRAMES, torch.device("cpu"))
-        assert window.slots == [(turn + frame) % cache.size for frame in range(FRAMES)]
+        assert window.indices == [(turn + frame) % cache.size for frame in range(FRAMES)]
         for frame in range(FRAMES):
-            seen = {int(slot): int(window.distance[0, frame, slot]) for slot in window.is_seen[0, frame].nonzero()}
+            visible = window.is_visible[0, frame].nonzero()
+            seen = {int(index): int(window.distance[0, frame, index]) for index in visible}
             frames = range(max(0, turn + frame - CONTEXT + 1), turn + frame + 1)
             assert seen == {number % cache.size: turn + frame - number for number in frames}
         windows.append(window)
@@ -33,7 +34,7 @@ def test_windows_come_round_as_what_they_were(cache: FrameCache) -> None:
 
 
 def test_rows_of_different_age_have_their_own_windows(cache: FrameCache) -> None:
-    cache.turns = np.array([1, 9])
+    cache.settled = np.array([1, 9])
     window = cache.window(0, 1, torch.device("cpu"))
-    assert [int(slot) for slot in window.slots[0]] == [1, 9 % cache.size]
-    assert window.is_seen.sum(dim=-1).flatten().tolist() == [2, CONTEXT]
+    assert [int(index) for index in window.indices[0]] == [1, 9 % cache.size]
+    assert window.is_visible.sum(dim=-1).flatten().tolist() == [2, CONTEXT]

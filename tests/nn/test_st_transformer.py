@@ -1,4 +1,4 @@
-"""Attention in space and time: what sees what, and a cache that changes nothing."""
+"""Attention in space and time: which tokens see which, and a KV cache that changes nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 KINDS = ["st", "spatial", "full"]
-FRAMES, BATCH, PLACES, WIDTH, CONTEXT = 6, 2, 5, 16, 8
+FRAMES, BATCH, POSITIONS, WIDTH, CONTEXT = 6, 2, 5, 16, 8
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def build(shake: Callable[..., nn.Module]) -> Callable[..., SpatioTemporalTransf
 
 
 def features(frames: int = FRAMES, seed: int = 1) -> Tensor:
-    return torch.randn(frames, BATCH, PLACES, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(frames, BATCH, POSITIONS, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
 def other_frame(whole: Tensor, index: int) -> Tensor:
@@ -52,7 +52,7 @@ def test_no_frame_sees_a_later_one(build: Callable[..., Any], attention: str, gr
 
 
 @pytest.mark.parametrize("attention", KINDS)
-def test_each_place_sees_its_whole_frame(build: Callable[..., Any], attention: str) -> None:
+def test_each_token_sees_its_whole_frame(build: Callable[..., Any], attention: str) -> None:
     stack, before = build(attention), features()
     after = before.clone()
     after[2, 0, 1] = torch.randn(WIDTH)
@@ -61,7 +61,7 @@ def test_each_place_sees_its_whole_frame(build: Callable[..., Any], attention: s
     assert (changes[:, 1] == 0).all()
 
 
-def test_time_mixes_only_the_same_place() -> None:
+def test_time_mixes_only_tokens_of_one_position() -> None:
     """One ST block with its spatial attention silenced."""
     config = TransformerConfig(layers=1, width=WIDTH, heads=2, head_dim=8, feed_forward_width=24)
     stack = SpatioTemporalTransformer(config, CONTEXT)
@@ -91,10 +91,7 @@ def test_nothing_is_seen_beyond_the_context(build: Callable[..., Any], attention
 def test_a_cache_changes_nothing(
     build: Callable[..., Any], attention: str, context: int, condition: int | None, gradients: bool
 ) -> None:
-    """Frames one after another equal all at once, whatever drafts of the next one were written before.
-
-    Without gradients by the kernels, as a world is played.
-    """
+    """Frames one after another equal all at once, whatever drafts of the next one were written before."""
     stack, whole = build(attention, context=context, condition=condition), features(14)
     stack.requires_grad_(False)
     conditions = None if condition is None else torch.randn(14, BATCH, 1, condition)
@@ -104,17 +101,17 @@ def test_a_cache_changes_nothing(
 
 def _step_through(stack: SpatioTemporalTransformer, whole: Tensor, conditions: Tensor | None) -> None:
     expected = stack(whole, conditions)[0]
-    cache = FrameCache(stack, BATCH, PLACES, drafts=2, dtype=torch.float32)
+    cache = FrameCache(stack, BATCH, POSITIONS, drafts=2, dtype=torch.float32)
     cache.begin(range(BATCH), 4, stack(whole[:4], None if conditions is None else conditions[:4])[1])
     for time in range(4, 13):
         both = whole[time : time + 2].clone()
-        both[1] = torch.randn(BATCH, PLACES, WIDTH)
+        both[1] = torch.randn(BATCH, POSITIONS, WIDTH)
         now, later = (None if conditions is None else conditions[[each]] for each in (time, time + 1))
-        alone = stack.step(both[:1], cache.slots, cache.window(0, 1, whole.device), now)
+        alone = stack.step(both[:1], cache.blocks, cache.window(0, 1, whole.device), now)
         torch.testing.assert_close(alone[0], expected[time], atol=1e-5, rtol=0)
         steer = None if conditions is None else conditions[time : time + 2]
-        assert len(stack.step(both, cache.slots, cache.window(0, 2, whole.device), steer)) == 1
-        draft = stack.step(whole[[time + 1]], cache.slots, cache.window(1, 1, whole.device), later)
+        assert len(stack.step(both, cache.blocks, cache.window(0, 2, whole.device), steer)) == 1
+        draft = stack.step(whole[[time + 1]], cache.blocks, cache.window(1, 1, whole.device), later)
         torch.testing.assert_close(draft[0], expected[time + 1], atol=1e-5, rtol=0)
         cache.advance()
 
@@ -130,15 +127,15 @@ def test_a_rolled_cache_equals_a_fresh_one(build: Callable[..., Any], attention:
 
 @pytest.mark.parametrize("attention", ["st", "full"])
 def test_rows_see_as_many_frames_as_they_have(build: Callable[..., Any], attention: str) -> None:
-    """A row that began anew sees nothing of its slots' earlier content, and the other one loses nothing."""
+    """A row that began anew sees nothing of its cache's earlier content, and the other row loses nothing."""
     stack, whole = build(attention), features(10)
-    cache = FrameCache(stack, BATCH, PLACES, drafts=1, dtype=torch.float32)
+    cache = FrameCache(stack, BATCH, POSITIONS, drafts=1, dtype=torch.float32)
     for frame in whole[:7]:
-        stack.step(frame[None], cache.slots, cache.window(0, 1, whole.device))
+        stack.step(frame[None], cache.blocks, cache.window(0, 1, whole.device))
         cache.advance()
     fresh = features(2, seed=3)[:, :1]
     cache.begin([1], 2, stack(fresh)[1])
-    out = stack.step(whole[7:8], cache.slots, cache.window(0, 1, whole.device))
+    out = stack.step(whole[7:8], cache.blocks, cache.window(0, 1, whole.device))
     torch.testing.assert_close(out[:, 0], stack(whole[:8, :1])[0][-1:, 0], atol=1e-5, rtol=0)
     after = stack(torch.cat([fresh, whole[7:8, 1:]]))[0][-1:, 0]
     torch.testing.assert_close(out[:, 1], after, atol=1e-5, rtol=0)
@@ -146,21 +143,21 @@ def test_rows_see_as_many_frames_as_they_have(build: Callable[..., Any], attenti
 
 def test_a_cache_of_nothing_sees_nothing(build: Callable[..., Any]) -> None:
     stack, whole = build("st"), features(1)
-    cache = FrameCache(stack, BATCH, PLACES, drafts=2, dtype=torch.float32)
+    cache = FrameCache(stack, BATCH, POSITIONS, drafts=2, dtype=torch.float32)
     cache.begin(range(BATCH), 0, [])
-    out = stack.step(whole, cache.slots, cache.window(0, 1, whole.device))
+    out = stack.step(whole, cache.blocks, cache.window(0, 1, whole.device))
     torch.testing.assert_close(out, stack(whole)[0], atol=1e-5, rtol=0)
 
 
-def test_memory_of_slots_is_fixed(build: Callable[..., Any]) -> None:
+def test_memory_of_the_cache_is_fixed(build: Callable[..., Any]) -> None:
     stack, whole = build("st"), features(20)
-    cache = FrameCache(stack, BATCH, PLACES, drafts=1, dtype=torch.float32)
-    where = [part.data_ptr() for block in cache.slots for part in block]
+    cache = FrameCache(stack, BATCH, POSITIONS, drafts=1, dtype=torch.float32)
+    addresses = [part.data_ptr() for block in cache.blocks for part in block]
     for frame in whole:
-        stack.step(frame[None], cache.slots, cache.window(0, 1, whole.device))
+        stack.step(frame[None], cache.blocks, cache.window(0, 1, whole.device))
         cache.advance()
-    assert [part.data_ptr() for block in cache.slots for part in block] == where
-    assert {(block.keys.shape[3], block.values.shape[3]) for block in cache.slots} == {(CONTEXT, CONTEXT)}
+    assert [part.data_ptr() for block in cache.blocks for part in block] == addresses
+    assert {(block.keys.shape[3], block.values.shape[3]) for block in cache.blocks} == {(CONTEXT, CONTEXT)}
 
 
 def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., Any]) -> None:
@@ -185,8 +182,8 @@ def test_scaled_dot_products_equal_torchs(has_bias: bool) -> None:
 def test_queries_and_keys_are_normalised(build: Callable[..., Any]) -> None:
     """QK-norm: features a thousand times as large, not so after the block's own norm, change no score."""
     attention = build("st").blocks[0].spatial
-    queries, keys, _ = attention.project(features())
-    larger = attention.project(1000 * features())
+    queries, keys, _ = attention.split_heads(attention.project_in(features()))
+    larger = attention.split_heads(attention.project_in(1000 * features()))
     torch.testing.assert_close(larger[0], queries, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(larger[1], keys, atol=1e-3, rtol=1e-3)
 
@@ -194,10 +191,10 @@ def test_queries_and_keys_are_normalised(build: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("value_dim", [4, 24])
 def test_values_may_be_narrower_or_wider(build: Callable[..., Any], value_dim: int) -> None:
     stack = build("st", value_dim=value_dim)
-    out, remembered = stack(features())
-    assert out.shape == (FRAMES, BATCH, PLACES, WIDTH)
-    assert remembered[0].keys.shape[-1] == 8
-    assert remembered[0].values.shape[-1] == value_dim
+    out, keys_values = stack(features())
+    assert out.shape == (FRAMES, BATCH, POSITIONS, WIDTH)
+    assert keys_values[0].keys.shape[-1] == 8
+    assert keys_values[0].values.shape[-1] == value_dim
 
 
 @pytest.mark.parametrize("attention", KINDS)

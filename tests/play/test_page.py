@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from genie_gym.data.video import read_video
-from genie_gym.models.loading import digest_checkpoint, load
+from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.connection import Limits
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import prepare_play
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.visitor import replay
+from genie_gym.serving import load_world
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -100,11 +101,11 @@ def test_a_sketch_is_played_saved_and_replayed(browser: Any, address: str, tmp_p
     last, number = pixels(page), steps(page)
     assert not np.array_equal(last, sketch)
     trajectory = load_trajectory(save(page, "json", tmp_path))
-    right = load("coinrun").config.action_names.index("right 1")
+    right = load_world("coinrun").config.action_names.index("right 1")
     assert trajectory.latent_actions == (right,) * number
     film = read_video(save(page, "mp4", tmp_path))
     assert np.array_equal(film[[0, -1]], np.stack([sketch, last]))
-    assert np.array_equal(film, replay(load("coinrun"), digest_checkpoint("coinrun"), trajectory))
+    assert np.array_equal(film, replay(load_world("coinrun"), digest_checkpoint("coinrun"), trajectory))
     page.click("#elsewhere")
     page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
     assert not np.array_equal(pixels(page), sketch)
@@ -124,7 +125,7 @@ def test_two_visitors_do_not_affect_each_other(browser: Any, address: str, tmp_p
     for page in pages:
         settle(page)
         trajectory = load_trajectory(save(page, "json", tmp_path))
-        frames = replay(load("coinrun"), digest_checkpoint("coinrun"), trajectory)
+        frames = replay(load_world("coinrun"), digest_checkpoint("coinrun"), trajectory)
         assert len(set(trajectory.latent_actions[-4:])) == 1
         assert np.array_equal(pixels(page), frames[-1])
         page.close()
@@ -138,7 +139,7 @@ def test_a_start_frame_and_a_driver_are_chosen(browser: Any, address: str) -> No
     page.click("#starts-shown summary")
     page.click("[data-start='5']")
     page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
-    world = load("coinrun")
+    world = load_world("coinrun")
     difference = np.abs(pixels(page).astype(int) - world.start_frames[5].astype(int))
     assert difference.mean() < 10  # as the tokenizer reconstructs it
     assert np.abs(pixels(page).astype(int) - world.start_frames[6].astype(int)).mean() > difference.mean()

@@ -13,7 +13,6 @@ from genie_gym.data.video import read_video
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import Session
 from genie_gym.envs.worlds import WorldHandle
-from genie_gym.models.loading import load
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play import window as module
 from genie_gym.play.config import PlayConfig
@@ -22,6 +21,7 @@ from genie_gym.play.keys import Keymap
 from genie_gym.play.setup import draw_starts, prepare_play
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.visitor import Visitor
+from genie_gym.serving import load_world
 
 NAMES = tuple("abcdefgh")
 
@@ -65,7 +65,7 @@ def play(
 def test_keys_play_pause_undo_and_save(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     script = [
         ("", "3"),
         ("", "3"),
@@ -89,7 +89,7 @@ def test_keys_play_pause_undo_and_save(
 def test_another_start_discards_the_episode(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     play([("", "1"), ("e", "2"), ("", "3"), ("r", "4"), ("q", "")], world, tmp_path, pygame, monkeypatch)
     trajectory = load_trajectory(tmp_path / "play.json")
     assert trajectory.latent_actions == (3,)
@@ -100,7 +100,7 @@ def test_another_start_discards_the_episode(
 def test_a_policy_plays_while_it_is_switched_on(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = load(tiny_checkpoint)
+    world = load_world(tiny_checkpoint)
     script = [("", "1"), ("p", "1"), ("", "1"), ("p", "1"), ("q", "")]
     play(script, world, tmp_path, pygame, monkeypatch, lambda frames, actions: 3 + len(actions))
     assert load_trajectory(tmp_path / "play.json").latent_actions == (0, 4, 5, 0)

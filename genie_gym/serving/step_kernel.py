@@ -1,28 +1,33 @@
-"""A whole step of an ST-transformer as one kernel, with matrix products of its own."""
+"""A cached step of a whole ST-transformer as one kernel."""
 
 from collections.abc import Sequence
 from ctypes import Array, Structure, byref, c_int64, c_void_p
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_gym.nn.attention import Attention, CacheIndex, KVCache, TemporalAttention
+from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 from genie_gym.serving import kernels
-from genie_gym.serving.kernels import NormWeights, PackedWeights
+from genie_gym.serving.libraries import (
+    KINDS,
+    NormWeights,
+    PackedWeights,
+    norm_weights,
+    pack_weights,
+    transformer_library,
+)
 
-if TYPE_CHECKING:
-    from genie_gym.nn.attention import Attention, KVCache
-    from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
-
-CHUNK_TOKENS = 512
-"""Tokens that go through all blocks together: few enough to stay in the processor's caches."""
-KEPT_CONDITIONS = 64
-"""Conditions whose norms are kept, at most."""
+_CHUNK_TOKENS = 512
+"""Number of tokens that go through all blocks together: few enough to stay in the processor's caches."""
+_MOST_CONDITIONS = 64
+"""Number of FiLM conditions whose scaled norms are kept."""
 
 
 class AttentionWeights(Structure):
-    """Of an attention and the norm before it, as transformer.cpp has them."""
+    """Weights of an attention and the norm before it, as in transformer.cpp."""
 
     _fields_ = [
         ("norm", NormWeights),
@@ -34,7 +39,7 @@ class AttentionWeights(Structure):
 
 
 class BlockWeights(Structure):
-    """Of a block, as transformer.cpp has them."""
+    """Weights of a block, as in transformer.cpp."""
 
     _fields_ = [
         ("spatial", AttentionWeights),
@@ -46,105 +51,110 @@ class BlockWeights(Structure):
 
 
 class BlockMemory(Structure):
-    """A block's slots, the bias on their scores and FiLM's norms, as transformer.cpp has them."""
+    """A block's KV cache, the bias on its scores and FiLM's norms, as in transformer.cpp."""
 
     _fields_ = [("keys", c_void_p), ("values", c_void_p), ("bias", c_void_p), ("forward_norms", c_void_p)]
 
 
-class Sizes(Structure):
-    """Of a step, as transformer.cpp has them."""
+class StepSizes(Structure):
+    """Sizes of a step, as in transformer.cpp."""
 
     _fields_ = [
         (name, c_int64)
-        for name in ("frames", "batch", "places", "width", "heads", "slots", "bias_rows", "blocks", "chunk")
+        for name in ("frames", "batch", "positions", "width", "heads", "cache_frames", "bias_rows", "blocks", "chunk")
     ]
 
 
-def can_step(transformer: "SpatioTemporalTransformer", features: Tensor) -> bool:
-    """Whether ``PackedTransformer`` computes this step."""
-    first = cast("Block", transformer.blocks[0])
-    if first.spatial is None or first.causal is None or not first.causal.is_per_place:
-        return False
-    if any(layer.in_features % 2 for layer in (first.causal.project_out, first.feed_forward.contract)):
-        return False  # types of 16 bits are multiplied in pairs
-    return kernels.are_usable_for_heads(features, first.causal.head_dim, first.causal.value_dim)
+def stack_indices(indices: Sequence[CacheIndex], batch: int) -> Tensor:
+    """Stack the cache indices of F frames as (F, B) int64."""
+    return torch.stack([torch.as_tensor(index).expand(batch) for index in indices])
 
 
-class PackedTransformer:
-    """A transformer's weights as they are at this moment, packed for ``step``.
+class StepKernel:
+    """The weights of a transformer at this moment, packed for its cached step.
 
     Args:
-        transformer: Of whose blocks ``can_step`` says yes.
-        dtype: Of the features.
+        transformer: Transformer that ``takes`` accepts.
+        dtype: Type of the features.
     """
 
-    def __init__(self, transformer: "SpatioTemporalTransformer", dtype: torch.dtype) -> None:
+    def __init__(self, transformer: SpatioTemporalTransformer, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.parameters = list(transformer.parameters())
         self.state = self._state()
-        first = cast("Block", transformer.blocks[0])
-        assert first.causal is not None
-        self.heads = first.causal.heads
-        self.library = kernels.transformer_library(first.causal.head_dim, first.causal.value_dim)
-        self._kept: list[Tensor] = []
-        layers = [cast("Block", block) for block in transformer.blocks]
-        blocks = [self._pack_block(block) for block in layers]
-        self._modulation = None if first.modulate is None else _join_modulations(layers)
+        blocks = [cast(Block, block) for block in transformer.blocks]
+        first = blocks[0].causal
+        assert first is not None
+        self.heads = first.heads
+        self.library = transformer_library(first.head_dim, first.value_dim)
+        self._kept: list[Tensor] = []  # tensors that the pointers in the structures point to
+        packed = [self._pack_block(block) for block in blocks]
+        self._modulation = None if blocks[0].modulate is None else _join_modulations(blocks)
         self._modulated: dict[bytes, Tensor] = {}
-        self.blocks = (BlockWeights * len(blocks))(*blocks)
+        self.blocks = (BlockWeights * len(packed))(*packed)
         self.norm = self._norm(transformer.norm)
 
+    @staticmethod
+    def takes(transformer: SpatioTemporalTransformer, features: Tensor) -> bool:
+        """Return whether there is a kernel for the step of this transformer with these features."""
+        first = cast(Block, transformer.blocks[0])
+        if first.spatial is None or not isinstance(first.causal, TemporalAttention):
+            return False
+        if any(layer.in_features % 2 for layer in (first.causal.project_out, first.feed_forward.contract)):
+            return False  # types of 16 bits are multiplied in pairs
+        return kernels.are_usable_for_heads(features, first.causal.head_dim, first.causal.value_dim)
+
     def __reduce__(self) -> tuple[type, tuple]:
-        """Copies of the transformer pack their own weights: these are known by where they lie in memory."""
+        """Copy to None: packed weights are pointers into this process's memory, and a copied transformer packs anew."""
         return type(None), ()
 
     def is_current(self, dtype: torch.dtype) -> bool:
-        """Whether the weights are still those that were packed."""
+        """Return whether the weights are still those that were packed: same storage, same version, same type."""
         return dtype == self.dtype and self._state() == self.state
 
     def step(
         self,
         features: Tensor,
-        slots: Sequence["KVCache | None"],
-        where: Tensor,
+        caches: Sequence[KVCache | None],
+        indices: Tensor,
         biases: Tensor,
         condition: Tensor | None = None,
     ) -> Tensor:
-        """See ``SpatioTemporalTransformer.step``.
+        """Compute ``SpatioTemporalTransformer.step``.
 
         Args:
             features: (F, B, N, D).
-            slots: One a block, changed in place.
-            where: (F, B) int64, the slots of the frames.
+            caches: One KV cache per block, changed in place.
+            indices: (F, B) int64, cache index of each frame.
             biases: (blocks, B or 1, heads, F, S).
             condition: (F, B, 1, condition_width).
 
         Returns:
             (1, B, N, D).
         """
-        features, biases, where = features.contiguous(), biases.contiguous(), where.contiguous()
-        frames, batch, places, width = features.shape
-        out = features.new_empty(1, batch, places, width)
+        features, biases, indices = features.contiguous(), biases.contiguous(), indices.contiguous()
+        frames, batch, positions, width = features.shape
+        out = features.new_empty(1, batch, positions, width)
         norms = None if condition is None else self._modulate_norms(condition[:, :, 0].float())
-        sizes = Sizes(
+        sizes = StepSizes(
             frames=frames,
             batch=batch,
-            places=places,
+            positions=positions,
             width=width,
             heads=self.heads,
-            slots=biases.shape[-1],
+            cache_frames=biases.shape[-1],
             bias_rows=biases.shape[1],
             blocks=len(self.blocks),
-            chunk=max(1, CHUNK_TOKENS // (frames * places)),
+            chunk=max(1, _CHUNK_TOKENS // (frames * positions)),
         )
         self.library.genie_step(
-            kernels.KINDS[self.dtype],
+            KINDS[self.dtype],
             out.data_ptr(),
             features.data_ptr(),
             self.blocks,
-            self._memories(slots, biases, norms),
+            self._memories(caches, biases, norms),
             byref(self.norm),
-            where.data_ptr(),
+            indices.data_ptr(),
             byref(sizes),
             torch.get_num_threads(),
         )
@@ -154,28 +164,28 @@ class PackedTransformer:
         return [(weight.data_ptr(), weight._version) for weight in self.parameters]
 
     def _modulate_norms(self, conditions: Tensor) -> Tensor:
-        """(F, B, features) -> (blocks, F, B, 2, D): weight and bias of each feed-forward's norm, scaled and shifted.
+        """Scale and shift the feed-forward norms by FiLM conditions: (F, B, features) -> (blocks, F, B, 2, D).
 
-        A world has a few actions only, so what one of them comes to is kept.
+        The last two axes are a norm's weight and bias. Conditions come from a few latent actions, so results are kept.
         """
         rows = [self._modulate(each) for each in conditions.flatten(0, 1)]
         return torch.stack(rows, dim=1).unflatten(1, conditions.shape[:2])
 
     def _modulate(self, condition: Tensor) -> Tensor:
-        """(features,) -> (blocks, 2, D)."""
+        """Scale and shift the norms by one condition: (features,) -> (blocks, 2, D)."""
         assert self._modulation is not None
         key = condition.numpy().tobytes()
         if key not in self._modulated:
-            if len(self._modulated) >= KEPT_CONDITIONS:
+            if len(self._modulated) >= _MOST_CONDITIONS:
                 self._modulated.clear()
             weight, bias = self._modulation
             self._modulated[key] = F.linear(condition, weight, bias).view(len(self.blocks), 2, -1)
         return self._modulated[key]
 
-    def _memories(self, slots: Sequence["KVCache | None"], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
-        memories = (BlockMemory * len(slots))()
+    def _memories(self, caches: Sequence[KVCache | None], biases: Tensor, norms: Tensor | None) -> Array[BlockMemory]:
+        memories = (BlockMemory * len(caches))()
         start, stride = biases.data_ptr(), biases.stride(0) * biases.element_size()
-        for number, own in enumerate(slots):
+        for number, own in enumerate(caches):
             assert own is not None
             assert own.keys.is_contiguous()
             assert own.values.is_contiguous()
@@ -184,7 +194,7 @@ class PackedTransformer:
             memories[number] = BlockMemory(own.keys.data_ptr(), own.values.data_ptr(), bias, modulated)
         return memories
 
-    def _pack_block(self, block: "Block") -> BlockWeights:
+    def _pack_block(self, block: Block) -> BlockWeights:
         assert block.spatial is not None
         assert block.causal is not None
         return BlockWeights(
@@ -195,7 +205,7 @@ class PackedTransformer:
             self._linear(block.feed_forward.contract),
         )
 
-    def _attention(self, norm: nn.LayerNorm, attention: "Attention") -> AttentionWeights:
+    def _attention(self, norm: nn.LayerNorm, attention: Attention) -> AttentionWeights:
         return AttentionWeights(
             self._norm(norm),
             self._norm(attention.query_norm),
@@ -205,20 +215,20 @@ class PackedTransformer:
         )
 
     def _norm(self, norm: nn.LayerNorm) -> NormWeights:
-        weights, own = kernels.norm_weights(norm, self.dtype)
+        weights, own = norm_weights(norm, self.dtype)
         self._kept += weights
         return own
 
     def _linear(self, layer: nn.Linear) -> PackedWeights:
-        packed, kept = kernels.pack_weights(layer.weight, layer.bias, self.dtype, self.library)
+        packed, kept = pack_weights(layer.weight, layer.bias, self.dtype, self.library)
         self._kept += kept
         return packed
 
 
-def _join_modulations(blocks: Sequence["Block"]) -> tuple[Tensor, Tensor]:
-    """One layer for all blocks: from a condition to each one's norm, with FiLM's scale and shift in.
+def _join_modulations(blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
+    """Join FiLM and the feed-forward norms of all blocks into one linear layer on the condition.
 
-    A norm n w + b, scaled by 1 + s and shifted by t, is one with the weight w (1 + s) and the bias b (1 + s) + t.
+    A norm n w + b that is scaled by 1 + s and shifted by t is a norm with weight w (1 + s) and bias b (1 + s) + t.
 
     Returns:
         Weight (2 blocks D, features) and bias, float32.

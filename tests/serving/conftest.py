@@ -1,0 +1,52 @@
+"""What tests of the kernels share: types, a skip where the processor lacks one, and tolerances."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_gym.serving import kernels
+from genie_gym.serving.libraries import transformer_library
+
+TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 1e-2}
+"""Error of values around 1 that is allowed: a few units in the last place of each type."""
+
+
+@pytest.fixture(autouse=True)
+def without_gradients(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test without gradients, and skip it if there are no kernels for its type here."""
+    callspec = getattr(request.node, "callspec", None)
+    dtype = torch.float32 if callspec is None else callspec.params.get("dtype", torch.float32)
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the kernels")
+    if not kernels.can_multiply(dtype):
+        pytest.skip(f"no instructions for {dtype} here")
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="session")
+def tolerances() -> dict[torch.dtype, float]:
+    return TOLERANCES
+
+
+@pytest.fixture(scope="session")
+def assert_near() -> Callable[[Tensor, Tensor, torch.dtype], None]:
+    """Check a tensor's type, and its values within the type's tolerance."""
+
+    def check(one: Tensor, other: Tensor, dtype: torch.dtype) -> None:
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.float(), other.float(), atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def emulated() -> object:
+    """The kernels with functions in place of the processor's tiles (AMX)."""
+    library = transformer_library(24, 24, "EMULATE_TILES=1")
+    if library is None or library.genie_lanes() != 16:
+        pytest.skip("tiles go with vectors of 16 floats")
+    return library
