@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from genie_gym.parallel import work_apart
+from genie_gym.parallel import run_in_processes
 from genie_gym.results.experiment import RivalExperiment, Row
 
 
@@ -29,5 +29,5 @@ class AgentExperiment(RivalExperiment):
             cells: Of shared things, no two the same.
         """
         threads = max(1, torch.get_num_threads() // self.processes)
-        for cell, _ in work_apart(make, cells, self.processes, threads):
+        for cell, _ in run_in_processes(make, cells, self.processes, threads):
             tqdm.write(f"{self.name}: made what rows share of {cell}")

@@ -245,11 +245,11 @@ class PlayCommand:
 
     def run(self) -> None:
         """Play or replay."""
-        from genie_gym.play.run import play_again, play_in_browsers, play_in_window, require_address, write_prompt
+        from genie_gym.play.run import play_in_browsers, play_in_window, require_address, write_prompt, write_replay
         from genie_gym.play.setup import prepare_play
 
         if self.replay is not None:
-            frames = play_again(self.config.checkpoint, self.config.device, self.replay, self.out)
+            frames = write_replay(self.config.checkpoint, self.config.device, self.replay, self.out)
             print(f"{frames} frames: see {self.out / 'play.gif'}")
             return
         require_address(self.host, self.port, self.token)
@@ -279,7 +279,7 @@ class PromptCommand(_DemoOptions):
     """play from the prompt on the page of genie-gym play, instead of writing the demo"""
 
     def run(self) -> None:
-        """Fit the prompt, describe how, and play from it."""
+        """Fit the prompt, print how it was fitted, and play from it."""
         from genie_gym.envs.demo import play_demo
         from genie_gym.play.run import write_prompt
         from genie_gym.play.setup import prepare_play

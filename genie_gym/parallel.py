@@ -12,7 +12,7 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
-def work_apart(
+def run_in_processes(
     work: Callable[[_Task], _Result], tasks: Iterable[_Task], processes: int, threads: int = 1
 ) -> Iterator[tuple[_Task, _Result]]:
     """Run tasks in several processes and yield each task with its result as soon as it is done.

@@ -48,7 +48,7 @@ def announce_zero_rewards() -> None:
 def compute_rewards(
     reward_fn: Callable[..., Rewards], previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Call ``reward_fn`` and check what it returns.
+    """Return the rewards and terminations of ``reward_fn`` after checking them.
 
     Returns:
         (B,) float64 rewards and (B,) bool terminations.

@@ -216,7 +216,7 @@ class Session:
         self._past.clear()
 
     def _remember(self) -> Any:
-        """What ``undo`` needs of the present state; read before the step that overwrites it."""
+        """Return what ``undo`` needs of the present state, before the step that overwrites it."""
         return self.world.remember(self._state) if self._past.maxlen else None
 
     def _advance(self, step_back: Any, state: Any, frames: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def write_prompt(prompt: FittedPrompt, out: Path) -> Path:
     return out / "prompt.png"
 
 
-def play_again(checkpoint: str, device: str, path: Path, out: Path) -> int:
+def write_replay(checkpoint: str, device: str, path: Path, out: Path) -> int:
     """Write a trajectory's frames as ``play.gif`` and return their number.
 
     Raises:
