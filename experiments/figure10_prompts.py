@@ -26,7 +26,7 @@ from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
 from genie_gym.metrics.held_out import join, record_play, restrict
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Experiment
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from genie_gym.metrics.held_out import CLIP_LENGTH, Play, Pool, join, record_pla
 from genie_gym.metrics.image import pooled_psnr
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.training.loop import Trainee
 
 PLAYERS = ("sticky=0.6", "expert=0.4")

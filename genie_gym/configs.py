@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 Config = TypeVar("Config")
+Mode = Literal["easy", "hard"]
+"""Procgen's distribution mode: how hard its levels are."""
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 """What a world can be played in."""
@@ -405,7 +407,7 @@ class RecordConfig:
 
     game: str = "coinrun"
     """Any of Procgen's 16 games."""
-    mode: Literal["easy", "hard"] = "hard"
+    mode: Mode = "hard"
     """Procgen's distribution mode."""
     frames: int = 100_000
     """Frames in all."""

@@ -12,7 +12,7 @@ from genie_gym.metrics.held_out import Play, restrict
 from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import PlayerShare, parse_shares
+from genie_gym.players.specs import PlayerShare, parse_shares
 
 Mode = Literal["easy", "hard"]
 RANDOM_PLAY = ("sticky=0.5", "random=0.1")

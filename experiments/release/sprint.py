@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from experiments.release.mix import SCORED, Mode, label_play, mix_players, score_play
 from genie_gym.configs import Preset, RecordConfig, TrainConfig
-from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset
+from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import Job, record_shard
+from genie_gym.data.shards import SHARD_SUFFIX
 from genie_gym.metrics.held_out import Play, read_clips, restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel

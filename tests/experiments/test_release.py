@@ -1,5 +1,6 @@
 """The release scripts, whole, at the size of a toy."""
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.players.base import parse_shares
 from genie_gym.players.expert import Expert
+from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
 
@@ -195,10 +196,13 @@ def test_too_small_a_budget_is_named(minutes: float, monkeypatch: pytest.MonkeyP
         budget.make_plan(PRESETS["tiny"], minutes, "cpu", 0.01)
 
 
-def test_a_player_is_made_from_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_player_is_made_from_a_teacher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player, "score_player", functools.partial(player.score_player, num_envs=4))
     teacher = tmp_path / "teacher.py"
     teacher.write_text(TEACHER)
-    settings: dict[str, Any] = {"games_a_mode": 2, "memory": 256, "batch_size": 16, "episodes": 64}
+    settings: dict[str, Any] = {"games_a_mode": 2, "memory": 256, "batch_size": 16, "episodes": 4}
     out = tmp_path / "player"
     player.PlayerRelease(teacher=f"{teacher}:right+velocity", out=out, train_steps=60, **settings).run()
     student = Expert(out / "expert.safetensors")
