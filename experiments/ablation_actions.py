@@ -14,7 +14,7 @@ import tyro
 from experiments.rivals import count_step, draw_rivals, record_validation, score_world
 from experiments.shipped_rivals import EncodedTrainee, build_rival, digest_shipped, encode_splits
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import RivalExperiment
+from genie_gym.results.experiment import VariantExperiment
 from genie_gym.training.loop import train
 
 KINDS = ("additive", "token", "film")
@@ -27,7 +27,7 @@ LABELS = {"delta_psnr": "delta PSNR, t = 4, dB", "fvd_procgen": "fvd_procgen", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionsAblation(RivalExperiment):
+class ActionsAblation(VariantExperiment):
     """Train and score the three."""
 
     @property
@@ -38,7 +38,7 @@ class ActionsAblation(RivalExperiment):
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
         settings = {"shipped": digest_shipped(), **size}
-        cells = self.pair("kind", KINDS, size["seeds"])
+        cells = self.repeat_over_seeds([{"kind": kind} for kind in KINDS], size["seeds"])
         rows = self.finish_rows(cells, settings, self._train)
         draw_rivals(rows, "kind", KINDS, LABELS, self.picture)
 

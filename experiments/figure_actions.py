@@ -13,7 +13,7 @@ import tyro
 
 import genie_gym
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.metrics.held_out import join, record_play
+from genie_gym.metrics.held_out import join_clips, record_clips_by_player
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.results.experiment import Experiment
 
@@ -43,7 +43,9 @@ class ActionsFigure(Experiment):
         names = world.config.action_names or [f"action {each}" for each in range(world.config.num_latent_actions)]
         rows = []
         for mode in size["modes"]:
-            starts = join(record_play("expert", self.levels, mode, size["starts"], self.seed)).videos[:, :1]
+            starts = join_clips(record_clips_by_player("expert", self.levels, mode, size["starts"], self.seed)).videos[
+                :, :1
+            ]
             played = play_each_action(world, starts, size["frames"], self.seed)
             rows.append({"mode": mode, **score_consistency(played)})
             for start in range(len(starts)):

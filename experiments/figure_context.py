@@ -19,7 +19,7 @@ from torch import Tensor
 
 import genie_gym
 from genie_gym.metrics.controllability import bootstrap_interval
-from genie_gym.metrics.held_out import join, record_play
+from genie_gym.metrics.held_out import join_clips, record_clips_by_player
 from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.models.uncached import rollout_uncached
 from genie_gym.models.world_model import GenieWorldModel
@@ -52,8 +52,8 @@ class ContextFigure:
     def run(self) -> None:
         """Record, play, write, draw."""
         world = genie_gym.load(self.checkpoint)
-        clips = record_play(self.player, "validation", self.mode, self.clips, self.seed, self.frames + 1)
-        videos = join(clips).videos
+        clips = record_clips_by_player(self.player, "validation", self.mode, self.clips, self.seed, self.frames + 1)
+        videos = join_clips(clips).videos
         labels, window = world.label(videos), world.config.context_length
         prompts = videos[:, :1]
         played = {"cached": world.rollout(prompts, labels, self.seed)}

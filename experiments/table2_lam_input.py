@@ -17,7 +17,7 @@ from experiments.shipped_rivals import build_rival, digest_shipped
 from genie_gym.configs import LatentActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import RivalExperiment
+from genie_gym.results.experiment import VariantExperiment
 from genie_gym.training.run import clips
 from genie_gym.training.world import WorldTrainee, train_world
 
@@ -36,7 +36,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputTable(RivalExperiment):
+class InputTable(VariantExperiment):
     """Train and score both."""
 
     @property
@@ -46,7 +46,7 @@ class InputTable(RivalExperiment):
     def run(self) -> None:
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
-        cells = self.pair("inputs", INPUTS, size["seeds"])
+        cells = self.repeat_over_seeds([{"inputs": inputs} for inputs in INPUTS], size["seeds"])
         rows = self.finish_rows(cells, {"shipped": digest_shipped(), **size}, self._train)
         draw_rivals(rows, "inputs", INPUTS, LABELS, self.picture)
 

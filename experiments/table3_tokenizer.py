@@ -22,7 +22,7 @@ from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import RivalExperiment
+from genie_gym.results.experiment import VariantExperiment
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import train_dynamics
@@ -43,7 +43,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerTable(RivalExperiment):
+class TokenizerTable(VariantExperiment):
     """Train and score the three."""
 
     @property
@@ -53,7 +53,7 @@ class TokenizerTable(RivalExperiment):
     def run(self) -> None:
         """Train what is missing, write, draw."""
         size = SIZES[self.preset]
-        cells = self.pair("kind", KINDS, size["seeds"])
+        cells = self.repeat_over_seeds([{"kind": kind} for kind in KINDS], size["seeds"])
         rows = self.finish_rows(cells, {"shipped": digest_shipped(), **size}, self._train)
         draw_rivals(rows, "kind", list(KINDS), LABELS, self.picture)
 

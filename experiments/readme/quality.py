@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.readme.markdown import write_interval, write_table
-from genie_gym.metrics.report import tell_session
+from genie_gym.metrics.report import describe_long_play
 
 
 def tell_clips(test: dict[str, Any]) -> str:
@@ -94,7 +94,7 @@ def tabulate_actions(test: dict[str, Any]) -> str:
         f"{consistency['starts']} starts: it explains {consistency['explained']:.0%} of the motion, and "
         f"{consistency['agreement']:.0%} of starts move alike ({consistency['chance']:.0%} whatever the action)"
         f"{_tell_real_moves(consistency)}. "
-        f"{tell_session(test['session'])}"
+        f"{describe_long_play(test['session'])}"
     )
 
 

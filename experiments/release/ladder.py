@@ -19,7 +19,7 @@ import tyro
 from experiments.release.parts import CLIMBS, SCORES, Climb
 from experiments.release.rungs import RUNGS
 from experiments.shipped_rivals import digest_shipped
-from genie_gym.results.experiment import RivalExperiment, Row
+from genie_gym.results.experiment import Row, VariantExperiment
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "clips": 8, "train_steps": 3, "inverse_steps": 3, "seeds": 1},
@@ -33,7 +33,7 @@ SMOKE_RUNGS = ("tokens", "history", "corruption")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ladder(RivalExperiment):
+class Ladder(VariantExperiment):
     """Climb rungs."""
 
     rungs: tuple[str, ...] | None = None
@@ -51,7 +51,7 @@ class Ladder(RivalExperiment):
         if unknown:
             raise ValueError(f"rungs must be of {list(RUNGS)}, got {sorted(unknown)}")
         cells = [{"rung": rung, "variant": variant} for rung in names for variant in RUNGS[rung].variants]
-        cells = self.repeat(cells, size["seeds"])
+        cells = self.repeat_over_seeds(cells, size["seeds"])
         settings = {"shipped": digest_shipped(), **size}
         rows = self.finish_rows(cells, settings, functools.partial(self._climb, settings))
         draw_rungs(rows, self.picture)

@@ -8,7 +8,7 @@ from torch import Tensor, cat
 
 from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
-from genie_gym.metrics.held_out import Play, restrict
+from genie_gym.metrics.held_out import EvaluationClips, restrict
 from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
@@ -33,12 +33,12 @@ def record_mix(folder: Path, levels: str, config: RecordConfig, player: str = "e
     return folder
 
 
-def label_play(model: GenieWorldModel | LatentActionModel, play: Play, device: str = "cpu") -> Tensor:
+def label_play(model: GenieWorldModel | LatentActionModel, play: EvaluationClips, device: str = "cpu") -> Tensor:
     """(B, T - 1) int64, on the CPU, by a model on the device."""
     return cat([model.label(part.to(device)).cpu() for part in play.videos.split(CHUNK)])
 
 
-def score_play(labels: Tensor, play: Play, actions: int) -> dict[str, float]:
+def score_play(labels: Tensor, play: EvaluationClips, actions: int) -> dict[str, float]:
     """What the second half's labels say of its real actions, by maps of the first half."""
     half, real = len(labels) // 2, play.real_actions
     assert real is not None

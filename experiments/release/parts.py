@@ -13,9 +13,9 @@ from experiments.shipped_rivals import EncodedTrainee, build_rival, encode_split
 from genie_gym.configs import Preset, TrainConfig, vary
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
-from genie_gym.metrics.held_out import Play, Pool
+from genie_gym.metrics.held_out import ClipPool, EvaluationClips
 from genie_gym.metrics.image import moving_psnr, pooled_psnr
-from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
+from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
@@ -133,7 +133,7 @@ def climb_actions(climb: Climb) -> Row:
     history, size = world.latent_action_model.history, (world.height, world.width)
     inverse = train_inverse_model(_pool(whole), history, size, climb.inverse_steps, climb.data_seed)
     labels, maps = label(play.videos), fit_maps(label(fitted.videos), fitted.real_actions, actions)
-    scores = score_labels(labels, play.real_actions, maps, say_actions(inverse, play.videos))
+    scores = score_labels(labels, play.real_actions, maps, predict_actions(inverse, play.videos))
     flat = {f"{name}_{kind}": scores[name][kind] for name in GROUPS for kind in ("accuracy", "ceiling", "kept")}
     return {**counts, "nmi": scores["nmi"], "perplexity": score_use(labels, actions)["perplexity"], **flat}
 
@@ -158,11 +158,11 @@ def climb_dynamics(climb: Climb) -> Row:
     return {**counts, **score_world(world, record_validation(climb.clips, climb.data_seed), climb.data_seed)}
 
 
-def _pool(dataset: ClipDataset) -> Pool:
-    return Pool(dataset, np.arange(len(dataset)))
+def _pool(dataset: ClipDataset) -> ClipPool:
+    return ClipPool(dataset, np.arange(len(dataset)))
 
 
-def _draw(dataset: ClipDataset, number: int, seed: int) -> Play:
+def _draw(dataset: ClipDataset, number: int, seed: int) -> EvaluationClips:
     return _pool(dataset).draw(min(number, len(dataset)), seed)
 
 

@@ -31,7 +31,7 @@ from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import Job, record_shard
 from genie_gym.data.shards import SHARD_SUFFIX
-from genie_gym.metrics.held_out import Play, read_clips, restrict
+from genie_gym.metrics.held_out import EvaluationClips, read_clips, restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import save_world
@@ -365,7 +365,7 @@ def _noise(world: GenieWorldModel, config: TrainConfig, device: str) -> Batches:
     return draw
 
 
-def _draw_play(dataset: ClipDataset, mode: str, number: int) -> Play:
+def _draw_play(dataset: ClipDataset, mode: str, number: int) -> EvaluationClips:
     """Clips of a mode with their real actions."""
     drawn = np.random.default_rng(0).permutation(len(dataset))[: 8 * number]
     chosen = [int(each) for each in drawn if dataset.attribute(int(each), "mode") == mode]

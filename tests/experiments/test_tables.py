@@ -22,7 +22,7 @@ pytestmark = pytest.mark.pipeline
 
 @pytest.fixture
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out, "FRAMES", 4096)
+    monkeypatch.setattr(held_out, "RECORDED_FRAMES", 4096)
 
 
 def read(path: Path) -> dict[str, Any]:
