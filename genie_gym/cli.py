@@ -77,11 +77,9 @@ class TrainCommand:
             print(f"saved {checkpoint}")
 
     def _preset(self) -> Preset:
-        from genie_gym.presets import PRESETS
+        from genie_gym.presets import find_preset
 
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
-        preset = PRESETS[self.preset]
+        preset = find_preset(self.preset)
         tokenizer, world = preset.tokenizer_training, preset.world_training
         if self.tokenizer_steps is not None:
             tokenizer = replace(tokenizer, train_steps=self.tokenizer_steps)
