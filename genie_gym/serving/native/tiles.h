@@ -1,8 +1,8 @@
 // Matrix products of bfloat16 by the processor's tiles (AMX), if the compiler's target has them.
 //
 // A tile is a register of 16 rows of 64 bytes: features of 16 rows x 32 inputs, weights of 16 pairs of inputs x 16
-// outputs, or 16 x 16 sums in float. NO_TILES leaves tiles out. EMULATE_TILES replaces the instructions by functions, so
-// that the code can be tested on any processor with vectors of 16 floats.
+// outputs, or 16 x 16 sums in float. NO_TILES leaves tiles out. EMULATE_TILES replaces the instructions by functions,
+// so that the code can be tested on any processor with vectors of 16 floats.
 #pragma once
 
 #include "vectors.h"

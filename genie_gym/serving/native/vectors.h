@@ -57,8 +57,8 @@ inline Vector load(const float* from) {
     return values;
 }
 
-// Return the same values, kept in a register. Otherwise the compiler reads a factor of several products from memory anew
-// for each of them, and processors multiply faster than they read.
+// Return the same values, kept in a register. Otherwise the compiler reads a factor of several products from memory for
+// each of them again, and processors multiply faster than they read.
 inline Vector keep_in_register(Vector values) {
 #if defined(__AVX512F__)
     asm("" : "+v"(values));
