@@ -130,7 +130,7 @@ inline void mix_values(T* out, int64_t out_stride, const float* weights, const f
 
 template <int COUNT, typename T>
 inline void mix_queries(T* out, int64_t out_stride, const float* weights, const float* scales, const float* values,
-                     int64_t positions, int64_t columns) {
+                        int64_t positions, int64_t columns) {
     int v = 0;
     for (; v + WIDE <= VALUE_VECTORS; v += WIDE)
         mix_values<COUNT, WIDE>(out, out_stride, weights, scales, values, positions, columns, v);
@@ -171,10 +171,10 @@ inline void attend_queries(T* out, int64_t out_stride, const SpatialScratch& scr
     int64_t row = 0;
     for (; row + ROWS <= count; row += ROWS)
         mix_queries<ROWS>(out + (first + row) * out_stride, out_stride, scratch.scores + row * columns, scales + row,
-                       scratch.values, positions, columns);
+                          scratch.values, positions, columns);
     for (; row < count; ++row)
         mix_queries<1>(out + (first + row) * out_stride, out_stride, scratch.scores + row * columns, scales + row,
-                    scratch.values, positions, columns);
+                       scratch.values, positions, columns);
 }
 
 // Attend from every token of a frame to every token of that frame:
@@ -303,7 +303,7 @@ inline void score_last_frame(const TemporalScratch& scratch, const float* querie
         const int64_t head = (first + i) / sizes.outputs, f = (first + i) % sizes.outputs;
         Vector own[1];
         multiply_key(own, queries + f * normed_stride + head * HEAD_VECTORS * LANES, normed_stride,
-                      keys + (head * sizes.cache_frames + last) * HEAD_DIM);
+                     keys + (head * sizes.cache_frames + last) * HEAD_DIM);
         products[i] = own[0];
     }
     float sums[LANES];
