@@ -79,12 +79,13 @@ def _minutes_left(started: float, minutes: float | None) -> float | None:
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
     """Batches of a phase as the loop wants them, float videos on the device.
 
-    Read ahead by one thread; for a GPU all frames are put into its memory when the first batch is asked for.
+    Read ahead by one thread; for a GPU all frames are put into its memory, once, when the first batch is asked for.
     """
+    hold = functools.cache(lambda: DeviceClips(dataset, device))
 
     def draw(first: int, number: int) -> Iterator[Batch]:
         if torch.device(device).type == "cuda":
-            drawn = DeviceClips(dataset, device).batches(config.batch_size, config.seed, first, number)
+            drawn = hold().batches(config.batch_size, config.seed, first, number)
         else:
             drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=1)
         for batch in drawn:

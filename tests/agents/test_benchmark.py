@@ -11,7 +11,7 @@ import pytest
 from agents import arena, benchmark
 from agents.benchmark import KEYS, SIZES, Benchmark
 from agents.evaluation import gather_seeds
-from experiments.readme.cloning import tabulate_cloning
+from experiments.lib.tables.cloning import tabulate_cloning
 
 METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents", "expert_seen_latents"}
 METHODS |= {"oracle", "labelled_only", "marginal", "random", "expert"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.dream_transfer import METHODS, SIZES, DreamTransfer
-from experiments.readme.dreams import WORDS, tabulate_dreams
+from experiments.lib.tables.dreams import DREAM_NAMES, tabulate_dreams
 
 
 @pytest.mark.pipeline
@@ -31,7 +31,7 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
         "dream_clone": mapped + judged,
         "dream_agreement": mapped,
     }
-    assert tuple(WORDS) == METHODS
+    assert tuple(DREAM_NAMES) == METHODS
     assert len(tabulate_dreams(results).splitlines()) == 4 + len(METHODS)
 
     # several processes make the same rows, of clones and judges that they share
