@@ -122,10 +122,10 @@ def test_an_interrupted_run_by_the_clock_goes_on_with_its_steps(
 
     starts = np.zeros((1, 64, 64, 3), np.uint8)
     cut_off = clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts)
-    monkeypatch.setattr(clocked.ClockedRun, "_train_dynamics", stop)
-    with pytest.raises(KeyboardInterrupt):
-        cut_off.run()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(clocked.ClockedRun, "_train_dynamics", stop)
+        with pytest.raises(KeyboardInterrupt):
+            cut_off.run()
     progress = json.loads((clocked_release.out / "progress.json").read_text())
     assert "world" not in progress["steps"]
     run = clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts)
