@@ -148,7 +148,9 @@ def test_contradicting_options_are_refused(clocked_release: make.Release) -> Non
 def test_a_finished_world_is_trained_further_by_steps(small_release: make.Release, tiny_checkpoint: Path) -> None:
     further = replace(small_release, preset="tiny", start=str(tiny_checkpoint))
     further.run()
-    before, after = (load_world(folder, precision="float32") for folder in (tiny_checkpoint, further.out / "checkpoint"))
+    before, after = (
+        load_world(folder, precision="float32") for folder in (tiny_checkpoint, further.out / "checkpoint")
+    )
     changed = {
         name.split(".")[0]
         for name, weights in after.state_dict().items()
@@ -180,7 +182,9 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     save_file(trained, tmp_path / "trained.safetensors")
     taken = replace(new, out=tmp_path / "taken", weights=tmp_path / "trained.safetensors")
     taken.run()
-    assert all(torch.equal(weight, load_world(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items())
+    assert all(
+        torch.equal(weight, load_world(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items()
+    )
     for wrong in (tiny_checkpoint / "start_frames.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
         with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
             replace(taken, out=tmp_path / "wrong", weights=wrong).run()
