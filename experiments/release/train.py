@@ -40,7 +40,7 @@ class Release:
 
     out: Path = Path("runs/release")
     """Folder of recordings, runs and checkpoint."""
-    preset: str = "coinrun-fine"
+    preset: str = "coinrun"
     """A preset's name."""
     budget: float | None = None
     """Minutes for everything, from which sizes and steps follow; the preset's own where not given."""
