@@ -224,9 +224,8 @@ class TransformerBackbone(nn.Module):
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return one latent per transition, pooled over the frame that the transition leads to."""
         frames = self.features(videos).to(precision)  # (B, T, ...) -> (T, B, N, features)
-        features, _ = self.encoder(
-            self.frame_in(frames) + self.encoder_position_embeddings.to(precision)
-        )  # (T, B, N, D)
+        embedded = self.frame_in(frames) + self.encoder_position_embeddings.to(precision)  # (T, B, N, D)
+        features, _ = self.encoder(embedded)
         pooled = features[1:].mean(dim=2)  # (T, B, N, D) -> (T - 1, B, D)
         return TransitionFeatures(rearrange(self.latent_out(pooled), "t b d -> b t d"))
 
