@@ -26,7 +26,7 @@ from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.models.base import LossOutput
 from genie_gym.models.reward_model import RewardModel, save_reward_model
-from genie_gym.training.loop import BareTrainee, step_seed, train
+from genie_gym.training.loop import BareTrainee, Phase, step_seed
 
 ENDS_SHARE = 0.25
 """Of the labelled transitions; where games end is seen in a video, and worth more labels."""
@@ -87,7 +87,7 @@ def train_reward_model(
 
     torch.manual_seed(step_seed(config.seed, -1))
     judge = RewardModel(outputs, *windows.frames.shape[1:3])
-    train(Judging(judge, torch.from_numpy(targets).float()), batches, config, out)
+    Phase(batches, config, out).run(Judging(judge, torch.from_numpy(targets).float()))
     return judge.eval().requires_grad_(False)
 
 

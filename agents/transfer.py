@@ -19,9 +19,10 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.base import parse_shares
-from genie_gym.presets import PRESETS
+from genie_gym.presets import find_preset
 from genie_gym.serving import load_world
 from genie_gym.training.actions import renew_actions, train_actions
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
 GAMES = ("ninja", "jumper", "climber", "leaper", "caveflyer")
@@ -37,7 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
 class Transfer(Benchmark):
     """Train a latent action model on other games, then run the benchmark with it."""
 
-    recipe: str = "coinrun-fine"
+    recipe: str = "coinrun"
     """The preset whose latent action model is trained, and how."""
     games: tuple[str, ...] = GAMES
     """Whose videos it learns from."""
@@ -61,14 +62,14 @@ class Transfer(Benchmark):
 
     def _train(self, folder: Path) -> GenieWorldModel:
         """The checkpoint's world with the latent action model of other games; training lies beside ``folder``."""
-        preset, size = PRESETS[self.recipe], SIZES[self.preset]
+        preset, size = find_preset(self.recipe), SIZES[self.preset]
         if preset.action_training is None:
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
         world = renew_actions(load_world(self.checkpoint, precision="float32"), preset.world.latent_action_model)
         batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
-        train_actions(world.latent_action_model.to(self.device), batches, training, run)
+        train_actions(world.latent_action_model.to(self.device), Phase(batches, training, run))
         return world.cpu().eval()
 
     def _record(self, frames: int) -> list[Path]:

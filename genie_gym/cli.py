@@ -74,11 +74,9 @@ class Train:
         print(f"time is over; call again to go on in {self.out}" if checkpoint is None else f"saved {checkpoint}")
 
     def _preset(self) -> Preset:
-        from genie_gym.presets import PRESETS
+        from genie_gym.presets import find_preset
 
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
-        preset = PRESETS[self.preset]
+        preset = find_preset(self.preset)
         first, second = preset.tokenizer_training, preset.world_training
         return replace(
             preset,

@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import genie_gym
-from genie_gym.configs import LatentActionConfig, RecordConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import LatentActionConfig, RecordConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record

@@ -13,10 +13,11 @@ from typing import Any
 import tyro
 
 from experiments.lib import variants
-from genie_gym.configs import LatentActionConfig
+from genie_gym.configs import TransformerActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import RivalExperiment
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.world import WorldTrainee, train_world
 
@@ -64,7 +65,7 @@ class InputTable(RivalExperiment):
         }
         train_steps = max(1, round(size["train_steps"] * steps["pixels"] / steps[cell["inputs"]]))
         config = replace(config, train_steps=train_steps)
-        train_world(world, draw_clips, config, self.run_folder / f"{cell['inputs']}-{cell['seed']}")
+        train_world(world, Phase(draw_clips, config, self.run_folder / f"{cell['inputs']}-{cell['seed']}"))
         world.eval().requires_grad_(False)
         play = variants.record_validation(size["clips"], self.seed)
         parameters = sum(weight.numel() for weight in world.latent_action_model.parameters())
@@ -79,8 +80,7 @@ class InputTable(RivalExperiment):
 def build_input_variant(inputs: str, seed: int, device: str) -> GenieWorldModel:
     """Return the shipped tokenizer with a new latent action model of the paper's kind and a new dynamics."""
     study = PRESETS["study"].world
-    part = LatentActionConfig(
-        backbone="st",
+    part = TransformerActionConfig(
         inputs=inputs,  # type: ignore[arg-type]  # one of _INPUTS
         quantizer=study.latent_action_model.quantizer,
         patch_size=study.tokenizer.patch_size,

@@ -27,7 +27,7 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import find_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.actions import ActionsTrainee, train_actions
-from genie_gym.training.loop import Batches, Trainee, train
+from genie_gym.training.loop import Batches, Phase, Trainee
 from genie_gym.training.optim import build_optimizer, clip_gradients
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
@@ -156,12 +156,12 @@ class ClockedRun:
         config, middle = self._phase("tokenizer"), self._first_end - 0.5 * self._left_before(self._first_end)
         batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
         config = self._decide_steps("tokenizer", TokenizerTrainee(world.tokenizer), batches, middle)
-        train_tokenizer(world.tokenizer, batches, config, out / "tokenizer", progress=False)
+        train_tokenizer(world.tokenizer, Phase(batches, config, out / "tokenizer", progress=False))
         config = self._phase("action")
         batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
         trainee = ActionsTrainee(world.latent_action_model)
         config = self._decide_steps("action", trainee, batches, self._first_end)
-        train_actions(world.latent_action_model, batches, config, out / "actions", progress=False)
+        train_actions(world.latent_action_model, Phase(batches, config, out / "actions", progress=False))
         self._note("tokenizer and latent action model are trained")
         world.eval()
 
@@ -196,7 +196,8 @@ class ClockedRun:
         trainee = _UnprobedTrainee(world)
         config, done = self._decide_steps("world", trainee, batches, self._end - _SAVING_SECONDS), 0
         while done < config.train_steps:
-            done = train(trainee, batches, config, settings.out / "world", settings.save_minutes, progress=False)
+            phase = Phase(batches, config, settings.out / "world", settings.save_minutes, progress=False)
+            done = phase.run(trainee)
             save_world(world, settings.out / "checkpoint")
             self._note(f"dynamics: {done} of {config.train_steps} steps")
 

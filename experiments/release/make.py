@@ -31,6 +31,7 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
 from genie_gym.serving import load_world
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips, draw_start_frames, train_preset
 from genie_gym.training.world import train_dynamics
 
@@ -74,7 +75,7 @@ class Release(ReleaseSettings):
             return train_preset(preset, dataset, self.out, starts, minutes, self.device) is not None
         world = read_world(find_checkpoint(self.start)).to(self.device)
         batches = clips(dataset, config, self.device)
-        if train_dynamics(world, batches, config, self.out / "world", minutes) < config.train_steps:
+        if train_dynamics(world, Phase(batches, config, self.out / "world", minutes)) < config.train_steps:
             return False
         save_world(world.eval(), self.out / "checkpoint")
         return True

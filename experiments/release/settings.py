@@ -25,7 +25,7 @@ class ReleaseSettings:
 
     out: Path = Path("runs/release")
     """folder of recordings, training runs, scores and the finished checkpoint"""
-    preset: str = "coinrun-fine"
+    preset: str = "coinrun"
     """name of the preset to train"""
     seconds: float | None = None
     """wall-clock budget in seconds for recording and training, from which step counts follow; None for the preset's"""

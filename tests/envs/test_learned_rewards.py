@@ -75,7 +75,7 @@ def test_wrong_judges_are_refused(handle: WorldHandle, tmp_path: Path) -> None:
         LearnedReward(judge)
     with pytest.raises(ValueError, match="threshold must be in"):
         LearnedReward(Scripted(("reward", "end"), [[0.0, 0.0]]), threshold=1.0)
-    with pytest.raises(ValueError, match=r"judge .* has no config"):
+    with pytest.raises(ValueError, match=r"reward model .* has no config"):
         find_reward(f"agreement:{tmp_path / 'nowhere'}")
     with pytest.raises(ValueError, match="goal must be"):
         find_reward(f"goal:{tmp_path / 'nowhere.png'}")
