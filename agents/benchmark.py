@@ -140,7 +140,7 @@ class Benchmark(AgentExperiment):
         cells = self.list_cells(size)
         if self.baselines is not None:
             blind = [cell for cell in cells if cell["method"] in BLIND_TO_LATENTS]
-            self.take_over(self.baselines, blind, settings, LABELLED_BY)
+            self.copy_rows(self.baselines, blind, settings, LABELLED_BY)
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
         rows = self.finish_rows(cells, settings, self.score, self.processes)
@@ -195,7 +195,7 @@ class Benchmark(AgentExperiment):
             through = ("lam_oracle_map", "expert_latents", "expert_seen_latents")
             others += [{"method": method, "labels": None} for method in through]
             wanted = [cell for cell in fixed + told + others if cell["method"] in self.methods]
-            cells += self.repeat([{"mode": mode, **cell} for cell in wanted], size["seeds"])
+            cells += self.repeat_over_seeds([{"mode": mode, **cell} for cell in wanted], size["seeds"])
         return cells
 
     def open(self, mode: Mode) -> Arena:

@@ -111,7 +111,7 @@ class DreamTask(AgentExperiment):
         cells: list[Row] = [{"method": "random"}, {"method": "ppo"}]
         actions = load_world(self.checkpoint, self.device).config.num_latent_actions
         cells += [{"method": f"held_{action}"} for action in range(actions)]
-        cells = self.repeat(cells, size["seeds"])
+        cells = self.repeat_over_seeds(cells, size["seeds"])
         if self.find_missing(cells, settings):
             self.record()
         print(tell_outcome(self.finish_rows(cells, settings, self.score, self.processes)))

@@ -200,7 +200,7 @@ class DreamTransfer(AgentExperiment):
             "dreams": DREAMS,
         }
         cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
-        cells = self.repeat(cells, self.size["seeds"])
+        cells = self.repeat_over_seeds(cells, self.size["seeds"])
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
         self.finish_rows(cells, settings, self.score, self.processes)

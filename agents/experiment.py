@@ -7,11 +7,11 @@ import torch
 from tqdm import tqdm
 
 from genie_gym.parallel import work_apart
-from genie_gym.results.experiment import RivalExperiment, Row
+from genie_gym.results.experiment import Row, VariantExperiment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentExperiment(RivalExperiment):
+class AgentExperiment(VariantExperiment):
     """One whose rows can be made in processes of their own, once there is what several of them share."""
 
     checkpoint: str = "coinrun"

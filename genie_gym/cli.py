@@ -132,11 +132,11 @@ class Bench:
 
         from genie_gym.bench.report import print_results
         from genie_gym.bench.run import run_bench
-        from genie_gym.results.files import require_place, write_results
+        from genie_gym.results.files import require_writable, write_results
 
         console = Console()
         if self.json is not None:
-            require_place(self.json)
+            require_writable(self.json)
         results = run_bench(self.bench, lambda stage: console.print(f"... {stage}"))
         print_results(console, results)
         if self.json is not None:
@@ -160,11 +160,11 @@ class Evaluate:
 
         from genie_gym.metrics.report import draw_picture, print_scores, show_progress
         from genie_gym.metrics.run import run_evaluation
-        from genie_gym.results.files import require_place, write_results
+        from genie_gym.results.files import require_writable, write_results
 
         console = Console()
         for path in filter(None, (self.json, self.picture)):
-            require_place(path)
+            require_writable(path)
         with show_progress(console) as report:
             results, evaluated = run_evaluation(self.evaluation, report)
         print_scores(console, results)
@@ -199,10 +199,10 @@ class NameActions:
         """Show, ask, save."""
         from genie_gym.metrics.naming import propose_names
         from genie_gym.models.loading import name_checkpoint
-        from genie_gym.results.files import require_place
+        from genie_gym.results.files import require_writable
         from genie_gym.serving import load_world
 
-        require_place(self.picture)
+        require_writable(self.picture)
         world = load_world(self.checkpoint, self.device)
         proposed = propose_names(world, self.starts, self.frames, self.seed, self.picture)
         print(f"look at {self.picture}")

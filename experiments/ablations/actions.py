@@ -13,8 +13,8 @@ import tyro
 
 from experiments.lib import variants
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import RivalExperiment
-from genie_gym.training.loop import train
+from genie_gym.results.experiment import VariantExperiment
+from genie_gym.training.loop import Phase
 
 _KINDS = ("additive", "token", "film")
 _SIZES: dict[str, dict[str, Any]] = {
@@ -26,7 +26,7 @@ _LABELS = {"delta_psnr": "delta PSNR, t = 4, dB", "fvd_procgen": "fvd_procgen", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionsAblation(RivalExperiment):
+class ActionsAblation(VariantExperiment):
     """Train and score a dynamics of each kind."""
 
     @property
@@ -37,7 +37,7 @@ class ActionsAblation(RivalExperiment):
         """Train the runs that are missing, write the results, draw the figure."""
         size = _SIZES[self.preset]
         settings = {"shipped": variants.digest_shipped(), **size}
-        cells = self.pair("kind", _KINDS, size["seeds"])
+        cells = self.repeat_over_seeds([{"kind": kind} for kind in _KINDS], size["seeds"])
         rows = self.finish_rows(cells, settings, self._train)
         variants.draw_variants(rows, "kind", _KINDS, _LABELS, self.picture)
 
@@ -53,7 +53,7 @@ class ActionsAblation(RivalExperiment):
         least = variants.EncodedTrainee(variants.build_variant({}, 0, self.device).dynamics, *encoded)
         step, budget = variants.count_step(trainee, batch), size["train_steps"] * variants.count_step(least, batch)
         config = replace(config, train_steps=max(1, round(budget / step)), seed=cell["seed"])
-        train(trainee, batches, config, self.run_folder / f"{cell['kind']}-{cell['seed']}")
+        Phase(batches, config, self.run_folder / f"{cell['kind']}-{cell['seed']}").run(trainee)
         world.eval().requires_grad_(False)
         losses = {f"{name}_loss": float(value) for name, value in trainee.probe(batch).items()}
         scores = variants.score_world(world, variants.record_validation(size["clips"], self.seed), self.seed)

@@ -127,7 +127,7 @@ class Separability(Experiment):
         return "separability"
 
     def run(self) -> None:
-        """Play, label, and write the results."""
+        """EvaluationClips, label, and write the results."""
         world, rows = load_world(self.checkpoint, self.device, "float32"), []
         for mode in _MODES:
             past = world.latent_action_model.frames_seen

@@ -16,9 +16,9 @@ import tyro
 from rich.console import Console
 
 import genie_gym
-from genie_gym.metrics.held_out import join, record_play
-from genie_gym.metrics.passes import score_passes
-from genie_gym.metrics.report import tabulate_passes
+from genie_gym.metrics.held_out import join_clips, record_clips_by_player
+from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
+from genie_gym.metrics.report import tabulate_maskgit_steps
 from genie_gym.results.experiment import Experiment
 
 _SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
@@ -44,9 +44,9 @@ class StepsAblation(Experiment):
         """Record clips, play them, print and write the results, draw the figure."""
         world = genie_gym.load(self.checkpoint, self.device)
         maskgit_steps, clips = _SIZES[self.preset]
-        videos = join(record_play(self.player, "validation", self.mode, clips, self.seed)).videos
-        rows, speed = score_passes(world, videos, maskgit_steps, self.seed)
-        Console().print(tabulate_passes(rows, speed, len(videos)))
+        videos = join_clips(record_clips_by_player(self.player, "validation", self.mode, clips, self.seed)).videos
+        rows, speed = compare_maskgit_steps(world, videos, maskgit_steps, self.seed)
+        Console().print(tabulate_maskgit_steps(rows, speed, len(videos)))
         about = {"checkpoint": self.checkpoint, "levels": "validation", "mode": self.mode, "player": self.player}
         precision = str(world.dynamics.precision).removeprefix("torch.")
         self.write({**about, "clips": len(videos), "precision": precision, "rows": rows, "speed": speed})

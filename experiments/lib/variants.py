@@ -26,7 +26,14 @@ from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
 from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, label_clips, play_clips
 from genie_gym.metrics.fvd import frechet_distance, procgen_features
-from genie_gym.metrics.held_out import CLIP_LENGTH, Play, Pool, join, record_play, restrict
+from genie_gym.metrics.held_out import (
+    CLIP_LENGTH,
+    ClipPool,
+    EvaluationClips,
+    join_clips,
+    record_clips_by_player,
+    restrict,
+)
 from genie_gym.metrics.image import pooled_psnr
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
 from genie_gym.models.base import LossOutput
@@ -51,12 +58,12 @@ def record_variant_clips(work: Path, levels: str, frames: int, seed: int) -> Cli
 
 
 @functools.cache
-def record_validation(clips: int, seed: int) -> Play:
+def record_validation(clips: int, seed: int) -> EvaluationClips:
     """Record clips of validation levels, CoinRun hard, half sticky-random and half the shipped player's."""
-    return join(record_play("expert", "validation", "hard", clips, seed))
+    return join_clips(record_clips_by_player("expert", "validation", "hard", clips, seed))
 
 
-def score_world(world: GenieWorldModel, play: Play, seed: int) -> dict[str, Any]:
+def score_world(world: GenieWorldModel, play: EvaluationClips, seed: int) -> dict[str, Any]:
     """Score the roll-outs (``fvd_procgen``, delta PSNR with its interval, PSNR beside copying) and the tokenizer."""
     videos = play.videos
     played = play_clips(world, videos, seed)
@@ -75,10 +82,10 @@ def score_world(world: GenieWorldModel, play: Play, seed: int) -> dict[str, Any]
     }
 
 
-def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: Play, seed: int) -> dict[str, Any]:
+def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: EvaluationClips, seed: int) -> dict[str, Any]:
     """Score how well labels predict true actions, with maps fitted on up to 512 clips of the training recording."""
     assert play.real_actions is not None
-    fitted = Pool(dataset, np.arange(len(dataset))).draw(min(512, len(dataset)), seed)
+    fitted = ClipPool(dataset, np.arange(len(dataset))).draw(min(512, len(dataset)), seed)
     assert fitted.real_actions is not None
     actions = world.config.num_latent_actions
     maps = fit_maps(label_clips(world, fitted.videos), fitted.real_actions, actions)

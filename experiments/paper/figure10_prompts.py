@@ -24,7 +24,7 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.record import record
 from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
-from genie_gym.metrics.held_out import join, record_play, restrict
+from genie_gym.metrics.held_out import join_clips, record_clips_by_player, restrict
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
 from genie_gym.players.base import parse_shares
@@ -77,7 +77,9 @@ class PromptsFigure(Experiment):
     def _make_pictures(self) -> dict[str, Tensor]:
         """Return (M, C, 64, 64) frames by kind: CoinRun's, drawn ones, and other games'."""
         size = _SIZES[self.preset]
-        own = join(record_play("expert", "validation", "hard", size["coinrun"], self.seed)).videos[:, 0]
+        own = join_clips(record_clips_by_player("expert", "validation", "hard", size["coinrun"], self.seed)).videos[
+            :, 0
+        ]
         kinds = {"coinrun": own, "drawn": to_float(np.stack([draw_scene(seed) for seed in range(size["drawn"])]))}
         kinds["other games"] = torch.cat(
             [record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]

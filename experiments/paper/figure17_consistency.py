@@ -16,7 +16,7 @@ from torch import Tensor
 
 import genie_gym
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.metrics.held_out import join, record_play
+from genie_gym.metrics.held_out import join_clips, record_clips_by_player
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.real_moves import play_each_move
 from genie_gym.results.experiment import Experiment
@@ -46,7 +46,9 @@ class ConsistencyFigure(Experiment):
         size, world = _SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
         rows: list[dict[str, Any]] = []
         for mode in size["modes"]:
-            starts = join(record_play("expert", "validation", mode, size["starts"], self.seed)).videos[:, :1]
+            starts = join_clips(record_clips_by_player("expert", "validation", mode, size["starts"], self.seed)).videos[
+                :, :1
+            ]
             played = play_each_action(world, starts, max(size["held"]), self.seed)
             real = play_each_move(mode, "validation", size["starts"], max(size["held"]), self.seed)
             rows += [

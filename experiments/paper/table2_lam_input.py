@@ -16,7 +16,7 @@ from experiments.lib import variants
 from genie_gym.configs import TransformerActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import RivalExperiment
+from genie_gym.results.experiment import VariantExperiment
 from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.world import WorldTrainee, train_world
@@ -36,7 +36,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputTable(RivalExperiment):
+class InputTable(VariantExperiment):
     """Train and score a latent action model on each kind of input."""
 
     @property
@@ -46,7 +46,7 @@ class InputTable(RivalExperiment):
     def run(self) -> None:
         """Train the runs that are missing, write the results, draw the figure."""
         size = _SIZES[self.preset]
-        cells = self.pair("inputs", _INPUTS, size["seeds"])
+        cells = self.repeat_over_seeds([{"inputs": inputs} for inputs in _INPUTS], size["seeds"])
         rows = self.finish_rows(cells, {"shipped": variants.digest_shipped(), **size}, self._train)
         variants.draw_variants(rows, "inputs", _INPUTS, _LABELS, self.picture)
 

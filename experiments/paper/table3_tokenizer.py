@@ -22,7 +22,7 @@ from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import RivalExperiment
+from genie_gym.results.experiment import VariantExperiment
 from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
@@ -44,7 +44,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerTable(RivalExperiment):
+class TokenizerTable(VariantExperiment):
     """Train and score the three tokenizers."""
 
     @property
@@ -54,7 +54,7 @@ class TokenizerTable(RivalExperiment):
     def run(self) -> None:
         """Train the runs that are missing, write the results, draw the figure."""
         size = _SIZES[self.preset]
-        cells = self.pair("kind", _KINDS, size["seeds"])
+        cells = self.repeat_over_seeds([{"kind": kind} for kind in _KINDS], size["seeds"])
         rows = self.finish_rows(cells, {"shipped": variants.digest_shipped(), **size}, self._train)
         variants.draw_variants(rows, "kind", list(_KINDS), _LABELS, self.picture)
 

@@ -23,8 +23,8 @@ from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
 from genie_gym.metrics.fvd import frechet_distance
-from genie_gym.metrics.held_out import record_clips, restrict
-from genie_gym.metrics.video_features import CLIP_LENGTH, ORDERS, VideoFeatures
+from genie_gym.metrics.held_out import CLIP_LENGTH, record_clips, restrict
+from genie_gym.metrics.video_features import ORDERS, VideoFeatures
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
 from genie_gym.players.base import parse_shares
@@ -46,7 +46,7 @@ class Recogniser(BareTrainee):
         numbers, (videos, orders) = batch.numbers.tolist(), reorder(batch.videos)
         games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
         taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
-        moments = self.network.moments(videos)
+        moments = self.network.frame_features(videos)
         game, order = self.network.game(moments.mean(dim=1)), self.network.order(moments.mean(dim=1))
         as_played = orders == 0
         action, taken = self.network.action(moments)[as_played], taken[as_played]

@@ -1,1 +1,1 @@
-"""``genie-gym bench``: a machine playing and training worlds, beside its own matrix rate, all in one run."""
+"""``genie-gym bench``: speed of playing and training a world, relative to the machine's matrix multiplication."""

@@ -1,4 +1,4 @@
-"""What ``genie-gym bench`` measures; imports no torch, so that the command line starts at once."""
+"""Options of ``genie-gym bench``; imports no torch, so that the command line starts quickly."""
 
 import math
 from dataclasses import dataclass
@@ -6,28 +6,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchConfig:
-    """What to measure, and for how long."""
+    """The measurements to make, and the time for each."""
 
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or folder of one"""
     device: str = "cpu"
-    """Where: cpu or cuda."""
+    """torch device, cpu or cuda"""
     seconds: float = 3.0
-    """Wanted for each measurement; whatever takes longer than that is still timed three times."""
+    """time for each measurement in seconds; everything is timed at least three times"""
     num_envs: tuple[int, ...] = (1, 4, 16, 64)
-    """Environments of ``gym.make_vec``, beside one of ``gym.make``."""
+    """numbers of environments of ``gym.make_vec``; ``gym.make`` is always measured too"""
     rows: tuple[int, ...] = (1, 16)
-    """Rows of the world by itself: with and without its cache, and by MaskGIT steps."""
+    """batch sizes of the world without an environment: with and without KV cache, and by MaskGIT steps"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
-    """Passes a frame; all else is measured at the checkpoint's."""
+    """MaskGIT steps per frame to compare; all else uses the checkpoint's"""
     widths: tuple[int, ...] = (256, 512)
-    """Features a token of the models trained."""
+    """transformer widths of the models to train"""
     layers: int = 4
-    """Their blocks."""
+    """number of transformer blocks of the models to train"""
     clips: int = 4
-    """Clips of 16 frames in a batch of training."""
+    """number of 16-frame clips in a training batch"""
     matrix: int = 4096
-    """Rows and columns of the matrices multiplied."""
+    """rows and columns of the square matrices to multiply"""
 
     def __post_init__(self) -> None:
         for field in ("num_envs", "rows", "maskgit_steps", "widths"):

@@ -1,28 +1,29 @@
-"""``Genie-v0`` in steady state: steps a second, where their time goes, and Gymnasium's own figures."""
+"""Speed of ``Genie-v0`` in steady state, by parts of a step, and Gymnasium's own benchmarks."""
 
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.utils.performance import benchmark_step, benchmark_vector_step
 
-from genie_gym.bench.timing import Timing, measure, watch
+from genie_gym.bench.timing import Timing, measure, time_methods
 from genie_gym.envs import WorldHandle, zero_rewards
 from genie_gym.models.world_model import GenieWorldModel
 
 GYMNASIUM_ENVS = 16
+"""Number of environments in Gymnasium's vector benchmark."""
 
 
 def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: float) -> Timing:
-    """A step of ``Genie-v0`` under random latent actions, with the context full and no episode's end.
+    """Time a step of ``Genie-v0`` under random latent actions, with a full context and no end of an episode.
 
     Args:
-        world: To play.
-        num_envs: Rows of ``gym.make_vec``; None for ``gym.make``.
-        seconds: As in ``measure``.
+        world: World model to play.
+        num_envs: Number of environments of ``gym.make_vec``; None for ``gym.make``.
+        seconds: Time for the measurement, as in ``measure``.
 
     Returns:
-        Seconds of a step of all rows together, in the parts ``dynamics`` (with the sampling of tokens), ``decode``,
-        and ``environment``: all the rest. On a GPU the parts are told apart by waiting for it, which costs a little.
+        Seconds of a step of all environments together, and its parts ``dynamics`` (with the sampling of tokens),
+        ``decode`` and ``environment`` (the rest). On a GPU, synchronising after each part adds a little time.
     """
     env = _make(world, num_envs)
     env.reset(seed=0)
@@ -30,14 +31,14 @@ def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: flo
     for _ in range(world.config.context_length):
         env.step(env.action_space.sample())
     methods = {"dynamics": (world, "_draw"), "decode": (world.tokenizer, "decode_next")}
-    with watch(methods, world.device) as spent:
+    with time_methods(methods, world.device) as spent:
         whole, parts = measure(lambda: env.step(env.action_space.sample()), seconds, world.device, spent)
     env.close()
     return Timing(whole, {**parts, "environment": whole - sum(parts.values())})
 
 
 def run_gymnasium_benchmarks(world: GenieWorldModel, seconds: float) -> dict[str, float]:
-    """Steps a second by ``gymnasium.utils.performance``, of one environment and of ``GYMNASIUM_ENVS``."""
+    """Return steps per second from ``gymnasium.utils.performance``, for one environment and for ``GYMNASIUM_ENVS``."""
     duration = max(1, round(seconds))
     alone, envs = _make(world, None), _make(world, GYMNASIUM_ENVS)
     assert isinstance(alone, gym.Env)

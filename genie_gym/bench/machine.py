@@ -1,4 +1,4 @@
-"""The machine: what it is, how fast it multiplies matrices, how much memory this process has taken."""
+"""The machine: its description, its matrix multiplication rate, and the memory of this process."""
 
 import platform
 import resource
@@ -13,16 +13,17 @@ from genie_gym.serving import kernels
 from genie_gym.system import describe_processor
 
 MEGABYTE = 2**20
+"""Bytes in a megabyte."""
 
 
 def matmul_tflops(dtype: torch.dtype, size: int, seconds: float, device: torch.device) -> float:
-    """TFLOP/s of products of two square matrices of ``size`` rows."""
+    """Return the TFLOP/s of multiplying two square matrices of ``size`` rows."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / measure(lambda: left @ right, seconds, device).seconds / 1e12
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """``cpu``, ``device``, ``threads``, ``torch``, and whether a CPU plays with compiled ``kernels``."""
+    """Return ``cpu``, ``device``, ``threads``, ``torch`` version, and whether compiled CPU ``kernels`` are in use."""
     return {
         "cpu": describe_processor().get("model name") or platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -33,11 +34,11 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device, when: str) -> dict[str, float]:
-    """Megabytes (2**20 bytes): the most that this process ever had resident, and torch on the GPU.
+    """Return the peak resident memory of this process in megabytes, and torch's peak on a GPU.
 
     Args:
-        device: Whose memory counts beside the process's.
-        when: Name of the first figure; the GPU's, if there is one, is ``cuda_`` and the same.
+        device: Device whose memory is reported if it is a GPU.
+        when: Key of the resident memory; the key of the GPU's is ``cuda_`` followed by it.
     """
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {when: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE}
@@ -47,6 +48,6 @@ def peak_memory(device: torch.device, when: str) -> dict[str, float]:
 
 
 def resident_memory() -> float:
-    """Megabytes that this process has resident now (Linux)."""
+    """Return the present resident memory of this process in megabytes (Linux only)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / MEGABYTE

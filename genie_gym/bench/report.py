@@ -7,13 +7,15 @@ from rich.table import Table
 
 
 def print_results(console: Console, results: dict[str, Any]) -> None:
-    """Print what ``run_bench`` returns."""
+    """Print the results of ``run_bench`` as tables."""
     for table in (_environments(results), _rows(results), _training(results), _rest(results)):
         console.print(table)
 
 
 def _environments(results: dict[str, Any]) -> Table:
-    title = f"Genie-v0: {results['checkpoint']}, {results['maskgit_steps']} MaskGIT steps; milliseconds a step"
+    title = (
+        f"Genie-v0: {results['checkpoint']}, {results['maskgit_steps']} MaskGIT steps per frame; milliseconds per step"
+    )
     parts = list(next(iter(results["env_split"].values())))
     table = Table("environments", "frames/s", *parts, "of bf16 matmul", title=title)
     for count, fps in results["env_fps"].items():
@@ -24,12 +26,12 @@ def _environments(results: dict[str, Any]) -> Table:
 
 def _rows(results: dict[str, Any]) -> Table:
     cached, uncached, gains = (results[name] for name in ("cached_fps", "uncached_fps", "cached_over_uncached_by_rows"))
-    table = Table("frames/s by rows", *cached, title="The world by itself")
-    table.add_row("with its cache", *(f"{fps:.1f}" for fps in cached.values()))
-    table.add_row("without", *(f"{fps:.1f}" for fps in uncached.values()))
-    table.add_row("times as fast", *(f"{gains[count]:.1f}" for count in cached))
-    for passes, by_rows in results["by_maskgit_steps"].items():
-        table.add_row(f"{passes} MaskGIT steps", *(f"{fps:.1f}" for fps in by_rows.values()))
+    table = Table("frames/s by batch size", *cached, title="The world without an environment")
+    table.add_row("with KV cache", *(f"{fps:.1f}" for fps in cached.values()))
+    table.add_row("without KV cache", *(f"{fps:.1f}" for fps in uncached.values()))
+    table.add_row("speed-up by the cache", *(f"{gains[count]:.1f}" for count in cached))
+    for steps, by_rows in results["by_maskgit_steps"].items():
+        table.add_row(f"{steps} MaskGIT steps", *(f"{fps:.1f}" for fps in by_rows.values()))
     return table
 
 
@@ -43,7 +45,7 @@ def _training(results: dict[str, Any]) -> Table:
 
 
 def _rest(results: dict[str, Any]) -> Table:
-    table = Table("", "", title="Machine and the rest", show_header=False)
+    table = Table("", "", title="Machine and other figures", show_header=False)
     for name, value in results["machine"].items():
         table.add_row(name, str(value))
     for precision, rate in results["matmul_tflops"].items():

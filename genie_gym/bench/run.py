@@ -14,44 +14,43 @@ from genie_gym.bench.worlds import cached_fps, labelling_fps, uncached_fps
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
 
-SHARE_ENVS = 16
-"""Environments whose share of the matrix rate is the headline."""
-
-ALONE = "alone"
-"""``gym.make``, among the numbers of environments of ``gym.make_vec``."""
+_SHARE_ENVS = 16
+"""Number of environments for which ``serving_share`` is reported."""
+_ALONE = "alone"
+"""Key of ``gym.make`` among the numbers of environments of ``gym.make_vec``."""
 
 
 def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stage: None) -> dict[str, Any]:
-    """Measure.
+    """Run all measurements.
 
-    Matrices come before and after the environments, and the better rate counts: other work on the machine then lowers
-    the shares and does not raise them. Environments come before training, so that the process's peak of memory is
-    theirs.
+    The matrix rate is measured before and after the environments and the better one counts, so that other work on the
+    machine lowers the shares and never raises them. Environments come before training, so that the peak of the
+    process's memory is theirs.
 
     Args:
-        config: What, and for how long.
-        report: Hears of each stage as it begins.
+        config: The measurements to make, and the time for each.
+        report: Called with the name of each stage as it begins.
 
     Returns:
-        By number of environments (``alone`` is ``gym.make``): ``env_fps``, ``env_split`` in milliseconds a step of
-        all of them, ``serving_share_by_envs``, the useful operations a second over the bfloat16 matrix rate,
-        ``serving_share``, that of ``SHARE_ENVS`` environments or else the most, and ``serving_share_of_fastest``, the
-        same over the better of the matrix rates. By rows of the world itself:
-        ``cached_fps``, ``uncached_fps``, ``cached_over_uncached_by_rows``, and ``cached_over_uncached`` for the most
-        rows; by passes ``by_maskgit_steps``. By model and width: ``training_fps``, ``training_share``,
-        ``training_parameters``. And ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``,
-        ``machine``, ``checkpoint``, ``maskgit_steps``, ``step_gflop`` (a row's useful operations a frame).
+        By number of environments (``alone`` is ``gym.make``): ``env_fps``; ``env_split``, milliseconds per step of all
+        of them, by part; ``serving_share_by_envs``, useful operations per second relative to the bfloat16 matrix rate.
+        ``serving_share`` is that of 16 environments, or else of the most, and ``serving_share_of_fastest`` the same
+        relative to the faster precision. By batch size of the world itself: ``cached_fps``, ``uncached_fps``,
+        ``cached_over_uncached_by_rows``; ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then
+        batch size: ``by_maskgit_steps``. By model, then width: ``training_fps``, ``training_share``,
+        ``training_parameters``. Also ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``,
+        ``machine``, ``checkpoint``, ``maskgit_steps`` and ``step_gflop`` (useful operations per generated frame).
 
     Raises:
         ValueError: If there is no such checkpoint or device.
     """
     world = load_world(config.checkpoint, config.device)
-    passes, precision = world.sampling().maskgit_steps, str(world.dynamics.precision).removeprefix("torch.")
+    steps, precision = world.sampling().maskgit_steps, str(world.dynamics.precision).removeprefix("torch.")
     results: dict[str, Any] = {
         "checkpoint": config.checkpoint,
-        "maskgit_steps": passes,
+        "maskgit_steps": steps,
         "machine": {**describe_machine(world.device), "precision": precision},
-        "step_gflop": step_operations(world.config, passes) / 1e9,
+        "step_gflop": step_operations(world.config, steps) / 1e9,
     }
     matrices = _measure_matrices(config, world.device, report)
     results |= _measure_environments(world, config, report)
@@ -62,7 +61,7 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     tflop = results["step_gflop"] / 1e3
     shares = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
     results["serving_share_by_envs"] = shares
-    results["serving_share"] = shares.get(str(SHARE_ENVS), shares[str(max(config.num_envs))])
+    results["serving_share"] = shares.get(str(_SHARE_ENVS), shares[str(max(config.num_envs))])
     results["serving_share_of_fastest"] = results["serving_share"] * bfloat16 / max(results["matmul_tflops"].values())
     return results | _measure_training(config, world.device, bfloat16, report)
 
@@ -81,7 +80,7 @@ def _measure_environments(
     memory = peak_memory(world.device, "loaded")
     fps, split = {}, {}
     for count in (None, *sorted(set(config.num_envs))):
-        name = ALONE if count is None else str(count)
+        name = _ALONE if count is None else str(count)
         report(f"Genie-v0: {name}")
         whole, parts = time_environments(world, count, config.seconds)
         fps[name] = (1 if count is None else count) / whole
@@ -93,7 +92,7 @@ def _measure_environments(
 
 
 def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable[[str], object]) -> dict[str, Any]:
-    report("with and without the cache")
+    report("with and without the KV cache")
     rows = sorted(set(config.rows))
     cached, uncached = {}, {}
     for count in rows:
@@ -101,9 +100,9 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
         uncached[str(count)] = uncached_fps(world, count, config.seconds)
     gains = {count: cached[count] / uncached[count] for count in cached}
     report("MaskGIT steps")
-    by_passes = {
-        str(passes): {str(count): cached_fps(world, count, config.seconds, passes) for count in rows}
-        for passes in sorted(set(config.maskgit_steps))
+    by_steps = {
+        str(steps): {str(count): cached_fps(world, count, config.seconds, steps) for count in rows}
+        for steps in sorted(set(config.maskgit_steps))
     }
     report("labelling")
     return {
@@ -111,7 +110,7 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
         "uncached_fps": uncached,
         "cached_over_uncached_by_rows": gains,
         "cached_over_uncached": gains[str(rows[-1])],
-        "by_maskgit_steps": by_passes,
+        "by_maskgit_steps": by_steps,
         "labelling_fps": labelling_fps(world, config.seconds),
     }
 
@@ -119,13 +118,11 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
 def _measure_training(
     config: BenchConfig, device: torch.device, matmul: float, report: Callable[[str], object]
 ) -> dict[str, Any]:
-    fps: dict[str, dict[str, float]] = {}
-    share: dict[str, dict[str, float]] = {}
-    parameters: dict[str, dict[str, int]] = {}
+    results: dict[str, dict[str, dict[str, float]]] = {}
     for job in list_jobs(config.widths, config.layers):
         report(f"training: {job.model}, width {job.width}")
         speed, width = time_training(job, config, device), str(job.width)
-        fps.setdefault(job.model, {})[width] = speed.fps
-        share.setdefault(job.model, {})[width] = speed.tflops / matmul
-        parameters.setdefault(job.model, {})[width] = speed.parameters
-    return {"training_fps": fps, "training_share": share, "training_parameters": parameters}
+        figures = {"fps": speed.fps, "share": speed.tflops / matmul, "parameters": speed.parameters}
+        for name, value in figures.items():
+            results.setdefault(f"training_{name}", {}).setdefault(job.model, {})[width] = value
+    return results

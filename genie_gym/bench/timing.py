@@ -1,17 +1,19 @@
-"""How anything here is timed: the median of several short runs, and where in them the time went."""
+"""Timing: the median of several short runs, with the share of time spent in selected methods."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 
 LEAST_RUNS, MOST_RUNS = 3, 5
+"""Number of runs of which the median is taken: the most, or fewer if time is up."""
 
 
 class Timing(NamedTuple):
-    """``seconds`` of one call, and how many of these were spent in each of its watched ``parts``."""
+    """Seconds of one call, and how many of them were spent in each timed part of it."""
 
     seconds: float
     parts: dict[str, float]
@@ -20,16 +22,16 @@ class Timing(NamedTuple):
 def measure(
     work: Callable[[], object], seconds: float, device: torch.device, spent: Mapping[str, float] | None = None
 ) -> Timing:
-    """Time calls of ``work`` in a few short runs, after one call that does not count.
+    """Time calls of ``work`` in a few short runs, after one warm-up call.
 
     Args:
-        work: To time.
-        seconds: For all runs together; each is one call at least, and there are at least ``LEAST_RUNS``.
-        device: Waited for at both ends of a run.
-        spent: Of ``watch``, around the call of this function.
+        work: Function to time.
+        seconds: Time for all runs together; there are at least ``LEAST_RUNS``, each of at least one call.
+        device: Torch device to synchronise with before and after a run.
+        spent: Dictionary from ``time_methods``, if this call is within it.
 
     Returns:
-        A call's share of the median run, so that its parts belong to the same calls as its seconds.
+        Mean over the calls of the median run, seconds and parts alike.
     """
     work()
     timings: list[Timing] = []
@@ -40,32 +42,26 @@ def measure(
 
 
 @contextlib.contextmanager
-def watch(methods: Mapping[str, tuple[Any, str]], device: torch.device) -> Iterator[dict[str, float]]:
-    """Add up the seconds that go by in methods of objects, which are themselves again afterwards.
+def time_methods(methods: Mapping[str, tuple[Any, str]], device: torch.device) -> Iterator[dict[str, float]]:
+    """Add up the seconds spent in methods of objects by replacing them; restores them afterwards.
 
     Args:
-        methods: Object and method by the name of the part. None may call another.
-        device: Waited for before and after each call, so that a part is charged with its own work alone.
+        methods: Object and name of the method for each part. They must not call each other.
+        device: Torch device to synchronise with before and after each call, so that a part counts only its own work.
 
     Yields:
-        Seconds so far by part.
+        Seconds so far for each part.
     """
     spent = dict.fromkeys(methods, 0.0)
-    before = [(owner, method, vars(owner).get(method)) for owner, method in methods.values()]
-    try:
+    with contextlib.ExitStack() as stack:
         for part, (owner, method) in methods.items():
-            setattr(owner, method, _timed(getattr(owner, method), part, spent, device))
+            timed = _timed(getattr(owner, method), part, spent, device)
+            stack.enter_context(mock.patch.object(owner, method, timed))
         yield spent
-    finally:
-        for owner, method, own in before:
-            if own is not None:
-                setattr(owner, method, own)
-            elif method in vars(owner):
-                delattr(owner, method)
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was told to."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

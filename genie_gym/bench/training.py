@@ -1,4 +1,4 @@
-"""Training steps (forward, backward, AdamW) of each model: frames a second, and operations a second."""
+"""Speed of training steps (forward, backward, AdamW) of each model, in frames and operations per second."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -19,41 +19,43 @@ from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.presets import PRESETS
 from genie_gym.training.optim import build_optimizer
 
-CLIP_LENGTH = 16
+TRAINING_CLIP_LENGTH = 16
+"""Frames per clip in a training batch."""
 
 
-class Job(NamedTuple):
-    """A model to train."""
+class TrainingJob(NamedTuple):
+    """A model whose training is timed."""
 
     model: str
     """``dynamics``, ``tokenizer``, ``latent_action_model_st`` or ``latent_action_model_conv``."""
     width: int
-    """Features a token; of ``conv``, channels at the finest scale."""
+    """Transformer width; for ``conv``, channels at the finest scale."""
     config: WorldConfig
-    """The model's."""
 
 
-class Speed(NamedTuple):
-    """What training it at bfloat16 reached."""
+class TrainingSpeed(NamedTuple):
+    """Speed of training a model in bfloat16."""
 
     parameters: int
     fps: float
     tflops: float
-    """Of forward and backward products, as PyTorch's own counter adds them up."""
+    """Forward and backward operations per second, as counted by PyTorch's ``FlopCounterMode``."""
 
 
-def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[Job]:
+def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
     """Yield three transformers at each width, and a convolutional latent action model."""
     for width in widths:
         config = _widen(width, layers)
         for model in ("dynamics", "tokenizer", "latent_action_model_st"):
-            yield Job(model, width, config)
+            yield TrainingJob(model, width, config)
     width = 32
-    yield Job("latent_action_model_conv", width, vary(PRESETS["study"].world, {"latent_action_model.width": width}))
+    yield TrainingJob(
+        "latent_action_model_conv", width, vary(PRESETS["study"].world, {"latent_action_model.width": width})
+    )
 
 
-def time_training(job: Job, config: BenchConfig, device: torch.device) -> Speed:
-    """Train on noise; the first step, in which codebooks start from the batch, counts nowhere."""
+def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
+    """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted."""
     model, loss = _build(job, config.clips, device)
     model.set_precision("bfloat16")
     optimizer = build_optimizer(model, OptimizerConfig())
@@ -68,18 +70,20 @@ def time_training(job: Job, config: BenchConfig, device: torch.device) -> Speed:
         step()
     seconds = measure(step, config.seconds, device).seconds
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Speed(parameters, config.clips * CLIP_LENGTH / seconds, counter.get_total_flops() / seconds / 1e12)
+    return TrainingSpeed(
+        parameters, config.clips * TRAINING_CLIP_LENGTH / seconds, counter.get_total_flops() / seconds / 1e12
+    )
 
 
-def _build(job: Job, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
+def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
     config = job.config
     if job.model == "dynamics":
         dynamics = MaskGITDynamics(config).to(device)
-        tokens = torch.randint(dynamics.codes, (clips, CLIP_LENGTH, config.tokens_per_frame), device=device)
-        actions = torch.randint(config.num_latent_actions, (clips, CLIP_LENGTH - 1), device=device)
+        tokens = torch.randint(dynamics.codes, (clips, TRAINING_CLIP_LENGTH, config.tokens_per_frame), device=device)
+        actions = torch.randint(config.num_latent_actions, (clips, TRAINING_CLIP_LENGTH - 1), device=device)
         return dynamics, functools.partial(dynamics.loss, tokens, actions)
     model = VideoTokenizer(config) if job.model == "tokenizer" else LatentActionModel(config)
-    videos = torch.rand(clips, CLIP_LENGTH, 3, config.height, config.width, device=device)
+    videos = torch.rand(clips, TRAINING_CLIP_LENGTH, 3, config.height, config.width, device=device)
     return model.to(device), functools.partial(model.loss, videos)
 
 

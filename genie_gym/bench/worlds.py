@@ -1,4 +1,4 @@
-"""A world by itself, without an environment: with and without its cache, by MaskGIT steps, labelling."""
+"""Speed of a world without an environment: with and without KV cache, by MaskGIT steps, and of labelling."""
 
 import functools
 
@@ -14,13 +14,13 @@ LABELLED_CLIPS, LABELLED_FRAMES = 32, 16
 
 
 def cached_fps(world: GenieWorldModel, rows: int, seconds: float, maskgit_steps: int | None = None) -> float:
-    """Frames a second of ``world.step`` after a prompt that fills the context.
+    """Return the frames per second of ``world.step`` after a prompt that fills the context.
 
     Args:
-        world: To play.
-        rows: Sessions at once; their frames are added up.
-        seconds: As in ``measure``.
-        maskgit_steps: Passes a frame; None for the checkpoint's.
+        world: World model to play.
+        rows: Batch size; the frames of all rows count.
+        seconds: Time for the measurement, as in ``measure``.
+        maskgit_steps: MaskGIT steps per frame; the checkpoint's if None.
     """
     state, _ = world.reset(_random_videos(world, rows, world.config.context_length), range(rows), maskgit_steps)
     actions = _random_actions(world, rows, 1)[:, 0]
@@ -33,10 +33,9 @@ def cached_fps(world: GenieWorldModel, rows: int, seconds: float, maskgit_steps:
 
 
 def uncached_fps(world: GenieWorldModel, rows: int, seconds: float) -> float:
-    """The same by ``rollout_uncached``: every pass over as many frames as the cached one attends to.
+    """Return the frames per second of ``rollout_uncached``, whose every pass is over the whole context.
 
-    Both start after the prompt. The cached world's is read before the clock starts; here it is read within each
-    roll-out, so the time of one that reads the prompt and generates nothing is subtracted.
+    Only generated frames count: the time of a roll-out that reads the prompt and generates nothing is subtracted.
     """
     videos = _random_videos(world, rows, world.config.context_length)
     actions = _random_actions(world, rows, UNCACHED_FRAMES)
@@ -51,7 +50,7 @@ def uncached_fps(world: GenieWorldModel, rows: int, seconds: float) -> float:
 
 
 def labelling_fps(world: GenieWorldModel, seconds: float) -> float:
-    """Frames a second of ``world.label`` on clips of 16 frames, 32 at a time."""
+    """Return the frames per second of ``world.label`` on batches of 32 clips of 16 frames."""
     videos = _random_videos(world, LABELLED_CLIPS, LABELLED_FRAMES)
     return LABELLED_CLIPS * LABELLED_FRAMES / measure(lambda: world.label(videos), seconds, world.device).seconds
 

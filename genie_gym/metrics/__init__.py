@@ -1,1 +1,1 @@
-"""How good a world is, always beside what it must beat."""
+"""Metrics of a world model, each reported next to its baselines."""

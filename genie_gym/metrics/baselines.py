@@ -1,4 +1,4 @@
-"""What a world must beat."""
+"""Baseline of the video tokenizer: k-means over image patches."""
 
 import torch
 from torch import Tensor
@@ -8,17 +8,17 @@ from genie_gym.nn.patches import patchify, unpatchify
 
 @torch.no_grad()
 def fit_patches(videos: Tensor, patch_size: int, codes: int, seed: int, rounds: int = 20) -> Tensor:
-    """A tokenizer without learning: means of all patches, by Lloyd's algorithm with Euclidean distances.
+    """Return the k-means centres of all patches (Lloyd's algorithm, Euclidean distances).
 
     Args:
-        videos: (B, T, C, H, W), of training levels.
-        patch_size: Pixels a side; decides the tokens a frame.
-        codes: Number of means.
-        seed: Of the first means.
-        rounds: Passes of the algorithm.
+        videos: (B, T, C, H, W) from training levels.
+        patch_size: Side of a patch in pixels.
+        codes: Number of centres K.
+        seed: Seed of the first centres.
+        rounds: Number of iterations.
 
     Returns:
-        (codes, C p p).
+        (K, C p p) float.
     """
     generator = torch.Generator().manual_seed(seed)
     points = patchify(videos.float(), patch_size).flatten(0, 2)
@@ -34,7 +34,7 @@ def fit_patches(videos: Tensor, patch_size: int, codes: int, seed: int, rounds: 
 
 @torch.no_grad()
 def cluster_patches(videos: Tensor, means: Tensor, patch_size: int) -> Tensor:
-    """(B, T, C, H, W) with every patch replaced by the nearest of the means."""
+    """Return the (B, T, C, H, W) videos with every patch replaced by the nearest of the (K, C p p) means."""
     patches = patchify(videos.float(), patch_size)
     rebuilt = means[_nearest(patches.flatten(0, 2), means)].view_as(patches)
     return unpatchify(rebuilt, patch_size, (videos.shape[-2] // patch_size, videos.shape[-1] // patch_size))

@@ -1,4 +1,4 @@
-"""What ``genie-gym evaluate`` measures; imports no torch, so that the command line starts at once."""
+"""Options of ``genie-gym evaluate``; imports no torch, so that the command line starts quickly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,37 +9,36 @@ import tyro
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
-    """Which world, on what, and how much of it."""
+    """The world to score, the data to score it on, and the sizes of all measurements."""
 
     checkpoint: Annotated[str, tyro.conf.Positional] = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or folder of one"""
     data: Path | None = None
-    """Recordings or videos to score on, half of whose levels serve as separate ones; CoinRun recorded on the spot
-    where not given."""
+    """folder of recordings or videos, half of which fits the baselines; by default CoinRun is recorded"""
     resize: bool = False
-    """Crop and scale ``data`` of another size than the world's, as training does."""
+    """crop and scale ``data`` to the size of the world's frames, as in training"""
     player: str = "expert"
-    """Trained player beside the sticky-random one; none where empty."""
+    """trained player recorded in addition to the sticky-random one; empty for none"""
     modes: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
-    """Procgen's distribution modes."""
+    """Procgen distribution modes to record"""
     levels: Literal["test", "validation"] = "test"
-    """Levels that are scored. What is chosen by a score is chosen on validation levels."""
+    """set of levels to score; use ``validation`` to choose between models"""
     clips: int = 256
-    """Clips of 16 frames in all; each mode and player gets as many."""
+    """number of scored clips of 16 frames, shared equally by modes and players"""
     inverse_steps: int = 250
-    """Training batches, of 16 clips, of the supervised inverse model that is the ceiling."""
+    """training steps of the supervised inverse model (the ceiling), 16 clips each"""
     start_frames: int = 64
-    """From which every latent action is held."""
+    """number of start frames from which each latent action is held"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
-    """Passes a frame that are compared."""
+    """MaskGIT steps per frame to compare"""
     passes_clips: int = 20
-    """Clips on which they are."""
+    """number of clips used to compare MaskGIT step counts"""
     i3d: Path | None = None
-    """i3d_torchscript.pt, for FVD as others report it."""
+    """path of i3d_torchscript.pt, to report FVD over I3D as well"""
     device: str = "cpu"
-    """Where to play."""
+    """torch device to play on"""
     seed: int = 0
-    """Of recordings, draws, training, sampling and intervals."""
+    """seed of recordings, clips, training, sampling and intervals"""
 
     def __post_init__(self) -> None:
         if not self.modes or len(set(self.modes)) != len(self.modes):
@@ -51,5 +50,5 @@ class EvaluateConfig:
             raise ValueError(
                 f"inverse_steps must be positive and seed 0 or more, got {self.inverse_steps} and {self.seed}"
             )
-        if not self.maskgit_steps or any(passes < 1 for passes in self.maskgit_steps):
+        if not self.maskgit_steps or any(steps < 1 for steps in self.maskgit_steps):
             raise ValueError(f"maskgit_steps must be one or more positive integers, got {self.maskgit_steps!r}")

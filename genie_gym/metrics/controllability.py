@@ -1,4 +1,4 @@
-"""Does the world do what its latent actions say?"""
+"""Controllability: how much a roll-out depends on its latent actions (delta PSNR, Genie, sec. 3.1)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,25 +11,21 @@ from genie_gym.metrics.image import psnr
 from genie_gym.models.world_model import GenieWorldModel
 
 
-class Played(NamedTuple):
-    """Real clips, and the same rolled out from their first frames: (B, T, C, H, W) each."""
+class Rollouts(NamedTuple):
+    """Real clips and roll-outs from their first frames, (B, T, C, H, W) each."""
 
     real: Tensor
     inferred: Tensor
-    """With the latent actions that the LAM reads off the real clip."""
+    """Roll-outs under the latent actions that the LAM infers from the real clip."""
     shuffled: Tensor
-    """With another clip's."""
+    """Roll-outs under the latent actions of another clip."""
     random: Tensor
-    """With uniform ones."""
-
-    def take(self, rows: Tensor) -> "Played":
-        """Some of them."""
-        return Played(*(each[rows] for each in self))
+    """Roll-outs under uniform random latent actions."""
 
 
-CHUNK = 32
-"""Clips played at once."""
-KINDS = ("inferred", "shuffled", "random")
+_CHUNK = 32
+"""Clips played in one batch."""
+ROLLOUT_KINDS = ("inferred", "shuffled", "random")
 
 
 @torch.no_grad()
@@ -39,50 +35,50 @@ def play_clips(
     seed: int,
     prompt_frames: int = 1,
     maskgit_steps: int | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = ROLLOUT_KINDS,
     report: Callable[[float], object] = lambda share: None,
-) -> Played:
-    """Roll clips out under inferred, shuffled and random latent actions, from the same seeds.
+) -> Rollouts:
+    """Roll clips out under inferred, shuffled and random latent actions, with the same sampling seeds.
 
     Args:
-        world: In eval mode.
+        world: World model in eval mode.
         videos: (B, T, C, H, W) real clips.
-        seed: Of the roll-outs and of the random actions.
-        prompt_frames: Real frames each starts from.
-        maskgit_steps: Passes a frame; ``None`` for the config's.
-        kinds: Those wanted; the others are left empty.
-        report: Hears how much is done, 0 to 1.
+        seed: Seed of the roll-outs and of the random actions.
+        prompt_frames: Number of real frames in each prompt.
+        maskgit_steps: MaskGIT steps per frame; the config's if None.
+        kinds: Roll-outs to compute; the others have no rows.
+        report: Called with the share done, 0 to 1.
     """
     labels = label_clips(world, videos)[:, prompt_frames - 1 :]
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.randint(world.config.num_latent_actions, labels.shape, generator=generator)
     actions = {"inferred": labels, "shuffled": labels.roll(1, dims=0), "random": uniform}
-    starts = range(0, len(videos), CHUNK)
+    starts = range(0, len(videos), _CHUNK)
     rolled: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for number, start in enumerate(starts):
-        part = slice(start, start + CHUNK)
+        part = slice(start, start + _CHUNK)
         for kind in kinds:
             prompts, chosen = videos[part, :prompt_frames], actions[kind][part]
             rolled[kind].append(world.rollout(prompts, chosen, seed + start, maskgit_steps).cpu())
         report((number + 1) / len(starts))
-    none = videos[:0]
-    return Played(videos, *(torch.cat(rolled[kind]) if kind in rolled else none for kind in KINDS))
+    empty = videos[:0]
+    return Rollouts(videos, *(torch.cat(rolled[kind]) if kind in rolled else empty for kind in ROLLOUT_KINDS))
 
 
 @torch.no_grad()
 def label_clips(world: GenieWorldModel, videos: Tensor) -> Tensor:
-    """(B, T, C, H, W) -> (B, T - 1) latent actions, some clips at a time."""
-    return torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(CHUNK)])
+    """Return the (B, T - 1) latent actions of (B, T, C, H, W) clips, computed batch by batch."""
+    return torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(_CHUNK)])
 
 
-def delta_psnr(played: Played, frame: int) -> Tensor:
-    """(B,) dB by which frame ``frame`` is nearer under inferred than under random latent actions (sec. 3.1)."""
-    real = played.real[:, frame]
-    return psnr(real, played.inferred[:, frame]) - psnr(real, played.random[:, frame])
+def delta_psnr(rollouts: Rollouts, frame: int) -> Tensor:
+    """Return (B,) dB: PSNR of ``frame`` under inferred minus PSNR under random latent actions (Genie, sec. 3.1)."""
+    real = rollouts.real[:, frame]
+    return psnr(real, rollouts.inferred[:, frame]) - psnr(real, rollouts.random[:, frame])
 
 
 def bootstrap_interval(values: Tensor, seed: int, resamples: int = 2000) -> tuple[float, float]:
-    """95 % interval of the mean of (M,) values, by resampling them."""
+    """Return the 95 % bootstrap interval of the mean of (M,) values."""
     generator = np.random.default_rng(seed)
     sample = values.double().numpy()
     means = sample[generator.integers(len(sample), size=(resamples, len(sample)))].mean(axis=1)

@@ -1,117 +1,117 @@
 """All metrics of a world on real clips, with their baselines, as one JSON-able dictionary."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.held_out import Play, Pool, join
-from genie_gym.metrics.long_play import score_session
+from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
+from genie_gym.metrics.long_play import score_long_play
+from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.motion import play_each_action, score_consistency
-from genie_gym.metrics.observe import Observed, Report, observe
-from genie_gym.metrics.passes import score_passes
-from genie_gym.metrics.score import score_observed
+from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
+from genie_gym.metrics.score import score_clips
 from genie_gym.models.world_model import GenieWorldModel
 
-HELD_FRAMES = 4
-"""For which a latent action is held when its motion is measured."""
-PASSES_FRAMES = 9
-"""Of the clips on which numbers of passes are compared."""
-SESSIONS, RANGE_CLIPS = 8, 256
-"""Long sessions, and separate clips that the range of real features is fitted on."""
+MOTION_FRAMES = 4
+"""Frames for which a latent action is held when its motion is measured."""
+_COMPARED_FRAMES = 9
+"""Length of the clips on which MaskGIT step counts are compared."""
+_LONG_STARTS, _RANGE_CLIPS = 8, 256
+"""Start frames of long play, and separate clips that the range of real features is fitted on."""
 
 
-class Evaluated(NamedTuple):
-    """Scores, and what a picture is drawn from."""
+class Evaluation(NamedTuple):
+    """The scores of a world, and the videos from which a picture is drawn."""
 
     scores: dict[str, Any]
-    observed: Observed
+    outputs: WorldOutputs
     held: Tensor
-    """(A, M, 1 + frames, C, H, W) each latent action held from M starts."""
+    """(A, M, 1 + frames, C, H, W) each latent action held from M start frames."""
 
 
 def evaluate(
     world: GenieWorldModel,
-    sets: Mapping[str, Play],
-    fitted: Pool,
+    sets: Mapping[str, EvaluationClips],
+    fitted: ClipPool,
     config: EvaluateConfig,
     report: Report = lambda stage, share: None,
-) -> Evaluated:
-    """Score a world on named sets of clips, over all of them and apart.
+) -> Evaluation:
+    """Score a world on named sets of clips, over all of them and separately.
 
     Args:
-        world: In eval mode.
-        sets: (B, 16, C, H, W) real clips by name.
-        fitted: Clips of *other* levels, for k-means, the maps from latent to real actions, and their ceiling.
-        config: How much of everything, and the seed.
-        report: Hears of progress.
+        world: World model in eval mode.
+        sets: (B, 16, C, H, W) real clips by name, ``MODE`` or ``MODE/PLAYER``.
+        fitted: Clips of *other* levels, for k-means, the maps from latent to real actions, and the ceiling.
+        config: Sizes of all measurements, and the seed.
+        report: Called with each stage and the share of it done.
 
     Returns:
-        ``scores``: what ``score_observed`` returns, over all clips; the same again under ``sets`` for each name, and
-        under ``by_mode`` for what stands before the names' ``/``, where that differs; ``consistency``, ``session`` and
-        ``passes`` over all. ``speed`` varies from run to run, the rest follows from the seed.
+        ``scores``: the scores of ``score_clips`` over all clips; the same for each set under ``sets``, and for each
+        mode under ``by_mode`` if there are several; ``consistency``, ``session`` (long play) and ``passes`` (MaskGIT
+        step counts) over all clips. ``speed`` varies from run to run, all else is determined by the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
     """
-    whole = join(sets)
-    observed = observe(world, whole, fitted, config, report)
+    whole = join_clips(sets)
+    outputs = collect_outputs(world, whole, fitted, config, report)
 
-    def score(rows: Tensor) -> dict[str, Any]:
-        return score_observed(observed.take(rows), world.config, config.seed)
+    def score(indices: Tensor) -> dict[str, Any]:
+        return score_clips(outputs.take(indices), world.config, config.seed)
 
-    numbers = torch.arange(len(whole.videos)).split([len(play.videos) for play in sets.values()])
-    apart = dict(zip(sets, numbers, strict=True))
+    parts = torch.arange(len(whole.videos)).split([len(clips.videos) for clips in sets.values()])
+    by_set = dict(zip(sets, parts, strict=True))
     held = _hold_actions(world, whole.videos, config, report)
-    rows, speed = _compare_passes(world, whole.videos, config, report)
-    totals = {
+    rows, speed = _compare_steps(world, whole.videos, config, report)
+    scores = {
+        "seed": config.seed,
+        **score_clips(outputs, world.config, config.seed),
         "consistency": score_consistency(held),
-        "session": _play_sessions(world, whole.videos, fitted, config, report),
+        "session": _play_long(world, whole.videos, fitted, config, report),
         "passes": rows,
         "passes_clips": config.passes_clips,
+        "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},
+        "sets": {name: score(indices) for name, indices in by_set.items()},
+        "speed": speed,
     }
-    parts = {
-        "by_mode": {mode: score(rows) for mode, rows in _join_modes(apart).items()},
-        "sets": {name: score(rows) for name, rows in apart.items()},
-    }
-    scores = {"seed": config.seed, **score_observed(observed, world.config, config.seed), **totals, **parts}
-    return Evaluated({**scores, "speed": speed}, observed, held)
+    return Evaluation(scores, outputs, held)
 
 
-def _join_modes(apart: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Clips by mode, from clips by mode and player; none where there is but one mode."""
+def _join_modes(by_set: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the indices of clips by mode, given those by mode and player; empty if there is only one mode."""
     modes: dict[str, list[Tensor]] = {}
-    for name, rows in apart.items():
-        modes.setdefault(name.partition("/")[0], []).append(rows)
-    return {mode: torch.cat(rows) for mode, rows in modes.items()} if len(modes) > 1 else {}
+    for name, indices in by_set.items():
+        modes.setdefault(name.partition("/")[0], []).append(indices)
+    return {mode: torch.cat(indices) for mode, indices in modes.items()} if len(modes) > 1 else {}
 
 
 def _hold_actions(world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report) -> Tensor:
     report("each latent action held from many starts", 0)
-    starts = _spread(len(videos), config.start_frames)
-    return play_each_action(world, videos[starts, :1], HELD_FRAMES, config.seed)
+    starts = _evenly_spaced(len(videos), config.start_frames)
+    return play_each_action(world, videos[starts, :1], MOTION_FRAMES, config.seed)
 
 
-def _play_sessions(
-    world: GenieWorldModel, videos: Tensor, fitted: Pool, config: EvaluateConfig, report: Report
+def _play_long(
+    world: GenieWorldModel, videos: Tensor, fitted: ClipPool, config: EvaluateConfig, report: Report
 ) -> dict[str, Any]:
-    report("long sessions", 0)
-    starts = videos[_spread(len(videos), SESSIONS), :1]
-    separate = fitted.draw(min(RANGE_CLIPS, len(fitted.numbers)), config.seed).videos
-    return score_session(world, starts, videos, separate, config.seed)
+    report("long play under random latent actions", 0)
+    starts = videos[_evenly_spaced(len(videos), _LONG_STARTS), :1]
+    separate = fitted.draw(min(_RANGE_CLIPS, len(fitted.numbers)), config.seed).videos
+    return score_long_play(world, starts, videos, separate, config.seed)
 
 
-def _compare_passes(
+def _compare_steps(
     world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    some = videos[_spread(len(videos), config.passes_clips), :PASSES_FRAMES]
-    return score_passes(
-        world, some, config.maskgit_steps, config.seed, lambda share: report("numbers of MaskGIT passes", share)
-    )
+    some = videos[_evenly_spaced(len(videos), config.passes_clips), :_COMPARED_FRAMES]
+    progress = partial(report, "comparison of MaskGIT step counts")
+    return compare_maskgit_steps(world, some, config.maskgit_steps, config.seed, progress)
 
 
-def _spread(of: int, wanted: int) -> Tensor:
-    """Up to ``wanted`` row numbers below ``of``, evenly apart."""
-    return torch.linspace(0, of - 1, min(of, wanted)).round().long()
+def _evenly_spaced(available: int, wanted: int) -> Tensor:
+    """Return up to ``wanted`` evenly spaced indices below ``available``."""
+    return torch.linspace(0, available - 1, min(available, wanted)).round().long()

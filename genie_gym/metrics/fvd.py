@@ -1,7 +1,7 @@
-"""Frechet video distance: over I3D where its weights are given, and over our own small network always.
+"""Frechet video distance (FVD): always over our own small network, and over I3D if its weights are given.
 
-The two are not comparable with each other: ``fvd_procgen`` orders worlds of Procgen's games, and says nothing about
-numbers that others published with I3D.
+The two are not comparable: ``fvd_procgen`` ranks worlds of Procgen games; only ``fvd`` (I3D) follows the protocol of
+published numbers.
 """
 
 import hashlib
@@ -18,20 +18,20 @@ from genie_gym.models.base import require_videos
 I3D_SHA1 = "93daef59c7ae0e9e8f76225521407e60cbafa6aa"
 """Git's blob SHA-1 of ``i3d_torchscript.pt``, StyleGAN-V's port of I3D trained on Kinetics-400."""
 I3D_SIZE, I3D_FRAMES = 224, 10
-"""Pixels a side, and the fewest frames."""
+"""Input of I3D: pixels a side, and the smallest number of frames."""
 
-Features = Callable[[Tensor], Tensor]
-"""(B, T, 3, H, W) in [0, 1] -> (B, D)."""
+FeatureExtractor = Callable[[Tensor], Tensor]
+"""Function from (B, T, 3, H, W) videos in [0, 1] to (B, D) features."""
 
 
 def frechet_distance(features: Tensor, others: Tensor) -> float:
-    """Squared distance of the means + Tr(S1 + S2 - 2 (S1 S2)^1/2), of two sets of features, covariances unbiased.
+    """Return the Frechet distance |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) of Gaussians fitted to two feature sets.
 
-    With few more rows than features it comes out too large: compare only numbers of equally many clips.
+    Covariances are unbiased. Few clips give too large a distance: compare only distances over equally many clips.
 
     Args:
-        features: (M, D).
-        others: (N, D).
+        features: (M, D) features of one set.
+        others: (N, D) features of the other set.
 
     Raises:
         ValueError: If a set has fewer than two rows, the widths differ, or a value is not finite.
@@ -41,29 +41,29 @@ def frechet_distance(features: Tensor, others: Tensor) -> float:
             raise ValueError(f"{name} must be (2 or more, {features.shape[-1]}), got {tuple(rows.shape)}")
         if not rows.isfinite().all():
             raise ValueError(f"{name} must be finite, got NaN or infinite values")
-    (mean, spread), (other_mean, other_spread) = (_gaussian(rows.double()) for rows in (features, others))
-    root = _root(spread)
-    crossed = torch.linalg.eigvalsh(root @ other_spread @ root).clamp(min=0).sqrt().sum()
-    return float((mean - other_mean).square().sum() + spread.trace() + other_spread.trace() - 2 * crossed)
+    (mean, cov), (other_mean, other_cov) = (_fit_gaussian(rows.double()) for rows in (features, others))
+    root = _square_root(cov)
+    crossed = torch.linalg.eigvalsh(root @ other_cov @ root).clamp(min=0).sqrt().sum()
+    return float((mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * crossed)
 
 
 def procgen_features(videos: Tensor, chunk: int = 32) -> Tensor:
-    """(B, T, 3, H, W) in [0, 1] -> (B, 64) by the shipped network, for ``fvd_procgen``."""
+    """Return the (B, 64) features behind ``fvd_procgen`` of (B, T, 3, H, W) videos in [0, 1]."""
     network = load_features()
     with torch.no_grad():
         return torch.cat([network(part) for part in videos.split(chunk)])
 
 
-def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> Features:
-    """Features of I3D as the FVD protocol wants them: the 400 logits.
+def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> FeatureExtractor:
+    """Return the feature extractor of the FVD protocol: the 400 logits of I3D.
 
     Args:
-        path: ``i3d_torchscript.pt``. TorchScript is code, so only the known file is run.
-        device: Where to compute.
-        sha1: Git's blob SHA-1 that the file must have.
+        path: Path of ``i3d_torchscript.pt``. TorchScript is code, so only the known file is run.
+        device: Torch device to compute on.
+        sha1: Git blob SHA-1 that the file must have.
 
     Raises:
-        ValueError: If there is no such file, or it is another.
+        ValueError: If the file does not exist or has another hash.
     """
     if not path.is_file():
         raise ValueError(f"i3d {str(path)!r}: no such file")
@@ -82,7 +82,7 @@ def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> Features:
 
 
 def prepare_for_i3d(videos: Tensor) -> Tensor:
-    """(B, T, 3, H, W) in [0, 1] -> (B, 3, T, 224, 224) in [-1, 1]: the shorter side scaled, the centre cropped.
+    """Scale and crop (B, T, 3, H, W) videos in [0, 1] to their central (B, 3, T, 224, 224), in [-1, 1].
 
     Raises:
         ValueError: If there are fewer than 10 frames.
@@ -99,11 +99,11 @@ def prepare_for_i3d(videos: Tensor) -> Tensor:
     return (frames * 2 - 1).unflatten(0, videos.shape[:2]).transpose(1, 2).contiguous()
 
 
-def _gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
+def _fit_gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows.mean(dim=0), torch.atleast_2d(rows.T.cov())
 
 
-def _root(matrix: Tensor) -> Tensor:
-    """Of a symmetric matrix without negative eigenvalues."""
+def _square_root(matrix: Tensor) -> Tensor:
+    """Return the square root of a positive semi-definite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T

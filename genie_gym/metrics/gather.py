@@ -1,4 +1,4 @@
-"""The clips that a world is scored on, and separate ones that baselines and ceilings are fitted on."""
+"""The clips that a world is scored on, and clips of other levels that baselines and ceilings are fitted on."""
 
 import itertools
 from pathlib import Path
@@ -10,92 +10,91 @@ from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.evaluate import HELD_FRAMES
-from genie_gym.metrics.held_out import CLIP_LENGTH, Play, Pool, record_pool
-from genie_gym.metrics.observe import Report
+from genie_gym.metrics.evaluate import MOTION_FRAMES
+from genie_gym.metrics.held_out import CLIP_LENGTH, ClipPool, EvaluationClips, record_pool
+from genie_gym.metrics.outputs import Report
 from genie_gym.metrics.real_moves import play_each_move
 
 SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
-"""Recorded of each mode and player, from the levels scored and from training levels."""
+"""Frames recorded for each mode and player, from the scored levels and from training levels."""
 
 
-class Gathered(NamedTuple):
-    """What is scored, and what is fitted on."""
+class EvaluationData(NamedTuple):
+    """All data of one evaluation."""
 
-    sets: dict[str, Play]
-    """By mode and player."""
-    fitted: Pool
-    """Clips of other levels."""
+    sets: dict[str, EvaluationClips]
+    """Clips to score, by ``MODE/PLAYER``."""
+    fitted: ClipPool
+    """Clips of other levels, for baselines and ceilings."""
     moves: Tensor | None
-    """(9, M, T, C, H, W) the game's own moves, held from as many starts as latent actions are; None for ``data``."""
-    about: dict[str, object]
-    """Where they come from."""
+    """(9, M, T, C, H, W) each move of the game held from M states of it; None for ``data``."""
+    source: dict[str, object]
+    """JSON-able description of where the data come from."""
 
 
-def gather(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> Gathered:
-    """Read ``config.data``, or record CoinRun into ``folder``.
+def gather_data(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
+    """Read ``config.data`` or, if it is None, record CoinRun into ``folder``.
 
     Raises:
-        ValueError: If the data are missing, damaged, too few or of another size than the world's (``size``).
+        ValueError: If the data are missing, damaged, too few, or not of the world's frame ``size`` (height, width).
     """
     return _record(config, size, folder, report) if config.data is None else _read(config.data, config, size)
 
 
-def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> Gathered:
+def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
     if size != (64, 64):
-        raise ValueError(f"data must be given for a world of {size[0]} x {size[1]} pixels: CoinRun has 64 x 64")
+        raise ValueError(
+            f"data must be given for a world of {size[0]} x {size[1]} pixels: CoinRun is recorded at 64 x 64"
+        )
     players = {"sticky": "sticky"} | ({"player": config.player} if config.player else {})
-    sets, pools = {}, []
-    each = _share(config.clips, len(config.modes) * len(players))
+    sets, training = {}, []
+    each = _divide(config.clips, len(config.modes) * len(players))
     for mode, (name, spec) in itertools.product(config.modes, players.items()):
         report(f"recording {mode}, {name}", 0)
-        where = folder / mode / name
-        scored = record_pool(where / config.levels, spec, config.levels, mode, config.seed, SCORED_FRAMES)
+        out = folder / mode / name
+        scored = record_pool(out / config.levels, spec, config.levels, mode, config.seed, SCORED_FRAMES)
         sets[f"{mode}/{name}"] = scored.draw(each, config.seed)
-        pools.append(where / "training")
-        record_pool(pools[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
-    fitted = ClipDataset(pools, clip_length=CLIP_LENGTH)
+        training.append(out / "training")
+        record_pool(training[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
+    fitted = ClipDataset(training, clip_length=CLIP_LENGTH)
     starts = max(config.start_frames // len(config.modes), 1)
-    moves = [play_each_move(mode, config.levels, starts, HELD_FRAMES, config.seed) for mode in config.modes]
-    about: dict[str, object] = {
-        "game": "coinrun",
-        "levels": config.levels,
-        "modes": list(config.modes),
-        "players": players,
-    }
-    return Gathered(sets, Pool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), about)
+    moves = [play_each_move(mode, config.levels, starts, MOTION_FRAMES, config.seed) for mode in config.modes]
+    source: dict[str, object] = {"game": "coinrun", "levels": config.levels, "modes": list(config.modes)}
+    return EvaluationData(
+        sets, ClipPool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), {**source, "players": players}
+    )
 
 
-def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Gathered:
+def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> EvaluationData:
     dataset = ClipDataset(path, clip_length=CLIP_LENGTH, height=size[0], width=size[1])
     others = sorted(dataset.frame_sizes - {size})
     if others and not config.resize:
         raise ValueError(
-            f"data {str(path)!r} must have frames of {size[0]} x {size[1]}, as the world has, got "
-            f"{' and '.join(f'{height} x {width}' for height, width in others)}: --resize crops and scales them"
+            f"data {str(path)!r} must have frames of {size[0]} x {size[1]} like the world, got "
+            f"{' and '.join(f'{height} x {width}' for height, width in others)}; --resize crops and scales them"
         )
     is_video = dataset.holds_videos
     groups = _group(dataset, is_video)
-    each = _share(config.clips, len(groups))
+    each = _divide(config.clips, len(groups))
     sets, fitted = {}, []
     for name, (scored, kept) in groups.items():
         if len(scored) < each or len(kept) < each:
             raise ValueError(
                 f"data {str(path)!r} must hold {each} clips of {CLIP_LENGTH} frames of {name!r} in each half of its "
-                f"levels, got {len(scored)} and {len(kept)}: lower --clips"
+                f"levels, got {len(scored)} and {len(kept)}; lower --clips"
             )
-        sets[name] = Pool(dataset, scored, not is_video).draw(each, config.seed)
+        sets[name] = ClipPool(dataset, scored, not is_video).draw(each, config.seed)
         fitted.append(kept)
-    pool = Pool(dataset, np.concatenate(fitted), not is_video)
-    return Gathered(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
+    pool = ClipPool(dataset, np.concatenate(fitted), not is_video)
+    return EvaluationData(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
 
 
 def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Clips to score and to fit on, by mode and player: odd and even levels, or the halves of videos."""
+    """Return indices of clips to score and to fit on, by ``MODE/PLAYER``: odd and even levels, or halves of videos."""
     if is_video:
         half = len(dataset) // 2
-        apart = max(0, half - CLIP_LENGTH)  # no frame is in both
-        return {"videos": (np.arange(half, len(dataset)), np.arange(apart))}
+        end = max(0, half - CLIP_LENGTH)  # so that no frame is in both halves
+        return {"videos": (np.arange(half, len(dataset)), np.arange(end))}
     rows: dict[str, tuple[list[int], list[int]]] = {}
     for number in range(len(dataset)):
         name = f"{dataset.attribute(number, 'mode')}/{dataset.player(number)}"
@@ -103,7 +102,7 @@ def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, 
     return {name: (np.array(odd), np.array(even)) for name, (odd, even) in rows.items()}
 
 
-def _share(clips: int, sets: int) -> int:
+def _divide(clips: int, sets: int) -> int:
     if clips < 2 * sets:
-        raise ValueError(f"clips must be at least two for each of {sets} sets, got {clips}")
+        raise ValueError(f"clips must be at least two for each of the {sets} sets, got {clips}")
     return clips // sets

@@ -1,4 +1,4 @@
-"""Clips of CoinRun recorded on the spot, from levels that are set aside for what they are used for."""
+"""Clips of CoinRun recorded for an evaluation, with disjoint levels for training, validation and test."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,24 +17,24 @@ from genie_gym.data.record import record
 from genie_gym.players.base import parse_shares
 
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
-"""First level seed, and how many: nothing is ever trained on, or chosen by, a test level."""
-FRAMES = 32_768
-"""Recorded for a draw of clips."""
+"""First level seed and number of levels. Test levels are used neither for training nor for choosing a model."""
+RECORDED_FRAMES = 32_768
+"""Frames recorded by default, from which clips are drawn."""
 CLIP_LENGTH = 16
-"""Frames a clip, as in the paper."""
+"""Frames per clip, as in the paper."""
 
 
-class Play(NamedTuple):
-    """Clips, and what was done in them."""
+class EvaluationClips(NamedTuple):
+    """Clips with the real actions taken in them."""
 
     videos: Tensor
     """(B, T, C, H, W) float in [0, 1]."""
     real_actions: Tensor | None
-    """(B, T - 1) int64, for metrics only; None where nobody knows."""
+    """(B, T - 1) int64, used by metrics only; None if unknown."""
 
 
 def restrict(config: RecordConfig, levels: str) -> RecordConfig:
-    """The config on ``test``, ``validation`` or ``training`` levels.
+    """Return the config restricted to ``test``, ``validation`` or ``training`` levels.
 
     Raises:
         ValueError: If there are no such levels.
@@ -45,36 +45,36 @@ def restrict(config: RecordConfig, levels: str) -> RecordConfig:
     return replace(config, start_level=first, num_levels=number)
 
 
-def join(plays: Mapping[str, Play]) -> Play:
-    """All clips one after the other; without actions where one of them has none."""
-    actions = [play.real_actions for play in plays.values()]
+def join_clips(sets: Mapping[str, EvaluationClips]) -> EvaluationClips:
+    """Concatenate sets of clips; real actions are None if any set has none."""
+    actions = [clips.real_actions for clips in sets.values()]
     known = [each for each in actions if each is not None]
-    videos = torch.cat([play.videos for play in plays.values()])
-    return Play(videos, torch.cat(known) if len(known) == len(actions) else None)
+    videos = torch.cat([clips.videos for clips in sets.values()])
+    return EvaluationClips(videos, torch.cat(known) if len(known) == len(actions) else None)
 
 
-class Pool(NamedTuple):
-    """Clips that may be drawn from a dataset."""
+class ClipPool(NamedTuple):
+    """The clips of a dataset that may be drawn."""
 
     dataset: ClipDataset
     numbers: np.ndarray
-    """(M,) of the dataset's clips."""
+    """(M,) indices of clips in the dataset."""
     has_actions: bool = True
-    """Whether anybody knows what was done in them."""
+    """Whether real actions were recorded with the frames."""
 
-    def draw(self, clips: int, seed: int) -> Play:
-        """``clips`` of them without replacement.
+    def draw(self, clips: int, seed: int) -> EvaluationClips:
+        """Draw clips without replacement.
 
         Raises:
-            ValueError: If there are fewer.
+            ValueError: If the pool has fewer than ``clips``.
         """
         if not 1 <= clips <= len(self.numbers):
-            raise ValueError(f"clips must be 1 to {len(self.numbers)}, the clips of that length, got {clips}")
+            raise ValueError(f"clips must be 1 to {len(self.numbers)}, the number of clips of that length, got {clips}")
         chosen = self.numbers[np.random.default_rng(seed).permutation(len(self.numbers))[:clips]]
         return read_clips(self.dataset, chosen, self.has_actions)
 
     def batches(self, batch_size: int, seed: int) -> Callable[[int, int], Iterator[Batch]]:
-        """(first batch, number of batches) -> batches of float videos, with replacement."""
+        """Return a function ``(first batch, number of batches) -> batches`` of float videos, drawn with replacement."""
 
         def draw(first: int, number: int) -> Iterator[Batch]:
             for batch in batches(self.dataset, batch_size, seed, first, number, workers=1, clips=self.numbers):
@@ -83,14 +83,14 @@ class Pool(NamedTuple):
         return draw
 
 
-def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = True) -> Play:
-    """The clips of those numbers, with their real actions unless they come from videos."""
+def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = True) -> EvaluationClips:
+    """Return the clips with the given indices, with their real actions unless ``has_actions`` is False."""
     videos = to_float(np.stack([dataset[int(number)] for number in numbers]))
-    return Play(videos, read_actions(dataset, numbers) if has_actions else None)
+    return EvaluationClips(videos, read_actions(dataset, numbers) if has_actions else None)
 
 
 def read_actions(dataset: ClipDataset, numbers: np.ndarray) -> Tensor:
-    """(B,) numbers of clips -> (B, T - 1) int64 real actions."""
+    """Return the (B, T - 1) int64 real actions of the clips with the given (B,) indices."""
     return torch.from_numpy(np.stack([dataset.private(int(number))[0] for number in numbers])).long()
 
 
@@ -102,33 +102,35 @@ def record_pool(
     seed: int,
     frames: int | None = None,
     clip_length: int = CLIP_LENGTH,
-) -> Pool:
-    """Record play into a folder and open all its clips.
+) -> ClipPool:
+    """Record a player into a folder and return all clips of the recording.
 
     Args:
-        folder: Where to.
-        spec: A player, as ``genie-gym record`` takes it.
+        folder: Folder to write.
+        spec: Player, in the syntax of ``genie-gym record``.
         levels: ``test``, ``validation`` or ``training``.
-        mode: Procgen's distribution mode.
-        seed: Of the recording.
-        frames: How many; ``FRAMES`` where not given.
-        clip_length: Frames a clip.
+        mode: Procgen distribution mode.
+        seed: Seed of the recording.
+        frames: Number of frames; ``RECORDED_FRAMES`` if None.
+        clip_length: Frames per clip.
 
     Raises:
         ValueError: If there are no such levels.
     """
     config = RecordConfig(
         mode=mode,  # type: ignore[arg-type]  # validated by RecordConfig
-        frames=FRAMES if frames is None else frames,
+        frames=RECORDED_FRAMES if frames is None else frames,
         seed=seed,
     )
     record(restrict(config, levels), parse_shares([f"{spec}=1"]), folder, progress=False)
     dataset = ClipDataset(folder, clip_length=clip_length)
-    return Pool(dataset, np.arange(len(dataset)))
+    return ClipPool(dataset, np.arange(len(dataset)))
 
 
-def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH) -> Play:
-    """Clips drawn without replacement from a fresh recording; see ``record_pool``.
+def record_clips(
+    spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
+) -> EvaluationClips:
+    """Record a player and draw clips without replacement; arguments as in ``record_pool``.
 
     Raises:
         ValueError: If there are no such levels or too few clips.
@@ -137,10 +139,10 @@ def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int, clip_
         return record_pool(Path(folder), spec, levels, mode, seed, clip_length=clip_length).draw(clips, seed)
 
 
-def record_play(
+def record_clips_by_player(
     player: str | None, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
-) -> dict[str, Play]:
-    """Sticky-random clips, and as many of the trained player where there is one; ``clips`` in all."""
+) -> dict[str, EvaluationClips]:
+    """Record ``clips`` clips in all: half of the sticky-random player, half of ``player`` unless it is None."""
     specs = {"sticky": "sticky"} | ({} if player is None else {"player": player})
     each = clips // len(specs)
     return {name: record_clips(spec, levels, mode, each, seed, clip_length) for name, spec in specs.items()}

@@ -1,45 +1,45 @@
-"""Distances between pictures."""
+"""Image metrics: PSNR and SSIM."""
 
 import torch
 from torch import Tensor
 
 SSIM_WINDOW = 11
-"""Pixels a side."""
+"""Side of the Gaussian window in pixels."""
 SSIM_CHUNK = 1024
-"""Channels of frames at once."""
+"""Number of frame channels processed at once, which bounds memory."""
 
 
 def psnr(videos: Tensor, others: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each frame, in dB, for a peak of 1; 100 dB where frames are equal.
+    """Return the peak signal-to-noise ratio of each frame in dB, for a peak of 1; 100 dB if frames are equal.
 
     Args:
         videos: (..., C, H, W) in [0, 1].
         others: The same shape.
 
     Returns:
-        (...) float32.
+        (...) float32 dB.
     """
     error = (videos.float() - others.float()).square().mean(dim=(-3, -2, -1))
     return -10 * torch.log10(error.clamp(min=1e-10))
 
 
 def pooled_psnr(videos: Tensor, others: Tensor) -> float:
-    """PSNR of the mean squared error over all frames, in dB: hard frames weigh more than in a mean of PSNRs."""
+    """Return the PSNR in dB of the error over all frames together; hard frames weigh more than in a mean of PSNRs."""
     error = (videos.float() - others.float()).square().mean()
     return float(-10 * torch.log10(error.clamp(min=1e-10)))
 
 
 def ssim(videos: Tensor, others: Tensor) -> Tensor:
-    """Structural similarity of each frame, mean over channels and places (Wang et al. 2004).
+    """Return the structural similarity of each frame, mean over channels and positions (Wang et al. 2004).
 
-    A Gaussian window of 11 pixels and sigma 1.5, K1 0.01, K2 0.03, and only places where the window fits.
+    Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, no padding.
 
     Args:
         videos: (..., C, H, W) in [0, 1].
         others: The same shape.
 
     Returns:
-        (...) float32, 1 where frames are equal.
+        (...) float32, 1 if frames are equal.
 
     Raises:
         ValueError: If the frames are smaller than the window.
@@ -53,7 +53,7 @@ def ssim(videos: Tensor, others: Tensor) -> Tensor:
 
 
 def _channel_ssim(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(M, H, W) twice -> (M,)."""
+    """Return the (M,) SSIM of two stacks of (M, H, W) channels."""
     mean_x, mean_y, square_x, square_y, product = (_blur(each, rows, columns) for each in (x, y, x * x, y * y, x * y))
     squares = mean_x**2 + mean_y**2
     light = (2 * mean_x * mean_y + 0.01**2) / (squares + 0.01**2)
@@ -62,15 +62,15 @@ def _channel_ssim(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor
 
 
 def moving_psnr(videos: Tensor, others: Tensor, threshold: float = 0.02) -> float:
-    """Pooled PSNR over the pixels of frames 1.. that differ from the frame before, in dB; sprites live there.
+    """Return the pooled PSNR over pixels that differ from the frame before, where a game's sprites are.
 
     Args:
-        videos: (B, T, C, H, W) in [0, 1], the real ones.
+        videos: (B, T, C, H, W) real videos in [0, 1].
         others: The same shape.
-        threshold: A pixel moves where any channel changes by more.
+        threshold: Change of any channel from which a pixel counts as moving.
 
     Returns:
-        dB; NaN where nothing moves.
+        PSNR in dB; NaN if nothing moves.
     """
     moves = ((videos[:, 1:] - videos[:, :-1]).abs().amax(dim=2, keepdim=True) > threshold).float()
     error = ((videos[:, 1:].float() - others[:, 1:].float()).square() * moves).sum()
@@ -83,9 +83,9 @@ def _blur(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _window(size: int, device: torch.device) -> Tensor:
-    """(size - 10, size): a Gaussian window at every place where it fits, a row each."""
-    places = torch.arange(SSIM_WINDOW, device=device) - SSIM_WINDOW // 2
-    window = torch.exp(-places.float().square() / (2 * 1.5**2))
+    """Return a (size - 10, size) matrix whose rows are a Gaussian window at each position where it fits."""
+    offsets = torch.arange(SSIM_WINDOW, device=device) - SSIM_WINDOW // 2
+    window = torch.exp(-offsets.float().square() / (2 * 1.5**2))
     rows = torch.zeros(size - SSIM_WINDOW + 1, size, device=device)
     for first, row in enumerate(rows):
         row[first : first + SSIM_WINDOW] = window / window.sum()

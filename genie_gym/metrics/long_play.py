@@ -1,4 +1,4 @@
-"""How long a world stays one: a session far beyond the context, and when it stops looking like the game."""
+"""Long play: how soon roll-outs far beyond the context stop looking like the game."""
 
 from typing import Any, NamedTuple
 
@@ -8,92 +8,92 @@ from torch import Tensor
 from genie_gym.metrics.video_features import load_features
 from genie_gym.models.world_model import GenieWorldModel
 
-FRAMES, HELD_FRAMES = 100, 8
-"""Of a session, and for how many of them each random latent action is held."""
-SHARE = 0.99
-"""Of the moments of real clips that lie in their range."""
-CHUNK = 32
-"""Clips at once."""
-PARTS = 4
-"""Of a session that are told apart."""
-LEAST_SPREAD = 1e-4
-"""Of a feature, in units of the mean variance, so that those which never vary do not decide."""
+LONG_PLAY_FRAMES, HELD_FRAMES = 100, 8
+"""Frames of a long roll-out, and the number of them for which each random latent action is held."""
+RANGE_SHARE = 0.99
+"""Share of the feature vectors of real clips inside the fitted range."""
+_CHUNK = 32
+"""Clips processed at once."""
+_PARTS = 4
+"""Number of equal parts of a roll-out that are reported separately."""
+_LEAST_VARIANCE = 1e-4
+"""Smallest variance of a direction, relative to the mean variance, so that constant features do not decide."""
 
 
 class RealRange(NamedTuple):
-    """An ellipsoid around the features of real moments."""
+    """An ellipsoid around the features of real frames."""
 
     mean: Tensor
-    """(D,)."""
+    """(D,) centre."""
     whiten: Tensor
-    """(D, D): deviations times it have unit spread."""
+    """(D, D) matrix that turns deviations into whitened ones of unit variance."""
     limit: float
-    """Greatest length of a whitened deviation."""
+    """Largest length of a whitened deviation inside the range."""
 
-    def leaves(self, moments: Tensor) -> Tensor:
-        """(..., D) -> (...) bool: whether a moment is unlike real ones. What is no number is."""
-        return ~(_lengths(moments, self.mean, self.whiten) <= self.limit)
+    def is_outside(self, features: Tensor) -> Tensor:
+        """Return (...) bool for (..., D) features: True outside the range, and for features that are not finite."""
+        return ~(_lengths(features, self.mean, self.whiten) <= self.limit)
 
 
-def fit_range(moments: Tensor) -> RealRange:
-    """The ellipsoid that holds ``SHARE`` of (M, D) moments, shaped by their covariance.
+def fit_range(features: Tensor) -> RealRange:
+    """Return the ellipsoid with the covariance of (M, D) features that holds ``RANGE_SHARE`` of them.
 
     Raises:
-        ValueError: If there are not more moments than features.
+        ValueError: If M is not greater than D.
     """
-    if moments.ndim != 2 or len(moments) <= moments.shape[1]:
-        raise ValueError(
-            f"moments of real clips must be more than their features, give more clips: got {moments.shape}"
-        )
-    rows = moments.double()
+    if features.ndim != 2 or len(features) <= features.shape[1]:
+        raise ValueError(f"features must have more rows than columns, got {tuple(features.shape)}; give more clips")
+    rows = features.double()
     values, vectors = torch.linalg.eigh(rows.T.cov())
-    whiten = vectors / values.clamp(min=LEAST_SPREAD * float(values.mean())).sqrt()
+    whiten = vectors / values.clamp(min=_LEAST_VARIANCE * float(values.mean())).sqrt()
     mean = rows.mean(dim=0)
-    return RealRange(mean, whiten, float(_lengths(rows, mean, whiten).quantile(SHARE)))
+    return RealRange(mean, whiten, float(_lengths(rows, mean, whiten).quantile(RANGE_SHARE)))
 
 
 @torch.no_grad()
-def score_session(world: GenieWorldModel, starts: Tensor, real: Tensor, separate: Tensor, seed: int) -> dict[str, Any]:
-    """Play long sessions under random latent actions, each held a while, and look when they leave the real range.
+def score_long_play(
+    world: GenieWorldModel, starts: Tensor, real: Tensor, separate: Tensor, seed: int
+) -> dict[str, Any]:
+    """Roll a world out for long under random latent actions and measure which frames look unlike real ones.
 
     Args:
-        world: In eval mode.
-        starts: (M, 1, C, H, W) real frames to open it on.
-        real: (B, T, C, H, W) clips of the levels that starts are of, the baseline.
-        separate: (N, T, C, H, W) clips of other levels, which the range is fitted on.
-        seed: Of latent actions and draws.
+        world: World model in eval mode.
+        starts: (M, 1, C, H, W) real start frames.
+        real: (B, T, C, H, W) clips of the start frames' levels, the baseline.
+        separate: (N, T, C, H, W) clips of other levels, on which the range is fitted.
+        seed: Seed of latent actions and sampling.
 
     Returns:
-        ``starts``, ``frames``; ``outside``, the share of played frames that the features behind ``fvd_procgen`` find
-        unlike real ones; ``outside_by_part``, of each quarter of the session; ``real_outside``, of real clips;
-        ``noise_outside``, of as many frames of noise.
+        ``starts``, ``frames``; ``outside``, the share of generated frames whose ``fvd_procgen`` features lie outside
+        the range of real ones; ``outside_by_part``, the same for each quarter; ``real_outside`` for real clips and
+        ``noise_outside`` for noise.
     """
-    moments = load_features().moments
-    real_range = fit_range(torch.cat([moments(part).flatten(0, 1) for part in separate.split(CHUNK)]))
-    actions = hold_random(len(starts), FRAMES, world.config.num_latent_actions, seed)
-    played = world.rollout(starts, actions, seed)[:, -FRAMES:].cpu()
+    extract = load_features().frame_features
+    real_range = fit_range(torch.cat([extract(part).flatten(0, 1) for part in separate.split(_CHUNK)]))
+    actions = draw_held_actions(len(starts), LONG_PLAY_FRAMES, world.config.num_latent_actions, seed)
+    played = world.rollout(starts, actions, seed)[:, -LONG_PLAY_FRAMES:].cpu()
     noise = torch.rand(played.shape, generator=torch.Generator().manual_seed(seed))
 
     def outside(videos: Tensor) -> Tensor:
-        return real_range.leaves(moments(videos)).double()
+        return real_range.is_outside(extract(videos)).double()
 
-    leaves = outside(played)
+    is_outside = outside(played)
     return {
         "starts": len(starts),
-        "frames": FRAMES,
-        "outside": float(leaves.mean()),
-        "outside_by_part": [float(part.mean()) for part in leaves.tensor_split(PARTS, dim=1)],
-        "real_outside": float(torch.cat([outside(part) for part in real.split(CHUNK)]).mean()),
+        "frames": LONG_PLAY_FRAMES,
+        "outside": float(is_outside.mean()),
+        "outside_by_part": [float(part.mean()) for part in is_outside.tensor_split(_PARTS, dim=1)],
+        "real_outside": float(torch.cat([outside(part) for part in real.split(_CHUNK)]).mean()),
         "noise_outside": float(outside(noise).mean()),
     }
 
 
-def hold_random(players: int, frames: int, actions: int, seed: int) -> Tensor:
-    """(players, frames) uniform latent actions, each held for ``HELD_FRAMES``."""
+def draw_held_actions(rows: int, frames: int, num_latent_actions: int, seed: int) -> Tensor:
+    """Return (rows, frames) uniform random latent actions, each held for ``HELD_FRAMES``."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(actions, (players, -(-frames // HELD_FRAMES)), generator=generator)
+    drawn = torch.randint(num_latent_actions, (rows, -(-frames // HELD_FRAMES)), generator=generator)
     return drawn.repeat_interleave(HELD_FRAMES, dim=1)[:, :frames]
 
 
-def _lengths(moments: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:
-    return ((moments.double() - mean) @ whiten).norm(dim=-1)
+def _lengths(features: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:
+    return ((features.double() - mean) @ whiten).norm(dim=-1)

@@ -1,4 +1,4 @@
-"""Latent actions as a person sees them: one picture of all, and what to call them."""
+"""Names for latent actions, proposed from their motion, with a picture of all of them."""
 
 from pathlib import Path
 
@@ -9,35 +9,35 @@ from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.metrics.motion import name_actions, play_each_action
 from genie_gym.models.world_model import GenieWorldModel
 
-SHOWN = 6
-"""Starts in the picture; all tell what to call an action."""
+_SHOWN = 6
+"""Number of start frames drawn; the names use all of them."""
 
 
 def propose_names(world: GenieWorldModel, starts: int, frames: int, seed: int, picture: Path) -> tuple[str, ...]:
-    """Hold every latent action from many of the world's start frames, draw, and name by the motion.
+    """Hold every latent action from the world's start frames, draw a picture, and propose names from the motion.
 
     Args:
-        world: In eval mode, with start frames.
-        starts: How many of them.
-        frames: For how many each action is held.
-        seed: Of the roll-outs.
-        picture: PNG with a row for each action: some starts one after the other, each with its frames.
+        world: World model in eval mode that has start frames.
+        starts: Number of start frames to use.
+        frames: Number of frames for which each action is held.
+        seed: Seed of the roll-outs.
+        picture: PNG to write, a row per action: some start frames side by side, each followed by its roll-out.
 
     Returns:
-        A name for each latent action, as ``motion.name_actions`` has it.
+        A name for each latent action, from ``motion.name_actions``.
 
     Raises:
-        ValueError: If the world has too few start frames, or there are no frames to hold.
+        ValueError: If ``starts`` exceeds the world's start frames, or ``frames`` is not positive.
     """
     available = len(world.start_frames)
     if not 1 <= starts <= available:
-        raise ValueError(f"starts must be in 1..{available}, the world's start frames, got {starts}")
+        raise ValueError(f"starts must be in 1..{available}, the number of the world's start frames, got {starts}")
     if frames < 1:
         raise ValueError(f"frames must be positive, got {frames}")
     chosen = np.linspace(0, available - 1, starts).round().astype(np.int64)
     played = play_each_action(world, to_float(world.start_frames[chosen])[:, None], frames, seed)
     names = name_actions(played)
-    shown = torch.linspace(0, starts - 1, min(SHOWN, starts)).round().long()
+    shown = torch.linspace(0, starts - 1, min(_SHOWN, starts)).round().long()
     titles = [f"{action} {name}" for action, name in enumerate(names)]
     write_image(picture, contact_sheet(to_uint8(played[:, shown].flatten(1, 2)), titles))
     return names

@@ -1,4 +1,4 @@
-"""The game's own moves, held as latent actions are: how far motion follows from an action alone even there."""
+"""The real moves of CoinRun, held like latent actions: how well an action determines motion in the game itself."""
 
 import numpy as np
 import torch
@@ -10,33 +10,32 @@ from genie_gym.data.procgen import NUM_MOVES, open_games
 from genie_gym.metrics.held_out import restrict
 from genie_gym.players.base import load_player
 
-WARM_UP = 40
-"""Steps of sticky-random play before a start, so that some players fall, jump, or stand at a wall."""
+_WARM_UP_STEPS = 40
+"""Steps of sticky-random play before each start, for varied states: falling, jumping, at a wall."""
 
 
 def play_each_move(mode: str, levels: str, starts: int, frames: int, seed: int) -> Tensor:
-    """Each of CoinRun's nine moves held from the same states of the game.
+    """Hold each of CoinRun's nine moves from the same states of the game.
 
     Args:
-        mode: Procgen's distribution mode.
+        mode: Procgen distribution mode.
         levels: ``test``, ``validation`` or ``training``.
-        starts: Games, M; those that a move ends are left out.
-        frames: For how many each move is held.
-        seed: Of games and play.
+        starts: Number of games M; games that any move ends are left out.
+        frames: Number of frames for which each move is held.
+        seed: Seed of games and play.
 
     Returns:
-        (9, up to M, 1 + frames, C, 64, 64): float in [0, 1]; the state's picture, then the game's, as
-        ``motion.play_each_action`` returns a world's.
+        (9, up to M, 1 + frames, C, 64, 64) float in [0, 1], in the format of ``motion.play_each_action``.
 
     Raises:
-        ValueError: If there are no such levels, or no start is left.
+        ValueError: If there are no such levels, or no game is left.
         MissingExtraError: If procgen is not installed.
     """
     config = restrict(RecordConfig(mode=mode), levels)  # type: ignore[arg-type]  # validated by RecordConfig
     games, player = open_games(config, seed=seed, num_envs=starts), load_player("sticky", seed)
-    for _ in range(WARM_UP):
+    for _ in range(_WARM_UP_STEPS):
         games.act(player(games.observe().frames))
-    states, goes_on, moves = games.save(), np.ones(starts, dtype=np.bool_), []
+    states, alive, moves = games.save(), np.ones(starts, dtype=np.bool_), []
     for move in range(NUM_MOVES):
         games.restore(states)
         videos = [games.observe().frames.copy()]
@@ -44,9 +43,9 @@ def play_each_move(mode: str, levels: str, starts: int, frames: int, seed: int) 
             games.act(np.full(starts, move, dtype=np.int32))
             now = games.observe()
             videos.append(now.frames.copy())
-            goes_on &= ~now.episode_starts
+            alive &= ~now.episode_starts
         moves.append(np.stack(videos, axis=1))
     games.close()
-    if not goes_on.any():
-        raise ValueError(f"starts must be so many that a game goes on under every move, got {starts}")
-    return torch.stack([to_float(videos[goes_on]) for videos in moves])
+    if not alive.any():
+        raise ValueError(f"starts must be more: every game ended under one of the moves, got {starts}")
+    return torch.stack([to_float(videos[alive]) for videos in moves])

@@ -1,4 +1,4 @@
-"""The results of ``genie-gym evaluate`` in a terminal, and as one picture."""
+"""The results of ``genie-gym evaluate`` as tables in a terminal, and as one picture."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,53 +11,56 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.metrics.evaluate import Evaluated
-from genie_gym.metrics.observe import Report
-from genie_gym.metrics.verdict import KINDS
+from genie_gym.metrics.evaluate import Evaluation
+from genie_gym.metrics.latent_actions import GROUP_NAMES
+from genie_gym.metrics.outputs import Report
 
-PICTURE_CLIPS = 4
+_PICTURE_CLIPS = 4
 
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Report]:
-    """A bar for each stage, which is full when the next begins."""
+    """Show a progress bar for each stage, and yield the function that updates them."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         tasks: dict[str, Any] = {}
 
+        def finish() -> None:
+            for task in tasks.values():
+                progress.update(task, completed=1.0)
+                progress.stop_task(task)
+
         def report(stage: str, share: float) -> None:
             if stage not in tasks:
-                for task in tasks.values():
-                    progress.update(task, completed=1.0)
-                    progress.stop_task(task)
+                finish()
                 tasks[stage] = progress.add_task(stage, total=1.0)
             progress.update(tasks[stage], completed=share)
 
         yield report
-        for task in tasks.values():
-            progress.update(task, completed=1.0)
+        finish()
 
 
 def print_scores(console: Console, results: dict[str, Any]) -> None:
-    """Tables of what ``run_evaluation`` returns."""
+    """Print the results of ``run_evaluation``: tables, long play, and the weaknesses of the world."""
     parts = {"all": results, **results["by_mode"], **results["sets"]}
     title = f"{results['checkpoint']}, {results['levels']} levels, seed {results['seed']}"
-    passes = tabulate_passes(results["passes"], results["speed"], results["passes_clips"])
     continued = results["continued"]
-    rollouts = (_rollout(results, "one frame"), _rollout(continued, f"{continued['prompt_frames']} frames"))
-    for table in (_figures(parts, title), *rollouts, _actions(results), passes):
-        console.print(table)
-    console.print(tell_session(results["session"]))
-    console.print("What falls short, the worst first:", *(f"- {line}" for line in results["faults"]), sep="\n")
+    console.print(_tabulate_scores(parts, title))
+    console.print(_tabulate_rollouts(results, "one frame"))
+    console.print(_tabulate_rollouts(continued, f"{continued['prompt_frames']} frames"))
+    console.print(_tabulate_actions(results))
+    console.print(tabulate_maskgit_steps(results["passes"], results["speed"], results["passes_clips"]))
+    console.print(describe_long_play(results["session"]))
+    console.print("Missed goals, worst first:", *(f"- {line}" for line in results["faults"] or ["none"]), sep="\n")
 
 
-def draw_picture(path: Path, evaluated: Evaluated) -> None:
-    """Real, rebuilt and rolled-out clips, three rows each, over a row for each latent action held from one start."""
-    seen, played = evaluated.observed.seen, evaluated.observed.played
-    some = torch.linspace(0, len(played.real) - 1, PICTURE_CLIPS).round().long()
-    clips = {"real": played.real, "rebuilt": seen.rebuilt, "played": played.inferred}
+def draw_picture(path: Path, evaluated: Evaluation) -> None:
+    """Draw some clips as rows (real, rebuilt, played), and below them a row for each latent action held."""
+    encoded, rollouts = evaluated.outputs.encoded, evaluated.outputs.rollouts
+    some = torch.linspace(0, len(rollouts.real) - 1, _PICTURE_CLIPS).round().long()
+    clips = {"real": rollouts.real, "rebuilt": encoded.rebuilt, "played": rollouts.inferred}
     rows = [videos[clip] for clip in some.tolist() for videos in clips.values()]
-    titles = list(clips) * PICTURE_CLIPS
+    titles = list(clips) * _PICTURE_CLIPS
     frames = rows[0].shape[0]
     for action, videos in enumerate(evaluated.held):
         starts = torch.linspace(0, len(videos) - 1, frames // videos.shape[1]).round().long()
@@ -68,7 +71,7 @@ def draw_picture(path: Path, evaluated: Evaluated) -> None:
     write_image(path, contact_sheet(to_uint8(torch.stack(rows)), titles))
 
 
-def _figures(parts: dict[str, dict[str, Any]], title: str) -> Table:
+def _tabulate_scores(parts: dict[str, dict[str, Any]], title: str) -> Table:
     table = Table("", *parts, title=title)
 
     def line(name: str, cells: list[str]) -> None:
@@ -80,72 +83,73 @@ def _figures(parts: dict[str, dict[str, Any]], title: str) -> Table:
         line(f"tokenizer {words}", [f"{part['tokenizer'][name]:.{digits}f}" for part in parts.values()])
         line("  k-means", [f"{part['tokenizer'][f'kmeans_{name}']:.{digits}f}" for part in parts.values()])
     line("codes used", [str(part["tokenizer"]["codes_used"]) for part in parts.values()])
-    line("their perplexity", [f"{part['tokenizer']['perplexity']:.0f}" for part in parts.values()])
+    line("perplexity of codes", [f"{part['tokenizer']['perplexity']:.0f}" for part in parts.values()])
     for index, row in enumerate(parts["all"]["delta_psnr"]):
         cells = [part["delta_psnr"][index] for part in parts.values()]
-        line(f"delta PSNR t = {row['t']}, dB [95 %]", [_tell_interval(cell) for cell in cells])
+        line(f"delta PSNR t = {row['t']}, dB [95 %]", [_format_interval(cell) for cell in cells])
         cells = [part["continued"]["delta_psnr"][index] for part in parts.values()]
-        line(f"  from {parts['all']['continued']['prompt_frames']} frames", [_tell_interval(cell) for cell in cells])
+        line(f"  from {parts['all']['continued']['prompt_frames']} frames", [_format_interval(cell) for cell in cells])
     for key in ("fvd_procgen", "fvd"):
         if key in parts["all"]:
             line(f"{key} of roll-outs", [f"{part[key]:.1f}" for part in parts.values()])
             for name in parts["all"][f"{key}_beside"]:
-                line(f"  {name}", [f"{part[f'{key}_beside'][name]:.1f}" for part in parts.values()])
+                line(f"  {name.replace('_', ' ')}", [f"{part[f'{key}_beside'][name]:.1f}" for part in parts.values()])
     return table
 
 
-def _tell_interval(cell: dict[str, Any]) -> str:
+def _format_interval(cell: dict[str, Any]) -> str:
     return "{:.2f} [{:.2f}, {:.2f}]".format(cell["delta_psnr"], *cell["interval"])
 
 
-def _rollout(results: dict[str, Any], prompt: str) -> Table:
-    rivals = ("", "copy_last_", "shuffled_", "random_")
-    names = ("world", "copy last", "shuffled", "random")
-    heads = [*(f"{name}, dB" for name in names), *(f"{name}, SSIM" for name in names)]
-    table = Table("t", *heads, title=f"roll-out from {prompt}")
+def _tabulate_rollouts(results: dict[str, Any], prompt: str) -> Table:
+    names = {"": "world", "copy_last_": "copy last", "shuffled_": "shuffled", "random_": "random"}
+    heads = [*(f"{name}, dB" for name in names.values()), *(f"{name}, SSIM" for name in names.values())]
+    table = Table("t", *heads, title=f"roll-outs from {prompt}, beside baselines")
     for row in results["rollout"]:
-        cells = [f"{row[f'{rival}psnr']:.2f}" for rival in rivals] + [f"{row[f'{rival}ssim']:.3f}" for rival in rivals]
+        cells = [f"{row[f'{key}psnr']:.2f}" for key in names] + [f"{row[f'{key}ssim']:.3f}" for key in names]
         table.add_row(str(row["t"]), *cells)
     return table
 
 
-def _actions(results: dict[str, Any]) -> Table:
+def _tabulate_actions(results: dict[str, Any]) -> Table:
     lam, consistency = results["lam"], results["consistency"]
     title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
     table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
     if "nmi" in lam:
-        for name, words in KINDS.items():
+        for name, words in GROUP_NAMES.items():
             kept = lam[name]["kept"]
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
-    for name, part in {"": consistency, "  the game's own moves": consistency.get("real")}.items():
-        if part is not None:
-            table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
-            alike = (f"{part['chance']:.3f}", f"{part['agreement']:.3f}", "1", "")
-            table.add_row(name or "starts that move alike", *alike)
+    sources = [("", consistency), ("  the game's own moves", consistency.get("real"))]
+    present = [(name, part) for name, part in sources if part is not None]
+    for name, part in present:
+        table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
+    for name, part in present:
+        chance, agreement = (f"{part[key]:.3f}" for key in ("chance", "agreement"))
+        table.add_row(name or "starts with the same motion", chance, agreement, "1", "")
     return table
 
 
-def tell_session(session: dict[str, Any]) -> str:
-    """The figures of ``score_session`` in a sentence."""
+def describe_long_play(session: dict[str, Any]) -> str:
+    """Return the results of ``score_long_play`` as a sentence."""
     parts = ", ".join(f"{share:.0%}" for share in session["outside_by_part"])
     return (
-        f"{session['starts']} sessions of {session['frames']} frames under random latent actions: "
-        f"{session['outside']:.1%} of frames look unlike real ones to the features of fvd_procgen "
+        f"In {session['starts']} roll-outs of {session['frames']} frames under random latent actions, "
+        f"{session['outside']:.1%} of frames look unlike real ones by their fvd_procgen features "
         f"({parts} by quarter; real clips {session['real_outside']:.1%}, noise {session['noise_outside']:.0%})."
     )
 
 
-def tabulate_passes(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
-    """Quality and speed by MaskGIT passes, from ``score_passes``."""
-    heads = ["passes", "frames/s", *(["fvd_procgen"] if "fvd_procgen" in rows[0] else [])]
+def tabulate_maskgit_steps(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:
+    """Return a table of quality and speed by MaskGIT steps, from ``compare_maskgit_steps``."""
+    heads = ["steps", "frames/s", *(["fvd_procgen"] if "fvd_procgen" in rows[0] else [])]
     heads += [f"PSNR t={part['t']}" for part in rows[0]["rollout"]]
     heads += [f"delta t={part['t']}" for part in rows[0]["delta_psnr"]]
-    table = Table(*heads, title=f"by MaskGIT passes, {clips} clips, mean PSNR over clips")
+    table = Table(*heads, title=f"MaskGIT steps compared on {clips} clips: means over clips, dB")
     for row in rows:
-        passes = str(row["maskgit_steps"])
-        cells = [passes, f"{speed[passes]:.0f}"]
+        steps = str(row["maskgit_steps"])
+        cells = [steps, f"{speed[steps]:.0f}"]
         cells += [f"{row['fvd_procgen']:.1f}"] if "fvd_procgen" in row else []
         cells += [f"{part['clip_psnr']:.2f}" for part in row["rollout"]]
         cells += [f"{part['delta_psnr']:.2f}" for part in row["delta_psnr"]]

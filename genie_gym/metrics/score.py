@@ -1,4 +1,4 @@
-"""Scores of what was observed of a world, each beside its baseline."""
+"""Scores computed from a world's outputs, each next to its baselines."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,88 +6,89 @@ from typing import Any
 from torch import Tensor
 
 from genie_gym.configs import WorldConfig
-from genie_gym.metrics.controllability import Played, bootstrap_interval, delta_psnr
+from genie_gym.metrics.controllability import Rollouts, bootstrap_interval, delta_psnr
 from genie_gym.metrics.fvd import frechet_distance
 from genie_gym.metrics.image import moving_psnr, pooled_psnr, psnr, ssim
 from genie_gym.metrics.latent_actions import score_labels, score_use
-from genie_gym.metrics.observe import PROMPT_FRAMES, Observed, Seen
+from genie_gym.metrics.outputs import LONG_PROMPT_FRAMES, EncodedClips, WorldOutputs
 from genie_gym.nn.quantizer import perplexity
 
-ROLLOUT_FRAMES, CONTINUED_FRAMES = (1, 2, 4, 8, 10, 15), (1, 2, 4, 8, 10, 12)
-DELTA_FRAMES = (1, 4, 8)
+_ROLLOUT_FRAMES, _CONTINUED_FRAMES = (1, 2, 4, 8, 10, 15), (1, 2, 4, 8, 10, 12)
+_DELTA_FRAMES = (1, 4, 8)
+"""Frames t at which roll-outs from one and from several frames, and delta PSNR, are scored."""
 
 
-def score_observed(observed: Observed, config: WorldConfig, seed: int) -> dict[str, Any]:
-    """Score some clips.
+def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[str, Any]:
+    """Score the clips that a world has encoded and rolled out.
 
     Args:
-        observed: Of them.
-        config: The world's.
-        seed: Of intervals.
+        outputs: Outputs of the world on these clips.
+        config: Config of the world.
+        seed: Seed of bootstrap intervals.
 
     Returns:
-        ``clips``, ``tokenizer``, ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` where the true actions
-        are known), ``rollout`` (rows of ``t``), ``delta_psnr`` (rows of ``t``, mean and 95 % interval), ``continued``
-        (``prompt_frames``, and those two again from so many, t counted from the last of them),
-        ``fvd_procgen`` of roll-outs with ``fvd_procgen_beside`` of what is compared, ``fvd`` likewise with I3D.
+        ``clips``, their number; ``tokenizer``; ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` if the
+        true actions are known); ``rollout`` (a row for each t); ``delta_psnr`` (a row for each t, mean and 95 %
+        interval); ``continued`` (both again for prompts of ``prompt_frames``, t counted from the last of them);
+        ``fvd_procgen`` of roll-outs, with ``fvd_procgen_beside`` of baselines; with I3D, ``fvd`` and ``fvd_beside``.
     """
-    labels, answers = observed.seen.labels, observed.answers
+    labels, actions, rollouts = outputs.encoded.labels, outputs.actions, outputs.rollouts
     lam = score_use(labels, config.num_latent_actions)
-    if answers is not None:
-        lam |= score_labels(labels, answers.real_actions, answers.maps, answers.ceiling)
-    played = observed.played
+    if actions is not None:
+        lam |= score_labels(labels, actions.real_actions, actions.maps, actions.ceiling)
+    continued = _score_rollouts(outputs.continued, _CONTINUED_FRAMES, seed)
     return {
-        "clips": len(played.real),
-        "tokenizer": score_tokenizer(observed.seen, played.real, config.tokenizer.quantizer.codes),
+        "clips": len(rollouts.real),
+        "tokenizer": score_tokenizer(outputs.encoded, rollouts.real, config.tokenizer.quantizer.codes),
         "lam": lam,
-        **_score_played(played, ROLLOUT_FRAMES, seed),
-        "continued": {"prompt_frames": PROMPT_FRAMES, **_score_played(observed.continued, CONTINUED_FRAMES, seed)},
-        **_score_distances(observed.features),
+        **_score_rollouts(rollouts, _ROLLOUT_FRAMES, seed),
+        "continued": {"prompt_frames": LONG_PROMPT_FRAMES, **continued},
+        **_score_distances(outputs.features),
     }
 
 
-def score_tokenizer(seen: Seen, videos: Tensor, codes: int) -> dict[str, float]:
-    """PSNR in dB (pooled, of moving pixels, mean over frames) and SSIM beside k-means', and the codes in use."""
+def score_tokenizer(encoded: EncodedClips, videos: Tensor, codes: int) -> dict[str, float]:
+    """Return PSNR in dB (pooled, mean over frames, of moving pixels) and SSIM next to k-means, and the use of codes."""
     return {
-        "psnr": pooled_psnr(seen.rebuilt, videos),
-        "frame_psnr": float(psnr(seen.rebuilt, videos).mean()),
-        "moving_psnr": moving_psnr(videos, seen.rebuilt),
-        "ssim": float(ssim(seen.rebuilt, videos).mean()),
-        "kmeans_psnr": pooled_psnr(seen.clustered, videos),
-        "kmeans_moving_psnr": moving_psnr(videos, seen.clustered),
-        "kmeans_ssim": float(ssim(seen.clustered, videos).mean()),
-        "codes_used": seen.tokens.unique().numel(),
+        "psnr": pooled_psnr(encoded.rebuilt, videos),
+        "frame_psnr": float(psnr(encoded.rebuilt, videos).mean()),
+        "moving_psnr": moving_psnr(videos, encoded.rebuilt),
+        "ssim": float(ssim(encoded.rebuilt, videos).mean()),
+        "kmeans_psnr": pooled_psnr(encoded.clustered, videos),
+        "kmeans_moving_psnr": moving_psnr(videos, encoded.clustered),
+        "kmeans_ssim": float(ssim(encoded.clustered, videos).mean()),
+        "codes_used": encoded.tokens.unique().numel(),
         "codes": codes,
-        "perplexity": float(perplexity(seen.tokens, codes)),
+        "perplexity": float(perplexity(encoded.tokens, codes)),
     }
 
 
-def score_frame(played: Played, frame: int) -> dict[str, float]:
-    """PSNR in dB, pooled over clips, and SSIM at ``frame``, of the world and of what it must beat."""
-    real = played.real[:, frame]
-    rivals = {
-        "": played.inferred[:, frame],
-        "copy_last_": played.real[:, 0],
-        "shuffled_": played.shuffled[:, frame],
-        "random_": played.random[:, frame],
+def score_frame(rollouts: Rollouts, frame: int) -> dict[str, float]:
+    """Return the pooled PSNR in dB and the SSIM of one frame of roll-outs, and of the baselines."""
+    real = rollouts.real[:, frame]
+    candidates = {
+        "": rollouts.inferred[:, frame],
+        "copy_last_": rollouts.real[:, 0],
+        "shuffled_": rollouts.shuffled[:, frame],
+        "random_": rollouts.random[:, frame],
     }
     row: dict[str, float] = {"t": frame}
-    row |= {f"{name}psnr": pooled_psnr(videos, real) for name, videos in rivals.items()}
-    row |= {f"{name}ssim": float(ssim(videos, real).mean()) for name, videos in rivals.items()}
-    means = {f"{name}clip_psnr": float(psnr(rivals[name], real).mean()) for name in ("", "copy_last_")}
+    row |= {f"{name}psnr": pooled_psnr(videos, real) for name, videos in candidates.items()}
+    row |= {f"{name}ssim": float(ssim(videos, real).mean()) for name, videos in candidates.items()}
+    means = {f"{name}clip_psnr": float(psnr(candidates[name], real).mean()) for name in ("", "copy_last_")}
     return row | means
 
 
-def score_control(played: Played, frame: int, seed: int) -> dict[str, Any]:
-    """Delta PSNR at ``frame`` with its 95 % bootstrap interval over clips."""
-    values = delta_psnr(played, frame)
+def score_control(rollouts: Rollouts, frame: int, seed: int) -> dict[str, Any]:
+    """Return the mean delta PSNR of one frame with its 95 % bootstrap interval over clips."""
+    values = delta_psnr(rollouts, frame)
     return {"t": frame, "delta_psnr": float(values.mean()), "interval": bootstrap_interval(values, seed)}
 
 
-def _score_played(played: Played, frames: Iterable[int], seed: int) -> dict[str, Any]:
+def _score_rollouts(rollouts: Rollouts, frames: Iterable[int], seed: int) -> dict[str, Any]:
     return {
-        "rollout": [score_frame(played, frame) for frame in frames],
-        "delta_psnr": [score_control(played, frame, seed) for frame in DELTA_FRAMES],
+        "rollout": [score_frame(rollouts, frame) for frame in frames],
+        "delta_psnr": [score_control(rollouts, frame, seed) for frame in _DELTA_FRAMES],
     }
 
 

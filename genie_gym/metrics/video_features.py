@@ -1,4 +1,4 @@
-"""A small 3D-convolution network whose features say how Procgen's videos look and move, for ``fvd_procgen``."""
+"""The features behind ``fvd_procgen``: a small 3D convolutional network trained on videos of Procgen games."""
 
 import functools
 from pathlib import Path
@@ -11,44 +11,42 @@ from genie_gym.data.procgen import FRAME_SIZE, GAMES, NUM_REAL_ACTIONS
 from genie_gym.models.base import require_videos
 from genie_gym.nn.weights import load_half
 
-WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features.safetensors"
-CLIP_LENGTH = 16
-"""Frames it was trained on."""
-FEATURES = 64
-WIDTHS = (6, 24, 48, 64, 96)
-TIME_STRIDES = (1, 2, 1, 1)
-CHANGE = 4.0
-"""Weight of the change from the frame before, beside the frame itself."""
+_WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "video_features.safetensors"
+_FEATURES = 64
+_WIDTHS = (6, 24, 48, 64, 96)
+_TIME_STRIDES = (1, 2, 1, 1)
+_CHANGE = 4.0
+"""Scale of the change since the previous frame, a second input next to the frame itself."""
 ORDERS = ("as played", "shuffled", "frozen")
-CELL = FRAME_SIZE // 16
+_CELL = FRAME_SIZE // 16
 
 
 class VideoFeatures(nn.Module):
-    """Trained to tell Procgen's games, the actions taken, and the order of frames; used for the layer before that."""
+    """A network trained to classify game, actions and frame order; metrics use the layer before its heads."""
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = zip(WIDTHS[:-1], WIDTHS[1:], TIME_STRIDES, strict=True)
+        pairs = zip(_WIDTHS[:-1], _WIDTHS[1:], _TIME_STRIDES, strict=True)
         self.layers = nn.ModuleList(
             nn.Conv3d(before, after, (3, 4, 4), stride=(stride, 2, 2), padding=1) for before, after, stride in pairs
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in WIDTHS[1:])
-        self.embed = nn.Linear(WIDTHS[-1] * CELL**2, FEATURES)
-        self.game = nn.Linear(FEATURES, len(GAMES))
-        self.order = nn.Linear(FEATURES, len(ORDERS))
-        self.action = nn.Linear(FEATURES, NUM_REAL_ACTIONS)
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in _WIDTHS[1:])
+        self.embed = nn.Linear(_WIDTHS[-1] * _CELL**2, _FEATURES)
+        self.game = nn.Linear(_FEATURES, len(GAMES))
+        self.order = nn.Linear(_FEATURES, len(ORDERS))
+        self.action = nn.Linear(_FEATURES, NUM_REAL_ACTIONS)
 
-    def moments(self, videos: Tensor) -> Tensor:
-        """(B, T, 3, H, W) float in [0, 1] -> (B, T / 2, 64): what the video is like around every second frame."""
+    def frame_features(self, videos: Tensor) -> Tensor:
+        """Return (B, T / 2, 64) features around every second frame of (B, T, 3, H, W) videos in [0, 1]."""
         frames = _to_size(videos)
         change = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-        features = torch.cat([frames - 0.5, CHANGE * change], dim=2).transpose(1, 2)
+        features = torch.cat([frames - 0.5, _CHANGE * change], dim=2).transpose(1, 2)  # (B, 6, T, 64, 64)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            features = F.relu(norm(layer(features)))
+            features = F.relu(norm(layer(features)))  # at last (B, 96, T / 2, 4, 4)
         return self.embed(features.transpose(1, 2).flatten(2))
 
     def forward(self, videos: Tensor) -> Tensor:
-        """(B, T, 3, H, W) float in [0, 1] -> (B, 64).
+        """Return (B, 64) features of (B, T, 3, H, W) videos in [0, 1].
 
         Raises:
             ValueError: If the videos have another shape or type, or fewer than two frames.
@@ -56,12 +54,12 @@ class VideoFeatures(nn.Module):
         require_videos(videos)
         if videos.shape[1] < 2:
             raise ValueError(f"videos must have at least 2 frames, got {videos.shape[1]}")
-        return self.moments(videos).mean(dim=1)
+        return self.frame_features(videos).mean(dim=1)
 
 
 @functools.lru_cache(maxsize=2)
-def load_features(path: Path = WEIGHTS) -> VideoFeatures:
-    """The shipped network, frozen and shared.
+def load_features(path: Path = _WEIGHTS) -> VideoFeatures:
+    """Load the shipped network, frozen; repeated calls return the same object.
 
     Raises:
         ValueError: If the weights are damaged or of another network.

@@ -1,1 +1,1 @@
-"""Results on disk: where they come from, how they are written, and experiments that resume."""
+"""Results on disk: JSON files with their provenance, and experiments that resume."""

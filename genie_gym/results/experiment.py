@@ -1,4 +1,7 @@
-"""What all experiments share: their command line, where results lie, and the rivals' training, cell by cell."""
+"""Base classes of the experiments: command-line options, result files, and tables that resume row by row.
+
+A *cell* is the combination of settings that identifies one row of a table; its *row* adds the measurements.
+"""
 
 import functools
 import json
@@ -13,46 +16,46 @@ from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
 from genie_gym.parallel import work_apart
-from genie_gym.results.files import ROOT, require_place, write_results
+from genie_gym.results.files import ROOT, require_writable, write_results
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """An artefact of the paper at our size."""
+    """An experiment that writes one JSON file of results and usually one figure."""
 
     preset: Literal["smoke", "full"] = "smoke"
-    """``smoke`` takes minutes and shows that all works; ``full`` is what the README's numbers come from."""
+    """size of the experiment: ``smoke`` tests it in minutes, ``full`` gives the published numbers"""
     out: Path = ROOT / "experiments"
-    """Folder whose ``results`` and ``figures`` are written; those of ``smoke`` lie apart."""
+    """folder for ``results`` and ``figures``; those of ``smoke`` go into subfolders"""
     work: Path = ROOT / "runs" / "experiments"
-    """Folder of recordings and of runs that are not finished."""
+    """folder for recordings and unfinished runs"""
     seed: int = 0
-    """Of everything; rivals that are trained have seeds from this one on."""
+    """first random seed; repeated runs use this one and those that follow"""
     device: str = "cpu"
-    """Where to train and to play."""
+    """torch device for training and playing"""
 
     @property
     def name(self) -> str:
-        """Of the artefact's files."""
+        """Return the file name, without extension, of results and figure."""
         raise NotImplementedError
 
     @property
     def json(self) -> Path:
-        """File of results."""
+        """Return the path of the results."""
         return self._place("results") / f"{self.name}.json"
 
     @property
     def picture(self) -> Path:
-        """File of the figure, in a folder that is there."""
+        """Return the path of the figure, and make its folder."""
         folder = self._place("figures")
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.name}.png"
 
     @property
     def run_folder(self) -> Path:
-        """Of this preset's unfinished runs."""
+        """Return the folder for the unfinished runs of this preset."""
         return self.work / self.preset / self.name
 
     def _place(self, kind: str) -> Path:
@@ -60,63 +63,63 @@ class Experiment:
 
     def write(self, results: Row) -> None:
         """Write the results with preset, seed, machine, command and commit."""
-        about = {"preset": self.preset, "seed": self.seed, "machine": describe_machine(torch.device(self.device))}
-        write_results(self.json, {**about, **results})
+        machine = describe_machine(torch.device(self.device))
+        write_results(self.json, {"preset": self.preset, "seed": self.seed, "machine": machine, **results})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedExperiment(Experiment):
-    """One that trains: a row of results for each run, written when it is done."""
+    """An experiment whose results are a table; each row is written as soon as it is finished."""
 
     def finish_rows(
         self, cells: Iterable[Row], settings: Row, work: Callable[[Row], Row], processes: int = 1
     ) -> list[Row]:
-        """One row for each cell; those in the file of results stand, and each new one is written at once.
+        """Compute the rows that the results file lacks, write each at once, and return all rows.
 
         Args:
-            cells: What tells one row from the others, in the order of work.
-            settings: What all rows share, beside preset and seed. Rows of other settings do not stand.
-            work: From a cell to the rest of its row; picklable where processes are several.
-            processes: That work at once, on a share of torch's threads each.
+            cells: Settings that identify each row, in the order of work.
+            settings: Settings that all rows share, in addition to preset and seed.
+            work: Function from a cell to the rest of its row. Must be picklable if ``processes`` > 1.
+            processes: Number of parallel processes; they share torch's threads equally.
 
         Returns:
-            The cells' rows in order, then those of other cells that stood in the file.
+            The rows of ``cells`` in order, then the file's rows of other cells.
 
         Raises:
             ValueError: If the file holds rows of other settings.
         """
         cells = list(cells)
-        require_place(self.json)
+        require_writable(self.json)
         rows = self._read_rows(settings)
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
-        for cell, told in self._work_on(missing, work, processes):
-            rows.append({**cell, **told, "cpu": cpu})
+        for cell, measured in self._work_on(missing, work, processes):
+            rows.append({**cell, **measured, "cpu": cpu})
             self.write({**settings, "rows": rows})
         wanted = [next(row for row in rows if _is_of(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
 
     def find_missing(self, cells: Iterable[Row], settings: Row) -> list[Row]:
-        """The cells that have no row yet; arguments and errors as for ``finish_rows``."""
+        """Return the cells that have no row yet; arguments and errors as in ``finish_rows``."""
         rows = self._read_rows(settings)
         return [cell for cell in cells if not any(_is_of(row, cell) for row in rows)]
 
-    def take_over(self, path: Path, cells: Iterable[Row], settings: Row, beside: Container[str] = ()) -> None:
-        """Write the rows of another file, each with the commit that made it, for those cells that have none yet.
+    def copy_rows(self, path: Path, cells: Iterable[Row], settings: Row, ignored: Container[str] = ()) -> None:
+        """Copy rows that are still missing from another results file, each with the commit that made it.
 
         Args:
-            path: A file of results.
-            cells: As for ``finish_rows``.
-            settings: As for ``finish_rows``; the other file's are the same.
-            beside: Names of settings that may be others there.
+            path: Results file to copy from.
+            cells: Cells to copy, as in ``finish_rows``.
+            settings: Settings of both files, as in ``finish_rows``.
+            ignored: Names of settings that may differ in the other file.
 
         Raises:
-            ValueError: If there is no such file, or it or the file of results holds rows of other settings.
+            ValueError: If ``path`` is no file, or either file holds rows of other settings.
         """
-        require_place(self.json)
+        require_writable(self.json)
         if not path.is_file():
             raise ValueError(f"results {str(path)!r} must be a file")
-        found = self._read(path, {name: value for name, value in settings.items() if name not in beside})
+        found = self._read(path, {name: value for name, value in settings.items() if name not in ignored})
         missing = self.find_missing(cells, settings)
         known = [row for row in found["rows"] if any(_is_of(row, cell) for cell in missing)]
         if known:
@@ -127,26 +130,26 @@ class TrainedExperiment(Experiment):
         timed = functools.partial(_time, work)
         if processes > 1:
             with tqdm(total=len(cells), unit="row") as bar:
-                for cell, told in work_apart(timed, cells, processes, max(1, torch.get_num_threads() // processes)):
+                for result in work_apart(timed, cells, processes, max(1, torch.get_num_threads() // processes)):
                     bar.update()
-                    yield cell, told
+                    yield result
             return
         for number, cell in enumerate(cells):
-            tqdm.write(f"{self.name}: {number + 1} of {len(cells)} that are missing: {cell}")
+            tqdm.write(f"{self.name}: missing row {number + 1} of {len(cells)}: {cell}")
             yield cell, timed(cell)
 
     def _read_rows(self, settings: Row) -> list[Row]:
         if not self.json.exists():
             return []
-        return list(self._read(self.json, settings, ": move it away to begin anew")["rows"])
+        return list(self._read(self.json, settings, "; move it away to start again")["rows"])
 
     def _read(self, path: Path, settings: Row, advice: str = "") -> Row:
         found: Row = json.loads(path.read_text())
         wanted = json.loads(json.dumps({"preset": self.preset, "seed": self.seed, **settings}))
         for name, value in wanted.items():
             if found.get(name) != value:
-                was = f"{name} {found.get(name)!r}, not {value!r}"
-                raise ValueError(f"{path} holds rows of other settings, {was}{advice}")
+                difference = f"{name} {found.get(name)!r}, not {value!r}"
+                raise ValueError(f"{path} holds rows of other settings, {difference}{advice}")
         return found
 
 
@@ -155,24 +158,28 @@ def _is_of(row: Row, cell: Row) -> bool:
 
 
 def _time(work: Callable[[Row], Row], cell: Row) -> Row:
-    """The work's row with the minutes it took."""
+    """Return the result of ``work`` with the minutes it took."""
     began = time.monotonic()
     return {**work(cell), "minutes": round((time.monotonic() - began) / 60, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RivalExperiment(TrainedExperiment):
-    """One that trains rivals over several seeds."""
+class VariantExperiment(TrainedExperiment):
+    """An experiment that trains each of several variants with several seeds."""
 
     seeds: int | None = None
-    """Seeds of each rival for now, the others later; all of the preset's where not given."""
+    """number of seeds to run now, the preset's by default; a later run adds the others"""
 
-    def pair(self, key: str, rivals: Iterable[str], seeds: int) -> list[Row]:
-        """A cell for each seed and rival, the first seed of all rivals first."""
-        return self.repeat([{key: rival} for rival in rivals], seeds)
+    def repeat_over_seeds(self, cells: list[Row], seeds: int) -> list[Row]:
+        """Return a cell for each seed and each of ``cells``: all cells of the first seed, then those of the next.
 
-    def repeat(self, cells: list[Row], seeds: int) -> list[Row]:
-        """Each cell with each seed wanted now, of ``seeds`` in all; the first seed of all cells first."""
+        Args:
+            cells: Cells without a seed.
+            seeds: Number of seeds of the preset, of which the option ``seeds`` may select the first few.
+
+        Raises:
+            ValueError: If the option ``seeds`` is not positive.
+        """
         if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"seeds must be positive, got {self.seeds}")
         wanted = range(seeds if self.seeds is None else min(seeds, self.seeds))

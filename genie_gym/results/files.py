@@ -1,4 +1,4 @@
-"""Results as JSON, with all that is needed to get them again."""
+"""JSON files of results, with the command and the commit that reproduce them."""
 
 import functools
 import json
@@ -14,14 +14,14 @@ from typing import Any
 from genie_gym.models.loading import digest_checkpoint
 
 ROOT = Path(__file__).parents[2]
-"""Of the checkout, where the package is in one."""
+"""Root of the checkout, if the package is in one."""
 
 
 @functools.cache
 def current_commit() -> str | None:
-    """The commit checked out when this process first asked, with ``+`` where Python files differ.
+    """Return the short commit hash, with ``+`` appended if Python files have changed, or None outside a checkout.
 
-    None where the package is in no checkout.
+    The first call decides: a commit made during a long run does not change the answer.
     """
     if shutil.which("git") is None or _git("ls-files", "--error-unmatch", "genie_gym/__init__.py").returncode:
         return None
@@ -30,40 +30,37 @@ def current_commit() -> str | None:
 
 
 def current_command() -> str:
-    """How this process was started, for a shell at the checkout's root."""
+    """Return the shell command that started this process, for the root of the checkout."""
     module = sys.modules["__main__"].__spec__
     program = [Path(sys.argv[0]).name] if module is None else ["python", "-m", module.name]
     return shlex.join([*program, *sys.argv[1:]])
 
 
-def require_place(path: Path) -> None:
-    """Make the folder of a file of results, so that a long run does not end without a place for them.
-
-    Also keeps in mind which commit the run began with.
+def require_writable(path: Path) -> None:
+    """Make the folder of a results file and check that the file can be written, before a long run starts.
 
     Raises:
-        ValueError: If no file can be written there.
+        ValueError: If the file cannot be written.
     """
-    current_commit()
+    current_commit()  # cached: the results belong to the commit at the start of the run
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"json {str(path)!r} cannot be written: {error}") from error
+        raise ValueError(f"file {str(path)!r} cannot be written: {error}") from error
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"json must be a file that can be written, got {str(path)!r}")
+        raise ValueError(f"{str(path)!r} must be a file that can be written")
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write ``results`` with command, commit and the world that ships beside the old file, then in its place.
+    """Write ``results`` with the command, the commit and the shipped checkpoint's digest; replaces the file atomically.
 
-    Numbers that are not finite (the PSNR of moving pixels where nothing moves) become null: JSON has no word for them.
+    JSON has no NaN or infinity, so such numbers (the PSNR of moving pixels in a still clip) become null.
     """
-    require_place(path)
-    about = {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
-    whole = {**about, **results}
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(_finite(whole), indent=1, allow_nan=False) + "\n")
-    os.replace(beside, path)
+    require_writable(path)
+    origin = {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(_finite({**origin, **results}), indent=1, allow_nan=False) + "\n")
+    os.replace(temporary, path)
 
 
 def _finite(value: Any) -> Any:

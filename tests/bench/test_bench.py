@@ -1,4 +1,4 @@
-"""What ``genie-gym bench`` says and leaves behind, not how fast anything is."""
+"""The results of ``genie-gym bench`` and the files it writes; no speed is asserted."""
 
 import json
 import math
@@ -15,13 +15,10 @@ from genie_gym import cli
 from genie_gym.bench.config import BenchConfig
 from genie_gym.bench.environments import time_environments
 from genie_gym.bench.run import run_bench
-from genie_gym.bench.timing import Timing, measure, watch
-from genie_gym.bench.training import CLIP_LENGTH, list_jobs, time_training
-from genie_gym.models.loading import digest_checkpoint
+from genie_gym.bench.timing import Timing, measure, time_methods
+from genie_gym.bench.training import TRAINING_CLIP_LENGTH, list_jobs, time_training
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.results import files as results_file
-from genie_gym.results.files import current_command, write_results
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -64,7 +61,7 @@ def test_every_key_is_there_with_positive_numbers(results: dict[str, Any], stage
     assert "Genie-v0: 3" in stages
 
 
-def test_results_are_by_what_was_asked_for(results: dict[str, Any], tiny_world: GenieWorldModel) -> None:
+def test_results_have_the_requested_keys(results: dict[str, Any], tiny_world: GenieWorldModel) -> None:
     assert list(results["env_fps"]) == list(results["env_split"]) == list(results["serving_share_by_envs"])
     assert list(results["env_fps"]) == ["alone", "1", "3"]
     assert list(results["cached_over_uncached_by_rows"]) == ["1", "2"]
@@ -85,14 +82,14 @@ def test_results_are_by_what_was_asked_for(results: dict[str, Any], tiny_world: 
     assert results["peak_memory_mb"]["playing"] >= results["peak_memory_mb"]["loaded"]
 
 
-def test_headlines_are_of_the_most_rows(results: dict[str, Any]) -> None:
+def test_headline_figures_are_those_of_the_largest_batch(results: dict[str, Any]) -> None:
     gains = results["cached_over_uncached_by_rows"]
     assert results["cached_over_uncached"] == gains["2"]
     assert gains["1"] == results["cached_fps"]["1"] / results["uncached_fps"]["1"]
     assert results["serving_share"] == results["serving_share_by_envs"]["3"]
 
 
-def test_split_adds_up_to_the_whole(results: dict[str, Any]) -> None:
+def test_parts_of_a_step_add_up(results: dict[str, Any]) -> None:
     for count, split in results["env_split"].items():
         rows = 1 if count == "alone" else int(count)
         assert set(split) == {"dynamics", "decode", "environment"}
@@ -108,7 +105,7 @@ def test_share_is_operations_over_the_matrix_rate(results: dict[str, Any]) -> No
     assert results["serving_share_of_fastest"] == pytest.approx(of_fastest)
 
 
-def test_a_timed_world_is_itself_again(tiny_world: GenieWorldModel) -> None:
+def test_timing_leaves_the_world_unchanged(tiny_world: GenieWorldModel) -> None:
     before = dict(vars(tiny_world)), dict(vars(tiny_world.tokenizer))
     time_environments(tiny_world, 2, 0.01)
     assert (vars(tiny_world), vars(tiny_world.tokenizer)) == before
@@ -122,45 +119,48 @@ class Worker:
         raise RuntimeError("on purpose")
 
 
-def test_watched_methods_are_themselves_again_after_an_error() -> None:
+def test_timed_methods_are_restored_after_an_error() -> None:
     worker = Worker()
     worker.work = own = lambda: "own"  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="on purpose"), watch({"a": (worker, "work"), "b": (worker, "fail")}, CPU):
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        time_methods({"a": (worker, "work"), "b": (worker, "fail")}, CPU),
+    ):
         worker.fail()
     assert vars(worker) == {"work": own}
 
 
-def test_watched_methods_still_do_their_work() -> None:
+def test_timed_methods_still_work() -> None:
     worker = Worker()
-    with watch({"work": (worker, "work")}, CPU) as spent:
+    with time_methods({"work": (worker, "work")}, CPU) as spent:
         assert worker.work() == "done"
         first = spent["work"]
         assert first > 0
         worker.work()
         assert spent["work"] > first
-    with pytest.raises(AttributeError), watch({"none": (worker, "none")}, CPU):
+    with pytest.raises(AttributeError), time_methods({"none": (worker, "none")}, CPU):
         pass
     assert vars(worker) == {}
 
 
-def test_parts_of_a_timing_are_of_its_own_calls() -> None:
+def test_parts_of_a_timing_belong_to_its_calls() -> None:
     worker = Worker()
-    with watch({"work": (worker, "work")}, CPU) as spent:
+    with time_methods({"work": (worker, "work")}, CPU) as spent:
         timing = measure(worker.work, 0.01, CPU, spent)
     assert 0 < timing.parts["work"] <= timing.seconds
 
 
 def test_training_counts_an_ordinary_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the first one, which sets the codebook by k-means."""
+    """The first step is not counted: it initialises the codebook by k-means."""
     job = next(job for job in list_jobs((32,), 1) if job.model == "tokenizer")
     monkeypatch.setattr("genie_gym.bench.training.measure", lambda *_: Timing(2.0, {}))
     speed = time_training(job, BenchConfig(**SMALL), CPU)
-    tokenizer, videos = VideoTokenizer(job.config), torch.rand(1, CLIP_LENGTH, 3, 64, 64)
+    tokenizer, videos = VideoTokenizer(job.config), torch.rand(1, TRAINING_CLIP_LENGTH, 3, 64, 64)
     tokenizer.loss(videos).loss.backward()
     with FlopCounterMode(display=False) as counter:
         tokenizer.loss(videos).loss.backward()
     assert speed.tflops == pytest.approx(counter.get_total_flops() / 2 / 1e12)
-    assert speed.fps == CLIP_LENGTH / 2
+    assert speed.fps == TRAINING_CLIP_LENGTH / 2
     assert speed.parameters == sum(parameter.numel() for parameter in tokenizer.parameters())
 
 
@@ -225,24 +225,7 @@ def test_the_command_refuses_a_bad_file_before_it_measures(
         assert str(path) in capsys.readouterr().err
 
 
-def test_a_package_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results_file, "ROOT", tmp_path)
-    results_file.current_commit.cache_clear()
-    path = tmp_path / "results.json"
-    write_results(path, {"a": 1})
-    about = {"command": current_command(), "commit": None, "shipped": digest_checkpoint("coinrun")}
-    assert json.loads(path.read_text()) == {**about, "a": 1}
-    results_file.current_commit.cache_clear()
-
-
-def test_what_is_no_number_is_null_in_a_file_that_any_reader_of_json_takes(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    write_results(path, {"a": math.nan, "b": [1.5, (math.inf, "nan")], "c": {"d": -math.inf}})
-    read = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-    assert (read["a"], read["b"], read["c"]) == (None, [1.5, [None, "nan"]], {"d": None})
-
-
-def test_the_command_ends_a_bad_setting_in_one_line(
+def test_a_bad_setting_ends_the_command_with_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["genie-gym", "bench", "--num-envs", "4", "0"])

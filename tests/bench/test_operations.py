@@ -1,4 +1,4 @@
-"""The operations counted from a config are those that PyTorch counts in a step."""
+"""Operations counted from a config equal those that PyTorch counts in a step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,12 +32,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch does not see what they compute."""
+    """PyTorch's counter does not see what the C++ kernels compute."""
     monkeypatch.setattr(kernels, "can_multiply", lambda dtype: False)
 
 
 def count(config: WorldConfig, rows: int, maskgit_steps: int) -> int:
-    """What PyTorch counts in one step after a prompt that fills the context."""
+    """Return PyTorch's count for one step after a prompt that fills the context."""
     world = GenieWorldModel(config).freeze()
     videos = torch.rand(rows, config.context_length, 3, config.height, config.width)
     state, _ = world.reset(videos, range(rows), maskgit_steps)
@@ -56,7 +56,7 @@ def test_one_head_counts_as_torch_does(
 
 
 def test_heads_count_once(tiny_config: WorldConfig, vary: Vary) -> None:
-    """Two heads of 16 features are as much use as one of 32, whatever the step multiplies to get them."""
+    """Two heads of 16 features count as much as one of 32, whatever a step really multiplies."""
     split = {f"{part}.{name}": value for part in ("dynamics.transformer", "tokenizer.decoder")
              for name, value in (("heads", 2), ("head_dim", 16))}  # fmt: skip
     whole = {path: {"heads": 1, "head_dim": 32}[path.rsplit(".", 1)[1]] for path in split}

@@ -1,7 +1,6 @@
 """Every artefact of the paper at the preset ``smoke``; and what they share, by hand."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from experiments.paper.table3_tokenizer import TokenizerTable
 from experiments.release.figure_actions import ActionsFigure
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image
-from genie_gym.results.experiment import Experiment, RivalExperiment, TrainedExperiment
+from genie_gym.results.experiment import Experiment
 
 EXPERIMENTS = (
     InputTable,
@@ -34,14 +33,6 @@ EXPERIMENTS = (
     StepsAblation,
 )
 TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation)
-
-
-class Sums(TrainedExperiment):
-    """A toy: a row for each number."""
-
-    @property
-    def name(self) -> str:
-        return "sums"
 
 
 def read(experiment: Experiment) -> dict[str, Any]:
@@ -82,68 +73,10 @@ def test_a_sheet_for_each_start(tmp_path: Path) -> None:
     assert len(read(figure)["names"]) == 8
 
 
-def test_finished_rows_stand_and_others_follow(tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    def work(cell: dict[str, Any]) -> dict[str, Any]:
-        asked.append(cell["number"])
-        if cell["number"] == 2 and asked.count(2) == 1:
-            raise KeyboardInterrupt
-        return {"square": cell["number"] ** 2}
-
-    experiment = Sums(out=tmp_path)
-    cells = [{"number": number} for number in range(4)]
-    with pytest.raises(KeyboardInterrupt):
-        experiment.finish_rows(cells, {"size": 1}, work)
-    assert [row["square"] for row in read(experiment)["rows"]] == [0, 1]
-    rows = experiment.finish_rows(cells, {"size": 1}, work)
-    assert [row["square"] for row in rows] == [0, 1, 4, 9]
-    assert asked == [0, 1, 2, 2, 3]
-    assert [row["square"] for row in experiment.finish_rows(cells[2:], {"size": 1}, work)] == [4, 9, 0, 1]
-    for other, settings in ((experiment, {"size": 2}), (Sums(out=tmp_path, seed=1), {"size": 1})):
-        with pytest.raises(ValueError, match="other settings"):
-            other.finish_rows(cells, settings, work)
-
-
-def square_apart(cell: dict[str, Any]) -> dict[str, Any]:
-    if cell["number"] < 0:
-        raise ValueError(f"number must be 0 or more, got {cell['number']}")
-    return {"square": cell["number"] ** 2, "process": os.getpid(), "threads": torch.get_num_threads()}
-
-
-def test_rows_of_several_processes_are_kept_as_they_are_done(tmp_path: Path) -> None:
-    experiment, cells = Sums(out=tmp_path), [{"number": number} for number in range(3)]
-    rows = experiment.finish_rows(cells, {}, square_apart, processes=2)
-    assert [row["square"] for row in rows] == [0, 1, 4]
-    assert os.getpid() not in {row["process"] for row in rows}
-    assert all(row["threads"] == max(1, torch.get_num_threads() // 2) for row in rows)
-    with pytest.raises(ValueError, match="number must be 0 or more, got -1"):
-        experiment.finish_rows([*cells, {"number": -1}], {}, square_apart, processes=2)
-    assert experiment.finish_rows(cells, {}, square_apart, processes=2) == rows
-
-
-def test_first_seeds_come_first() -> None:
-    class Pairs(RivalExperiment):
-        pass
-
-    cells = Pairs(seed=5).pair("kind", ("a", "b"), 2)
-    assert [(cell["kind"], cell["seed"]) for cell in cells] == [("a", 5), ("b", 5), ("a", 6), ("b", 6)]
-    assert Pairs(seed=5, seeds=1).pair("kind", ("a", "b"), 2) == cells[:2]
-    with pytest.raises(ValueError, match="seeds"):
-        Pairs(seeds=0).pair("kind", ("a", "b"), 2)
-
-
 def test_a_number_of_sizes_that_makes_no_curve_is_refused() -> None:
     for sizes in (1, 6):
         with pytest.raises(ValueError, match=f"sizes must be in 2..5, got {sizes}"):
             ScalingFigure(sizes=sizes).run()
-
-
-def test_smoke_does_not_touch_full(tmp_path: Path) -> None:
-    smoke, full = Sums(out=tmp_path), Sums(out=tmp_path, preset="full")
-    assert smoke.json != full.json
-    assert smoke.picture != full.picture
-    assert smoke.run_folder != full.run_folder
 
 
 def test_a_power_law_is_found() -> None:

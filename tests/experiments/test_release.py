@@ -235,7 +235,7 @@ def test_clips_are_shuffled_and_frozen_as_their_labels_say() -> None:
 
 
 def test_features_for_video_distances_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out, "FRAMES", 4096)
+    monkeypatch.setattr(held_out, "RECORDED_FRAMES", 4096)
     settings: dict[str, Any] = {"frames": 1024, "train_steps": 2, "batch_size": 2}
     video_features.FeaturesRelease(out=tmp_path, json=tmp_path / "score.json", **settings).run()
     assert load_features(tmp_path / "video_features.safetensors")(torch.rand(2, 16, 3, 64, 64)).shape == (2, 64)

@@ -1,4 +1,4 @@
-"""Worlds whose scores are known, and a little of the real game."""
+"""Scripted worlds with known scores, and a small recording of CoinRun."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +11,12 @@ from torch import Tensor
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.record import record
-from genie_gym.metrics.held_out import Pool
+from genie_gym.metrics.held_out import ClipPool
 from genie_gym.players.base import parse_shares
 
 
 class ScriptedWorld:
-    """Brightness is the state, a latent action adds to it; labels are read off exactly."""
+    """A world whose state is brightness: each latent action adds to it, and labels are exact."""
 
     config = SimpleNamespace(num_latent_actions=4)
     device = torch.device("cpu")
@@ -39,7 +39,7 @@ class CopyingWorld(ScriptedWorld):
 
 
 class DeafWorld(ScriptedWorld):
-    """Moves, but not as its latent actions say: by noise that no action decides."""
+    """Changes by noise that does not depend on the latent actions."""
 
     def rollout(self, prompts: Tensor, latent_actions: Tensor, seed: int, maskgit_steps: int | None = None) -> Tensor:
         generator = torch.Generator().manual_seed(seed + int(latent_actions.sum()))
@@ -92,13 +92,13 @@ def coinrun_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def coinrun_pool(coinrun_shards: Path) -> Pool:
-    """All its clips of 16 frames."""
+def coinrun_pool(coinrun_shards: Path) -> ClipPool:
+    """All clips of 16 frames of the recording."""
     dataset = ClipDataset(coinrun_shards)
-    return Pool(dataset, np.arange(len(dataset)))
+    return ClipPool(dataset, np.arange(len(dataset)))
 
 
 @pytest.fixture(scope="session")
-def coinrun_clips(coinrun_pool: Pool) -> Tensor:
-    """96 of them, (96, 16, 3, 64, 64)."""
+def coinrun_clips(coinrun_pool: ClipPool) -> Tensor:
+    """96 clips of the recording, (96, 16, 3, 64, 64)."""
     return coinrun_pool.draw(96, seed=0).videos

@@ -1,4 +1,4 @@
-"""``genie-gym evaluate``, whole, on a toy."""
+"""``genie-gym evaluate`` from the command line to the results, on a tiny world."""
 
 import json
 import math
@@ -113,7 +113,7 @@ def test_videos_are_scored_without_true_actions(tiny_checkpoint: Path, tmp_path:
 
 @pytest.fixture
 def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, dict[str, Any]]:
-    """Arguments that are wrong, by what the error must name."""
+    """Wrong arguments, by a part of the error message that they must cause."""
     rng = np.random.default_rng(0)
     for name, size, frames in (("small", 32, 80), ("short", 64, 8)):
         (tmp_path / name).mkdir()
@@ -150,7 +150,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         "must be i3d_torchscript.pt",
     ],
 )
-def test_bad_input_is_named(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
+def test_bad_input_is_refused_by_name(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
     with pytest.raises(ValueError, match=named):
         run_evaluation(EvaluateConfig(**{"checkpoint": str(tiny_checkpoint), **SMALL, **wrong[named]}))
 
@@ -161,7 +161,7 @@ def test_other_sizes_are_scaled_when_asked(wrong: dict[str, dict[str, Any]], tin
     assert run_evaluation(config)[0]["clips"] == 16
 
 
-def test_a_corrupt_recording_is_told_before_any_work(recording: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_corrupt_recording_is_refused_before_any_work(recording: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = next(recording.glob("*.h5")).read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut\.h5"):
@@ -172,13 +172,15 @@ def test_a_corrupt_recording_is_told_before_any_work(recording: Path, tiny_check
     ("field", "value"),
     [("modes", ()), ("clips", 1), ("inverse_steps", 0), ("seed", -1), ("maskgit_steps", ()), ("start_frames", 0)],
 )
-def test_wrong_settings_are_named(field: str, value: Any) -> None:
+def test_wrong_settings_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         EvaluateConfig(**{field: value})
 
 
 def test_no_level_is_both_scored_and_fitted_on(recording: Path, tmp_path: Path) -> None:
-    gathered = gather.gather(EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage, share: None)
+    gathered = gather.gather_data(
+        EvaluateConfig(data=recording, clips=400), (64, 64), tmp_path, lambda stage, share: None
+    )
     dataset = gathered.fitted.dataset
     fitted = {dataset.level(int(number)) for number in gathered.fitted.numbers}
     assert fitted
@@ -193,6 +195,8 @@ def test_halves_of_videos_share_no_frame(tmp_path: Path) -> None:
     frames = np.zeros((100, 64, 64, 3), dtype=np.uint8)
     frames[:, :8, :8] = (np.arange(100) * 2)[:, None, None, None]
     write_video(tmp_path / "one.mp4", frames, fps=10)
-    gathered = gather.gather(EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage, share: None)
+    gathered = gather.gather_data(
+        EvaluateConfig(data=tmp_path, clips=20), (64, 64), tmp_path, lambda stage, share: None
+    )
     brightest = gathered.fitted.draw(len(gathered.fitted.numbers), seed=0).videos[..., :8, :8].mean(dim=(2, 3, 4)).max()
     assert gathered.sets["videos"].videos[..., :8, :8].mean(dim=(2, 3, 4)).min() > brightest

@@ -1,4 +1,4 @@
-"""Frechet distances against a closed form, I3D's plumbing, and the order in which our own network sees distortions."""
+"""Frechet distances against closed forms, the use of I3D, and distortions measured by our own network."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ def test_distance_of_two_gaussians_with_diagonal_spread() -> None:
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
 
 
-def test_distance_of_two_gaussians_that_do_not_commute() -> None:
+def test_distance_of_two_gaussians_with_covariances_that_do_not_commute() -> None:
     """In two dimensions Tr (S1 S2)^1/2 = sqrt(Tr(S1 S2) + 2 sqrt(det S1 det S2))."""
     roots = [torch.tensor([[1.0, 0.0], [0.8, 0.6]]).double(), torch.tensor([[2.0, 0.3], [-1.0, 0.7]]).double()]
     first, second = (gaussian(40, torch.zeros(2).double(), root, seed) for seed, root in enumerate(roots))
@@ -41,7 +41,7 @@ def test_distance_of_two_gaussians_that_do_not_commute() -> None:
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
 
 
-def test_distance_to_oneself_is_none_and_it_is_symmetric() -> None:
+def test_distance_to_itself_is_zero_and_distance_is_symmetric() -> None:
     first, second = torch.randn(10, 30), torch.randn(12, 30) + 1  # fewer rows than features
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-4)
     assert frechet_distance(first, second) == pytest.approx(frechet_distance(second, first), rel=1e-6)
@@ -53,7 +53,7 @@ def test_wrong_features_are_refused(wrong: Tensor) -> None:
         frechet_distance(torch.randn(4, 3), wrong)
 
 
-def test_frames_for_i3d(random_videos) -> None:
+def test_frames_are_scaled_and_cropped_for_i3d(random_videos) -> None:
     prepared = prepare_for_i3d(random_videos(2, 10, 48, 80))
     assert prepared.shape == (2, 3, 10, 224, 224)
     assert prepared.min() >= -1
@@ -68,7 +68,7 @@ def test_frames_for_i3d(random_videos) -> None:
 
 
 class Detector(torch.nn.Module):
-    """Called as I3D is; its features are the mean of each of four hundredths of the pixels."""
+    """Called like I3D; its features are the first 400 values of the input."""
 
     def forward(self, videos: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
         assert return_features
@@ -108,7 +108,7 @@ def test_our_distance_grows_with_every_distortion(name: str, coinrun_clips: Tens
     assert distances == sorted(distances), distances
 
 
-def test_distortions_by_hand() -> None:
+def test_distortions_on_videos_made_by_hand() -> None:
     videos = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(1, 16, 3, 4, 4) / 16
     order = shuffle(videos, 1.0)[0, :, 0, 0, 0]
     assert not order.equal(videos[0, :, 0, 0, 0])

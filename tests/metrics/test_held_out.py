@@ -1,4 +1,4 @@
-"""Clips recorded on the spot, and the levels they come from."""
+"""Clips recorded for an evaluation, and the levels they come from."""
 
 import itertools
 from pathlib import Path
@@ -7,22 +7,30 @@ import numpy as np
 import pytest
 
 from genie_gym.metrics import held_out
-from genie_gym.metrics.held_out import LEVELS, Pool, join, read_actions, record_clips, record_play, record_pool
+from genie_gym.metrics.held_out import (
+    LEVELS,
+    ClipPool,
+    join_clips,
+    read_actions,
+    record_clips,
+    record_clips_by_player,
+    record_pool,
+)
 
 
 @pytest.fixture(autouse=True)
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out, "FRAMES", 2048)
+    monkeypatch.setattr(held_out, "RECORDED_FRAMES", 2048)
 
 
-def test_levels_do_not_meet() -> None:
+def test_sets_of_levels_are_disjoint() -> None:
     spans = sorted((first, first + number) for first, number in LEVELS.values())
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert LEVELS["test"] == (20_000, 1_000)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_a_pool_is_of_its_levels(levels: str, tmp_path: Path) -> None:
+def test_a_pool_has_only_its_levels(levels: str, tmp_path: Path) -> None:
     pool = record_pool(tmp_path, "random", levels, "easy", seed=0)
     first, number = LEVELS[levels]
     seen = {pool.dataset.level(int(clip)) for clip in pool.numbers[::50]}
@@ -43,21 +51,21 @@ def test_clips_carry_the_actions_taken_in_them(tmp_path: Path) -> None:
     again = list(pool.batches(3, seed=2)(0, 5))[4]
     assert np.array_equal(batch.numbers, again.numbers)
     assert batch.videos.equal(again.videos)
-    assert Pool(pool.dataset, pool.numbers, has_actions=False).draw(2, seed=0).real_actions is None
+    assert ClipPool(pool.dataset, pool.numbers, has_actions=False).draw(2, seed=0).real_actions is None
 
 
-def test_play_is_half_and_half_and_joins() -> None:
-    plays = record_play("random", "validation", "hard", 6, seed=0)
+def test_clips_are_shared_by_two_players_and_joined() -> None:
+    plays = record_clips_by_player("random", "validation", "hard", 6, seed=0)
     assert {name: len(play.videos) for name, play in plays.items()} == {"sticky": 3, "player": 3}
-    whole = join(plays)
+    whole = join_clips(plays)
     assert whole.real_actions is not None
     assert whole.videos[3:].equal(plays["player"].videos)
-    unknown = join({**plays, "videos": plays["sticky"]._replace(real_actions=None)})
+    unknown = join_clips({**plays, "videos": plays["sticky"]._replace(real_actions=None)})
     assert unknown.real_actions is None
     assert len(unknown.videos) == 9
 
 
-def test_what_is_not_there_is_refused() -> None:
+def test_unknown_levels_and_too_many_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="levels must be one of"):
         record_clips("random", "tests", "easy", 2, 0)
     with pytest.raises(ValueError, match=r"clips must be 1 to .*got 100000"):

@@ -1,4 +1,4 @@
-"""Distances between pictures against their reference libraries and against hand-made cases."""
+"""PSNR and SSIM against reference libraries and on images made by hand."""
 
 import math
 
@@ -13,7 +13,7 @@ from genie_gym.metrics.image import moving_psnr, pooled_psnr, psnr, ssim
 
 @pytest.fixture
 def pair(random_videos) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two videos, smooth enough to be alike in structure."""
+    """Two smooth videos with similar structure."""
     first = torch.nn.functional.avg_pool2d(random_videos(2, 3).flatten(0, 1), 5, 1, 2).unflatten(0, (2, 3))
     return first, (first + 0.1 * random_videos(2, 3, seed=1)).clamp(0, 1)
 
@@ -35,7 +35,7 @@ def test_ssim_equals_both_references(pair) -> None:
     _, everywhere = structural_similarity_index_measure(
         second.flatten(0, 1), first.flatten(0, 1), data_range=1.0, return_full_image=True
     )
-    inside = everywhere[..., 5:-5, 5:-5].mean(dim=(-3, -2, -1))  # where no edge had to be made up
+    inside = everywhere[..., 5:-5, 5:-5].mean(dim=(-3, -2, -1))  # without padding
     torch.testing.assert_close(ours.flatten(), inside, atol=1e-5, rtol=0)
 
 
@@ -45,7 +45,7 @@ def test_ssim_of_equal_and_of_opposite_frames(pair) -> None:
     assert float(ssim(first, 1 - first).max()) < 0
 
 
-def test_ssim_wants_room_for_its_window() -> None:
+def test_ssim_needs_frames_as_large_as_its_window() -> None:
     with pytest.raises(ValueError, match="11 pixels"):
         ssim(torch.zeros(1, 3, 10, 64), torch.zeros(1, 3, 10, 64))
 

@@ -1,12 +1,12 @@
-"""Labels against true actions: a latent action model that knows them, one that knows nothing, and those between."""
+"""Latent actions compared with true actions: perfect, constant, noisy and random labels."""
 
 import numpy as np
 import pytest
 import torch
 from torchmetrics.clustering import NormalizedMutualInfoScore
 
-from genie_gym.metrics.held_out import Pool
-from genie_gym.metrics.inverse_model import say_actions, train_inverse_model
+from genie_gym.metrics.held_out import ClipPool
+from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import (
     GROUPS,
     balanced_accuracy,
@@ -64,8 +64,8 @@ def test_nmi_equals_torchmetrics(real_actions: torch.Tensor) -> None:
     assert ours == pytest.approx(float(theirs), abs=1e-5)
 
 
-def test_the_map_is_the_best_of_all_for_balanced_accuracy() -> None:
-    """By hand: label 0 is met by 9 of 10 of kind 0 but by 2 of 2 of kind 1, which balance prefers."""
+def test_the_map_has_the_best_balanced_accuracy() -> None:
+    """Label 0 covers 9 of 10 of kind 0 but 2 of 2 of kind 1, so balanced accuracy maps it to kind 1."""
     kinds = torch.tensor([0] * 10 + [1] * 2)
     labels = torch.tensor([0] * 9 + [1] + [0] * 2)
     chosen = fit_map(count_pairs(labels, kinds, 2, 2))
@@ -80,8 +80,8 @@ def test_kinds_that_do_not_occur_do_not_count() -> None:
     assert balanced_accuracy(torch.tensor([0, 1, 2, 2]), kinds, 3) == pytest.approx(0.75)
 
 
-def test_maps_are_not_fitted_on_what_is_scored() -> None:
-    """Labels that say nothing stay at chance, however many there are of them."""
+def test_maps_fitted_on_other_clips_do_not_flatter() -> None:
+    """Random labels stay at chance, however many there are."""
     generator = torch.Generator().manual_seed(0)
     actions, others = (torch.randint(9, (60, 15), generator=generator) for _ in range(2))
     labels, other_labels = (torch.randint(64, (60, 15), generator=generator) for _ in range(2))
@@ -92,7 +92,7 @@ def test_maps_are_not_fitted_on_what_is_scored() -> None:
     assert flattered["accuracy"] > honest["accuracy"] + 0.05
 
 
-def test_use_of_latent_actions_by_hand() -> None:
+def test_shares_and_use_of_latent_actions() -> None:
     labels = torch.tensor([[0] * 50 + [1] * 49 + [2]])
     scores = score_use(labels, 4)
     assert scores["shares"] == [0.5, 0.49, 0.01, 0.0]
@@ -101,14 +101,13 @@ def test_use_of_latent_actions_by_hand() -> None:
     assert score_use(torch.arange(8)[None], 8)["perplexity"] == pytest.approx(8, rel=1e-4)
 
 
-def test_a_supervised_model_learns_what_pictures_say(coinrun_pool: Pool) -> None:
-    """On the clips that it was trained on it is above chance, and the same seed gives the same model."""
-    play = coinrun_pool.draw(48, seed=0)
-    few = Pool(coinrun_pool.dataset, coinrun_pool.numbers[:64])
+def test_a_supervised_model_learns_actions_from_frames(coinrun_pool: ClipPool) -> None:
+    """It is above chance on its training clips, and the same seed gives the same model."""
+    few = ClipPool(coinrun_pool.dataset, coinrun_pool.numbers[:64])
     play = few.draw(48, seed=0)
-    said = say_actions(train_inverse_model(few, 2, (64, 64), 30, seed=0), play.videos)
+    predicted = predict_actions(train_inverse_model(few, 2, (64, 64), 30, seed=0), play.videos)
     assert play.real_actions is not None
     kinds = group_actions(play.real_actions)
-    assert balanced_accuracy(said["up"], kinds["up"], 2) > 0.6
+    assert balanced_accuracy(predicted["up"], kinds["up"], 2) > 0.6
     twins = [train_inverse_model(few, 2, (64, 64), 3, seed=0).state_dict() for _ in range(2)]
     assert all(torch.equal(twins[0][name], weights) for name, weights in twins[1].items())

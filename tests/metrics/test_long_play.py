@@ -1,4 +1,4 @@
-"""Long sessions, and when they stop looking like the game."""
+"""Long play, and when it stops looking like the game."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +9,19 @@ import torch
 from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
-from genie_gym.metrics.held_out import Pool
-from genie_gym.metrics.long_play import FRAMES, HELD_FRAMES, SHARE, fit_range, hold_random, score_session
+from genie_gym.metrics.held_out import ClipPool
+from genie_gym.metrics.long_play import (
+    HELD_FRAMES,
+    LONG_PLAY_FRAMES,
+    RANGE_SHARE,
+    draw_held_actions,
+    fit_range,
+    score_long_play,
+)
 
 
 class ReplayingWorld:
-    """Plays given videos, whatever it is told."""
+    """Plays given videos, whatever the latent actions."""
 
     config = SimpleNamespace(num_latent_actions=4)
 
@@ -27,46 +34,48 @@ class ReplayingWorld:
 
 @pytest.fixture(scope="module")
 def long_clips(coinrun_shards: Path) -> Tensor:
-    """(24, 1 + FRAMES, 3, 64, 64) of the real game."""
-    dataset = ClipDataset(coinrun_shards, clip_length=1 + FRAMES)
-    return Pool(dataset, np.arange(len(dataset))).draw(24, seed=0).videos
+    """(24, 1 + LONG_PLAY_FRAMES, 3, 64, 64) of the real game."""
+    dataset = ClipDataset(coinrun_shards, clip_length=1 + LONG_PLAY_FRAMES)
+    return ClipPool(dataset, np.arange(len(dataset))).draw(24, seed=0).videos
 
 
-def test_a_range_holds_what_it_was_fitted_on_in_its_own_shape() -> None:
+def test_a_range_follows_the_covariance_of_its_features() -> None:
     generator = torch.Generator().manual_seed(0)
     moments = torch.randn(4000, 3, generator=generator) * torch.tensor([10.0, 1.0, 0.1]) + 5
     real_range = fit_range(moments)
-    assert 1 - float(real_range.leaves(moments).double().mean()) == pytest.approx(SHARE, abs=1e-3)
-    assert real_range.leaves(torch.tensor([[25.0, 5, 5], [5, 25, 5], [5, 5, 7], [5, 5, 5]])).tolist() == [
+    assert 1 - float(real_range.is_outside(moments).double().mean()) == pytest.approx(RANGE_SHARE, abs=1e-3)
+    assert real_range.is_outside(torch.tensor([[25.0, 5, 5], [5, 25, 5], [5, 5, 7], [5, 5, 5]])).tolist() == [
         False, True, True, False,
     ]  # fmt: skip
-    assert real_range.leaves(torch.tensor([5.0, torch.nan, 5])), "what is no number is not real"
+    assert real_range.is_outside(torch.tensor([5.0, torch.nan, 5])), "NaN counts as unlike real frames"
 
 
-def test_too_few_moments_are_refused() -> None:
+def test_too_few_features_are_refused() -> None:
     with pytest.raises(ValueError, match="give more clips"):
         fit_range(torch.randn(64, 64))
 
 
-def test_the_real_game_stays_and_noise_leaves(long_clips: Tensor) -> None:
+def test_real_frames_are_inside_the_range_and_noise_outside(long_clips: Tensor) -> None:
     starts, rest, real, separate = long_clips[:4, :1], long_clips[:4, 1:], long_clips[:8], long_clips[8:]
-    scores = score_session(ReplayingWorld(rest), starts, real, separate, seed=0)  # type: ignore[arg-type]
-    assert (scores["starts"], scores["frames"]) == (4, FRAMES)
+    scores = score_long_play(ReplayingWorld(rest), starts, real, separate, seed=0)  # type: ignore[arg-type]
+    assert (scores["starts"], scores["frames"]) == (4, LONG_PLAY_FRAMES)
     assert scores["outside"] < 0.2
     assert scores["real_outside"] < 0.2
     assert np.mean(scores["outside_by_part"]) == pytest.approx(scores["outside"], abs=0.01)
     late = rest.clone()
-    late[:, FRAMES // 2 :] = torch.rand(late[:, FRAMES // 2 :].shape, generator=torch.Generator().manual_seed(0))
-    broken = score_session(ReplayingWorld(late), starts, real, separate, seed=0)  # type: ignore[arg-type]
+    late[:, LONG_PLAY_FRAMES // 2 :] = torch.rand(
+        late[:, LONG_PLAY_FRAMES // 2 :].shape, generator=torch.Generator().manual_seed(0)
+    )
+    broken = score_long_play(ReplayingWorld(late), starts, real, separate, seed=0)  # type: ignore[arg-type]
     assert broken["outside"] > scores["outside"] + 0.2
     assert min(broken["outside_by_part"][2:]) > max(broken["outside_by_part"][0], 0.4)
     assert broken["noise_outside"] > 0.4
 
 
 def test_latent_actions_are_held() -> None:
-    actions = hold_random(3, FRAMES, 8, seed=0)
-    assert actions.shape == (3, FRAMES)
-    whole = actions[:, : FRAMES // HELD_FRAMES * HELD_FRAMES].unflatten(1, (-1, HELD_FRAMES))
+    actions = draw_held_actions(3, LONG_PLAY_FRAMES, 8, seed=0)
+    assert actions.shape == (3, LONG_PLAY_FRAMES)
+    whole = actions[:, : LONG_PLAY_FRAMES // HELD_FRAMES * HELD_FRAMES].unflatten(1, (-1, HELD_FRAMES))
     assert (whole == whole[..., :1]).all()
     assert set(actions.unique().tolist()) == set(range(8))
-    assert not torch.equal(actions, hold_random(3, FRAMES, 8, seed=1))
+    assert not torch.equal(actions, draw_held_actions(3, LONG_PLAY_FRAMES, 8, seed=1))

@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand, on worlds whose scores are known."""
+"""Metrics of scripted worlds with known scores, and values computed by hand."""
 
 import math
 from typing import Any
@@ -26,7 +26,7 @@ def test_psnr_by_hand() -> None:
     assert pooled_psnr(dark, light) == pytest.approx(-10 * math.log10(0.01 / 2), abs=1e-4)
 
 
-def test_a_world_that_obeys_scores_far_above_random_actions(scripted_world: Any, clips: Tensor) -> None:
+def test_a_perfect_world_scores_far_above_random_actions(scripted_world: Any, clips: Tensor) -> None:
     played = play_clips(scripted_world, clips, seed=0)
     assert torch.allclose(played.inferred, played.real, atol=1e-5)
     assert delta_psnr(played, 4).mean() > 20
@@ -35,7 +35,7 @@ def test_a_world_that_obeys_scores_far_above_random_actions(scripted_world: Any,
     assert row["psnr"] > row["shuffled_psnr"]
 
 
-def test_a_world_that_copies_scores_copy_last_and_no_control(copying_world: Any, clips: Tensor) -> None:
+def test_a_copying_world_equals_copy_last_and_has_no_delta_psnr(copying_world: Any, clips: Tensor) -> None:
     played = play_clips(copying_world, clips, seed=0)
     row = score_frame(played, 8)
     assert row["psnr"] == row["copy_last_psnr"] == row["shuffled_psnr"] == row["random_psnr"]

@@ -1,4 +1,4 @@
-"""Shifts of pictures, and whether latent actions mean the same from everywhere."""
+"""Shifts of images, and the consistency of the motion that latent actions cause."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def test_shifts_are_found(random_videos: Any) -> None:
     moved = torch.stack([torch.roll(frame, shift, dims=(-2, -1)) for frame, shift in zip(frames, wanted, strict=True)])
     assert estimate_shifts(frames, moved).tolist() == [list(shift) for shift in wanted]
     flat = torch.full((1, 3, 64, 64), 0.5)
-    assert estimate_shifts(flat, flat).tolist() == [[0, 0]], "of equals the smallest"
+    assert estimate_shifts(flat, flat).tolist() == [[0, 0]], "the smallest of equal shifts"
 
 
 def test_actions_that_move_alike_explain_all_motion(shifting_world: Any, starts: Tensor) -> None:
@@ -48,7 +48,7 @@ def test_a_world_that_stands_still_explains_nothing(copying_world: Any, starts: 
 
 
 def test_actions_are_named_after_the_player_that_the_camera_follows(shifting_world: Any, starts: Tensor) -> None:
-    """What goes right is a player that goes left."""
+    """An image that shifts to the right shows a player that goes left."""
     assert name_actions(play_each_action(shifting_world, starts, 3, seed=0)) == ("left", "right", "down", "still")
 
 

@@ -1,4 +1,4 @@
-"""What people call latent actions."""
+"""Names of latent actions: proposed, typed in, and saved."""
 
 import shutil
 import sys
@@ -28,13 +28,13 @@ def test_a_picture_has_a_row_for_each_action(tiny_checkpoint: Path, tmp_path: Pa
     width, height = Image.open(tmp_path / "actions.png").size
     assert height == 8 * 64
     assert width >= 2 * 4 * 64
-    with pytest.raises(ValueError, match=r"starts must be in 1\.\.4, the world's start frames, got 5"):
+    with pytest.raises(ValueError, match=r"starts must be in 1\.\.4, the number of the world's start frames, got 5"):
         propose_names(world, 5, 3, 0, tmp_path / "actions.png")
     with pytest.raises(ValueError, match="frames must be positive, got 0"):
         propose_names(world, 2, 0, 0, tmp_path / "actions.png")
 
 
-def test_names_lie_beside_the_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_names_are_saved_without_touching_the_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
     copy = _copy(tiny_checkpoint, tmp_path)
     before = {path.name: path.read_bytes() for path in copy.iterdir() if path.name != "config.json"}
     assert name_checkpoint(copy, EIGHT) == copy
@@ -46,7 +46,7 @@ def test_names_lie_beside_the_weights(tiny_checkpoint: Path, tmp_path: Path) -> 
     assert load_world(copy).config.action_names == EIGHT
 
 
-def test_a_person_may_say_otherwise(
+def test_a_user_may_choose_other_names(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = _copy(tiny_checkpoint, tmp_path)

@@ -1,4 +1,4 @@
-"""The game's own moves as latent actions are held."""
+"""The real moves of CoinRun, held from the same states."""
 
 import pytest
 import torch
@@ -34,6 +34,6 @@ def test_a_move_to_the_right_scrolls_the_level_to_the_left(moves: torch.Tensor) 
     assert not torch.equal(moves[LEFT, :, 1], moves[RIGHT, :, 1])
 
 
-def test_unknown_levels_are_told() -> None:
+def test_unknown_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="levels must be one of"):
         play_each_move("easy", "secret", starts=1, frames=1, seed=0)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.lib.tables.markdown import write_command, write_interval, write_table
-from genie_gym.metrics.report import tell_session
+from genie_gym.metrics.report import describe_long_play
 
 _GROUPS = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
 
@@ -107,7 +107,7 @@ def tabulate_labels(test: dict[str, Any]) -> str:
         f"({consistency['chance']:.0%} for all actions together); the game's own nine moves, held as long from "
         f"{real['starts']} of its states, explain {real['explained']:.0%}, and {real['agreement']:.0%} move alike "
         f"({real['chance']:.0%}). "
-        f"{tell_session(test['session'])}"
+        f"{describe_long_play(test['session'])}"
     )
 
 

@@ -1,8 +1,8 @@
-"""What fails most, by hand."""
+"""Missed goals, on scores made by hand."""
 
 from typing import Any
 
-from genie_gym.metrics.verdict import find_faults
+from genie_gym.metrics.weaknesses import find_weaknesses
 
 GOOD: dict[str, Any] = {
     "tokenizer": {"psnr": 28.0, "kmeans_psnr": 24.0},
@@ -18,18 +18,18 @@ GOOD: dict[str, Any] = {
 }
 
 
-def test_a_good_world_has_no_faults() -> None:
-    assert find_faults(GOOD) == []
+def test_a_good_world_misses_no_goal() -> None:
+    assert find_weaknesses(GOOD) == []
 
 
-def test_the_worst_comes_first() -> None:
+def test_the_worst_weakness_comes_first() -> None:
     worse = {
         **GOOD,
-        "tokenizer": {"psnr": 26.0, "kmeans_psnr": 24.0},  # two thirds of what is wanted
-        "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # less than nothing
+        "tokenizer": {"psnr": 26.0, "kmeans_psnr": 24.0},  # two thirds of the goal
+        "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # below zero
         "consistency": {"explained": 0.2},  # two fifths
     }
-    faults = find_faults(worse)
+    faults = find_weaknesses(worse)
     assert [words.split(":")[0] for words in faults] == [
         "delta PSNR from one frame at t = 4",
         "latent actions",
@@ -39,8 +39,10 @@ def test_the_worst_comes_first() -> None:
     assert "20%" in faults[1]
 
 
-def test_no_world_need_explain_more_than_the_game() -> None:
+def test_the_game_itself_limits_the_goal_for_motion() -> None:
     real = {"explained": 0.3}
-    assert find_faults({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
-    faults = find_faults({**GOOD, "consistency": {"explained": 0.14, "real": real}})
-    assert faults == ["latent actions: they explain 14% of the motion they cause (the game's own moves 30%)"]
+    assert find_weaknesses({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
+    faults = find_weaknesses({**GOOD, "consistency": {"explained": 0.14, "real": real}})
+    assert faults == [
+        "latent actions: 14% of the motion explained, goal 15%, half of what the game's own moves explain (30%)"
+    ]

@@ -1,0 +1,163 @@
+"""What a world computes from real clips: reconstructions, latent actions and roll-outs, from which it is scored."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from genie_gym.metrics.baselines import cluster_patches, fit_patches
+from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.controllability import Rollouts, label_clips, play_clips
+from genie_gym.metrics.fvd import FeatureExtractor, load_i3d, procgen_features
+from genie_gym.metrics.held_out import ClipPool, EvaluationClips
+from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
+from genie_gym.metrics.latent_actions import fit_maps
+from genie_gym.models.world_model import GenieWorldModel
+
+CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
+"""Separate clips for k-means, and for the maps from latent to real actions."""
+LONG_PROMPT_FRAMES = 4
+"""Frames of the longer prompts, which unlike single frames show velocities."""
+_HISTORY = 3
+"""Frames up to t that the inverse model sees if the config of the latent action model has no such number."""
+
+Report = Callable[[str, float], object]
+"""Function that is called with the name of a stage and the share of it done, 0 to 1."""
+
+
+class EncodedClips(NamedTuple):
+    """Real clips as the tokenizer, the latent action model and the k-means baseline encode them."""
+
+    tokens: Tensor
+    """(B, T, N) int64."""
+    rebuilt: Tensor
+    """(B, T, C, H, W) decoded from the tokens."""
+    labels: Tensor
+    """(B, T - 1) latent actions."""
+    clustered: Tensor
+    """(B, T, C, H, W) rebuilt by k-means over patches."""
+
+
+class ActionReference(NamedTuple):
+    """The true actions of clips, and what latent actions are compared with."""
+
+    real_actions: Tensor
+    """(B, T - 1) int64."""
+    ceiling: dict[str, Tensor]
+    """(B, T - 1) predictions of a supervised model for each of ``latent_actions.GROUPS``."""
+    maps: dict[str, Tensor]
+    """(A,) map from latent actions for each of ``GROUPS``, fitted on other clips."""
+
+
+class WorldOutputs(NamedTuple):
+    """Everything that the scores of B clips are computed from."""
+
+    encoded: EncodedClips
+    rollouts: Rollouts
+    """Roll-outs from one frame."""
+    continued: Rollouts
+    """Roll-outs from ``LONG_PROMPT_FRAMES`` frames, the last of which is frame 0 here."""
+    actions: ActionReference | None
+    """None if the true actions are unknown."""
+    features: dict[str, dict[str, Tensor]]
+    """(B, D) features by name of the distance, then by kind of video: real, rolled out, or a baseline."""
+
+    def take(self, indices: Tensor) -> "WorldOutputs":
+        """Return the outputs of the clips at the given indices."""
+        encoded = EncodedClips(*(each[indices] for each in self.encoded))
+        rollouts, continued = (Rollouts(*(each[indices] for each in part)) for part in (self.rollouts, self.continued))
+        actions = self.actions
+        if actions is not None:
+            ceiling = {name: predicted[indices] for name, predicted in actions.ceiling.items()}
+            actions = ActionReference(actions.real_actions[indices], ceiling, actions.maps)
+        features = {name: {kind: each[indices] for kind, each in by.items()} for name, by in self.features.items()}
+        return WorldOutputs(encoded, rollouts, continued, actions, features)
+
+
+def collect_outputs(
+    world: GenieWorldModel, whole: EvaluationClips, fitted: ClipPool, config: EvaluateConfig, report: Report
+) -> WorldOutputs:
+    """Encode clips and roll them out, and do the same with the baselines.
+
+    Args:
+        world: World model in eval mode.
+        whole: Clips to score.
+        fitted: Clips of *other* levels, for k-means, the maps from latent to real actions, and the ceiling.
+        config: Sizes of all measurements, and the seed.
+        report: Called with each stage and the share of it done.
+
+    Raises:
+        ValueError: If there is no such I3D.
+    """
+    extractors: dict[str, FeatureExtractor] = {"fvd_procgen": procgen_features}
+    if config.i3d is not None:
+        extractors["fvd"] = load_i3d(config.i3d, config.device)
+    drawn = fitted.draw(min(MAPPED_CLIPS, len(fitted.numbers)), config.seed)
+    encoded = _encode(world, whole.videos, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
+    actions = _reference_actions(world, whole, fitted, drawn, config, report)
+    rollouts = play_clips(world, whole.videos, config.seed, report=partial(report, "rolling out clips from one frame"))
+    stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
+    continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
+    continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
+    features = {name: _extract(extractor, encoded, rollouts, report) for name, extractor in extractors.items()}
+    return WorldOutputs(encoded, rollouts, continued, actions, features)
+
+
+@torch.no_grad()
+def _encode(
+    world: GenieWorldModel, videos: Tensor, separate: Tensor, seed: int, report: Report, chunk: int = 32
+) -> EncodedClips:
+    config = world.config.tokenizer
+    report("k-means over patches", 0)
+    means = fit_patches(separate, config.patch_size, config.quantizer.codes, seed)
+    parts = []
+    for number, clips in enumerate(videos.split(chunk)):
+        report("tokens and latent actions of clips", number * chunk / len(videos))
+        moved = clips.to(world.device)
+        tokens = world.tokenizer.encode(moved)
+        computed = (tokens, world.tokenizer.decode(tokens), world.label(moved))
+        parts.append((*(part.cpu() for part in computed), cluster_patches(clips, means, config.patch_size)))
+    return EncodedClips(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _reference_actions(
+    world: GenieWorldModel,
+    whole: EvaluationClips,
+    fitted: ClipPool,
+    drawn: EvaluationClips,
+    config: EvaluateConfig,
+    report: Report,
+) -> ActionReference | None:
+    if whole.real_actions is None or drawn.real_actions is None:
+        return None
+    report("maps from latent to real actions", 0)
+    maps = fit_maps(label_clips(world, drawn.videos), drawn.real_actions, world.config.num_latent_actions)
+    part = world.config.latent_action_model
+    model = train_inverse_model(
+        fitted,
+        part.history if part.backbone == "conv" else _HISTORY,
+        (world.config.height, world.config.width),
+        config.inverse_steps,
+        config.seed,
+        partial(report, "training a supervised inverse model"),
+    )
+    return ActionReference(whole.real_actions, predict_actions(model, whole.videos), maps)
+
+
+def _extract(
+    extractor: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report
+) -> dict[str, Tensor]:
+    videos = {
+        "real": rollouts.real,
+        "rollout": rollouts.inferred,
+        "rebuilt": encoded.rebuilt,
+        "copy_last": rollouts.real[:, :1].expand_as(rollouts.real),
+        "random_actions": rollouts.random,
+    }
+    features = {}
+    for number, (kind, each) in enumerate(videos.items()):
+        report("features for video distances", number / len(videos))
+        features[kind] = extractor(each)
+    return features

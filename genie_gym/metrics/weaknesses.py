@@ -1,0 +1,51 @@
+"""What a world does worst: its scores compared with the goals of a good world."""
+
+from typing import Any, NamedTuple
+
+from genie_gym.metrics.latent_actions import GROUP_NAMES
+
+
+class Goal(NamedTuple):
+    """A measured score, the value it should reach, and a sentence about both."""
+
+    measured: float
+    wanted: float
+    text: str
+
+
+def find_weaknesses(scores: dict[str, Any]) -> list[str]:
+    """Return a sentence for each missed goal, sorted by the share of the goal that is reached, the worst first.
+
+    Goals: a tokenizer 3 dB above k-means; roll-outs from one and from several frames 1 dB above copying; a 95 %
+    interval of delta PSNR above 0.5 dB; labels that keep half of the ceiling's gain over chance; latent actions that
+    explain half as much of the motion as the game's own moves do, or half of the motion if there is no game.
+
+    Args:
+        scores: Scores from ``evaluate``.
+    """
+    missed = [goal for goal in _list_goals(scores) if goal.measured < goal.wanted]
+    missed.sort(key=lambda goal: goal.measured / goal.wanted)
+    return [goal.text for goal in missed]
+
+
+def _list_goals(scores: dict[str, Any]) -> list[Goal]:
+    gain = scores["tokenizer"]["psnr"] - scores["tokenizer"]["kmeans_psnr"]
+    goals = [Goal(gain, 3.0, f"tokenizer: {gain:+.2f} dB over k-means, goal +3 dB")]
+    continued = scores["continued"]
+    for part, prompt in ((scores, "one frame"), (continued, f"{continued['prompt_frames']} frames")):
+        for row in part["rollout"]:
+            gain, name = row["psnr"] - row["copy_last_psnr"], f"roll-outs from {prompt} at t = {row['t']}"
+            goals.append(Goal(gain, 1.0, f"{name}: {gain:+.2f} dB over copying the last prompt frame, goal +1 dB"))
+        for row in part["delta_psnr"]:
+            low, name = row["interval"][0], f"delta PSNR from {prompt} at t = {row['t']}"
+            goals.append(Goal(low, 0.5, f"{name}: {low:.2f} dB at the lower end of its 95 % interval, goal 0.5 dB"))
+    for group, name in GROUP_NAMES.items():
+        kept = scores["lam"].get(group, {}).get("kept")
+        if kept is not None:
+            goals.append(Goal(kept, 0.5, f"labels: {kept:.0%} of the ceiling's gain over chance on {name}, goal 50%"))
+    consistency = scores["consistency"]
+    explained, wanted = consistency["explained"], 0.5 * consistency.get("real", {"explained": 1.0})["explained"]
+    text = f"latent actions: {explained:.0%} of the motion explained, goal {wanted:.0%}"
+    if "real" in consistency:
+        text += f", half of what the game's own moves explain ({consistency['real']['explained']:.0%})"
+    return [*goals, Goal(explained, wanted, text)]

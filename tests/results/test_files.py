@@ -1,0 +1,28 @@
+"""Results files: provenance, and valid JSON whatever the numbers."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from genie_gym.models.loading import digest_checkpoint
+from genie_gym.results import files as results_file
+from genie_gym.results.files import current_command, write_results
+
+
+def test_a_package_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_file, "ROOT", tmp_path)
+    results_file.current_commit.cache_clear()
+    path = tmp_path / "results.json"
+    write_results(path, {"a": 1})
+    origin = {"command": current_command(), "commit": None, "shipped": digest_checkpoint("coinrun")}
+    assert json.loads(path.read_text()) == {**origin, "a": 1}
+    results_file.current_commit.cache_clear()
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, {"a": math.nan, "b": [1.5, (math.inf, "nan")], "c": {"d": -math.inf}})
+    read = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert (read["a"], read["b"], read["c"]) == (None, [1.5, [None, "nan"]], {"d": None})
