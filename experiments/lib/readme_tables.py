@@ -34,7 +34,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "separability": cloning.tabulate_separability,
     "play": speed.describe_play,
     **{name: functools.partial(paper.tabulate_variants, name) for name in paper.VARIANTS},
-    **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROWS},
+    **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
     "figure9_scaling": paper.tabulate_scaling,
     "figure15_cloning": cloning.tabulate_cloning,
     "figure15_cloning_shipped": cloning.tabulate_cloning,
@@ -107,11 +107,11 @@ def _path(name: str) -> Path:
     return ROOT / "experiments" / "results" / f"{name}.json"
 
 
-def main() -> None:
+def fill_documents() -> None:
     """Fill every document."""
     for path in (README, RESULTS_PAGE, CARD):
         path.write_text(render(path))
 
 
 if __name__ == "__main__":
-    main()
+    fill_documents()

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from experiments.release.labels import SCORED_CLIPS, label_in_chunks, score_halves
-from experiments.release.settings import Mode, record_mix
-from genie_gym.configs import RecordConfig, TrainConfig
+from experiments.release.settings import record_mix
+from genie_gym.configs import Mode, RecordConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.release.labels import draw_clips, label_in_chunks, score_halves
-from experiments.release.settings import Mode, ReleaseSettings, choose_players
-from genie_gym.configs import Preset, RecordConfig, TrainConfig
+from experiments.release.settings import ReleaseSettings, choose_players
+from genie_gym.configs import Mode, Preset, RecordConfig, TrainConfig
 from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset
 from genie_gym.data.record import Job, record_shard
 from genie_gym.metrics.held_out import restrict

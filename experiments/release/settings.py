@@ -7,14 +7,13 @@ from typing import Literal
 
 import tyro
 
-from genie_gym.configs import Preset, RecordConfig
+from genie_gym.configs import Mode, Preset, RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.held_out import restrict
 from genie_gym.players.base import PlayerShare, parse_shares
 from genie_gym.presets import PRESETS
 
-Mode = Literal["easy", "hard"]
 _RANDOM_PLAY = ("sticky=0.5", "random=0.1")
 _PLAYER_WEIGHT = 0.4
 

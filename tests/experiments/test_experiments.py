@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments.ablations.actions import ActionsAblation
 from experiments.ablations.steps import StepsAblation
-from experiments.lib.tables.paper import ROWS, tabulate_rows
+from experiments.lib.tables.paper import ROW_TABLES, tabulate_rows
 from experiments.lib.variants import build_variant, count_memory, count_step
 from experiments.paper.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.paper.figure10_prompts import PromptsFigure, draw_scene, read_pictures
@@ -48,7 +48,7 @@ def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
     assert {"command", "commit", "preset", "seed", "machine", "rows"} <= set(results)
     assert results["rows"]
     assert experiment.picture.stat().st_size > 0
-    if experiment.name in ROWS:
+    if experiment.name in ROW_TABLES:
         assert len(tabulate_rows(experiment.name, results).splitlines()) == 4 + len(results["rows"])
     if kind in TRAINED:
         before = experiment.json.read_text()

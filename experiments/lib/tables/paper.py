@@ -31,7 +31,7 @@ VARIANTS = {
     "ablation_actions": "kind fvd_procgen delta_psnr held_out_loss shuffled_loss train_steps",
 }
 """JSON keys of the columns, by file of results; the first key names the variant, of which each seed has a row."""
-ROWS = {
+ROW_TABLES = {
     "figure10_prompts": "kind pictures rebuilt_psnr mean_shift explained agreement chance",
     "figure17_consistency": "mode held starts explained explained_shuffled explained_real agreement chance",
 }
@@ -50,8 +50,8 @@ def tabulate_variants(name: str, results: dict[str, Any]) -> str:
 
 
 def tabulate_rows(name: str, results: dict[str, Any]) -> str:
-    """Return the rows of the results as they are; ``name`` is one of ``ROWS``."""
-    columns = ROWS[name].split()
+    """Return the rows of the results as they are; ``name`` is one of ``ROW_TABLES``."""
+    columns = ROW_TABLES[name].split()
     rows = [[f"{v:.3f}" if isinstance(v := row[key], float) else str(v) for key in columns] for row in results["rows"]]
     return f"{describe_run(results)}:\n\n{write_table([_HEADS.get(key, key) for key in columns], rows)}"
 
