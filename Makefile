@@ -1,5 +1,5 @@
-# `make demo` and `make test` work on a fresh clone: each makes .venv, installs what constraints.txt pins, and runs.
-# Wanted: Python 3.11 and a C++ compiler. A CPU-only torch (200 MB, not gigabytes) on Linux:
+# `make demo` and `make test` work on a fresh clone: each creates .venv, installs the pinned packages and runs.
+# They need Python 3.11 and a C++ compiler. For a CPU-only torch (200 MB, not gigabytes) on Linux:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,19 +9,21 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SOURCES := $(sort $(dir $(wildcard genie_gym/*.py agents/*.py experiments/*.py)))
 
-.PHONY: help install demo test check format docs clean
+.PHONY: help install demo test lint check format docs clean
 help:
-	@echo "make demo    play a few seconds of the shipped world and write them to disk"
-	@echo "make test    the test suite, without the slow ones (those: $(BIN)/pytest -m slow)"
-	@echo "make check   ruff format, ruff, mypy, fast tests: before each commit"
-	@echo "make format  let ruff rewrite what it can"
-	@echo "make docs    the pages of docs/ as HTML, in build/docs"
-	@echo "make install only make .venv;  make clean  remove it and the caches"
+	@echo "make demo     play a few seconds of the shipped world and write them to disk"
+	@echo "make test     run the test suite without the slow tests (those: $(BIN)/pytest -m slow)"
+	@echo "make lint     run ruff format, ruff and mypy without changing a file"
+	@echo "make check    run make lint and the fast tests, before each commit"
+	@echo "make format   let ruff rewrite the files"
+	@echo "make docs     build the pages of docs/ as HTML in build/docs"
+	@echo "make install  create .venv only"
+	@echo "make clean    remove .venv, builds and caches"
 
 install: $(STAMP)
 
-# torch first, by itself: the release that the constraints name, in the CPU build where pip is offered one.
-# -qq: of pip, errors only.
+# torch is installed first and alone, so that pip takes the pinned release in its CPU build when an index offers one.
+# -qq: pip prints errors only.
 $(STAMP): pyproject.toml setup.cfg constraints.txt
 	@echo "Installing into .venv (minutes the first time)"
 	@test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear .venv
@@ -35,10 +37,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PYTEST)
 
-check: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
+
+check: lint
 	$(PYTEST) -q -m "not slow and not pipeline"
 
 format: $(STAMP)

@@ -13,7 +13,7 @@ from agents.policy import LatentPolicy, load_policy
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, Games
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import Player
+from genie_gym.players.specs import Player
 
 LABELLED = 64
 """Transitions labelled at once."""
@@ -39,7 +39,7 @@ class Agent(Protocol):
 
 
 class PlayerAgent:
-    """A player of ``genie_gym.players.base``, which needs no memory."""
+    """A player of ``genie_gym.players.specs``, which needs no memory."""
 
     def __init__(self, player: Player, sees_velocity: bool = False) -> None:
         self._player, self.sees_velocity = player, sees_velocity or getattr(player, "sees_velocity", False)

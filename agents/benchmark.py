@@ -38,7 +38,7 @@ from agents.windows import Footage
 from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_levels
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import load_player, parse_share
+from genie_gym.players.specs import load_player, parse_share
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 

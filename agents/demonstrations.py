@@ -20,7 +20,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.data.shards import Shard, copy_frames
 from genie_gym.metrics.held_out import LEVELS, restrict
-from genie_gym.players.base import parse_share
+from genie_gym.players.specs import parse_share
 
 LABELLED_SEED = 1_000_003
 """Added to the seed for the labelled games."""

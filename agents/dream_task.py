@@ -31,7 +31,7 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 

@@ -36,7 +36,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import load_player, parse_shares
+from genie_gym.players.specs import load_player, parse_shares
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 

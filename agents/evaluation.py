@@ -7,7 +7,7 @@ import numpy as np
 
 from agents.acting import Agent
 from genie_gym.configs import RecordConfig
-from genie_gym.data.procgen import LONGEST, open_levels
+from genie_gym.data.procgen import MAX_GAME_STEPS, open_levels
 from genie_gym.metrics.held_out import LEVELS
 
 Mode = Literal["easy", "hard"]
@@ -53,7 +53,7 @@ def play_levels(agent: Agent, mode: Mode, levels: Sequence[int]) -> Outcome:
     number = len(levels)
     returns, lengths, is_over = np.zeros(number), np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.bool_)
     actions = np.zeros(number, dtype=np.int32)
-    for step in range(LONGEST + 1):
+    for step in range(MAX_GAME_STEPS + 1):
         now = games.observe()
         if step:
             returns += np.where(is_over, 0, now.rewards)
@@ -65,7 +65,7 @@ def play_levels(agent: Agent, mode: Mode, levels: Sequence[int]) -> Outcome:
         actions[rows] = agent.act(rows, now.frames[rows], np.full(len(rows), step == 0))
         games.act(actions)
     games.close()
-    assert is_over.all(), f"levels {np.array(levels)[~is_over]} did not end in {LONGEST} steps"
+    assert is_over.all(), f"levels {np.array(levels)[~is_over]} did not end in {MAX_GAME_STEPS} steps"
     return Outcome(returns / RETURN, lengths)
 
 

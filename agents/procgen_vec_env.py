@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from genie_gym.data.procgen import FRAME_SIZE, LONGEST, NUM_REAL_ACTIONS, Games
+from genie_gym.data.procgen import FRAME_SIZE, MAX_GAME_STEPS, NUM_REAL_ACTIONS, Games
 
 
 class ProcgenVecEnv(VecEnv):
@@ -49,7 +49,7 @@ class ProcgenVecEnv(VecEnv):
         for row in np.flatnonzero(self._now.episode_starts):
             infos[row] = {
                 "terminal_observation": before[row],
-                "TimeLimit.truncated": bool(self._lengths[row] >= LONGEST),
+                "TimeLimit.truncated": bool(self._lengths[row] >= MAX_GAME_STEPS),
                 "level_seed": int(self._now.level_seeds[row]),
             }
             self._lengths[row] = 0

@@ -23,7 +23,7 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world

@@ -18,7 +18,7 @@ from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.presets import find_preset
 from genie_gym.serving import load_world
 from genie_gym.training.actions import renew_actions, train_actions

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from agents.labelling import NO_LABEL
-from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset, draw_numbers
+from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
-from genie_gym.data.shards import Shard
+from genie_gym.data.shards import SHARD_SUFFIX, Shard
 
 UPLOADED = 16_384
 """Frames at once."""

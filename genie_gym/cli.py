@@ -31,7 +31,7 @@ class Record:
     def run(self) -> None:
         """Record."""
         from genie_gym.data.record import record
-        from genie_gym.players.base import parse_shares
+        from genie_gym.players.specs import parse_shares
 
         shards = record(self.recording, parse_shares(self.players), self.out, workers=self.workers)
         print(f"{len(shards)} shards in {self.out}")

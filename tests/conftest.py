@@ -1,4 +1,4 @@
-"""A world of random weights, in memory and on disk; variants of its config; videos to try things on."""
+"""Worlds with random weights, in memory and on disk, variants of their config, and synthetic videos."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,11 +49,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "oblong": {"height": 48, "width": 80, "tokenizer.patch_size": 8, **ST_LAM},
 }
-"""Worlds that share no path through the code: overrides of ``tiny`` by name."""
+"""Overrides of ``tiny`` by name; each variant takes another path through the code."""
 
 
 def shake(module: nn.Module, seed: int = 0, size: float = 0.5) -> nn.Module:
-    """Add noise to every weight, so that branches that start at zero or one are no longer silent."""
+    """Add noise to every weight, so that branches initialised to zero or one have an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -74,7 +74,7 @@ def build_world(config: WorldConfig, seed: int = 0, start_frames: int = 4) -> Ge
 
 @torch.no_grad()
 def calibrate(world: GenieWorldModel) -> GenieWorldModel:
-    """What training would bring: a dynamics that prefers some tokens, and latents that use all labels."""
+    """Imitate training: make the dynamics prefer some tokens and the latents use all labels."""
     world.dynamics.head.weight *= 6
     model, config = world.latent_action_model, world.config
     videos = random_videos(8, 4, config.height, config.width)
@@ -86,12 +86,12 @@ def calibrate(world: GenieWorldModel) -> GenieWorldModel:
 
 
 def random_videos(batch: int, frames: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
-    """(B, T, 3, H, W) noise in [0, 1]: every frame unlike the others."""
+    """Return noise (B, T, 3, H, W) in [0, 1], different in every frame."""
     return torch.rand(batch, frames, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def moving_squares(batch: int, frames: int, size: int = 64, seed: int = 0) -> Tensor:
-    """(B, T, 3, H, W) in [0, 1]: a bright square that jumps left, right or nowhere on a coloured ground."""
+    """Return videos (B, T, 3, H, W) in [0, 1] of a bright square that jumps left, right or not at all."""
     rng = np.random.default_rng(seed)
     videos = np.empty((batch, frames, 3, size, size), dtype=np.float32)
     videos[:] = rng.uniform(0, 0.5, (batch, 1, 3, 1, 1))
@@ -105,7 +105,7 @@ def moving_squares(batch: int, frames: int, size: int = 64, seed: int = 0) -> Te
 
 @pytest.fixture(scope="session", autouse=True)
 def _keep_sb3_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Stable-Baselines3 makes a folder for each agent without a log of its own; pytest clears this one away."""
+    """Keep the log folders that Stable-Baselines3 creates in a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
         yield
@@ -118,25 +118,25 @@ def tiny_config() -> WorldConfig:
 
 @pytest.fixture(scope="session")
 def tiny_world(tiny_config: WorldConfig) -> GenieWorldModel:
-    """The ``tiny`` preset with shaken weights; shared, so set nothing on it."""
+    """Return the ``tiny`` preset with shaken weights, shared by all tests: do not change it."""
     return build_world(tiny_config)
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_world: GenieWorldModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``tiny_world`` on disk."""
+    """Return the folder of ``tiny_world`` saved as a checkpoint."""
     return save_world(tiny_world, tmp_path_factory.mktemp("worlds") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def variants(tiny_config: WorldConfig) -> dict[str, WorldConfig]:
-    """Configs by the names in ``VARIANTS``."""
+    """Return the configs of ``VARIANTS`` by name."""
     return {name: vary(tiny_config, overrides) for name, overrides in VARIANTS.items()}
 
 
 @pytest.fixture(scope="session")
 def make_world(variants: dict[str, WorldConfig]) -> Callable[[str], GenieWorldModel]:
-    """A shaken world of the named variant, one of its own for each test that asks."""
+    """Return a function that builds a new shaken world of a named variant."""
     return lambda name: build_world(variants[name])
 
 
@@ -162,7 +162,7 @@ def moving_squares_fixture() -> Callable[..., Tensor]:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Each test starts from the same torch seed, whatever ran before it."""
+    """Start each test from the same torch seed."""
     torch.manual_seed(0)
 
 

@@ -1,4 +1,4 @@
-"""What the pages say can be typed, and they become HTML without a warning."""
+"""Tests that every block of code in the docs runs and that Sphinx builds them without a warning."""
 
 import os
 import re
@@ -24,18 +24,18 @@ _subprocess.run(["bash", "-euc", {script!r}], check=True)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Language and text, in order."""
+    """Return the language and text of every block, in order."""
     return BLOCK.findall(page.read_text())
 
 
 def environment() -> dict[str, str]:
-    """In which ``genie-gym`` and ``agents`` are found, as in a clone whose environment is active."""
+    """Return the variables of a shell in a clone with its environment activated."""
     commands = str(Path(sys.executable).parent)
     return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
 
 
 def serve(command: str, port: int, folder: Path) -> None:
-    """Start a page, wait until it is served, interrupt it."""
+    """Start the server of a web page, wait until it answers, and interrupt it."""
     script = f"exec {command.strip()}"
     server = subprocess.Popen(["bash", "-euc", script], cwd=folder, env=environment())
     try:
@@ -47,7 +47,7 @@ def serve(command: str, port: int, folder: Path) -> None:
                 break
             except OSError:
                 assert server.poll() is None, f"{command} ended with {server.returncode}"
-                assert time.monotonic() < deadline, f"{command} serves nothing"
+                assert time.monotonic() < deadline, f"{command} does not answer"
                 time.sleep(0.2)
     finally:
         server.send_signal(signal.SIGINT)
@@ -56,7 +56,7 @@ def serve(command: str, port: int, folder: Path) -> None:
 
 @pytest.mark.pipeline
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     program, served = "", []
     for language, text in blocks(page):
         if match := SERVES.fullmatch(text):
@@ -73,8 +73,8 @@ def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
         assert (tmp_path / "runs" / "tutorial" / picture).stat().st_size > 0
 
 
-def test_no_block_is_left_out() -> None:
-    """Indented blocks and languages that nobody runs would not be tested."""
+def test_every_block_is_tested() -> None:
+    """Indented blocks and other languages would not be found."""
     for page in PAGES:
         text = page.read_text()
         assert text.count("\n```") + text.startswith("```") == 2 * text.count("```{") + 2 * len(blocks(page)), page
@@ -82,7 +82,7 @@ def test_no_block_is_left_out() -> None:
         assert not re.search(r"^    \S", BLOCK.sub("", text), flags=re.MULTILINE), page
 
 
-def test_the_pages_become_html_without_a_warning(tmp_path: Path) -> None:
+def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "doctrees")]
     done = subprocess.run(

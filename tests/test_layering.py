@@ -1,4 +1,4 @@
-"""Who may import whom: the walls between the rooms of the house, held by reading every import statement."""
+"""Tests that modules import only what their layer allows, by reading every import statement."""
 
 import ast
 import subprocess
@@ -33,9 +33,9 @@ FLOORS = {
     "genie_gym.sb3": 5,
     "agents": 6,
     "experiments": 7,
-    "genie_gym": 3,  # its own __init__, which opens a world when asked; what it loads at import has a test below
+    "genie_gym": 3,  # the package's __init__, which loads worlds on demand; a test below covers what its import loads
 }
-"""Room -> floor. A room knows what lies on lower floors, and its own floor unless STRANGERS says otherwise."""
+"""Layer of every package or module. It may import lower layers, and its own layer except for STRANGERS."""
 
 STRANGERS = {
     ("genie_gym.models", "genie_gym.data"),
@@ -43,7 +43,7 @@ STRANGERS = {
     ("genie_gym.envs", "genie_gym.training"),
     ("genie_gym.configs", "genie_gym.presets"),
 }
-"""(importer, imported) that share a floor and yet don't know each other."""
+"""Pairs (importer, imported) that must not import each other although their layers would allow it."""
 
 ONLY_IN = {
     "gymnasium": ("genie_gym.envs", "genie_gym.bench", "genie_gym.sb3", "genie_gym.__init__", "agents"),
@@ -52,7 +52,7 @@ ONLY_IN = {
     "matplotlib": ("experiments", "agents.benchmark"),
     "av": ("genie_gym.data.video",),
 }
-"""Library -> the modules and rooms that may import it."""
+"""Libraries, with the packages and modules that may import them."""
 
 NO_TORCH = (
     "genie_gym.__init__",
@@ -65,17 +65,17 @@ NO_TORCH = (
 
 
 def lies_in(module: str, rooms: tuple[str, ...]) -> bool:
-    """Whether ``module`` is one of ``rooms`` or inside one."""
+    """Return whether ``module`` is one of ``rooms`` or inside one."""
     return any(module == room or module.startswith(room + ".") for room in rooms)
 
 
 def room_of(module: str) -> str | None:
-    """The room a dotted name lies in; ``None`` for a library."""
+    """Return the room of a dotted name, or ``None`` for a library."""
     return next((room for room in FLOORS if lies_in(module, (room,))), None)
 
 
 def imported_names(module: str, source: str) -> set[str]:
-    """Every dotted name that ``source`` imports, at its top or inside a function, ``from a import b`` as ``a.b``."""
+    """Return every dotted name that ``source`` imports anywhere, ``from a import b`` as ``a.b``."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -88,7 +88,7 @@ def imported_names(module: str, source: str) -> set[str]:
 
 
 def violations(module: str, source: str) -> list[str]:
-    """What of ``source``, the text of ``module`` (packages as ``name.__init__``), breaks the rules of the house."""
+    """Return the forbidden imports of ``source``, the text of ``module`` (packages as ``name.__init__``)."""
     here = room_of(module)
     assert here is not None, f"{module} is in none of the packages"
     found = []
@@ -105,20 +105,21 @@ def violations(module: str, source: str) -> list[str]:
 
 
 def read_modules() -> dict[str, str]:
-    """Dotted name -> source of every module of the three packages."""
+    """Return the source of every module of the three packages by dotted name."""
     paths = [path for package in ("genie_gym", "agents", "experiments") for path in (ROOT / package).rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text() for path in paths}
 
 
-def test_the_house_keeps_its_rules() -> None:
+def test_imports_follow_the_layers() -> None:
     modules = read_modules()
     assert "genie_gym.configs" in modules
-    assert [line for module, source in modules.items() for line in violations(module, source)] == []
+    found = [line for module, source in modules.items() for line in violations(module, source)]
+    assert not found, "\n".join(found)
 
 
-def test_every_module_of_the_package_has_a_floor() -> None:
+def test_every_module_of_the_package_has_a_layer() -> None:
     homeless = [m for m in read_modules() if room_of(m) == "genie_gym" and m != "genie_gym.__init__"]
-    assert homeless == [], "give the room its floor in FLOORS"
+    assert homeless == [], "add the package or module to FLOORS"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,11 @@ def test_every_module_of_the_package_has_a_floor() -> None:
     [
         ("genie_gym.nn.attention", "from genie_gym.models import dynamics"),
         ("genie_gym.nn.attention", "def late():\n    import genie_gym.envs"),
+        ("genie_gym.nn.attention", "from genie_gym.serving import kernels"),
+        ("genie_gym.nn.layers", "def late():\n    from genie_gym.serving.kernels import multiply"),
+        ("genie_gym.models.world_model", "import genie_gym.serving.packed_transformer"),
+        ("genie_gym.models.dynamics", "from ..serving import kernels"),
+        ("genie_gym.data.record", "from genie_gym.serving import kernels"),
         ("genie_gym.models.dynamics", "from genie_gym.data.frames import to_float"),
         ("genie_gym.models.dynamics", "from genie_gym import data"),
         ("genie_gym.models.dynamics", "from ..data import frames"),
@@ -163,6 +169,8 @@ def test_a_violation_is_caught(module: str, source: str) -> None:
         ("genie_gym.models.loading", "import torch\nfrom genie_gym.nn.attention import Attention"),
         ("genie_gym.envs.genie_env", "import gymnasium\nfrom genie_gym.data import frames\nimport genie_gym.models"),
         ("genie_gym.envs.__init__", "from .genie_env import GenieEnv"),
+        ("genie_gym.serving.kernels", "from genie_gym.models.world_model import GenieWorldModel"),
+        ("genie_gym.envs.worlds", "from genie_gym.serving import kernels"),
         ("genie_gym.training.world", "from genie_gym.metrics.image import psnr"),
         ("genie_gym.cli", "from genie_gym import __version__\nfrom genie_gym.play import server"),
         ("genie_gym.cli", "from genie_gym.bench.config import BenchConfig"),
@@ -173,7 +181,7 @@ def test_a_violation_is_caught(module: str, source: str) -> None:
         ("experiments.table_1", "import agents.policy, matplotlib.pyplot\nimport genie_gym"),
     ],
 )
-def test_what_is_right_passes(module: str, source: str) -> None:
+def test_allowed_imports_pass(module: str, source: str) -> None:
     assert violations(module, source) == []
 
 
@@ -188,4 +196,4 @@ def test_importing_the_package_loads_no_torch() -> None:
         {m.removesuffix(".__init__") for m in NO_TORCH} & {m.removesuffix(".__init__") for m in read_modules()}
     )
     assert [module for module in light if loads_torch(module)] == []
-    assert loads_torch("genie_gym.nn.attention"), "or the check above sees nothing"
+    assert loads_torch("genie_gym.nn.attention"), "otherwise the check above checks nothing"

@@ -1,4 +1,4 @@
-"""What the wheel ships, and that the files which describe it agree."""
+"""Tests of the wheel's contents and of the files that describe it."""
 
 import configparser
 import re
@@ -22,7 +22,7 @@ SAME_KEY = {
     "entry-points": "scripts",
     "long-description": "readme",
 }
-"""setup.cfg's name for a key -> pyproject.toml's."""
+"""Names of keys in setup.cfg, with their names in pyproject.toml."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def setup_cfg() -> configparser.ConfigParser:
 
 @pytest.fixture(scope="module")
 def wheel_files() -> list[str]:
-    """The paths that setuptools would copy into a wheel, asked of it without building one."""
+    """Return the paths that setuptools would copy into a wheel, without building one."""
     code = (
         "from setuptools.dist import Distribution\n"
         "distribution = Distribution({'script_name': 'setup.py'})\n"
@@ -73,7 +73,7 @@ def keys_of_pyproject(pyproject: dict[str, Any]) -> set[str]:
     return {*pyproject["project"], *tools.get("setuptools", {}), *(f"tool.{tool}" for tool in tools)}
 
 
-def test_no_key_stands_in_both_files(pyproject: dict[str, Any], setup_cfg: configparser.ConfigParser) -> None:
+def test_no_key_is_in_both_files(pyproject: dict[str, Any], setup_cfg: configparser.ConfigParser) -> None:
     assert keys_of_setup_cfg(setup_cfg) & keys_of_pyproject(pyproject) == set()
 
 
@@ -115,7 +115,7 @@ def test_the_wheel_ships_all_of_genie_gym(wheel_files: list[str]) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     missing = there - set(wheel_files)
-    assert missing == set(), "a room without __init__.py, or a kind of file that setup.cfg does not name"
+    assert missing == set(), "a package without __init__.py, or a kind of file that is missing in setup.cfg"
     assert "genie_gym/py.typed" in there, "PEP 561: without it users see no types"
 
 

@@ -1,4 +1,4 @@
-"""The whole chain, small: record, train both phases, save, load, step as ``Genie-v0``."""
+"""Tests of the whole pipeline at a small size: record, train, save, load, step as ``Genie-v0``."""
 
 import dataclasses
 import sys
@@ -45,7 +45,7 @@ def test_record_train_load_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(first, again)
 
 
-def test_a_folder_of_videos_trains_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_videos_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     for number, suffix in enumerate(("mp4", "gif")):
         frames = generator.integers(256, size=(24, 64, 64, 3), dtype=np.uint8) // 64 * 64
@@ -57,7 +57,7 @@ def test_a_folder_of_videos_trains_too(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tokenizer of convolutions on single frames, a dynamics on what it makes of clips of 5; resumed in between."""
+    """A convolutional tokenizer trains on single frames and the dynamics on clips of 5, resumed in between."""
     run(monkeypatch, "record", "--out", tmp_path / "recording", "--frames", 512, "--num-envs", 4, "--num-levels", 4)
     convolutions = {f"world.tokenizer.{part}.attention": "conv" for part in ("encoder", "decoder")}
     lengths = {"tokenizer_training.clip_length": 1, "world_training.clip_length": 5}
@@ -72,8 +72,8 @@ def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: py
     assert frames.shape == (2, 4, 3, 64, 64)
 
 
-def test_actions_may_come_first_and_then_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three phases, cut short in each; the world saved labels as the actions' phase left it, whatever followed."""
+def test_latent_actions_can_be_trained_first_and_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All three phases are interrupted and resumed; the saved latent action model is that of its own phase."""
     run(monkeypatch, "record", "--out", tmp_path / "recording", "--frames", 512, "--num-envs", 4, "--num-levels", 4)
     tiny, dataset = PRESETS["tiny"], ClipDataset(tmp_path / "recording", clip_length=8)
     short = dataclasses.replace(tiny.world_training, train_steps=3)
@@ -129,7 +129,7 @@ def test_user_errors_end_in_one_line(
     assert "Traceback" not in printed
 
 
-def test_a_missing_package_is_told_in_one_line(
+def test_a_missing_package_is_reported_in_one_line(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -148,7 +148,7 @@ def test_a_missing_package_is_told_in_one_line(
         assert last.endswith(f"pip install 'genie-gym[{extra}]'")
 
 
-def test_demo_says_so_where_it_cannot_write(
+def test_demo_reports_that_it_cannot_write(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")

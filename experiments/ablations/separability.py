@@ -23,7 +23,7 @@ from genie_gym.data.procgen import open_games
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.players.base import parse_share
+from genie_gym.players.specs import parse_share
 from genie_gym.results.experiment import Experiment, Row
 from genie_gym.serving import load_world
 

@@ -41,7 +41,7 @@ from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.nn.weights import digest_weights
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
 from genie_gym.training.loop import BareTrainee, Batches, Trainee
 

@@ -27,7 +27,7 @@ from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
 from genie_gym.metrics.held_out import join_clips, record_clips_by_player, restrict
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Experiment
 
 _SIZES: dict[str, dict[str, Any]] = {

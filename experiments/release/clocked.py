@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from experiments.release.labels import draw_clips, label_in_chunks, score_halves
 from experiments.release.settings import ReleaseSettings, choose_players
 from genie_gym.configs import Mode, Preset, RecordConfig, TrainConfig
-from genie_gym.data.clips import SHARD_SUFFIX, Batch, ClipDataset
+from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.record import Job, record_shard
+from genie_gym.data.shards import SHARD_SUFFIX
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import find_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel

@@ -20,7 +20,7 @@ from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import join_clips, record_clips_by_player, restrict
 from genie_gym.metrics.motion import play_each_action, score_consistency
-from genie_gym.players.base import parse_share
+from genie_gym.players.specs import parse_share
 from genie_gym.results.experiment import Experiment
 
 _SIZES: dict[str, dict[str, Any]] = {

@@ -22,8 +22,8 @@ from genie_gym.data.procgen import Games, open_games
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
-from genie_gym.players.base import VELOCITY, Player, load_player
 from genie_gym.players.expert import Expert, ExpertPolicy
+from genie_gym.players.specs import VELOCITY, Player, load_player
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
 from genie_gym.training.loop import BareTrainee, Phase

@@ -11,7 +11,7 @@ from genie_gym.configs import Mode, Preset, RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.held_out import restrict
-from genie_gym.players.base import PlayerShare, parse_shares
+from genie_gym.players.specs import PlayerShare, parse_shares
 from genie_gym.presets import PRESETS
 
 _RANDOM_PLAY = ("sticky=0.5", "random=0.1")

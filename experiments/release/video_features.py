@@ -27,7 +27,7 @@ from genie_gym.metrics.held_out import CLIP_LENGTH, record_clips, restrict
 from genie_gym.metrics.video_features import ORDERS, VideoFeatures
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
 from genie_gym.training.loop import BareTrainee, Phase

@@ -1,1 +1,1 @@
-"""Frames in and out: Procgen, HDF5 shards, videos, and the clips that training draws from them."""
+"""Frames in and out: Procgen games, HDF5 shards, video files, and the clips that training draws from them."""

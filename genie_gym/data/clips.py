@@ -1,102 +1,53 @@
-"""Clips drawn from recordings and videos, and the batches that training takes.
+"""Clips of recordings and videos, and the batches of them that training uses.
 
-Batch ``k`` of a run depends on the seed and ``k`` alone, so a run can go on at any batch.
+Batch ``k`` of a run depends on the seed and ``k`` alone, so a run can be resumed at any batch.
 """
 
 import copy
 import functools
 import hashlib
 import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from genie_gym.data.frames import resize
 from genie_gym.data.shards import Shard
-
-Read = TypeVar("Read")
-SHARD_SUFFIX = ".h5"
-READ_FRAMES = 1024
-"""At once, where all are read."""
-READERS = 16
-"""Threads that unpack them, at most."""
-VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi")
-
-
-class Source(Protocol):
-    """Frames one after the other, in episodes."""
-
-    path: Path
-    num_frames: int
-    episode_starts: np.ndarray
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames ``start`` to ``stop`` (excluded): (n, H, W, 3) uint8."""
-
-
-class MemorySource:
-    """Frames held in memory.
-
-    Attributes:
-        path: Where they came from.
-        frames: (F, H, W, 3) uint8.
-        num_frames: F.
-        episode_starts: (F,) bool.
-        frame_size: Height and width as they lie on disk.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        frames: np.ndarray,
-        episode_starts: np.ndarray | None = None,
-        frame_size: tuple[int, ...] | None = None,
-    ) -> None:
-        self.path, self.frames, self.num_frames = path, frames, len(frames)
-        self.frame_size = frames.shape[1:3] if frame_size is None else frame_size
-        self.episode_starts = np.arange(len(frames)) == 0 if episode_starts is None else episode_starts
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames ``start`` to ``stop`` (excluded), a view."""
-        return self.frames[start:stop]
+from genie_gym.data.sources import Source, load_source, open_sources, read_ahead, read_parts, resize_all
 
 
 class Batch(NamedTuple):
-    """Clips drawn together."""
+    """A batch of clips."""
 
     videos: Tensor
-    """(B, T, H, W, C) uint8 as read; (B, T, C, H, W) float in [0, 1] as trained on."""
+    """(B, T, H, W, C) uint8 when read; (B, T, C, H, W) float in [0, 1] when passed to a model."""
     numbers: Tensor
-    """(B,) int64: which of the dataset's clips they are."""
+    """(B,) int64: indices of the clips in the dataset."""
 
 
 class ClipDataset(Dataset[np.ndarray]):
-    """Every clip of ``clip_length`` frames within an episode, as a map-style dataset.
+    """A map-style dataset of every clip of ``clip_length`` frames that lies within one episode.
 
     ``dataset[i]`` is (T, H, W, 3) uint8. Shards are read from disk clip by clip; a video file is one
-    episode, decoded once into memory at the size asked for (12 kB a frame of 64 x 64).
+    episode, decoded once into memory at the requested size (12 kB for a frame of 64 x 64).
 
     Args:
-        paths: A folder, a file, or several of them; folders give their shards and videos by name.
-        clip_length: Frames a clip, T.
-        frame_step: Every how many frames one is taken.
-        height: Frames of another size are cropped and scaled to this.
-        width: See ``height``.
+        paths: One or more files or folders; the shards and videos of a folder are sorted by name.
+        clip_length: Number of frames in a clip, T.
+        frame_step: Distance in frames between neighbours in a clip.
+        height: Height in pixels; frames of another size are cropped and scaled.
+        width: Width in pixels.
 
     Attributes:
-        fingerprint: The same as long as clips of one number are: of the files' names, sizes and times of change,
-            and the arguments.
+        fingerprint: Hash of the files' names, sizes and modification times and of the arguments.
+            Datasets with equal fingerprints have the same clips.
 
     Raises:
-        ValueError: If a file cannot be read, or there is no clip in all of them.
+        ValueError: If a file cannot be read, or no file has an episode that is long enough.
     """
 
     def __init__(
@@ -109,7 +60,7 @@ class ClipDataset(Dataset[np.ndarray]):
     ) -> None:
         self.clip_length, self.frame_step, self.height, self.width = clip_length, frame_step, height, width
         self._require_sizes()
-        self._files = _open_all(paths, height, width)
+        self._files = open_sources(paths, height, width)
         self._sources: list[Source] = list(self._files)
         self._count_clips()
 
@@ -127,51 +78,51 @@ class ClipDataset(Dataset[np.ndarray]):
         self._ends = np.cumsum([len(starts) for starts in self._starts])
         if len(self) == 0:
             longest = max(_longest_episode(source.episode_starts) for source in self._sources)
-            where = ", ".join(str(path) for path in paths)
-            raise ValueError(f"no clip of {self._span} frames in {where}: the longest episode has {longest}")
+            names = ", ".join(str(path) for path in paths)
+            raise ValueError(f"no clip of {self._span} frames in {names}: the longest episode has {longest}")
 
     def __len__(self) -> int:
-        """Number of frames at which a clip can start."""
+        """Return the number of clips."""
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Clip ``index``: (T, H, W, 3) uint8, the caller's own."""
+        """Return clip ``index`` as a new array (T, H, W, 3) uint8."""
         number, start = self._locate(index)
         frames = self._sources[number].read(start, start + self._span)[:: self.frame_step]
-        return _resize_all(frames, self.height, self.width).copy()
+        return resize_all(frames, self.height, self.width).copy()
 
     @property
     def holds_videos(self) -> bool:
-        """Whether any clip comes from a video, which tells nothing but its frames."""
+        """Whether any clip comes from a video, which has no actions, rewards, players and levels."""
         return not all(isinstance(file, Shard) for file in self._files)
 
     @property
     def frame_sizes(self) -> set[tuple[int, int]]:
-        """Heights and widths as they lie on disk."""
+        """Heights and widths of the frames on disk, before scaling."""
         return {(int(file.frame_size[0]), int(file.frame_size[1])) for file in self._files}
 
     @property
     def num_frames(self) -> int:
-        """Frames in all sources."""
+        """Number of frames in all sources."""
         return sum(source.num_frames for source in self._sources)
 
     def private(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """What really happened in clip ``index``; for metrics only, and for shards only.
+        """Return the real actions and rewards of clip ``index``, for metrics only.
 
         Returns:
-            Real actions (T - 1,) int32, those taken at each frame but the last; rewards (T - 1,) float32
-            on the way to the next frame. With ``frame_step`` k, the first of k actions and the sum of k
-            rewards. What is received on leaving an episode, as for CoinRun's coin, is in no clip.
+            Real actions (T - 1,) int32 taken at each frame but the last, and rewards (T - 1,) float32
+            received for them. With ``frame_step`` k, the first of every k actions and the sum of every k
+            rewards. A reward that ends an episode, such as CoinRun's coin, is in no clip.
 
         Raises:
-            ValueError: If the clip comes from a video or its shard holds none.
+            ValueError: If the clip comes from a video or its shard holds no actions.
         """
         number, start = self._locate(index)
         actions, rewards = self._shard(number).private(start, start + self._span - 1)
         return actions[:: self.frame_step], rewards.reshape(self.clip_length - 1, self.frame_step).sum(-1)
 
     def player(self, index: int) -> str:
-        """Name of who plays in clip ``index``.
+        """Return the name of the player in clip ``index``.
 
         Raises:
             ValueError: If the clip comes from a video.
@@ -181,10 +132,10 @@ class ClipDataset(Dataset[np.ndarray]):
         return shard.players[shard.player[start]]
 
     def attribute(self, index: int, name: str) -> str | int:
-        """What the shard of clip ``index`` says of itself: its game, mode, seed, start_level, num_levels.
+        """Return an attribute of the shard of clip ``index``: game, mode, seed, start_level or num_levels.
 
         Raises:
-            ValueError: If the clip comes from a video, or its shard does not say.
+            ValueError: If the clip comes from a video, or its shard lacks the attribute.
         """
         shard = self._shard(self._locate(index)[0])
         if name not in shard.attributes:
@@ -193,7 +144,7 @@ class ClipDataset(Dataset[np.ndarray]):
         return value if isinstance(value, str) else int(value)
 
     def level(self, index: int) -> int:
-        """Level seed of clip ``index``.
+        """Return the level seed of clip ``index``.
 
         Raises:
             ValueError: If the clip comes from a video.
@@ -203,29 +154,29 @@ class ClipDataset(Dataset[np.ndarray]):
 
     @property
     def episode_starts(self) -> np.ndarray:
-        """(num_frames,) bool, one source after the other: True on an episode's first frame."""
+        """(num_frames,) bool over all sources in order: True on the first frame of an episode."""
         return np.concatenate([source.episode_starts for source in self._sources])
 
     @property
     def first_frames(self) -> np.ndarray:
-        """(len,) int64: the frame that each clip starts at, of all ``num_frames`` one source after the other."""
+        """(len,) int64: index of each clip's first frame among the ``num_frames`` of all sources in order."""
         before = np.cumsum([0, *(source.num_frames for source in self._sources[:-1])])
         return np.concatenate([starts + first for starts, first in zip(self._starts, before, strict=True)])
 
     def read_all(self) -> Iterator[np.ndarray]:
-        """All frames, one source after the other, some (n, H, W, 3) uint8 at a time, at their final size."""
-        return self._read_whole(self._sources)
+        """Yield all frames of all sources in order, scaled, in parts (n, H, W, 3) uint8."""
+        return read_parts(self._sources, self.height, self.width)
 
     def read_sources(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Every source whole: frames (F, H, W, 3) uint8 at their final size, and episode starts (F,) bool."""
+        """Yield each source's scaled frames (F, H, W, 3) uint8 and episode starts (F,) bool."""
         for source in self._sources:
-            yield self._hold(source).frames, source.episode_starts
+            yield load_source(source, self.height, self.width).frames, source.episode_starts
 
     def cut(self, clip_length: int) -> "ClipDataset":
-        """The same frames in clips of another length.
+        """Return a dataset of the same frames with clips of another length.
 
         Raises:
-            ValueError: If there is no such clip.
+            ValueError: If no episode is that long.
         """
         if clip_length == self.clip_length:
             return self
@@ -235,34 +186,17 @@ class ClipDataset(Dataset[np.ndarray]):
         return other
 
     def in_memory(self) -> "ClipDataset":
-        """The same dataset with all its frames in memory, at their final size; clips cost nothing then."""
+        """Return a copy of the dataset that holds all frames in memory, scaled, for fast access to clips."""
         held = copy.copy(self)
-        held._sources = [self._hold(source) for source in self._sources]
+        held._sources = [load_source(source, self.height, self.width) for source in self._sources]
         return held
-
-    def _hold(self, source: Source) -> MemorySource:
-        frames, done = np.empty((source.num_frames, self.height, self.width, 3), dtype=np.uint8), 0
-        for part in self._read_whole([source]):
-            frames[done : done + len(part)] = part
-            done += len(part)
-        return MemorySource(source.path, frames, source.episode_starts)
-
-    def _read_whole(self, sources: Iterable[Source]) -> Iterator[np.ndarray]:
-        parts = [(source, start) for source in sources for start in range(0, source.num_frames, READ_FRAMES)]
-
-        def read(number: int) -> np.ndarray:
-            source, start = parts[number]
-            frames = source.read(start, min(start + READ_FRAMES, source.num_frames))
-            return _resize_all(frames, self.height, self.width)
-
-        return _read_ahead(read, range(len(parts)), min(os.cpu_count() or 1, READERS))
 
     @property
     def _span(self) -> int:
         return (self.clip_length - 1) * self.frame_step + 1
 
     def _locate(self, index: int) -> tuple[int, int]:
-        """Number of the source and its frame at which clip ``index`` starts."""
+        """Return the number of the source of clip ``index`` and the clip's first frame in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"clip must be in [0, {len(self)}), got {index}")
         number = int(np.searchsorted(self._ends, index, side="right"))
@@ -285,22 +219,24 @@ def batches(
     workers: int = 0,
     clips: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Batches of clips drawn with replacement, the same whatever ``first_batch`` and ``workers`` are.
+    """Draw batches of clips with replacement.
+
+    Batch k is the same whatever ``first_batch`` and ``workers`` are.
 
     Args:
-        dataset: Where from.
-        batch_size: Clips a batch, B.
-        seed: With a batch's number, decides its clips.
-        first_batch: Number of the first batch that is yielded.
-        num_batches: How many are yielded; ``None`` for no end.
-        clips: Numbers of those that may be drawn; all of them where not given.
-        workers: Threads that read ahead. Unpacking shards frees the interpreter, so they help.
+        dataset: Dataset to draw from.
+        batch_size: Number of clips in a batch, B.
+        seed: Seed of the draws; together with a batch's number it decides the batch's clips.
+        first_batch: Number of the first batch to yield.
+        num_batches: Number of batches to yield, or ``None`` for an endless iterator.
+        workers: Threads that read ahead; decompressing shards releases the GIL, so they run in parallel.
+        clips: Indices of the clips to draw from, or ``None`` for all clips.
 
     Returns:
         Iterator over batches with videos (B, T, H, W, 3) uint8.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If an argument is negative, or ``batch_size`` is 0.
     """
     among = np.arange(len(dataset)) if clips is None else clips
     given = {"seed": seed, "first_batch": first_batch, "num_batches": num_batches or 0, "workers": workers}
@@ -311,11 +247,11 @@ def batches(
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     numbers = itertools.islice(itertools.count(first_batch), num_batches)
     draw = functools.partial(_batch, dataset, among, batch_size, seed)
-    return map(draw, numbers) if workers == 0 else _read_ahead(draw, numbers, workers)
+    return map(draw, numbers) if workers == 0 else read_ahead(draw, numbers, workers)
 
 
 def draw_numbers(among: np.ndarray, batch_size: int, seed: int, number: int) -> np.ndarray:
-    """(batch_size,) of ``among``, with replacement: the clips of a run's batch of that number."""
+    """Draw the clips of batch ``number`` of a run: (batch_size,) of ``among``, with replacement."""
     return among[np.random.default_rng([seed, number]).integers(len(among), size=batch_size)]
 
 
@@ -325,27 +261,13 @@ def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, 
     return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 
 
-def _read_ahead(draw: Callable[[int], Read], numbers: Iterable[int], workers: int) -> Iterator[Read]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
-    queue: deque[Future[Read]] = deque()
-    try:
-        for number in numbers:
-            queue.append(pool.submit(draw, number))
-            if len(queue) > 2 * workers:
-                yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _fingerprint(paths: Sequence[Path], sizes: dict[str, int]) -> str:
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     return hashlib.sha256(repr((stats, sizes)).encode()).hexdigest()
 
 
 def _clip_starts(episode_starts: np.ndarray, span: int) -> np.ndarray:
-    """Frames at which a clip of ``span`` frames fits into its episode."""
+    """Return the frames at which a clip of ``span`` frames can start without leaving its episode."""
     episodes = np.cumsum(episode_starts)
     if span > len(episodes):
         return np.empty(0, dtype=np.int32)
@@ -355,39 +277,3 @@ def _clip_starts(episode_starts: np.ndarray, span: int) -> np.ndarray:
 
 def _longest_episode(episode_starts: np.ndarray) -> int:
     return int(np.bincount(np.cumsum(episode_starts)).max())
-
-
-def _resize_all(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    if frames.shape[1:3] == (height, width):
-        return frames
-    return np.stack([resize(frame, height, width) for frame in frames])
-
-
-def _open_all(paths: str | Path | Sequence[str | Path], height: int, width: int) -> list[Shard | MemorySource]:
-    several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _files(Path(path))]
-    if not files:
-        raise ValueError("paths must name at least one file, got none")
-    return [Shard(file) if file.suffix.lower() == SHARD_SUFFIX else _decode(file, height, width) for file in files]
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ValueError(f"{path}: no such file or folder")
-    known = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
-    if not files:
-        raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
-    return files
-
-
-def _decode(path: Path, height: int, width: int) -> MemorySource:
-    from genie_gym.data.video import iterate_video  # who trains on shards needs no FFmpeg
-
-    frames, frame_size = [], None
-    for frame in iterate_video(path):
-        frame_size = frame.shape[:2]
-        frames.append(resize(frame, height, width))
-    return MemorySource(path, np.stack(frames), frame_size=frame_size)

@@ -1,4 +1,4 @@
-"""Clips cut on a GPU from frames that all lie in its memory, 12 kB each at 64 x 64: no batch waits for a disk."""
+"""Clips drawn from frames in a GPU's memory (12 kB each at 64 x 64), so that no batch waits for a disk."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 
 
 class DeviceClips:
-    """A dataset's frames on a device.
+    """All frames of a dataset in the memory of a device.
 
     Args:
-        dataset: Read whole.
-        device: Where to.
+        dataset: Dataset to read.
+        device: Device to copy the frames to.
     """
 
     def __init__(self, dataset: ClipDataset, device: str | torch.device) -> None:
@@ -27,9 +27,9 @@ class DeviceClips:
         self._offsets = dataset.frame_step * torch.arange(dataset.clip_length)
 
     def batches(self, batch_size: int, seed: int, first_batch: int, num_batches: int) -> Iterator[Batch]:
-        """What ``data.clips.batches`` draws, with videos (B, T, H, W, 3) uint8 on the device."""
+        """Yield the batches of ``data.clips.batches``, with videos (B, T, H, W, 3) uint8 on the device."""
         among = np.arange(len(self._firsts))
         for number in range(first_batch, first_batch + num_batches):
             numbers = torch.from_numpy(draw_numbers(among, batch_size, seed, number))
-            places = self._firsts[numbers][:, None] + self._offsets
-            yield Batch(self._frames[places.to(self._frames.device)], numbers)
+            indices = self._firsts[numbers][:, None] + self._offsets  # (B, T)
+            yield Batch(self._frames[indices.to(self._frames.device)], numbers)

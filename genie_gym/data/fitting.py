@@ -1,17 +1,20 @@
-"""How frames of another shape come to a world's: what is cut off or added. No torch: the command line asks."""
+"""Crops and paddings that bring frames of another aspect ratio to a world's.
+
+The command line imports this module, so it imports no torch.
+"""
 
 import reprlib
 from typing import Any, Literal, cast, get_args
 
 Fit = Literal["crop", "pad"]
-"""How a frame of another shape comes to the new one: its middle, or all of it between its outermost pixels repeated."""
+"""Ways to change an aspect ratio: crop the centre, or pad two sides by repeating the outermost pixels."""
 
 
 def require_fit(fit: Any) -> Fit:
-    """``fit`` itself.
+    """Return ``fit`` if it is a ``Fit``.
 
     Raises:
-        ValueError: If ``resize`` does not know it.
+        ValueError: If it is not.
     """
     if fit not in get_args(Fit):
         raise ValueError(f"fit must be one of {get_args(Fit)}, got {reprlib.repr(fit)}")
@@ -19,7 +22,7 @@ def require_fit(fit: Any) -> Fit:
 
 
 def describe_resize(h: int, w: int, height: int, width: int, fit: Fit = "crop") -> str:
-    """In words, what ``resize`` does to a frame of (h, w) pixels."""
+    """Describe in words how ``resize`` changes a frame of (h, w) pixels."""
     if (h, w) == (height, width):
         return f"{w} x {h} pixels, as they are"
     if fit == "pad":
@@ -33,13 +36,13 @@ def describe_resize(h: int, w: int, height: int, width: int, fit: Fit = "crop") 
 
 
 def missing_pixels(h: int, w: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that (h, w) pixels lack for the aspect ratio height : width."""
+    """Return how many rows and columns (h, w) pixels lack for the aspect ratio height : width."""
     scale = max(h / height, w / width)
     return max(0, round(scale * height) - h), max(0, round(scale * width) - w)
 
 
 def centre_box(h: int, w: int, height: int, width: int) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the largest centred box of the aspect ratio height : width."""
+    """Return left, top, right and bottom of the largest centred box with the aspect ratio height : width."""
     scale = min(h / height, w / width)
     box_h, box_w = min(h, scale * height), min(w, scale * width)
     left, top = (w - box_w) / 2, (h - box_h) / 2

@@ -1,4 +1,4 @@
-"""The only conversions between uint8 frames and float videos, and how frames change size."""
+"""Conversions between uint8 frames and float videos (the only ones in the package), resizing, and pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from torch import Tensor
 from genie_gym.data.fitting import Fit, centre_box, missing_pixels, require_fit
 
 Resampling = Image.Resampling
-MARGIN = 64
-"""Pixels for the titles of a contact sheet."""
+_MARGIN = 64
+"""Width in pixels of the titles of a contact sheet."""
 
 
 def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = None) -> None:
     """Check that ``frames`` is (..., H, W, 3) uint8 with at least one pixel.
 
     Raises:
-        ValueError: Naming ``field`` and what was found.
+        ValueError: If it is not; the message names ``field`` and what was found.
     """
     if not isinstance(frames, np.ndarray | Tensor):
         raise ValueError(f"{field} must be an array or tensor, got {type(frames).__name__}")
@@ -33,7 +33,7 @@ def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = Non
 
 
 def to_float(frames: np.ndarray | Tensor) -> Tensor:
-    """Frames as they lie on disk, for the models.
+    """Convert frames from disk to videos for the models.
 
     Args:
         frames: (..., H, W, 3) uint8.
@@ -42,7 +42,7 @@ def to_float(frames: np.ndarray | Tensor) -> Tensor:
         (..., 3, H, W) float32 in [0, 1], on the device of ``frames``.
 
     Raises:
-        ValueError: If the dtype or shape is another.
+        ValueError: If the dtype or shape is invalid.
     """
     check_frames("frames", frames)
     if isinstance(frames, np.ndarray):
@@ -51,7 +51,7 @@ def to_float(frames: np.ndarray | Tensor) -> Tensor:
 
 
 def to_uint8(videos: Tensor) -> np.ndarray:
-    """Videos from the models, for the disk and the eye: clamped to [0, 1] and rounded.
+    """Convert videos from the models to frames, clamped to [0, 1] and rounded.
 
     Args:
         videos: (..., 3, H, W) floating.
@@ -60,7 +60,7 @@ def to_uint8(videos: Tensor) -> np.ndarray:
         (..., H, W, 3) uint8.
 
     Raises:
-        ValueError: If the dtype or shape is another, or a value is not finite.
+        ValueError: If the dtype or shape is invalid, or a value is not finite.
     """
     if not isinstance(videos, Tensor) or not videos.is_floating_point():
         raise ValueError(f"videos must be a floating tensor, got {getattr(videos, 'dtype', type(videos).__name__)}")
@@ -74,21 +74,22 @@ def to_uint8(videos: Tensor) -> np.ndarray:
 
 
 def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.ndarray:
-    """Bring a frame to the new aspect ratio, then scale; the frame itself where the size is right.
+    """Bring a frame to a new aspect ratio and size; a frame of the right size is returned unchanged.
 
-    Whole factors keep pixel art crisp (box down, nearest up); others use Lanczos down and bicubic up.
+    Scaling by a whole factor keeps pixel art crisp (box filter down, nearest neighbour up); other factors use
+    Lanczos down and bicubic up.
 
     Args:
         frame: (h, w, 3) uint8.
         height: New height in pixels.
         width: New width in pixels.
-        fit: Crop the centre, or pad both sides.
+        fit: Whether to crop the centre or to pad two sides.
 
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        ValueError: If the frame, the size or the fit is not of this kind.
+        ValueError: If the frame, the size or the fit is invalid.
     """
     check_frames("frame", frame, ndim=3)
     require_fit(fit)
@@ -114,14 +115,14 @@ def _resampling(box: tuple[float, float, float, float], height: int, width: int)
 
 
 def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
-    """(R, T, H, W, 3) -> (R H, T W, 3): a row for each video, time to the right; titles in a margin at the left."""
+    """Arrange videos as rows with time to the right, titles in a left margin: (R, T, H, W, 3) -> (R H, T W, 3)."""
     check_frames("videos", videos, ndim=5)
     sheet = rearrange(videos, "r t h w c -> (r h) (t w) c")
     if not titles:
         return sheet
     if len(titles) != len(videos):
         raise ValueError(f"titles must be {len(videos)}, one for each video, got {len(titles)}")
-    margin = Image.new("RGB", (MARGIN, sheet.shape[0]), "white")
+    margin = Image.new("RGB", (_MARGIN, sheet.shape[0]), "white")
     pen = ImageDraw.Draw(margin)
     for row, title in enumerate(titles):
         pen.text((2, (row + 0.5) * videos.shape[2]), title, fill="black", anchor="lm")
@@ -129,7 +130,7 @@ def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
 
 
 def write_image(path: Path, frame: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as a PNG, beside ``path`` and then renamed, so that it is whole or not there.
+    """Write (H, W, 3) uint8 as a PNG atomically: to a temporary file beside ``path``, which is then renamed.
 
     Raises:
         ValueError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Procgen's games as arrays: the one place that imports procgen."""
+"""Procgen's games as arrays. This is the only module that imports procgen."""
 
 import contextlib
 import functools
@@ -31,12 +31,12 @@ GAMES = (
     "starpilot",
 )
 FRAME_SIZE = 64
-"""Pixels a side of every game's frames."""
-LONGEST = 1000
-"""Steps after which CoinRun and most other games cut an episode off."""
+"""Height and width in pixels of every game's frames."""
+MAX_GAME_STEPS = 1000
+"""Number of steps after which CoinRun and most other games end an episode."""
 NUM_REAL_ACTIONS = 15
 NUM_MOVES = 9
-"""Actions 0..8 move: {left, stay, right} x {down, none, up}. The rest are special keys, idle in CoinRun."""
+"""Number of actions that move, 0..8: {left, stay, right} x {down, none, up}. The others do nothing in CoinRun."""
 MAX_LEVEL_SEED = 2**31 - 1
 
 _DIRECTION = np.array([-1, -1, -1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
@@ -44,7 +44,7 @@ _VERTICAL = np.array([-1, 0, 1, -1, 0, 1, -1, 0, 1, 0, 0, 0, 0, 0, 0])
 
 
 def direction(real_actions: np.ndarray) -> np.ndarray:
-    """-1 left, 0 stay, 1 right; any shape of integers in [0, 15) -> the same shape, int64.
+    """Map actions to -1 (left), 0 (stay) or 1 (right): integers in [0, 15) -> int64 of the same shape.
 
     Raises:
         ValueError: If an action is not one of Procgen's.
@@ -53,7 +53,7 @@ def direction(real_actions: np.ndarray) -> np.ndarray:
 
 
 def vertical(real_actions: np.ndarray) -> np.ndarray:
-    """-1 down, 0 none, 1 up; any shape of integers in [0, 15) -> the same shape, int64.
+    """Map actions to -1 (down), 0 (none) or 1 (up): integers in [0, 15) -> int64 of the same shape.
 
     Raises:
         ValueError: If an action is not one of Procgen's.
@@ -62,10 +62,10 @@ def vertical(real_actions: np.ndarray) -> np.ndarray:
 
 
 def check_actions(field: str, real_actions: np.ndarray) -> np.ndarray:
-    """``real_actions`` as an array, when all are integers in [0, 15).
+    """Convert actions to an array and check that all are integers in [0, 15).
 
     Raises:
-        ValueError: Naming ``field`` and what was found.
+        ValueError: If one is not; the message names ``field`` and what was found.
     """
     actions = np.asarray(real_actions)
     if not np.issubdtype(actions.dtype, np.integer):
@@ -77,26 +77,26 @@ def check_actions(field: str, real_actions: np.ndarray) -> np.ndarray:
 
 
 class Observation(NamedTuple):
-    """What B games show at one moment."""
+    """The observation of B games at one step."""
 
     frames: np.ndarray
-    """(B, 64, 64, 3) uint8; to be copied by whoever keeps it."""
+    """(B, 64, 64, 3) uint8; the next step overwrites it."""
     rewards: np.ndarray
-    """(B,) float32, of the action that led here."""
+    """(B,) float32, received for the last action."""
     episode_starts: np.ndarray
-    """(B,) bool; True where the frame is the first of its level."""
+    """(B,) bool; True if the frame is the first of its level."""
     level_seeds: np.ndarray
     """(B,) int64."""
 
 
 class Games:
-    """B games of Procgen stepped together; a game that ends begins its next level at once."""
+    """B games of Procgen stepped together; a game that ends starts its next level immediately."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
 
     def observe(self) -> Observation:
-        """What the games show now."""
+        """Return the current observation."""
         rewards, frames, episode_starts = self._env.observe()
         level_seeds = np.array([info["level_seed"] for info in self._env.get_info()], dtype=np.int64)
         return Observation(frames["rgb"], rewards, episode_starts, level_seeds)
@@ -106,11 +106,11 @@ class Games:
         self._env.act(real_actions)
 
     def save(self) -> list[bytes]:
-        """What ``restore`` goes back to, 40 kB a game."""
+        """Return the state of every game, 40 kB each, for ``restore``."""
         return [bytes(state) for state in self._env.callmethod("get_state")]
 
     def restore(self, states: Sequence[bytes]) -> None:
-        """Go back to where ``save`` was called, of these games or others of the same config."""
+        """Restore states that ``save`` returned, of these games or of others with the same config."""
         self._env.callmethod("set_state", list(states))
 
     def close(self) -> None:
@@ -119,22 +119,22 @@ class Games:
 
 
 def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity: bool = False) -> Games:
-    """Open ``num_envs`` games on the levels of ``config``; the same arguments give the same games.
+    """Open ``num_envs`` games on the levels of ``config``; equal arguments give equal games.
 
     Args:
-        config: Its game, mode, start_level and num_levels are used.
-        seed: Decides the order of levels, in [0, 2**31).
-        num_envs: Games, B.
-        paint_velocity: Paint the player's speed into the frame's corner. All else stays the same: two
-            openings that differ in this alone, and are given the same actions, stay in lockstep.
+        config: Recording config, of which game, mode, start_level and num_levels are used.
+        seed: Seed of the order of levels, in [0, 2**31).
+        num_envs: Number of games, B.
+        paint_velocity: Whether the player's velocity is painted into a corner of the frame. It changes
+            nothing else: games opened with and without it that receive the same actions stay in lockstep.
 
     Raises:
-        ValueError: If there is no such game or level range.
+        ValueError: If the game or the level range does not exist.
         MissingExtraError: If procgen is not installed.
     """
     if config.game not in GAMES:
         raise ValueError(f"RecordConfig.game must be one of {GAMES}, got {config.game!r}")
-    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # Procgen's 0 forgets start_level
+    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # with 0, Procgen ignores start_level
     if num_levels < 1 or config.start_level + num_levels > MAX_LEVEL_SEED:
         levels = (config.start_level, config.num_levels)
         raise ValueError(f"RecordConfig levels must lie below {MAX_LEVEL_SEED}, got start and number {levels}")
@@ -146,21 +146,21 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
         num_levels=num_levels,
         rand_seed=seed,
         paint_vel_info=paint_velocity,
-        num_threads=0,  # one core a process: faster than one thread beside it, and workers take the others
+        num_threads=0,  # stepping in this thread is faster than one extra thread; workers use the other cores
     )
     return Games(env)
 
 
 def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: bool = False) -> Games:
-    """One game for each of ``levels``, at its start; a game that ends begins the same level again.
+    """Open one game at the start of each of ``levels``; a game that ends starts the same level again.
 
     Args:
-        config: Its game and mode are used.
+        config: Recording config, of which game and mode are used.
         levels: B level seeds.
-        paint_velocity: As for ``open_games``.
+        paint_velocity: Whether the player's velocity is painted into a corner of the frame.
 
     Raises:
-        ValueError: As ``open_games`` does.
+        ValueError: If there are no levels, or the game or a level does not exist.
         MissingExtraError: If procgen is not installed.
     """
     if not levels:
@@ -173,7 +173,7 @@ def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: 
 
 @functools.lru_cache(maxsize=2048)
 def _level_state(config: RecordConfig, paint_velocity: bool) -> bytes:
-    """Procgen's state of a game at the start of its only level: a fraction of a second the first time."""
+    """Return Procgen's state at the start of the config's only level; cached, since it takes a fraction of a second."""
     games = open_games(config, seed=0, num_envs=1, paint_velocity=paint_velocity)
     state = games.save()[0]
     games.close()
@@ -181,7 +181,7 @@ def _level_state(config: RecordConfig, paint_velocity: bool) -> bytes:
 
 
 def _import_procgen() -> Any:
-    """Procgen, without the notice of old gym that its import prints."""
+    """Import Procgen without the deprecation notice of gym that its import prints."""
     with need_extra("procgen", "Games need Procgen"), contextlib.redirect_stderr(io.StringIO()):
         import procgen
     return procgen

@@ -1,7 +1,7 @@
-"""Recording games into shards.
+"""Games recorded into shards.
 
-Every shard follows from the config, the players and its number alone: a recording that was cut off goes on
-where it stood, and several processes can record at once.
+Every shard depends on the config, the players and its number alone, so an interrupted recording can be resumed and
+several processes can record at once.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import Recording, Shard, write_shard
 from genie_gym.parallel import work_apart
-from genie_gym.players.base import Player, PlayerShare
+from genie_gym.players.specs import Player, PlayerShare
 
 
 class Job(NamedTuple):
@@ -28,9 +28,11 @@ class Job(NamedTuple):
     config: RecordConfig
     players: tuple[PlayerShare, ...]
     number: int
-    """Number of the shard, in its name and its seed."""
+    """Number of the shard, part of its file name and its seed."""
     num_frames: int
+    """Number of frames in the shard."""
     path: Path
+    """File to write."""
 
 
 def record(
@@ -38,22 +40,22 @@ def record(
 ) -> list[Path]:
     """Record ``config.frames`` frames into ``out/shard-00000.h5`` and so on.
 
-    The games are divided among the players by weight. Whole shards already there are kept; one that is
-    shorter than now asked for is recorded again.
+    The games are divided among the players by weight. Complete shards that exist are kept; shorter ones are
+    recorded again.
 
     Args:
-        config: What to record. Memory is about 12 kB x ``frames_per_shard`` a worker.
-        players: Who plays.
-        out: Folder, made where it is missing.
-        progress: Show a bar.
-        workers: Processes; with more than one, the players must be picklable. The frames don't depend on it.
+        config: Recording config. A worker needs about 12 kB x ``frames_per_shard`` of memory.
+        players: Players and their shares of the games.
+        out: Folder to write, created if it is missing.
+        progress: Whether to show a progress bar.
+        workers: Number of processes; more than one needs picklable players. The frames do not depend on it.
 
     Returns:
-        All shards, in order.
+        Paths of all shards, in order.
 
     Raises:
-        ValueError: If the folder holds a recording of another config or other players, if there are
-            more players than games, or a player's actions are no actions.
+        ValueError: If the folder holds a recording with another config or other players, if there are
+            more players than games, or if a player returns invalid actions.
     """
     if config.seed < 0 or workers < 1:
         raise ValueError(f"seed must be 0 or more and workers positive, got {config.seed} and {workers}")
@@ -74,9 +76,9 @@ def record(
 
 
 def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: None) -> int:
-    """Record one shard; ``advance`` hears of frames as they come. Returns their number."""
+    """Record one shard and return its number of frames; ``advance`` is called with the number of new frames."""
     config = job.config
-    length = -(-job.num_frames // config.num_envs)  # frames a game; the last game may be cut short
+    length = -(-job.num_frames // config.num_envs)  # frames of each game; the last game may be cut short
     buffers = _empty(config.num_envs, length)
     first_env = 0
     for index, num_envs in enumerate(_split_games(config.num_envs, job.players)):
@@ -93,9 +95,9 @@ def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: Non
 def _play(
     config: RecordConfig, share: PlayerShare, seed: int, part: Recording, advance: Callable[[int], object]
 ) -> None:
-    """Let one player fill its part (b, t, ...) of the buffers.
+    """Fill a player's part (b, t, ...) of the buffers.
 
-    Where it must see the velocity, the recorded games are clean twins of those that it sees.
+    A player that sees the velocity plays games with it painted, while identical games without it are recorded.
     """
     num_envs, length = part.episode_starts.shape
     open_twin = functools.partial(open_games, config, seed=seed, num_envs=num_envs)
@@ -137,7 +139,7 @@ def _empty(num_envs: int, length: int) -> Recording:
 
 
 def _split_games(num_envs: int, players: Sequence[PlayerShare]) -> list[int]:
-    """Games for each player, by weight, at least one each; their sum is ``num_envs``."""
+    """Divide ``num_envs`` games among the players by weight, with at least one for each."""
     if not 1 <= len(players) <= min(num_envs, 256):
         raise ValueError(f"players must be 1 to {min(num_envs, 256)} for {num_envs} games, got {len(players)}")
     bounds = np.cumsum([player.weight for player in players])
@@ -165,10 +167,10 @@ def _attributes(job: Job) -> dict[str, str | int]:
 
 
 def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
-    """The jobs whose shards are still to be recorded.
+    """Return the jobs whose shards are not yet complete.
 
     Raises:
-        ValueError: If the folder holds anything else than whole or shorter shards of these jobs.
+        ValueError: If the folder holds a shard that is not part of these jobs, or longer than planned.
     """
     planned = {job.path: job for job in jobs}
     missing = dict(planned)
@@ -176,7 +178,7 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
         job, shard = planned.get(path), Shard(path)
         ours = job is not None and all(shard.attributes.get(k) == v for k, v in _attributes(job).items())
         if job is None or not ours or shard.num_frames > job.num_frames:
-            raise ValueError(f"{path} belongs to another recording, of {shard.attributes.get('recording')}")
+            raise ValueError(f"{path} belongs to another recording: {shard.attributes.get('recording')}")
         if shard.num_frames == job.num_frames:
             del missing[path]
     return list(missing.values())

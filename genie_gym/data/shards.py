@@ -1,6 +1,6 @@
 """Lossless HDF5 shards of recorded frames.
 
-A shard holds trajectories one after the other, each of one game without a gap:
+A shard holds trajectories in order; a trajectory is an unbroken run of frames of one game:
 
     frames          (F, H, W, 3) uint8, gzip, chunks of 16 frames
     episode_starts  (F,) bool      True on the first frame of an episode and of a trajectory
@@ -9,7 +9,7 @@ A shard holds trajectories one after the other, each of one game without a gap:
     private/real_actions  (F,) int32    the action taken at frame t, leading to t + 1
     private/rewards       (F,) float32  received for that action
 
-Training never opens the group ``private``: a world must find its actions by itself.
+Training never opens the group ``private``: a world has to discover its actions from frames alone.
 """
 
 import json
@@ -24,12 +24,12 @@ import numpy as np
 
 from genie_gym.data.frames import check_frames
 
-FORMAT = "genie-gym shard"
-VERSION = 1
-CHUNK = 16
-"""Frames a chunk."""
-FIELDS = {"episode_starts": np.bool_, "level_seeds": np.int64, "player": np.uint8}
-PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
+SHARD_SUFFIX = ".h5"
+_FORMAT = "genie-gym shard"
+_VERSION = 1
+_CHUNK_FRAMES = 16
+_FIELDS = {"episode_starts": np.bool_, "level_seeds": np.int64, "player": np.uint8}
+_PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
 
 
 class Recording(NamedTuple):
@@ -52,22 +52,22 @@ class Recording(NamedTuple):
 def write_shard(
     path: Path, recording: Recording, players: Sequence[str], attributes: Mapping[str, str | int] | None = None
 ) -> None:
-    """Write a shard beside ``path``, then rename it, so that ``path`` is whole or not there.
+    """Write a shard atomically: to a temporary file beside ``path``, which is then renamed.
 
     Args:
-        path: The file; replaced where it exists.
-        recording: The arrays.
+        path: File to write; an existing one is replaced.
+        recording: Arrays to store.
         players: Names that ``recording.player`` indexes.
         attributes: Game, mode, seed, level range and the like.
 
     Raises:
-        ValueError: If the arrays disagree with each other or with the format.
+        ValueError: If the arrays' shapes or types do not fit the format or each other.
     """
     _check_recording(recording, players)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with h5py.File(temporary, "w") as file:
-            file.attrs.update({**(attributes or {}), "format": FORMAT, "version": VERSION})
+            file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": _VERSION})
             file.attrs["players"] = json.dumps(list(players))
             _write_arrays(file, recording)
         os.replace(temporary, path)
@@ -77,12 +77,13 @@ def write_shard(
 
 def _write_arrays(file: h5py.File, recording: Recording) -> None:
     frames, size = recording.frames, recording.frames.shape[1:]
-    layout = {"chunks": (CHUNK, *size), "maxshape": (None, *size)}  # no maximum: a shard may be shorter than a chunk
+    # Only a resizable dataset may be shorter than its chunks.
+    layout = {"chunks": (_CHUNK_FRAMES, *size), "maxshape": (None, *size)}
     file.create_dataset("frames", data=frames, compression="gzip", compression_opts=1, **layout)
     private = file.create_group("private")
     for field, array in recording._asdict().items():
         if field != "frames":
-            (private if field in PRIVATE_FIELDS else file).create_dataset(field, data=array)
+            (private if field in _PRIVATE_FIELDS else file).create_dataset(field, data=array)
 
 
 def _check_recording(recording: Recording, players: Sequence[str]) -> None:
@@ -90,7 +91,7 @@ def _check_recording(recording: Recording, players: Sequence[str]) -> None:
     shape = (len(recording.frames),)
     if shape == (0,):
         raise ValueError("frames must be at least one, got none")
-    for field, dtype in {**FIELDS, **PRIVATE_FIELDS}.items():
+    for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items():
         array = getattr(recording, field)
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")
@@ -101,11 +102,11 @@ def _check_recording(recording: Recording, players: Sequence[str]) -> None:
 
 
 class Shard:
-    """A shard opened for reading. Its file is opened anew in every process that reads it.
+    """A shard opened for reading. Every process that reads it opens the file for itself.
 
     Attributes:
-        path: The file.
-        attributes: As written: game, mode, seed, ...
+        path: Path of the file.
+        attributes: Attributes given to ``write_shard``: game, mode, seed, ...
         players: Names of the players.
         num_frames: F.
         height: H.
@@ -115,7 +116,7 @@ class Shard:
         player: (F,) uint8, index into ``players``.
 
     Raises:
-        ValueError: Naming the file, if it is not a whole shard of a known version.
+        ValueError: If the file is not a complete shard of a known version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -126,51 +127,50 @@ class Shard:
             self._check(file)
             self.players: list[str] = json.loads(self.attributes["players"])
             self.num_frames, self.height, self.width = file["frames"].shape[:3]
-            self.episode_starts, self.level_seeds, self.player = (file[field][:] for field in FIELDS)
+            self.episode_starts, self.level_seeds, self.player = (file[field][:] for field in _FIELDS)
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of the frames in pixels."""
         return self.height, self.width
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames ``start`` to ``stop`` (excluded): (stop - start, H, W, 3) uint8.
+        """Return frames ``start`` to ``stop`` (excluded): (stop - start, H, W, 3) uint8.
 
-        Chunks are unpacked here, not by h5py, which would hold back all other threads meanwhile.
+        Chunks are decompressed here and not by h5py, whose global lock would block all other threads meanwhile.
 
         Raises:
-            ValueError: Naming the file, if the range is not in it or its data are corrupt.
+            ValueError: If the range is not in the shard or its data are corrupt.
         """
         if not 0 <= start < stop <= self.num_frames:
             raise ValueError(f"{self.path}: frames {start}..{stop} are not in [0, {self.num_frames})")
-        first, last = start // CHUNK, (stop - 1) // CHUNK
-        chunks = [self._chunk(index * CHUNK) for index in range(first, last + 1)]
+        first, last = start // _CHUNK_FRAMES, (stop - 1) // _CHUNK_FRAMES
+        chunks = [self._chunk(index * _CHUNK_FRAMES) for index in range(first, last + 1)]
         frames = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        return frames[start - first * CHUNK : stop - first * CHUNK]
+        return frames[start - first * _CHUNK_FRAMES : stop - first * _CHUNK_FRAMES]
 
     def private(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Real actions (n,) int32 and rewards (n,) float32 of frames ``start`` to ``stop`` (excluded).
+        """Return real actions (n,) int32 and rewards (n,) float32 of frames ``start`` to ``stop`` (excluded).
 
-        For metrics, never for training a world.
+        They are for metrics, never for training a world.
 
         Raises:
-            ValueError: Naming the file, if it holds none.
+            ValueError: If the shard holds none.
         """
         group = self._file().get("private")
         if group is None:
             raise ValueError(f"{self.path}: holds no real actions and rewards")
-        for field, dtype in PRIVATE_FIELDS.items():
+        for field, dtype in _PRIVATE_FIELDS.items():
             _check_field(self.path, group, field, (self.num_frames,), dtype)
         return group["real_actions"][start:stop], group["rewards"][start:stop]
 
     def _chunk(self, offset: int) -> np.ndarray:
-        size = CHUNK * self.height * self.width * 3
+        size = _CHUNK_FRAMES * self.height * self.width * 3
         try:
             mask, packed = self._file()["frames"].id.read_direct_chunk((offset, 0, 0, 0))
-            pixels = (
-                packed if mask else zlib.decompress(packed, bufsize=size)
-            )  # HDF5 stores what does not shrink as it is
-            return np.frombuffer(pixels, dtype=np.uint8).reshape(CHUNK, self.height, self.width, 3)
+            # HDF5 leaves a chunk uncompressed, and sets its mask, where gzip would not make it smaller.
+            pixels = packed if mask else zlib.decompress(packed, bufsize=size)
+            return np.frombuffer(pixels, dtype=np.uint8).reshape(_CHUNK_FRAMES, self.height, self.width, 3)
         except (OSError, RuntimeError, ValueError, zlib.error) as error:
             raise ValueError(f"{self.path}: frames from {offset} on are corrupt ({error})") from error
 
@@ -180,18 +180,18 @@ class Shard:
         return self._opened[1]
 
     def _check(self, file: h5py.File) -> None:
-        if self.attributes.get("format") != FORMAT:
+        if self.attributes.get("format") != _FORMAT:
             raise ValueError(f"{self.path}: not a shard of genie-gym")
-        if self.attributes.get("version") != VERSION:
-            raise ValueError(f"{self.path}: shard version must be {VERSION}, got {self.attributes.get('version')}")
+        if self.attributes.get("version") != _VERSION:
+            raise ValueError(f"{self.path}: shard version must be {_VERSION}, got {self.attributes.get('version')}")
         frames = file.get("frames")
         if frames is None or frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"{self.path}: frames must be (F, H, W, 3) uint8, got {frames}")
-        if frames.chunks != (CHUNK, *frames.shape[1:]) or frames.compression != "gzip" or frames.shuffle:
-            raise ValueError(f"{self.path}: frames must lie in gzip chunks of {CHUNK}, got {frames.chunks}")
+        if frames.chunks != (_CHUNK_FRAMES, *frames.shape[1:]) or frames.compression != "gzip" or frames.shuffle:
+            raise ValueError(f"{self.path}: frames must lie in gzip chunks of {_CHUNK_FRAMES}, got {frames.chunks}")
         if "players" not in self.attributes:
             raise ValueError(f"{self.path}: names no players")
-        for field, dtype in FIELDS.items():
+        for field, dtype in _FIELDS.items():
             _check_field(self.path, file, field, (frames.shape[0],), dtype)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -214,17 +214,17 @@ def _check_field(path: Path, group: h5py.Group, field: str, shape: tuple[int, ..
 
 
 def copy_frames(source: Path, target: Path) -> None:
-    """Copy a shard without its group ``private``: a file in which nobody can read what was done or gained.
+    """Copy a shard without its group ``private``, so that the copy holds no real actions and rewards.
 
     Raises:
-        ValueError: If the source is no whole shard.
+        ValueError: If the source is not a complete shard.
     """
     Shard(source)
     temporary = target.with_name(target.name + ".tmp")
     try:
         with _open(source) as old, h5py.File(temporary, "w") as new:
             new.attrs.update(old.attrs)
-            for field in ("frames", *FIELDS):
+            for field in ("frames", *_FIELDS):
                 old.copy(old[field], new)
         os.replace(temporary, target)
     finally:

@@ -1,7 +1,7 @@
-"""Video files as frames: the one place that imports av (FFmpeg).
+"""Video files read and written as frames. This is the only module that imports av (FFmpeg).
 
-What is written is exact: mp4 through libx264rgb without loss, gif with a palette for every frame (exact up to
-256 colours a frame). The usual mp4 (yuv420p) would spoil pixel art.
+Written videos are lossless: mp4 with libx264rgb, gif with a palette for every frame (lossless up to 256 colours
+a frame). The usual mp4 pixel format (yuv420p) blurs the colours of pixel art.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,19 @@ from PIL import Image
 
 from genie_gym.data.frames import check_frames
 
-SUFFIXES = {".mp4": 1000, ".gif": 50}
-"""What can be written, and the most frames a second."""
-CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
-"""Container, pixels and options of each codec. FFmpeg's transdiff spoils frames that use all 256 colours."""
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
+"""Suffixes of the files that are read as videos."""
+_MAX_FPS = {".mp4": 1000, ".gif": 50}
+"""Highest frame rate of each format that can be written."""
+_CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
+"""Container, pixel format and options of each codec. FFmpeg's transdiff corrupts frames that use all 256 colours."""
 
 
 def iterate_video(path: str | Path) -> Iterator[np.ndarray]:
-    """The frames of a video, one by one: (H, W, 3) uint8.
+    """Yield the frames of a video, each (H, W, 3) uint8.
 
     Raises:
-        ValueError: Naming the path, if it is no video, is broken, or holds no frame.
+        ValueError: If the file is not a video, is damaged, or holds no frame.
     """
     path, count = Path(path), 0
     try:
@@ -42,43 +44,43 @@ def iterate_video(path: str | Path) -> Iterator[np.ndarray]:
 
 
 def read_video(path: str | Path) -> np.ndarray:
-    """All frames of a video: (T, H, W, 3) uint8.
+    """Read all frames of a video: (T, H, W, 3) uint8.
 
     Raises:
-        ValueError: Naming the path, if it is no video, is broken, or holds no frame.
+        ValueError: If the file is not a video, is damaged, or holds no frame.
     """
     return np.stack(list(iterate_video(path)))
 
 
 def count_frames(path: str | Path) -> int:
-    """Number of frames of a video, found by decoding it: what files say of themselves may be wrong.
+    """Count the frames of a video by decoding it, since the count in a file's header may be wrong.
 
     Raises:
-        ValueError: As ``read_video``.
+        ValueError: If the file is not a video, is damaged, or holds no frame.
     """
     return sum(1 for _ in iterate_video(path))
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
-    """Write an mp4 or gif, beside ``path`` and then renamed, so that it is whole or not there.
+    """Write an mp4 or gif atomically: to a temporary file beside ``path``, which is then renamed.
 
     Args:
-        path: Ends in .mp4 or .gif.
+        path: File to write; its suffix is .mp4 or .gif.
         frames: (T, H, W, 3) uint8.
-        fps: Frames a second; a gif keeps time in hundredths of a second.
+        fps: Frames per second; a gif rounds the time of a frame to hundredths of a second.
 
     Raises:
-        ValueError: If the suffix, the frames or fps are not of this kind, or the file cannot be written.
+        ValueError: If the suffix, the frames or fps are invalid, or the file cannot be written.
     """
     path = Path(path)
     check_frames("frames", frames, ndim=4)
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"path must end in {' or '.join(SUFFIXES)}, got {str(path)!r}")
+    if suffix not in _MAX_FPS:
+        raise ValueError(f"path must end in {' or '.join(_MAX_FPS)}, got {str(path)!r}")
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")
-    if not 0 < fps <= SUFFIXES[suffix]:
-        raise ValueError(f"fps must be in (0, {SUFFIXES[suffix]}] for {suffix}, got {fps}")
+    if not 0 < fps <= _MAX_FPS[suffix]:
+        raise ValueError(f"fps must be in (0, {_MAX_FPS[suffix]}] for {suffix}, got {fps}")
     temporary = path.with_name(path.name + ".tmp")
     try:
         if suffix == ".gif":
@@ -94,7 +96,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
 
 
 def _encode(path: Path, pictures: Iterator[av.VideoFrame], fps: float, codec: str) -> None:
-    container_format, pix_fmt, options = CODECS[codec]
+    container_format, pix_fmt, options = _CODECS[codec]
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(path), "w", format=container_format) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options)
@@ -112,7 +114,7 @@ def _picture(frame: np.ndarray) -> av.VideoFrame:
 
 
 def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
-    """The frame with a palette of its own: its colours where they are at most 256, else near ones."""
+    """Convert a frame to 256 colours: exactly if it has no more, otherwise to similar ones."""
     colours, indices = np.unique(frame.reshape(-1, 3), axis=0, return_inverse=True)
     if len(colours) > 256:
         reduced = Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE).convert("RGB")

@@ -14,7 +14,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
 """First level seed and number of levels. Test levels are used neither for training nor for choosing a model."""

@@ -8,7 +8,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import NUM_MOVES, open_games
 from genie_gym.metrics.held_out import restrict
-from genie_gym.players.base import load_player
+from genie_gym.players.specs import load_player
 
 _WARM_UP_STEPS = 40
 """Steps of sticky-random play before each start, for varied states: falling, jumping, at a wall."""

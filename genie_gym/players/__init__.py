@@ -1,1 +1,1 @@
-"""Players: what chooses actions in a game that is recorded."""
+"""Players that choose the actions of recorded games."""

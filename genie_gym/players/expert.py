@@ -1,4 +1,4 @@
-"""The shipped CoinRun player: a small network that plays as a trained one does, to record and to measure with."""
+"""The shipped CoinRun player: a small network that imitates a trained agent, for recordings and measurements."""
 
 import functools
 from pathlib import Path
@@ -13,46 +13,46 @@ from genie_gym.nn.convolution import StridedEncoder
 from genie_gym.nn.layers import Linear
 from genie_gym.nn.weights import load_half
 
-WEIGHTS = Path(__file__).parent.parent / "weights" / "players" / "expert.safetensors"
-WIDTH, FEATURES = 24, 128
+EXPERT_WEIGHTS = Path(__file__).parent.parent / "weights" / "players" / "expert.safetensors"
+_WIDTH, _FEATURES = 24, 128
 
 
 class ExpertPolicy(nn.Module):
-    """One frame with Procgen's painted velocity to logits of real actions."""
+    """A network from one frame with Procgen's painted velocity to logits of real actions."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = StridedEncoder(3, WIDTH, FEATURES, (FRAME_SIZE, FRAME_SIZE))
-        self.out = Linear(FEATURES, NUM_REAL_ACTIONS)
+        self.encoder = StridedEncoder(3, _WIDTH, _FEATURES, (FRAME_SIZE, FRAME_SIZE))
+        self.out = Linear(_FEATURES, NUM_REAL_ACTIONS)
 
     def forward(self, videos: Tensor) -> Tensor:
-        """(B, C, H, W) float in [0, 1] -> (B, 15)."""
+        """Return logits of the real actions: (B, C, H, W) float in [0, 1] -> (B, 15)."""
         pixels = (videos - 0.5).contiguous(memory_format=torch.channels_last)
         return self.out(torch.relu(self.encoder(pixels)))
 
 
 class Expert:
-    """A ``Player`` that samples from the policy.
+    """A ``Player`` that samples its actions from the shipped ``ExpertPolicy``.
 
     Args:
         path: Weights written by ``save_half``.
-        seed: Of the choices.
+        seed: Seed of the sampling.
 
     Raises:
-        ValueError: If the weights are damaged or of another network.
+        ValueError: If the weights are damaged or belong to another network.
     """
 
     sees_velocity = True
 
-    def __init__(self, path: Path = WEIGHTS, seed: int = 0) -> None:
+    def __init__(self, path: Path = EXPERT_WEIGHTS, seed: int = 0) -> None:
         self._policy = _load(path)
         self._generator = torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Choose for B games that paint their velocity: (B, 64, 64, 3) uint8 -> (B,) int32."""
-        shares = self._policy(to_float(frames)).softmax(dim=-1)
-        return torch.multinomial(shares, 1, generator=self._generator)[:, 0].numpy().astype(np.int32)
+        """Choose the actions of B games that paint their velocity: (B, 64, 64, 3) uint8 -> (B,) int32."""
+        probabilities = self._policy(to_float(frames)).softmax(dim=-1)
+        return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0].numpy().astype(np.int32)
 
 
 @functools.lru_cache(maxsize=4)

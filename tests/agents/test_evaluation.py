@@ -13,7 +13,7 @@ from agents.mapping import ActionMapping
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import open_games, open_levels
-from genie_gym.players.base import load_player
+from genie_gym.players.specs import load_player
 
 
 class Recorder:

@@ -13,7 +13,7 @@ from agents.expert import Expert, load_expert
 from agents.procgen_vec_env import ProcgenVecEnv
 from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_games
-from genie_gym.players.base import load_player
+from genie_gym.players.specs import load_player
 from tests.agents.small import random_frames
 
 
@@ -49,7 +49,7 @@ def test_episodes_end_as_sb3_expects(games: ProcgenVecEnv) -> None:
 
 
 def test_long_episodes_are_truncated(games: ProcgenVecEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procgen_vec_env, "LONGEST", 5)
+    monkeypatch.setattr(procgen_vec_env, "MAX_GAME_STEPS", 5)
     frames, told, player = games.reset(), [], load_player("expert")
     for _ in range(60):
         frames, _, _, infos = games.step(player(frames))

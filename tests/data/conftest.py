@@ -1,4 +1,4 @@
-"""Recordings made by hand, and one made of a real game."""
+"""Synthetic recordings, and one of a real game."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +9,14 @@ import pytest
 from genie_gym.configs import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.data.shards import Recording, write_shard
-from genie_gym.players.base import parse_share
+from genie_gym.players.specs import parse_share
 
 SMALL = RecordConfig(frames=700, num_envs=4, frames_per_shard=300, num_levels=50, start_level=7, seed=3)
 
 
 @pytest.fixture
 def make_recording() -> Callable[..., Recording]:
-    """Noise frames whose first pixel tells their number; episodes of the given lengths."""
+    """Return a function that makes noise frames, numbered in their first pixel, in episodes of given lengths."""
 
     def make(lengths: tuple[int, ...] = (20, 5, 40), size: int = 64) -> Recording:
         total, starts = sum(lengths), np.cumsum((0, *lengths[:-1]))
@@ -37,7 +37,7 @@ def make_recording() -> Callable[..., Recording]:
 
 @pytest.fixture
 def shard_path(tmp_path: Path, make_recording: Callable[..., Recording]) -> Path:
-    """A shard of three episodes: 20, 5 and 40 frames."""
+    """Return a shard of three episodes of 20, 5 and 40 frames."""
     path = tmp_path / "shard-00000.h5"
     write_shard(path, make_recording(), ["left", "right"], {"game": "coinrun"})
     return path
@@ -45,7 +45,7 @@ def shard_path(tmp_path: Path, make_recording: Callable[..., Recording]) -> Path
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """700 frames of CoinRun in three shards, by two players."""
+    """Return a folder of 700 frames of CoinRun in three shards, by two players."""
     out = tmp_path_factory.mktemp("recorded")
     record(SMALL, [parse_share("sticky=3"), parse_share("random")], out, progress=False)
     return out
@@ -53,5 +53,5 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_config() -> RecordConfig:
-    """The config of ``recorded``."""
+    """Return the config of ``recorded``."""
     return SMALL

@@ -1,4 +1,4 @@
-"""Clips stay in their episodes; batches depend on seed and number alone."""
+"""Tests that clips stay within their episodes and batches depend on seed and number alone."""
 
 import itertools
 import os
@@ -28,7 +28,7 @@ def _same(one: Batch, other: Batch) -> bool:
 
 
 def test_clips_never_cross_an_episode(shard_path: Path) -> None:
-    """Episodes 0..19, 20..24 and 25..64: clips of 8 start in 13 and 33 places, none in the middle one."""
+    """In episodes 0..19, 20..24 and 25..64, clips of 8 frames start at 13, 0 and 33 frames."""
     dataset = ClipDataset(shard_path, clip_length=8)
     clips = [_numbers(dataset[index]) for index in range(len(dataset))]
     starts = [*range(13), *range(25, 58)]
@@ -37,13 +37,13 @@ def test_clips_never_cross_an_episode(shard_path: Path) -> None:
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_clips_of_another_length_are_as_if_opened_so(shard_path: Path, held: bool) -> None:
+def test_cutting_another_length_equals_opening_with_it(shard_path: Path, held: bool) -> None:
     whole = ClipDataset(shard_path, clip_length=8)
     whole = whole.in_memory() if held else whole
     cut, opened = whole.cut(3), ClipDataset(shard_path, clip_length=3)
     assert (len(cut), cut.fingerprint, cut.clip_length) == (len(opened), opened.fingerprint, 3)
     assert all((cut[index] == opened[index]).all() for index in range(len(opened)))
-    assert (len(whole), whole.clip_length) == (46, 8), "the first stays as it was"
+    assert (len(whole), whole.clip_length) == (46, 8), "the first dataset is unchanged"
     assert whole.cut(8) is whole
     with pytest.raises(ValueError, match="no clip of 41 frames"):
         whole.cut(41)
@@ -112,7 +112,7 @@ def test_a_shard_without_the_private_group_trains(shard_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_goes_on_at_any_batch(shard_path: Path, workers: int) -> None:
+def test_a_run_resumes_at_any_batch(shard_path: Path, workers: int) -> None:
     dataset = ClipDataset(shard_path, clip_length=4)
     full = list(batches(dataset, 3, seed=5, num_batches=10))
     assert len(full) == 10
@@ -126,7 +126,7 @@ def test_a_run_goes_on_at_any_batch(shard_path: Path, workers: int) -> None:
     assert not _same(full[0], next(iter(batches(dataset, 3, seed=6))))
 
 
-def test_endless_batches_can_be_left(shard_path: Path) -> None:
+def test_endless_batches_can_be_closed(shard_path: Path) -> None:
     dataset = ClipDataset(shard_path, clip_length=4)
     stream = batches(dataset, 2, seed=0, workers=2)
     taken = list(itertools.islice(stream, 7))
@@ -135,7 +135,7 @@ def test_endless_batches_can_be_left(shard_path: Path) -> None:
     stream.close()  # type: ignore[attr-defined]
 
 
-def test_batches_tell_which_clips_they_hold(shard_path: Path) -> None:
+def test_batches_hold_the_clips_of_their_numbers(shard_path: Path) -> None:
     dataset = ClipDataset(shard_path, clip_length=4)
     for videos, numbers in batches(dataset, 3, seed=0, num_batches=5):
         assert numbers.dtype == torch.int64
@@ -144,7 +144,7 @@ def test_batches_tell_which_clips_they_hold(shard_path: Path) -> None:
 
 
 def test_the_fingerprint_follows_files_and_arguments(shard_path: Path) -> None:
-    """The same for the same files and arguments, wherever the files lie; another once a file was written anew."""
+    """It depends on file names, sizes, modification times and arguments, but not on the folder."""
     first = ClipDataset(shard_path, clip_length=4)
     assert ClipDataset(shard_path, clip_length=4).fingerprint == first.fingerprint == first.in_memory().fingerprint
     moved = shard_path.rename(shard_path.parent.parent / shard_path.name)
@@ -176,14 +176,14 @@ def test_in_memory_is_the_same(shard_path: Path) -> None:
     np.testing.assert_array_equal(held.private(3)[0], dataset.private(3)[0])
 
 
-def test_a_clip_belongs_to_its_caller(shard_path: Path) -> None:
+def test_changing_a_clip_leaves_the_dataset_unchanged(shard_path: Path) -> None:
     held = ClipDataset(shard_path, clip_length=4).in_memory()
     before = held[0]
     held[0][:] = 0
     np.testing.assert_array_equal(held[0], before)
 
 
-def test_processes_read_it_too(shard_path: Path) -> None:
+def test_other_processes_can_read_it(shard_path: Path) -> None:
     dataset = ClipDataset(shard_path, clip_length=4)
     first = dataset[0]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset))[0], first)

@@ -1,4 +1,4 @@
-"""Clips cut on a device against those read from disk."""
+"""Tests that clips cut on a device equal those read from disk."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def two_shards(tmp_path: Path, make_recording: Any) -> Path:
 
 @pytest.mark.parametrize(("clip_length", "frame_step", "size"), [(4, 1, 64), (3, 2, 64), (1, 1, 32)])
 def test_batches_are_those_read_from_disk(two_shards: Path, clip_length: int, frame_step: int, size: int) -> None:
-    """From two shards, also where a run goes on, with steps, and scaled."""
+    """This holds for two shards, resumed runs, frame steps and scaled frames."""
     dataset = ClipDataset(two_shards, clip_length, frame_step, size, size)
     drawn = DeviceClips(dataset, "cpu").batches(5, 7, 2, 20)
     places = set()

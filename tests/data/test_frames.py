@@ -1,4 +1,4 @@
-"""The conversions between uint8 and float, and scaling."""
+"""Tests of the conversions between uint8 and float, of scaling, and of pictures."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
-def test_there_and_back_is_exact(lead: tuple[int, ...]) -> None:
+def test_converting_back_and_forth_is_exact(lead: tuple[int, ...]) -> None:
     frames = RNG.integers(256, size=(*lead, 6, 9, 3), dtype=np.uint8)
     videos = to_float(frames)
     assert videos.shape == (*lead, 3, 6, 9)
@@ -100,14 +100,14 @@ def test_resize_refuses_others() -> None:
         resize(np.zeros((2, 4, 4, 3), np.uint8), 4, 4)
 
 
-def test_contact_sheet_reads_like_a_page() -> None:
+def test_contact_sheet_has_a_row_for_each_video() -> None:
     videos = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3, 1, 1, 1).repeat(4, 2).repeat(5, 3).repeat(3, 4)
     sheet = contact_sheet(videos)
     assert sheet.shape == (8, 15, 3)
     assert sheet[::4, ::5, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_an_image_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_an_image_is_written_atomically(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(256, size=(5, 7, 3), dtype=np.uint8)
     write_image(tmp_path / "picture.png", picture)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "picture.png")), picture)
@@ -129,7 +129,7 @@ def test_titles_stand_in_a_margin_beside_their_rows() -> None:
         contact_sheet(videos, ["one"])
 
 
-def test_resize_pads_and_keeps_all_of_it() -> None:
+def test_padding_keeps_the_whole_frame() -> None:
     frame = np.zeros((4, 8, 3), np.uint8)
     frame[:2], frame[2:] = 50, 200
     padded = resize(frame, 8, 8, "pad")
@@ -152,5 +152,5 @@ def test_resize_pads_and_keeps_all_of_it() -> None:
         ((300, 200), "pad", "200 x 300 pixels, 100 columns added, scaled to 64 x 64"),
     ],
 )
-def test_what_is_done_to_a_frame_is_told(size: tuple[int, int], fit: Fit, told: str) -> None:
+def test_resizing_is_described_in_words(size: tuple[int, int], fit: Fit, told: str) -> None:
     assert describe_resize(*size, 64, 64, fit) == told

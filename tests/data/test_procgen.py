@@ -1,4 +1,4 @@
-"""Procgen's games as arrays."""
+"""Tests of Procgen's games as arrays."""
 
 import builtins
 import subprocess
@@ -13,7 +13,7 @@ from genie_gym.data.procgen import GAMES, NUM_REAL_ACTIONS, direction, open_game
 from genie_gym.extras import MissingExtraError
 
 
-def test_actions_say_where_they_go() -> None:
+def test_actions_map_to_directions() -> None:
     actions = np.arange(NUM_REAL_ACTIONS)
     assert direction(actions).tolist() == [-1] * 3 + [0] * 3 + [1] * 3 + [0] * 6
     assert vertical(actions).tolist() == [-1, 0, 1] * 3 + [0] * 6
@@ -36,7 +36,7 @@ def test_tables_agree_with_procgen() -> None:
     assert len(GAMES) == 16
 
 
-def test_the_velocity_square_is_all_that_differs() -> None:
+def test_only_the_velocity_square_differs() -> None:
     clean, painted = (open_games(RecordConfig(), seed=5, num_envs=4, paint_velocity=paint) for paint in (False, True))
     rng, differed = np.random.default_rng(0), False
     for _ in range(60):
@@ -67,7 +67,7 @@ def test_unknown_games_and_levels_are_refused() -> None:
         open_games(RecordConfig(start_level=2**31 - 2, num_levels=5), seed=0, num_envs=1)
 
 
-def test_without_procgen_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_procgen_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def fail(name: str, *args: object) -> object:

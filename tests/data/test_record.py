@@ -1,4 +1,4 @@
-"""What is recorded is what was played, and can be played again."""
+"""Tests that recordings hold what was played and can be replayed."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from genie_gym.data import record as record_module
 from genie_gym.data.procgen import open_games
 from genie_gym.data.record import record
 from genie_gym.data.shards import Shard
-from genie_gym.players.base import Player, PlayerShare, parse_share
+from genie_gym.players.specs import Player, PlayerShare, parse_share
 
 PLAYERS = [parse_share("sticky=3"), parse_share("random")]
 
@@ -21,7 +21,7 @@ def _share(player: Player, **fields: object) -> PlayerShare:
     return PlayerShare(name="test", player=lambda seed: player, **fields)  # type: ignore[arg-type]
 
 
-def test_shards_hold_what_was_asked_for(recorded: Path, small_config: RecordConfig) -> None:
+def test_shards_follow_the_config(recorded: Path, small_config: RecordConfig) -> None:
     shards = [Shard(path) for path in sorted(recorded.iterdir())]
     assert [shard.path.name for shard in shards] == [f"shard-0000{index}.h5" for index in range(3)]
     assert [shard.num_frames for shard in shards] == [300, 300, 100]
@@ -39,7 +39,7 @@ def test_shards_hold_what_was_asked_for(recorded: Path, small_config: RecordConf
 
 
 def test_recorded_actions_replay_the_recorded_frames(tmp_path: Path) -> None:
-    """One short-lived game: the frames, starts, levels and rewards follow from the recorded actions."""
+    """In a game with short episodes, the recorded actions reproduce frames, starts, levels and rewards."""
     config = RecordConfig(frames=600, num_envs=2, mode="easy", num_levels=3, seed=1)
     (path,) = record(config, [parse_share("sticky(0.9, 0.9)")], tmp_path, progress=False)
     shard, half = Shard(path), 300
@@ -72,13 +72,13 @@ def test_workers_record_the_same(recorded: Path, small_config: RecordConfig, tmp
         assert path.read_bytes() == (recorded / path.name).read_bytes()
 
 
-def test_another_seed_records_others(recorded: Path, small_config: RecordConfig, tmp_path: Path) -> None:
+def test_another_seed_records_other_frames(recorded: Path, small_config: RecordConfig, tmp_path: Path) -> None:
     config = dataclasses.replace(small_config, seed=4, frames=100)
     (path,) = record(config, PLAYERS, tmp_path, progress=False)
     assert (Shard(path).read(0, 25) != Shard(recorded / path.name).read(0, 25)).any()
 
 
-def test_a_cut_off_recording_goes_on(
+def test_an_interrupted_recording_resumes(
     recorded: Path, small_config: RecordConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, write = itertools.count(), record_module.write_shard
@@ -111,7 +111,7 @@ def test_a_recording_can_grow_but_not_change(recorded: Path, small_config: Recor
 
 
 def test_players_that_see_velocity_leave_no_trace(tmp_path: Path) -> None:
-    """The player is shown the square; what is recorded is what a player without it would have recorded."""
+    """The player sees the velocity square, but the recorded frames are those without it."""
     shown: list[np.ndarray] = []
 
     def go_right(frames: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Shards keep what they are given, and say what is wrong."""
+"""Tests that shards are lossless and damaged ones raise errors that name the file."""
 
 import pickle
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from genie_gym.data.shards import Recording, Shard, write_shard
 Make = Callable[..., Recording]
 
 
-def test_nothing_is_lost(shard_path: Path, make_recording: Make) -> None:
+def test_a_shard_is_lossless(shard_path: Path, make_recording: Make) -> None:
     recording, shard = make_recording(), Shard(shard_path)
     assert (shard.num_frames, shard.height, shard.width) == (65, 64, 64)
     assert shard.players == ["left", "right"]
@@ -28,11 +28,11 @@ def test_nothing_is_lost(shard_path: Path, make_recording: Make) -> None:
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 16), (15, 17), (16, 32), (3, 60), (64, 65)])
-def test_any_range_is_read_right(shard_path: Path, make_recording: Make, start: int, stop: int) -> None:
+def test_any_range_can_be_read(shard_path: Path, make_recording: Make, start: int, stop: int) -> None:
     np.testing.assert_array_equal(Shard(shard_path).read(start, stop), make_recording().frames[start:stop])
 
 
-def test_plain_frames_shrink_and_h5py_reads_the_same(tmp_path: Path, make_recording: Make) -> None:
+def test_plain_frames_are_compressed_and_h5py_reads_them(tmp_path: Path, make_recording: Make) -> None:
     path, recording = tmp_path / "a.h5", make_recording()
     recording = recording._replace(frames=recording.frames // 128 * 128)
     write_shard(path, recording, ["a", "b"])
@@ -70,7 +70,9 @@ def test_wrong_recordings_are_refused(tmp_path: Path, make_recording: Make, fiel
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cut_off_write_leaves_nothing(tmp_path: Path, make_recording: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_no_file(
+    tmp_path: Path, make_recording: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(file: h5py.File, recording: Recording) -> None:
         file.create_dataset("frames", data=recording.frames)
         raise KeyboardInterrupt
@@ -81,7 +83,7 @@ def test_a_cut_off_write_leaves_nothing(tmp_path: Path, make_recording: Make, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cut_off_write_keeps_the_old_shard(
+def test_an_interrupted_write_keeps_the_old_shard(
     shard_path: Path, make_recording: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = shard_path.read_bytes()
@@ -159,7 +161,7 @@ def test_corrupt_pixels_are_named(tmp_path: Path, make_recording: Make) -> None:
         shard.read(10, 20)
 
 
-def test_a_shard_without_the_private_group_says_so(shard_path: Path) -> None:
+def test_a_shard_without_the_private_group_has_no_actions(shard_path: Path) -> None:
     with h5py.File(shard_path, "r+") as file:
         del file["private"]
     shard = Shard(shard_path)

@@ -1,4 +1,4 @@
-"""Videos come back as they were written."""
+"""Tests that videos are read back as they were written."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     write_video(tmp_path / "whole.mp4", _frames())
     whole = (tmp_path / "whole.mp4").read_bytes()
     broken = {"cut.mp4": whole[: len(whole) // 2], "text.mp4": b"not a video", "nothing.mp4": b""}
-    broken["empty.gif"] = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"  # a header, and no frame
+    broken["empty.gif"] = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"  # a header without a frame
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
         for read in (read_video, count_frames):

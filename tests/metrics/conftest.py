@@ -12,7 +12,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import ClipPool
-from genie_gym.players.base import parse_shares
+from genie_gym.players.specs import parse_shares
 
 
 class ScriptedWorld:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import socket
@@ -19,7 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync import client as websocket_client
 
 from genie_gym.data.video import read_video
 from genie_gym.play.config import Opening
@@ -34,6 +35,7 @@ from genie_gym.play.trajectory import parse_trajectory
 HERE = "http://127.0.0.1"
 SOCKET = "ws://127.0.0.1/play"
 Enter = Callable[..., Any]
+connect = functools.partial(websocket_client.connect, open_timeout=60, ping_timeout=60)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The shipped player."""
+"""Tests of the shipped CoinRun player."""
 
 from pathlib import Path
 
@@ -7,12 +7,13 @@ import pytest
 
 from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_games
-from genie_gym.players.base import Player, UniformRandom, parse_share
-from genie_gym.players.expert import WEIGHTS, Expert
+from genie_gym.players.expert import EXPERT_WEIGHTS, Expert
+from genie_gym.players.random import UniformRandom
+from genie_gym.players.specs import Player, parse_share
 
 
 def count_coins(player: Player, env_steps: int = 120) -> int:
-    """Coins reached by 32 games of easy validation levels."""
+    """Count the coins that 32 games of easy validation levels reach."""
     config = RecordConfig(mode="easy", start_level=10_000, num_levels=1_000)
     games = open_games(config, seed=0, num_envs=32, paint_velocity=True)
     coins = 0
@@ -27,7 +28,7 @@ def test_it_plays_far_better_than_chance() -> None:
     assert count_coins(Expert()) > 3 * max(1, count_coins(UniformRandom()))
 
 
-def test_its_spec_says_that_it_sees_the_velocity() -> None:
+def test_its_spec_sees_the_velocity() -> None:
     share = parse_share("expert=2")
     assert share.sees_velocity
     assert share.weight == 2
@@ -40,6 +41,6 @@ def test_its_spec_says_that_it_sees_the_velocity() -> None:
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
-    path.write_bytes(WEIGHTS.read_bytes()[:1000])
+    path.write_bytes(EXPERT_WEIGHTS.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"cut\.safetensors"):
         Expert(path)

@@ -1,4 +1,4 @@
-"""Players and their specs."""
+"""Tests of the random players and of players named by specs."""
 
 import pickle
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from genie_gym.data.procgen import direction
-from genie_gym.players.base import PlayerShare, StickyRandom, UniformRandom, load_player, parse_share, parse_shares
+from genie_gym.players.random import StickyRandom, UniformRandom
+from genie_gym.players.specs import PlayerShare, load_player, parse_share, parse_shares
 
 FRAMES = np.zeros((200, 64, 64, 3), np.uint8)
 
@@ -27,7 +28,7 @@ word = 3
 
 @pytest.fixture
 def player_file(tmp_path: Path) -> Path:
-    """Two factories in a file."""
+    """A Python file with two factories of players."""
     path = tmp_path / "players.py"
     path.write_text(PLAYERS)
     return path
@@ -41,7 +42,7 @@ def test_uniform_random_covers_all_actions_and_follows_its_seed() -> None:
     assert (actions != UniformRandom(2)(FRAMES)).any()
 
 
-def test_sticky_random_keeps_actions_and_leans_right() -> None:
+def test_sticky_random_repeats_actions_and_prefers_right() -> None:
     player = StickyRandom(0, repeat=0.8, right_bias=0.4)
     actions = np.stack([player(FRAMES) for _ in range(100)])
     assert actions.shape == (100, 200)
@@ -53,7 +54,7 @@ def test_sticky_random_keeps_actions_and_leans_right() -> None:
     assert np.mean(direction(actions) == 1) == pytest.approx(0.4 + 0.6 / 3, abs=0.05)
 
 
-def test_sticky_random_starts_anew_with_another_number_of_games() -> None:
+def test_sticky_random_accepts_another_number_of_games() -> None:
     player = StickyRandom(0)
     assert len(player(FRAMES)) == 200
     assert len(player(FRAMES[:3])) == 3

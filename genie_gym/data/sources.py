@@ -1,0 +1,134 @@
+"""Sources of frames: shards and videos, and threads that read ahead."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from genie_gym.data.frames import resize
+from genie_gym.data.shards import SHARD_SUFFIX, Shard
+from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
+
+Read = TypeVar("Read")
+_PART_FRAMES = 1024
+"""Number of frames that ``read_parts`` reads at once."""
+_MAX_READERS = 16
+"""Most threads that unpack shards, on machines with more cores."""
+
+
+class Source(Protocol):
+    """Frames in order, divided into episodes."""
+
+    path: Path
+    num_frames: int
+    episode_starts: np.ndarray
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return frames ``start`` to ``stop`` (excluded): (n, H, W, 3) uint8."""
+
+
+class MemorySource:
+    """Frames held in memory.
+
+    Attributes:
+        path: File that they were read from.
+        frames: (F, H, W, 3) uint8.
+        num_frames: F.
+        episode_starts: (F,) bool.
+        frame_size: Height and width of the file's frames.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        frames: np.ndarray,
+        episode_starts: np.ndarray | None = None,
+        frame_size: tuple[int, ...] | None = None,
+    ) -> None:
+        self.path, self.frames, self.num_frames = path, frames, len(frames)
+        self.frame_size = frames.shape[1:3] if frame_size is None else frame_size
+        self.episode_starts = np.arange(len(frames)) == 0 if episode_starts is None else episode_starts
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a view of frames ``start`` to ``stop`` (excluded)."""
+        return self.frames[start:stop]
+
+
+def open_sources(paths: str | Path | Sequence[str | Path], height: int, width: int) -> list[Shard | MemorySource]:
+    """Open every shard and decode every video of ``paths``, the files of a folder in the order of their names.
+
+    Videos are decoded into memory at (height, width); shards stay on disk at their own size.
+
+    Raises:
+        ValueError: If a path does not exist or cannot be read, or a folder holds no shard and no video.
+    """
+    several = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = [file for path in several for file in _list_files(Path(path))]
+    if not files:
+        raise ValueError("paths must name at least one file, got none")
+    return [Shard(file) if file.suffix.lower() == SHARD_SUFFIX else _decode(file, height, width) for file in files]
+
+
+def _list_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such file or folder")
+    known = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
+    if not files:
+        raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
+    return files
+
+
+def _decode(path: Path, height: int, width: int) -> MemorySource:
+    frames, frame_size = [], None
+    for frame in iterate_video(path):
+        frame_size = frame.shape[:2]
+        frames.append(resize(frame, height, width))
+    return MemorySource(path, np.stack(frames), frame_size=frame_size)
+
+
+def read_parts(sources: Iterable[Source], height: int, width: int) -> Iterator[np.ndarray]:
+    """Read whole sources in order, in parts (n, height, width, 3) uint8 of up to 1024 frames, each of one source."""
+    parts = [(source, start) for source in sources for start in range(0, source.num_frames, _PART_FRAMES)]
+
+    def read(number: int) -> np.ndarray:
+        source, start = parts[number]
+        frames = source.read(start, min(start + _PART_FRAMES, source.num_frames))
+        return resize_all(frames, height, width)
+
+    return read_ahead(read, range(len(parts)), min(os.cpu_count() or 1, _MAX_READERS))
+
+
+def load_source(source: Source, height: int, width: int) -> MemorySource:
+    """Read a source into memory, its frames scaled to (height, width)."""
+    frames, done = np.empty((source.num_frames, height, width, 3), dtype=np.uint8), 0
+    for part in read_parts([source], height, width):
+        frames[done : done + len(part)] = part
+        done += len(part)
+    return MemorySource(source.path, frames, source.episode_starts)
+
+
+def resize_all(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (T, H, W, 3) to (T, height, width, 3); frames of the right size are returned without a copy."""
+    return frames if frames.shape[1:3] == (height, width) else np.stack([resize(f, height, width) for f in frames])
+
+
+def read_ahead(read: Callable[[int], Read], numbers: Iterable[int], workers: int) -> Iterator[Read]:
+    """Map ``read`` over ``numbers`` in order, up to ``2 * workers`` results ahead in ``workers`` threads."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
+    queue: deque[Future[Read]] = deque()
+    try:
+        for number in numbers:
+            queue.append(pool.submit(read, number))
+            if len(queue) > 2 * workers:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,103 @@
+"""Players named by a spec, alone or with a share of the recorded games.
+
+A player maps frames to real actions. Its spec is also its name in recordings:
+
+    random                                     uniform over Procgen's 15 actions
+    sticky, sticky(repeat), sticky(repeat, right_bias)
+    expert                                     the shipped CoinRun player, which sees the velocity
+    path/to/file.py:factory(argument, ...)     the player that the file's factory returns
+    ...+velocity                               a player that sees Procgen's painted velocity
+
+``SPEC=WEIGHT`` gives a player a share of the games.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+
+from genie_gym.players.random import StickyRandom, UniformRandom
+from genie_gym.plugins import build, maybe_number
+
+VELOCITY = "+velocity"
+"""Suffix of the specs of players that see Procgen's painted velocity."""
+
+
+class Player(Protocol):
+    """Anything that maps frames to real actions."""
+
+    def __call__(self, frames: np.ndarray, /) -> np.ndarray:
+        """Choose the actions of B games: (B, 64, 64, 3) uint8 -> (B,) integers in [0, 15)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlayerShare:
+    """A player and its share of the games."""
+
+    name: str
+    """Name of the player in recordings."""
+    player: Callable[[int], Player]
+    """Factory that builds the player from a seed, once for every shard; picklable if several processes record."""
+    weight: float = 1.0
+    """Share of the games, relative to the other players'."""
+    sees_velocity: bool = False
+    """Whether the player sees Procgen's painted velocity, which is never recorded."""
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.weight) and self.weight > 0):
+            raise ValueError(f"PlayerShare.weight must be positive, got {self.weight}")
+
+
+def parse_share(text: str) -> PlayerShare:
+    """Parse ``SPEC`` or ``SPEC=WEIGHT``; the spec becomes the player's name.
+
+    Raises:
+        ValueError: If the player does not exist, or the weight is not a positive number.
+    """
+    spec, weight = text.strip(), 1.0
+    if not spec.endswith((")", VELOCITY)) and "=" in spec:
+        spec, _, number = spec.rpartition("=")
+        weight = float(_number("weight", number))
+    player = load_player(spec, seed=0)  # a wrong spec fails here and not in a worker
+    sees_velocity = spec.endswith(VELOCITY) or getattr(player, "sees_velocity", False)
+    return PlayerShare(
+        name=spec, player=functools.partial(load_player, spec), weight=weight, sees_velocity=sees_velocity
+    )
+
+
+def parse_shares(texts: Sequence[str]) -> list[PlayerShare]:
+    """Parse several ``SPEC`` or ``SPEC=WEIGHT``."""
+    return [parse_share(text) for text in texts]
+
+
+def load_player(spec: str, seed: int = 0) -> Player:
+    """Build the player that ``spec`` names.
+
+    Args:
+        spec: Spec of the player, see the module's docstring; ``seed`` is passed to factories that accept it.
+        seed: Seed of the player's choices.
+
+    Raises:
+        ValueError: If the player does not exist.
+    """
+    known: dict[str, Callable[..., Player]] = {
+        "random": functools.partial(UniformRandom, seed),
+        "sticky": functools.partial(StickyRandom, seed),
+        "expert": functools.partial(_build_expert, seed=seed),
+    }
+    return cast(Player, build("player", spec.removesuffix(VELOCITY), known, seed=seed))
+
+
+def _build_expert(*, seed: int) -> Player:
+    from genie_gym.players.expert import Expert  # random players need no network
+
+    return Expert(seed=seed)
+
+
+def _number(field: str, text: str) -> float:
+    number = maybe_number(text)
+    if isinstance(number, str):
+        raise ValueError(f"{field} must be a number, got {text!r}")
+    return number
