@@ -1,4 +1,4 @@
-"""How many MaskGIT steps a frame needs: quality and speed by the number of steps.
+"""Quality and speed by the number of MaskGIT steps a frame.
 
     python -m experiments.ablations.steps --preset full
 
