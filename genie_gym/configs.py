@@ -185,7 +185,7 @@ class MovingActionConfig:
 
 
 LatentActionConfig = TransformerActionConfig | ConvActionConfig | MovingActionConfig
-"""Latent action model, a VQ-VAE over transitions: one config per backbone, told apart by ``backbone`` in JSON."""
+"""Latent action model, a VQ-VAE over transitions: one config per backbone, distinguished by ``backbone`` in JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,15 +43,14 @@ class TrainingSpeed(NamedTuple):
 
 
 def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
-    """Yield three transformers at each width, and a convolutional latent action model."""
+    """List three transformers at each width, and a convolutional latent action model."""
     for width in widths:
         config = _widen(width, layers)
         for model in ("dynamics", "tokenizer", "latent_action_model_st"):
             yield TrainingJob(model, width, config)
     width = 32
-    yield TrainingJob(
-        "latent_action_model_conv", width, vary(PRESETS["study"].world, {"latent_action_model.width": width})
-    )
+    config = vary(PRESETS["study"].world, {"latent_action_model.width": width})
+    yield TrainingJob("latent_action_model_conv", width, config)
 
 
 def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
@@ -88,7 +87,7 @@ def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, C
 
 
 def _widen(width: int, layers: int) -> WorldConfig:
-    """Return the preset ``study`` with transformers of this width everywhere."""
+    """Return the preset ``study`` with all transformers of the given width."""
     head_dim = min(width, 64)
     heads = width // head_dim
     stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)

@@ -119,7 +119,7 @@ class Phase:
         bar: "tqdm[object]",
         step: int,
     ) -> None:
-        """Log metrics and pictures; they draw from the step's seed anew, so they do not change the run."""
+        """Log metrics and pictures; since each step seeds the generator anew, this does not change the run."""
         assert isinstance(trainee, nn.Module)
         if step % self.config.log_every == 0:
             trainee.eval()

@@ -108,6 +108,6 @@ def train_dynamics(world: GenieWorldModel, phase: Phase) -> int:
 
 def _prepare(world: GenieWorldModel, phase: Phase) -> None:
     world.set_precision(phase.config.precision)
-    if phase.config.compile:  # for the shapes at hand: kernels for any shape are slower
+    if phase.config.compile:  # for each shape by itself: kernels for any shape are slower
         world.tokenizer.encoder.compile(dynamic=False)
         world.dynamics.transformer.compile(dynamic=False)
