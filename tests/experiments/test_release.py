@@ -166,7 +166,7 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     """In calls that stop at once; the dynamics changes in what it is told of actions, and nowhere else."""
     tiny = PRESETS["tiny"]
     monkeypatch.setitem(PRESETS, "tiny apart", replace(tiny, action_training=tiny.world_training))
-    monkeypatch.setattr(actions, "SCORED", 16)
+    monkeypatch.setattr(actions, "SCORED_CLIPS", 16)
     new = actions.NewActions(
         start=str(tiny_checkpoint), preset="tiny apart", out=tmp_path, modes=("easy",), frames=1_024, train_steps=6
     )
