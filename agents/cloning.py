@@ -21,7 +21,7 @@ from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.serving import load_world
 from genie_gym.training.checkpoint import require_config
-from genie_gym.training.loop import BareTrainee, step_seed, train
+from genie_gym.training.loop import BareTrainee, Phase, step_seed
 
 REAL = "real"
 """The ``label_source`` of a policy cloned from real actions."""
@@ -86,7 +86,7 @@ def clone(  # noqa: PLR0913
     def batches(first: int, number: int) -> Iterator[Batch]:
         return windows.batches(training.batch_size, training.seed, first, number, drawn_from)
 
-    if train(trainee, batches, training, out, minutes, progress) < training.train_steps:
+    if Phase(batches, training, out, minutes, progress).run(trainee) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")
     return find_clone(config, label_source, out, device)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from agents.demonstrations import Demonstrations
 from agents.evaluation import LevelSet
 from genie_gym.configs import Mode
-from genie_gym.parallel import work_apart
+from genie_gym.parallel import run_in_processes
 from genie_gym.results.experiment import Row, VariantExperiment
 
 Inputs = ParamSpec("Inputs")
@@ -53,7 +53,7 @@ class AgentExperiment(VariantExperiment):
             cells: Distinct cells, one for each resource.
         """
         threads = max(1, torch.get_num_threads() // self.processes)
-        for cell, _ in work_apart(make, cells, self.processes, threads):
+        for cell, _ in run_in_processes(make, cells, self.processes, threads):
             tqdm.write(f"{self.name}: made what rows share: {cell}")
 
 

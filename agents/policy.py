@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from agents.config import PolicyConfig
-from genie_gym.configs import from_dict, to_dict
+from genie_gym.config_io import from_dict, to_dict
 from genie_gym.models.base import require_ids, require_pixels, require_videos
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear, zero_

@@ -26,7 +26,7 @@ from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.models.base import LossOutput
 from genie_gym.models.reward_model import RewardModel, save_reward_model
-from genie_gym.training.loop import BareTrainee, step_seed, train
+from genie_gym.training.loop import BareTrainee, Phase, step_seed
 
 _ENDS_SHARE = 0.25
 """Share of labelled transitions that end an episode: ends are visible in videos, and worth more labels."""
@@ -85,7 +85,7 @@ def train_reward_model(
 
     torch.manual_seed(step_seed(config.seed, -1))
     model = RewardModel(outputs, *windows.frames.shape[1:3])
-    train(RewardModelTrainee(model, torch.from_numpy(targets).float()), batches, config, out)
+    Phase(batches, config, out).run(RewardModelTrainee(model, torch.from_numpy(targets).float()))
     return model.eval().requires_grad_(False)
 
 

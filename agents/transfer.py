@@ -17,9 +17,10 @@ from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.presets import PRESETS
+from genie_gym.presets import find_preset
 from genie_gym.serving import load_world
 from genie_gym.training.actions import renew_actions, train_actions
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
 PLATFORMERS = ("ninja", "jumper", "climber", "leaper", "caveflyer")
@@ -35,7 +36,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 class Transfer(Benchmark):
     """Train a latent action model on other games, then run the benchmark with it."""
 
-    recipe: str = "coinrun-fine"
+    recipe: str = "coinrun"
     """preset whose latent action model and training are used"""
     games: tuple[str, ...] = PLATFORMERS
     """Procgen games to learn from, without CoinRun"""
@@ -59,14 +60,14 @@ class Transfer(Benchmark):
 
     def _train(self, folder: Path) -> GenieWorldModel:
         """Return the checkpoint's world with a latent action model trained on the other games."""
-        preset, size = PRESETS[self.recipe], _SIZES[self.preset]
+        preset, size = find_preset(self.recipe), _SIZES[self.preset]
         if preset.action_training is None:
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
         world = renew_actions(load_world(self.checkpoint, precision="float32"), preset.world.latent_action_model)
         batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
-        train_actions(world.latent_action_model.to(self.device), batches, training, run)
+        train_actions(world.latent_action_model.to(self.device), Phase(batches, training, run))
         return world.cpu().eval()
 
     def _record(self, frames: int) -> list[Path]:

@@ -15,7 +15,7 @@ from experiments.rivals import count_step, draw_rivals, record_validation, score
 from experiments.shipped_rivals import EncodedTrainee, build_rival, digest_shipped, encode_splits
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import VariantExperiment
-from genie_gym.training.loop import train
+from genie_gym.training.loop import Phase
 
 KINDS = ("additive", "token", "film")
 SIZES: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ class ActionsAblation(VariantExperiment):
         least = EncodedTrainee(build_rival({}, 0, self.device).dynamics, *encoded)
         step, budget = count_step(trainee, batch), size["train_steps"] * count_step(least, batch)
         config = replace(config, train_steps=max(1, round(budget / step)), seed=cell["seed"])
-        train(trainee, batches, config, self.run_folder / f"{cell['kind']}-{cell['seed']}")
+        Phase(batches, config, self.run_folder / f"{cell['kind']}-{cell['seed']}").run(trainee)
         world.eval().requires_grad_(False)
         losses = {f"{name}_loss": float(value) for name, value in trainee.probe(batch).items()}
         scores = score_world(world, record_validation(size["clips"], self.seed), self.seed)

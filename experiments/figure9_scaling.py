@@ -22,7 +22,7 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import TrainedExperiment
-from genie_gym.training.loop import train
+from genie_gym.training.loop import Phase
 
 STACKS = {
     "2 x 32": (2, 32, 1),
@@ -86,7 +86,7 @@ class ScalingFigure(TrainedExperiment):
         batches = encoded[0].batches(cell["batch_size"], self.seed)
         step = count_step(trainee, next(iter(batches(0, 1))))
         folder = self.run_folder / f"{width}-{cell['batch_size']}"
-        train(trainee, batches, config, folder)
+        Phase(batches, config, folder).run(trainee)
         trainee.eval().probe(next(iter(batches(0, 1))))
         losses = trainee.losses.tolist()
         curve = [{"step": at, "tflop": at * step / 1e12, "loss": loss} for at, loss in zip(steps, losses, strict=True)]

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 import genie_gym
 from experiments.rivals import record_levels
-from genie_gym.configs import LatentActionConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import LatentActionConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.models.base import LossOutput

@@ -14,10 +14,11 @@ import tyro
 
 from experiments.rivals import count_step, draw_rivals, record_levels, record_validation, score_actions, score_world
 from experiments.shipped_rivals import build_rival, digest_shipped
-from genie_gym.configs import LatentActionConfig
+from genie_gym.configs import TransformerActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import VariantExperiment
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.world import WorldTrainee, train_world
 
@@ -60,7 +61,7 @@ class InputTable(VariantExperiment):
         steps = {inputs: count_step(WorldTrainee(build_world(inputs, 0, self.device)), batch) for inputs in INPUTS}
         train_steps = max(1, round(size["train_steps"] * steps["pixels"] / steps[cell["inputs"]]))
         config = replace(config, train_steps=train_steps)
-        train_world(world, draw_clips, config, self.run_folder / f"{cell['inputs']}-{cell['seed']}")
+        train_world(world, Phase(draw_clips, config, self.run_folder / f"{cell['inputs']}-{cell['seed']}"))
         world.eval().requires_grad_(False)
         play = record_validation(size["clips"], self.seed)
         parameters = sum(weight.numel() for weight in world.latent_action_model.parameters())
@@ -71,8 +72,7 @@ class InputTable(VariantExperiment):
 def build_world(inputs: str, seed: int, device: str) -> GenieWorldModel:
     """The shipped tokenizer with a new latent action model of the paper's kind and a new dynamics."""
     study = PRESETS["study"].world
-    part = LatentActionConfig(
-        backbone="st",
+    part = TransformerActionConfig(
         inputs=inputs,  # type: ignore[arg-type]  # one of INPUTS
         quantizer=study.latent_action_model.quantizer,
         patch_size=study.tokenizer.patch_size,

@@ -17,12 +17,14 @@ import tyro
 import genie_gym
 from experiments.rivals import count_memory, count_step, draw_rivals, record_levels, record_validation, score_world
 from experiments.shipped_rivals import digest_shipped
-from genie_gym.configs import WorldConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import WorldConfig
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import VariantExperiment
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import train_dynamics
@@ -69,12 +71,13 @@ class TokenizerTable(VariantExperiment):
         train_steps = max(1, round(size["tokenizer_steps"] * steps["ST-ViViT"] / steps[cell["kind"]]))
         torch.manual_seed(cell["seed"])
         world = GenieWorldModel(build_config(cell["kind"])).to(self.device)
-        train_tokenizer(world.tokenizer, draw_clips, replace(first, train_steps=train_steps), folder / "tokenizer")
+        first = replace(first, train_steps=train_steps)
+        train_tokenizer(world.tokenizer, Phase(draw_clips, first, folder / "tokenizer"))
         world.latent_action_model = genie_gym.load("coinrun", self.device, "float32").latent_action_model
         assert isinstance(world.tokenizer.quantizer, VectorQuantizer)
         world.dynamics.initialise(world.tokenizer.quantizer.codebook)
         second = replace(PRESETS["study"].world_training, train_steps=size["dynamics_steps"], seed=cell["seed"])
-        train_dynamics(world, draw_clips, second, folder / "dynamics")
+        train_dynamics(world, Phase(draw_clips, second, folder / "dynamics"))
         world.eval().requires_grad_(False)
         counts = {
             "train_steps": train_steps,

@@ -27,6 +27,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
 from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
 
@@ -85,7 +86,7 @@ class NewActions:
 
     def _train(self, model: LatentActionModel, dataset: ClipDataset, training: TrainConfig) -> int:
         batches = clips(dataset, training, self.device)
-        return train_actions(model, batches, training, self.out / "actions", self.minutes)
+        return train_actions(model, Phase(batches, training, self.out / "actions", self.minutes))
 
     def _record(self, mode: Mode) -> Path:
         frames = self.frames // len(self.modes)

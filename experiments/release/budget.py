@@ -18,7 +18,8 @@ import torch
 from experiments.rivals import count_step
 from genie_gym.bench.machine import matmul_tflops
 from genie_gym.bench.timing import measure
-from genie_gym.configs import Preset, TrainConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer

@@ -14,11 +14,13 @@ from typing import Literal
 import tyro
 from torch import nn
 
-from genie_gym.configs import OptimizerConfig, TrainConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.loading import find_checkpoint, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.world import train_dynamics
 
@@ -80,7 +82,7 @@ class Lengthening:
         if self.action_conditioning is not None:
             world = recondition(world, self.action_conditioning)
         dataset = ClipDataset(self.data, clip_length=self.clip_length)
-        done = train_dynamics(world, clips(dataset, config, self.device), config, self.out, self.minutes)
+        done = train_dynamics(world, Phase(clips(dataset, config, self.device), config, self.out, self.minutes))
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return

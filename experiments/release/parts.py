@@ -10,7 +10,8 @@ import torch
 from experiments.release.rungs import DYNAMICS, Part, Variant
 from experiments.rivals import count_step, record_levels, record_validation, score_world
 from experiments.shipped_rivals import EncodedTrainee, build_rival, encode_splits
-from genie_gym.configs import Preset, TrainConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips
@@ -23,7 +24,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import Row
 from genie_gym.training.actions import ActionsTrainee
-from genie_gym.training.loop import Batches, Trainee, train
+from genie_gym.training.loop import Batches, Phase, Trainee
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 
@@ -88,7 +89,7 @@ def climb_tokenizer(climb: Climb) -> Row:
     config, counts = climb.equal_steps(preset.tokenizer_training, enter, batch)
     torch.manual_seed(climb.seed)
     tokenizer = enter(climb.variant).tokenizer
-    train_tokenizer(tokenizer, clips(dataset, config, climb.device), config, climb.folder)
+    train_tokenizer(tokenizer, Phase(clips(dataset, config, climb.device), config, climb.folder))
     tokenizer.eval().requires_grad_(False)
     videos = record_validation(climb.clips, climb.data_seed).videos
     tokens = torch.cat([tokenizer.encode(part.to(climb.device)) for part in videos.split(CHUNK)])
@@ -120,7 +121,7 @@ def climb_actions(climb: Climb) -> Row:
     config, counts = climb.equal_steps(preset.world_training, enter, batch)
     torch.manual_seed(climb.seed)
     trainee = enter(climb.variant)
-    train(trainee, clips(dataset, config, climb.device), config, climb.folder)
+    Phase(clips(dataset, config, climb.device), config, climb.folder).run(trainee)
     model = trainee.latent_action_model.eval().requires_grad_(False)
 
     def label(videos: torch.Tensor) -> torch.Tensor:
@@ -130,7 +131,7 @@ def climb_actions(climb: Climb) -> Row:
     play = _draw(climb.record("validation"), climb.clips, climb.data_seed)
     assert fitted.real_actions is not None
     assert play.real_actions is not None
-    history, size = world.latent_action_model.history, (world.height, world.width)
+    history, size = getattr(world.latent_action_model, "history", 3), (world.height, world.width)
     inverse = train_inverse_model(_pool(whole), history, size, climb.inverse_steps, climb.data_seed)
     labels, maps = label(play.videos), fit_maps(label(fitted.videos), fitted.real_actions, actions)
     scores = score_labels(labels, play.real_actions, maps, predict_actions(inverse, play.videos))
@@ -153,7 +154,7 @@ def climb_dynamics(climb: Climb) -> Row:
     training = climb.preset(climb.variant).world_training
     config, counts = climb.equal_steps(training, enter, next(iter(batches(0, 1))))
     world = build(climb.variant)
-    train(EncodedTrainee(world.dynamics, *encoded), batches, config, climb.folder)
+    Phase(batches, config, climb.folder).run(EncodedTrainee(world.dynamics, *encoded))
     world.eval().requires_grad_(False)
     return {**counts, **score_world(world, record_validation(climb.clips, climb.data_seed), climb.data_seed)}
 

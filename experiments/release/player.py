@@ -26,7 +26,7 @@ from genie_gym.players.expert import Expert, ExpertPolicy
 from genie_gym.players.specs import VELOCITY, Player, load_player
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
-from genie_gym.training.loop import BareTrainee, train
+from genie_gym.training.loop import BareTrainee, Phase
 
 MODES = ("easy", "hard")
 STEPS_A_BATCH = 4
@@ -121,8 +121,8 @@ class PlayerRelease:
         student = Student(ExpertPolicy())
         lesson = Lesson(student.policy, load_player(self.teacher, self.seed), self.games_a_mode, self.memory, self.seed)
         student.advice = lesson.advice
-        done = train(
-            student, lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes
+        done = Phase(lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes).run(
+            student
         )
         path = self.out / "expert.safetensors"
         save_half(student.policy.eval(), path)

@@ -2,6 +2,10 @@
 
 from typing import Any, Literal, NamedTuple
 
+from genie_gym.config_io import to_dict
+from genie_gym.configs import MovingActionConfig, TransformerActionConfig
+from genie_gym.presets import PRESETS
+
 Part = Literal["tokenizer", "actions", "dynamics"]
 
 
@@ -35,9 +39,12 @@ CONVOLUTIONS = {
 """256 tokens, two convolutional layers on either side."""
 
 
-MOVES = {f"{ACTIONS}.moves": 3, f"{ACTIONS}.error_margin": 8}
+STUDY = PRESETS["study"].world
+MOVES: dict[str, Any] = {
+    ACTIONS: to_dict(MovingActionConfig(quantizer=STUDY.latent_action_model.quantizer, width=16, error_margin=8))
+}
 """A decoder that moves frames, whose border does not count."""
-PLAYER = {
+PLAYER: dict[str, Any] = {
     **MOVES,
     f"{ACTIONS}.centre": 6,
     f"{ACTIONS}.centre_weight": 1.5,
@@ -117,8 +124,7 @@ RUNGS: dict[str, Rung] = {
         "actions",
         {
             "paints": USUAL,
-            "paints, margin": Variant({f"{ACTIONS}.error_margin": 8}),
-            "moves": Variant({f"{ACTIONS}.moves": 3}),
+            "moves": Variant(MOVES | {f"{ACTIONS}.error_margin": 0}),
             "moves, margin": Variant(MOVES),
             "moves, margin, player": Variant(PLAYER),
         },
@@ -154,17 +160,6 @@ RUNGS: dict[str, Rung] = {
         "actions",
         {"3": USUAL, "1": Variant({f"{ACTIONS}.history": 1}), "5": Variant({f"{ACTIONS}.history": 5})},
     ),
-    "error unit": Rung(
-        "actions",
-        {
-            "batch": USUAL,
-            **{unit: Variant({f"{ACTIONS}.error_unit": unit}) for unit in ("transition", "log")},
-        },
-    ),
-    "horizon": Rung(
-        "actions",
-        {"1": USUAL, "2": Variant({f"{ACTIONS}.horizon": 2}), "4": Variant({f"{ACTIONS}.horizon": 4})},
-    ),
     "diversity": Rung(
         "actions",
         {
@@ -186,15 +181,15 @@ RUNGS: dict[str, Rung] = {
             "convolutions": USUAL,
             "ST": Variant(
                 {
-                    f"{ACTIONS}.backbone": "st",
-                    f"{ACTIONS}.patch_size": 8,
-                    f"{ACTIONS}.hidden_frames": 0.5,
-                    **{
-                        f"{ACTIONS}.{part}": {
-                            "layers": 2, "width": 128, "heads": 4, "head_dim": 32, "feed_forward_width": 256
-                        }
-                        for part in ("encoder", "decoder")
-                    },
+                    ACTIONS: to_dict(
+                        TransformerActionConfig(
+                            quantizer=STUDY.latent_action_model.quantizer,
+                            patch_size=8,
+                            encoder=STUDY.tokenizer.encoder,
+                            decoder=STUDY.tokenizer.decoder,
+                            hidden_frames=0.5,
+                        )
+                    )
                 }
             ),
         },

@@ -37,11 +37,11 @@ from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn import attention
-from genie_gym.presets import PRESETS
+from genie_gym.presets import find_preset
 from genie_gym.serving import load_world
 from genie_gym.training.actions import ActionsTrainee, train_actions
-from genie_gym.training.checkpoint import NAME
-from genie_gym.training.loop import Batches, Trainee, train
+from genie_gym.training.checkpoint import RUN_FILE
+from genie_gym.training.loop import Batches, Phase, Trainee
 from genie_gym.training.optim import build_optimizer, clip_gradients
 from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
@@ -63,7 +63,7 @@ class Sprint:
 
     out: Path = Path("runs/sprint")
     """Folder of recordings, runs and checkpoint."""
-    preset: str = "coinrun-fine"
+    preset: str = "coinrun"
     """A preset's name; its steps are not used."""
     seconds: float = 660.0
     """In all."""
@@ -131,9 +131,7 @@ class Sprint:
         return max(1, ((os.cpu_count() or 1) - SPARE_CORES) // len(self.modes))
 
     def _preset(self) -> Preset:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
-        preset = PRESETS[self.preset]
+        preset = find_preset(self.preset)
         if preset.action_training is None:
             raise ValueError(f"preset must train latent actions alone, got {self.preset!r}")
         return preset
@@ -189,7 +187,7 @@ class Sprint:
         trainee = TokenizerTrainee(world.tokenizer)
         spent = self._time(trainee, batches, config, clock)
         config = replace(config, train_steps=_steps(0.9 * clock.until(end), spent))
-        train_tokenizer(world.tokenizer, batches, config, self.out / "tokenizer", progress=False)
+        train_tokenizer(world.tokenizer, Phase(batches, config, self.out / "tokenizer", progress=False))
         with torch.no_grad():
             world.tokenizer.eval()
             videos = next(iter(batches(config.train_steps, 1))).videos
@@ -232,7 +230,7 @@ class Sprint:
         clock.tell(f"dynamics: {steps} steps of {spent:.4f} s")
         done = 0
         while done < steps:
-            done = train(trainee, batches, config, self.out / "world", self.chunk_minutes, progress=False)
+            done = Phase(batches, config, self.out / "world", self.chunk_minutes, progress=False).run(trainee)
             save_world(world, self.out / "checkpoint")
             told = {name: round(float(value), 4) for name, value in trainee.metrics.items()}
             clock.tell(f"dynamics: {done} of {steps} steps, {told}")
@@ -343,14 +341,14 @@ def _train_actions(sprint: Sprint, preset: Preset, shards: list[Path], seconds: 
     model = LatentActionModel(preset.world).to(sprint.device)
     spent = sprint._time(ActionsTrainee(model), batches, config, clock)
     config = replace(config, train_steps=_steps(0.85 * clock.until(seconds), spent))
-    train_actions(model, batches, config, sprint.out / "actions", progress=False)
+    train_actions(model, Phase(batches, config, sprint.out / "actions", progress=False))
     clock.tell(f"latent actions: {config.train_steps} steps")
 
 
 def _load_actions(sprint: Sprint, world: GenieWorldModel) -> LatentActionModel:
     trainee = ActionsTrainee(LatentActionModel(world.config))
     start = "model."
-    tensors = load_file(sprint.out / "actions" / NAME)
+    tensors = load_file(sprint.out / "actions" / RUN_FILE)
     trainee.load_state_dict({name[len(start) :]: each for name, each in tensors.items() if name.startswith(start)})
     return trainee.latent_action_model
 

@@ -20,7 +20,7 @@ from experiments.release.budget import Plan, make_plan, read_plan, save_plan
 from experiments.release.card import write_card
 from experiments.release.mix import Mode, record_mix
 from genie_gym.bench.machine import describe_machine
-from genie_gym.cli import Evaluate
+from genie_gym.cli import EvaluateCommand
 from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.config import EvaluateConfig
@@ -40,7 +40,7 @@ class Release:
 
     out: Path = Path("runs/release")
     """Folder of recordings, runs and checkpoint."""
-    preset: str = "coinrun-fine"
+    preset: str = "coinrun"
     """A preset's name."""
     budget: float | None = None
     """Minutes for everything, from which sizes and steps follow; the preset's own where not given."""
@@ -124,7 +124,7 @@ class Release:
             name_checkpoint(checkpoint, names)
         if not scores.exists():
             config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)
-            Evaluate(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
+            EvaluateCommand(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
         machine = describe_machine(torch.device(self.device))
         card = write_card(preset, names, frames, machine, json.loads(scores.read_text()))
         (checkpoint / "README.md").write_text(card)

@@ -29,7 +29,7 @@ from genie_gym.nn.weights import save_half
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
-from genie_gym.training.loop import BareTrainee, train
+from genie_gym.training.loop import BareTrainee, Phase
 from genie_gym.training.run import clips
 
 
@@ -104,7 +104,7 @@ class FeaturesRelease:
         )
         torch.manual_seed(self.seed)
         network = VideoFeatures()
-        done = train(Recogniser(network, training), clips(training, config), config, self.out, self.minutes)
+        done = Phase(clips(training, config), config, self.out, self.minutes).run(Recogniser(network, training))
         save_half(network, self.out / "video_features.safetensors")
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")

@@ -124,7 +124,7 @@ def test_some_methods_come_first_without_clones_they_do_not_need(
 ) -> None:
     here = lambda work, tasks, processes, threads: ((task, work(task)) for task in tasks)  # noqa: E731
     for module in (agents_experiment, results_experiment):
-        monkeypatch.setattr(module, "work_apart", here)  # processes start slowly, and have a test of their own
+        monkeypatch.setattr(module, "run_in_processes", here)  # processes start slowly, and have a test of their own
     some = Benchmark(out=tmp_path, work=tmp_path, methods=("random", "marginal"), processes=2)
     some.run()
     assert {row["method"] for row in read_rows(some)} == {"random", "marginal"}

@@ -107,4 +107,4 @@ def test_agreement_needs_no_labels(demonstrations: DemonstrationFolders, tmp_pat
     assert (
         json.loads((tmp_path / "out" / "scores.json").read_text())["balanced_accuracy"] > 0.9
     )  # noise is easy to distinguish
-    assert AgreementReward(command.folder).judge.outputs == ("demonstration",)
+    assert AgreementReward(command.folder).reward_model.outputs == ("demonstration",)

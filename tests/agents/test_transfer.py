@@ -44,8 +44,8 @@ def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypat
 
 
 def test_a_recipe_that_trains_no_actions_alone_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"recipe must be a preset .* got 'coinrun'"):
-        Transfer(out=tmp_path / "out", work=tmp_path / "work", recipe="coinrun").run()
+    with pytest.raises(ValueError, match=r"recipe must be a preset .* got 'study'"):
+        Transfer(out=tmp_path / "out", work=tmp_path / "work", recipe="study").run()
 
 
 @pytest.mark.parametrize("games", [(), ("ninja", "coinrun")])

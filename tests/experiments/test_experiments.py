@@ -22,7 +22,7 @@ from experiments.rivals import count_memory, count_step
 from experiments.shipped_rivals import build_rival
 from experiments.table2_lam_input import InputTable
 from experiments.table3_tokenizer import TokenizerTable
-from genie_gym.configs import vary
+from genie_gym.config_io import vary
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image
 from genie_gym.presets import PRESETS
@@ -102,12 +102,12 @@ def test_the_usual_answer_of_two_rungs_is_trained_once(tmp_path: Path, monkeypat
         return {"direction_kept": 0.1 * len(climbed), "up_kept": 0.5}
 
     monkeypatch.setitem(CLIMBS, "actions", climb)
-    ladder = Ladder(out=tmp_path, rungs=("horizon", "history"))
+    ladder = Ladder(out=tmp_path, rungs=("diversity", "history"))
     ladder.run()
     rows = read(ladder)["rows"]
     usual = [row for row in rows if row["overrides"] == {}]
-    assert [row["rung"] for row in usual] == ["horizon", "history"]
-    assert usual[1]["same_as"] == "horizon"
+    assert [row["rung"] for row in usual] == ["diversity", "history"]
+    assert usual[1]["same_as"] == "diversity"
     assert usual[0]["direction_kept"] == usual[1]["direction_kept"]
     assert len(climbed) == len(rows) - 1 == len({repr(variant) for variant in climbed})
 

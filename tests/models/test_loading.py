@@ -129,6 +129,17 @@ def test_weights_may_be_stored_in_bfloat16(checkpoint: Path, weights: Path, tiny
         torch.testing.assert_close(weight, tiny_world.get_parameter(name), rtol=0.01, atol=0)
 
 
+def test_position_embeddings_of_version_0_1_had_another_name(make_world: Make, tmp_path: Path) -> None:
+    """Those of the tokenizer and of an ``st`` latent action model."""
+    world = make_world("st-lam")
+    folder = save_world(world, tmp_path / "world")
+    (path,) = folder.glob("model-*.safetensors")
+    weights = {name.replace("_position_embeddings", "_places"): value for name, value in load_file(path).items()}
+    assert sum(name.endswith("_places") for name in weights) == 4
+    save_file(weights, path)
+    assert same_world(load_world(folder), world)
+
+
 def test_unknown_names_list_the_known(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_SHIPPED", tmp_path)
     for name in ("here", "there"):
