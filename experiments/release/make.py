@@ -25,7 +25,7 @@ from experiments.lib.tables.markdown import write_table
 from experiments.release.clocked import ClockedRun
 from experiments.release.settings import ReleaseSettings
 from genie_gym.bench.machine import describe_machine
-from genie_gym.cli import Evaluate
+from genie_gym.cli import EvaluateCommand
 from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.naming import propose_names
@@ -91,7 +91,7 @@ class Release(ReleaseSettings):
                 names = propose_names(world, starts, _NAMED_FRAMES, 0, self.out / "actions.png")
                 name_checkpoint(checkpoint, names)
             config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)
-            Evaluate(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
+            EvaluateCommand(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
         names, machine = load_world(checkpoint).config.action_names, describe_machine(torch.device(self.device))
         card = write_card(preset, names, frames, machine, json.loads(scores.read_text()))
         (checkpoint / "README.md").write_text(card)

@@ -5,22 +5,14 @@ from typing import Any
 
 from agents.benchmark import KEYS
 from agents.evaluation import gather_seeds
+from agents.methods import CLONING_METHODS
 from experiments.lib.tables.markdown import count_seeds, describe_run, write_solved, write_table
 
-CLONING_NAMES = {
-    "lam": "latent policy, mapped",
-    "lam_majority": "- by each latent action's most frequent real one",
-    "lam_features": "- by a mapping that also sees the policy's features",
-    "lam_oracle_map": "- by all labelled games",
-    "expert_latents": "the videos' player through latent actions",
-    "expert_seen_latents": "- by the latent action of what its action leads to",
-    "oracle": "oracle: the same policy on the videos' real actions",
-    "labelled_only": "the labelled samples alone",
-    "marginal": "blind: draws the samples' actions",
-    "random": "random",
-    "expert": "the videos' player",
-}
-"""Methods of ``agents.benchmark`` with the names that the tables give them."""
+_ROW_ORDER = (
+    *("lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents", "expert_seen_latents"),
+    *("oracle", "labelled_only", "marginal", "random", "expert"),
+)
+"""Methods in the order of the table's rows."""
 _README_ROWS = {
     ("lam", 200): "latent policy, 200 labelled samples",
     ("oracle", None): "oracle: cloned from the videos' real actions",
@@ -34,11 +26,11 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
     """Return a row for each method and number of labels, a column for each mode."""
     solved = gather_seeds(results["rows"], KEYS, results["seed"])
     modes = list(dict.fromkeys(mode for mode, _, _ in solved))
-    keys = sorted({key[1:] for key in solved}, key=lambda key: (list(CLONING_NAMES).index(key[0]), key[1] or 0))
+    keys = sorted({key[1:] for key in solved}, key=lambda key: (_ROW_ORDER.index(key[0]), key[1] or 0))
     rows = []
     for method, labels in keys:
         cells = [write_solved(solved.get((mode, method, labels))) for mode in modes]
-        rows.append([CLONING_NAMES[method], "-" if labels is None else f"{labels:,}", *cells])
+        rows.append([CLONING_METHODS[method].title, "-" if labels is None else f"{labels:,}", *cells])
     head = (
         f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
         f"levels, {count_seeds(results)}, {results['frames']:,} frames of videos by `{results['player']}`, policy "

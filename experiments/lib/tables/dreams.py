@@ -3,20 +3,11 @@
 from typing import Any
 
 from agents.dream_task import score_methods
+from agents.dream_transfer import DREAM_METHODS
 from agents.evaluation import gather_seeds
 from experiments.lib.tables.markdown import count_seeds, describe_run, write_solved, write_table
 
 _ROW_KEYS = ("mode", "method")
-DREAM_NAMES = {
-    "random": "random",
-    "random_latents": "random latent actions, mapped",
-    "clone": "latent policy, cloned from videos",
-    "ppo_real": "PPO in the real game for as many steps",
-    "dream": "PPO in the world, rewarded by a reward model of labelled transitions",
-    "dream_clone": "the cloned policy, dreaming on, rewarded by such a model",
-    "dream_agreement": "PPO in the world, rewarded by agreement with videos",
-}
-"""Methods of ``agents.dream_transfer`` with the names that the table gives them."""
 
 
 def tabulate_dreams(results: dict[str, Any]) -> str:
@@ -25,8 +16,8 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
     modes = list(dict.fromkeys(mode for mode, _ in solved))
     labels = {row["method"]: row["real_labels"] for row in results["rows"]}
     rows = [
-        [DREAM_NAMES[method], f"{labels[method]:,}", *(write_solved(solved.get((mode, method))) for mode in modes)]
-        for method in DREAM_NAMES
+        [known.title, f"{labels[method]:,}", *(write_solved(solved.get((mode, method))) for mode in modes)]
+        for method, known in DREAM_METHODS.items()
         if method in labels
     ]
     head = (

@@ -1,4 +1,4 @@
-"""Procgen's games as a vector environment of Stable-Baselines3."""
+"""A batch of games as a vector environment of Stable-Baselines3."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,31 +8,32 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from genie_gym.data.procgen import FRAME_SIZE, MAX_GAME_STEPS, NUM_REAL_ACTIONS, Games
+from agents.game import Game, GameBatch
 
 
-class ProcgenVecEnv(VecEnv):
+class GameVecEnv(VecEnv):
     """B games with same-step reset, as SB3 expects them.
 
-    Procgen draws no frame of the moment an episode ends: ``terminal_observation`` is the last frame before it. An
-    episode that ends after 1,000 steps is told as truncated (``TimeLimit.truncated``).
+    Games show no frame of the moment at which an episode ends: ``terminal_observation`` is the last frame before it.
+    An episode that ends after the game's ``max_episode_steps`` counts as truncated (``TimeLimit.truncated``).
 
     Args:
-        games: Opened by ``open_games``; closed with the environment.
+        game: Game that defines actions, frame size and episode limit.
+        games: Open games of it, closed with the environment.
     """
 
     render_mode = "rgb_array"
 
-    def __init__(self, games: Games) -> None:
-        self._games, self._now = games, games.observe()
+    def __init__(self, game: Game, games: GameBatch) -> None:
+        self._games, self._now, self._longest = games, games.observe(), game.max_episode_steps
         number = len(self._now.frames)
-        observations = gym.spaces.Box(0, 255, (FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
-        super().__init__(number, observations, gym.spaces.Discrete(NUM_REAL_ACTIONS))
+        observations = gym.spaces.Box(0, 255, (*game.frame_size, 3), np.uint8)
+        super().__init__(number, observations, gym.spaces.Discrete(game.num_actions))
         self._lengths = np.zeros(number, dtype=np.int64)
         self._actions = np.zeros(number, dtype=np.int32)
 
     def reset(self) -> VecEnvObs:
-        """What the games show: Procgen starts no level before the last one has ended."""
+        """Return the games' current frames: a level cannot be left before its episode ends."""
         self._reset_seeds()
         self._reset_options()
         return self._now.frames.copy()
@@ -49,7 +50,7 @@ class ProcgenVecEnv(VecEnv):
         for row in np.flatnonzero(self._now.episode_starts):
             infos[row] = {
                 "terminal_observation": before[row],
-                "TimeLimit.truncated": bool(self._lengths[row] >= MAX_GAME_STEPS),
+                "TimeLimit.truncated": bool(self._lengths[row] >= self._longest),
                 "level_seed": int(self._now.level_seeds[row]),
             }
             self._lengths[row] = 0
@@ -62,12 +63,14 @@ class ProcgenVecEnv(VecEnv):
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        raise ValueError(f"attr_name {attr_name!r} cannot be set: Procgen's games share their settings")
+        raise ValueError(f"attr_name {attr_name!r} cannot be set: all games of the batch share their settings")
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        raise ValueError(f"method_name {method_name!r} cannot be called: Procgen's games are no environments apart")
+        raise ValueError(
+            f"method_name {method_name!r} cannot be called: the games are one batch, not single environments"
+        )
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         return [False for _ in self._get_indices(indices)]
