@@ -1,5 +1,6 @@
 """All training phases of a preset, from clips to a saved world, resumable at any step."""
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,12 +74,13 @@ def train_preset(
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
     """Return a source of training batches: float videos on the device.
 
-    On a CPU one thread reads ahead. On a GPU all frames are copied into its memory when the first batch is drawn.
+    On a CPU one thread reads ahead. On a GPU all frames are copied into its memory once, when the first batch is drawn.
     """
+    hold = functools.cache(lambda: DeviceClips(dataset, device))
 
     def draw(first: int, number: int) -> Iterator[Batch]:
         if torch.device(device).type == "cuda":
-            drawn = DeviceClips(dataset, device).batches(config.batch_size, config.seed, first, number)
+            drawn = hold().batches(config.batch_size, config.seed, first, number)
         else:
             drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=1)
         for batch in drawn:
