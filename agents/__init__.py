@@ -1,4 +1,4 @@
-"""Agents that learn from a world's latent actions and in it: the paper's appendix E and what follows from it.
+"""Agents that learn from a world's latent actions (the paper's appendix E), and agents that learn inside a world.
 
 Runs from a clone, as ``python -m agents.NAME``: it is not part of the installed package.
 """

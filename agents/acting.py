@@ -1,4 +1,4 @@
-"""Agents that play many games at once, each game with its own memory: what ``evaluation`` scores."""
+"""Agents that play a batch of games, each game with its own memory. ``agents.evaluation`` scores them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,38 +8,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.game import COINRUN, Game, GameBatch
 from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
 from genie_gym.data.frames import to_float
-from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, Games
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import Player
 
-LABELLED = 64
-"""Transitions labelled at once."""
+_LABELLED_AT_ONCE = 64
 
 
 class Agent(Protocol):
-    """Plays B games; may be asked about some of them only."""
+    """Plays B games, and may be asked for actions in some of them only."""
 
     sees_velocity: bool
-    """Whether it must be shown Procgen's painted velocity."""
+    """Whether its frames must show the velocity that Procgen can paint."""
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        """Real actions for the games ``rows``.
+        """Choose real actions for the games with indices ``rows``.
 
         Args:
-            rows: (R,) different game numbers.
-            frames: (R, 64, 64, 3) uint8.
+            rows: (R,) distinct indices of games.
+            frames: (R, H, W, 3) uint8.
             episode_starts: (R,) bool: True where a frame is the first of its episode.
 
         Returns:
-            (R,) int32 in [0, 15).
+            (R,) int32 real actions.
         """
 
 
 class PlayerAgent:
-    """A player of ``genie_gym.players.specs``, which needs no memory."""
+    """Wraps a player of ``genie_gym.players.specs``, which needs no memory."""
 
     def __init__(self, player: Player, sees_velocity: bool = False) -> None:
         self._player, self.sees_velocity = player, sees_velocity or getattr(player, "sees_velocity", False)
@@ -49,11 +48,11 @@ class PlayerAgent:
 
 
 class BlindPlayer:
-    """A player that draws from given real actions whatever the frames show: to have seen anything is to beat it.
+    """Frame-independent baseline: samples from an empirical action distribution.
 
     Args:
-        actions: (N,) in [0, 15), such as those of labelled samples.
-        seed: Of the draws.
+        actions: (N,) real actions, such as those of the labelled samples.
+        seed: Seed of the draws.
     """
 
     def __init__(self, actions: np.ndarray, seed: int) -> None:
@@ -64,13 +63,13 @@ class BlindPlayer:
 
 
 class RandomLatents:
-    """Draws latent actions uniformly, whatever the frames show: to have learned which to choose is to beat it.
+    """Frame-independent baseline: samples latent actions uniformly and maps them to real ones.
 
-    What it solves beyond random play, the samples of the mapping know: they are a good player's actions.
+    It can beat random play, since the mapping's samples are the actions of a good player.
 
     Args:
-        mapping: From latent actions to real ones.
-        seed: Of the draws.
+        mapping: Mapping from latent to real actions.
+        seed: Seed of the draws.
     """
 
     sees_velocity = False
@@ -84,15 +83,15 @@ class RandomLatents:
 
 
 class ThroughLatents:
-    """Another agent, of whose actions only what a latent action tells is left.
+    """Upper bound for latent policies: replaces each expert action by a sample from p(action given latent).
 
-    Each real action becomes one of the latent actions that it was seen with, drawn, and that one of its real actions.
-    Both draws are blind to the picture, so that more is lost than by a latent action model that sees what follows.
+    The latent action itself is sampled from p(latent given action). Neither draw depends on the frame, so more is lost
+    than with a latent action model that sees the next frame (``SeenThroughLatents``).
 
     Args:
-        agent: Who chooses.
-        mapping: With the counts of both.
-        seed: Of the draws.
+        agent: Agent whose actions are replaced.
+        mapping: Mapping whose counts estimate both distributions.
+        seed: Seed of the draws.
     """
 
     def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
@@ -108,20 +107,20 @@ class ThroughLatents:
 
 
 class SeenThroughLatents:
-    """Another agent, of whose actions only the latent action is left that is seen in what they lead to.
+    """Upper bound for latent policies: the latent action is inferred from the frame that the expert's action leads to.
 
-    It looks one step ahead in games of its own. What is lost is what the latent actions do not tell, and nothing by a
-    policy that has to be cloned. An action that ends the episode stands as it is: such transitions have no label.
+    It looks one step ahead in a copy of the games. Only the information missing in the latent actions is lost, and
+    nothing by cloning. An action that ends the episode is kept, since such transitions have no label.
 
     Args:
-        agent: Who chooses.
-        world: Whose latent action model looks at the frames up to now and the next.
-        mapping: From its latent actions to real ones.
-        games: At the start of those that will be played, velocity unpainted; they are this agent's from here on.
-        seed: Of the mapping's draws.
+        agent: Agent whose actions are replaced.
+        world: World whose latent action model labels the transitions.
+        mapping: Mapping from its latent actions to real ones.
+        games: Copy of the games to be played, at their start and without painted velocity; owned by this agent.
+        seed: Seed of the mapping's draws.
     """
 
-    def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: Games, seed: int) -> None:
+    def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:
         self._agent, self._world, self._mapping, self._games = agent, world, mapping, games
         self._rng, self.sees_velocity = np.random.default_rng(seed), agent.sees_velocity
         now = games.observe().frames
@@ -142,15 +141,15 @@ class SeenThroughLatents:
         return chosen
 
     def _look_ahead(self, rows: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(R,) int64 latent actions of the transitions to come, and (R,) bool where there is none to come."""
+        """Return (R,) int64 latent actions of the next transitions, and (R,) bool: True where the episode ends."""
         states = self._games.save()
         self._step(rows, wanted)
         then = self._games.observe()
         seen = np.concatenate([self._past[rows], then.frames[rows, None]], axis=1)
         is_last = then.episode_starts[rows].copy()
         self._games.restore(states)
-        labels = [self._world.label(to_float(part))[:, -1].cpu() for part in torch.from_numpy(seen).split(LABELLED)]
-        return torch.cat(labels).numpy(), is_last
+        parts = torch.from_numpy(seen).split(_LABELLED_AT_ONCE)
+        return torch.cat([self._world.label(to_float(part))[:, -1].cpu() for part in parts]).numpy(), is_last
 
     def _step(self, rows: np.ndarray, actions: np.ndarray) -> None:
         self._actions[rows] = actions
@@ -158,38 +157,38 @@ class SeenThroughLatents:
 
 
 class PolicyMemory:
-    """A policy with the last frames and actions of B games: chooses among what it was cloned from.
+    """A policy with the last frames and actions of B games, which chooses among the actions it was cloned from.
 
     Args:
-        policy: Frozen.
-        games: B.
-        rng: Of the choices, which are drawn and never the largest logit (Genie, appendix E).
+        policy: Frozen policy.
+        games: Number of games, B.
+        rng: Generator for the choices, which are sampled and never the largest logit (Genie, appendix E).
     """
 
     def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:
         self.policy, self._rng, length = policy, rng, policy.config.context_length
-        self._frames = np.zeros((games, length, FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8)
+        self._frames = np.zeros((games, length, *policy.config.frame_size, 3), dtype=np.uint8)
         self._past = np.full((games, length - 1), policy.num_actions, dtype=np.int64)
 
     @torch.no_grad()
     def choose(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Actions (R,) int32 of the policy's own kind, and its features (R, D) on the CPU; arguments as for ``act``."""
-        self._see(rows, frames, episode_starts)
+        """Return the policy's actions (R,) int32 and its features (R, D) on the CPU; arguments as for ``Agent.act``."""
+        self._remember(rows, frames, episode_starts)
         device, past = self.policy.device, torch.from_numpy(self._past[rows])
         features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
-        shares = self.policy.head(features).double().softmax(dim=-1)
-        chosen = draw_from(shares.cpu().numpy().cumsum(axis=1), self._rng)
+        probabilities = self.policy.head(features).double().softmax(dim=-1)
+        chosen = draw_from(probabilities.cpu().numpy().cumsum(axis=1), self._rng)
         self._past[rows, :-1] = self._past[rows, 1:]
         self.replace(rows, chosen)
         return chosen, features.cpu()
 
     def replace(self, rows: np.ndarray, chosen: np.ndarray) -> None:
-        """Remember that other actions were taken than those chosen last."""
+        """Replace the actions chosen last in the memory, if others were taken."""
         if self._past.shape[1]:
             self._past[rows, -1] = chosen
 
-    def _see(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> None:
-        """Shift the memory by one frame; at an episode's start its first frame stands for those before."""
+    def _remember(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> None:
+        """Shift the memory by one frame; at an episode's start the first frame is repeated."""
         fresh = rows[episode_starts]
         self._frames[rows, :-1] = self._frames[rows, 1:]
         self._frames[rows, -1] = frames
@@ -198,14 +197,15 @@ class PolicyMemory:
 
 
 class ClonedAgent:
-    """A cloned policy in the real game: through a mapping if its actions are latent, as it is if they are real.
+    """A cloned policy in the real game, with a mapping if its actions are latent and without if they are real.
 
     Args:
-        policy: Frozen.
-        games: B.
-        seed: Of all choices.
-        mapping: Of its latent actions to real ones; None for a policy of real actions.
-        random_share: Of actions that are drawn uniformly instead; the paper's oracle played better with 0.1.
+        policy: Frozen policy.
+        games: Number of games, B.
+        seed: Seed of all choices.
+        mapping: Mapping from its latent actions to real ones; None for a policy of real actions.
+        random_share: Share of actions drawn uniformly instead; the paper's oracle played better with 0.1.
+        game: Game whose real actions are played.
 
     Raises:
         ValueError: If policy and mapping disagree about the number of actions.
@@ -214,14 +214,22 @@ class ClonedAgent:
     sees_velocity = False
 
     def __init__(
-        self, policy: LatentPolicy, games: int, seed: int, mapping: Mapping | None = None, random_share: float = 0.0
+        self,
+        policy: LatentPolicy,
+        games: int,
+        seed: int,
+        mapping: Mapping | None = None,
+        random_share: float = 0.0,
+        game: Game = COINRUN,
     ) -> None:
-        wanted = NUM_REAL_ACTIONS if mapping is None else mapping.num_latent_actions
+        wanted = game.num_actions if mapping is None else mapping.num_latent_actions
         if policy.num_actions != wanted:
-            raise ValueError(f"policy.num_actions must be {wanted}, as the mapping has it, got {policy.num_actions}")
+            raise ValueError(
+                f"policy.num_actions must be {wanted}, as in the mapping or the game, got {policy.num_actions}"
+            )
         if not 0 <= random_share <= 1:
             raise ValueError(f"random_share must be in [0, 1], got {random_share}")
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._num_actions = np.random.default_rng(seed), game.num_actions
         self._memory, self._mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
@@ -229,7 +237,7 @@ class ClonedAgent:
         actions = chosen if self._mapping is None else self._mapping.choose(chosen, features, self._rng)
         if self._random_share:
             is_random = self._rng.random(len(rows)) < self._random_share
-            drawn = self._rng.integers(NUM_REAL_ACTIONS, size=len(rows), dtype=np.int32)
+            drawn = self._rng.integers(self._num_actions, size=len(rows), dtype=np.int32)
             actions = np.where(is_random, drawn, actions)
         if self._mapping is None:
             self._memory.replace(rows, actions)
@@ -237,16 +245,16 @@ class ClonedAgent:
 
 
 def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
-    """A cloned policy that plays on the page: a driver as ``genie_gym.play.drivers`` wants it.
+    """Return a driver for ``genie-gym play`` that plays a cloned policy on the page (``genie_gym.play.drivers``).
 
-    ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``, from a clone.
+    From a clone: ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
 
     Args:
-        folder: Of the policy.
-        seed: Of its choices.
+        folder: Folder of the policy.
+        seed: Seed of its choices.
 
     Raises:
-        ValueError: If there is no policy in the folder.
+        ValueError: If the folder holds no policy.
     """
     policy, rng = load_policy(Path(folder)), np.random.default_rng(seed)
     length = policy.config.context_length
@@ -256,7 +264,7 @@ def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarra
         missing = max(0, length - len(frames))
         seen = np.concatenate([frames[:1].repeat(missing, axis=0), frames[-length:]])
         past = np.concatenate([np.full(missing, policy.num_actions), latent_actions[max(0, len(frames) - length) :]])
-        shares = policy(to_float(seen)[None], torch.from_numpy(past)[None]).double().softmax(dim=-1)
-        return int(draw_from(shares.numpy().cumsum(axis=1), rng)[0])
+        probabilities = policy(to_float(seen)[None], torch.from_numpy(past)[None]).double().softmax(dim=-1)
+        return int(draw_from(probabilities.numpy().cumsum(axis=1), rng)[0])
 
     return drive

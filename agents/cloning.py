@@ -1,4 +1,4 @@
-"""Behavioural cloning: of latent actions from videos, or of real ones for the oracle (Genie, appendix E).
+"""Behavioural cloning from latent actions of videos, or from real actions for the oracle (Genie, appendix E).
 
 python -m agents.cloning --videos runs/demonstrations/videos --checkpoint coinrun --out runs/latent-policy
 """
@@ -21,14 +21,14 @@ from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.serving import load_world
 from genie_gym.training.checkpoint import require_config
-from genie_gym.training.loop import BareTrainee, step_seed, train
+from genie_gym.training.loop import BareTrainee, Phase, step_seed
 
 REAL = "real"
-"""``label_source`` of a policy that was cloned from real actions."""
+"""The ``label_source`` of a policy cloned from real actions."""
 
 
 class Cloning(BareTrainee):
-    """A policy as the loop wants it; batches tell which windows they hold."""
+    """A policy for the training loop; batches hold the indices of their windows."""
 
     def __init__(self, policy: LatentPolicy, windows: Windows) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Cloning(BareTrainee):
         self._windows = windows
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Cross-entropy of the action that was taken in each window's last frame."""
+        """Cross-entropy of the action taken in each window's last frame."""
         numbers, device = batch.numbers.numpy(), self.policy.device
         targets = torch.from_numpy(self._windows.actions_at(numbers)).to(device)
         logits = self.policy(batch.videos.to(device), self._windows.past_at(numbers).to(device))
@@ -55,21 +55,21 @@ def clone(  # noqa: PLR0913
     among: np.ndarray | None = None,
     device: str = "cpu",
 ) -> LatentPolicy | None:
-    """Train a policy and save it in ``out/policy``; called again, go on where the last call stopped.
+    """Train a policy and save it in ``out/policy``; a second call resumes an unfinished run.
 
     Args:
-        windows: What to learn from.
-        config: The policy and its training.
-        num_actions: A.
-        label_source: Kept with the policy.
+        windows: Windows of frames with their actions.
+        config: Sizes of the policy and its training.
+        num_actions: Number of actions, A.
+        label_source: Origin of the actions, saved with the policy.
         out: Folder of the run.
-        minutes: Stop after these.
-        progress: Show a bar.
-        among: (M,) frames whose actions are known; all where not given.
-        device: Where to train, and where the policy is returned.
+        minutes: Time limit in minutes.
+        progress: Whether to show a progress bar.
+        among: (M,) frames to learn from; all frames with an action by default.
+        device: Device to train on and to return the policy on.
 
     Returns:
-        The policy, frozen, or ``None`` if time ran out before the last step.
+        The frozen policy, or ``None`` if time ran out before the last step.
 
     Raises:
         ValueError: If ``among`` is empty or names frames without an action, or ``out`` holds a policy of other labels
@@ -86,17 +86,17 @@ def clone(  # noqa: PLR0913
     def batches(first: int, number: int) -> Iterator[Batch]:
         return windows.batches(training.batch_size, training.seed, first, number, drawn_from)
 
-    if train(trainee, batches, training, out, minutes, progress) < training.train_steps:
+    if Phase(batches, training, out, minutes, progress).run(trainee) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")
     return find_clone(config, label_source, out, device)
 
 
 def find_clone(config: CloningConfig, label_source: str, out: Path, device: str = "cpu") -> LatentPolicy | None:
-    """The policy, frozen, that ``clone`` finished in ``out``, or ``None``.
+    """Return the frozen policy that ``clone`` finished in ``out``, or ``None``.
 
     Raises:
-        ValueError: If it was cloned from other labels or by another config.
+        ValueError: If it was cloned from other labels or with another config.
     """
     folder = out / "policy"
     if not (folder / "config.json").exists():
@@ -113,27 +113,27 @@ def find_clone(config: CloningConfig, label_source: str, out: Path, device: str 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentCloning:
-    """Label videos with a frozen latent action model and clone what they show."""
+    """Label videos with a frozen latent action model and clone a policy from the labels."""
 
     videos: Path
-    """Folder of demonstrations; nothing but their frames is read."""
+    """folder of demonstrations, of which only frames are read"""
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder: its latent action model labels."""
+    """shipped checkpoint or folder whose latent action model labels the videos"""
     policy: PolicyName = "impala"
-    """``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper."""
+    """policy network: ``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper"""
     out: Path = Path("runs/latent-policy")
-    """Folder of labels, run and policy."""
+    """folder of labels, training run and policy to write"""
     train_steps: int | None = None
-    """Batches; the policy's own number where not given."""
+    """number of training batches, instead of the policy config's"""
     minutes: float | None = None
-    """Stop after these; call again to go on."""
+    """time limit in minutes; a second call resumes"""
     seed: int = 0
-    """Of weights and batches."""
+    """seed of the initial weights and the batches"""
     device: str = "cpu"
-    """Where to label and to train."""
+    """torch device of labelling and training"""
 
     def run(self) -> None:
-        """Do what is missing."""
+        """Label, clone and save; finished stages are kept."""
         world = copy.deepcopy(load_world(self.checkpoint, self.device, "float32"))
         config = POLICIES[self.policy]
         steps = config.training.train_steps if self.train_steps is None else self.train_steps
@@ -144,7 +144,7 @@ class LatentCloning:
         footage = read_footage(dataset).upload(self.device)
         windows = Windows(footage, labels, actions, config.policy.context_length)
         policy = clone(windows, config, actions, digest_labels(world), self.out, self.minutes, device=self.device)
-        print(f"saved {self.out / 'policy'}" if policy else f"time is over; call again to go on in {self.out}")
+        print(f"saved {self.out / 'policy'}" if policy else f"time is up; run again to resume in {self.out}")
 
 
 if __name__ == "__main__":

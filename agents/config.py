@@ -1,33 +1,34 @@
-"""Hyperparameters of policies and their cloning; imports no torch."""
+"""Hyperparameters of policies and of their cloning; imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
-WIDTHS, FEATURES = (16, 32, 32), 256
-"""Of the network in Procgen's baselines (arXiv 1912.01588)."""
+IMPALA_WIDTHS, IMPALA_FEATURES = (16, 32, 32), 256
+"""Sizes of the network in Procgen's baselines (arXiv 1912.01588)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyConfig:
-    """A policy over the last frames and what was done in them."""
+    """A policy over the last frames and the past actions."""
 
     network: Literal["impala", "st-vivit"] = "impala"
-    """``impala``: residual convolutions over the stacked frames; ``st-vivit``: the paper's tokenizer encoder."""
+    """``impala`` (residual convolutions over stacked frames) or ``st-vivit`` (the paper's tokenizer encoder)"""
     context_length: int = 4
-    """Frames that it sees (Genie, appendix E)."""
+    """number of frames the policy sees (Genie, appendix E)"""
     sees_actions: bool = True
-    """Whether it is told what was done in those frames."""
+    """whether the policy sees the past actions too"""
     widths: tuple[int, ...] = (32, 32)
-    """``impala``: channels of each stage."""
+    """channels of each stage of ``impala``"""
     features: int = 256
-    """Features before the last layer; 512 in the paper."""
+    """number of features before the last layer (paper: 512)"""
     transformer: TransformerConfig | None = None
-    """``st-vivit``: sizes."""
+    """transformer sizes of ``st-vivit``"""
     patch_size: int = 4
-    """Pixels a side of a patch, the paper's 4; ``impala`` takes patches in place of its first stage's convolution and
-    pooling, or at 1 those."""
+    """patch side in pixels (paper: 4); above 1, patches replace the first convolution and pooling of ``impala``"""
+    frame_size: tuple[int, int] = (64, 64)
+    """height and width of the frames in pixels"""
 
     def __post_init__(self) -> None:
         if self.network not in ("impala", "st-vivit"):
@@ -38,12 +39,12 @@ class PolicyConfig:
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"PolicyConfig.widths must be one or more positive numbers, got {self.widths!r}")
         if (self.transformer is None) != (self.network == "impala"):
-            raise ValueError(f"PolicyConfig.transformer must be given for st-vivit alone, got {self.transformer!r}")
+            raise ValueError(f"PolicyConfig.transformer must be given for st-vivit only, got {self.transformer!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CloningConfig:
-    """A policy and how it is cloned."""
+    """A policy and the training that clones it."""
 
     policy: PolicyConfig
     training: TrainConfig
@@ -70,7 +71,7 @@ def _convolutional(policy: PolicyConfig) -> CloningConfig:
 
 
 def _paper() -> CloningConfig:
-    """Appendix E. The feed-forward is as wide as the model, as elsewhere; steps are not stated."""
+    """Return the config of Genie's appendix E, which states no number of steps."""
     stack = TransformerConfig(layers=12, width=512, heads=8, feed_forward_width=512)
     optimizer = OptimizerConfig(
         learning_rate=3e-5, final_learning_rate=3e-6, schedule="cosine", warmup_steps=5_000, betas=(0.9, 0.96)
@@ -81,8 +82,8 @@ def _paper() -> CloningConfig:
 
 POLICIES = {
     "impala": _convolutional(PolicyConfig()),
-    "impala-procgen": _convolutional(PolicyConfig(widths=WIDTHS, features=FEATURES, patch_size=1)),
+    "impala-procgen": _convolutional(PolicyConfig(widths=IMPALA_WIDTHS, features=IMPALA_FEATURES, patch_size=1)),
     "st-vivit": _paper(),
 }
-"""By name: ours for a few CPU cores, that of Procgen's baselines for a GPU, and the paper's."""
+"""Configs by name: for a few CPU cores, for a GPU (the network of Procgen's baselines), and the paper's."""
 PolicyName = Literal["impala", "impala-procgen", "st-vivit"]

@@ -1,33 +1,32 @@
-"""Videos of a good player, without its actions, and a few labelled samples apart from them (Genie, appendix E).
+"""Videos of a good player without its actions, and separate labelled samples (Genie, appendix E).
 
     python -m agents.demonstrations --mode easy --out runs/demonstrations-easy
 
-Three folders of shards come of it:
+Three folders of shards are written:
 
-    videos/    the demonstrations; the files hold no real action and no reward
-    oracle/    the same games with their actions, which the oracle alone is trained on
+    videos/    the demonstrations; these files hold no real actions and no rewards
+    oracle/    the same games with their actions, to train the oracle only
     labelled/  other games, drawn with another seed, with their actions: samples for the mapping
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tyro
 
-from genie_gym.configs import RecordConfig
-from genie_gym.data.record import record
+from agents.game import make_game
+from genie_gym.configs import Mode
 from genie_gym.data.shards import Shard, copy_frames
-from genie_gym.metrics.held_out import LEVELS, restrict
-from genie_gym.players.specs import parse_share
+from genie_gym.metrics.held_out import LEVELS
 
-LABELLED_SEED = 1_000_003
-"""Added to the seed for the labelled games."""
+_LABELLED_SEED = 1_000_003
+"""Added to the seed of the labelled games."""
 
 
 class DemonstrationFolders(NamedTuple):
-    """Where the three parts lie."""
+    """The folders of the three parts."""
 
     videos: Path
     oracle: Path
@@ -36,38 +35,38 @@ class DemonstrationFolders(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstrations:
-    """What is recorded."""
+    """Record a player on training levels, with and without its actions."""
 
     out: Path = Path("runs/demonstrations")
-    """Folder of the three."""
-    mode: Literal["easy", "hard"] = "easy"
-    """Procgen's distribution mode."""
+    """folder in which the three folders are made"""
+    mode: Mode = "easy"
+    """Procgen's distribution mode"""
     player: str = "expert"
-    """Spec of the player, as ``genie-gym record`` takes it."""
+    """player spec as for ``genie-gym record``"""
     frames: int = 100_000
-    """Of the demonstrations."""
+    """number of frames of demonstrations"""
     labelled_frames: int = 20_000
-    """Of the games that labelled samples are drawn from."""
+    """number of frames of labelled games"""
     seed: int = 0
-    """Of the games."""
+    """seed of the games and the player"""
     num_envs: int = 64
-    """Games played at once."""
+    """number of games played at once"""
     workers: int = 1
-    """Processes that record."""
+    """number of recording processes"""
 
     def run(self) -> DemonstrationFolders:
-        """Record what is missing, on training levels."""
+        """Record the missing shards of all three parts."""
         self.record_videos()
         self.record_labelled()
         return self.folders
 
     @property
     def folders(self) -> DemonstrationFolders:
-        """Where the three parts lie, or will."""
+        """The folders of the three parts, whether recorded yet or not."""
         return DemonstrationFolders(self.out / "videos", self.out / "oracle", self.out / "labelled")
 
     def record_videos(self) -> None:
-        """Record what is missing of the demonstrations, with and without their actions."""
+        """Record the missing shards of the demonstrations, with and without their actions."""
         shards = self._record(self.folders.oracle, self.frames, self.seed)
         self.folders.videos.mkdir(parents=True, exist_ok=True)
         for shard in shards:
@@ -76,20 +75,19 @@ class Demonstrations:
                 copy_frames(shard, video)
 
     def record_labelled(self) -> None:
-        """Record what is missing of the labelled games."""
-        self._record(self.folders.labelled, self.labelled_frames, self.seed + LABELLED_SEED)
+        """Record the missing shards of the labelled games."""
+        self._record(self.folders.labelled, self.labelled_frames, self.seed + _LABELLED_SEED)
 
     def _record(self, folder: Path, frames: int, seed: int) -> list[Path]:
-        config = RecordConfig(mode=self.mode, frames=frames, num_envs=self.num_envs, seed=seed)
-        shares = [parse_share(self.player)]
-        shards = record(restrict(config, "training"), shares, folder, workers=self.workers)
+        game = make_game(self.mode)
+        shards = game.record("training", self.player, folder, frames, seed, self.num_envs, self.workers)
         for shard in shards:
             require_levels(shard, "training")
         return shards
 
 
 def require_levels(path: Path, levels: str) -> None:
-    """Raise a ValueError unless every frame of a shard is of those levels: ``training``, ``validation``, ``test``."""
+    """Raise a ValueError unless all frames of a shard are of ``training``, ``validation`` or ``test`` levels."""
     first, number = LEVELS[levels]
     seeds = Shard(path).level_seeds
     wrong = seeds[(seeds < first) | (seeds >= first + number)]

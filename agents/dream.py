@@ -1,10 +1,10 @@
-"""Train an agent with PPO inside a world, and see as it learns how it does in the real game.
+"""Train an agent with PPO inside a world, and evaluate it in the real game meanwhile.
 
-    python -m agents.dream --reward learned:runs/judge/judge --starts runs/demonstrations/videos
+    python -m agents.dream --reward learned:runs/reward-model/reward_model --starts runs/demonstrations/videos
 
-It never acts in the real game to learn: episodes are dreamt, from frames of training levels' videos, under rewards of
-``genie_gym.envs``. A few labelled samples map its latent actions to real ones (``--labelled``), for the looks at
-validation levels.
+The agent learns from the world only: episodes start from frames of training levels' videos, with the rewards of
+``genie_gym.envs``. With a few labelled samples (``--labelled``), which map its latent actions to real ones, it is
+evaluated on validation levels of the real game every few updates.
 """
 
 import copy
@@ -23,10 +23,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.acting import ClonedAgent
 from agents.config import POLICIES
-from agents.evaluation import Mode, choose_levels, play_levels
+from agents.evaluation import choose_levels, play_levels
+from agents.game import make_game
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
+from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.models.world_model import GenieWorldModel
@@ -34,13 +36,13 @@ from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
 
 DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
-"""What a dreaming agent is as a ``LatentPolicy``: one that was cloned with this config can dream on."""
+"""Config of a dreaming agent as a ``LatentPolicy``; PPO can start from a clone with this config."""
 
 
 class RepeatedFrameStack(VecEnvWrapper):
-    """The last frames of each row in its channels, oldest first; before an episode's first frame that frame itself.
+    """Stacks each row's last frames in channels, oldest first; an episode's first frame is repeated for missing ones.
 
-    SB3's ``VecFrameStack`` has zeros there, which no policy of ours has seen.
+    SB3's ``VecFrameStack`` uses zeros instead, which cloned policies have never seen.
     """
 
     def __init__(self, venv: VecEnv, frames: int) -> None:
@@ -70,13 +72,13 @@ class RepeatedFrameStack(VecEnvWrapper):
 
 
 def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> GenieWorldModel:
-    """The same world, weights and all, whose episodes start from frames of videos.
+    """Return a world with the same weights whose episodes start from frames of videos.
 
     Args:
-        world: Stays as it is.
-        videos: Folder of recordings or videos of the world's size; nothing but their frames is read.
-        starts: Frames drawn from them.
-        seed: Of the draw.
+        world: World to share weights with; unchanged.
+        videos: Folder of recordings or videos of the world's size, of which only frames are read.
+        starts: Number of start frames drawn from them.
+        seed: Seed of the draw.
     """
     dataset = ClipDataset(videos, clip_length=2, height=world.config.height, width=world.config.width)
     numbers = np.random.default_rng(seed).integers(len(dataset), size=starts)
@@ -86,7 +88,7 @@ def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> 
 
 
 def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
-    """A dreaming agent as a policy that ``agents.acting`` plays; nothing of it changes."""
+    """Copy a dreaming agent into a policy that ``agents.acting`` can play."""
     extractor = model.policy.features_extractor
     assert isinstance(extractor, ImpalaExtractor)
     policy = LatentPolicy(DREAMER, int(model.action_space.n), label_source)  # type: ignore[attr-defined]
@@ -97,10 +99,10 @@ def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
 
 
 def start_from(model: PPO, policy: LatentPolicy) -> None:
-    """Give a dreaming agent a cloned policy's weights.
+    """Copy a cloned policy's weights into a dreaming agent.
 
     Raises:
-        ValueError: If the policy has another number of actions, or was not cloned with ``DREAMER``.
+        ValueError: If the policy has another number of actions or another config than ``DREAMER``.
     """
     actions = int(model.action_space.n)  # type: ignore[attr-defined]
     if policy.num_actions != actions:
@@ -115,84 +117,84 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
 
 
 class RealGame:
-    """A mapping from a few labelled samples, and validation levels to play.
+    """Evaluates policies on validation levels, with a mapping from a few labelled samples.
 
     Args:
-        world: Whose latent actions are mapped.
+        world: World whose latent actions are mapped.
         labelled: Folder of recordings with actions.
-        labels: Samples that are looked at.
+        labels: Number of labelled samples for the mapping.
         mode: Procgen's distribution mode.
-        levels: How many.
-        seed: Of samples and choices.
+        levels: Number of validation levels.
+        seed: Seed of the samples and the choices.
 
     Raises:
-        ValueError: If there are too few samples.
+        ValueError: If there are fewer samples than ``labels``.
     """
 
     def __init__(self, world: GenieWorldModel, labelled: Path, labels: int, mode: Mode, levels: int, seed: int) -> None:
-        self.mapping = map_from_recordings(world, labelled, labels, seed)
-        self.mode, self.levels, self._seed = mode, choose_levels("validation", levels), seed
+        self.game, self.levels, self._seed = make_game(mode), choose_levels("validation", levels), seed
+        self.mapping = map_from_recordings(world, labelled, labels, seed, self.game)
 
     def play(self, policy: LatentPolicy) -> float:
-        """The share of levels that the policy solves."""
-        agent = ClonedAgent(policy, len(self.levels), self._seed, self.mapping)
-        return float(play_levels(agent, self.mode, self.levels).solved.mean())
+        """Return the share of levels that the policy solves."""
+        agent = ClonedAgent(policy, len(self.levels), self._seed, self.mapping, game=self.game)
+        return float(play_levels(agent, self.game, self.levels).solved.mean())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dream:
-    """Dream, look at the real game now and then, save."""
+    """Train in the world, evaluate in the real game, and save the policy."""
 
     reward: str
-    """As ``gym.make("Genie-v0", reward_fn=...)`` takes it."""
+    """reward as for ``gym.make("Genie-v0", reward_fn=...)``"""
     starts: Path
-    """Folder of videos of training levels, from whose frames episodes start."""
+    """folder of videos of training levels, whose frames episodes start from"""
     labelled: Path | None = None
-    """Folder of recordings with actions, for looks at the real game; none without."""
+    """folder of recordings with actions, needed to evaluate in the real game"""
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or a folder"""
     policy: Path | None = None
-    """Folder of a cloned latent policy to start from; its config must be ``DREAMER``."""
+    """folder of a cloned latent policy to start from, with the config ``DREAMER``"""
     critic_steps: int = 2_048
-    """Dreamt steps in which a cloned policy stays as it is: a critic that knows nothing would undo what it can."""
+    """number of first steps in which a cloned policy is frozen, since an untrained critic would spoil it"""
     out: Path = Path("runs/dream")
-    """Folder of the run: its log, ``curve.json`` and ``policy``."""
+    """folder of the run: log, ``curve.json`` and ``policy``"""
     mode: Mode = "easy"
-    """Procgen's distribution mode, of the looks."""
+    """Procgen's distribution mode in the evaluations"""
     env_steps: int = 100_000
-    """Dreamt steps of all rows together."""
+    """number of steps in the world, of all rows together"""
     num_envs: int = 16
-    """Rows."""
+    """number of rows, worlds played at once"""
     rollout_steps: int = 32
-    """Steps of each row between two updates."""
+    """number of steps of each row between two updates"""
     max_episode_steps: int = 32
-    """A dream drifts: episodes are short."""
+    """number of steps of an episode, few because the world's frames drift"""
     start_frames: int = 1024
-    """Drawn from the videos."""
+    """number of start frames drawn from the videos"""
     labels: int = 200
-    """Labelled samples for the mapping."""
+    """number of labelled samples for the mapping"""
     levels: int = 50
-    """Validation levels of each look."""
+    """number of validation levels of each evaluation"""
     look_every: int = 20
-    """Updates between looks, at which the run is saved, too."""
+    """number of updates between two evaluations, which also save the run"""
     learning_rate: float = 5e-4
-    """Of PPO."""
+    """learning rate of PPO"""
     gamma: float = 0.999
-    """Discount a step; Procgen's for wins, lower for rewards that follow each move at once."""
+    """discount per step: Procgen's 0.999 for wins, lower for immediate rewards"""
     ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
+    """weight of the entropy bonus"""
     minutes: float | None = None
-    """Stop after these; call again to go on."""
+    """time limit in minutes; a second call resumes"""
     device: str = "cpu"
-    """Where to dream and train."""
+    """torch device of the world and the training"""
     seed: int = 0
-    """Of starts, weights and choices."""
+    """seed of the start frames, initial weights and choices"""
 
     def run(self) -> LatentPolicy:
-        """Dream what is missing; the agent.
+        """Train the remaining steps and return the agent.
 
         Raises:
-            ValueError: If a clone would stay as it is beyond the last step.
+            ValueError: If a cloned policy would be frozen beyond the last step.
         """
         if self.policy is not None and self.critic_steps > self.env_steps:
             raise ValueError(f"critic_steps must be at most env_steps, {self.env_steps}, got {self.critic_steps}")

@@ -1,9 +1,10 @@
-"""Whether an agent learns in a dream what can be checked there: to go right, as far as the level scrolls.
+"""Measure whether PPO learns in a world a task that can be scored there: to go right.
 
     python -m agents.dream_task --preset full
 
-Returns in pixels a game of ``episode_steps``, from frames of validation levels that no agent began on: of agents that
-PPO trained in the world, of random latent actions, and of each latent action held, of which the best is the rival.
+The return of an episode of ``episode_steps`` is the number of pixels that the level scrolls. Episodes start from frames
+of validation levels, which are not used in training. Baselines are random latent actions and each latent action held
+for the whole episode.
 """
 
 from collections.abc import Callable
@@ -19,62 +20,59 @@ import tyro
 from agents.acting import PolicyMemory
 from agents.demonstrations import Demonstrations
 from agents.dream import Dream, open_dream
-from agents.evaluation import Mode
 from agents.experiment import AgentExperiment
+from agents.game import make_game
 from agents.policy import LatentPolicy
-from genie_gym.configs import RecordConfig
+from genie_gym.configs import Mode
 from genie_gym.data.frames import to_float
-from genie_gym.data.record import record
 from genie_gym.envs import WorldHandle
 from genie_gym.metrics.controllability import bootstrap_interval
-from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 
-SIZES: dict[str, dict[str, Any]] = {
+DREAM_TASK_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 2048, "env_steps": 64, "num_envs": 4, "episode_steps": 4, "episodes": 4, "seeds": 1},
     "full": {"frames": 20_000, "env_steps": 40_960, "num_envs": 16, "episode_steps": 32, "episodes": 64, "seeds": 3},
 }
-"""``frames`` of training levels and of validation levels, ``env_steps`` dreamt by an agent, ``episodes`` scored."""
-REWARD = "agents.dream_task:reward_going_right"
-GAMMA, ENT_COEF = 0.9, 0.001
-"""Lower than what ``Dream`` has for wins: here a move pays at once, and who wavers loses by it."""
-REACH = 6
-"""Pixels a frame that are looked for; nothing in CoinRun is faster."""
+"""Sizes by preset: ``frames`` of each level set, ``env_steps`` of PPO in the world, ``episodes`` scored."""
+_REWARD = "agents.dream_task:reward_going_right"
+_GAMMA, _ENT_COEF = 0.9, 0.001
+"""Lower than in ``Dream``, since each move is rewarded immediately and random moves cost reward."""
+_REACH = 6
+"""Largest shift searched for, in pixels a frame; nothing in CoinRun is faster."""
 
 Choose = Callable[[np.ndarray, bool], np.ndarray]
-"""Frames (B, H, W, 3) uint8, and whether they are an episode's first -> latent actions (B,)."""
+"""A function from frames (B, H, W, 3) uint8, and whether they begin an episode, to latent actions (B,)."""
 
 
 def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_frames: np.ndarray) -> np.ndarray:
-    """Pixels that the picture moves to the left, which a camera shows that follows its player to the right.
+    """Return the pixels that the frame moves to the left, as it does when the camera follows a player to the right.
 
     Args:
         frames: (B, H, W, 3) uint8.
-        latent_actions: (B,); not looked at.
+        latent_actions: (B,); ignored.
         next_frames: (B, H, W, 3) uint8.
 
     Returns:
         (B,) float64 rewards.
     """
     before, after = (to_float(each[:, None])[:, 0] for each in (frames, next_frames))
-    rewards: np.ndarray = -estimate_shifts(before, after, REACH)[:, 1].double().numpy()
+    rewards: np.ndarray = -estimate_shifts(before, after, _REACH)[:, 1].double().numpy()
     return rewards
 
 
 def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int) -> np.ndarray:
-    """(episodes,) float64 returns of games of ``steps`` frames, all played at once.
+    """Play episodes of ``steps`` frames at once and return their returns (episodes,) float64.
 
     Args:
-        world: From whose start frames games begin.
-        choose: Who plays.
-        episodes: Games.
-        steps: Frames of each.
-        seed: Of starts and sampling.
+        world: World whose start frames begin the episodes.
+        choose: Function that chooses the latent actions.
+        episodes: Number of episodes.
+        steps: Number of steps of each.
+        seed: Seed of the start frames and the world's sampling.
     """
     envs = gym.make_vec(
         "Genie-v0", episodes, checkpoint=WorldHandle(world), reward_fn=reward_going_right, max_episode_steps=steps
@@ -90,18 +88,18 @@ def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamTask(AgentExperiment):
-    """Record, dream, score in the dream."""
+    """Record, train in the world and score in the world."""
 
     mode: Mode = "easy"
-    """Procgen's distribution mode, of the frames that games begin on."""
+    """Procgen's distribution mode of the start frames"""
 
     @property
     def name(self) -> str:
         return "dream_task"
 
     def run(self) -> None:
-        """Finish the rows that are missing, tell the outcome."""
-        size = SIZES[self.preset]
+        """Finish the missing rows and print the outcome."""
+        size = DREAM_TASK_SIZES[self.preset]
         settings = {
             **size,
             "checkpoint": Path(self.checkpoint).name,
@@ -114,13 +112,12 @@ class DreamTask(AgentExperiment):
         cells = self.repeat_over_seeds(cells, size["seeds"])
         if self.find_missing(cells, settings):
             self.record()
-        print(tell_outcome(self.finish_rows(cells, settings, self.score, self.processes)))
+        print(summarize_outcome(self.finish_rows(cells, settings, self.score, self.processes)))
 
     def record(self) -> tuple[Path, Path]:
-        """Videos of training levels, that agents begin on, and recordings of validation levels, made where missing."""
-        frames, validation = SIZES[self.preset]["frames"], self.run_folder / f"validation-{self.mode}"
-        config = RecordConfig(mode=self.mode, frames=frames, seed=self.seed)
-        record(restrict(config, "validation"), parse_shares(["expert=1"]), validation, workers=self.workers)
+        """Record the missing frames and return the folders of training and validation levels."""
+        frames, validation = DREAM_TASK_SIZES[self.preset]["frames"], self.run_folder / f"validation-{self.mode}"
+        make_game(self.mode).record("validation", "expert", validation, frames, self.seed, workers=self.workers)
         training = Demonstrations(
             out=self.run_folder / f"training-{self.mode}",
             mode=self.mode,
@@ -132,8 +129,8 @@ class DreamTask(AgentExperiment):
         return training.videos, validation
 
     def score(self, cell: Row) -> Row:
-        """The rest of a cell's row."""
-        size, world, seed = SIZES[self.preset], load_world(self.checkpoint, self.device), cell["seed"]
+        """Play a cell's method and return the rest of its row."""
+        size, world, seed = DREAM_TASK_SIZES[self.preset], load_world(self.checkpoint, self.device), cell["seed"]
         videos, validation = self.record()
         choose = self._open(cell["method"], size, videos, seed)
         opened = open_dream(world, validation, size["episodes"], seed)
@@ -151,7 +148,7 @@ class DreamTask(AgentExperiment):
 
     def _dream(self, size: Row, videos: Path, seed: int) -> LatentPolicy:
         return Dream(
-            reward=REWARD,
+            reward=_REWARD,
             starts=videos,
             checkpoint=self.checkpoint,
             out=self.run_folder / f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}",
@@ -160,19 +157,19 @@ class DreamTask(AgentExperiment):
             max_episode_steps=size["episode_steps"],
             device=self.device,
             seed=seed,
-            gamma=GAMMA,
-            ent_coef=ENT_COEF,
+            gamma=_GAMMA,
+            ent_coef=_ENT_COEF,
         ).run()
 
 
 def play_policy(policy: LatentPolicy, games: int, rng: np.random.Generator) -> Choose:
-    """A policy of latent actions that plays all games at once."""
+    """Return a policy's choice function for a batch of games."""
     memory, rows = PolicyMemory(policy, games, rng), np.arange(games)
     return lambda frames, is_first: memory.choose(rows, frames, np.full(games, is_first))[0]
 
 
 def score_methods(rows: list[Row]) -> dict[str, dict[str, Any]]:
-    """Each method's mean ``return`` over seeds and games, and its 95 % ``interval``."""
+    """Return each method's mean ``return`` over seeds and episodes, and its 95 % ``interval``."""
     returns: dict[str, list[float]] = {}
     for row in rows:
         returns.setdefault(row["method"], []).extend(row["returns"])
@@ -183,8 +180,8 @@ def score_methods(rows: list[Row]) -> dict[str, dict[str, Any]]:
     }
 
 
-def tell_outcome(rows: list[Row]) -> dict[str, Any]:
-    """The scores of PPO, of random actions and of the best held action."""
+def summarize_outcome(rows: list[Row]) -> dict[str, Any]:
+    """Return the scores of PPO, of random latent actions and of the best held action."""
     scores = score_methods(rows)
     best = max((method for method in scores if method.startswith("held_")), key=lambda method: scores[method]["return"])
     return {method: scores[method] for method in ("ppo", "random", best)}

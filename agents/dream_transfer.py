@@ -1,46 +1,44 @@
-"""What agents that learned inside a world are worth in the real game, beside those that never dreamt.
+"""Levels of the real game solved by agents that learned inside a world, beside agents that did not.
 
     python -m agents.dream_transfer --preset full
 
-Methods, on easy and hard CoinRun, all on the same levels; ``real_labels`` is how many transitions of the real game
-anybody looked at the action, reward or end of:
+Methods, on easy and hard CoinRun, all on the same levels; ``real_labels`` is the number of real transitions whose
+action, reward or end was used:
 
-    random          acts uniformly
-    random_latents  chooses latent actions uniformly, mapped by ``mapping_labels`` samples: what those alone are worth
-    clone           the latent policy cloned from videos, mapped as above
-    dream           PPO from nothing in the world, rewarded by a judge of ``judge_labels`` transitions, mapped as above
-    dream_clone     the same, but the clone dreams on
-    dream_agreement PPO from nothing, rewarded by agreement with the videos, which no label is needed for
-    ppo_real        PPO in the real game for as many steps as ``dream`` has labels
+    random          uniform real actions
+    random_latents  uniform latent actions, mapped by ``mapping_labels`` samples: what the mapping alone is worth
+    clone           latent policy cloned from videos, with the same mapping
+    ppo_real        PPO in the real game, for as many steps as ``dream`` has labels
+    dream           PPO from scratch in the world, rewarded by a reward model of ``judge_labels`` transitions, mapped
+    dream_clone     PPO in the world with the same reward, started from the clone
+    dream_agreement PPO from scratch in the world, rewarded for agreement with the videos, which needs no labels
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from agents.acting import Agent, ClonedAgent, PlayerAgent, RandomLatents
-from agents.arena import Arena
+from agents.clone_store import CloneStore
 from agents.config import POLICIES
-from agents.demonstrations import Demonstrations
 from agents.dream import DREAMER, Dream
-from agents.evaluation import LevelSet, Mode, choose_levels, count_solved, play_levels
-from agents.experiment import AgentExperiment
-from agents.expert import Expert, load_expert
+from agents.evaluation import choose_levels, count_solved, play_levels
+from agents.experiment import LastStore, Method, MethodExperiment
+from agents.expert import ExpertTraining, load_expert
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
+from agents.policy import LatentPolicy
 from agents.reward_models import AgreementModelTraining, RewardModelTraining
-from genie_gym.configs import RecordConfig
-from genie_gym.data.record import record
-from genie_gym.metrics.held_out import restrict
+from genie_gym.configs import Mode
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.specs import load_player, parse_shares
+from genie_gym.players.specs import load_player
 from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 
-SIZES: dict[str, dict[str, Any]] = {
+DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
         "modes": ["easy"],
         "frames": 4096,
@@ -70,224 +68,246 @@ SIZES: dict[str, dict[str, Any]] = {
         "levels": 100,
     },
 }
-"""``env_steps``: dreamt ones."""
-METHODS = ("random", "random_latents", "clone", "ppo_real", "dream", "dream_clone", "dream_agreement")
-NEEDS = {"clone": ("clone",), "dream": ("dream",), "dream_clone": ("clone", "dream")}
-"""Methods whose clone or judge several methods rest on."""
-DREAMS: dict[str, dict[str, float]] = {
-    "dream": {"gamma": 0.99},
-    "dream_clone": {"gamma": 0.99, "ent_coef": 0.001, "learning_rate": 1e-4},
-    "dream_agreement": {"gamma": 0.9, "ent_coef": 0.001},
-}
-"""PPO's settings where they are not ``Dream``'s.
-
-A dream's win is at most 32 steps away, agreement follows each move at once as going right in ``agents.dream_task``, and
-a clone is to be improved, not undone: its settings were chosen on validation levels of easy.
-"""
-CRITIC_SHARE = 10
-"""One in so many dreamt steps is for a clone's critic alone."""
-REAL_ENVS = 8
-"""Games of ``ppo_real``, whose steps are few."""
+"""Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
+_CRITIC_SHARE = 10
+"""One in so many steps trains a clone's critic alone."""
+_REAL_ENVS = 8
+"""Number of games of ``ppo_real``, few since its steps are few."""
 
 
-class Stage:
-    """What all methods of one mode share: recordings, judges, clones."""
+class DreamStore:
+    """Recordings, clones, reward models and agents of one mode, each made on first use and saved."""
 
     def __init__(self, experiment: "DreamTransfer", world: GenieWorldModel, mode: Mode) -> None:
-        self.experiment, self.size, self.world, self.mode = experiment, experiment.size, world, mode
+        self.experiment, self.size, self.mode = experiment, experiment.size, mode
         self.folder = experiment.run_folder / f"{mode}-{digest_labels(world)[:8]}"
-
-    @functools.cached_property
-    def demonstrations(self) -> Demonstrations:
-        """Of the player, on training levels."""
-        return Demonstrations(
-            out=self.experiment.run_folder / f"demonstrations-{self.mode}",
-            mode=self.mode,
-            player=self.experiment.player,
-            frames=self.size["frames"],
-            labelled_frames=self.size["labelled_frames"],
-            seed=self.experiment.seed,
-            workers=self.experiment.workers,
-        )
-
-    @functools.cached_property
-    def arena(self) -> Arena:
-        """Clones, and mappings from few samples."""
+        self.demonstrations = experiment.plan_demonstrations(mode, self.size)
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
-        return Arena(self.demonstrations, self.world, config, config, self.folder, self.experiment.device)
+        self.clones = CloneStore(self.demonstrations, world, config, config, self.folder, experiment.device)
 
     def record(self) -> None:
-        """All recordings, and the labels of demonstrations, made where missing."""
-        self.arena.prepare(cloned=True)
-        self.record_others()
-        self.record_held_out()
+        """Record all parts that are missing, and label the demonstrations."""
+        self.clones.prepare(cloned=True)
+        self._record_others()
+        self._record_held_out()
 
-    def record_others(self) -> Path:
-        """Other play than the demonstrations'."""
-        return self._record("others", "training", "sticky")
-
-    def record_held_out(self) -> Path:
-        """The player on levels that no judge learns from."""
-        return self._record("held-out", "validation", self.experiment.player)
+    def make_shared(self, name: str, seed: int) -> object:
+        """Make a seed's ``clone`` or ``reward``, which several methods need."""
+        return {"clone": self.clone, "reward": self.reward}[name](seed)
 
     def clone(self, seed: int) -> Path:
-        """Folder of the seed's cloned policy."""
-        self.arena.latent_policy(seed)
+        """Return the folder of the seed's cloned policy."""
+        self.clones.latent_policy(seed)
         return self.folder / f"lam-{seed}" / "policy"
 
-    def reward(self, method: str, seed: int) -> str:
-        """The seed's judge, as ``reward_fn`` takes it by name."""
-        if method == "dream_agreement":
-            agreement = AgreementModelTraining(
-                videos=self.demonstrations.run().videos,
-                others=self.record_others(),
-                out=self.folder / f"agreement-{seed}",
-                train_steps=self.size["judge_steps"],
-                seed=seed,
-            )
-            agreement.run()
-            return f"agreement:{agreement.out / 'judge'}"
+    def reward(self, seed: int) -> str:
+        """Return the name, as ``reward_fn``, of the seed's reward model of labelled transitions."""
         learned = RewardModelTraining(
             labelled=self.demonstrations.run().labelled,
-            held_out=self.record_held_out(),
+            held_out=self._record_held_out(),
             out=self.folder / f"reward-{seed}",
             labels=self.size["judge_labels"],
             train_steps=self.size["judge_steps"],
             seed=seed,
         )
         learned.run()
-        return f"learned:{learned.out / 'judge'}"
+        return f"learned:{learned.folder}"
+
+    def agreement(self, seed: int) -> str:
+        """Return the name, as ``reward_fn``, of the seed's reward model of agreement with the videos."""
+        agreement = AgreementModelTraining(
+            videos=self.demonstrations.run().videos,
+            others=self._record_others(),
+            out=self.folder / f"agreement-{seed}",
+            train_steps=self.size["judge_steps"],
+            seed=seed,
+        )
+        agreement.run()
+        return f"agreement:{agreement.folder}"
+
+    def dream(self, method: str, reward: str, seed: int, clone: Path | None = None) -> LatentPolicy:
+        """Train a method's agent in the world."""
+        size, experiment = self.size, self.experiment
+        return Dream(
+            reward=reward,
+            starts=self.demonstrations.run().videos,
+            checkpoint=experiment.checkpoint,
+            policy=clone,
+            critic_steps=size["env_steps"] // _CRITIC_SHARE,
+            out=self.folder / f"{method}-{seed}-{size['env_steps']}",
+            mode=self.mode,
+            env_steps=size["env_steps"],
+            num_envs=size["num_envs"],
+            device=experiment.device,
+            seed=seed,
+            **DREAM_METHODS[method].ppo,  # type: ignore[arg-type]
+        ).run()
+
+    def mapping(self, seed: int) -> ActionMapping:
+        """Return the mapping from the seed's few samples."""
+        return self.clones.mapping(self.size["mapping_labels"], seed)
+
+    def map_agent(self, policy: LatentPolicy, seed: int, games: int) -> ClonedAgent:
+        """Return an agent that plays a latent policy through that mapping."""
+        return ClonedAgent(policy, games, seed, self.mapping(seed), game=self.clones.game)
+
+    def train_real(self, seed: int) -> PlayerAgent:
+        """Train PPO in the real game for as many steps as a dream has labels, in about four updates."""
+        steps = self.size["mapping_labels"] + self.size["judge_labels"]
+        saved = ExpertTraining(
+            out=self.folder / f"ppo-{seed}",
+            mode=self.mode,
+            env_steps=steps,
+            num_envs=_REAL_ENVS,
+            rollout_steps=max(steps // (4 * _REAL_ENVS), 1),
+            device=self.experiment.device,
+            seed=seed,
+        ).run()
+        return PlayerAgent(load_expert(str(saved), seed))
+
+    def _record_others(self) -> Path:
+        return self._record("others", "training", "sticky")  # play that is no demonstration
+
+    def _record_held_out(self) -> Path:
+        return self._record("held-out", "validation", self.experiment.player)  # no reward model learns from these
 
     def _record(self, name: str, levels: str, player: str) -> Path:
-        folder = self.experiment.run_folder / f"{name}-{self.mode}"
-        config = RecordConfig(mode=self.mode, frames=self.size["other_frames"], seed=self.experiment.seed)
-        record(restrict(config, levels), parse_shares([player]), folder, workers=self.experiment.workers)
+        experiment, folder = self.experiment, self.experiment.run_folder / f"{name}-{self.mode}"
+        frames, workers = self.size["other_frames"], experiment.workers
+        self.clones.game.record(levels, player, folder, frames, experiment.seed, workers=workers)
         return folder
 
 
-@dataclass(frozen=True, kw_only=True)
-class DreamTransfer(AgentExperiment):
-    """Record, judge, clone, dream in the checkpoint's world, play; a row for each mode, method and seed."""
+@dataclass(frozen=True)
+class DreamMethod(Method[[DreamStore, int, int], Agent]):
+    """A method of this experiment, built from the store, the seed and the number of games."""
 
-    player: str = "expert"
-    """Spec of who plays in the videos, as ``genie-gym record`` takes it."""
-    methods: tuple[str, ...] = METHODS
-    """Those wanted now; the others later."""
-    level_set: LevelSet = "test"
-    """Whose levels are played: what is chosen by them is chosen on ``validation``, ``test`` is for the table."""
+    labelled_by: tuple[str, ...] = ()
+    """Names of the sizes whose sum is the number of real transitions used."""
+    ppo: dict[str, float] = field(default_factory=dict)
+    """PPO's settings where they differ from those of ``Dream``."""
+
+
+_MAPPED, _REWARDED = ("mapping_labels",), ("mapping_labels", "judge_labels")
+
+# Discounts: a win in the world is at most 32 steps away, agreement rewards each move at once as going right does in
+# ``agents.dream_task``. Settings of the clone, chosen on easy validation levels, are to improve it without undoing it.
+_METHODS = (
+    DreamMethod("random", "random", lambda store, seed, games: PlayerAgent(load_player("random", seed))),
+    DreamMethod(
+        "random_latents",
+        "random latent actions, mapped",
+        lambda store, seed, games: RandomLatents(store.mapping(seed), seed),
+        labelled_by=_MAPPED,
+    ),
+    DreamMethod(
+        "clone",
+        "latent policy, cloned from videos",
+        lambda store, seed, games: store.map_agent(store.clones.latent_policy(seed), seed, games),
+        needs=("clone",),
+        labelled_by=_MAPPED,
+    ),
+    DreamMethod(
+        "ppo_real",
+        "PPO in the real game for as many steps",
+        lambda store, seed, games: store.train_real(seed),
+        labelled_by=_REWARDED,
+    ),
+    DreamMethod(
+        "dream",
+        "PPO in the world, rewarded by a reward model of labelled transitions",
+        lambda store, seed, games: store.map_agent(store.dream("dream", store.reward(seed), seed), seed, games),
+        needs=("reward",),
+        labelled_by=_REWARDED,
+        ppo={"gamma": 0.99},
+    ),
+    DreamMethod(
+        "dream_clone",
+        "the cloned policy, dreaming on, rewarded by such a model",
+        lambda store, seed, games: store.map_agent(
+            store.dream("dream_clone", store.reward(seed), seed, store.clone(seed)), seed, games
+        ),
+        needs=("clone", "reward"),
+        labelled_by=_REWARDED,
+        ppo={"gamma": 0.99, "ent_coef": 0.001, "learning_rate": 1e-4},
+    ),
+    DreamMethod(
+        "dream_agreement",
+        "PPO in the world, rewarded by agreement with videos",
+        lambda store, seed, games: store.map_agent(
+            store.dream("dream_agreement", store.agreement(seed), seed), seed, games
+        ),
+        labelled_by=_MAPPED,
+        ppo={"gamma": 0.9, "ent_coef": 0.001},
+    ),
+)
+DREAM_METHODS = {method.name: method for method in _METHODS}
+"""Methods by name, in the order of their rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamTransfer(MethodExperiment[DreamStore]):
+    """Record, train reward models, clone, train in the checkpoint's world and play."""
+
+    methods: tuple[str, ...] = tuple(DREAM_METHODS)
+    """methods to run now; others can follow in a later run"""
     env_steps: int | None = None
-    """Dreamt steps; the preset's where not given."""
+    """number of steps in the world, instead of the preset's"""
 
     @property
     def name(self) -> str:
         return "dream_transfer"
 
+    @property
+    def size(self) -> Row:
+        """The preset's sizes with those of the command line."""
+        return DREAM_TRANSFER_SIZES[self.preset] | ({} if self.env_steps is None else {"env_steps": self.env_steps})
+
     def run(self) -> None:
-        """Finish the rows that are missing.
+        """Finish the missing rows.
 
         Raises:
-            ValueError: If a method is not known.
+            ValueError: If a method is unknown.
         """
-        if not set(self.methods) <= set(METHODS):
-            raise ValueError(f"methods must be among {METHODS}, got {self.methods}")
+        self.require_methods(self.methods, DREAM_METHODS)
         settings = {
             **self.size,
             "checkpoint": Path(self.checkpoint).name,
             "labels_of": digest_labels(load_world(self.checkpoint, self.device)),
             "player": self.player,
             "level_set": self.level_set,
-            "dreams": DREAMS,
+            "dreams": {name: method.ppo for name, method in DREAM_METHODS.items() if method.ppo},
         }
         cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
         cells = self.repeat_over_seeds(cells, self.size["seeds"])
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
-        self.finish_rows(cells, settings, self.score, self.processes)
-        open_stage.cache_clear()
+        self.finish_rows(cells, settings, functools.partial(self.score, LastStore(self)), self.processes)
 
-    @property
-    def size(self) -> Row:
-        """The preset's, but for what is given."""
-        return SIZES[self.preset] | ({} if self.env_steps is None else {"env_steps": self.env_steps})
+    def score(self, stores: LastStore[DreamStore], cell: Row) -> Row:
+        """Play a cell's agent and return the rest of its row."""
+        store, levels = stores.open(cell["mode"]), choose_levels(self.level_set, self.size["levels"])
+        method = DREAM_METHODS[cell["method"]]
+        agent = method.build(store, cell["seed"], len(levels))
+        labels = sum(self.size[name] for name in method.labelled_by)
+        return {"real_labels": labels, **count_solved(play_levels(agent, store.clones.game, levels))}
 
-    def score(self, cell: Row) -> Row:
-        """The rest of a cell's row."""
-        levels = choose_levels(self.level_set, self.size["levels"])
-        agent, labels = self._build(cell["method"], open_stage(self, cell["mode"]), cell["seed"], len(levels))
-        return {"real_labels": labels, **count_solved(play_levels(agent, cell["mode"], levels))}
-
-    def share(self, cell: Row) -> None:
-        """The cell's clone or judge, kept on disk."""
-        stage = open_stage(self, cell["mode"])
-        if cell["method"] == "clone":
-            stage.clone(cell["seed"])
-        else:
-            stage.reward(cell["method"], cell["seed"])
+    def make_shared(self, cell: Row) -> None:
+        """Make and save a cell's clone or reward model."""
+        self.open(cell["mode"]).make_shared(cell["need"], cell["seed"])
 
     def _prepare(self, missing: list[Row]) -> None:
-        """Recordings, labels, clones and judges of missing rows, so that no two processes make the same."""
+        """Make recordings and labels, then the clones and reward models that missing rows share."""
         for mode in dict.fromkeys(cell["mode"] for cell in missing):
-            open_stage(self, mode).record()
-        open_stage.cache_clear()
-        shared: list[Row] = []
-        for cell in missing:
-            needed = [{**cell, "method": method} for method in NEEDS.get(cell["method"], ())]
-            shared += [each for each in needed if each not in shared]
-        self.make_apart(self.share, shared)
+            self.open(mode).record()
+        needs = [(row["mode"], row["seed"], need) for row in missing for need in DREAM_METHODS[row["method"]].needs]
+        shared: list[Row] = [{"mode": mode, "seed": seed, "need": need} for mode, seed, need in dict.fromkeys(needs)]
+        self.make_apart(self.make_shared, shared)
 
-    def _build(self, method: str, stage: Stage, seed: int, games: int) -> tuple[Agent, int]:
-        """An agent, and the labels that it rests on."""
-        size = stage.size
-        mapped, judged = size["mapping_labels"], size["judge_labels"]
-        if method == "random":
-            return PlayerAgent(load_player("random", seed)), 0
-        if method == "random_latents":
-            blind = stage.arena.mapping("lam", mapped, seed)
-            assert isinstance(blind, ActionMapping)
-            return RandomLatents(blind, seed), mapped
-        if method == "ppo_real":
-            return PlayerAgent(self._train_real(stage, seed)), mapped + judged
-        if method == "clone":
-            policy, labels = stage.arena.latent_policy(seed), mapped
-        else:
-            policy = Dream(
-                reward=stage.reward(method, seed),
-                starts=stage.demonstrations.run().videos,
-                checkpoint=self.checkpoint,
-                policy=stage.clone(seed) if method == "dream_clone" else None,
-                critic_steps=size["env_steps"] // CRITIC_SHARE,
-                out=stage.folder / f"{method}-{seed}-{size['env_steps']}",
-                mode=stage.mode,
-                env_steps=size["env_steps"],
-                num_envs=size["num_envs"],
-                device=self.device,
-                seed=seed,
-                **DREAMS[method],  # type: ignore[arg-type]
-            ).run()
-            labels = mapped if method == "dream_agreement" else mapped + judged
-        mapping = stage.arena.mapping("lam", mapped, seed)
-        return ClonedAgent(policy, games, seed, mapping), labels
-
-    def _train_real(self, stage: Stage, seed: int) -> Any:
-        """PPO's player after as many steps of the real game as a dream has labels, in four updates or so."""
-        steps = stage.size["mapping_labels"] + stage.size["judge_labels"]
-        saved = Expert(
-            out=stage.folder / f"ppo-{seed}",
-            mode=stage.mode,
-            env_steps=steps,
-            num_envs=REAL_ENVS,
-            rollout_steps=max(steps // (4 * REAL_ENVS), 1),
-            device=self.device,
-            seed=seed,
-        ).run()
-        return load_expert(str(saved), seed)
-
-
-@functools.lru_cache(maxsize=1)  # gigabytes
-def open_stage(experiment: DreamTransfer, mode: Mode) -> Stage:
-    """What all rows of a mode share, in this process."""
-    return Stage(experiment, load_world(experiment.checkpoint, experiment.device), mode)
+    def open(self, mode: Mode) -> DreamStore:
+        """Return the mode's recordings, clones and reward models, made on first use."""
+        return DreamStore(self, load_world(self.checkpoint, self.device), mode)
 
 
 if __name__ == "__main__":

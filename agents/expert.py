@@ -1,15 +1,14 @@
-"""A CoinRun player trained with PPO in the real game. Resumable.
+"""Train a CoinRun player with PPO in the real game; resumable.
 
     python -m agents.expert --mode easy --env-steps 25000000 --out runs/expert
     genie-gym record --players "agents/expert.py:load_expert(runs/expert/expert.safetensors)=1" ...
 
-Procgen's recipe (arXiv 1912.01588): IMPALA network, 64 games x 256 steps, rewards in units of the return's spread.
+Procgen's recipe (arXiv 1912.01588): IMPALA network, 64 games x 256 steps, rewards divided by the return's deviation.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,25 +16,24 @@ import tyro
 from stable_baselines3.common.vec_env import VecMonitor
 from torch import Tensor, nn
 
-from agents.config import FEATURES, WIDTHS
+from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
+from agents.game import COINRUN, Game, make_game
+from agents.game_vec_env import GameVecEnv
 from agents.ppo import ImpalaExtractor, Keeper, open_ppo, save_ppo
-from agents.procgen_vec_env import ProcgenVecEnv
-from genie_gym.configs import RecordConfig
+from genie_gym.configs import Mode
 from genie_gym.data.frames import to_float
-from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, open_games
-from genie_gym.metrics.held_out import restrict
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear
 from genie_gym.nn.weights import load_half, save_half
 
 
 class ImpalaActor(nn.Module):
-    """What of the trained policy plays: frames (B, C, H, W) in [0, 1] to logits (B, 15)."""
+    """The actor of the trained policy: frames (B, C, H, W) in [0, 1] to logits (B, R) of real actions."""
 
-    def __init__(self) -> None:
+    def __init__(self, game: Game = COINRUN) -> None:
         super().__init__()
-        self.encoder = ImpalaEncoder(3, WIDTHS, FEATURES, (FRAME_SIZE, FRAME_SIZE))
-        self.out = Linear(FEATURES, NUM_REAL_ACTIONS)
+        self.encoder = ImpalaEncoder(3, IMPALA_WIDTHS, IMPALA_FEATURES, game.frame_size)
+        self.out = Linear(IMPALA_FEATURES, game.num_actions)
 
     def forward(self, videos: Tensor) -> Tensor:
         pixels = (videos - 0.5).contiguous(memory_format=torch.channels_last)
@@ -43,48 +41,48 @@ class ImpalaActor(nn.Module):
 
 
 def load_expert(path: str, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-    """A ``Player`` that samples from an actor saved by ``Expert``: (B, 64, 64, 3) uint8 -> (B,) int32.
+    """Return a ``Player`` that samples from an actor saved by ``ExpertTraining``: (B, 64, 64, 3) uint8 -> (B,) int32.
 
     Raises:
-        ValueError: If the weights are missing, damaged, or of another network.
+        ValueError: If the weights are missing, damaged or of another network.
     """
     actor, generator = load_half(ImpalaActor(), Path(path)), torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def play(frames: np.ndarray) -> np.ndarray:
-        shares = actor(to_float(frames)).softmax(dim=-1)
-        return torch.multinomial(shares, 1, generator=generator)[:, 0].numpy().astype(np.int32)
+        probabilities = actor(to_float(frames)).softmax(dim=-1)
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0].numpy().astype(np.int32)
 
     return play
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expert:
-    """Train on training levels, save the actor."""
+class ExpertTraining:
+    """Train a player on training levels and save its actor."""
 
     out: Path = Path("runs/expert")
-    """Folder of the run, its TensorBoard log and expert.safetensors."""
-    mode: Literal["easy", "hard"] = "easy"
-    """Procgen's distribution mode."""
+    """folder of the run, its TensorBoard log and expert.safetensors"""
+    mode: Mode = "easy"
+    """Procgen's distribution mode"""
     env_steps: int = 25_000_000
-    """Steps of all games together."""
+    """number of environment steps of all games together"""
     num_envs: int = 64
-    """Games played at once."""
+    """number of games played at once"""
     rollout_steps: int = 256
-    """Steps of each game between two updates."""
+    """number of steps of each game between two updates"""
     save_every: int = 10
-    """Updates between resumable checkpoints."""
+    """number of updates between resumable checkpoints"""
     minutes: float | None = None
-    """Stop after these; call again to go on."""
+    """time limit in minutes; a second call resumes"""
     device: str = "cpu"
-    """Where to train."""
+    """torch device of the training"""
     seed: int = 0
-    """Of weights, games and choices."""
+    """seed of the initial weights, the games and the choices"""
 
     def run(self) -> Path:
-        """Train what is missing; the actor's file."""
-        config = restrict(RecordConfig(mode=self.mode), "training")
-        games = ProcgenVecEnv(open_games(config, seed=self.seed, num_envs=self.num_envs))
+        """Train the remaining steps and return the actor's file."""
+        game = make_game(self.mode)
+        games = GameVecEnv(game, game.open_games("training", self.num_envs, self.seed))
         model = open_ppo(self.out, VecMonitor(games), self.rollout_steps, self.seed, self.device)
         left = self.env_steps - model.num_timesteps
         if left > 0:
@@ -92,7 +90,7 @@ class Expert:
             model.learn(left, callback=keeper, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
         save_ppo(model, self.out)
         games.close()
-        actor, extractor = ImpalaActor(), model.policy.features_extractor
+        actor, extractor = ImpalaActor(game), model.policy.features_extractor
         assert isinstance(extractor, ImpalaExtractor)
         actor.encoder.load_state_dict(extractor.encoder.state_dict())
         actor.out.load_state_dict(model.policy.action_net.state_dict())
@@ -102,4 +100,4 @@ class Expert:
 
 
 if __name__ == "__main__":
-    tyro.cli(Expert).run()
+    tyro.cli(ExpertTraining).run()

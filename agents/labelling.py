@@ -1,4 +1,4 @@
-"""Latent actions of whole recordings, told by a frozen latent action model and kept on disk."""
+"""Latent actions of whole recordings, inferred by a frozen latent action model and cached on disk."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,40 +17,41 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.weights import digest_weights
 
 NO_LABEL = -1
-"""Of an episode's last frame, from which no transition leads on."""
-STRETCH = 64
-"""Transitions that are labelled in one row."""
-ROWS = 16
+"""Label of an episode's last frame, which no transition follows."""
+_STRETCH = 64
+"""Number of transitions labelled in one row of a batch."""
+_ROWS = 16
+"""Number of rows in a batch."""
 
 
 class Stretch(NamedTuple):
-    """Frames of one episode that are labelled together."""
+    """Frames of one episode that are labelled in one row of a batch."""
 
     first: int
-    """Number of the first frame that is read: far enough back for the labels to know what they would know anyway."""
+    """First frame that is read: earlier than ``start`` by the frames that a label depends on."""
     start: int
-    """Frame of the first transition that is kept."""
+    """Frame of the first transition whose label is kept."""
     stop: int
-    """Frame after the last of them."""
+    """Frame after that of the last transition."""
 
 
 def digest_labels(world: GenieWorldModel) -> str:
-    """What tells one labelling model from another: a digest of the weights that labels hang on."""
+    """Return a digest of the weights that labels depend on, which identifies the labelling model."""
     model = world.latent_action_model
     return digest_weights(model) + (digest_weights(world.tokenizer) if model.reads_tokens else "")
 
 
 def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | None = None) -> np.ndarray:
-    """The latent action of every transition of a dataset, with all of its episode's past in view.
+    """Infer the latent action of every transition of a dataset, each from its episode's past frames.
 
     Args:
-        world: Whose latent action model labels; frozen.
-        dataset: Of any clip length.
-        cache: Folder of labels that are kept; those of the same frames and model are read and not made again.
+        world: Frozen world whose latent action model labels.
+        dataset: Dataset of any clip length.
+        cache: Folder in which labels are saved, and from which labels of the same frames and model are read.
 
     Returns:
-        (F,) int64, F frames one source after the other: entry t takes frame t to t + 1; ``NO_LABEL`` where an
-        episode ends.
+        (F,) int64 for F frames, one source after the other: entry t takes frame t to t + 1; ``NO_LABEL`` at the last
+        frame of an episode.
 
     Raises:
         ValueError: If a file of the cache is damaged.
@@ -72,35 +73,35 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
 def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
     labels = np.full(len(frames), NO_LABEL, dtype=np.int64)
     stretches = list(cut_stretches(episode_starts, world.latent_action_model.frames_seen))
-    for first in tqdm(range(0, len(stretches), ROWS), unit_scale=ROWS * STRETCH, unit=" frames", leave=False):
-        rows = stretches[first : first + ROWS]
+    for first in tqdm(range(0, len(stretches), _ROWS), unit_scale=_ROWS * _STRETCH, unit=" frames", leave=False):
+        rows = stretches[first : first + _ROWS]
         longest = max(row.stop - row.first + 1 for row in rows)
-        numbers = [np.minimum(row.first + np.arange(longest), row.stop) for row in rows]  # its end stands still
+        numbers = [np.minimum(row.first + np.arange(longest), row.stop) for row in rows]  # last frame repeated
         videos = to_float(torch.from_numpy(frames[np.stack(numbers)]).to(world.device))
-        found = world.label(videos).cpu().numpy()
-        for row, told in zip(rows, found, strict=True):
-            labels[row.start : row.stop] = told[row.start - row.first : row.stop - row.first]
+        found = world.label(videos).cpu().numpy()  # (rows, longest - 1)
+        for row, latents in zip(rows, found, strict=True):
+            labels[row.start : row.stop] = latents[row.start - row.first : row.stop - row.first]
     return labels
 
 
 def cut_stretches(episode_starts: np.ndarray, frames_seen: int) -> Iterator[Stretch]:
-    """Every transition of every episode once, in stretches that reach back over what a label hangs on.
+    """Divide all transitions of all episodes into stretches that include the past frames which labels depend on.
 
     Args:
         episode_starts: (F,) bool.
-        frames_seen: Frames up to t that the label of t hangs on.
+        frames_seen: Number of frames up to t that the label of t depends on.
     """
     bounds = [*np.flatnonzero(episode_starts), len(episode_starts)]
     for begin, end in itertools.pairwise(bounds):
-        for start in range(begin, end - 1, STRETCH):
-            yield Stretch(max(begin, start - frames_seen + 1), start, min(start + STRETCH, end - 1))
+        for start in range(begin, end - 1, _STRETCH):
+            yield Stretch(max(begin, start - frames_seen + 1), start, min(start + _STRETCH, end - 1))
 
 
 def _read(path: Path, about: dict[str, str]) -> np.ndarray:
     try:
         with safe_open(path, framework="np") as file:
             if file.metadata() != about:
-                raise ValueError(f"labels {str(path)!r} are of {file.metadata()}, wanted are those of {about}")
+                raise ValueError(f"labels {str(path)!r} must belong to {about}, got {file.metadata()}")
             return file.get_tensor("labels")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"labels {str(path)!r} are damaged: {error}") from error

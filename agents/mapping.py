@@ -8,42 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agents.game import COINRUN, Game
 from agents.labelling import label_dataset
 from agents.windows import draw_labelled, read_real_actions
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS, check_actions
 from genie_gym.models.world_model import GenieWorldModel
-
-STAY = 4
-"""The move that does nothing."""
 
 
 class Mapping(Protocol):
-    """What turns a policy's latent actions into real ones."""
+    """Turns a policy's latent actions into real ones."""
 
     num_latent_actions: int
 
     def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
-        """(B,) latent actions, and the policy's features (B, D) of what it sees -> (B,) int32 real actions."""
+        """Map (B,) latent actions, chosen where the policy computed ``features`` (B, D), to (B,) int32 real actions."""
 
 
 class ActionMapping:
-    """The paper's dictionary: each latent action's list of the real actions it was seen with, one drawn to act.
+    """The paper's dictionary: samples from the real actions that were seen with a latent action.
 
-    It never looks at the observation. A latent action without samples draws from those of all others together;
-    ``unseen`` names such latent actions and ``fallbacks`` counts how often one was asked for.
+    It ignores the observation. A latent action without samples draws from all samples together; ``unseen`` lists such
+    latent actions and ``fallbacks`` counts how often one was chosen.
 
     Args:
-        counts: (A, 15) how often each latent action met each real one.
+        counts: (A, R) number of samples for each latent and real action.
+        game: Game with R real actions.
 
     Raises:
-        ValueError: If they are no counts of at least one sample.
+        ValueError: If ``counts`` are not counts of at least one sample.
     """
 
-    def __init__(self, counts: np.ndarray) -> None:
-        if counts.ndim != 2 or counts.shape[1] != NUM_REAL_ACTIONS or (counts < 0).any() or counts.sum() == 0:
-            raise ValueError(f"counts must be (A, {NUM_REAL_ACTIONS}) of one sample or more, got {counts!r}")
-        self.counts = counts
+    def __init__(self, counts: np.ndarray, game: Game = COINRUN) -> None:
+        if counts.ndim != 2 or counts.shape[1] != game.num_actions or (counts < 0).any() or counts.sum() == 0:
+            raise ValueError(f"counts must be (A, {game.num_actions}) of one sample or more, got {counts!r}")
+        self.counts, self._game = counts, game
         self.num_latent_actions = len(counts)
         self.unseen = np.flatnonzero(counts.sum(axis=1) == 0)
         self.fallbacks = 0
@@ -51,63 +49,71 @@ class ActionMapping:
         self._sums = (lists / lists.sum(axis=1, keepdims=True)).cumsum(axis=1)
 
     @classmethod
-    def fit(cls, latent_actions: np.ndarray, real_actions: np.ndarray, num_latent_actions: int) -> "ActionMapping":
-        """From labelled samples.
+    def fit(
+        cls, latent_actions: np.ndarray, real_actions: np.ndarray, num_latent_actions: int, game: Game = COINRUN
+    ) -> "ActionMapping":
+        """Count labelled samples.
 
         Args:
-            latent_actions: (M,) in [0, A).
-            real_actions: (M,) in [0, 15).
-            num_latent_actions: A.
+            latent_actions: (M,) integers in [0, A).
+            real_actions: (M,) integers in [0, R).
+            num_latent_actions: Number of latent actions, A.
+            game: Game with R real actions.
 
         Raises:
-            ValueError: If there is no sample, their numbers differ, or one is out of range.
+            ValueError: If there is no sample, the numbers of samples differ, or an action is out of range.
         """
-        actions = check_actions("real_actions", real_actions)
-        if latent_actions.shape != actions.shape or actions.ndim != 1 or len(actions) == 0:
-            shapes = latent_actions.shape, actions.shape
+        if latent_actions.shape != real_actions.shape or real_actions.ndim != 1 or len(real_actions) == 0:
+            shapes = latent_actions.shape, real_actions.shape
             raise ValueError(f"latent_actions and real_actions must be (M,) of one sample or more, got {shapes}")
-        wrong = latent_actions[(latent_actions < 0) | (latent_actions >= num_latent_actions)]
-        if wrong.size:
-            raise ValueError(f"latent_actions must be in [0, {num_latent_actions}), got {wrong[0]}")
-        counts = np.zeros((num_latent_actions, NUM_REAL_ACTIONS), dtype=np.int64)
-        np.add.at(counts, (latent_actions, actions), 1)
-        return cls(counts)
+        ranges = (
+            ("latent_actions", latent_actions, num_latent_actions),
+            ("real_actions", real_actions, game.num_actions),
+        )
+        for field, actions, number in ranges:
+            if not np.issubdtype(actions.dtype, np.integer):
+                raise ValueError(f"{field} must be integers, got {actions.dtype}")
+            wrong = actions[(actions < 0) | (actions >= number)]
+            if wrong.size:
+                raise ValueError(f"{field} must be in [0, {number}), got {wrong[0]}")
+        counts = np.zeros((num_latent_actions, game.num_actions), dtype=np.int64)
+        np.add.at(counts, (latent_actions, real_actions), 1)
+        return cls(counts, game)
 
     def entropies(self) -> tuple[float, float]:
-        """Bits of the samples' moves, before their latent action is known and after; special keys count as staying.
+        """Return the entropy of the samples' moves in bits, and their entropy given the latent action.
 
-        Their difference is what the code says of the move, over-stated where samples are few.
+        The difference is the information that latent actions hold about moves, over-estimated if samples are few.
+        Real actions with the same effect count as one move.
         """
-        moves = self.counts[:, :NUM_MOVES].astype(np.float64)
-        moves[:, STAY] += self.counts[:, NUM_MOVES:].sum(axis=1)
+        moves = np.stack([np.bincount(self._game.moves, weights=row) for row in self.counts])  # (A, R) -> (A, moves)
         shares = moves.sum(axis=1) / moves.sum()
-        return _bits(moves.sum(axis=0)), sum(
-            float(share) * _bits(row) for share, row in zip(shares, moves, strict=True)
-        )
+        given = sum(float(share) * _bits(row) for share, row in zip(shares, moves, strict=True))
+        return _bits(moves.sum(axis=0)), given
 
     def majority(self) -> "ActionMapping":
-        """Each latent action's most frequent real one alone; our own row beside the paper's."""
+        """Return a mapping to each latent action's most frequent real action alone; not in the paper."""
         most = np.zeros_like(self.counts)
         seen = self.counts.sum(axis=1) > 0
         most[seen, self.counts[seen].argmax(axis=1)] = self.counts[seen].sum(axis=1)
-        return ActionMapping(most)
+        return ActionMapping(most, self._game)
 
     def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the lists; ``features`` are not looked at."""
+        """Sample real actions; ``features`` are ignored."""
         self.fallbacks += int(np.isin(latent_actions, self.unseen).sum())
-        sums = self._sums[latent_actions]
-        return draw_from(sums, rng)
+        return draw_from(self._sums[latent_actions], rng)
 
 
 class FeatureMapping:
-    """Our own row: logistic regression on the latent action and on what the policy sees.
+    """Logistic regression on the latent action and the policy's features; not in the paper.
 
     Args:
-        latent_actions: (M,) in [0, A).
-        features: (M, D) of the policy, where those were.
-        real_actions: (M,) in [0, 15).
-        num_latent_actions: A.
-        weight_decay: Of the quadratic penalty.
+        latent_actions: (M,) integers in [0, A).
+        features: (M, D) features of the policy at the samples.
+        real_actions: (M,) integers in [0, R).
+        num_latent_actions: Number of latent actions, A.
+        weight_decay: Weight of the quadratic penalty.
+        game: Game with R real actions.
 
     Raises:
         ValueError: As ``ActionMapping.fit`` does.
@@ -120,12 +126,13 @@ class FeatureMapping:
         real_actions: np.ndarray,
         num_latent_actions: int,
         weight_decay: float = 1e-2,
+        game: Game = COINRUN,
     ) -> None:
-        ActionMapping.fit(latent_actions, real_actions, num_latent_actions)  # the same must hold
+        ActionMapping.fit(latent_actions, real_actions, num_latent_actions, game)  # validates the samples
         self.num_latent_actions = num_latent_actions
         self._mean, self._std = features.mean(dim=0), features.std(dim=0).clamp(min=1e-3)
         inputs, targets = self._inputs(latent_actions, features), torch.from_numpy(real_actions.astype(np.int64))
-        self._weights = torch.zeros(inputs.shape[1], NUM_REAL_ACTIONS, requires_grad=True)
+        self._weights = torch.zeros(inputs.shape[1], game.num_actions, requires_grad=True)
         optimizer = torch.optim.LBFGS([self._weights], max_iter=100, line_search_fn="strong_wolfe")
 
         def penalized_loss() -> Tensor:
@@ -138,41 +145,45 @@ class FeatureMapping:
         self._weights.requires_grad_(False)
 
     def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the regression's shares."""
-        shares = (self._inputs(latent_actions, features) @ self._weights).softmax(dim=-1)
-        return draw_from(shares.double().numpy().cumsum(axis=1), rng)
+        """Sample real actions from the regression's probabilities."""
+        probabilities = (self._inputs(latent_actions, features) @ self._weights).softmax(dim=-1)
+        return draw_from(probabilities.double().numpy().cumsum(axis=1), rng)
 
     def _inputs(self, latent_actions: np.ndarray, features: Tensor) -> Tensor:
+        """Concatenate one-hot latent actions, scaled features and a constant: (B, A + D + 1)."""
         latents = F.one_hot(torch.from_numpy(latent_actions.astype(np.int64)), self.num_latent_actions)
         scaled = (features - self._mean) / self._std / features.shape[1] ** 0.5
         return torch.cat([latents.float(), scaled, torch.ones(len(scaled), 1)], dim=1)
 
 
-def map_from_recordings(world: GenieWorldModel, labelled: Path, labels: int, seed: int) -> ActionMapping:
-    """The dictionary from a few samples of a folder of recordings.
+def map_from_recordings(
+    world: GenieWorldModel, labelled: Path, labels: int, seed: int, game: Game = COINRUN
+) -> ActionMapping:
+    """Fit the paper's dictionary on a few samples of a folder of recordings.
 
     Args:
-        world: Whose latent actions are mapped.
-        labelled: Recordings with actions.
-        labels: Samples that are looked at.
-        seed: Of their draw.
+        world: World whose latent actions are mapped.
+        labelled: Folder of recordings with actions.
+        labels: Number of samples whose real actions are read.
+        seed: Seed of the draw of samples.
+        game: Game that was recorded.
 
     Raises:
-        ValueError: If there are too few.
+        ValueError: If there are fewer samples than ``labels``.
     """
     actions = read_real_actions(labelled)
     numbers = draw_labelled(actions, labels, seed)
     latents = label_dataset(world, ClipDataset(labelled, clip_length=2))
-    return ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions)
+    return ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions, game)
 
 
 def _bits(counts: np.ndarray) -> float:
-    """Entropy of a distribution given by counts; 0 of none."""
+    """Return the entropy in bits of the distribution given by counts; 0 if all are 0."""
     shares = counts[counts > 0] / max(counts.sum(), 1)
     return float(-(shares * np.log2(shares)).sum())
 
 
 def draw_from(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(B,) int32 drawn from B distributions, given by their running sums (B, R)."""
+    """Sample (B,) int32 indices from B distributions, given by their cumulative sums (B, R)."""
     wanted = rng.random(len(sums))[:, None] * sums[:, -1:]
     return np.minimum((sums <= wanted).sum(axis=1), sums.shape[1] - 1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""pi(action | last frames, past actions): of latent actions, or of real ones for the oracle (Genie, appendix E)."""
+"""pi(action | last frames, past actions) over latent actions, or over real ones for the oracle (Genie, appendix E)."""
 
 from pathlib import Path
 
@@ -8,8 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from agents.config import PolicyConfig
-from genie_gym.configs import from_dict, to_dict
-from genie_gym.data.procgen import FRAME_SIZE
+from genie_gym.config_io import from_dict, to_dict
 from genie_gym.models.base import require_ids, require_pixels, require_videos
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear, zero_
@@ -17,20 +16,19 @@ from genie_gym.nn.patches import patchify
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 from genie_gym.nn.weights import load_described, read_description, save_described
 
-FORMAT = 1
-SIZE = (FRAME_SIZE, FRAME_SIZE)
-"""Height and width."""
+_FORMAT = 1
+"""Version of the saved files."""
 
 
 class LatentPolicy(nn.Module):
-    """Frames and past actions to logits of the next action.
+    """A network from frames and past actions to logits of the next action.
 
-    Before an episode's first frame that frame stands for the missing ones, and ``num_actions`` for no action.
+    Before an episode's start, frames are its first frame and actions are ``num_actions``, which means none.
 
     Args:
-        config: Sizes.
-        num_actions: A, of the latent actions (or real ones) it chooses from.
-        label_source: What says which labels it was cloned from: a digest of the latent action model, or "real".
+        config: Sizes of the network.
+        num_actions: Number of latent (or real) actions it chooses from, A.
+        label_source: Origin of the labels it is cloned from: a digest of the latent action model, or "real".
     """
 
     def __init__(self, config: PolicyConfig, num_actions: int, label_source: str = "") -> None:
@@ -45,79 +43,82 @@ class LatentPolicy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights lie, and videos and actions must."""
+        """The device of the weights, where inputs must be too."""
         return self.head.weight.device
 
     def forward(self, videos: Tensor, past_actions: Tensor) -> Tensor:
-        """Logits of the action to take in the last frame.
+        """Compute logits of the action to take in the last frame.
 
         Args:
             videos: (B, T, C, H, W) float in [0, 1], oldest frame first; T is the config's ``context_length``.
-            past_actions: (B, T - 1) int64 in [0, A]; entry t led from frame t to t + 1, A where there was none.
+            past_actions: (B, T - 1) int64 in [0, A]; entry t took frame t to t + 1, A means no action.
 
         Returns:
             (B, A) float32.
 
         Raises:
-            ValueError: If a shape, type or range is another.
+            ValueError: If a shape, type or range is wrong.
         """
         return self.head(self.features(videos, past_actions)).float()
 
     def features(self, videos: Tensor, past_actions: Tensor) -> Tensor:
-        """(B, D) that the logits are a linear function of; arguments as for ``forward``."""
-        require_videos(videos, 3, *SIZE)
+        """Compute the features (B, D) from which a linear layer makes the logits; arguments as for ``forward``."""
+        require_videos(videos, 3, *self.config.frame_size)
         require_pixels("videos", videos)
         require_ids("past_actions", past_actions, self.num_actions + 1)
         length = self.config.context_length
         if videos.shape[1] != length or tuple(past_actions.shape) != (len(videos), length - 1):
             shapes = tuple(videos.shape[:2]), tuple(past_actions.shape)
             raise ValueError(f"videos and past_actions must have {length} and {length - 1} entries, got {shapes}")
-        chosen = F.one_hot(past_actions, self.num_actions + 1)[..., : self.num_actions]  # no action: all zero
+        chosen = F.one_hot(past_actions, self.num_actions + 1)[
+            ..., : self.num_actions
+        ]  # (B, T - 1, A), zeros for no action
         return self.network(videos - 0.5, chosen.to(videos.dtype) * self.config.sees_actions)
 
 
 class ConvolutionalFeatures(nn.Module):
-    """Frames stacked in channels; past actions, one-hot, added to the features."""
+    """IMPALA's convolutions over frames stacked in channels; embedded past actions are added to the features."""
 
     def __init__(self, config: PolicyConfig, num_actions: int) -> None:
         super().__init__()
         channels = 3 * config.context_length
-        self.encoder = ImpalaEncoder(channels, config.widths, config.features, SIZE, config.patch_size)
+        self.encoder = ImpalaEncoder(channels, config.widths, config.features, config.frame_size, config.patch_size)
         self.actions = Linear((config.context_length - 1) * num_actions, config.features, bias=False)
 
     def forward(self, pixels: Tensor, chosen: Tensor) -> Tensor:
         stacked = rearrange(pixels, "b t c h w -> b (t c) h w").contiguous(memory_format=torch.channels_last)
-        features = self.encoder(stacked)
+        features = self.encoder(stacked)  # (B, T C, H, W) -> (B, features)
         return features + self.actions(chosen.flatten(1)) if chosen.shape[1] else features
 
 
 class TransformerFeatures(nn.Module):
-    """The paper's: an ST-ViViT over patches, past actions one-hot and additive, a linear head over the last frame."""
+    """The paper's ST-ViViT over patches, with additive past actions and a mean over the last frame's patches."""
 
     def __init__(self, config: PolicyConfig, num_actions: int) -> None:
         super().__init__()
         assert config.transformer is not None
         width, patch = config.transformer.width, config.patch_size
-        if SIZE[0] % patch:
-            raise ValueError(f"PolicyConfig.patch_size must divide {SIZE[0]}, got {patch}")
-        self.patch_size, places = patch, (SIZE[0] // patch) * (SIZE[1] // patch)
+        if any(side % patch for side in config.frame_size):
+            raise ValueError(f"PolicyConfig.patch_size must divide {config.frame_size}, got {patch}")
+        self.patch_size, patches = patch, config.frame_size[0] * config.frame_size[1] // patch**2
         self.embed = Linear(3 * patch**2, width)
-        self.places = nn.Parameter(0.02 * torch.randn(places, width))
+        self.places = nn.Parameter(0.02 * torch.randn(patches, width))  # position embeddings
         self.actions = Linear(num_actions, width, bias=False)
         self.transformer = SpatioTemporalTransformer(config.transformer, config.context_length)
         self.out = Linear(width, config.features)
 
     def forward(self, pixels: Tensor, chosen: Tensor) -> Tensor:
-        features = self.embed(patchify(pixels, self.patch_size)) + self.places
-        lead = F.pad(rearrange(self.actions(chosen), "b t d -> t b 1 d"), (0, 0, 0, 0, 0, 0, 1, 0))
-        seen, _ = self.transformer(features + lead)
-        return F.relu(self.out(seen[-1].mean(dim=1)))
+        features = self.embed(patchify(pixels, self.patch_size)) + self.places  # (B, T, C, H, W) -> (T, B, N, D)
+        previous = rearrange(self.actions(chosen), "b t d -> t b 1 d")  # (B, T - 1, A) -> (T - 1, B, 1, D)
+        previous = F.pad(previous, (0, 0, 0, 0, 0, 0, 1, 0))  # (T, B, 1, D), zeros for the first frame
+        seen, _ = self.transformer(features + previous)
+        return F.relu(self.out(seen[-1].mean(dim=1)))  # (T, B, N, D) -> (B, features)
 
 
 def save_policy(policy: LatentPolicy, folder: Path) -> Path:
-    """Write weights and ``config.json`` into the folder, made where missing; returns it."""
+    """Write weights and ``config.json`` into a folder, made if missing, and return the folder."""
     about = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "num_actions": policy.num_actions,
         "label_source": policy.label_source,
         "policy": to_dict(policy.config),
@@ -126,12 +127,12 @@ def save_policy(policy: LatentPolicy, folder: Path) -> Path:
 
 
 def load_policy(folder: Path) -> LatentPolicy:
-    """The policy that ``save_policy`` wrote, frozen.
+    """Load a policy that ``save_policy`` wrote, frozen.
 
     Raises:
-        ValueError: If there is none, or it is damaged or of another format.
+        ValueError: If there is no policy, or it is damaged or of another format.
     """
-    about = read_description(folder, "policy", FORMAT)
+    about = read_description(folder, "policy", _FORMAT)
     config = from_dict(PolicyConfig, about["policy"])
     policy = LatentPolicy(config, int(about["num_actions"]), str(about["label_source"]))
     return load_described(policy, folder, "policy")

@@ -1,4 +1,4 @@
-"""PPO that stops and goes on, with the network of Procgen's baselines: what ``expert`` and ``dream`` share."""
+"""Resumable PPO with the network of Procgen's baselines, for ``agents.expert`` and ``agents.dream``."""
 
 import time
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
-from agents.config import FEATURES, WIDTHS
+from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.system import keep_freed_memory
 
-SAVED, STATISTICS = "ppo.zip", "rewards.pkl"
+_SAVED, _STATISTICS = "ppo.zip", "rewards.pkl"
 
 
 class ImpalaExtractor(BaseFeaturesExtractor):
-    """Frames (B, 3 k, H, W) in [0, 1], as SB3 scales and stacks them, to features (B, 256)."""
+    """IMPALA's network from k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features (B, 256)."""
 
     def __init__(self, observation_space: gym.Space) -> None:
-        super().__init__(observation_space, FEATURES)
+        super().__init__(observation_space, IMPALA_FEATURES)
         assert observation_space.shape is not None
         channels, *size = observation_space.shape
-        self.encoder = ImpalaEncoder(channels, WIDTHS, FEATURES, (size[0], size[1]))
+        self.encoder = ImpalaEncoder(channels, IMPALA_WIDTHS, IMPALA_FEATURES, (size[0], size[1]))
 
     def forward(self, observations: Tensor) -> Tensor:
         return self.encoder((observations - 0.5).contiguous(memory_format=torch.channels_last))
@@ -43,20 +43,20 @@ def open_ppo(
     is_critic_apart: bool = False,
     **settings: Any,
 ) -> PPO:
-    """The run in ``out`` where it stood, or a new one: rewards in units of the return's spread.
+    """Resume the run in ``out``, or begin one. Rewards are divided by the return's standard deviation.
 
     Args:
         out: Folder of the run and its TensorBoard log.
-        envs: To train in.
+        envs: Environments to train in.
         rollout_steps: Steps of each environment between two updates.
-        seed: Of weights and choices.
-        device: Where to train.
-        is_critic_apart: Whether the critic has a network of its own, so that what it learns moves no policy.
-        **settings: Of ``PPO``, instead of Procgen's (arXiv 1912.01588).
+        seed: Seed of the initial weights and the choices.
+        device: Device to train on.
+        is_critic_apart: Whether the critic has its own network, so that its training leaves the policy unchanged.
+        **settings: Arguments of ``PPO`` that replace Procgen's (arXiv 1912.01588).
     """
     keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
-    saved, statistics = out / SAVED, out / STATISTICS
+    saved, statistics = out / _SAVED, out / _STATISTICS
     if saved.exists():
         return PPO.load(saved, VecNormalize.load(str(statistics), envs), device=device)
     usual: dict[str, Any] = {
@@ -85,17 +85,17 @@ def open_ppo(
 
 
 def save_ppo(model: PPO, out: Path) -> None:
-    """The run's own files, which nobody else's replace: SB3 knows no other format."""
+    """Save the run in SB3's own format (a pickle: load only files of your own runs)."""
     beside = out / "ppo.tmp.zip"
     model.save(beside)
     normalized = model.get_vec_normalize_env()
     assert normalized is not None
-    normalized.save(str(out / STATISTICS))
-    beside.replace(out / SAVED)
+    normalized.save(str(out / _STATISTICS))
+    beside.replace(out / _SAVED)
 
 
 class CriticFirst(BaseCallback):
-    """Holds the policy as it is for the first steps, while a critic that is apart learns what to expect."""
+    """Freezes the policy for the first steps, while a separate critic learns."""
 
     def __init__(self, env_steps: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class CriticFirst(BaseCallback):
 
 
 class Keeper(BaseCallback):
-    """Does something now and then, as saving, and stops when time is over."""
+    """Calls a function, such as saving, every few updates, and stops training at a time limit."""
 
     def __init__(self, keep: Callable[[PPO], object], every: int, minutes: float | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An agent in a world and in the real game, from the same picture, side by side as a GIF.
+"""Show an agent in a world and in the real game, from the same frame, side by side as a GIF.
 
 python -m agents.side_by_side --policy runs/dream/policy --labelled runs/demonstrations/labelled
 """
@@ -11,31 +11,30 @@ import numpy as np
 import tyro
 
 from agents.acting import ClonedAgent, PolicyMemory
-from agents.evaluation import Mode
+from agents.game import Game, make_game
 from agents.mapping import map_from_recordings
 from agents.policy import LatentPolicy, load_policy
-from genie_gym.configs import RecordConfig
-from genie_gym.data.procgen import open_levels
+from genie_gym.configs import Mode
 from genie_gym.data.video import write_video
 from genie_gym.envs import WorldHandle
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
 
-SCALE, GAP = 4, 8
-"""Pixels a pixel; pixels between both."""
+_SCALE, _GAP = 4, 8
+"""Enlargement, and pixels between the two videos."""
 
 
 def play_in_world(
     world: GenieWorldModel, policy: LatentPolicy, prompt: np.ndarray, frames: int, seed: int
 ) -> np.ndarray:
-    """What a policy of latent actions makes of a picture.
+    """Play a policy of latent actions in a world, from one frame.
 
     Args:
-        world: Whose latent actions the policy chooses.
-        policy: Frozen.
-        prompt: (H, W, 3) uint8.
-        frames: To play.
-        seed: Of the world's draws and the policy's choices.
+        world: World to play in.
+        policy: Frozen policy of its latent actions.
+        prompt: (H, W, 3) uint8 start frame.
+        frames: Number of frames to play.
+        seed: Seed of the world's sampling and the policy's choices.
 
     Returns:
         (1 + frames, H, W, 3) uint8.
@@ -50,16 +49,16 @@ def play_in_world(
     return np.stack(video)
 
 
-def play_in_game(agent: ClonedAgent, mode: Mode, level: int, frames: int) -> np.ndarray:
-    """(1 + frames, 64, 64, 3) uint8 of one level; where it ends before, its last picture stays.
+def play_in_game(agent: ClonedAgent, game: Game, level: int, frames: int) -> np.ndarray:
+    """Play one level and return (1 + frames, H, W, 3) uint8; the last frame is repeated after its end.
 
     Args:
-        agent: With memory for one game.
-        mode: Procgen's distribution mode.
-        level: Its seed.
-        frames: To play.
+        agent: Agent with memory for one game.
+        game: Game whose level is played.
+        level: Seed of the level.
+        frames: Number of frames to play.
     """
-    games, alone = open_levels(RecordConfig(mode=mode), [level]), np.zeros(1, dtype=np.int64)
+    games, alone = game.open_levels([level]), np.zeros(1, dtype=np.int64)
     video, is_over = [games.observe().frames[0].copy()], False
     for step in range(frames):
         if not is_over:
@@ -72,43 +71,43 @@ def play_in_game(agent: ClonedAgent, mode: Mode, level: int, frames: int) -> np.
 
 
 def put_side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Two videos (T, H, W, 3) as one, scaled up."""
-    gap = np.full((*left.shape[:2], GAP // SCALE, 3), 255, dtype=np.uint8)
-    return np.concatenate([left, gap, right], axis=2).repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+    """Join two videos (T, H, W, 3) into one, enlarged."""
+    gap = np.full((*left.shape[:2], _GAP // _SCALE, 3), 255, dtype=np.uint8)
+    return np.concatenate([left, gap, right], axis=2).repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SideBySide:
-    """Play, write."""
+    """Play a policy in both and write the video."""
 
     policy: Path
-    """Folder of a policy of latent actions, cloned or dreamt."""
+    """folder of a policy of latent actions"""
     labelled: Path
-    """Folder of recordings with actions, for the mapping."""
+    """folder of recordings with actions, for the mapping"""
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or a folder"""
     out: Path = Path("out/side_by_side.gif")
-    """GIF or mp4: the world on the left, the game on the right."""
+    """GIF or mp4 file to write, the world on the left, the game on the right"""
     mode: Mode = "easy"
-    """Procgen's distribution mode."""
+    """Procgen's distribution mode"""
     level: int = 10_000
-    """Of the game; the world opens on its first picture. A validation level's seed, where not given."""
+    """seed of the level, whose first frame the world starts from"""
     frames: int = 64
-    """To play."""
+    """number of frames to play"""
     labels: int = 200
-    """Labelled samples for the mapping."""
+    """number of labelled samples for the mapping"""
     seed: int = 0
-    """Of samples, draws and choices."""
+    """seed of the samples, the world's sampling and the choices"""
 
     def run(self) -> None:
-        """Play both."""
-        world, policy = load_world(self.checkpoint), load_policy(self.policy)
-        mapping = map_from_recordings(world, self.labelled, self.labels, self.seed)
-        game = play_in_game(ClonedAgent(policy, 1, self.seed, mapping), self.mode, self.level, self.frames)
-        dream = play_in_world(world, policy, game[0], self.frames, self.seed)
+        """Play both and write the video."""
+        world, policy, game = load_world(self.checkpoint), load_policy(self.policy), make_game(self.mode)
+        mapping = map_from_recordings(world, self.labelled, self.labels, self.seed, game)
+        real = play_in_game(ClonedAgent(policy, 1, self.seed, mapping, game=game), game, self.level, self.frames)
+        dream = play_in_world(world, policy, real[0], self.frames, self.seed)
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        write_video(self.out, put_side_by_side(dream, game), fps=10)
-        print(f"look at {self.out}: the world on the left, the game on the right")
+        write_video(self.out, put_side_by_side(dream, real), fps=10)
+        print(f"wrote {self.out}: the world on the left, the game on the right")
 
 
 if __name__ == "__main__":

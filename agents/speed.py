@@ -1,4 +1,4 @@
-"""How fast videos are labelled, levels are played, and dreams go on this machine.
+"""Measure how fast videos are labelled, levels played and worlds stepped by SB3 on this machine.
 
 python -m agents.speed --preset full
 """
@@ -14,50 +14,46 @@ import tyro
 from agents.acting import ClonedAgent
 from agents.config import POLICIES, PolicyName
 from agents.evaluation import choose_levels, play_levels
+from agents.game import make_game
 from agents.labelling import label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
 from genie_gym.bench.machine import peak_memory
-from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.procgen import NUM_REAL_ACTIONS
-from genie_gym.data.record import record
-from genie_gym.metrics.held_out import restrict
-from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
 
-SIZES: dict[str, dict[str, int]] = {
+AGENT_SPEED_SIZES: dict[str, dict[str, int]] = {
     "smoke": {"frames": 512, "levels": 2, "dream_steps": 4},
     "full": {"frames": 8192, "levels": 64, "dream_steps": 100},
 }
-DREAMERS = 16
-"""Environments that are dreamt in at once."""
+_DREAMERS = 16
+"""Number of worlds stepped at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed(Experiment):
-    """Label, play, dream; with all that the benchmarks do around the networks."""
+class AgentSpeed(Experiment):
+    """Time labelling, playing and stepping a world, with the benchmarks' overhead around the networks."""
 
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder: its latent action model labels."""
+    """shipped checkpoint or folder whose latent action model labels"""
     policy: PolicyName = "impala"
-    """As in the benchmark; untrained, which costs the same."""
+    """policy network as in the benchmark, untrained"""
 
     @property
     def name(self) -> str:
         return "agents_speed"
 
     def run(self) -> None:
-        """Write frames and environment steps a second."""
-        size = SIZES[self.preset]
-        measured = {**self._dream(size), **self._label(size), **self._play(size)}  # first what states the memory's peak
+        """Measure and write frames and environment steps per second."""
+        size = AGENT_SPEED_SIZES[self.preset]
+        measured = {**self._dream(size), **self._label(size), **self._play(size)}  # peak memory is measured first
         self.write({"checkpoint": self.checkpoint, "policy": self.policy, **size, **measured})
 
     def _dream(self, size: dict[str, int]) -> dict[str, float]:
-        """``DREAMERS`` environments as SB3 steps them, and what of a step is not the world's own environment's."""
-        envs = make_sb3_vec_env("Genie-v0", DREAMERS, seed=self.seed, checkpoint=self.checkpoint, max_episode_steps=32)
+        """Time SB3's steps of ``Genie-v0``, and the share of a step outside the environment itself."""
+        envs = make_sb3_vec_env("Genie-v0", _DREAMERS, seed=self.seed, checkpoint=self.checkpoint, max_episode_steps=32)
         within, step = 0.0, envs.get_attr("step")[0]
 
         def timed(actions: np.ndarray) -> Any:
@@ -69,24 +65,23 @@ class Speed(Experiment):
 
         rng, choices = np.random.default_rng(self.seed), int(envs.action_space.n)  # type: ignore[attr-defined]
         envs.reset()
-        envs.step(rng.integers(choices, size=DREAMERS))
+        envs.step(rng.integers(choices, size=_DREAMERS))
         envs.set_attr("step", timed)
         began = time.perf_counter()
         for _ in range(size["dream_steps"]):
-            envs.step(rng.integers(choices, size=DREAMERS))
+            envs.step(rng.integers(choices, size=_DREAMERS))
         whole = time.perf_counter() - began
         envs.close()
         return {
-            "dreamers": DREAMERS,
-            "dreamt_steps_per_second": DREAMERS * size["dream_steps"] / whole,
+            "dreamers": _DREAMERS,
+            "dreamt_steps_per_second": _DREAMERS * size["dream_steps"] / whole,
             "adapter_share": 1 - within / whole,
             "peak_memory_mb": peak_memory(torch.device(self.device), "dreamt")["dreamt"],
         }
 
     def _label(self, size: dict[str, int]) -> dict[str, float]:
-        config = RecordConfig(frames=size["frames"], num_envs=16, seed=self.seed)
         folder = self.run_folder / "videos"
-        record(restrict(config, "training"), parse_shares(["sticky"]), folder, progress=False)
+        make_game("hard").record("training", "sticky", folder, size["frames"], self.seed, num_envs=16)
         world, dataset = load_world(self.checkpoint, self.device, "float32"), ClipDataset(folder, clip_length=2)
         began = time.perf_counter()
         labels = label_dataset(world, dataset)
@@ -96,14 +91,14 @@ class Speed(Experiment):
         torch.manual_seed(self.seed)
         latents = load_world(self.checkpoint, self.device).config.num_latent_actions
         policy = LatentPolicy(POLICIES[self.policy].policy, latents).eval().requires_grad_(False)
-        seen = torch.arange(latents).numpy()
-        mapping = ActionMapping.fit(seen, seen % NUM_REAL_ACTIONS, latents)
-        agent = ClonedAgent(policy, size["levels"], self.seed, mapping)
+        seen, game = torch.arange(latents).numpy(), make_game("easy")
+        mapping = ActionMapping.fit(seen, seen % game.num_actions, latents, game)
+        agent = ClonedAgent(policy, size["levels"], self.seed, mapping, game=game)
         levels = choose_levels("validation", size["levels"])
         began = time.perf_counter()
-        steps = int(play_levels(agent, "easy", levels).env_steps.sum())
+        steps = int(play_levels(agent, game, levels).env_steps.sum())
         return {"env_steps": steps, "env_steps_per_second": steps / (time.perf_counter() - began)}
 
 
 if __name__ == "__main__":
-    tyro.cli(Speed).run()
+    tyro.cli(AgentSpeed).run()

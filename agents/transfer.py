@@ -2,82 +2,80 @@
 
     python -m agents.transfer --preset full
 
-It learns from videos of other platformers of Procgen, played at random; then it is frozen and labels CoinRun's.
+The model learns from random play of other Procgen platformers; then it is frozen and labels CoinRun's videos.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
 from agents.benchmark import Benchmark
-from genie_gym.configs import RecordConfig
+from agents.game import ProcgenGame
+from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
-from genie_gym.data.record import record
-from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.specs import parse_shares
-from genie_gym.presets import PRESETS
+from genie_gym.presets import find_preset
 from genie_gym.serving import load_world
 from genie_gym.training.actions import renew_actions, train_actions
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
-GAMES = ("ninja", "jumper", "climber", "leaper", "caveflyer")
-MODES: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
-SIZES: dict[str, dict[str, Any]] = {
+PLATFORMERS = ("ninja", "jumper", "climber", "leaper", "caveflyer")
+_MODES: tuple[Mode, ...] = ("easy", "hard")
+_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 512, "train_steps": 2},
     "full": {"frames": 40_000, "train_steps": 1000},
 }
-"""``frames`` of each game and mode, ``train_steps`` of the latent action model."""
+"""Sizes by preset: ``frames`` of each game and mode, ``train_steps`` of the latent action model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Benchmark):
     """Train a latent action model on other games, then run the benchmark with it."""
 
-    recipe: str = "coinrun-fine"
-    """The preset whose latent action model is trained, and how."""
-    games: tuple[str, ...] = GAMES
-    """Whose videos it learns from."""
+    recipe: str = "coinrun"
+    """preset whose latent action model and training are used"""
+    games: tuple[str, ...] = PLATFORMERS
+    """Procgen games to learn from, without CoinRun"""
 
     @property
     def name(self) -> str:
         return "figure15_transfer"
 
     def run(self) -> None:
-        """Do what is missing.
+        """Train the latent action model if it is missing, then run the benchmark.
 
         Raises:
-            ValueError: If ``games`` are none, or hold CoinRun, or the recipe trains no latent actions alone.
+            ValueError: If ``games`` are empty or include CoinRun, or the recipe trains no latent actions alone.
         """
         if not self.games or "coinrun" in self.games:
-            raise ValueError(f"games must be some of Procgen's other than coinrun, got {self.games}")
+            raise ValueError(f"games must be one or more of Procgen's other than coinrun, got {self.games}")
         folder = self.run_folder / "-".join((self.recipe, *self.games))
         if not (folder / "config.json").exists():
             save_world(self._train(folder), folder)
         Benchmark.run(replace(self, checkpoint=str(folder)))
 
     def _train(self, folder: Path) -> GenieWorldModel:
-        """The checkpoint's world with the latent action model of other games; training lies beside ``folder``."""
-        preset, size = PRESETS[self.recipe], SIZES[self.preset]
+        """Return the checkpoint's world with a latent action model trained on the other games."""
+        preset, size = find_preset(self.recipe), _SIZES[self.preset]
         if preset.action_training is None:
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
         world = renew_actions(load_world(self.checkpoint, precision="float32"), preset.world.latent_action_model)
         batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
-        train_actions(world.latent_action_model.to(self.device), batches, training, run)
+        train_actions(world.latent_action_model.to(self.device), Phase(batches, training, run))
         return world.cpu().eval()
 
     def _record(self, frames: int) -> list[Path]:
         folders = []
         for game in self.games:
-            for mode in MODES:
-                folder = self.run_folder / f"{game}-{mode}"
-                config = RecordConfig(game=game, mode=mode, frames=frames, seed=self.seed, num_envs=16)
-                record(restrict(config, "training"), parse_shares(["sticky"]), folder, workers=self.workers)
+            for mode in _MODES:
+                folder, played = self.run_folder / f"{game}-{mode}", ProcgenGame(name=game, mode=mode)
+                played.record("training", "sticky", folder, frames, self.seed, num_envs=16, workers=self.workers)
                 folders.append(folder)
         return folders
 

@@ -1,4 +1,4 @@
-"""What a policy learns from: at each frame its last frames, what was done in them, and what comes next."""
+"""Training samples of policies: at each frame the last frames, the past actions and the next action."""
 
 import os
 from collections.abc import Iterator
@@ -14,35 +14,36 @@ from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 
-UPLOADED = 16_384
-"""Frames at once."""
+_UPLOADED_AT_ONCE = 16_384
+"""Number of frames copied to a GPU at once."""
 
 
 class Footage(NamedTuple):
-    """Recordings in memory, one source after the other."""
+    """Frames of recordings in memory, one source after the other."""
 
     frames: np.ndarray | Tensor
-    """(F, H, W, 3) uint8; a tensor on a GPU."""
+    """(F, H, W, 3) uint8; a tensor if on a GPU."""
     episode_starts: np.ndarray
     """(F,) bool."""
 
     def upload(self, device: str) -> "Footage":
-        """The same in a GPU's memory; itself for ``cpu``."""
+        """Return a copy in a GPU's memory, or itself if the device is ``cpu``."""
         if device == "cpu":
             return self
         there = torch.empty(self.frames.shape, dtype=torch.uint8, device=device)
-        for first in range(0, len(there), UPLOADED):  # as they come from the disk
-            there[first : first + UPLOADED] = torch.tensor(self.frames[first : first + UPLOADED])
+        for first in range(0, len(there), _UPLOADED_AT_ONCE):  # in parts, read from the disk
+            part = slice(first, first + _UPLOADED_AT_ONCE)
+            there[part] = torch.tensor(self.frames[part])
         return Footage(there, self.episode_starts)
 
 
 def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
-    """All of a dataset's frames, unpacked: 12 kB each.
+    """Read all frames of a dataset, uncompressed: 12 kB each.
 
     Args:
-        dataset: Of any clip length.
-        folder: Where the frames are kept unpacked, in a file that is mapped and not read: all processes that do so
-            share one copy in memory. Without it, the frames are this process's own.
+        dataset: Dataset of any clip length.
+        folder: Folder for a file of uncompressed frames that is memory-mapped, so that all processes share one copy.
+            Without it, the frames are read into this process's memory.
     """
     if folder is None:
         return Footage(np.concatenate(list(dataset.read_all())), dataset.episode_starts)
@@ -65,11 +66,11 @@ def _unpack(dataset: ClipDataset, path: Path) -> None:
 
 
 class VideoWindows:
-    """Every frame of some footage with its past within the episode, for which its first frame stands where it is short.
+    """Windows of the last frames before each frame; an episode's first frame is repeated for missing ones.
 
     Args:
         footage: F frames.
-        context_length: Frames of a window.
+        context_length: Number of frames of a window, T.
     """
 
     def __init__(self, footage: Footage, context_length: int) -> None:
@@ -78,25 +79,25 @@ class VideoWindows:
         self._begins = np.maximum.accumulate(np.where(footage.episode_starts, numbers, 0))
 
     def videos_at(self, numbers: np.ndarray) -> Tensor:
-        """Windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1], where the footage is."""
-        places, frames = np.maximum(*self._window(numbers)), self.frames
+        """Return windows (M, T, C, H, W) float in [0, 1], on the frames' device, that end at ``numbers`` (M,)."""
+        indices, frames = np.maximum(*self._window(numbers)), self.frames  # (M, T)
         if isinstance(frames, Tensor):
-            return to_float(frames[torch.from_numpy(places).to(frames.device)])
-        return to_float(frames[places])
+            return to_float(frames[torch.from_numpy(indices).to(frames.device)])
+        return to_float(frames[indices])
 
     def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frames (M, T) that the windows want, and the first ones (M, 1) of their episodes."""
+        """Return the windows' frames (M, T), possibly before the episode, and the episodes' first frames (M, 1)."""
         return numbers[:, None] + np.arange(1 - self._length, 1), self._begins[numbers][:, None]
 
 
 class Windows(VideoWindows):
-    """Windows with the actions within them; ``num_actions`` stands for no action, as for a policy that plays.
+    """Windows with their actions; ``num_actions`` means no action, as in a policy's memory.
 
     Args:
         footage: F frames.
-        actions: (F,) the action at each frame, one source after the other; ``NO_LABEL`` where there is none.
-        num_actions: They are below it.
-        context_length: Frames of a window.
+        actions: (F,) action at each frame, one source after the other; ``NO_LABEL`` if there is none.
+        num_actions: Number of actions, A.
+        context_length: Number of frames of a window, T.
 
     Raises:
         ValueError: If the numbers of frames and actions differ, or an action is out of range.
@@ -114,27 +115,27 @@ class Windows(VideoWindows):
         self.targets = np.flatnonzero(actions != NO_LABEL)
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
-        """(M, T - 1) int64: the actions within those windows."""
+        """Return the past actions (M, T - 1) int64 of the windows that end at frames ``numbers`` (M,)."""
         wanted, first = self._window(numbers)
         before = wanted[:, :-1]
         actions = self._actions[np.maximum(before, first)]
         return torch.from_numpy(np.where(before >= first, actions, self._num_actions))
 
     def actions_at(self, numbers: np.ndarray) -> np.ndarray:
-        """(M,) the actions at those frames."""
+        """Return the actions (M,) at frames ``numbers`` (M,)."""
         return self._actions[numbers]
 
     def batches(
         self, batch_size: int, seed: int, first: int, number: int, among: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        """Batches of windows with the numbers of their frames, drawn with replacement.
+        """Yield batches of windows, drawn with replacement, with the numbers of their last frames.
 
         Args:
-            batch_size: M.
-            seed: With a batch's number, decides its windows.
+            batch_size: Number of windows in a batch, M.
+            seed: Seed that, with a batch's number, determines its windows.
             first: Number of the first batch.
-            number: How many.
-            among: Frames that may be drawn; all with an action where not given.
+            number: Number of batches.
+            among: Frames to draw from; all frames with an action by default.
         """
         for batch in range(first, first + number):
             numbers = draw_numbers(self.targets if among is None else among, batch_size, seed, batch)
@@ -142,9 +143,9 @@ class Windows(VideoWindows):
 
 
 def read_real_actions(folder: Path) -> np.ndarray:
-    """(F,) int64 real actions of a folder's shards, in order; ``NO_LABEL`` at the last frame of an episode.
+    """Return (F,) int64 real actions of a folder's shards, in order; ``NO_LABEL`` at the last frame of an episode.
 
-    There the action taken leads out of the episode: no frame follows that a latent action model could label.
+    The action taken there ends the episode: no frame follows, so a latent action model has no transition to label.
     """
     parts = []
     for path in sorted(folder.glob(f"*{SHARD_SUFFIX}")):
@@ -156,22 +157,25 @@ def read_real_actions(folder: Path) -> np.ndarray:
 
 
 def draw_labelled(actions: np.ndarray, labels: int, seed: int) -> np.ndarray:
-    """Frames (labels,) among those with an action, whose actions are looked at; a seed's fewer are among its more.
+    """Sample (labels,) frames with an action, without replacement.
+
+    Samples for smaller budgets are prefixes of larger ones with the same seed.
 
     Raises:
-        ValueError: If there are too few.
+        ValueError: If there are fewer frames with an action.
     """
     known = np.flatnonzero(actions != NO_LABEL)
     if not 1 <= labels <= len(known):
-        raise ValueError(f"labels must be in 1..{len(known)}, the labelled samples there are, got {labels}")
+        raise ValueError(f"labels must be in 1..{len(known)}, the number of labelled samples, got {labels}")
     return np.random.default_rng(seed).permutation(known)[:labels]
 
 
 def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Of a folder's shards, in order: whether the action at each frame was rewarded, and whether it ended the game.
+    """Return whether the action at each frame was rewarded, and whether it ended the episode.
 
     Returns:
-        Two (F,) bool arrays. Nobody knows of a shard's last frame: there both are False.
+        Two (F,) bool arrays over a folder's shards, in order. Both are False at a shard's last frame, whose outcome was
+        not recorded.
     """
     rewarded, ended = [], []
     for path in sorted(folder.glob(f"*{SHARD_SUFFIX}")):

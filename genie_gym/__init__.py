@@ -1,8 +1,8 @@
 """genie-gym: learn a world from videos and play it as a Gymnasium environment.
 
-Importing registers ``Genie-v0`` and nothing else: torch is imported when a world is loaded.
-Episodes of ``gym.make`` and ``gym.make_vec`` end (truncate) after ``MAX_EPISODE_STEPS``, as CoinRun's own do:
-a dream drifts, and most learners count in episodes. ``max_episode_steps=N`` sets another limit, -1 none.
+Importing it only registers ``Genie-v0``; torch is imported when a world is loaded. Episodes of ``gym.make`` and
+``gym.make_vec`` are truncated after ``MAX_EPISODE_STEPS``, as in CoinRun: generated frames drift, and most learners
+count in episodes. ``max_episode_steps=N`` sets another limit, -1 none.
 """
 
 from typing import TYPE_CHECKING
@@ -29,11 +29,11 @@ gymnasium.register(
 def load(
     name_or_path: "str | PathLike[str]" = "coinrun", device: str = "cpu", precision: str | None = None
 ) -> "GenieWorldModel":
-    """A world in eval mode, from the process-wide cache if it was loaded before.
+    """Load a world in eval mode, from the process-wide cache if it was loaded before.
 
     Args:
-        name_or_path: A shipped checkpoint's name, or the path of one you trained.
-        device: Where torch computes.
+        name_or_path: Name of a shipped checkpoint, or folder of one you trained.
+        device: Torch device to compute on.
         precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; None for the checkpoint's.
 
     Raises:

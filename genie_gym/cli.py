@@ -1,4 +1,4 @@
-"""The command line ``genie-gym``. Thin: each command calls the room that does the work."""
+"""The command line ``genie-gym``; each command only calls the code that does the work."""
 
 import sys
 from dataclasses import dataclass, field, replace
@@ -12,56 +12,56 @@ from genie_gym.configs import Preset, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.play.config import LOOPBACK, Opening
+from genie_gym.play.config import LOOPBACK, PlayConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class RecordCommand:
     """Record Procgen games into lossless HDF5 shards."""
 
     out: Path
-    """Folder of the shards."""
+    """folder to write the HDF5 shards into"""
     players: tuple[str, ...] = ("sticky=0.8", "random=0.2")
-    """SPEC=WEIGHT each: random, sticky, or path/to/file.py:factory(argument)."""
+    """players and their shares, SPEC=WEIGHT each: random, sticky, or path/to/file.py:factory(argument)"""
     workers: int = 1
-    """Processes."""
+    """number of recording processes"""
     recording: Annotated[RecordConfig, tyro.conf.arg(name="")] = field(default_factory=RecordConfig)
-    """What to record."""
+    """games and levels to record"""
 
     def run(self) -> None:
-        """Record."""
+        """Record the shards."""
         from genie_gym.data.record import record
         from genie_gym.players.specs import parse_shares
 
         shards = record(self.recording, parse_shares(self.players), self.out, workers=self.workers)
-        print(f"{len(shards)} shards in {self.out}")
+        print(f"recorded {len(shards)} shards in {self.out}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a preset through both phases; called again, go on where it stopped."""
+class TrainCommand:
+    """Train a world from shards or videos; run again with the same folder, it continues."""
 
     data: tuple[Path, ...]
-    """Folders of shards or videos."""
+    """folders of HDF5 shards or videos to train on"""
     out: Path
-    """Folder of the run; its checkpoint is OUT/checkpoint."""
+    """folder of the run, which will hold the world in OUT/checkpoint"""
     preset: str = "coinrun"
-    """A preset's name."""
+    """name of the preset to train"""
     minutes: float | None = None
-    """Stop after these, to go on later."""
+    """number of minutes after which training pauses; by default it runs to its end"""
     device: str = "cpu"
-    """Where to train."""
+    """torch device to train on"""
     start_data: tuple[Path, ...] = ()
-    """Folders of shards whose frames the checkpoint ships as starts; --data where not given."""
+    """folders of shards to draw the shipped start frames from; by default --data"""
     start_frames: int = 32
-    """How many."""
+    """number of start frames shipped with the checkpoint"""
     tokenizer_steps: int | None = None
-    """In place of the preset's."""
+    """override the preset's number of tokenizer training steps"""
     world_steps: int | None = None
-    """In place of the preset's."""
+    """override the preset's number of world training steps"""
 
     def run(self) -> None:
-        """Train."""
+        """Train until the checkpoint is saved or the time is over."""
         from genie_gym.data.clips import ClipDataset
         from genie_gym.training.run import draw_start_frames, train_preset
 
@@ -71,65 +71,68 @@ class Train:
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
         frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
         checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)
-        print(f"time is over; call again to go on in {self.out}" if checkpoint is None else f"saved {checkpoint}")
+        if checkpoint is None:
+            print(f"the time is over; run the command again to continue in {self.out}")
+        else:
+            print(f"saved {checkpoint}")
 
     def _preset(self) -> Preset:
-        from genie_gym.presets import PRESETS
+        from genie_gym.presets import find_preset
 
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
-        preset = PRESETS[self.preset]
-        first, second = preset.tokenizer_training, preset.world_training
-        return replace(
-            preset,
-            tokenizer_training=replace(
-                first, train_steps=first.train_steps if self.tokenizer_steps is None else self.tokenizer_steps
-            ),
-            world_training=replace(
-                second, train_steps=second.train_steps if self.world_steps is None else self.world_steps
-            ),
-        )
+        preset = find_preset(self.preset)
+        tokenizer, world = preset.tokenizer_training, preset.world_training
+        if self.tokenizer_steps is not None:
+            tokenizer = replace(tokenizer, train_steps=self.tokenizer_steps)
+        if self.world_steps is not None:
+            world = replace(world, train_steps=self.world_steps)
+        return replace(preset, tokenizer_training=tokenizer, world_training=world)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo:
-    """Play each latent action for a while from one start frame; write a picture and a gif."""
+class _DemoOptions:
+    """The options that ``demo`` and ``prompt`` share."""
 
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
-    prompt: str | None = None
-    """Picture or video to start from; a shipped CoinRun frame where not given."""
+    """name of a shipped checkpoint, or its folder"""
     frames: int = 16
-    """Frames for each latent action."""
+    """number of frames generated for each latent action"""
     seed: int = 0
-    """Of the start frame and the sampling."""
-    maskgit_steps: int | None = None
-    """Passes a frame; the checkpoint's where not given."""
+    """seed of the start frame and of all drawing and sampling"""
     device: str = "cpu"
-    """Where to play."""
+    """torch device to play on"""
     out: Path = Path("out")
-    """Folder of demo.png and demo.gif."""
+    """folder to write the pictures and the GIF into"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoCommand(_DemoOptions):
+    """Hold each latent action from one start frame; write a picture and a GIF of the frames."""
+
+    prompt: str | None = None
+    """path of a picture or video to start from; by default a shipped start frame is drawn"""
+    maskgit_steps: int | None = None
+    """number of MaskGIT steps per frame; by default the checkpoint's"""
 
     def run(self) -> None:
-        """Play."""
+        """Play and write both files."""
         from genie_gym.envs.demo import play_demo
 
         settings = {"checkpoint": self.checkpoint, "prompt": self.prompt, "device": self.device}
         rate = play_demo(self.out, self.frames, self.seed, maskgit_steps=self.maskgit_steps, **settings)
-        print(f"{rate:.1f} frames/s; look at {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
+        print(f"{rate:.1f} frames/s; see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Measure a world being played and models being trained, beside this machine's matrix rate; minutes."""
+class BenchCommand:
+    """Measure the speed of playing and training, relative to this machine's matrix multiplication; takes minutes."""
 
     json: Path | None = None
-    """File of results."""
+    """JSON file to write the results to"""
     bench: Annotated[BenchConfig, tyro.conf.arg(name="")] = field(default_factory=BenchConfig)
-    """What to measure."""
+    """worlds and settings to measure"""
 
     def run(self) -> None:
-        """Measure, print, write."""
+        """Measure, print and write the results."""
         from rich.console import Console
 
         from genie_gym.bench.report import print_results
@@ -146,18 +149,18 @@ class Bench:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Score a world on levels it has not seen, beside what it must beat; minutes."""
+class EvaluateCommand:
+    """Evaluate a world on levels not seen in training, beside its baselines; takes minutes."""
 
     evaluation: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
-    """What to score, and on what."""
+    """world, levels and metrics to evaluate"""
     json: Path | None = None
-    """File of results."""
+    """JSON file to write the results to"""
     picture: Path = Path("out/evaluate.png")
-    """PNG of real, rebuilt and played clips, and of every latent action."""
+    """PNG file to write real, reconstructed and generated clips to, and each latent action"""
 
     def run(self) -> None:
-        """Score, print, write."""
+        """Evaluate, print and write the results."""
         from rich.console import Console
 
         from genie_gym.metrics.report import draw_picture, print_scores, show_progress
@@ -171,34 +174,34 @@ class Evaluate:
             results, evaluated = run_evaluation(self.evaluation, report)
         print_scores(console, results)
         draw_picture(self.picture, evaluated)
-        console.print(f"look at {self.picture}")
+        console.print(f"see {self.picture}")
         if self.json is not None:
             write_results(self.json, results)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NameActions:
-    """Show what each latent action does from many starts, propose names, and save them beside the weights."""
+class NameActionsCommand:
+    """Show what each latent action does from many starts, propose names, and save them with the checkpoint."""
 
     checkpoint: tyro.conf.Positional[str] = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or its folder"""
     names: tuple[str, ...] = ()
-    """One for each latent action, in order, in place of those proposed."""
+    """names to save instead of those proposed, one for each latent action in order"""
     accept: bool = False
-    """Save what is proposed; a person at a terminal is asked, and anybody else only told."""
+    """save the proposed names without asking at the terminal"""
     starts: int = 24
-    """Start frames."""
+    """number of start frames"""
     frames: int = 6
-    """For how many each action is held."""
+    """number of frames that each latent action is held for"""
     picture: Path = Path("out/actions.png")
-    """PNG with a row for each latent action."""
+    """PNG file to write a row of frames for each latent action to"""
     device: str = "cpu"
-    """Where to play."""
+    """torch device to play on"""
     seed: int = 0
-    """Of the sampling."""
+    """seed of the token sampling"""
 
     def run(self) -> None:
-        """Show, ask, save."""
+        """Show the actions, ask for their names and save them."""
         from genie_gym.metrics.naming import propose_names
         from genie_gym.models.loading import name_checkpoint
         from genie_gym.results.files import require_writable
@@ -207,12 +210,12 @@ class NameActions:
         require_writable(self.picture)
         world = load_world(self.checkpoint, self.device)
         proposed = propose_names(world, self.starts, self.frames, self.seed, self.picture)
-        print(f"look at {self.picture}")
+        print(f"see {self.picture}")
         names = self.names or proposed
         if not self.names and not self.accept:
             if not sys.stdin.isatty():
                 print("\n".join(f"{action} {name}" for action, name in enumerate(proposed)))
-                print("not saved: --accept saves these, --names NAME NAME ... others")
+                print("not saved: --accept saves these names, --names NAME NAME ... others")
                 return
             names = tuple(input(f"{action} [{name}]: ").strip() or name for action, name in enumerate(proposed))
         folder = name_checkpoint(self.checkpoint, names)
@@ -220,76 +223,66 @@ class NameActions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Play:
-    """Walk in a world with the keys, on a page in the browser or in a window; what was played can be played again."""
+class PlayCommand:
+    """Play a world with the keyboard, on a page in the browser or in a window, or replay a saved trajectory."""
 
-    opening: Annotated[Opening, tyro.conf.arg(name="")] = field(default_factory=Opening)
-    """What to play."""
+    config: Annotated[PlayConfig, tyro.conf.arg(name="")] = field(default_factory=PlayConfig)
+    """world and prompt to play"""
     replay: Path | None = None
-    """A JSON of what was played: nothing is opened, its frames are written again."""
+    """JSON file of a trajectory whose frames are generated again, instead of playing"""
     window: bool = False
-    """In a window in place of a page; it writes play.gif and play.json when it is closed."""
+    """play in a window instead of a page, and save play.gif and play.json when it is closed"""
     host: str = LOOPBACK
-    """Address that the page listens on; another than this machine's own needs a token."""
+    """address that the page listens on; any but this machine's own needs --token"""
     port: int = 8000
-    """Of the page."""
+    """port of the web page"""
     token: str | None = None
-    """Who plays has to open the page with ?token=..."""
+    """secret that visitors must append to the page's address as ?token=..."""
     out: Path = Path("out")
-    """Folder of play.gif and play.json, and of prompt.png where there is a prompt."""
+    """folder to write play.gif, play.json and the prompt's prompt.png into"""
 
     def run(self) -> None:
-        """Play, or play again."""
-        from genie_gym.play.opening import open_world
-        from genie_gym.play.run import play_again, play_in_browsers, play_in_window, require_address, write_prompt
+        """Play or replay."""
+        from genie_gym.play.run import play_in_browsers, play_in_window, require_address, write_prompt, write_replay
+        from genie_gym.play.setup import prepare_play
 
         if self.replay is not None:
-            frames = play_again(self.opening.checkpoint, self.opening.device, self.replay, self.out)
-            print(f"{frames} frames: look at {self.out / 'play.gif'}")
+            frames = write_replay(self.config.checkpoint, self.config.device, self.replay, self.out)
+            print(f"{frames} frames: see {self.out / 'play.gif'}")
             return
         require_address(self.host, self.port, self.token)
-        opened = open_world(self.opening)
-        if opened.prompt is not None:
-            print(f"{opened.prompt.fitting}: look at {write_prompt(opened.prompt, self.out)}")
+        setup = prepare_play(self.config)
+        if setup.prompt is not None:
+            print(f"{setup.prompt.fitting}: see {write_prompt(setup.prompt, self.out)}")
         if self.window:
-            play_in_window(opened, self.out, print)
-            print(f"look at {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} plays it again")
+            play_in_window(setup, self.out, print)
+            print(f"see {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} replays it")
         else:
             query = "" if self.token is None else f"?token={self.token}"
-            print(f"open http://{self.host}:{self.port}/{query} in a browser; interrupt to end")
-            play_in_browsers(opened, self.host, self.port, self.token)
+            print(f"open http://{self.host}:{self.port}/{query} in a browser; press Ctrl-C to end")
+            play_in_browsers(setup, self.host, self.port, self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """See a picture, a video or a text as a world sees it, and what each latent action makes of it."""
+class PromptCommand(_DemoOptions):
+    """Show a picture, a video or a text as the world sees it, and what each latent action does from there."""
 
     prompt: tyro.conf.Positional[str]
-    """Path of a picture or video, or a text."""
+    """path of a picture or video, or a text"""
     text_to_image: str | None = None
-    """Who draws a text: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)."""
+    """model that draws a text: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)"""
     fit: Fit = "crop"
-    """How a picture of another shape comes to the world's."""
-    checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
-    frames: int = 16
-    """For each latent action."""
-    device: str = "cpu"
-    """Where to draw and play."""
-    seed: int = 0
-    """Of drawing and sampling."""
-    out: Path = Path("out")
-    """Folder of prompt.png, demo.png and demo.gif."""
+    """method that brings a picture of another aspect ratio to the world's"""
     open: bool = False
-    """Then play it on the page, as genie-gym play does."""
+    """play from the prompt on the page of genie-gym play, instead of writing the demo"""
 
     def run(self) -> None:
-        """Fit, tell, play."""
+        """Fit the prompt, print how it was fitted, and play from it."""
         from genie_gym.envs.demo import play_demo
-        from genie_gym.play.opening import open_world
         from genie_gym.play.run import write_prompt
+        from genie_gym.play.setup import prepare_play
 
-        opening = Opening(
+        config = PlayConfig(
             checkpoint=self.checkpoint,
             device=self.device,
             prompt=self.prompt,
@@ -297,31 +290,32 @@ class Prompt:
             fit=self.fit,
             seed=self.seed,
         )
-        fitted = open_world(opening).prompt
+        fitted = prepare_play(config).prompt
         assert fitted is not None
-        print(f"{fitted.fitting}: look at {write_prompt(fitted, self.out)}")
+        print(f"{fitted.fitting}: see {write_prompt(fitted, self.out)}")
         if self.open:
-            Play(opening=opening, out=self.out).run()
+            PlayCommand(config=config, out=self.out).run()
             return
         settings = {"checkpoint": self.checkpoint, "device": self.device, "prompt": fitted.frames}
         play_demo(self.out, self.frames, self.seed, **settings)
-        print(f"look at {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
+        print(f"see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 
 COMMANDS: dict[str, Any] = {
-    "record": Record,
-    "train": Train,
-    "evaluate": Evaluate,
-    "name-actions": NameActions,
-    "demo": Demo,
-    "play": Play,
-    "prompt": Prompt,
-    "bench": Bench,
+    "record": RecordCommand,
+    "train": TrainCommand,
+    "evaluate": EvaluateCommand,
+    "name-actions": NameActionsCommand,
+    "demo": DemoCommand,
+    "play": PlayCommand,
+    "prompt": PromptCommand,
+    "bench": BenchCommand,
 }
+"""Name of each command -> its class."""
 
 
 def main() -> None:
-    """The command line; user errors and missing packages end in one line and exit status 2."""
+    """Run the command line; invalid values and missing packages end it with one line and exit status 2."""
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
     except (ValueError, MissingExtraError) as error:

@@ -1,20 +1,20 @@
-"""Packages that only some parts need, and that an extra brings."""
+"""Optional packages, which the extras of this project install."""
 
 import contextlib
 from collections.abc import Iterator
 
 
 class MissingExtraError(ImportError):
-    """A package is missing; the message says what for and what to install."""
+    """A package is missing; the message names its purpose and the command that installs it."""
 
 
 @contextlib.contextmanager
 def need_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Around imports.
+    """Turn a failed import in the block into an error that names the extra to install.
 
     Args:
-        extra: Of this project, that brings what is imported.
-        purpose: Sentence without its end, such as "Recording games needs Procgen".
+        extra: Extra of this project that installs the imported package.
+        purpose: Sentence without its full stop, such as "Recording games needs Procgen".
 
     Raises:
         MissingExtraError: If an import fails.

@@ -1,4 +1,4 @@
-"""Independent tasks in several processes."""
+"""Independent tasks run in several processes."""
 
 import functools
 import multiprocessing
@@ -8,22 +8,22 @@ from typing import TypeVar
 
 import torch
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
-def work_apart(
-    work: Callable[[Task], Result], tasks: Iterable[Task], processes: int, threads: int = 1
-) -> Iterator[tuple[Task, Result]]:
-    """Each task with its result, as they are done, each worked on in one of several processes.
+def run_in_processes(
+    work: Callable[[_Task], _Result], tasks: Iterable[_Task], processes: int, threads: int = 1
+) -> Iterator[tuple[_Task, _Result]]:
+    """Run tasks in several processes and yield each task with its result as soon as it is done.
 
-    A task that fails, or a caller that breaks off, ends the others that have not begun.
+    If a task fails or the caller stops iterating, tasks that have not begun are cancelled.
 
     Args:
-        work: From a task to its result; like both, it must be picklable.
-        tasks: In the order in which they are begun.
-        processes: How many.
-        threads: Of torch in each, so that they do not take each other's cores.
+        work: Function from a task to its result; all three must be picklable.
+        tasks: Tasks in the order in which they begin.
+        processes: Number of processes.
+        threads: Torch threads per process, so that the processes do not compete for cores.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, initializer=functools.partial(torch.set_num_threads, threads)) as pool:

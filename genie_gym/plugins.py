@@ -1,6 +1,7 @@
-"""What a person names on the command line and Python builds: ``NAME(ARGUMENTS)``, ``FILE.py:NAME(ARGUMENTS)``."""
+"""Python objects named by strings: ``module:name``, ``NAME(ARGUMENTS)`` or ``FILE.py:NAME(ARGUMENTS)``."""
 
 import functools
+import importlib
 import importlib.util
 import inspect
 import re
@@ -12,15 +13,37 @@ from typing import Any
 _CALL = re.compile(r"(?P<name>[^()]+?)(\((?P<arguments>[^()]*)\))?")
 
 
-def build(field: str, spec: str, known: Mapping[str, Callable[..., Any]], **optional: Any) -> Any:
-    """What the factory that ``spec`` names returns.
+def find_function(field: str, function: Callable[..., Any] | str) -> Callable[..., Any]:
+    """Return a function given as such, or import the one that ``"module:name"`` names.
 
     Args:
-        field: What to call it in errors.
-        spec: A name among ``known``, or ``FILE.py:NAME`` for any function of a Python file; arguments in brackets are
-            given as numbers where they read as such, else as strings.
+        field: Name of the argument in errors.
+        function: Function or its name; with a name, ``env.spec`` stays JSON-able.
+
+    Raises:
+        ValueError: Naming ``field`` and what was given for it.
+    """
+    found: Any = function
+    if isinstance(function, str) and ":" in function:
+        module, _, attribute = function.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:  # ValueError: no module before the colon
+            raise ValueError(f"{field} {function!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f'{field} must be a callable or the "module:name" of one, got {function!r}')
+    return found
+
+
+def build_from_spec(field: str, spec: str, known: Mapping[str, Callable[..., Any]], **optional: Any) -> Any:
+    """Call the factory that ``spec`` names and return what it builds.
+
+    Args:
+        field: Name of the option in errors.
+        spec: A name in ``known``, or ``FILE.py:NAME`` for any function of a Python file; arguments in brackets are
+            passed as numbers where they read as such, else as strings.
         known: Factories by name.
-        optional: Keywords that a factory is given where it takes them.
+        **optional: Keyword arguments passed to factories that take them.
 
     Raises:
         ValueError: If there is no such factory, or it does not take these arguments.
@@ -44,7 +67,7 @@ def build(field: str, spec: str, known: Mapping[str, Callable[..., Any]], **opti
 
 
 def maybe_number(text: str) -> str | float:
-    """A number where the text reads as one, else the text."""
+    """Convert a text that reads as a number to int or float; return other texts unchanged."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,21 +1,24 @@
-"""Worlds by name: some of ours, and the paper's.
+"""Presets by name: the world that ships, small ones for studies and tests, and the paper's.
 
-Where the paper states a parameter count, the model is within 5 % of it (a test builds each on the meta device).
-It states no feed-forward width, and none fits every row with values as wide as k/q: the scaling rows fit with
+Where the paper states a parameter count, the model is within 5 % of it (a test builds each on the meta device). The
+paper states no feed-forward width, and with values as wide as k/q no width fits every row: the scaling rows fit with
 values of d_model / heads and a feed-forward of d_model / 8, the 2.3B row with a feed-forward of d_model.
 """
 
+import warnings
 from dataclasses import replace
 
 from genie_gym.configs import (
+    ConvActionConfig,
     DynamicsConfig,
-    LatentActionConfig,
+    MovingActionConfig,
     OptimizerConfig,
     Preset,
     QuantizerConfig,
     SamplingConfig,
     TokenizerConfig,
     TrainConfig,
+    TransformerActionConfig,
     TransformerConfig,
     WorldConfig,
 )
@@ -29,7 +32,7 @@ SMALL_NETWORK_TRAINING = TrainConfig(
     precision="float32",
     picture_every=0,
 )
-"""For what is no part of a world: the shipped player, the features of video distances, the inverse model."""
+"""Training of small networks outside a world: the shipped player, the video features, the inverse model."""
 
 
 def _stack(layers: int, width: int, heads: int, head_dim: int, feed_forward_width: int) -> TransformerConfig:
@@ -47,14 +50,17 @@ TOKENIZER_TRAINING = TrainConfig(
     batch_size=384,
     optimizer=OptimizerConfig(learning_rate=3e-4, final_learning_rate=3e-4, warmup_steps=10_000),
 )
-"""Appendix C.2; batch 384 from table 6."""
+"""Training of the paper's tokenizers: appendix C.2, batch 384 from table 6."""
 
 WORLD_OPTIMIZER = OptimizerConfig(learning_rate=3e-5, final_learning_rate=3e-6, schedule="cosine", warmup_steps=5_000)
-"""Appendix C.3."""
+"""Optimiser of the paper's dynamics: appendix C.3."""
 
 
 def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Preset:
-    """160x90 videos, padded to 160x92 as the paper's token counts imply; sizes of C.1 and C.2."""
+    """Return a preset with the paper's tokenizer and latent action model (appendices C.1, C.2) and this dynamics.
+
+    Videos are 160 x 90 pixels, padded to 160 x 92 as the paper's token counts imply.
+    """
     world = WorldConfig(
         height=92,
         width=160,
@@ -64,7 +70,7 @@ def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Pr
             decoder=_stack(20, 1024, 16, 64, 256),
             quantizer=QuantizerConfig(codes=1024, dim=32),
         ),
-        latent_action_model=LatentActionConfig(
+        latent_action_model=TransformerActionConfig(
             patch_size=16,
             encoder=_stack(20, 1024, 16, 64, 256),
             decoder=_stack(20, 1024, 16, 64, 256),
@@ -79,7 +85,7 @@ def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Pr
 
 
 def _scaling_row(layers: int, heads: int, width: int, head_dim: int) -> TransformerConfig:
-    """Appendix D."""
+    """Return the dynamics of one row of appendix D."""
     return TransformerConfig(
         layers=layers,
         width=width,
@@ -91,13 +97,13 @@ def _scaling_row(layers: int, heads: int, width: int, head_dim: int) -> Transfor
 
 
 def _case_study() -> Preset:
-    """Appendix F: CoinRun, hard, random player, on one mid-range device."""
+    """Return the paper's case study (appendix F): CoinRun, hard, random player, on one mid-range device."""
     eight = _stack(8, 512, 8, 64, 512)
     world = WorldConfig(
         tokenizer=TokenizerConfig(
             patch_size=4, encoder=eight, decoder=eight, quantizer=QuantizerConfig(codes=1024, dim=32)
         ),
-        latent_action_model=LatentActionConfig(
+        latent_action_model=TransformerActionConfig(
             patch_size=16, encoder=eight, decoder=eight, quantizer=QuantizerConfig(codes=6, dim=32)
         ),
         dynamics=DynamicsConfig(transformer=_stack(12, 512, 8, 64, 512)),
@@ -116,57 +122,21 @@ def _case_study() -> Preset:
 
 
 def _coinrun() -> Preset:
-    """The shipped world: 64 tokens a frame, a size that two CPU cores train in hours and play live."""
-    world = WorldConfig(
-        tokenizer=TokenizerConfig(
-            patch_size=8,
-            encoder=_stack(2, 192, 6, 32, 384),
-            decoder=_stack(4, 192, 6, 32, 384),
-            quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
-        ),
-        latent_action_model=LatentActionConfig(
-            backbone="conv",
-            quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.2),
-            width=32,
-            history=3,
-        ),
-        dynamics=DynamicsConfig(
-            transformer=_stack(6, 256, 8, 32, 512),
-            action_conditioning="additive",
-            min_mask_ratio=0.2,
-            mask_ratio_per="frame",
-            clean_frames=0.5,
-            context_corruption=0.1,
-        ),
-        sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
-        precision="auto",
-    )
-    optimizer = OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
-    )
-    return Preset(
-        world=world,
-        tokenizer_training=TrainConfig(train_steps=2000, batch_size=8, optimizer=optimizer),
-        world_training=TrainConfig(train_steps=1600, batch_size=8, optimizer=optimizer, log_every=20, picture_every=0),
-    )
+    """Return the shipped world, of a size that two CPU cores train in hours and play live.
 
-
-def _coinrun_fine() -> Preset:
-    """``coinrun`` with 256 tokens a frame at about its cost: a convolutional tokenizer, squares of tokens folded.
-
-    The tokenizer sees frame by frame, so it is trained on single frames: 64 different ones teach more than 4 clips.
-    The latent action model comes before the dynamics. Its decoder moves the frame and knows the player, whom the camera
-    keeps in the middle, only from the clip's start: its codes say what the player does. The dynamics learns by Muon.
+    256 tokens per frame cost about as much as 64, because squares of 2 x 2 tokens are folded into one position. The
+    tokenizer is convolutional and sees each frame alone, so it is trained on single frames: 64 different ones teach
+    more than 4 clips. The latent action model is trained before the dynamics. Its decoder moves the last frame, and
+    sees the player, whom the camera keeps in the centre, only as in the clip's first frame: the codes have to carry
+    what the player does. The dynamics is trained with Muon.
     """
-    coarse = _coinrun()
     tokenizer = TokenizerConfig(
         patch_size=4,
         encoder=_convolutions(2, 128),
         decoder=_convolutions(4, 128),
-        quantizer=coarse.world.tokenizer.quantizer,
+        quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
     )
-    actions = LatentActionConfig(
-        backbone="conv",
+    latent_actions = MovingActionConfig(
         quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.05),
         width=16,
         history=3,
@@ -175,54 +145,64 @@ def _coinrun_fine() -> Preset:
         centre=6,
         centre_weight=1.5,
     )
-    world = replace(
-        coarse.world,
+    dynamics = DynamicsConfig(
+        transformer=_stack(6, 256, 8, 32, 512),
+        action_conditioning="film",
+        min_mask_ratio=0.2,
+        mask_ratio_per="frame",
+        clean_frames=0.5,
+        context_corruption=0.1,
+        fold=2,
+    )
+    world = WorldConfig(
         tokenizer=tokenizer,
-        latent_action_model=actions,
-        dynamics=replace(
-            coarse.world.dynamics,
-            transformer=_stack(6, 256, 8, 32, 512),
-            fold=2,
-            action_conditioning="film",
-        ),
+        latent_action_model=latent_actions,
+        dynamics=dynamics,
+        sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
+        precision="auto",
     )
     optimizer = OptimizerConfig(
         learning_rate=2e-3, final_learning_rate=4e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
     )
-    training = TrainConfig(
+    frame_training = TrainConfig(
         train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer, precision="float32", picture_every=0
     )
-    by_clips = replace(coarse.world_training, precision="float32")
-    muon = replace(by_clips.optimizer, kind="muon", learning_rate=3e-3)
-    return replace(
-        coarse,
+    clip_optimizer = replace(optimizer, learning_rate=1e-3, final_learning_rate=2e-5)
+    clip_training = TrainConfig(
+        train_steps=6000, batch_size=8, optimizer=clip_optimizer, precision="float32", log_every=20, picture_every=0
+    )
+    return Preset(
         world=world,
-        tokenizer_training=training,
-        action_training=replace(by_clips, train_steps=1000),
-        world_training=replace(by_clips, train_steps=6000, optimizer=muon),
+        tokenizer_training=frame_training,
+        action_training=replace(clip_training, train_steps=1000),
+        world_training=replace(clip_training, optimizer=replace(clip_optimizer, kind="muon", learning_rate=3e-3)),
     )
 
 
 def _coinrun_jumps() -> Preset:
-    """``coinrun-fine`` with other latent actions, which tell every jump, and which nothing is shipped with yet.
+    """Return ``coinrun`` with latent actions that register every jump; no shipped world uses it yet.
 
-    Codes say what changes of the motion, four of them along columns and two along rows. They start late, when the
-    latents know what is wanted, since a jump is one transition in twenty. The decoder always knows the player but for
-    the way it faces.
+    A code stands for a change of motion, one of four horizontally and one of two vertically. Codes start late, when the
+    latents have learned what the decoder needs, since only one transition in twenty is a jump. The decoder always sees
+    the player except for the direction it faces.
     """
-    fine = _coinrun_fine()
-    actions = replace(
-        fine.world.latent_action_model,
+    shipped = _coinrun()
+    latent_actions = MovingActionConfig(
         quantizer=QuantizerConfig(codes=8, dim=16, levels=(4, 2), commitment_weight=0.1, start_after=250),
+        width=16,
+        history=3,
+        moves=3,
         accelerates=True,
+        error_margin=8,
+        centre=6,
         centre_shown="mirrored",
         centre_weight=0.8,
     )
-    return replace(fine, world=replace(fine.world, latent_action_model=actions))
+    return replace(shipped, world=replace(shipped.world, latent_action_model=latent_actions))
 
 
 def _study() -> Preset:
-    """What ``experiments`` vary: ``coinrun`` at a size of which two CPU cores train several an hour."""
+    """Return the world that experiments vary: 64 tokens per frame; two CPU cores train several an hour."""
     small = _stack(2, 128, 4, 32, 256)
     world = WorldConfig(
         tokenizer=TokenizerConfig(
@@ -231,11 +211,8 @@ def _study() -> Preset:
             decoder=small,
             quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
         ),
-        latent_action_model=LatentActionConfig(
-            backbone="conv",
-            quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.2),
-            width=16,
-            history=3,
+        latent_action_model=ConvActionConfig(
+            quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.2), width=16, history=3
         ),
         dynamics=DynamicsConfig(
             transformer=_stack(4, 128, 4, 32, 256),
@@ -256,16 +233,14 @@ def _study() -> Preset:
 
 
 def _tiny() -> Preset:
-    """For tests: the same parts as ``coinrun``, a few thousand weights."""
+    """Return a world for tests: all three models with a few thousand weights each."""
     small = _stack(1, 32, 2, 16, 32)
     world = WorldConfig(
         context_length=8,
         tokenizer=TokenizerConfig(
             patch_size=16, encoder=small, decoder=small, quantizer=QuantizerConfig(codes=64, dim=8)
         ),
-        latent_action_model=LatentActionConfig(
-            backbone="conv", quantizer=QuantizerConfig(codes=8, dim=8), width=8, history=2
-        ),
+        latent_action_model=ConvActionConfig(quantizer=QuantizerConfig(codes=8, dim=8), width=8, history=2),
         dynamics=DynamicsConfig(transformer=_stack(2, 32, 2, 16, 64), mask_ratio_per="frame", clean_frames=0.5),
         sampling=SamplingConfig(maskgit_steps=2),
     )
@@ -285,19 +260,47 @@ SCALING_ROWS = {
     "scaling-1.6b": _scaling_row(28, 22, 2560, 128),
     "scaling-2.7b": _scaling_row(36, 22, 3072, 128),
 }
-"""Appendix D: dynamics by size, all at batch 256 for 200k steps."""
+"""Dynamics of the paper's scaling study by size (appendix D), all trained at batch 256 for 200k steps."""
 
-PRESETS: dict[str, Preset] = {
-    "tiny": _tiny(),
-    "study": _study(),
-    "coinrun": _coinrun(),
-    "coinrun-fine": _coinrun_fine(),
-    "coinrun-jumps": _coinrun_jumps(),
-    "coinrun-case-study": _case_study(),
-    "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),
-    "robotics": _paper(_stack(38, 2560, 20, 128, 2560), 200_000, 256),
-    **{name: _paper(row, 200_000, 256) for name, row in SCALING_ROWS.items()},
-    **{f"batch-{batch}": _paper(_stack(34, 2560, 20, 128, 2560), 200_000, batch) for batch in (128, 256, 448)},
-}
-"""Every preset by name. ``batch-*`` is the paper's batch-size study at 2.3B; ``robotics`` states 2.5B and no
-sizes, so it is that study's model with four more layers."""
+_RENAMED = {"coinrun-fine": "coinrun"}
+"""Deprecated names, which go with the next release, and those that replace them."""
+
+
+class _PresetTable(dict[str, Preset]):
+    """Presets by name; deprecated names are found too, with a warning."""
+
+    def __missing__(self, name: str) -> Preset:
+        if name not in _RENAMED:
+            raise KeyError(name)
+        message = f"preset {name!r} is now called {_RENAMED[name]!r}; the old name goes with the next release"
+        warnings.warn(message, FutureWarning, stacklevel=3)
+        return self[_RENAMED[name]]
+
+
+PRESETS: dict[str, Preset] = _PresetTable(
+    {
+        "tiny": _tiny(),
+        "study": _study(),
+        "coinrun": _coinrun(),
+        "coinrun-jumps": _coinrun_jumps(),
+        "coinrun-case-study": _case_study(),
+        "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),
+        "robotics": _paper(_stack(38, 2560, 20, 128, 2560), 200_000, 256),
+        **{name: _paper(row, 200_000, 256) for name, row in SCALING_ROWS.items()},
+        **{f"batch-{batch}": _paper(_stack(34, 2560, 20, 128, 2560), 200_000, batch) for batch in (128, 256, 448)},
+    }
+)
+"""Every preset by name. ``batch-*`` is the paper's batch-size study at 2.3B; for ``robotics`` the paper states 2.5B
+parameters and no sizes, so it is that study's model with four more layers."""
+
+
+def find_preset(name: str) -> Preset:
+    """Return the preset of this name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {name!r}") from None

@@ -1,4 +1,4 @@
-"""Worlds as environments of Stable-Baselines3 (needs the extra ``sb3``)."""
+"""Worlds as vector environments of Stable-Baselines3 (needs the extra ``sb3``)."""
 
 import reprlib
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
 
-ENTRY_POINT = f"{GenieVectorEnv.__module__}:{GenieVectorEnv.__name__}"
-METHODS = ("get_action_meanings",)
-"""Of ``GenieEnv``, that can be called on rows: what else it has is the vector environment's business."""
+_ENTRY_POINT = f"{GenieVectorEnv.__module__}:{GenieVectorEnv.__name__}"
+_ROW_METHODS = ("get_action_meanings",)
+"""Methods of ``GenieEnv`` that can be called on single rows; all others belong to the vector environment."""
 
 
 class GenieVecEnv(VecEnv):
-    """A ``GenieVectorEnv`` as SB3 expects it: an ended episode restarts in the same step.
+    """Wraps a ``GenieVectorEnv`` as an SB3 ``VecEnv``: an ended episode restarts in the same step.
 
-    Its transitions, and the infos of ended episodes (``terminal_observation``, ``TimeLimit.truncated``), are those of
+    Transitions, and the infos of ended episodes (``terminal_observation``, ``TimeLimit.truncated``), equal those of
     SB3's ``DummyVecEnv`` over as many single environments. Infos of all other steps are empty.
 
     Args:
-        envs: With ``autoreset_mode=AutoresetMode.SAME_STEP``; closed with this.
+        envs: Vector environment with ``autoreset_mode=AutoresetMode.SAME_STEP``; ``close`` closes it too.
 
     Raises:
-        ValueError: If ``envs`` restarts in another way.
+        ValueError: If ``envs`` has another autoreset mode.
     """
 
     def __init__(self, envs: GenieVectorEnv) -> None:
@@ -38,7 +38,7 @@ class GenieVecEnv(VecEnv):
         self._actions = np.zeros(self.num_envs, dtype=np.int64)
 
     def reset(self) -> VecEnvObs:
-        """Start episodes in all rows, with the seeds of ``seed()`` and the options of ``set_options()``, once."""
+        """Start episodes in all rows, using the seeds of ``seed()`` and the options of ``set_options()`` once."""
         frames, infos = self._envs.reset(seed=self._seeds, options=_merge_options(self._options))
         self.reset_infos = [_info_of(infos, row) for row in range(self.num_envs)]
         self._reset_seeds()
@@ -50,28 +50,28 @@ class GenieVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         frames, rewards, terminations, truncations, infos = self._envs.step(self._actions)
-        told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        step_infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         dones = terminations | truncations
         for row in np.flatnonzero(dones):
-            told[row] = {
+            step_infos[row] = {
                 "TimeLimit.truncated": bool(truncations[row] and not terminations[row]),
                 "terminal_observation": infos["final_obs"][row],
             }
             self.reset_infos[row] = _info_of(infos, row)
-        return frames, rewards.astype(np.float32), dones, told
+        return frames, rewards.astype(np.float32), dones, step_infos
 
     def close(self) -> None:
         self._envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """What all rows share, once a row."""
+        """Return an attribute, which all rows share, once for each row."""
         return [getattr(self._envs, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set for all rows; they share one world.
+        """Set an attribute, which all rows share.
 
         Raises:
-            ValueError: If some rows are meant and not all.
+            ValueError: If ``indices`` selects only some of the rows.
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"indices must be all {self.num_envs} rows, which share {attr_name!r}, got {indices!r}")
@@ -80,13 +80,13 @@ class GenieVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of single environments, once a row.
+        """Call a method of single environments once for each row.
 
         Raises:
-            ValueError: If rows of one world cannot do that apart.
+            ValueError: If the method cannot be called on single rows of one world.
         """
-        if method_name not in METHODS:
-            raise ValueError(f"method_name must be one of {METHODS}, got {method_name!r}: rows share one world")
+        if method_name not in _ROW_METHODS:
+            raise ValueError(f"method_name must be one of {_ROW_METHODS}, got {method_name!r}: rows share one world")
         method = getattr(self._envs, method_name)
         return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
@@ -94,7 +94,7 @@ class GenieVecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """The rows' present frames, where they are rendered."""
+        """Return the rows' present frames; None for each row without a render mode."""
         frames = self._envs.render()
         return [None] * self.num_envs if frames is None else frames
 
@@ -107,21 +107,21 @@ def make_sb3_vec_env(
     monitor_file: str | None = None,
     **kwargs: Any,
 ) -> VecMonitor:
-    """Many rows of play in one world, for SB3's algorithms.
+    """Make a vector environment for SB3's algorithms: many rows of play in one world.
 
-    ``PPO("CnnPolicy", make_sb3_vec_env("Genie-v0", num_envs=16, reward_fn=f)).learn(100_000)`` trains in the dream.
+    ``PPO("CnnPolicy", make_sb3_vec_env("Genie-v0", num_envs=16, reward_fn=f)).learn(100_000)`` trains in the world.
 
     Args:
-        env_id: Registered by genie-gym.
-        num_envs: Rows; one pass of the world serves all.
-        seed: Of the first reset: row i gets ``seed + i``.
-        monitor_file: CSV of episodes; SB3 logs their mean return and length without, too.
-        **kwargs: Of ``GenieVectorEnv``, like ``reward_fn``, ``prompt``, ``checkpoint`` and ``max_episode_steps``.
+        env_id: Id of an environment registered by genie-gym.
+        num_envs: Number of rows; one pass of the world serves all of them.
+        seed: Seed of the first reset: row i gets ``seed + i``.
+        monitor_file: CSV to write each episode's return and length to; SB3 logs their means without it, too.
+        **kwargs: Arguments of ``GenieVectorEnv``: ``reward_fn``, ``prompt``, ``checkpoint``, ``max_episode_steps``, ...
 
     Raises:
-        ValueError: Naming the argument and the value.
+        ValueError: Naming the argument and its value.
     """
-    if gym.spec(env_id).vector_entry_point != ENTRY_POINT:
+    if gym.spec(env_id).vector_entry_point != _ENTRY_POINT:
         raise ValueError(f"env_id must name an environment of genie-gym, got {env_id!r}")
     keywords = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
     envs = gym.make_vec(env_id, num_envs, gym.VectorizeMode.VECTOR_ENTRY_POINT, **keywords)
@@ -132,7 +132,7 @@ def make_sb3_vec_env(
 
 
 def _merge_options(options: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """SB3's options, one a row, as one of ``GenieVectorEnv``: ``prompt`` of a row is one of its ``prompts``."""
+    """Merge SB3's options, one dict per row, into those of ``GenieVectorEnv``: each ``prompt`` into ``prompts``."""
     if not any(options):
         return None
     unknown = sorted({name for each in options for name in each} - {"prompt"})
@@ -144,5 +144,5 @@ def _merge_options(options: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """A row's own start among a vector environment's infos."""
+    """Return the start of one row from a vector environment's infos."""
     return {name: infos[name][row].item() for name in ("prompt_index", "world_seed")}

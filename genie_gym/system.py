@@ -1,4 +1,4 @@
-"""What this process asks of the operating system: processor flags and how the C library keeps freed memory."""
+"""Queries and settings of the operating system: processor flags, and memory that the C library keeps when freed."""
 
 import ctypes
 import functools
@@ -6,16 +6,15 @@ import os
 import platform
 from pathlib import Path
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of ``mallopt``, from glibc's ``malloc.h``."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep the memory that this process frees, once per process.
+    """Make glibc's allocator keep the memory that this process frees, once per process.
 
-    By default glibc returns large blocks to the kernel and takes them anew for every intermediate tensor, one page
-    fault per 4 KiB. Users who set ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_THRESHOLD_`` keep their own choice.
+    By default glibc returns large blocks to the kernel and requests them again for every intermediate tensor, at one
+    page fault per 4 KiB. Users who set ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_THRESHOLD_`` keep their own choice.
 
     Returns:
         Whether the allocator accepted; always False with another C library.
@@ -23,17 +22,17 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & set(os.environ):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(M_MMAP_THRESHOLD, 2**30))
+    return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_THRESHOLD, 2**30))
 
 
 def processor_flags() -> frozenset[str]:
-    """Instruction sets of this machine's processor, as Linux names them; empty on other systems."""
+    """Return the processor's instruction sets as Linux names them; empty on other systems."""
     return frozenset(describe_processor().get("flags", "").split())
 
 
 @functools.cache
 def describe_processor() -> dict[str, str]:
-    """The fields of the first processor in ``/proc/cpuinfo`` that do not change while it runs; empty elsewhere."""
+    """Return the constant fields of the first processor in ``/proc/cpuinfo``; empty on other systems."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -9,17 +9,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genie_gym.configs import WorldConfig, vary
+from genie_gym.config_io import vary
+from genie_gym.configs import MovingActionConfig, TransformerActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 
-torch.set_num_threads(1)  # such small tensors are slower on more, and sums then hang on how a batch is split
+torch.set_num_threads(1)  # such small tensors are slower on more, and sums then depend on how a batch is split
 
 STACK: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "head_dim": 16, "feed_forward_width": 32}
-ST_LAM = {f"latent_action_model.{name}": value for name, value in {
-    "backbone": "st", "encoder": STACK, "decoder": STACK,
-}.items()}  # fmt: skip
+CODES = PRESETS["tiny"].world.latent_action_model.quantizer
+ST_LAM = {
+    "latent_action_model": TransformerActionConfig(
+        quantizer=CODES, encoder=TransformerConfig(**STACK), decoder=TransformerConfig(**STACK)
+    )
+}
+MOVING_LAM = {"latent_action_model": MovingActionConfig(quantizer=CODES, width=8, history=2)}
 VARIANTS: dict[str, dict[str, Any]] = {
     "additive": {},
     "token": {"dynamics.action_conditioning": "token"},
@@ -31,15 +36,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "latent_action_model.quantizer": {"kind": "fsq", "codes": 8, "levels": (2, 4)},
     },
     "st-lam": ST_LAM,
-    "horizon": {"latent_action_model.horizon": 3},
-    "moving": {"latent_action_model.moves": 3, "latent_action_model.error_margin": 8},
-    "centred": {"latent_action_model.moves": 3, "latent_action_model.centre": 8},
-    "accelerating": {
-        "latent_action_model.moves": 3,
-        "latent_action_model.centre": 8,
-        "latent_action_model.accelerates": True,
-    },
-    "st-horizon": {**ST_LAM, "latent_action_model.horizon": 3},
+    "moving": {**MOVING_LAM, "latent_action_model.error_margin": 8},
+    "centred": {**MOVING_LAM, "latent_action_model.centre": 8},
+    "accelerating": {**MOVING_LAM, "latent_action_model.centre": 8, "latent_action_model.accelerates": True},
     "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},
     "conv": {
@@ -64,7 +63,7 @@ def shake(module: nn.Module, seed: int = 0, size: float = 0.5) -> nn.Module:
 
 
 def build_world(config: WorldConfig, seed: int = 0, start_frames: int = 4) -> GenieWorldModel:
-    """A world in eval mode whose frames vary with tokens, actions and seeds."""
+    """Return a world in eval mode whose frames vary with tokens, actions and seeds."""
     frames = np.random.default_rng(seed).integers(256, size=(start_frames, config.height, config.width, 3))
     with torch.random.fork_rng():
         torch.manual_seed(seed)

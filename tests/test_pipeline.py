@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 import genie_gym
 from genie_gym import cli
-from genie_gym.configs import vary
+from genie_gym.config_io import vary
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.video import write_video
 from genie_gym.presets import PRESETS
-from genie_gym.training.checkpoint import NAME
+from genie_gym.training.checkpoint import RUN_FILE
 from genie_gym.training.run import train_preset
 
 pytestmark = pytest.mark.pipeline
@@ -86,12 +86,12 @@ def test_latent_actions_can_be_trained_first_and_frozen(tmp_path: Path, monkeypa
     assert checkpoint is not None
     first, second = (genie_gym.load(folder).state_dict() for folder in (whole, checkpoint))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    trained = load_file(tmp_path / "whole" / "actions" / NAME)
+    trained = load_file(tmp_path / "whole" / "actions" / RUN_FILE)
     prefix = "model.latent_action_model."
     model = {name.removeprefix(prefix): value for name, value in trained.items() if name.startswith(prefix)}
     assert model
     assert all(torch.equal(first[f"latent_action_model.{name}"], value) for name, value in model.items())
-    assert not any(name.startswith(prefix) for name in load_file(tmp_path / "whole" / "world" / NAME))
+    assert not any(name.startswith(prefix) for name in load_file(tmp_path / "whole" / "world" / RUN_FILE))
 
 
 def test_demo_writes_a_picture_and_a_gif(

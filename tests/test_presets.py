@@ -1,16 +1,17 @@
-"""Configs: what they refuse, and how they travel. Presets: what the paper says of them."""
+"""Configs: the values they refuse. Presets: their sizes and training as the paper states them."""
 
 import dataclasses
-import json
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import genie_gym
 from genie_gym.configs import (
+    ConvActionConfig,
     DynamicsConfig,
-    LatentActionConfig,
+    MovingActionConfig,
     OptimizerConfig,
     Preset,
     QuantizerConfig,
@@ -18,28 +19,28 @@ from genie_gym.configs import (
     SamplingConfig,
     TokenizerConfig,
     TrainConfig,
+    TransformerActionConfig,
     TransformerConfig,
     WorldConfig,
-    from_dict,
-    to_dict,
-    vary,
 )
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.presets import PRESETS
+from genie_gym.presets import PRESETS, find_preset
 
 STACK = TransformerConfig(layers=1, width=8, heads=2, feed_forward_width=8)
 CODES = QuantizerConfig(codes=8)
 TOKENIZER = TokenizerConfig(patch_size=8, encoder=STACK, decoder=STACK, quantizer=CODES)
-LAM = LatentActionConfig(encoder=STACK, decoder=STACK, quantizer=CODES)
-CONV_LAM = LatentActionConfig(backbone="conv", quantizer=CODES)
+LAM = TransformerActionConfig(encoder=STACK, decoder=STACK, quantizer=CODES)
+CONV_LAM = ConvActionConfig(quantizer=CODES)
+MOVING_LAM = MovingActionConfig(quantizer=CODES)
 DYNAMICS = DynamicsConfig(transformer=STACK)
 WORLD = WorldConfig(tokenizer=TOKENIZER, latent_action_model=LAM, dynamics=DYNAMICS)
 CONV_WORLD = dataclasses.replace(WORLD, latent_action_model=CONV_LAM)
 TRAIN = TrainConfig(train_steps=1, batch_size=1)
 
+# fmt: off
 REFUSED: list[tuple[Any, str, Any]] = [
     *[(STACK, field, value) for field in ("layers", "width", "heads", "head_dim") for value in (0, -1)],
     (STACK, "feed_forward_width", 0),
@@ -59,28 +60,13 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (TOKENIZER, "fold", 0),
     (LAM, "backbone", "mlp"),
     (LAM, "inputs", "frames"),
-    (LAM, "error_unit", "frame"),
-    (LAM, "encoder", None),
-    (LAM, "decoder", None),
     (LAM, "patch_size", -16),
     (LAM, "hidden_frames", -0.1),
-    (LAM, "history", 0),
-    (LAM, "horizon", 0),
-    (dataclasses.replace(LAM, inputs="tokens"), "horizon", 2),
-    (dataclasses.replace(LAM, inputs="tokens"), "error_margin", 4),
-    (LAM, "error_margin", -1),
-    (LAM, "moves", 2),
-    (CONV_LAM, "moves", -1),
-    (CONV_LAM, "reach", 0),
-    (CONV_LAM, "centre", 8),
-    (CONV_LAM, "accelerates", True),
-    (CONV_LAM, "centre_shown", "last"),
-    *[(dataclasses.replace(CONV_LAM, moves=2), "centre", value) for value in (-2, 7)],
-    (dataclasses.replace(CONV_LAM, moves=2), "centre_weight", -1.0),
-    (dataclasses.replace(CONV_LAM, moves=2), "horizon", 2),
-    (CONV_LAM, "inputs", "tokens"),
-    (CONV_LAM, "width", 0),
-    (CONV_LAM, "width", 12),
+    *[(lam, field, value) for lam in (CONV_LAM, MOVING_LAM) for field, value in
+      (("backbone", "st"), ("history", 0), ("width", 0), ("width", 12))],
+    *[(MOVING_LAM, field, value) for field, value in
+      (("moves", 0), ("reach", 0), ("error_margin", -1), ("centre", -2), ("centre", 7), ("centre_weight", -1.0),
+       ("centre_shown", "last"))],
     (DYNAMICS, "action_conditioning", "cross"),
     (DYNAMICS, "mask_ratio_per", "batch"),
     (DYNAMICS, "min_mask_ratio", 1.5),
@@ -111,16 +97,16 @@ REFUSED: list[tuple[Any, str, Any]] = [
     *[(RecordConfig(), field, 0) for field in ("frames", "num_envs", "frames_per_shard")],
     *[(RecordConfig(), field, -1) for field in ("start_level", "num_levels")],
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize("field", ["encoder", "decoder"])
-def test_an_st_backbone_is_not_made_of_convolutions(field: str) -> None:
-    with pytest.raises(ValueError, match=rf"LatentActionConfig\.{field}\.attention must be .* got 'conv'"):
+def test_an_st_backbone_refuses_convolutions(field: str) -> None:
+    with pytest.raises(ValueError, match=rf"TransformerActionConfig\.{field}\.attention must be .* got 'conv'"):
         dataclasses.replace(LAM, **{field: dataclasses.replace(STACK, attention="conv")})
 
 
-def test_single_frames_hold_no_transition() -> None:
-    """They do for a tokenizer."""
+def test_only_the_tokenizer_is_trained_on_single_frames() -> None:
     single = dataclasses.replace(TRAIN, clip_length=1)
     assert dataclasses.replace(PRESETS["tiny"], tokenizer_training=single).tokenizer_training == single
     for phase in ("world_training", "action_training"):
@@ -128,12 +114,11 @@ def test_single_frames_hold_no_transition() -> None:
             dataclasses.replace(PRESETS["tiny"], **{phase: single})
 
 
-def test_actions_of_tokens_do_not_come_first() -> None:
-    """Before the tokenizer is frozen there are none."""
+def test_latent_actions_from_tokens_are_not_trained_before_the_dynamics() -> None:
     tiny = PRESETS["tiny"]
     part = dataclasses.replace(LAM, inputs="tokens")
     world = dataclasses.replace(tiny.world, latent_action_model=part)
-    with pytest.raises(ValueError, match=r"Preset\.action_training must be None on tokens"):
+    with pytest.raises(ValueError, match=r"Preset\.action_training must be None if latent actions come from tokens"):
         dataclasses.replace(tiny, world=world, action_training=TRAIN)
 
 
@@ -152,14 +137,14 @@ def test_the_dynamics_is_spatio_temporal() -> None:
         DynamicsConfig(transformer=dataclasses.replace(STACK, attention="full"))
 
 
-def test_a_convolutional_world_has_sides_it_can_halve() -> None:
+def test_a_convolutional_world_has_sides_that_are_multiples_of_8() -> None:
     tokenizer = dataclasses.replace(TOKENIZER, patch_size=4)
     with pytest.raises(ValueError, match=r"WorldConfig.height must be .*, got 92"):
         WorldConfig(height=92, tokenizer=tokenizer, latent_action_model=CONV_LAM, dynamics=DYNAMICS)
     assert WorldConfig(height=92, tokenizer=tokenizer, latent_action_model=LAM, dynamics=DYNAMICS).grid == (23, 16)
 
 
-def test_folded_places_fill_the_grid() -> None:
+def test_folds_divide_the_grid() -> None:
     for part, whole in (("tokenizer", TOKENIZER), ("dynamics", DYNAMICS)):
         folded = dataclasses.replace(whole, fold=4)
         assert dataclasses.replace(WORLD, **{part: folded}).tokens_per_frame == 64
@@ -172,59 +157,8 @@ def test_configs_are_frozen() -> None:
         STACK.layers = 2  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_there_and_back(name: str) -> None:
-    """By way of JSON, which knows no tuples."""
-    preset = PRESETS[name]
-    assert from_dict(Preset, to_dict(preset)) == preset
-    assert from_dict(Preset, json.loads(json.dumps(to_dict(preset)))) == preset
-
-
-def test_every_kind_of_field_travels() -> None:
-    quantizer = QuantizerConfig(kind="fsq", codes=8, levels=(2, 4))
-    world = dataclasses.replace(WORLD, latent_action_model=dataclasses.replace(CONV_LAM, quantizer=quantizer))
-    back = from_dict(WorldConfig, json.loads(json.dumps(to_dict(world))))
-    assert back == world
-    assert isinstance(back.latent_action_model.quantizer.levels, tuple)
-    record = RecordConfig(game="maze", seed=3)
-    assert from_dict(RecordConfig, json.loads(json.dumps(to_dict(record)))) == record
-
-
-def edited(path: str, value: Any) -> dict[str, Any]:
-    values = to_dict(WORLD)
-    *parents, field = path.split(".")
-    inner = values
-    for parent in parents:
-        inner = inner[parent]
-    inner[field] = value
-    return values
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        ("colour", 3, r"WorldConfig must be .*height.*, got \['colour'\]"),
-        ("dynamics.transformer.depth", 3, r"TransformerConfig must be .*layers.*, got \['depth'\]"),
-        ("tokenizer", 3, "TokenizerConfig must be made of named fields, got 3"),
-        ("tokenizer.encoder", None, "TransformerConfig must be made of named fields, got None"),
-        ("tokenizer.patch_size", 0, "TokenizerConfig.patch_size must be positive, got 0"),
-        ("tokenizer.patch_size", "eight", "TokenizerConfig: .*str"),
-    ],
-)
-def test_what_a_dictionary_may_not_hold(path: str, value: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        from_dict(WorldConfig, edited(path, value))
-
-
-def test_a_missing_field_is_named() -> None:
-    values = to_dict(STACK)
-    del values["width"]
-    with pytest.raises(ValueError, match=r"TransformerConfig: .*width"):
-        from_dict(TransformerConfig, values)
-
-
 def millions(kind: type[nn.Module], preset: str) -> float:
-    """Parameters of a model on the meta device, where they take no memory."""
+    """Return the number of parameters in millions, built on the meta device, where they take no memory."""
     with torch.device("meta"):
         model = kind(PRESETS[preset].world)
     return sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -247,7 +181,7 @@ def millions(kind: type[nn.Module], preset: str) -> float:
         ("batch-448", 2300),
     ],
 )
-def test_dynamics_as_large_as_the_papers(preset: str, stated: float) -> None:
+def test_dynamics_are_as_large_as_the_papers(preset: str, stated: float) -> None:
     assert millions(MaskGITDynamics, preset) == pytest.approx(stated, rel=0.05)
     assert millions(VideoTokenizer, preset) == pytest.approx(205, rel=0.05)  # table 3, ST-ViViT
 
@@ -282,7 +216,7 @@ def test_sizes_of_appendix_d(preset: str, layers: int, heads: int, width: int, h
     ],
 )
 def test_the_papers_training(preset: str, batch_size: int, train_steps: int) -> None:
-    """Batches, and the token counts that follow: 942 B for the largest model, 750 B for the scaling study's."""
+    """Batch sizes, steps and the resulting token counts: 942 B for the largest model, 750 B in the scaling study."""
     training, world = PRESETS[preset].world_training, PRESETS[preset].world
     assert (training.batch_size, training.train_steps, training.clip_length) == (batch_size, train_steps, 16)
     assert (world.grid, world.tokens_per_frame) == ((23, 40), 920)
@@ -291,8 +225,7 @@ def test_the_papers_training(preset: str, batch_size: int, train_steps: int) -> 
 
 
 @pytest.mark.parametrize("preset", ["platformers", "scaling-41m", "batch-448"])
-def test_the_papers_other_models(preset: str) -> None:
-    """Appendix C.1 and C.2."""
+def test_the_papers_other_models_are_those_of_appendix_c(preset: str) -> None:
     world, training = PRESETS[preset].world, PRESETS[preset].tokenizer_training
     encoder, decoder = world.tokenizer.encoder, world.tokenizer.decoder
     assert (encoder.layers, encoder.width, encoder.heads, encoder.head_dim) == (12, 512, 8, 64)
@@ -323,8 +256,7 @@ def assert_optimizers(preset: Preset) -> None:
     assert {one.weight_decay for one in (first, second)} == {1e-4}
 
 
-def test_the_case_study_to_the_letter() -> None:
-    """Appendix F."""
+def test_the_case_study_is_that_of_appendix_f() -> None:
     preset = PRESETS["coinrun-case-study"]
     world, lam = preset.world, preset.world.latent_action_model
     assert (world.height, world.width, world.context_length, world.tokens_per_frame) == (64, 64, 16, 256)
@@ -356,18 +288,22 @@ def test_tiny_is_tiny() -> None:
     assert sum(parameter.numel() for parameter in world.parameters()) < 300_000
 
 
-def test_a_config_is_varied_at_its_paths() -> None:
-    varied = vary(PRESETS["tiny"].world, {"tokenizer.quantizer.codes": 32, "dynamics.action_conditioning": "film"})
-    assert varied.tokenizer.quantizer.codes == 32
-    assert varied.dynamics.action_conditioning == "film"
-    assert PRESETS["tiny"].world.tokenizer.quantizer.codes == 64
-    assert (
-        vary(varied, {"tokenizer.quantizer.codes": 64, "dynamics.action_conditioning": "additive"})
-        == PRESETS["tiny"].world
-    )
+def test_a_renamed_preset_is_found_under_its_old_name_with_a_warning() -> None:
+    for find in (find_preset, PRESETS.__getitem__):
+        with pytest.warns(FutureWarning, match="'coinrun-fine' is now called 'coinrun'"):
+            assert find("coinrun-fine") is PRESETS["coinrun"]
+    assert "coinrun-fine" not in PRESETS
 
 
-@pytest.mark.parametrize("path", ["tokenizer.colour", "tokenizer.patch_size.half", "paint"])
-def test_a_path_that_is_not_there_is_named(path: str) -> None:
-    with pytest.raises(ValueError, match=path):
-        vary(PRESETS["tiny"].world, {path: 1})
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"preset must be one of \['batch-128'.*, got 'huge'"):
+        find_preset("huge")
+    with pytest.raises(KeyError):
+        PRESETS["huge"]
+
+
+def test_the_preset_coinrun_is_the_shipped_world() -> None:
+    shipped, preset = genie_gym.load("coinrun").config, PRESETS["coinrun"].world
+    assert shipped.latent_action_model == preset.latent_action_model
+    assert shipped.tokenizer == preset.tokenizer
+    assert shipped.dynamics == preset.dynamics

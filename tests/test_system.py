@@ -1,4 +1,4 @@
-"""The allocator: freed memory is kept, unless the user has decided otherwise."""
+"""The allocator: freed memory is kept, unless the user has set it otherwise."""
 
 import os
 import platform
@@ -24,20 +24,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def count_faults(keeps: bool) -> int:
-    """Pages that the system fills with zeros in three rounds of 160 MB, after a first one."""
-    told = subprocess.run(
+    """Count the page faults of three rounds of 160 MB, after a first round."""
+    done = subprocess.run(
         [sys.executable, "-c", FAULTS.format(keeps=keeps)], capture_output=True, text=True, check=True, timeout=120
     )
-    return int(told.stdout)
+    return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library holds memory as it likes")
-def test_freed_memory_is_used_again() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
+def test_freed_memory_is_reused() -> None:
     assert count_faults(keeps=True) < 100 < count_faults(keeps=False)
 
 
-def test_the_allocator_is_left_alone_where_the_user_has_set_it() -> None:
-    """In processes of their own: what an allocator was told once stays."""
+def test_the_users_own_setting_is_kept() -> None:
+    """Each setting is tried in a process of its own, since it cannot be undone."""
     code = "from genie_gym.system import keep_freed_memory as keep; print(keep())"
     glibc = platform.libc_ver()[0] == "glibc"
     for environment, expected in (({}, glibc), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)):

@@ -1,9 +1,10 @@
-"""New latent actions for a finished world: its latent action model is trained anew, all else stays as it is.
+"""Give a finished world a new latent action model; tokenizer and dynamics are kept.
 
     python -m experiments.release.actions --out runs/actions --weights experiments/release/jumps.safetensors
-    python -m experiments.release.sprint --start runs/actions/checkpoint --out runs/sprint --device cuda
+    python -m experiments.release.make --start runs/actions/checkpoint --out runs/more --seconds 650 --device cuda
 
-The dynamics takes each new action for a blend of old ones, and has to be trained on, as in the second line. Resumable.
+The dynamics starts from each new action as a blend of the old ones' embeddings, and has to be trained further, as in
+the second line. Resumable.
 """
 
 import json
@@ -17,8 +18,9 @@ import tyro
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from experiments.release.mix import SCORED, Mode, label_play, record_mix, score_play
-from genie_gym.configs import RecordConfig, TrainConfig
+from experiments.release.labels import SCORED_CLIPS, label_in_chunks, score_halves
+from experiments.release.settings import record_mix
+from genie_gym.configs import Mode, RecordConfig, TrainConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
@@ -27,42 +29,43 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
 from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
+from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewActions:
-    """Record, train, save."""
+    """Record, train a latent action model, save the world with it."""
 
     start: str = "coinrun"
-    """The world: a shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or a checkpoint's folder, to start from"""
     preset: str = "coinrun-jumps"
-    """The preset whose latent action model is trained, and how."""
+    """name of the preset whose latent action model is trained"""
     weights: Path | None = None
-    """Weights of such a latent action model, already trained: nothing is trained then."""
+    """weights of a trained latent action model of that preset, to use instead of training"""
     out: Path = Path("runs/actions")
-    """Folder of recordings, run and checkpoint."""
+    """folder of recordings, training run and checkpoint"""
     modes: tuple[Mode, ...] = ("easy", "hard")
-    """Procgen's distribution modes, in equal parts."""
+    """Procgen distribution modes, recorded in equal parts"""
     begins_from_old: bool = True
-    """Whether the new model starts with what fits of the old one's networks; its codes are new in any case."""
+    """whether the new model starts from the old one's weights of the same shape; its codes are new in any case"""
     frames: int = 240_000
-    """Of training levels, of all modes."""
+    """number of frames of training levels, all modes together"""
     train_steps: int | None = None
-    """The preset's own where not given."""
+    """number of training steps; None for the preset's"""
     minutes: float | None = None
-    """Stop training after these; call again to go on."""
+    """minutes after which training stops, to be called again"""
     seed: int = 1
-    """Of the recording."""
+    """seed of the recording"""
     device: str = "cpu"
-    """Where to train."""
+    """device to train on"""
 
     def run(self) -> None:
-        """Do what is missing.
+        """Record and train what is missing, and save the world.
 
         Raises:
-            ValueError: If the preset does not train latent actions alone, or has another number of them, or the
-                weights are another model's.
+            ValueError: If the preset does not train latent actions alone, has another number of them, or the weights
+                do not fit its model.
         """
         if self.preset not in PRESETS or (training := PRESETS[self.preset].action_training) is None:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
@@ -85,7 +88,7 @@ class NewActions:
 
     def _train(self, model: LatentActionModel, dataset: ClipDataset, training: TrainConfig) -> int:
         batches = clips(dataset, training, self.device)
-        return train_actions(model, batches, training, self.out / "actions", self.minutes)
+        return train_actions(model, Phase(batches, training, self.out / "actions", self.minutes))
 
     def _record(self, mode: Mode) -> Path:
         frames = self.frames // len(self.modes)
@@ -93,15 +96,15 @@ class NewActions:
         return record_mix(self.out / f"train-{mode}", "training", config)
 
     def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
-        """Compare labels, tell the dynamics what the new ones mean, save."""
+        """Compare the labels, translate the dynamics' action embeddings to the new ones, save."""
         labels, scores = [], {}
         for mode, folder in folders.items():
             dataset = ClipDataset(folder, clip_length=old.config.context_length)
-            play = read_clips(dataset, np.random.default_rng(0).permutation(len(dataset))[:SCORED])
-            told = {name: label_play(each, play) for name, each in (("old", old), ("new", world))}
-            labels.append(told)
+            play = read_clips(dataset, np.random.default_rng(0).permutation(len(dataset))[:SCORED_CLIPS])
+            by_model = {name: label_in_chunks(each, play) for name, each in (("old", old), ("new", world))}
+            labels.append(by_model)
             actions = world.config.num_latent_actions
-            scores[mode] = {name: score_play(each, play, actions) for name, each in told.items()}
+            scores[mode] = {name: score_halves(each, play, actions) for name, each in by_model.items()}
         translate_actions(world, *(torch.cat([each[name] for each in labels]) for name in ("old", "new")))
         save_world(world, self.out / "checkpoint")
         print(json.dumps(scores, indent=1))

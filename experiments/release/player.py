@@ -1,9 +1,9 @@
-"""Make the shipped player: a small network learns to play as a trained player does, from that player's advice.
+"""Make the shipped player: a small network that imitates a trained player (DAgger, arXiv 1011.0686).
 
     python -m experiments.release.player --teacher "players.py:load_player(name)+velocity"
 
-The student plays half of the games, the teacher the others, and the teacher says in every frame of both what it would
-do (DAgger, arXiv 1011.0686). Levels are training levels, easy and hard. Resumable, with fresh games.
+The student plays half of the games and the teacher the others; the teacher's action is the target in every frame of
+both. Levels are training levels, easy and hard. Resumable, with fresh games.
 """
 
 from collections.abc import Iterator
@@ -26,29 +26,31 @@ from genie_gym.players.expert import Expert, ExpertPolicy
 from genie_gym.players.specs import VELOCITY, Player, load_player
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
-from genie_gym.training.loop import BareTrainee, train
+from genie_gym.training.loop import BareTrainee, Phase
 
-MODES = ("easy", "hard")
-STEPS_A_BATCH = 4
-"""Frames that every game goes on between two batches."""
+_MODES = ("easy", "hard")
+_STEPS_A_BATCH = 4
+"""Steps of every game between two batches."""
 
 
 class Lesson:
-    """Games of both modes, the frames seen in them, and what the teacher would have done there."""
+    """Games of both modes, with a memory of the frames seen and the teacher's action in each."""
 
     def __init__(self, student: ExpertPolicy, teacher: Player, games_a_mode: int, memory: int, seed: int) -> None:
         self._student, self._teacher = student, teacher
-        self._games = [open_painted("training", mode, games_a_mode, seed + number) for number, mode in enumerate(MODES)]
+        self._games = [
+            open_painted("training", mode, games_a_mode, seed + number) for number, mode in enumerate(_MODES)
+        ]
         self._rng = np.random.default_rng(seed)
         self._frames = np.empty((memory, 64, 64, 3), dtype=np.uint8)
         self.advice = np.empty(memory, dtype=np.int64)
         self._seen = 0
 
     def batches(self, batch_size: int, number: int) -> Iterator[Batch]:
-        """``number`` batches, drawn from the latest frames, with games going on in between."""
+        """Yield ``number`` batches drawn from the latest frames; the games go on in between."""
         self._go_on(32)
         for _ in range(number):
-            self._go_on(STEPS_A_BATCH)
+            self._go_on(_STEPS_A_BATCH)
             rows = self._rng.integers(min(self._seen, len(self.advice)), size=batch_size)
             yield Batch(to_float(self._frames[rows])[:, None], torch.from_numpy(rows))
 
@@ -70,7 +72,7 @@ class Lesson:
 
 
 class Student(BareTrainee):
-    """The policy as the loop wants it."""
+    """The policy with the imitation loss that the training loop asks for."""
 
     def __init__(self, policy: ExpertPolicy) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class Student(BareTrainee):
         self.advice = np.empty(0, dtype=np.int64)
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Cross-entropy of the teacher's choices."""
+        """Return the cross-entropy of the teacher's actions."""
         advice = torch.from_numpy(self.advice[batch.numbers.numpy()])
         logits = self.policy(batch.videos[:, 0])
         loss = F.cross_entropy(logits, advice)
@@ -87,31 +89,31 @@ class Student(BareTrainee):
 
 @dataclass(frozen=True, kw_only=True)
 class PlayerRelease:
-    """Train, score, save."""
+    """Train, score and save the player."""
 
     teacher: str
-    """Spec of a trained player that is shown the velocity."""
+    """trained player that is shown the velocity, path/to/file.py:factory(argument)+velocity"""
     out: Path = Path("runs/player")
-    """Folder of the run and of expert.safetensors."""
+    """folder of the training run and of expert.safetensors"""
     train_steps: int = 3000
-    """Batches."""
+    """number of training batches"""
     batch_size: int = 1024
-    """Frames a batch."""
+    """number of frames a batch"""
     games_a_mode: int = 64
-    """Games of each mode."""
+    """number of games of each mode"""
     memory: int = 200_000
-    """Latest frames that batches are drawn from."""
+    """number of latest frames that batches are drawn from"""
     minutes: float | None = None
-    """Stop after these; call again to go on."""
+    """minutes after which this call stops, to be called again"""
     episodes: int = 256
-    """Of each mode, to score the teacher and the student on validation levels."""
+    """number of episodes of each mode on validation levels that score teacher and student"""
     seed: int = 0
-    """Of everything."""
+    """seed of games, weights and batches"""
     json: Path | None = None
-    """File of results."""
+    """JSON file of results to write"""
 
     def run(self) -> None:
-        """Train to the last step or minute, then score."""
+        """Train until the last step or minute, then score."""
         if not self.teacher.endswith(VELOCITY):
             raise ValueError(f"teacher must be shown the velocity, as in SPEC{VELOCITY}, got {self.teacher!r}")
         config = replace(
@@ -121,8 +123,8 @@ class PlayerRelease:
         student = Student(ExpertPolicy())
         lesson = Lesson(student.policy, load_player(self.teacher, self.seed), self.games_a_mode, self.memory, self.seed)
         student.advice = lesson.advice
-        done = train(
-            student, lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes
+        done = Phase(lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes).run(
+            student
         )
         path = self.out / "expert.safetensors"
         save_half(student.policy.eval(), path)
@@ -130,7 +132,7 @@ class PlayerRelease:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return
         players: dict[str, str | Path] = {"random": "random", "teacher": self.teacher, "student": path}
-        solved = {name: {mode: self._score(spec, mode) for mode in MODES} for name, spec in players.items()}
+        solved = {name: {mode: self._score(spec, mode) for mode in _MODES} for name, spec in players.items()}
         print(solved)
         if self.json is not None:
             write_results(self.json, {"seed": self.seed, "episodes": self.episodes, "solved": solved})
@@ -141,13 +143,13 @@ class PlayerRelease:
 
 
 def open_painted(levels: str, mode: str, number: int, seed: int) -> Games:
-    """Games that paint their velocity."""
-    config = RecordConfig(mode=mode)  # type: ignore[arg-type]  # one of MODES
+    """Open games that paint the player's velocity into the frame."""
+    config = RecordConfig(mode=mode)  # type: ignore[arg-type]  # one of _MODES
     return open_games(restrict(config, levels), seed=seed, num_envs=number, paint_velocity=True)
 
 
 def score_player(player: Player, mode: str, episodes: int, seed: int, num_envs: int = 64) -> float:
-    """Share of validation levels solved: the first episodes of each game, none dropped for its length."""
+    """Return the share of validation levels solved in the first episodes of each game, none dropped for its length."""
     games = open_painted("validation", mode, num_envs, seed)
     each, done, solved = max(1, episodes // num_envs), np.zeros(num_envs, dtype=int), 0
     while (done < each).any():

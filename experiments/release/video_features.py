@@ -1,12 +1,14 @@
-"""Make the network behind ``fvd_procgen``: it learns which of Procgen's games a clip shows, and what happens in it.
+"""Make the network behind ``fvd_procgen``: a classifier of Procgen clips by game, order of frames and actions.
 
     python -m experiments.release.video_features --out runs/video_features
 
-Sticky-random play of training levels of all 16 games, easy and hard. Which actions are taken asks for little motion,
-so half of the clips are shuffled or frozen, and it learns to tell. Resumable. Scores it on validation levels.
+It trains on sticky-random play of training levels of all 16 games, easy and hard. Predicting actions needs little
+motion, so half of the clips are shuffled or frozen, and the network also predicts which. Resumable; scored on
+validation levels.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from experiments.release.distortions import DISTORTIONS
 from genie_gym.configs import RecordConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.procgen import GAMES
@@ -29,19 +30,19 @@ from genie_gym.nn.weights import save_half
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
-from genie_gym.training.loop import BareTrainee, train
+from genie_gym.training.loop import BareTrainee, Phase
 from genie_gym.training.run import clips
 
 
 class Recogniser(BareTrainee):
-    """The network as the loop wants it; labels are looked up by the clips' numbers."""
+    """The network with its three losses; labels are looked up by the clips' numbers."""
 
     def __init__(self, network: VideoFeatures, dataset: ClipDataset) -> None:
         super().__init__()
         self.network, self._dataset = network, dataset
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Cross-entropy of the game, of the order of frames, and of the action taken at every second frame."""
+        """Return the summed cross-entropy of the game, the order of frames, and the action at every second frame."""
         numbers, (videos, orders) = batch.numbers.tolist(), reorder(batch.videos)
         games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
         taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
@@ -60,9 +61,9 @@ class Recogniser(BareTrainee):
 
 
 def reorder(videos: Tensor) -> tuple[Tensor, Tensor]:
-    """Clips (B, T, C, H, W) as played, shuffled within spans of frames, or frozen from a frame on; and which, (B,).
+    """Shuffle half of (B, T, C, H, W) clips within spans of frames, or freeze them from a frame on; return which, (B,).
 
-    The first half of them stays as played.
+    The first half of the batch is left as played.
     """
     size, frames = videos.shape[:2]
     orders = torch.zeros(size, dtype=torch.int64)
@@ -79,32 +80,32 @@ def reorder(videos: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesRelease:
-    """Record, train, score, save."""
+    """Record, train, score and save the network."""
 
     out: Path = Path("runs/video_features")
-    """Folder of recordings, of the run and of video_features.safetensors."""
+    """folder of recordings, training run and video_features.safetensors"""
     frames: int = 6144
-    """Of each game and mode."""
+    """number of frames of each game and mode"""
     train_steps: int = 1500
-    """Batches."""
+    """number of training batches"""
     batch_size: int = 32
-    """Clips a batch."""
+    """number of clips a batch"""
     minutes: float | None = None
-    """Stop after these; call again to go on."""
+    """minutes after which this call stops, to be called again"""
     seed: int = 0
-    """Of everything."""
+    """seed of recordings, weights and batches"""
     json: Path | None = None
-    """File of results."""
+    """JSON file of results to write"""
 
     def run(self) -> None:
-        """Record what is missing, train to the last step or minute, then score."""
+        """Record what is missing, train until the last step or minute, then score."""
         training, validation = (self._record(levels) for levels in ("training", "validation"))
         config = replace(
             SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
         torch.manual_seed(self.seed)
         network = VideoFeatures()
-        done = train(Recogniser(network, training), clips(training, config), config, self.out, self.minutes)
+        done = Phase(clips(training, config), config, self.out, self.minutes).run(Recogniser(network, training))
         save_half(network, self.out / "video_features.safetensors")
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
@@ -137,13 +138,48 @@ class FeaturesRelease:
 
 
 def measure_distortions(network: VideoFeatures, seed: int, number: int = 96) -> dict[str, Any]:
-    """How far clips of CoinRun's validation levels are from the same distorted, by kind and size, and from others."""
+    """Return distances of CoinRun's validation clips to distorted copies, by kind and size, and to other real clips."""
     videos, others = (record_clips("sticky", "validation", "hard", number, seed + more).videos for more in (0, 1))
     real = network(videos)
     far: dict[str, Any] = {"clips": number, "other_clips": frechet_distance(real, network(others))}
     for name, (distort, sizes) in DISTORTIONS.items():
         far[name] = {str(size): frechet_distance(real, network(distort(videos, size))) for size in sizes}
     return far
+
+
+def add_noise(videos: Tensor, size: float) -> Tensor:
+    """Add Gaussian noise of standard deviation ``size`` to (B, T, C, H, W) videos, always the same."""
+    noise = torch.randn(videos.shape, generator=torch.Generator().manual_seed(0))
+    return (videos + size * noise).clamp(0, 1)
+
+
+def blur(videos: Tensor, size: float) -> Tensor:
+    """Replace each pixel by the mean of a square of ``size`` pixels a side, an odd number."""
+    side = int(size)
+    padded = F.pad(videos.flatten(0, 1), (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, 1).unflatten(0, videos.shape[:2])
+
+
+def shuffle(videos: Tensor, share: float) -> Tensor:
+    """Permute a share of the frames, in all clips alike."""
+    order = torch.arange(videos.shape[1])
+    chosen = torch.randperm(len(order), generator=torch.Generator().manual_seed(0))[: round(share * len(order))]
+    order[chosen.sort().values] = order[chosen]
+    return videos[:, order]
+
+
+def freeze(videos: Tensor, frames: float) -> Tensor:
+    """Replace the last ``frames`` frames by the one before them."""
+    return videos[:, torch.arange(videos.shape[1]).clamp(max=videos.shape[1] - 1 - int(frames))]
+
+
+DISTORTIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, ...]]] = {
+    "noise": (add_noise, (0.03, 0.1, 0.3)),
+    "blur": (blur, (3, 5, 9)),
+    "shuffling": (shuffle, (0.25, 0.5, 1.0)),
+    "freezing": (freeze, (5, 10, 15)),
+}
+"""Distortions that a video distance must notice, each with growing sizes."""
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genie_gym.bench.config import BenchConfig
 from genie_gym.bench.timing import measure
-from genie_gym.configs import LatentActionConfig, OptimizerConfig, TransformerConfig, WorldConfig
+from genie_gym.config_io import vary
+from genie_gym.configs import OptimizerConfig, TransformerActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
@@ -42,13 +43,14 @@ class TrainingSpeed(NamedTuple):
 
 
 def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
-    """List three transformers at each width, and the shipped latent action model."""
+    """List three transformers at each width, and a convolutional latent action model."""
     for width in widths:
         config = _widen(width, layers)
         for model in ("dynamics", "tokenizer", "latent_action_model_st"):
             yield TrainingJob(model, width, config)
-    shipped = PRESETS["coinrun"].world
-    yield TrainingJob("latent_action_model_conv", shipped.latent_action_model.width, shipped)
+    width = 32
+    config = vary(PRESETS["study"].world, {"latent_action_model.width": width})
+    yield TrainingJob("latent_action_model_conv", width, config)
 
 
 def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
@@ -85,12 +87,13 @@ def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, C
 
 
 def _widen(width: int, layers: int) -> WorldConfig:
-    """Return ``coinrun`` with all transformers of the given width."""
+    """Return the preset ``study`` with all transformers of the given width."""
     head_dim = min(width, 64)
     heads = width // head_dim
     stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)
-    world = PRESETS["coinrun"].world
-    latent_actions = LatentActionConfig(quantizer=world.latent_action_model.quantizer, encoder=stack, decoder=stack)
+    world = PRESETS["study"].world
+    codes = world.latent_action_model.quantizer
+    latent_actions = TransformerActionConfig(quantizer=codes, encoder=stack, decoder=stack)
     return replace(
         world,
         tokenizer=replace(world.tokenizer, encoder=stack, decoder=stack),

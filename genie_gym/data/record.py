@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from genie_gym.configs import RecordConfig, to_dict
+from genie_gym.config_io import to_dict
+from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import Recording, Shard, write_shard
-from genie_gym.parallel import work_apart
+from genie_gym.parallel import run_in_processes
 from genie_gym.players.specs import Player, PlayerShare
 
 
@@ -69,7 +70,7 @@ def record(
             for job in missing:
                 record_shard(job, bar.update)
         else:
-            for _, frames in work_apart(record_shard, missing, min(workers, len(missing))):
+            for _, frames in run_in_processes(record_shard, missing, min(workers, len(missing))):
                 bar.update(frames)
     return [job.path for job in jobs]
 

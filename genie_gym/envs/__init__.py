@@ -1,4 +1,4 @@
-"""A world as a Gymnasium environment: ``Genie-v0``, one at a time or natively batched."""
+"""A world as a Gymnasium environment: ``Genie-v0``, as a single environment or natively batched."""
 
 from genie_gym.envs.genie_env import GenieEnv
 from genie_gym.envs.genie_vector_env import GenieVectorEnv

@@ -1,4 +1,4 @@
-"""What users pass to the environments, checked: each error is a ValueError naming the argument and the value."""
+"""Checks of the environments' arguments: each raises a ValueError that names the argument and its value."""
 
 import reprlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 
 def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: int) -> np.ndarray:
-    """Actions as int64 of ``shape`` in [0, ``below``)."""
+    """Return latent actions as int64 of ``shape`` in [0, ``below``)."""
     array = np.asarray(latent_actions)
     if array.dtype.kind not in "iu" or array.shape != shape:
         kind = "an integer" if shape == () else f"integers of shape {shape}"
@@ -21,7 +21,7 @@ def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: i
 
 
 def require_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
-    """The options of a reset, as a dict of their own."""
+    """Return a copy of the options of a reset."""
     unknown = sorted(set(options or {}) - set(known))
     if unknown:
         raise ValueError(f"options of reset must be among {sorted(known)}, got {unknown}")
@@ -29,7 +29,7 @@ def require_options(options: dict[str, Any] | None, *known: str) -> dict[str, An
 
 
 def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, float | None]:
-    """Overrides of a checkpoint's sampling; None keeps the checkpoint's."""
+    """Return the overrides of a checkpoint's sampling; None keeps the checkpoint's value."""
     if maskgit_steps is not None:
         maskgit_steps = require_count("maskgit_steps", maskgit_steps)
     if temperature is not None:
@@ -41,21 +41,21 @@ def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, 
 
 
 def require_count(field: str, value: Any) -> int:
-    """A whole number of at least 1."""
+    """Return ``value`` as an int of at least 1."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{field} must be a positive integer, got {value!r}")
     return int(value)
 
 
 def require_limit(max_episode_steps: Any) -> float:
-    """Steps after which an episode is cut; None and -1 (``gym.make``'s word for it) mean never."""
+    """Return the number of steps after which an episode is truncated; None and ``gym.make``'s -1 mean never."""
     if max_episode_steps is None or max_episode_steps == -1:
         return float("inf")
     return require_count("max_episode_steps", max_episode_steps)
 
 
 def require_autoreset_mode(mode: Any) -> AutoresetMode:
-    """The mode itself, or by its value."""
+    """Return the autoreset mode given as such or by its value."""
     try:
         return AutoresetMode(mode)
     except ValueError as error:
@@ -64,7 +64,7 @@ def require_autoreset_mode(mode: Any) -> AutoresetMode:
 
 
 def require_seeds(seed: Any, num_envs: int) -> list[int | None]:
-    """One seed a row: row i gets ``seed + i`` of an int, its own of a list, None of None."""
+    """Return one seed per row: ``seed + i`` for row i if ``seed`` is an int, else the list's entry, or None."""
     if seed is None:
         return [None] * num_envs
     if _is_seed(seed):
@@ -76,7 +76,7 @@ def require_seeds(seed: Any, num_envs: int) -> list[int | None]:
 
 
 def require_mask(mask: Any, num_envs: int) -> np.ndarray:
-    """The rows that a reset mask names, ascending; all of them for None."""
+    """Return the row numbers that a reset mask selects, ascending; all rows if it is None."""
     if mask is None:
         return np.arange(num_envs)
     array = np.asarray(mask)

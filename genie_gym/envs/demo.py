@@ -1,4 +1,4 @@
-"""The eight latent actions side by side, played through ``Genie-v0``."""
+"""A demo of the latent actions: each is held from the same start, and all are shown side by side."""
 
 import time
 from pathlib import Path
@@ -11,24 +11,23 @@ from tqdm import tqdm
 from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
 
-SCALE = 2
-"""Screen pixels for each pixel of a frame."""
+_SCALE = 2  # pixels of the demo per pixel of a frame
 
 
 def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
-    """Start every latent action at the same frame with the same noise, and hold it.
+    """Hold each latent action from the same start frame with the same noise, through ``Genie-v0``.
 
     Args:
-        out: Folder of ``demo.png``, a row for each action, and ``demo.gif``, all at once.
-        frames: Steps for each action.
-        seed: Of start frame and sampling.
-        settings: Further arguments of ``Genie-v0``.
+        out: Folder to write ``demo.png`` (a row for each action) and ``demo.gif`` (all at once) into.
+        frames: Number of frames generated for each action.
+        seed: Seed of the start frame and the sampling.
+        **settings: Further arguments of ``Genie-v0``.
 
     Returns:
-        Frames a second.
+        Frames generated per second.
 
     Raises:
-        ValueError: If ``out`` cannot be written or a setting is off.
+        ValueError: If ``out`` cannot be written or a setting is invalid.
     """
     if frames < 1:
         raise ValueError(f"frames must be positive, got {frames}")
@@ -53,8 +52,8 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
 
 
 def _side_by_side(videos: np.ndarray) -> np.ndarray:
-    """(A, T, H, W, 3) -> (T, 2 H s, A / 2 W s, 3): all actions at once in two lines, scaled up by s."""
-    videos = videos.repeat(SCALE, axis=2).repeat(SCALE, axis=3)
+    """Arrange (A, T, H, W, 3) in two lines of A / 2 videos, scaled up by s: (T, 2 H s, A / 2 W s, 3)."""
+    videos = videos.repeat(_SCALE, axis=2).repeat(_SCALE, axis=3)
     half = -(-len(videos) // 2)
     spare = np.zeros((2 * half - len(videos), *videos.shape[1:]), dtype=np.uint8)
     lines = np.concatenate([videos, spare]).reshape(2, half, *videos.shape[1:])

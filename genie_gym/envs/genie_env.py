@@ -1,4 +1,4 @@
-"""``Genie-v0``: one row of play in a world."""
+"""``Genie-v0`` as a single environment: one row of play in a world."""
 
 from typing import Any
 
@@ -9,36 +9,51 @@ from gymnasium.error import ResetNeeded
 
 from genie_gym.envs.arguments import require_latent_actions, require_options
 from genie_gym.envs.prompts import Prompt, TextToImage
-from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window, modes_here, require_render_mode
+from genie_gym.envs.rendering import FRAMES_PER_SECOND, PygameWindow, available_modes, require_render_mode
 from genie_gym.envs.rewards import RewardFunction
 from genie_gym.envs.session import Session
 from genie_gym.envs.worlds import Checkpoint
 
 
 class GenieEnv(gym.Env[np.ndarray, np.int64]):
-    """A world that was learned from videos, as an environment.
+    """A world learned from videos, as an environment.
 
-    Observations are frames, ``Box(0, 255, (H, W, 3), uint8)``; actions are the world's latent actions,
-    ``Discrete(A)``. Episodes start from a prompt and end when ``reward_fn`` says so, or by the limit that
-    ``gym.make`` puts around. ``reset(seed=...)`` decides everything that follows, and a reset without a seed
-    goes on from there. Infos of ``reset`` say how to repeat an episode: ``prompt_index`` and ``world_seed``.
+    **Description.** The world generates the next frame from the last ones and a latent action. It was learned from
+    videos without actions or rewards, and has no rules beyond what it has seen in them: scenery that has scrolled out
+    of view may look different when it returns.
+
+    **Observation space.** ``Box(0, 255, (H, W, 3), uint8)``: the present frame; (64, 64, 3) in the shipped world.
+
+    **Action space.** ``Discrete(A)``: the world's latent actions, 8 in the shipped world. Their meanings were learned,
+    too; ``get_action_meanings`` returns the names that people have given them since.
+
+    **Rewards.** 0, or the values of ``reward_fn``.
+
+    **Starting state.** The prompt, or a start frame of the checkpoint drawn with the seed. The first observation is the
+    prompt's last frame as the tokenizer reconstructs it. ``reset(seed=...)`` determines everything that follows,
+    including later resets without a seed. The info of a reset identifies the start: ``prompt_index`` (-1 for a given
+    prompt), ``world_seed``.
+
+    **Episode end.** Terminated when ``reward_fn`` returns so, truncated after the ``max_episode_steps`` of ``gym.make``
+    (default 1000).
 
     Args:
-        prompt: Where episodes start: an image, 1 to 4 frames, a path, a text (see ``envs.prompts``); None
-            draws one of the checkpoint's start frames. Give paths as str to keep ``env.spec`` JSON-able.
-        checkpoint: A shipped checkpoint's name, a path, or ``WorldHandle(world)``.
-        maskgit_steps: Passes of the dynamics a frame; None for the checkpoint's.
-        temperature: Of sampling; None for the checkpoint's.
-        device: Where torch computes; a handle's world stays where it is, and as precise as it is.
-        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for what the device is fastest in (see
-            ``models.base.native_precision``); None for the checkpoint's.
+        prompt: Start of the episodes: an image, 1 to 4 frames, a path or a text (see ``envs.prompts``); None
+            draws one of the checkpoint's start frames. Paths given as str keep ``env.spec`` JSON-able.
+        checkpoint: Name of a shipped checkpoint, a folder, or ``WorldHandle(world)``.
+        maskgit_steps: MaskGIT steps per frame; more are slower. None for the checkpoint's.
+        temperature: Temperature of the token sampling; None for the checkpoint's.
+        device: Torch device to compute on; the world of a handle keeps its device and precision.
+        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the device's fastest (see
+            ``serving.native_precision``); None for the checkpoint's.
         render_mode: ``rgb_array``, or ``human`` for a window (needs pygame).
-        reward_fn: A ``RewardFunction``, its ``"module:name"``, or one of ours as ``"goal:picture.png"``,
-            ``"learned:folder"``, ``"agreement:folder"`` (see ``envs.reward_names``); without one all rewards are 0.
-        text_to_image: Text to PIL image or array, or its ``"module:name"``; for prompts that are texts.
+        reward_fn: A ``RewardFunction``, its ``"module:name"``, or a reward of this package as ``"goal:picture.png"``,
+            ``"learned:folder"`` or ``"agreement:folder"`` (see ``envs.reward_names``); None for zero rewards.
+        text_to_image: Function from a text to a PIL image or array, or its ``"module:name"``; for prompts that are
+            texts.
 
     Raises:
-        ValueError: Naming the argument and the value.
+        ValueError: Naming the argument and its value.
         DependencyNotInstalled: If ``render_mode`` is ``human`` and pygame is missing.
     """
 
@@ -59,13 +74,13 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        # The class names all modes, for gym.make; the instance those that check_env can try on this machine.
-        self.metadata = {**self.metadata, "render_modes": modes_here(self.metadata["render_modes"])}
+        # The class lists all modes, for gym.make; the instance those that check_env can try on this machine.
+        self.metadata = {**self.metadata, "render_modes": available_modes(self.metadata["render_modes"])}
         self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self.observation_space = self._session.observation_space
         self.action_space = self._session.action_space
         self._prompt = self._session.load_prompt(prompt)
-        self._window = Window("Genie") if render_mode == "human" else None
+        self._window = PygameWindow("Genie") if render_mode == "human" else None
         self._is_over = False
 
     def reset(
@@ -74,11 +89,11 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         """Start an episode.
 
         Args:
-            seed: Of all that follows; None goes on with the present generator.
-            options: ``prompt``: where this episode starts, instead of the environment's own prompt.
+            seed: Seed of this and all following episodes; None continues with the present generator.
+            options: ``prompt``: start of this episode, instead of the environment's prompt; None draws a start frame.
 
         Returns:
-            (H, W, 3) uint8, and the info ``prompt_index`` (-1 for a prompt that was given), ``world_seed``.
+            The first frame, (H, W, 3) uint8, and the info: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
 
         Raises:
             ValueError: Naming the option or prompt and its value.
@@ -95,11 +110,12 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         """Take a latent action.
 
         Returns:
-            (H, W, 3) uint8, the reward, whether ``reward_fn`` ended the episode, False, and an empty info.
+            The next frame, (H, W, 3) uint8, the reward, whether ``reward_fn`` ended the episode, False, and an empty
+            info.
 
         Raises:
-            ValueError: If the action is no integer in [0, A).
-            ResetNeeded: Before the first reset, and after an episode's end.
+            ValueError: If the action is not an integer in [0, A).
+            ResetNeeded: Before the first reset, and after the end of an episode.
         """
         if self._is_over:
             raise ResetNeeded("reset() must be called before step(): reward_fn ended this episode")
@@ -109,7 +125,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         return self._observe(), float(rewards[0]), self._is_over, False, {}
 
     def render(self) -> np.ndarray | None:
-        """The present frame, (H, W, 3) uint8; None where a window shows it."""
+        """Return the present frame, (H, W, 3) uint8; None if a window shows it."""
         if self.render_mode is None:
             logger.warn('render() without a render_mode: make it with gym.make("Genie-v0", render_mode="rgb_array")')
             return None
@@ -120,7 +136,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         return None
 
     def get_action_meanings(self) -> list[str]:
-        """What each action is called, as Atari environments tell it; its number where the world has no names."""
+        """Return the name of each latent action, as Atari environments do; its number if the world has no names."""
         return self._session.action_meanings
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""``Genie-v0`` natively batched: many rows of play, one pass of the world for all of them."""
+"""``Genie-v0`` as a vector environment: many rows of play, one pass of the world for all of them."""
 
 import reprlib
 from collections.abc import Sequence
@@ -30,21 +30,27 @@ StepResult = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any
 
 
 class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """``num_envs`` environments in one world; each row equals a ``GenieEnv`` with that row's seed.
+    """A batch of environments in one world; each row equals a ``GenieEnv`` with that row's seed.
+
+    **Observation and action space.** ``Box(0, 255, (num_envs, H, W, 3), uint8)`` and ``MultiDiscrete([A] * num_envs)``:
+    the frames and latent actions of ``GenieEnv``, one row for each environment.
+
+    **Rewards, starting state and episode end.** As in ``GenieEnv``, row by row; ``reset(seed=s)`` seeds row i with ``s
+    + i``. ``autoreset_mode`` decides how the next episode of a row starts.
 
     Args:
-        num_envs: Rows.
-        prompt: Where the episodes of all rows start; as in ``GenieEnv``.
-        prompts: One prompt for each row (None among them draws a start frame), instead of ``prompt``.
-        checkpoint: As in ``GenieEnv``, like the seven after it.
-        max_episode_steps: Truncates episodes after that many steps; None or -1 never.
-        autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after an episode's end ignores the
-            row's action, starts anew and rewards 0. ``SameStep``: the step that ends an episode returns the new
-            one's first frame, and the last one in ``infos["final_obs"]``. ``Disabled``: the caller restarts
-            rows with ``reset(options={"reset_mask": ...})``.
+        num_envs: Number of rows.
+        prompt: Start of the episodes of all rows, as in ``GenieEnv``.
+        prompts: One prompt for each row, instead of ``prompt``; None among them draws a start frame.
+        checkpoint: As in ``GenieEnv``, like the seven arguments after it.
+        max_episode_steps: Number of steps after which an episode is truncated; None or -1 for no limit.
+        autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after the end of an episode ignores the
+            row's action, starts the next episode and has reward 0. ``SameStep``: the step that ends an episode returns
+            the first frame of the next one, and the last frame in ``infos["final_obs"]``. ``Disabled``: the caller
+            restarts rows with ``reset(options={"reset_mask": ...})``.
 
     Raises:
-        ValueError: Naming the argument and the value.
+        ValueError: Naming the argument and its value.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
@@ -83,12 +89,13 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Start episodes.
 
         Args:
-            seed: An int (row i gets ``seed + i``), a list with one entry a row, or None to go on.
-            options: ``prompt`` for all rows or ``prompts`` with one a row, for these episodes alone;
-                ``reset_mask``, (num_envs,) bool: the rows to start, the others play on.
+            seed: An int (row i gets ``seed + i``), a list with one entry per row, or None to continue with the present
+                generators.
+            options: ``prompt`` for all rows or ``prompts`` with one per row, for these episodes only;
+                ``reset_mask``, (num_envs,) bool: the rows to start, the others keep playing.
 
         Returns:
-            (num_envs, H, W, 3) uint8, and the infos ``prompt_index`` and ``world_seed``.
+            The frames, (num_envs, H, W, 3) uint8, and the infos ``prompt_index`` and ``world_seed``.
 
         Raises:
             ValueError: Naming the option, seed or prompt and its value.
@@ -105,7 +112,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._session.frames, infos
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """Take one latent action a row.
+        """Take one latent action per row.
 
         Args:
             actions: (num_envs,) integers in [0, A).
@@ -115,8 +122,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             infos.
 
         Raises:
-            ValueError: If the actions are not of this kind.
-            ResetNeeded: Before the first reset, and on a row whose episode is over where autoreset is disabled.
+            ValueError: If the actions have another shape, type or range.
+            ResetNeeded: Before the first reset, and if a row's episode is over and autoreset is disabled.
         """
         latent_actions = require_latent_actions(actions, (self.num_envs,), int(self._session.action_space.n))
         if self.autoreset_mode is AutoresetMode.DISABLED and self._is_over.any():
@@ -133,11 +140,11 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._session.frames, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """The rows' present frames, each (H, W, 3) uint8; None without a ``render_mode``."""
+        """Return the rows' present frames, each (H, W, 3) uint8; None without a ``render_mode``."""
         return None if self.render_mode is None else tuple(self._session.frames)
 
     def get_action_meanings(self) -> list[str]:
-        """What each action is called; its number where the world has no names."""
+        """Return the name of each latent action; its number if the world has no names."""
         return self._session.action_meanings
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -146,12 +153,12 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """One generator a row, as in ``SyncVectorEnv``."""
+        """The random generator of each row, as in ``SyncVectorEnv``."""
         return tuple(self._generators)
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """One seed a row, as in ``SyncVectorEnv``."""
+        """The seed of each row, as in ``SyncVectorEnv``."""
         return tuple(self._seeds)
 
     def _set_spaces(self) -> None:
@@ -161,7 +168,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _start(self, rows: np.ndarray, prompts: list[np.ndarray | None]) -> dict[str, Any]:
-        """Start the rows' next episodes; their infos."""
+        """Start the next episodes of the given rows and return their infos."""
         infos: dict[str, Any] = {}
         if len(rows) == 0:
             return infos
@@ -185,7 +192,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return infos
 
     def _load_prompts(self, prompt: Prompt | None, prompts: Any) -> list[np.ndarray | None]:
-        """One loaded prompt a row."""
+        """Return one prompt per row as frames of the world's size; None stands for a start frame to be drawn."""
         if prompts is None:
             return [self._session.load_prompt(prompt)] * self.num_envs
         if prompt is not None:

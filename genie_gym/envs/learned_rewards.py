@@ -1,4 +1,4 @@
-"""Rewards by a network that was trained to judge transitions, with a few labels or with none."""
+"""Rewards predicted by a reward model, a network trained with a few labels or from demonstrations."""
 
 import os
 from pathlib import Path
@@ -11,68 +11,72 @@ from genie_gym.data.frames import to_float
 from genie_gym.envs.rewards import Rewards
 from genie_gym.models.reward_model import RewardModel, load_reward_model
 
-Judge = RewardModel | str | os.PathLike[str]
-LARGEST = 5.0
-"""Of an agreement's logit: a judge that is sure is not asked how sure."""
+RewardModelOrPath = RewardModel | str | os.PathLike[str]
+MAX_AGREEMENT = 5.0
+"""Largest size of an agreement reward: logits are clipped, so that confident reward models do not dominate."""
 
 
 class LearnedReward:
-    """A ``RewardFunction``: a reward and an end where a judge says that the game would give them.
+    """A ``RewardFunction``: a reward and the end of the episode where a reward model predicts them.
 
     Args:
-        judge: With the outputs ``reward`` and ``end``, or the folder of one.
-        value: Of a reward.
-        threshold: Probability from which on it is given, and from which on an episode ends.
+        reward_model: Reward model with the outputs ``reward`` and ``end``, or its folder.
+        value: Reward given when the model predicts one.
+        threshold: Probability from which a reward is given, and from which the episode ends.
 
     Raises:
-        ValueError: If the judge has other outputs, or the threshold is no probability.
+        ValueError: If the reward model has other outputs, or the threshold is not in (0, 1).
     """
 
-    def __init__(self, judge: Judge, value: float = 1.0, threshold: float = 0.5) -> None:
+    def __init__(self, reward_model: RewardModelOrPath, value: float = 1.0, threshold: float = 0.5) -> None:
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be in (0, 1), got {threshold!r}")
-        self.judge, self.value, self.threshold = _open(judge, ("reward", "end")), value, threshold
+        self.reward_model, self.value, self.threshold = _open(reward_model, ("reward", "end")), value, threshold
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
-        """See ``RewardFunction``."""
-        is_so = (_judge(self.judge, previous_frames, frames).sigmoid() >= self.threshold).numpy()
-        return self.value * is_so[:, 0], is_so[:, 1] | is_so[:, 0]
+        """Reward transitions, see ``RewardFunction``."""
+        predicted = (_predict_logits(self.reward_model, previous_frames, frames).sigmoid() >= self.threshold).numpy()
+        return self.value * predicted[:, 0], predicted[:, 1] | predicted[:, 0]  # in CoinRun, a reward ends the level
 
 
 class AgreementReward:
-    """A ``RewardFunction``: how much more a transition looks like the demonstrations' than like other play.
+    """A ``RewardFunction``: how much more a transition resembles the demonstrations than other play.
 
-    The logit of a judge that tells the two apart, as in adversarial imitation from observation (arXiv 1807.06158).
+    It is the logit of a reward model that classifies the two, as in adversarial imitation from observation
+    (arXiv 1807.06158).
 
     Args:
-        judge: With the output ``demonstration``, or the folder of one.
+        reward_model: Reward model with the output ``demonstration``, or its folder.
 
     Raises:
-        ValueError: If the judge has other outputs.
+        ValueError: If the reward model has other outputs.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = _open(judge, ("demonstration",))
+    def __init__(self, reward_model: RewardModelOrPath) -> None:
+        self.reward_model = _open(reward_model, ("demonstration",))
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
-        """See ``RewardFunction``."""
-        return _judge(self.judge, previous_frames, frames)[:, 0].clamp(-LARGEST, LARGEST).numpy().astype(np.float64)
+        """Reward transitions, see ``RewardFunction``."""
+        logits = _predict_logits(self.reward_model, previous_frames, frames)[:, 0]
+        return logits.clamp(-MAX_AGREEMENT, MAX_AGREEMENT).numpy().astype(np.float64)
 
 
-def _open(judge: Judge, outputs: tuple[str, ...]) -> RewardModel:
-    opened = judge if isinstance(judge, RewardModel) else load_reward_model(Path(judge))
+def _open(reward_model: RewardModelOrPath, outputs: tuple[str, ...]) -> RewardModel:
+    opened = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(Path(reward_model))
     if opened.outputs != outputs:
-        raise ValueError(f"judge must have the outputs {outputs}, got {opened.outputs}")
+        raise ValueError(f"reward_model must have the outputs {outputs}, got {opened.outputs}")
     return opened.eval()
 
 
 @torch.no_grad()
-def _judge(judge: RewardModel, previous_frames: np.ndarray, frames: np.ndarray) -> Tensor:
-    """(B, outputs) logits.
+def _predict_logits(reward_model: RewardModel, previous_frames: np.ndarray, frames: np.ndarray) -> Tensor:
+    """Return (B, outputs) logits.
 
     Raises:
-        ValueError: If the frames are not of the judge's size: it is for another world.
+        ValueError: If the reward model was trained for another world's frame size.
     """
-    if frames.shape[1:3] != judge.size:
-        raise ValueError(f"reward_fn must be for frames of {frames.shape[1:3]}, got a judge of {judge.size}")
-    return judge(torch.stack([to_float(previous_frames), to_float(frames)], dim=1))[:, 0]
+    if frames.shape[1:3] != reward_model.size:
+        raise ValueError(
+            f"reward_fn must be for frames of {frames.shape[1:3]}, got a reward model of {reward_model.size}"
+        )
+    return reward_model(torch.stack([to_float(previous_frames), to_float(frames)], dim=1))[:, 0]

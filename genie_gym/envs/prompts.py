@@ -1,18 +1,19 @@
-"""Anything a user may call a prompt, as frames of the world's size.
+"""Prompts: everything that an episode can start from, converted to frames of the world's size.
 
-| given | taken |
+| prompt | frames |
 |---|---|
 | array (h, w) or (h, w, C), C in 1, 3, 4; uint8, or float in [0, 1] | one frame |
 | array (P, h, w, C) of that kind | P frames, oldest first |
 | PIL image of any mode | one frame, the current one of an animation |
 | path of an image | one frame |
-| path of a video or GIF | its first frames, at most ``PROMPT_FRAMES`` |
+| path of a video or GIF | its first frames, at most ``MAX_PROMPT_FRAMES`` |
 | list or tuple of the single frames above | those frames, oldest first |
-| other text | one frame, by the caller's ``text_to_image`` |
+| other text | one frame, drawn by the caller's ``text_to_image`` |
 
-Frames of another size are cropped, or padded, and scaled (``data.frames.resize``); transparency lies on black.
+Frames of another size are cropped or padded, and scaled (``data.frames.resize``); transparent pixels lie on black.
 """
 
+import contextlib
 import itertools
 import os
 import reprlib
@@ -24,12 +25,12 @@ from PIL import Image, ImageOps
 
 from genie_gym.data.fitting import Fit, describe_resize, require_fit
 from genie_gym.data.frames import resize
+from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
-PROMPT_FRAMES = 4
-"""A prompt's longest: what a moving world needs to show velocity (and what GenieRedux found to suffice)."""
+MAX_PROMPT_FRAMES = 4
+"""Largest number of prompt frames: enough to show velocity (GenieRedux found four to suffice)."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
 
 Frame = np.ndarray | Image.Image | str | os.PathLike[str]
 Prompt = Frame | Sequence[Frame]
@@ -37,12 +38,12 @@ TextToImage = Callable[[str], np.ndarray | Image.Image]
 
 
 class FittedPrompt(NamedTuple):
-    """A prompt as the world sees it."""
+    """A prompt converted to the world's size."""
 
     frames: np.ndarray
-    """(P, height, width, 3) uint8, its own memory."""
+    """prompt frames, (P, height, width, 3) uint8, in memory of their own"""
     fitting: str
-    """What was done to the first of them, in words."""
+    """description of how the first frame was brought to the world's size"""
 
 
 def fit_prompt(
@@ -50,23 +51,23 @@ def fit_prompt(
     height: int,
     width: int,
     text_to_image: TextToImage | None = None,
-    longest: int = PROMPT_FRAMES,
+    longest: int = MAX_PROMPT_FRAMES,
     field: str = "prompt",
     fit: Fit = "crop",
 ) -> FittedPrompt:
-    """A prompt as the frames it stands for, and how they came to the world's size.
+    """Convert a prompt to frames of the world's size.
 
     Args:
-        prompt: See the table of this module.
-        height: Of the world.
-        width: Of the world.
-        text_to_image: Makes an image of a text that is no path.
-        longest: Most frames; there is one or more.
-        field: What to call the prompt in errors.
-        fit: How a frame of another shape comes to the world's.
+        prompt: One of the kinds in this module's table.
+        height: Height of the world's frames.
+        width: Width of the world's frames.
+        text_to_image: Function that draws a text which is no path.
+        longest: Largest number of frames.
+        field: Name of the prompt in errors.
+        fit: Whether frames of another aspect ratio are cropped or padded.
 
     Raises:
-        ValueError: Naming ``field`` and what was wrong with it.
+        ValueError: Naming ``field`` and what is wrong with it.
     """
     require_fit(fit)
     frames = _load_frames(field, prompt, text_to_image, longest)
@@ -88,12 +89,10 @@ def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, lon
 
 
 def _load_frame(field: str, frame: Any) -> np.ndarray:
-    """One frame, (h, w, 3) uint8."""
+    """Load one frame, (h, w, 3) uint8."""
     if isinstance(frame, np.ndarray):
         return _array_to_pixels(field, frame)
-    if isinstance(frame, Image.Image):
-        return _image_to_pixels(field, frame)
-    if isinstance(frame, str | os.PathLike):
+    if isinstance(frame, Image.Image | str | os.PathLike):
         return _load_image(field, frame)
     raise ValueError(f"{field} must be an image, an array or a path, got {reprlib.repr(frame)}")
 
@@ -111,7 +110,7 @@ def _draw(field: str, text: str, text_to_image: TextToImage | None) -> np.ndarra
         raise ValueError(f"{field} must be an image, a path or a text, got the empty text {text!r}")
     if text_to_image is None:
         raise ValueError(
-            f"{field} must be a file that exists, or a text with text_to_image=f given to make an image of it; "
+            f"{field} must be a file that exists, or a text together with a text_to_image function that draws it; "
             f"got {text!r} and no text_to_image"
         )
     image = text_to_image(text)
@@ -129,8 +128,6 @@ def _existing_file(field: str, path: str | os.PathLike[str]) -> str:
 
 
 def _load_video(field: str, path: str | os.PathLike[str], longest: int) -> list[np.ndarray]:
-    from genie_gym.data.video import iterate_video  # who plays from pictures needs no FFmpeg
-
     name = _existing_file(field, path)
     try:
         return list(itertools.islice(iterate_video(name), longest))
@@ -138,26 +135,19 @@ def _load_video(field: str, path: str | os.PathLike[str], longest: int) -> list[
         raise ValueError(f"{field} must be a video that can be read, got {error}") from error
 
 
-def _load_image(field: str, path: str | os.PathLike[str]) -> np.ndarray:
-    name = _existing_file(field, path)
+def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.ndarray:
+    """Load the pixels of an image, given as such or by its path, (h, w, 3) uint8."""
+    source = image if isinstance(image, Image.Image) else _existing_file(field, image)
     try:
-        with Image.open(name) as image:
-            array = _image_to_array(image)
-    except Exception as error:  # Damaged files make Pillow's decoders raise nearly anything.
-        raise ValueError(f"{field} must be an image that can be read, got {name!r}: {error}") from error
-    return _array_to_pixels(field, array)
-
-
-def _image_to_pixels(field: str, image: Image.Image) -> np.ndarray:
-    try:
-        array = _image_to_array(image)
-    except Exception as error:  # The same: an opened image is decoded here.
-        raise ValueError(f"{field} must be an image that can be read, got {image!r}: {error}") from error
+        with Image.open(source) if isinstance(source, str) else contextlib.nullcontext(source) as opened:
+            array = _image_to_array(opened)
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything, even once opened
+        raise ValueError(f"{field} must be an image that can be read, got {source!r}: {error}") from error
     return _array_to_pixels(field, array)
 
 
 def _image_to_array(image: Image.Image) -> np.ndarray:
-    """Upright (h, w, 3|4) uint8, or (h, w) float where the image holds more than 8 bits."""
+    """Return the upright image as (h, w, 3|4) uint8, or (h, w) float if it holds more than 8 bits."""
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         return np.asarray(image)
@@ -168,7 +158,7 @@ def _image_to_array(image: Image.Image) -> np.ndarray:
 
 
 def _array_to_pixels(field: str, array: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 of (h, w) or (h, w, 1|3|4) uint8 or float."""
+    """Convert (h, w) or (h, w, 1|3|4) uint8 or float to (h, w, 3) uint8."""
     pixels = array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
         raise ValueError(f"{field} must have the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), got {array.shape}")
@@ -187,5 +177,5 @@ def _to_bytes(field: str, pixels: np.ndarray) -> np.ndarray:
     if not np.isfinite(pixels).all():
         raise ValueError(f"{field} must be finite, got NaN or infinite values")
     if pixels.min() < 0 or pixels.max() > 1:
-        raise ValueError(f"{field} must be in [0, 1] where it is float, got {pixels.min()}..{pixels.max()}")
+        raise ValueError(f"{field} must be in [0, 1] if it is float, got {pixels.min()}..{pixels.max()}")
     return np.round(pixels.astype(np.float64) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How an environment is looked at: arrays, or a window scaled up for human eyes."""
+"""Rendering: the modes of the environments, and a pygame window that shows frames scaled up."""
 
 import importlib
 import importlib.util
@@ -10,15 +10,14 @@ from gymnasium.error import DependencyNotInstalled
 
 from genie_gym.extras import MissingExtraError, need_extra
 
-WINDOW_PIXELS = 512
-"""A window's longer side is at most this."""
+_MAX_WINDOW_PIXELS = 512  # of the longer side, if the frame is not larger itself
 
 FRAMES_PER_SECOND = 10
-"""Of windows and recordings: the paper's platformer videos."""
+"""Frame rate of windows and recordings: that of the paper's platformer videos."""
 
 
 def require_render_mode(render_mode: str | None, known: list[str]) -> None:
-    """Raise unless ``render_mode`` is known and can be shown here.
+    """Check that ``render_mode`` is known and can be shown on this machine.
 
     Raises:
         ValueError: If the mode is unknown.
@@ -30,18 +29,18 @@ def require_render_mode(render_mode: str | None, known: list[str]) -> None:
         _import_pygame()
 
 
-def modes_here(known: list[str]) -> list[str]:
-    """The known modes that can be shown here: ``human`` only where pygame is installed."""
+def available_modes(known: list[str]) -> list[str]:
+    """Return the known modes that this machine can show: ``human`` only if pygame is installed."""
     return [mode for mode in known if mode != "human" or importlib.util.find_spec("pygame") is not None]
 
 
 def window_scale(height: int, width: int) -> int:
-    """The largest whole factor by which a frame still fits the window; at least 1."""
-    return max(1, WINDOW_PIXELS // max(height, width))
+    """Return the largest whole factor by which a scaled frame still fits the window; at least 1."""
+    return max(1, _MAX_WINDOW_PIXELS // max(height, width))
 
 
-class Window:
-    """One pygame window, opened by the first frame."""
+class PygameWindow:
+    """A pygame window, opened by the first frame that it shows."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -50,7 +49,7 @@ class Window:
         self._clock: Any = None
 
     def show(self, frame: np.ndarray) -> None:
-        """Show (H, W, 3) uint8, pixels as squares, and wait for the frame's time to pass."""
+        """Show an (H, W, 3) uint8 frame, its pixels as squares, and wait until the frame's time has passed."""
         scale = window_scale(*frame.shape[:2])
         pixels = frame.repeat(scale, axis=0).repeat(scale, axis=1).transpose(1, 0, 2)
         if self._screen is None:
@@ -61,7 +60,7 @@ class Window:
         self._pygame.display.flip()
 
     def close(self) -> None:
-        """Close it, if it is open."""
+        """Close the window if it is open."""
         if self._screen is not None:
             self._pygame.display.quit()
             self._screen = self._clock = None
@@ -74,7 +73,7 @@ class Window:
 
 
 class PygameMissingError(MissingExtraError, DependencyNotInstalled):
-    """Gymnasium's own error for it, too."""
+    """Pygame is missing; also the error that Gymnasium defines for a missing package."""
 
 
 def _import_pygame() -> ModuleType:

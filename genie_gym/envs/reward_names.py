@@ -1,24 +1,24 @@
-"""Rewards by name, so that ``env.spec`` stays JSON-able: ``gym.make("Genie-v0", reward_fn="goal:picture.png")``."""
+"""Rewards named by strings, which keep ``env.spec`` JSON-able, such as ``reward_fn="goal:picture.png"``."""
 
 from typing import cast
 
-from genie_gym.envs.functions import find_function
 from genie_gym.envs.goal_reward import GoalReward
 from genie_gym.envs.learned_rewards import AgreementReward, LearnedReward
 from genie_gym.envs.rewards import RewardFunction
+from genie_gym.plugins import find_function
 
-KINDS = {"goal": GoalReward, "learned": LearnedReward, "agreement": AgreementReward}
-"""What stands before the colon; after it a path: of a picture, or of a judge's folder."""
+_NAMED_REWARDS = {"goal": GoalReward, "learned": LearnedReward, "agreement": AgreementReward}
+"""Name -> reward; after the name come a colon and the path of a picture or of a reward model's folder."""
 
 
 def find_reward(reward_fn: RewardFunction | str) -> RewardFunction:
-    """The function itself, one of ``KINDS`` from ``"kind:path"``, or the one that ``"module:name"`` names.
+    """Return a reward function given as such, as ``"goal:PATH"`` and the like, or as ``"module:name"``.
 
     Raises:
-        ValueError: Naming what was wrong with it.
+        ValueError: If it is no function, or names none.
     """
     if isinstance(reward_fn, str):
-        kind, _, path = reward_fn.partition(":")
-        if kind in KINDS:
-            return cast(RewardFunction, KINDS[kind](path))
+        name, _, path = reward_fn.partition(":")
+        if name in _NAMED_REWARDS:
+            return cast(RewardFunction, _NAMED_REWARDS[name](path))
     return cast(RewardFunction, find_function("reward_fn", reward_fn))

@@ -1,4 +1,4 @@
-"""Where rewards come from: a function of the user's, since a world learned from videos has none."""
+"""Reward functions: they come from the user, since a world learned from videos has no rewards."""
 
 import functools
 import logging
@@ -9,55 +9,55 @@ import numpy as np
 
 Rewards = np.ndarray | tuple[np.ndarray, np.ndarray]
 
-logger = logging.getLogger("genie_gym")
+_logger = logging.getLogger("genie_gym")
 
 
 class RewardFunction(Protocol):
-    """Judges transitions, all rows at once and each by itself: rows do not keep their place between calls."""
+    """A function that rewards a batch of transitions, each independently: rows may change places between calls."""
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray, /) -> Rewards:
-        """Rewards of B transitions, and whether they end their episodes.
+        """Return the rewards of B transitions, and whether they end their episodes.
 
         Args:
-            previous_frames: (B, H, W, 3) uint8; not to be written to, like ``frames``.
+            previous_frames: (B, H, W, 3) uint8, read-only, like ``frames``.
             latent_actions: (B,) int64 in [0, A).
-            frames: (B, H, W, 3) uint8, what the actions led to.
+            frames: (B, H, W, 3) uint8, the frames that the actions led to.
 
         Returns:
-            (B,) finite rewards, or the pair of those and (B,) bool terminations.
+            (B,) finite rewards, or a pair of (B,) finite rewards and (B,) bool terminations.
         """
 
 
 def zero_rewards(previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
-    """No rewards, on purpose: pass it as ``reward_fn`` and nobody is reminded that they are always 0."""
+    """Return zeros; pass it as ``reward_fn`` to play without rewards and without the warning about it."""
     return np.zeros(len(frames))
 
 
 @functools.cache
 def announce_zero_rewards() -> None:
-    """Say once a process, on stderr, that rewards are 0.
+    """Log once per process that rewards are always 0.
 
-    Through ``logging`` and not ``warnings``: it shows by default, and stops nobody who turns warnings to errors.
+    ``logging`` rather than ``warnings``: it shows by default, and does not fail where warnings are errors.
     """
-    logger.warning(
+    _logger.warning(
         "Genie-v0: rewards are always 0 without a reward_fn. Pass reward_fn=f with f(previous_frames, "
-        "latent_actions, frames) -> rewards, or reward_fn=genie_gym.envs.zero_rewards to play without."
+        "latent_actions, frames) -> rewards, or reward_fn=genie_gym.envs.zero_rewards to play without rewards."
     )
 
 
-def judge(
+def compute_rewards(
     reward_fn: Callable[..., Rewards], previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Call ``reward_fn`` and hold it to its word.
+    """Return the rewards and terminations of ``reward_fn`` after checking them.
 
     Returns:
         (B,) float64 rewards and (B,) bool terminations.
 
     Raises:
-        ValueError: If it returns anything else than ``RewardFunction`` says.
+        ValueError: If it returns anything but what ``RewardFunction`` promises.
     """
-    judgement = reward_fn(previous_frames, latent_actions, frames)
-    rewards, terminations = judgement if isinstance(judgement, tuple) and len(judgement) == 2 else (judgement, None)
+    returned = reward_fn(previous_frames, latent_actions, frames)
+    rewards, terminations = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     shape = (len(frames),)
     if terminations is None:
         terminations = np.zeros(shape, dtype=bool)

@@ -1,8 +1,9 @@
-"""Rows of play in one world: the core that ``GenieEnv`` (one row) and ``GenieVectorEnv`` (many) share.
+"""Rows of play in one world: what ``GenieEnv`` (one row), ``GenieVectorEnv`` (many) and ``genie-gym play`` share.
 
-A row's episode follows from its ``Start`` and its actions alone, so a row of a batch equals a row by itself.
+A row's episode depends only on its ``Start`` and its latent actions, so a row of a batch equals a row played alone.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,38 +12,52 @@ import torch
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
+from genie_gym.configs import SamplingConfig
+from genie_gym.data.fitting import Fit
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.envs.arguments import require_sampling
-from genie_gym.envs.functions import find_function
-from genie_gym.envs.prompts import PROMPT_FRAMES, Prompt, TextToImage, fit_prompt
+from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, TextToImage, fit_prompt
 from genie_gym.envs.reward_names import find_reward
-from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, judge, zero_rewards
+from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
+from genie_gym.plugins import find_function
 
 WORLD_SEEDS = 2**31
-"""A row's world seed is drawn below this."""
+"""Exclusive upper bound of the world seeds that are drawn."""
+
+
+class NotStartedError(ResetNeeded, ValueError):
+    """No episode has been started; a ``ValueError`` too, since visitors of the page can cause it."""
 
 
 class Start(NamedTuple):
-    """All that a row's episode begins with."""
+    """The start of a row's episode; with the latent actions, it determines every frame."""
 
     prompt: np.ndarray
-    """(P, H, W, 3) uint8."""
+    """prompt frames, (P, H, W, 3) uint8"""
     prompt_index: int
-    """Of the shipped start frame, -1 for a prompt that was given."""
+    """index of the shipped start frame, -1 for a prompt given by the caller"""
     world_seed: int
-    """Of the world's sampling."""
+    """seed of the world's sampling"""
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the environments tell of it, JSON-able."""
+        """The JSON-able entries that the environments put into the info of a reset."""
         return {"prompt_index": self.prompt_index, "world_seed": self.world_seed}
 
 
 class Session:
-    """B rows of play: prompts in, frames and rewards out."""
+    """B rows of play in one world: starts and latent actions in, frames and rewards out.
 
-    def __init__(
+    Args:
+        checkpoint: As in ``GenieEnv``, like the six arguments after it.
+        undo_steps: Number of steps in a row that ``undo`` can take back; each one kept costs memory.
+
+    Raises:
+        ValueError: Naming the argument and its value.
+    """
+
+    def __init__(  # noqa: PLR0913
         self,
         checkpoint: Checkpoint,
         device: str = "cpu",
@@ -51,6 +66,7 @@ class Session:
         temperature: float | None = None,
         reward_fn: RewardFunction | str | None = None,
         text_to_image: TextToImage | str | None = None,
+        undo_steps: int = 0,
     ) -> None:
         self.maskgit_steps, self.temperature = require_sampling(maskgit_steps, temperature)
         self.reward_fn = zero_rewards if reward_fn is None else find_reward(reward_fn)
@@ -61,30 +77,61 @@ class Session:
         self.action_space = spaces.Discrete(config.num_latent_actions)
         self._state: Any = None
         self._frames: np.ndarray | None = None
+        self._past: deque[tuple[Any, np.ndarray]] = deque(maxlen=undo_steps)
         if reward_fn is None:
             announce_zero_rewards()
 
     @property
     def action_meanings(self) -> list[str]:
-        """The world's names of its latent actions, or their numbers."""
+        """The names of the latent actions, or their numbers if the world has no names for them."""
         config = self.world.config
         return list(config.action_names or map(str, range(config.num_latent_actions)))
 
-    def load_prompt(self, prompt: Prompt | None, field: str = "prompt") -> np.ndarray | None:
-        """(P, H, W, 3) uint8 of the world's size; None, a shipped start frame to be drawn, stays None."""
-        if prompt is None:
-            return None
-        config = self.world.config
-        longest = min(PROMPT_FRAMES, config.context_length)
-        return fit_prompt(prompt, config.height, config.width, self.text_to_image, longest, field).frames
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The checkpoint's sampling config with this session's MaskGIT steps and temperature."""
+        return self.world.sampling(self.maskgit_steps, self.temperature)
 
-    def draw_start(self, generator: np.random.Generator, prompt: np.ndarray | None) -> Start:
-        """A start that follows from the generator: its world seed, and its prompt where none is given.
+    @property
+    def frames(self) -> np.ndarray:
+        """A copy of the present frames, (B, H, W, 3) uint8; see ``require_started``."""
+        return self.require_started().copy()
+
+    def require_started(self) -> np.ndarray:
+        """Return the present frames without a copy; not to be written to.
 
         Raises:
-            ValueError: If a start frame is wanted and the checkpoint ships none.
+            NotStartedError: Before the first ``start``, and after ``close``.
         """
-        world_seed = int(generator.integers(WORLD_SEEDS))
+        if self._frames is None:
+            raise NotStartedError("reset() must be called before step() and render(), and again after close()")
+        return self._frames
+
+    def fit_prompt(self, prompt: Prompt, field: str = "prompt", fit: Fit = "crop") -> FittedPrompt:
+        """Convert a prompt to frames of the world's size; ``field`` names it in errors."""
+        config = self.world.config
+        longest = min(MAX_PROMPT_FRAMES, config.context_length)
+        return fit_prompt(prompt, config.height, config.width, self.text_to_image, longest, field, fit)
+
+    def load_prompt(self, prompt: Prompt | None, field: str = "prompt") -> np.ndarray | None:
+        """Return a prompt's frames, (P, H, W, 3) uint8; None, for a start frame to be drawn, stays None."""
+        return None if prompt is None else self.fit_prompt(prompt, field).frames
+
+    def draw_start(
+        self, generator: np.random.Generator, prompt: np.ndarray | None, world_seed: int | None = None
+    ) -> Start:
+        """Draw the start of an episode.
+
+        Args:
+            generator: Source of the world seed, and then of the start frame's index.
+            prompt: (P, H, W, 3) uint8; None draws one of the start frames shipped with the checkpoint.
+            world_seed: World seed to use instead of drawing one.
+
+        Raises:
+            ValueError: If ``prompt`` is None and the checkpoint ships no start frames.
+        """
+        if world_seed is None:
+            world_seed = int(generator.integers(WORLD_SEEDS))
         if prompt is not None:
             return Start(prompt, -1, world_seed)
         start_frames = self.world.start_frames
@@ -93,17 +140,8 @@ class Session:
         index = int(generator.integers(len(start_frames)))
         return Start(start_frames[index][None], index, world_seed)
 
-    @property
-    def frames(self) -> np.ndarray:
-        """(B, H, W, 3) uint8, the present, in memory of the caller's own.
-
-        Raises:
-            ResetNeeded: Before the first start.
-        """
-        return self._present().copy()
-
     def start(self, starts: Sequence[Start]) -> None:
-        """Begin anew with one row for each start."""
+        """Start new episodes, one row for each start."""
         shortest = min(len(start.prompt) for start in starts)
         videos = to_float(np.stack([start.prompt[-shortest:] for start in starts]))
         self._state, frames = self.world.reset(
@@ -117,12 +155,13 @@ class Session:
         self.restart(longer, [starts[row] for row in longer])
 
     def restart(self, rows: Sequence[int], starts: Sequence[Start]) -> None:
-        """Begin the named rows anew and leave the others as they are.
+        """Start new episodes in the given rows and leave the others unchanged; earlier steps cannot be undone.
 
         Raises:
-            ResetNeeded: Before the first ``start``.
+            NotStartedError: Before the first ``start``.
         """
-        present = self._present().copy()
+        present = self.require_started().copy()
+        self._past.clear()
         for length in {len(start.prompt) for start in starts}:
             same = [(row, start) for row, start in zip(rows, starts, strict=True) if len(start.prompt) == length]
             videos = to_float(np.stack([start.prompt for _, start in same]))
@@ -133,32 +172,77 @@ class Session:
         self._frames = present
 
     def step(self, latent_actions: np.ndarray, playing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One frame on, for all rows in one call of the world; judged for the rows that are playing.
+        """Generate the next frame of all rows in one pass of the world, and reward the rows that are playing.
 
         Args:
             latent_actions: (B,) int64 in [0, A).
-            playing: (B,) bool; a row that is about to be restarted is not.
+            playing: (B,) bool, False for rows that are about to be restarted.
 
         Returns:
-            (B,) float64 rewards and (B,) bool terminations, 0 and False where not playing.
+            (B,) float64 rewards and (B,) bool terminations; 0 and False for rows that are not playing.
 
         Raises:
-            ResetNeeded: Before the first ``start``.
+            NotStartedError: Before the first ``start``.
         """
-        previous = self._present()
+        previous = self.require_started()
         rewards, terminations = np.zeros(len(previous)), np.zeros(len(previous), dtype=bool)
         if playing.any():
-            self._state, frames = self.world.step(self._state, torch.from_numpy(latent_actions))
-            self._frames = to_uint8(frames)
-            seen = previous[playing], latent_actions[playing], self._frames[playing]
-            rewards[playing], terminations[playing] = judge(self.reward_fn, *seen)
+            step_back = self._remember()
+            state, frames = self.world.step(self._state, torch.from_numpy(latent_actions))
+            present = self._advance(step_back, state, to_uint8(frames))
+            seen = previous[playing], latent_actions[playing], present[playing]
+            rewards[playing], terminations[playing] = compute_rewards(self.reward_fn, *seen)
         return rewards, terminations
 
-    def close(self) -> None:
-        """Forget the rows; the world stays in its cache."""
-        self._state = self._frames = None
+    def undo(self) -> bool:
+        """Take back the last step of all rows.
 
-    def _present(self) -> np.ndarray:
-        if self._frames is None:
-            raise ResetNeeded("reset() must be called before step() and render(), and again after close()")
-        return self._frames
+        Returns:
+            Whether there was a step to take back: at most ``undo_steps`` in a row, and none before a (re)start.
+
+        Raises:
+            NotStartedError: Before the first ``start``.
+        """
+        self.require_started()
+        if not self._past:
+            return False
+        step_back, self._frames = self._past.pop()
+        self._state = self.world.undo(self._state, step_back)
+        return True
+
+    def close(self) -> None:
+        """Forget all rows; the world stays in its process-wide cache."""
+        self._state = self._frames = None
+        self._past.clear()
+
+    def _remember(self) -> Any:
+        """Return what ``undo`` needs of the present state, before the step that overwrites it."""
+        return self.world.remember(self._state) if self._past.maxlen else None
+
+    def _advance(self, step_back: Any, state: Any, frames: np.ndarray) -> np.ndarray:
+        self._past.append((step_back, self.require_started()))  # a deque of length 0 drops it
+        self._state, self._frames = state, frames
+        return frames
+
+
+def step_together(sessions: Sequence[Session], latent_actions: np.ndarray) -> None:
+    """Step several sessions of one row each in a single pass of the world they share, without rewards.
+
+    Args:
+        sessions: S different sessions with the same world and sampling config.
+        latent_actions: (S,) int64 in [0, A), one for each session.
+
+    Raises:
+        NotStartedError: If a session has not been started.
+        ValueError: If the sessions' sampling configs differ.
+    """
+    if len(sessions) == 1:  # without the copies that join and split make
+        sessions[0].step(latent_actions, np.array([True]))
+        return
+    for session in sessions:
+        session.require_started()
+    world = sessions[0].world
+    steps_back = [session._remember() for session in sessions]
+    joined, frames = world.step(world.join([session._state for session in sessions]), torch.from_numpy(latent_actions))
+    for row, (session, state) in enumerate(zip(sessions, world.split(joined), strict=True)):
+        session._advance(steps_back[row], state, to_uint8(frames[row : row + 1]))

@@ -1,45 +1,44 @@
-"""Who draws a text: a pipeline of diffusers (needs the extra ``text``), or a function of any Python file."""
+"""Drawing a text prompt: by a diffusers pipeline (needs the extra ``text``), or a function of any Python file."""
 
 import functools
 from typing import cast
 
 from genie_gym.envs.prompts import TextToImage
 from genie_gym.extras import need_extra
-from genie_gym.plugins import build
+from genie_gym.plugins import build_from_spec
 
-MODEL = "stabilityai/sd-turbo"
-"""Small, and draws in one pass; for research, by its licence."""
+_DEFAULT_MODEL = "stabilityai/sd-turbo"  # small, and draws in one step; its licence allows research only
 
 
 def load_text_to_image(spec: str, device: str = "cpu", seed: int = 0) -> TextToImage:
-    """The function from a text to an image that ``spec`` names.
+    """Build the function from a text to an image that ``spec`` names.
 
     Args:
         spec: ``diffusers``, ``diffusers(MODEL)``, ``diffusers(MODEL, PASSES, GUIDANCE)``, or
-            ``FILE.py:FACTORY(ARGUMENTS)`` for what a factory of one's own returns, which gets ``device=`` and ``seed=``
-            where it takes them.
-        device: Where to draw.
-        seed: Of the drawing.
+            ``FILE.py:FACTORY(ARGUMENTS)`` for a factory in a Python file, which is passed ``device=`` and ``seed=`` if
+            it takes them.
+        device: Torch device to draw on.
+        seed: Seed of the drawing.
 
     Raises:
-        ValueError: If there is no such function.
-        MissingExtraError: If it is a pipeline and diffusers is missing.
+        ValueError: If there is no such factory or model.
+        MissingExtraError: If ``spec`` names a pipeline and diffusers is missing.
     """
     known = {"diffusers": functools.partial(open_pipeline, device=device, seed=seed)}
-    return cast(TextToImage, build("text_to_image", spec, known, device=device, seed=seed))
+    return cast(TextToImage, build_from_spec("text_to_image", spec, known, device=device, seed=seed))
 
 
 def open_pipeline(
-    model: str = MODEL, passes: int = 1, guidance: float = 0.0, *, device: str = "cpu", seed: int = 0
+    model: str = _DEFAULT_MODEL, passes: int = 1, guidance: float = 0.0, *, device: str = "cpu", seed: int = 0
 ) -> TextToImage:
-    """A text-to-image pipeline of diffusers, as a function; weights as safetensors only.
+    """Open a text-to-image pipeline of diffusers as a function; only safetensors weights are loaded.
 
     Args:
-        model: On the Hugging Face hub, or a folder.
-        passes: Of the denoising.
-        guidance: Towards the text; 0 for models that were distilled into few passes.
-        device: Where to draw.
-        seed: The same text gives the same image.
+        model: Name on the Hugging Face hub, or a folder.
+        passes: Number of denoising steps.
+        guidance: Guidance scale; 0 for models that were distilled into few steps.
+        device: Torch device to draw on.
+        seed: Seed of the drawing: the same text always gives the same image.
 
     Raises:
         MissingExtraError: If diffusers is missing.

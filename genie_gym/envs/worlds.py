@@ -1,4 +1,4 @@
-"""Which world an environment plays: a checkpoint's name or path, or one already in memory."""
+"""The world that an environment plays: a checkpoint by name or path, or a world in memory."""
 
 import os
 import reprlib
@@ -10,9 +10,12 @@ from genie_gym.serving import load_world
 
 
 class WorldHandle:
-    """A world in memory as a make-keyword: ``gym.make("Genie-v0", checkpoint=WorldHandle(world))``.
+    """A world in memory as an argument: ``gym.make("Genie-v0", checkpoint=WorldHandle(world))``.
 
-    ``env.spec`` copies its keywords; a copy of a handle is the handle, so no weights are copied.
+    ``env.spec`` copies its arguments; a copy of a handle is the handle itself, so no weights are copied.
+
+    Args:
+        world: World in eval mode.
     """
 
     def __init__(self, world: GenieWorldModel) -> None:
@@ -32,7 +35,7 @@ Checkpoint = str | os.PathLike[str] | WorldHandle
 
 
 def open_world(checkpoint: Checkpoint, device: str = "cpu", precision: str | None = None) -> GenieWorldModel:
-    """The world of a handle as it is, or one from the process-wide cache."""
+    """Return a handle's world unchanged, or load a checkpoint through the process-wide cache."""
     require_precision(precision)
     if isinstance(checkpoint, WorldHandle):
         return checkpoint.world

@@ -16,7 +16,7 @@ from genie_gym.models.base import LossOutput
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions
 from genie_gym.nn.layers import Linear
 from genie_gym.presets import SMALL_NETWORK_TRAINING
-from genie_gym.training.loop import BareTrainee, train
+from genie_gym.training.loop import BareTrainee, Phase
 
 _WIDTH, _FEATURES = 32, 128
 _BATCH_SIZE, _WARMUP_STEPS = 16, 20
@@ -101,7 +101,7 @@ def train_inverse_model(
                 report(done / number)
                 yield batch
 
-        train(model, draw, config, Path(folder), progress=False)
+        Phase(draw, config, Path(folder), progress=False).run(model)
     return model.eval().requires_grad_(False)
 
 

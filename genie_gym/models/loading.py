@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genie_gym.configs import PRECISIONS, WorldConfig, from_dict, to_dict
+from genie_gym.config_io import from_dict, to_dict
+from genie_gym.configs import PRECISIONS, WorldConfig
 from genie_gym.models.world_model import GenieWorldModel
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
@@ -26,7 +27,7 @@ _OLD_WEIGHT_NAMES = {
     r"^dynamics\.gather\.": "dynamics.fold_in.",
     r"^dynamics\.spread\.": "dynamics.fold_out.",
     r"^dynamics\.places$": "dynamics.position_embeddings",
-    r"^tokenizer\.(encoder|decoder)_places$": r"tokenizer.\1_position_embeddings",
+    r"^(tokenizer|latent_action_model\.backbone)\.(encoder|decoder)_places$": r"\1.\2_position_embeddings",
 }
 """Pattern of weight names in checkpoints of version 0.1 -> present name."""
 

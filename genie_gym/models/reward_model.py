@@ -1,4 +1,4 @@
-"""A small network that judges transitions by their two frames: what rewards of a world without any are made of."""
+"""A small classifier of transitions between two frames, from which rewards are made in a world that has none."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,21 @@ from genie_gym.models.base import require_videos
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions
 from genie_gym.nn.weights import load_described, read_description, save_described
 
-FORMAT = 1
+_FORMAT = 1
+"""Version of ``config.json``."""
 
 
 class RewardModel(nn.Module):
-    """Frames before and after to a logit for each thing that may be so.
+    """Map two consecutive frames to one logit per event, such as a reward or the end of an episode.
 
     Args:
-        outputs: What the logits are of.
-        height: Of frames, a multiple of 16.
-        width: Of frames, a multiple of 16.
-        channels: Of the first convolution.
+        outputs: Names of the events.
+        height: Frame height in pixels, a multiple of 16.
+        width: Frame width in pixels, a multiple of 16.
+        channels: Channels of the first convolution.
 
     Raises:
-        ValueError: If there are no outputs or two of one name, or a size is no such multiple.
+        ValueError: If there are no outputs or two of one name, or a size is not a multiple of 16.
     """
 
     def __init__(self, outputs: Sequence[str], height: int, width: int, channels: int = 16) -> None:
@@ -36,35 +37,30 @@ class RewardModel(nn.Module):
         self.encoder = StridedEncoder(9, channels, len(self.outputs), self.size)
 
     def forward(self, videos: Tensor) -> Tensor:
-        """Logits (B, T - 1, outputs) of the transitions of (B, T, C, H, W) videos in [0, 1].
+        """Return logits (B, T - 1, outputs) for the transitions of videos (B, T, C, H, W) in [0, 1].
 
         Raises:
             ValueError: If the videos have another size.
         """
         require_videos(videos, 3, *self.size)
-        stacked = stack_transitions(videos, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.encoder(stacked).unflatten(0, (len(videos), -1))
+        pixels = stack_transitions(videos, 1).flatten(0, 1)  # (B, T - 1, 3 C, H, W) -> (B (T - 1), 3 C, H, W)
+        logits = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+        return logits.unflatten(0, (len(videos), -1))
 
 
-def save_reward_model(judge: RewardModel, folder: Path) -> Path:
-    """Write weights and ``config.json`` into the folder, made where missing; returns it."""
-    height, width = judge.size
-    about = {
-        "format": FORMAT,
-        "outputs": list(judge.outputs),
-        "height": height,
-        "width": width,
-        "channels": judge.channels,
-    }
-    return save_described(judge, folder, about)
+def save_reward_model(model: RewardModel, folder: Path) -> Path:
+    """Write weights and ``config.json`` into the folder, which is created if missing, and return it."""
+    (height, width), outputs = model.size, list(model.outputs)
+    about = {"format": _FORMAT, "outputs": outputs, "height": height, "width": width, "channels": model.channels}
+    return save_described(model, folder, about)
 
 
 def load_reward_model(folder: Path) -> RewardModel:
-    """The judge that ``save_reward_model`` wrote, frozen.
+    """Return the reward model that ``save_reward_model`` wrote, frozen.
 
     Raises:
         ValueError: If there is none, or it is damaged or of another format.
     """
-    about = read_description(folder, "judge", FORMAT)
-    judge = RewardModel(about["outputs"], about["height"], about["width"], about["channels"])
-    return load_described(judge, folder, "judge")
+    about = read_description(folder, "reward model", _FORMAT)
+    model = RewardModel(about["outputs"], about["height"], about["width"], about["channels"])
+    return load_described(model, folder, "reward model")

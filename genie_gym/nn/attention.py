@@ -44,7 +44,7 @@ class KVCache(NamedTuple):
 
 
 class CacheWindow(NamedTuple):
-    """Where F new frames are written in a KV cache, and which cached frames each of them attends to."""
+    """The place of F new frames in a KV cache, and the cached frames that each of them attends to."""
 
     indices: Sequence[CacheIndex]
     """Cache index of each new frame."""

@@ -1,4 +1,4 @@
-"""Small convolutional nets over frames: a strided encoder and a U-Net steered by one vector."""
+"""Small convolutional networks over frames: two encoders, and a U-Net steered by a vector."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from genie_gym.nn.layers import Conv2d, Linear, SquareConvolution
 
 
 class StridedEncoder(nn.Module):
-    """Pixels (M, channels, H, W) to one vector (M, out): four strides of two, then a linear layer."""
+    """Encode pixels (M, channels, H, W) as vectors (M, out): four convolutions of stride 2, then a linear layer."""
 
     def __init__(self, channels: int, width: int, out: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -25,22 +25,22 @@ class StridedEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            pixels = F.relu(_norm(norm, layer(pixels)))
-        return self.out(pixels.flatten(1))
+            pixels = F.relu(_norm(norm, layer(pixels)))  # halves H and W
+        return self.out(pixels.flatten(1))  # (M, 4 width, H / 16, W / 16) -> (M, out)
 
 
 class ImpalaEncoder(nn.Module):
-    """Pixels (M, channels, H, W) to one vector (M, out): IMPALA's residual stages (arXiv 1802.01561).
+    """Encode pixels (M, channels, H, W) as vectors (M, out) by IMPALA's residual stages (arXiv 1802.01561).
 
-    Each stage is a convolution, a max-pooling that halves the sides, and two residual blocks; Procgen's baselines use
-    the widths 16, 32, 32 and 256 features out.
+    Each stage is a convolution, a max-pooling that halves H and W, and two residual blocks; Procgen's baselines use the
+    widths 16, 32, 32 and 256 output features.
 
     Args:
-        channels: Of the pixels.
+        channels: Channels of the pixels.
         widths: Channels of each stage.
-        out: Features.
-        size: H and W.
-        patch_size: Of the patches that take the place of the first stage's convolution and pooling; none at 1.
+        out: Number of output features.
+        size: Height and width in pixels.
+        patch_size: Side of the patches that replace the first stage's convolution and pooling; 1 for no patches.
 
     Raises:
         ValueError: If patches do not tile the picture.
@@ -62,12 +62,12 @@ class ImpalaEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         for stage in self.stages:
-            pixels = stage(pixels)
-        return F.relu(self.out(F.relu(pixels).flatten(1)))
+            pixels = stage(pixels)  # (M, before, H, W) -> (M, after, H / 2, W / 2)
+        return F.relu(self.out(F.relu(pixels).flatten(1)))  # (M, after, rows, columns) -> (M, out)
 
 
 class ImpalaStage(nn.Module):
-    """(M, before, H, W) to (M, after, H / 2, W / 2), rounded up; or by ``patch_size``, where it is above 1."""
+    """One stage: (M, before, H, W) -> (M, after, H / 2, W / 2), rounded up; with patches H and W / patch_size."""
 
     def __init__(self, before: int, after: int, patch_size: int = 1) -> None:
         super().__init__()
@@ -87,10 +87,10 @@ class ImpalaStage(nn.Module):
 
 
 class SteeredUNet(nn.Module):
-    """Pixels (M, channels, H, W) and a vector (M, steer), where there is one, to pixels (M, out, H, W).
+    """Map pixels (M, channels, H, W) and an optional vector (M, steer) to pixels (M, out, H, W).
 
-    The vector scales and shifts the features at every coarse scale (FiLM), so it can say where things go but
-    has no room for a picture of its own.
+    The vector scales and shifts the features at every coarse scale (FiLM): it can steer where things go, but has no
+    room to carry a picture.
     """
 
     def __init__(self, channels: int, width: int, out: int, steer: int | None) -> None:
@@ -109,21 +109,24 @@ class SteeredUNet(nn.Module):
             self.steer.extend(Linear(steer, 2 * size) for size in (4 * width, 2 * width, width))
 
     def forward(self, pixels: Tensor, vector: Tensor | None = None) -> Tensor:
-        kept = []
+        skips = []
         for layer in self.down:
-            pixels = F.relu(layer(pixels))
-            kept.append(pixels)
-        steers = [None] * 3 if vector is None else [layer(vector) for layer in self.steer]
-        pixels = F.relu(self.middle(_steer(pixels, steers[0])))
-        pixels = F.relu(F.pixel_shuffle(self.up[0](pixels), 2))
-        pixels = _steer(torch.cat([pixels, kept[1]], dim=1), _both(steers[1]))
-        pixels = F.relu(F.pixel_shuffle(self.up[1](pixels), 2))
-        pixels = _steer(torch.cat([pixels, kept[0]], dim=1), _both(steers[2]))
-        return F.pixel_shuffle(self.up[2](pixels), 2)
+            pixels = F.relu(layer(pixels))  # H / 2, H / 4, H / 8
+            skips.append(pixels)
+        films = [None] * 3 if vector is None else [layer(vector) for layer in self.steer]
+        pixels = F.relu(self.middle(_film(pixels, films[0])))  # (M, 4 width, H / 8, W / 8)
+        pixels = F.relu(F.pixel_shuffle(self.up[0](pixels), 2))  # (M, 2 width, H / 4, W / 4)
+        pixels = _film(torch.cat([pixels, skips[1]], dim=1), _repeat_film(films[1]))  # (M, 4 width, H / 4, W / 4)
+        pixels = F.relu(F.pixel_shuffle(self.up[1](pixels), 2))  # (M, width, H / 2, W / 2)
+        pixels = _film(torch.cat([pixels, skips[0]], dim=1), _repeat_film(films[2]))  # (M, 2 width, H / 2, W / 2)
+        return F.pixel_shuffle(self.up[2](pixels), 2)  # (M, out, H, W)
 
 
 def stack_past(videos: Tensor, history: int) -> Tensor:
-    """(B, T, C, H, W) -> (B, T - 1, history C, H, W): frames up to t, oldest first; frame 0 stands for those before."""
+    """Stack the frames up to t, oldest first: (B, T, C, H, W) -> (B, T - 1, history C, H, W).
+
+    Frame 0 stands in for the frames before it. Pixels are shifted to [-0.5, 0.5].
+    """
     length = videos.shape[1]
     first = videos[:, :1].expand(-1, history - 1, -1, -1, -1)
     padded = torch.cat([first, videos[:, :-1]], dim=1) - 0.5
@@ -131,7 +134,7 @@ def stack_past(videos: Tensor, history: int) -> Tensor:
 
 
 def stack_transitions(videos: Tensor, history: int) -> Tensor:
-    """(B, T, C, H, W) -> (B, T - 1, (history + 2) C, H, W): ``stack_past``, the frame after, and the change to it."""
+    """Stack past frames, the next one and the change to it: (B, T, C, H, W) -> (B, T - 1, (history + 2) C, H, W)."""
     return torch.cat([stack_past(videos, history), videos[:, 1:] - 0.5, videos[:, 1:] - videos[:, :-1]], dim=2)
 
 
@@ -141,15 +144,15 @@ def _norm(norm: nn.Module, features: Tensor) -> Tensor:
     return F.group_norm(features, norm.num_groups, weight, bias, norm.eps)
 
 
-def _steer(features: Tensor, scale_and_shift: Tensor | None) -> Tensor:
+def _film(features: Tensor, scale_and_shift: Tensor | None) -> Tensor:
     if scale_and_shift is None:
         return features
-    scale, shift = scale_and_shift[:, :, None, None].chunk(2, dim=1)
+    scale, shift = scale_and_shift[:, :, None, None].chunk(2, dim=1)  # (M, 2 D) -> twice (M, D, 1, 1)
     return features * (1 + scale) + shift
 
 
-def _both(scale_and_shift: Tensor | None) -> Tensor | None:
-    """The same scale and shift for upsampled and kept features."""
+def _repeat_film(scale_and_shift: Tensor | None) -> Tensor | None:
+    """Use one scale and shift for both the upsampled and the skipped features: (M, 2 D) -> (M, 4 D)."""
     if scale_and_shift is None:
         return None
     scale, shift = scale_and_shift.chunk(2, dim=1)

@@ -1,7 +1,6 @@
-"""Discrete bottlenecks: a vector quantizer with cosine codes, a product of such, and finite scalar quantization.
+"""Discrete bottlenecks: a vector quantizer with cosine codes, a product of several, and finite scalar quantization.
 
-Distances and codebook statistics are float32 whatever the precision around them, and nothing in a codebook
-changes in eval mode.
+Distances and codebook statistics are float32 whatever the precision around them. In eval mode codebooks never change.
 """
 
 import math
@@ -15,20 +14,23 @@ from torch import Tensor, nn
 
 from genie_gym.configs import QuantizerConfig
 
-HIDDEN = 0.5
-"""Share of latents that are hidden before the codes start."""
+_HIDDEN_SHARE = 0.5
+"""Share of latents that are zeroed before the codebook is fitted."""
 
 
 class Quantized(NamedTuple):
-    """``codes`` (..., dim) with a straight-through gradient, ``tokens`` (...) int64, ``loss`` (), latents."""
+    """A quantizer's output."""
 
     codes: Tensor
+    """(..., dim) codes with a straight-through gradient to the latents."""
     tokens: Tensor
+    """(...) int64 indices of the codes."""
     loss: Tensor
+    """() loss of the quantizer alone."""
 
 
 def kmeans(points: Tensor, clusters: int, rounds: int = 10) -> Tensor:
-    """Spherical k-means: (M, D) points -> (clusters, D) unit centres; empty clusters restart from points."""
+    """Return spherical k-means: (M, D) points -> (clusters, D) unit centres; empty clusters restart from points."""
     points = F.normalize(points.float(), dim=-1)
     centres = points[torch.randint(len(points), (clusters,), device=points.device)]
     if len(points) >= clusters:
@@ -43,14 +45,13 @@ def kmeans(points: Tensor, clusters: int, rounds: int = 10) -> Tensor:
 
 
 class VectorQuantizer(nn.Module):
-    """Cosine codes that follow the latents by moving averages; dead ones restart from the batch.
+    """A codebook with cosine distances whose codes are moving averages of their latents.
 
-    The first training batch after ``start_after`` (or ``initialise``) sets the codebook by k-means over its latents;
-    until then nothing is quantized, and half of the latents are hidden, so that the decoder learns what it can tell
-    without them, and they the rest. A rare thing that codes never came to tell, such as the start of a jump, is a
-    cluster of its own by then. A code unused
-    for ``restart_after`` training batches is put on a latent drawn from the batch: restarts never stop, since
-    an abrupt end of them is one known way to lose codes later.
+    The first training batch after ``start_after`` (or ``initialise``) fits the codebook by k-means over its latents.
+    Until then latents pass unquantized and half of them are zeroed, so that the decoder learns what it can predict
+    without them, and they carry the rest; rare events such as the start of a jump then form a cluster of their own. A
+    code that ``restart_after`` training batches did not use restarts from a latent of the batch. Restarts never stop:
+    ending them abruptly is a known way to lose codes later.
     """
 
     def __init__(self, config: QuantizerConfig) -> None:
@@ -78,11 +79,10 @@ class VectorQuantizer(nn.Module):
         return self
 
     def forward(self, latents: Tensor) -> Quantized:
-        """(..., dim) -> the nearest code of each latent, by angle.
+        """Return the code nearest to each latent (..., dim) by angle.
 
-        Returns:
-            Codes in the latents' precision, tokens, and the commitment loss: the mean squared distance of
-            unit latents to their codes, in units of their variance, times ``commitment_weight``.
+        The loss is the commitment loss (the mean squared distance of unit latents to their codes, in units of the
+        latents' variance) and, in training, the diversity loss, each times its weight. Codes have the latents' dtype.
         """
         unit = F.normalize(latents.float(), dim=-1)
         if self.training and not self.is_initialised:
@@ -102,28 +102,28 @@ class VectorQuantizer(nn.Module):
         return Quantized(codes.to(latents.dtype), tokens, loss)
 
     def _wait(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
-        """Latents as they are, a random half of them hidden; so far tokens mean nothing."""
-        self.idle += 1  # of a codebook without use: how many batches have been waited for
-        is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < HIDDEN
+        """Return unit latents, a random half of them zeroed, with tokens of the still random codebook."""
+        self.idle += 1  # counts the batches before the codebook is fitted
+        is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < _HIDDEN_SHARE
         codes = torch.where(is_hidden[..., None], 0.0, unit).to(dtype)
         return Quantized(codes, self.nearest(unit.detach()), unit.new_zeros(()))
 
     def nearest(self, latents: Tensor) -> Tensor:
-        """(..., dim) unit latents -> (...) int64."""
+        """Return the tokens of unit latents: (..., dim) -> (...) int64."""
         return (latents.float() @ self.codebook.T).argmax(dim=-1)
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """(...) int64 -> (..., dim) codes."""
+        """Return the codes of tokens: (...) int64 -> (..., dim)."""
         return self.codebook[tokens]
 
     @torch.no_grad()
     def initialise(self, latents: Tensor) -> None:
-        """Set the codebook by k-means over (..., dim) latents."""
+        """Fit the codebook by k-means over (..., dim) latents."""
         self.set_codebook(kmeans(latents.flatten(0, -2), self.config.codes))
 
     @torch.no_grad()
     def set_codebook(self, centres: Tensor) -> None:
-        """Start from (codes, dim) directions."""
+        """Set the codebook to (codes, dim) directions, and reset its statistics."""
         self.codebook.copy_(F.normalize(centres.float(), dim=-1))
         self.sums.copy_(self.codebook)
         self.counts.fill_(1.0)
@@ -152,9 +152,9 @@ class VectorQuantizer(nn.Module):
 
 
 class ProductQuantizer(nn.Module):
-    """A codebook for each part of a latent (Jegou, Douze and Schmid 2011): a token says one code of each.
+    """Several codebooks, of ``levels`` codes each, over equal parts of a latent (Jegou, Douze and Schmid 2011).
 
-    Of ``levels`` codes each, over equal parts of the features; the first part's code counts fastest in the token.
+    A token combines one code of each; the first codebook's code varies fastest.
     """
 
     def __init__(self, config: QuantizerConfig) -> None:
@@ -166,16 +166,16 @@ class ProductQuantizer(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Quantized:
-        """(..., dim) -> the nearest code of each part of each latent; its loss is the mean of the parts'."""
-        told: list[Quantized] = [part(each) for part, each in zip(self.parts, self._split(latents), strict=True)]
-        tokens = torch.zeros_like(told[0].tokens)
-        for each, step in zip(told, self._steps(), strict=True):
-            tokens = tokens + step * each.tokens
-        loss = torch.stack([each.loss for each in told]).mean()
-        return Quantized(torch.cat([each.codes for each in told], dim=-1), tokens, loss)
+        """Return the nearest code of each part of each latent (..., dim); the loss is the mean over codebooks."""
+        parts: list[Quantized] = [part(each) for part, each in zip(self.parts, self._split(latents), strict=True)]
+        tokens = torch.zeros_like(parts[0].tokens)
+        for part, step in zip(parts, self._steps(), strict=True):
+            tokens = tokens + step * part.tokens
+        loss = torch.stack([part.loss for part in parts]).mean()
+        return Quantized(torch.cat([part.codes for part in parts], dim=-1), tokens, loss)
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """(...) int64 -> (..., dim) codes."""
+        """Return the codes of tokens: (...) int64 -> (..., dim)."""
         parts = cast(Iterable[VectorQuantizer], self.parts)
         sizes = zip(parts, self._steps(), self.config.levels, strict=True)
         return torch.cat([part.lookup(tokens // step % codes) for part, step, codes in sizes], dim=-1)
@@ -184,12 +184,12 @@ class ProductQuantizer(nn.Module):
         return latents.chunk(len(self.parts), dim=-1)
 
     def _steps(self) -> list[int]:
-        """What one more of each part's code adds to a token."""
+        """Return the stride of each codebook's code within a token."""
         return [math.prod(self.config.levels[:number]) for number in range(len(self.parts))]
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """FSQ (arXiv 2309.15505): each feature is bounded and rounded to one of a few levels; nothing to learn."""
+    """FSQ (arXiv 2309.15505): each feature is bounded and rounded to one of a few levels; nothing is learned."""
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class FiniteScalarQuantizer(nn.Module):
         self.steps: Tensor
 
     def forward(self, latents: Tensor) -> Quantized:
-        """(..., len(levels)) -> the nearest grid point of each latent; its loss is 0."""
+        """Return the grid point nearest to each latent (..., len(levels)); the loss is 0."""
         bounded = self._bound(latents.float())
         digits = bounded.round()
         tokens = ((digits + self._half()).long() * self.steps).sum(dim=-1)
@@ -209,7 +209,7 @@ class FiniteScalarQuantizer(nn.Module):
         return Quantized(codes.to(latents.dtype), tokens, latents.new_zeros((), dtype=torch.float32))
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """(...) int64 -> (..., len(levels)) codes in about [-1, 1]."""
+        """Return the codes of tokens, in about [-1, 1]: (...) int64 -> (..., len(levels))."""
         digits = (tokens[..., None] // self.steps) % self.levels
         return (digits - self._half()) / (self.levels // 2).clamp(min=1)
 
@@ -217,10 +217,10 @@ class FiniteScalarQuantizer(nn.Module):
         return self.levels // 2
 
     def _bound(self, latents: Tensor) -> Tensor:
-        """Squash to an interval that rounds to exactly ``levels`` integers, from -levels // 2 upward."""
+        """Squash latents to an interval that rounds to exactly ``levels`` integers, from -levels // 2 upward."""
         half = (self.levels - 1) * (1 - 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        shift = torch.where(self.levels > 2, offset / half, 0.0).atanh()  # two levels need none
+        shift = torch.where(self.levels > 2, offset / half, 0.0).atanh()  # two levels are symmetric already
         return (latents + shift).tanh() * half - offset
 
 
@@ -228,29 +228,29 @@ Quantizer = VectorQuantizer | ProductQuantizer | FiniteScalarQuantizer
 
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer:
-    """The quantizer that ``config.kind`` names."""
+    """Return the quantizer that the config describes."""
     if config.kind == "fsq":
         return FiniteScalarQuantizer(config)
     return ProductQuantizer(config) if config.levels else VectorQuantizer(config)
 
 
 def latent_dim(config: QuantizerConfig) -> int:
-    """Features of a latent before, and of a code after, quantization."""
+    """Return the number of features of a latent, and of a code."""
     return config.dim if config.kind == "vq" else len(config.levels)
 
 
 def uneven_use(cosines: Tensor, temperature: float = 0.1) -> Tensor:
-    """The entropy that a batch's mean soft assignment lacks: 0 where all codes are used alike, ln K at one code.
+    """Return ln K minus the entropy of a batch's mean soft assignment: 0 at even use, ln K if one code is used.
 
     Args:
         cosines: (..., K) similarities of latents and codes; the gradient goes to the latents.
-        temperature: Of the soft assignment.
+        temperature: Temperature of the soft assignment.
     """
     shares = (cosines / temperature).softmax(dim=-1).flatten(0, -2).mean(dim=0)
     return math.log(cosines.shape[-1]) + (shares * shares.clamp(min=1e-12).log()).sum()
 
 
 def perplexity(tokens: Tensor, codes: int) -> Tensor:
-    """Exponential of the entropy of code use: 1 where one code is used, ``codes`` where all are used alike."""
+    """Return the exponential of the entropy of code use: 1 if one code is used, ``codes`` if all are used evenly."""
     shares = torch.bincount(tokens.flatten(), minlength=codes).float() / tokens.numel()
     return torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum())

@@ -1,4 +1,4 @@
-"""Weights of small networks to and from disk, and what tells one set of weights from another."""
+"""Saving and loading the weights of small networks, and digests that identify weights."""
 
 import functools
 import hashlib
@@ -16,17 +16,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_half(module: nn.Module, path: Path) -> None:
-    """Write the weights in half precision; the folder is made where missing."""
+    """Write a module's weights in half precision, creating the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().half().contiguous() for name, weight in module.state_dict().items()}
     _replace(path, functools.partial(save_file, weights))
 
 
 def load_half(module: Module, path: Path) -> Module:
-    """Put weights written by ``save_half`` into ``module``, and freeze it.
+    """Load weights that ``save_half`` wrote into ``module``, freeze it, and return it.
 
     Raises:
-        ValueError: If the file is missing, damaged, or of another network.
+        ValueError: If the file is missing, damaged, or belongs to another network.
     """
     try:
         module.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
@@ -36,7 +36,7 @@ def load_half(module: Module, path: Path) -> Module:
 
 
 def save_described(module: nn.Module, folder: Path, about: dict[str, Any]) -> Path:
-    """Write ``weights.safetensors``, and ``about`` as ``config.json``; returns the folder, made where missing."""
+    """Write ``weights.safetensors`` and ``config.json`` (``about``) to ``folder``, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
     _replace(folder / "weights.safetensors", functools.partial(save_file, weights))
@@ -45,14 +45,14 @@ def save_described(module: nn.Module, folder: Path, about: dict[str, Any]) -> Pa
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write the file whole or not at all, whoever reads or writes it at the same time."""
+    """Write a file whole or not at all, even if others read or write it at the same time."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     write(beside)
     os.replace(beside, path)
 
 
 def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:
-    """What ``save_described`` was told about the weights in ``folder``.
+    """Return the ``about`` that ``save_described`` wrote to ``folder``.
 
     Raises:
         ValueError: If it cannot be read, or its ``format`` is not ``version``.
@@ -67,10 +67,10 @@ def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:
 
 
 def load_described(module: Module, folder: Path, what: str) -> Module:
-    """Put the weights in ``folder`` into ``module``, and freeze it.
+    """Load the weights that ``save_described`` wrote into ``module``, freeze it, and return it.
 
     Raises:
-        ValueError: If they are missing, damaged, or of another network.
+        ValueError: If they are missing, damaged, or belong to another network.
     """
     try:
         module.load_state_dict(load_file(folder / "weights.safetensors"))
@@ -80,7 +80,7 @@ def load_described(module: Module, folder: Path, what: str) -> Module:
 
 
 def digest_weights(module: nn.Module) -> str:
-    """64 hex digits that are the same as long as all weights are."""
+    """Return 64 hex digits that change with any weight or its name."""
     digest = hashlib.sha256()
     for name, weight in module.state_dict().items():
         digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())

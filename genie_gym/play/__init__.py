@@ -1,1 +1,1 @@
-"""A world in the hands of a person."""
+"""Playing a world by hand: a page in the browser with its server, a window, and trajectories that can be replayed."""

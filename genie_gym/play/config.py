@@ -1,32 +1,32 @@
-"""What a person asks to play; imports no torch."""
+"""The settings of ``genie-gym play`` and ``genie-gym prompt``; imports no torch."""
 
 from dataclasses import dataclass
 
 from genie_gym.data.fitting import Fit
 
 LOOPBACK = "127.0.0.1"
-"""Where nobody but this machine can come."""
+"""Address that only this machine can reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What a person asks to play."""
+class PlayConfig:
+    """The world to play, the prompt to start from and how frames are sampled."""
 
     checkpoint: str = "coinrun"
-    """A shipped checkpoint's name, or a folder."""
+    """name of a shipped checkpoint, or its folder"""
     device: str = "cpu"
-    """Where to play."""
+    """torch device to play on"""
     prompt: str | None = None
-    """Path of a picture or video, or a text; a start frame is drawn where not given."""
+    """path of a picture or video, or a text; by default a shipped start frame is drawn"""
     text_to_image: str | None = None
-    """Who draws a text: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)."""
+    """model that draws a text prompt: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)"""
     fit: Fit = "crop"
-    """How a prompt of another shape comes to the world's."""
+    """method that brings a prompt of another aspect ratio to the world's"""
     policy: str | None = None
-    """Who plays where a person asks for it: path/to/file.py:factory(argument)."""
+    """policy that can play in a person's place: path/to/file.py:factory(argument)"""
     maskgit_steps: int | None = None
-    """Passes a frame; ``None`` for the checkpoint's."""
+    """number of MaskGIT steps per frame; by default the checkpoint's"""
     temperature: float | None = None
-    """Of the sampling; ``None`` for the checkpoint's."""
+    """temperature of the token sampling; by default the checkpoint's"""
     seed: int = 0
-    """Of start frames, drawing and sampling."""
+    """seed of start frames, text drawing and sampling"""

@@ -1,31 +1,35 @@
-"""Who may play in a person's place: a function from what was seen and done to the next latent action."""
+"""Drivers: policies that play in a person's place, from the last frames and latent actions to the next one."""
 
 from typing import Protocol, cast
 
 import numpy as np
 
-from genie_gym.plugins import build
+from genie_gym.plugins import build_from_spec
 
-SEEN = 16
-"""Frames that a driver is shown, at most."""
+DRIVER_FRAMES = 16
+"""Largest number of frames that a driver is given."""
 
 
 class Driver(Protocol):
-    """Holds nothing of a game, so that one drives many, and frames can be taken back."""
+    """A policy without state, so that one serves all visitors and steps can be undone."""
 
     def __call__(self, frames: np.ndarray, latent_actions: np.ndarray, /) -> int:
-        """The next latent action.
+        """Choose the next latent action.
 
         Args:
-            frames: (T, H, W, 3) uint8, the last ones of a game, oldest first; T in 1..``SEEN``.
+            frames: (T, H, W, 3) uint8, the last frames of an episode, oldest first; T in 1..``DRIVER_FRAMES``.
             latent_actions: (T - 1,) int64; entry t led from frame t to t + 1.
         """
 
 
 def load_driver(spec: str, seed: int = 0) -> Driver:
-    """The driver that ``FILE.py:FACTORY(ARGUMENTS)`` returns, which gets ``seed=`` where it takes one.
+    """Build a driver by the factory that ``FILE.py:FACTORY(ARGUMENTS)`` names.
+
+    Args:
+        spec: File, factory and arguments.
+        seed: Passed as ``seed=`` to factories that take it.
 
     Raises:
-        ValueError: If there is no such driver.
+        ValueError: If there is no such factory.
     """
-    return cast(Driver, build("policy", spec, {}, seed=seed))
+    return cast(Driver, build_from_spec("policy", spec, {}, seed=seed))

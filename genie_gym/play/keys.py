@@ -1,42 +1,42 @@
-"""Which latent action a key means: by its number, or by the way that its name says."""
+"""The latent action that a key means: by its number, or by the direction in its name."""
 
 from collections.abc import Collection, Sequence
 
-ARROWS = {"w": "up", "s": "down", "a": "left", "d": "right", **{way: way for way in ("up", "down", "left", "right")}}
-"""Key -> direction."""
-STILL = "still"
+_DIRECTIONS = ("up", "down", "left", "right")
+_KEY_DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right", **{way: way for way in _DIRECTIONS}}
+_STILL = "still"
 
 
 class Keymap:
-    """Keys held -> a latent action.
+    """Maps the keys held down to a latent action.
 
     A digit means that latent action, counted from 1. Arrows and WASD mean a direction, two of them a diagonal: the
-    first action of that name (``name_actions`` puts the fastest first), or of the upward or downward part where the
-    world has no diagonal of that name, or of the other part. No key means standing still, where an action has that
+    first action of that name (``name_actions`` puts the fastest first). If the world has no action of the diagonal's
+    name, the vertical part is used, or else the horizontal part. No key means standing still, if an action has that
     name.
 
     Args:
-        names: Of all latent actions, in order.
+        names: Names of all latent actions, in order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._ways: dict[str, int] = {}
+        self._actions: dict[str, int] = {}  # name without its number -> first action of that name
         for action in sorted(range(len(names)), key=lambda number: names[number]):
-            self._ways.setdefault(names[action].rstrip("0123456789").strip(), action)
+            self._actions.setdefault(names[action].rstrip("0123456789").strip(), action)
 
     def choose(self, held: Collection[str]) -> int | None:
-        """The latent action, or None where the keys mean none: the picture should stand.
+        """Return the latent action, or None if the keys mean none and the world should wait.
 
         Args:
-            held: Names of keys: ``"up"``, ``"a"``, ``"3"``, ...
+            held: Names of the keys held: ``"up"``, ``"a"``, ``"3"``, ...
         """
         for key in held:
             if key.isdecimal() and 1 <= int(key) <= len(self.names):
                 return int(key) - 1
-        ways = {ARROWS[key] for key in held if key in ARROWS}
-        rows, columns = ways & {"up", "down"}, ways & {"left", "right"}
-        row = rows.pop() if len(rows) == 1 else ""
+        directions = {_KEY_DIRECTIONS[key] for key in held if key in _KEY_DIRECTIONS}
+        rows, columns = directions & {"up", "down"}, directions & {"left", "right"}
+        row = rows.pop() if len(rows) == 1 else ""  # opposite directions cancel
         column = columns.pop() if len(columns) == 1 else ""
-        wanted = (f"{row} {column}".strip(), row, column) if row or column else (STILL,)
-        return next((self._ways[way] for way in wanted if way and way in self._ways), None)
+        wanted = (f"{row} {column}".strip(), row, column) if row or column else (_STILL,)
+        return next((self._actions[name] for name in wanted if name and name in self._actions), None)

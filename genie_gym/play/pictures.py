@@ -1,26 +1,25 @@
-"""Pictures from strangers: few formats, few bytes, few pixels."""
+"""Pictures uploaded by visitors: few formats and limited sizes, since anybody may send them."""
 
 import io
 
 import numpy as np
 from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""That Pillow is allowed to try."""
-MOST_PIXELS = 25_000_000
-"""Unpacked, of one picture."""
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""Formats that Pillow is allowed to try."""
+_MAX_PIXELS = 25_000_000
 
 
-def open_picture(packed: bytes, field: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """The picture in a file's bytes, unpacked; of an animation its first.
+def open_picture(packed: bytes, field: str, formats: tuple[str, ...] = PICTURE_FORMATS) -> Image.Image:
+    """Decode the bytes of a picture file; of an animation, its first frame.
 
     Raises:
-        ValueError: Naming ``field``, if it is no picture of these formats, broken, or unpacks to too many pixels.
+        ValueError: Naming ``field``, if it is no picture of these formats, damaged, or has too many pixels.
     """
     try:
         image = Image.open(io.BytesIO(packed), formats=formats)
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS:,}")
+        if image.width * image.height > _MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are more than {_MAX_PIXELS:,}")
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{field} must be a picture ({', '.join(formats)}): {error}") from error
@@ -28,7 +27,7 @@ def open_picture(packed: bytes, field: str, formats: tuple[str, ...] = FORMATS) 
 
 
 def pack_picture(frame: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 as a PNG's bytes."""
+    """Encode an (H, W, 3) uint8 frame as the bytes of a PNG."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, format="PNG")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""``genie-gym play``: a checkpoint behind a page or in a window, or a trajectory again."""
+"""The parts of ``genie-gym play``: a page in the browser, a window, and the replay of a trajectory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,74 +11,78 @@ from genie_gym.extras import need_extra
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
-from genie_gym.play.opening import Opened
-from genie_gym.play.seat import UNDONE, replay
+from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import load_trajectory
-from genie_gym.play.window import HELP, WindowedPlay
+from genie_gym.play.visitor import replay
+from genie_gym.play.window import WINDOW_KEYS, WindowedPlay
 from genie_gym.serving import load_world
+
+WINDOW_UNDO_STEPS = 32
+"""Number of steps that can be undone in a row in a window; each keeps 0.8 MB of the shipped world's memory."""
 
 
 def require_address(host: str, port: int, token: str | None) -> None:
-    """Check where a page is to be served.
+    """Check the address that a page is to be served at.
 
     Raises:
-        ValueError: If others than this machine can come without a token, or there is no such port.
+        ValueError: If other machines can reach the page without a token, or there is no such port.
     """
     if host != LOOPBACK and not token:
-        raise ValueError(f"token must be given with a host that others can reach, got {token!r} and {host!r}")
+        raise ValueError(f"token must be given with a host that other machines can reach, got {token!r} and {host!r}")
     if not 0 <= port < 2**16:
         raise ValueError(f"port must be in [0, {2**16}), got {port}")
 
 
-def play_in_browsers(opened: Opened, host: str, port: int, token: str | None) -> None:
-    """Serve a page on which it is played, until interrupted.
+def play_in_browsers(setup: PlaySetup, host: str, port: int, token: str | None) -> None:
+    """Serve the page until interrupted.
 
     Args:
-        opened: What is played.
+        setup: World and settings shared by all visitors.
         host: Address to listen on.
-        port: The same.
-        token: Without it nobody plays; must be given where others than this machine can come.
+        port: Port to listen on.
+        token: Token that visitors must give; required if other machines can reach the page.
 
     Raises:
-        ValueError: If the address is off.
+        ValueError: If ``require_address`` refuses the address.
         MissingExtraError: If the extra ``play`` is not installed.
     """
     require_address(host, port, token)
     with need_extra("play", "Playing on a page needs its server"):
         import uvicorn
 
-        from genie_gym.play.player import LIMITS
+        from genie_gym.play.connection import DEFAULT_LIMITS
         from genie_gym.play.server import build_app
     uvicorn.run(
-        build_app(opened, token=token),
+        build_app(setup, token=token),
         host=host,
         port=port,
         log_level="info",
-        access_log=False,  # addresses may hold the token
-        ws_max_size=LIMITS.message_bytes,
+        access_log=False,  # addresses may contain the token
+        ws_max_size=DEFAULT_LIMITS.message_bytes,
         ws_max_queue=4,
-        ws_per_message_deflate=False,  # a frame is small, and packing it takes time that the world could use
+        ws_per_message_deflate=False,  # frames are small, and compressing them takes time that the world could use
         timeout_graceful_shutdown=2,
     )
 
 
-def play_in_window(opened: Opened, out: Path, tell: Callable[[str], object]) -> None:
+def play_in_window(setup: PlaySetup, out: Path, report: Callable[[str], object]) -> None:
     """Open a window and play until it is closed.
 
     Args:
-        opened: What is played.
-        out: Folder of ``play.gif`` and ``play.json``.
-        tell: Hears which keys mean what.
+        setup: World and settings to play with.
+        out: Folder to write ``play.gif`` and ``play.json`` into.
+        report: Function that is given the list of keys, such as ``print``.
 
     Raises:
         DependencyNotInstalled: If pygame is missing.
     """
-    tell("\n".join([HELP, *(f"{number}: {name}" for number, name in enumerate(opened.names, start=1))]))
-    WindowedPlay(opened.take_seat(UNDONE), Keymap(opened.names), opened.start, out, opened.driver).run()
+    names = setup.session.action_meanings
+    report("\n".join([WINDOW_KEYS, *(f"{number}: {name}" for number, name in enumerate(names, start=1))]))
+    WindowedPlay(setup.new_visitor(WINDOW_UNDO_STEPS), Keymap(names), setup.starts, out, setup.driver).run()
 
 
 def write_prompt(prompt: FittedPrompt, out: Path) -> Path:
-    """Write a prompt's frames as ``prompt.png``, oldest at the left; its path.
+    """Write a prompt's frames side by side, oldest at the left, and return the path of ``prompt.png``.
 
     Raises:
         ValueError: If it cannot be written.
@@ -88,11 +92,11 @@ def write_prompt(prompt: FittedPrompt, out: Path) -> Path:
     return out / "prompt.png"
 
 
-def play_again(checkpoint: str, device: str, path: Path, out: Path) -> int:
-    """Write a trajectory's frames as ``play.gif``; how many they are.
+def write_replay(checkpoint: str, device: str, path: Path, out: Path) -> int:
+    """Write a trajectory's frames as ``play.gif`` and return their number.
 
     Raises:
-        ValueError: If the trajectory cannot be read, or is another world's.
+        ValueError: If the trajectory cannot be read, or is of another checkpoint.
     """
     frames = replay(load_world(checkpoint, device), digest_checkpoint(checkpoint), load_trajectory(path))
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A world behind a page (needs the extra ``play``): its files, and a WebSocket for each player."""
+"""The page's server (needs the extra ``play``): its files, and a WebSocket for each visitor."""
 
 import contextlib
 import hmac
@@ -15,83 +15,84 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.config import LOOPBACK
-from genie_gym.play.opening import Opened
+from genie_gym.play.connection import DEFAULT_LIMITS, POLICY_VIOLATION, TOO_BUSY, Connection, Limits, describe_world
 from genie_gym.play.pictures import pack_picture
-from genie_gym.play.player import LIMITS, POLICY_VIOLATION, TOO_BUSY, Limits, Player, describe
-from genie_gym.play.table import Table
+from genie_gym.play.setup import PlaySetup
 
-STATIC = Path(__file__).parent / "static"
-HOSTS = [LOOPBACK, "localhost"]
-"""What this machine calls itself."""
-HEADERS = {
+_STATIC = Path(__file__).parent / "static"
+_LOCAL_HOSTS = [LOOPBACK, "localhost"]
+_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 
 
-def build_app(opened: Opened, limits: Limits = LIMITS, token: str | None = None) -> Starlette:
-    """The page and its sockets.
+def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | None = None) -> Starlette:
+    """Build the application that serves the page and its WebSockets.
 
     Args:
-        opened: What is played.
-        limits: What players may ask for.
-        token: Those who do not know it are refused; without one, all who do not come from this machine.
+        setup: World and settings shared by all visitors.
+        limits: Upper bounds on what visitors may ask for.
+        token: Token that visitors must give; None refuses all who do not use this machine's own address.
     """
-    table, players = Table(limits.players), set[WebSocket]()
+    scheduler, connected = BatchScheduler(limits.visitors), set[WebSocket]()
+    start_frames = setup.session.world.start_frames
 
     async def enter(websocket: WebSocket) -> None:
-        if not (_comes_from_here(websocket) and _knows(token, websocket.query_params.get("token"))):
+        if not (_is_same_origin(websocket) and _is_token(token, websocket.query_params.get("token"))):
             await websocket.close(POLICY_VIOLATION)
             return
         await websocket.accept()
-        if len(players) >= limits.players:
-            await websocket.send_json({"kind": "error", "message": f"{limits.players} play already: try again later"})
+        if len(connected) >= limits.visitors:
+            message = f"the limit of {limits.visitors} visitors is reached: try again later"
+            await websocket.send_json({"kind": "error", "message": message})
             await websocket.close(TOO_BUSY)
             return
-        players.add(websocket)
+        connected.add(websocket)
         try:
-            await Player(websocket, opened, table, limits).play()
+            await Connection(websocket, setup, scheduler, limits).serve()
         finally:
-            players.discard(websocket)
+            connected.discard(websocket)
 
     async def page(request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers=HEADERS)
+        return FileResponse(_STATIC / "index.html", headers=_HEADERS)
 
     async def about(request: Request) -> Response:
-        return JSONResponse(describe(opened), headers=HEADERS)
+        return JSONResponse(describe_world(setup), headers=_HEADERS)
 
     async def start_frame(request: Request) -> Response:
         number = request.path_params["number"]
-        if number >= len(opened.world.start_frames):
+        if number >= len(start_frames):
             return Response(status_code=404)
-        return Response(pack_picture(opened.world.start_frames[number]), media_type="image/png", headers=HEADERS)
+        return Response(pack_picture(start_frames[number]), media_type="image/png", headers=_HEADERS)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        table.close()
+        scheduler.close()
 
-    hosts = ["*"] if token is not None else HOSTS
+    hosts = ["*"] if token is not None else _LOCAL_HOSTS
     return Starlette(
         routes=[
             Route("/", page),
             Route("/world", about),
             Route("/starts/{number:int}.png", start_frame),
             WebSocketRoute("/play", enter),
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
         lifespan=lifespan,
     )
 
 
-def _comes_from_here(websocket: WebSocket) -> bool:
-    """Whether the page that opens the socket, if a page does, is this server's own."""
+def _is_same_origin(websocket: WebSocket) -> bool:
+    """Whether the socket was opened by this server's own page, or by no page."""
     origin = websocket.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")
 
 
-def _knows(token: str | None, said: str | None) -> bool:
-    return token is None or hmac.compare_digest(token.encode(), (said or "").encode())
+def _is_token(token: str | None, given: str | None) -> bool:
+    return token is None or hmac.compare_digest(token.encode(), (given or "").encode())

@@ -1,67 +1,70 @@
-"""A world in a window (needs the extra ``human``): arrows, WASD or digits play; see ``HELP``."""
+"""Playing in a window (needs the extra ``human``) with the keys listed in ``WINDOW_KEYS``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from genie_gym.data.video import write_video
-from genie_gym.envs.rendering import FRAMES_PER_SECOND, Window
-from genie_gym.play.drivers import SEEN, Driver
+from genie_gym.envs.rendering import FRAMES_PER_SECOND, PygameWindow
+from genie_gym.envs.session import Start
+from genie_gym.play.drivers import DRIVER_FRAMES, Driver
 from genie_gym.play.keys import Keymap
-from genie_gym.play.seat import Start, Visitor
 from genie_gym.play.trajectory import save_trajectory
+from genie_gym.play.visitor import Visitor
 
-HELP = (
-    "arrows or WASD: directions; 1-8: latent actions; space: pause; n: one frame; backspace: undo; r: from the start; "
-    "e: elsewhere; p: the policy plays, if there is one; q: write and quit"
+WINDOW_KEYS = (
+    "arrows or WASD: directions; 1-9: latent actions; space: pause; n: one frame; backspace: undo; r: restart; "
+    "e: another start; p: switch the policy on or off, if there is one; q: save and quit"
 )
 
 
 class WindowedPlay:
-    """Play until the window is closed, then write what was played.
+    """Plays in a window until it is closed, then saves the episode.
 
     Args:
-        seat: Where to play.
-        keymap: What keys mean.
-        start: Where games begin.
-        out: Folder of ``play.gif`` and ``play.json``.
-        driver: Who plays where a person asks for it.
+        visitor: Visitor who plays.
+        keymap: Map from keys to latent actions.
+        starts: Starts of successive episodes.
+        out: Folder to write ``play.gif`` and ``play.json`` into.
+        driver: Policy that plays while it is switched on.
     """
 
-    def __init__(self, seat: Visitor, keymap: Keymap, start: Start, out: Path, driver: Driver | None = None) -> None:
-        self._seat, self._keymap, self._start, self._out, self._driver = seat, keymap, start, out, driver
-        self._window = Window("Genie")
+    def __init__(
+        self, visitor: Visitor, keymap: Keymap, starts: Iterator[Start], out: Path, driver: Driver | None = None
+    ) -> None:
+        self._visitor, self._keymap, self._starts, self._out, self._driver = visitor, keymap, starts, out, driver
+        self._window = PygameWindow("Genie")
         self._is_paused = self._is_over = self._is_driven = False
-        self._commands: dict[str, Callable[[], None]] = {
+        self._commands: dict[str, Callable[[], object]] = {
             "space": self._pause,
-            "backspace": self._undo,
-            "r": self._restart,
-            "e": self._elsewhere,
-            "p": self._change_driver,
+            "backspace": visitor.undo,
+            "r": visitor.restart,
+            "e": self._start_elsewhere,
+            "p": self._switch_driver,
             "q": self._quit,
         }
 
     def run(self, most_frames: int | None = None) -> None:
-        """Show ``FRAMES_PER_SECOND`` frames a second, or fewer where the world is slower.
+        """Play at ``FRAMES_PER_SECOND``, or slower if the world is slower.
 
         Args:
-            most_frames: Stop after so many pictures; when a person says so where not given.
+            most_frames: Number of frames to show before the window closes; None waits for the person to close it.
         """
         import pygame
 
-        self._elsewhere()
+        self._start_elsewhere()
         shown = 0
         while not self._is_over and (most_frames is None or shown < most_frames):
-            self._window.show(self._seat.frame)
+            self._window.show(self._visitor.frame)
             shown += 1
-            steps_once = self._obey(pygame)
+            steps_once = self._handle_events(pygame)
             if not self._is_paused or steps_once:
-                self._go_on(_held(pygame))
+                self._step(_held(pygame))
         self._window.close()
-        self._write()
+        self._save()
 
-    def _obey(self, pygame: Any) -> bool:
-        """Do what keys were pressed for; whether one frame was asked for."""
+    def _handle_events(self, pygame: Any) -> bool:
+        """Run the commands of the keys that were pressed; return whether one of them asks for a single frame."""
         steps_once = False
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
@@ -69,47 +72,38 @@ class WindowedPlay:
             elif event.type == pygame.KEYDOWN:
                 name = pygame.key.name(event.key)
                 steps_once |= name == "n"
-                self._commands.get(name, _nothing)()
+                if name in self._commands:
+                    self._commands[name]()
         return steps_once
 
-    def _go_on(self, held: set[str]) -> None:
+    def _step(self, held: set[str]) -> None:
         if self._driver is not None and self._is_driven:
-            action: int | None = self._driver(*self._seat.look_back(SEEN))
+            action: int | None = self._driver(*self._visitor.look_back(DRIVER_FRAMES))
         else:
             action = self._keymap.choose(held)
         if action is not None:
-            self._seat.step(action)
+            self._visitor.step(action)
 
     def _pause(self) -> None:
         self._is_paused = not self._is_paused
 
-    def _change_driver(self) -> None:
+    def _switch_driver(self) -> None:
         self._is_driven = not self._is_driven
 
-    def _undo(self) -> None:
-        self._seat.undo()
-
-    def _restart(self) -> None:
-        self._seat.restart()
-
-    def _elsewhere(self) -> None:
-        self._seat.open(*self._start())
+    def _start_elsewhere(self) -> None:
+        self._visitor.start(next(self._starts))
 
     def _quit(self) -> None:
         self._is_over = True
 
-    def _write(self) -> None:
+    def _save(self) -> None:
         self._out.mkdir(parents=True, exist_ok=True)
-        write_video(self._out / "play.gif", self._seat.frames, fps=FRAMES_PER_SECOND)
-        save_trajectory(self._seat.trajectory, self._out / "play.json")
+        write_video(self._out / "play.gif", self._visitor.frames, fps=FRAMES_PER_SECOND)
+        save_trajectory(self._visitor.trajectory, self._out / "play.json")
 
 
 def _held(pygame: Any) -> set[str]:
-    """Names of the keys that are down."""
+    """Return the names of the keys that are down."""
     pressed, keys = pygame.key.get_pressed(), (pygame.K_UP, pygame.K_DOWN, pygame.K_LEFT, pygame.K_RIGHT)
     letters = [pygame.key.key_code(letter) for letter in "wasd123456789"]
     return {pygame.key.name(key) for key in (*keys, *letters) if pressed[key]}
-
-
-def _nothing() -> None:
-    """No command."""

@@ -19,7 +19,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from genie_gym.players.random import StickyRandom, UniformRandom
-from genie_gym.plugins import build, maybe_number
+from genie_gym.plugins import build_from_spec, maybe_number
 
 VELOCITY = "+velocity"
 """Suffix of the specs of players that see Procgen's painted velocity."""
@@ -87,7 +87,7 @@ def load_player(spec: str, seed: int = 0) -> Player:
         "sticky": functools.partial(StickyRandom, seed),
         "expert": functools.partial(_build_expert, seed=seed),
     }
-    return cast(Player, build("player", spec.removesuffix(VELOCITY), known, seed=seed))
+    return cast(Player, build_from_spec("player", spec.removesuffix(VELOCITY), known, seed=seed))
 
 
 def _build_expert(*, seed: int) -> Player:

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
-from genie_gym.parallel import work_apart
+from genie_gym.parallel import run_in_processes
 from genie_gym.results.files import ROOT, require_writable, write_results
 
 Row = dict[str, Any]
@@ -130,7 +130,8 @@ class TrainedExperiment(Experiment):
         timed = functools.partial(_time, work)
         if processes > 1:
             with tqdm(total=len(cells), unit="row") as bar:
-                for result in work_apart(timed, cells, processes, max(1, torch.get_num_threads() // processes)):
+                threads = max(1, torch.get_num_threads() // processes)
+                for result in run_in_processes(timed, cells, processes, threads):
                     bar.update()
                     yield result
             return

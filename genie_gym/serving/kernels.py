@@ -69,7 +69,7 @@ def gelu_(features: Tensor) -> Tensor:
     return features
 
 
-def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """Sample tokens as ``models.maskgit.draw`` does, which takes over if the kernels cannot be used."""
     if not are_usable(logits):
         return maskgit.draw(logits, temperature, uniforms)

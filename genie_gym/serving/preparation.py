@@ -44,5 +44,5 @@ def prepare(world: GenieWorldModel, precision: str | None = None, use_kernels: b
         keep_freed_memory()
         if use_kernels and kernels.can_multiply(dynamics.precision):
             pack(world)
-            world.draw_tokens = kernels.draw
+            world.draw_tokens = kernels.draw_tokens
     return world

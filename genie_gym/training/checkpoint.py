@@ -1,74 +1,95 @@
-"""Where a training run stands, on disk: weights, optimiser moments and the step, without pickle."""
+"""The state of a training run on disk, without pickle: weights, optimiser moments by parameter name, and the step."""
 
 import json
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from genie_gym.configs import TrainConfig, to_dict
+from genie_gym.config_io import to_dict
+from genie_gym.configs import TrainConfig
 
-NAME = "training.safetensors"
+RUN_FILE = "training.safetensors"
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+"""Prefixes of tensor names in the file."""
 
 
 def save_run(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
-    """Write the run beside the old one, then put it in its place."""
+    """Write the run's state to a temporary file, then replace the earlier one by it."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    tensors = {_MODEL + name: tensor for name, tensor in module.state_dict().items()}
+    for name, parameter in module.named_parameters():
+        for moment, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{_OPTIMIZER}{name}.{moment}"] = value
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about = {"step": str(step), "config": json.dumps(to_dict(config))}
-    beside = folder / f"{NAME}.tmp"
-    save_file(tensors, beside, metadata=about)
-    os.replace(beside, folder / NAME)
+    metadata = {"step": str(step), "config": json.dumps(to_dict(config))}
+    temporary = folder / f"{RUN_FILE}.tmp"
+    save_file(tensors, temporary, metadata=metadata)
+    os.replace(temporary, folder / RUN_FILE)
+
+
+def has_run(folder: Path) -> bool:
+    """Return whether the folder holds the state of a run."""
+    return (folder / RUN_FILE).exists()
 
 
 def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> int:
-    """Restore the run in ``folder`` and return the steps it has done; 0 where there is none.
+    """Restore the run in ``folder`` and return the number of steps it has done; 0 if there is none.
 
     Raises:
-        ValueError: If the run is damaged, was made with another config, or is of another model.
+        ValueError: If the run is damaged, has another config or model, or was saved before moments had names.
     """
-    path = folder / NAME
-    if not path.exists():
+    if not has_run(folder):
         return 0
     require_config(folder, config)
-    tensors = load_file(path)
-    model = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    tensors = load_file(folder / RUN_FILE)
     try:
-        module.load_state_dict(model)
+        module.load_state_dict(_select(tensors, _MODEL))
     except RuntimeError as error:
         raise ValueError(f"run {str(folder)!r} is of another model: {error}") from error
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return int(_metadata(path)["step"])
+    _load_moments(folder, _select(tensors, _OPTIMIZER), module, optimizer)
+    return int(_read_metadata(folder / RUN_FILE)["step"])
 
 
 def require_config(folder: Path, config: TrainConfig) -> None:
-    """Raise a ValueError if there is a run in ``folder`` that is damaged or was started with another config."""
-    if not (folder / NAME).exists():
+    """Raise a ValueError if ``folder`` holds a run that is damaged or was started with another config."""
+    if not has_run(folder):
         return
-    about = _metadata(folder / NAME)
-    if json.loads(about["config"]) != json.loads(json.dumps(to_dict(config))):
-        raise ValueError(f"run {str(folder)!r} was started with another config: {about['config']}")
+    metadata = _read_metadata(folder / RUN_FILE)
+    if json.loads(metadata["config"]) != json.loads(json.dumps(to_dict(config))):
+        raise ValueError(f"run {str(folder)!r} was started with another config: {metadata['config']}")
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
+def _select(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
+
+def _load_moments(
+    folder: Path, moments: dict[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Give the optimiser its moments, which it numbers by the order of its parameters."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    trained = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = {name: number for number, name in enumerate(trained)}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in moments.items():
+        name, _, moment = key.rpartition(".")
+        if name not in numbers:
+            reason = "an earlier version of genie-gym" if name.isdigit() else "a run that trained other parameters"
+            raise ValueError(f"run {str(folder)!r} was saved by {reason}: start anew in another folder")
+        state.setdefault(numbers[name], {})[moment] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
-    if not {"step", "config"} <= set(about):
-        raise ValueError(f"run {str(path)!r} is damaged: it tells no step and config, only {sorted(about)}")
-    return about
+    if not {"step", "config"} <= set(metadata):
+        raise ValueError(f"run {str(path)!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
+    return metadata

@@ -1,7 +1,8 @@
-"""The only training loop: anything with ``loss(batch) -> LossOutput`` is trained by it."""
+"""The only training loop: it trains any module with ``loss(batch) -> LossOutput``."""
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,96 +15,135 @@ from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.system import keep_freed_memory
-from genie_gym.training.checkpoint import resume_run, save_run
+from genie_gym.training.checkpoint import has_run, resume_run, save_run
 from genie_gym.training.optim import build_optimizer, clip_gradients, learning_rate
 
 Batches = Callable[[int, int], Iterator[Batch]]
-"""(first batch, number of batches) -> batches, the same for the same numbers."""
+"""(first batch, number of batches) -> batches; the same numbers give the same batches."""
 
 
 class Trainee(Protocol):
-    """One phase of training: a module that gives a loss, and what is worth watching."""
+    """A module with a loss, and what TensorBoard shows of it."""
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Videos (B, T, C, H, W) to a loss and its metrics."""
+        """Return the loss and metrics of videos (B, T, C, H, W)."""
 
     def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Slower metrics, taken now and then."""
+        """Return slower metrics, computed every ``log_every`` steps in eval mode."""
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Pictures (C, H, W) in [0, 1] by name."""
+        """Return pictures (C, H, W) in [0, 1] by name, drawn every ``picture_every`` steps in eval mode."""
 
 
 class BareTrainee(nn.Module):
-    """A base for those with nothing to watch but their loss."""
+    """A base class for trainees without further metrics or pictures."""
 
     def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Nothing beyond the loss's own metrics."""
+        """Return no metrics."""
         return {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """None."""
+        """Return no pictures."""
         return {}
 
 
-def train(
-    trainee: Trainee,
-    batches: Batches,
-    config: TrainConfig,
-    out: Path,
-    minutes: float | None = None,
-    progress: bool = True,
-) -> int:
-    """Train, from where the run in ``out`` stands, to the last step or until ``minutes`` are over.
+@dataclass(frozen=True)
+class Phase:
+    """One phase of training, which can be interrupted and resumed.
 
-    All chance in a step follows from the seed and the step's number, so that an interrupted and resumed run
-    equals an uninterrupted one bit for bit on a CPU.
-
-    Args:
-        trainee: An ``nn.Module``; its parameters that want gradients are trained.
-        batches: Where clips come from.
-        config: How.
-        out: Folder of checkpoints and TensorBoard logs.
-        minutes: Stop after these, with a checkpoint.
-        progress: Show a bar.
-
-    Returns:
-        Steps done in all.
-
-    Raises:
-        ValueError: If ``out`` holds a run of another config or model.
+    All randomness of a step follows from the seed and the step's number, so that on a CPU an interrupted and resumed
+    run equals an uninterrupted one bit for bit.
     """
-    assert isinstance(trainee, nn.Module)
-    keep_freed_memory()
-    optimizer = build_optimizer(trainee, config.optimizer)
-    first = resume_run(out, trainee, optimizer, config)
-    deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    step = first
-    with (
-        SummaryWriter(out / "log", purge_step=first) as writer,
-        tqdm(total=config.train_steps, initial=first, unit="step", disable=not progress, mininterval=2) as bar,
-    ):
-        for batch in batches(first, config.train_steps - first):
-            torch.manual_seed(step_seed(config.seed, step))
-            output = _update(trainee, batch, optimizer, config, step)
-            _watch(trainee, batch, output, writer, bar, config, step)
-            step += 1
-            is_last = step == config.train_steps or time.monotonic() > deadline
-            if is_last or step % config.checkpoint_every == 0:
-                save_run(out, step, trainee, optimizer, config)
-            if is_last:
-                break
-    return step
+
+    batches: Batches
+    """source of training batches"""
+    config: TrainConfig
+    """hyperparameters of the phase"""
+    folder: Path
+    """folder of the run: its state and TensorBoard logs"""
+    minutes: float | None = None
+    """time limit of one call of ``run``, in minutes; a checkpoint is saved when it is over"""
+    progress: bool = True
+    """whether to show a progress bar"""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the folder holds a run to resume."""
+        return has_run(self.folder)
+
+    def seed_start(self) -> None:
+        """Seed torch's generator for what is drawn before the first step."""
+        torch.manual_seed(step_seed(self.config.seed, -1))
+
+    def run(self, trainee: Trainee) -> int:
+        """Train from where the run in the folder stands to the last step, or until the time limit.
+
+        Args:
+            trainee: An ``nn.Module``; its parameters that require gradients are trained.
+
+        Returns:
+            Number of steps done by all calls.
+
+        Raises:
+            ValueError: If the folder holds a run of another config or model.
+        """
+        assert isinstance(trainee, nn.Module)
+        keep_freed_memory()
+        config = self.config
+        optimizer = build_optimizer(trainee, config.optimizer)
+        step = first = resume_run(self.folder, trainee, optimizer, config)
+        deadline = float("inf") if self.minutes is None else time.monotonic() + 60 * self.minutes
+        with (
+            SummaryWriter(self.folder / "log", purge_step=first) as writer,
+            tqdm(total=config.train_steps, initial=first, unit="step", disable=not self.progress, mininterval=2) as bar,
+        ):
+            for batch in self.batches(first, config.train_steps - first):
+                torch.manual_seed(step_seed(config.seed, step))
+                metrics = _update(trainee, batch, optimizer, config, step)
+                bar.update()
+                self._watch(trainee, batch, metrics, writer, bar, step)
+                step += 1
+                is_last = step == config.train_steps or time.monotonic() > deadline
+                if is_last or step % config.checkpoint_every == 0:
+                    save_run(self.folder, step, trainee, optimizer, config)
+                if is_last:
+                    break
+        return step
+
+    def _watch(
+        self,
+        trainee: Trainee,
+        batch: Batch,
+        metrics: dict[str, Tensor],
+        writer: SummaryWriter,
+        bar: "tqdm[object]",
+        step: int,
+    ) -> None:
+        """Log metrics and pictures; since each step seeds the generator anew, this does not change the run."""
+        assert isinstance(trainee, nn.Module)
+        if step % self.config.log_every == 0:
+            trainee.eval()
+            torch.manual_seed(step_seed(self.config.seed, step))
+            metrics = metrics | trainee.probe(batch)
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, step)
+            shown = {name: f"{float(value):.3g}" for name, value in metrics.items() if "gradient" not in name}
+            bar.set_postfix(shown, refresh=False)
+        if self.config.picture_every and step % self.config.picture_every == 0:
+            trainee.eval()
+            for name, picture in trainee.pictures(batch).items():
+                writer.add_image(name, picture, step)
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The seed of one step's masks and noise."""
+    """Return the seed of one step's masks and noise."""
     return (seed * 1_000_003 + step) % 2**63
 
 
 def _update(
     trainee: Trainee, batch: Batch, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
 ) -> dict[str, Tensor]:
+    """Take one optimiser step and return its metrics."""
     assert isinstance(trainee, nn.Module)
     rate = learning_rate(step, config.train_steps, config.optimizer)
     for group in optimizer.param_groups:
@@ -116,30 +156,6 @@ def _update(
     output.loss.backward()
     norms = clip_gradients(trainee, config.optimizer.clip_norm)
     optimizer.step()
-    torch.autograd.graph.increment_version(list(trainee.parameters()))  # which fused optimizers leave as it is
+    # Fused optimisers do not increment the versions of weights, by which packed copies of them notice a change.
+    torch.autograd.graph.increment_version(list(trainee.parameters()))
     return {"loss": output.loss.detach(), "learning_rate": torch.tensor(rate), **output.metrics, **norms}
-
-
-def _watch(
-    trainee: Trainee,
-    batch: Batch,
-    metrics: dict[str, Tensor],
-    writer: SummaryWriter,
-    bar: "tqdm[object]",
-    config: TrainConfig,
-    step: int,
-) -> None:
-    assert isinstance(trainee, nn.Module)
-    bar.update()
-    if step % config.log_every == 0:
-        trainee.eval()
-        torch.manual_seed(step_seed(config.seed, step))
-        metrics = metrics | trainee.probe(batch)
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, step)
-        shown = {name: f"{float(value):.3g}" for name, value in metrics.items() if "gradient" not in name}
-        bar.set_postfix(shown, refresh=False)
-    if config.picture_every and step % config.picture_every == 0:
-        trainee.eval()
-        for name, picture in trainee.pictures(batch).items():
-            writer.add_image(name, picture, step)

@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalised, for matrices (Keller Jordan 2024, https://kellerjordan.github.io/posts/muon)."""
+"""The Muon optimiser: orthogonalised momentum (Keller Jordan 2024, https://kellerjordan.github.io/posts/muon)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -6,21 +6,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic whose iteration takes singular values to about 1."""
-ITERATIONS = 5
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic polynomial whose iteration takes singular values to about 1."""
+_ITERATIONS = 5
 MOMENTUM = 0.95
 UPDATE_RMS = 2 / 3
-"""Of a matrix's update, in learning rates: AdamW's is near 1 at first and smaller later."""
+"""Root mean square of a matrix's update in learning rates; AdamW's is near 1 at first and smaller later."""
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for groups with ``orthogonal``, whose matrices move by their orthogonalised momentum.
+    """AdamW, except for parameter groups with ``orthogonal=True``, whose matrices are updated by Muon.
 
-    A kernel of a convolution counts as a matrix of (out, in x rows x columns).
-
-    ``torch.optim.Muon`` iterates in bfloat16, which CPUs without such instructions do at a hundredth of their speed;
-    here it is float32.
+    A convolution kernel counts as a matrix of (out, in x rows x columns). ``torch.optim.Muon`` iterates in bfloat16, a
+    hundred times slower on CPUs without such instructions; this class iterates in float32.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], **options: Any) -> None:
@@ -28,33 +26,33 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; gradients of matrices are used up."""
+        """Update all parameters once; gradients of Muon's matrices are set to None."""
         assert closure is None, "no line search"
         for group in self.param_groups:
-            moving = [each for each in group["params"] if group["orthogonal"] and each.grad is not None]
+            trained = [each for each in group["params"] if group["orthogonal"] and each.grad is not None]
             by_shape: dict[torch.Size, list[Tensor]] = {}
-            for matrix in moving:
+            for matrix in trained:
                 by_shape.setdefault(matrix.shape, []).append(matrix)
             for matrices in by_shape.values():
-                self._move(matrices, group["lr"], group["weight_decay"])
-            for matrix in moving:
-                matrix.grad = None  # AdamW passes over it
+                self._update(matrices, group["lr"], group["weight_decay"])
+            for matrix in trained:
+                matrix.grad = None  # so that AdamW skips it
         super().step()
         return None
 
-    def _move(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
-        """Move matrices of one shape, all by the same few products."""
+    def _update(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
+        """Update matrices of one shape together, in a few batched products."""
         for matrix in matrices:
             state = self.state[matrix]
             if not state:
-                state["momentum"] = matrix.new_zeros(matrix.shape)  # contiguous: flattened in place
-                state["step"] = torch.zeros(())  # which AdamW looks for when a run goes on
+                state["momentum"] = matrix.new_zeros(matrix.shape)  # contiguous, since flattened in place
+                state["step"] = torch.zeros(())  # which AdamW expects in a resumed state
             state["step"] += 1
         gradients = torch.stack([cast(Tensor, matrix.grad).flatten(1) for matrix in matrices])
         momenta = [self.state[matrix]["momentum"].flatten(1) for matrix in matrices]
         for momentum, gradient in zip(momenta, gradients, strict=True):
             momentum.lerp_(gradient, 1 - MOMENTUM)
-        updates = orthogonalize(gradients.lerp(torch.stack(momenta), MOMENTUM))  # Nesterov's
+        updates = orthogonalize(gradients.lerp(torch.stack(momenta), MOMENTUM))  # Nesterov momentum
         length = rate * UPDATE_RMS * max(updates[0].shape) ** 0.5
         for matrix, update in zip(matrices, updates, strict=True):
             matrix.mul_(1 - rate * weight_decay)
@@ -62,12 +60,15 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """(M, rows, columns) with the same singular vectors, and singular values of 0.7 to 1.2 where not tiny."""
+    """Return matrices (M, rows, columns) with the same singular vectors, and singular values of 0.7 to 1.2.
+
+    Tiny singular values stay small.
+    """
     is_tall = matrices.shape[1] > matrices.shape[2]
     result = matrices.float().mT if is_tall else matrices.float()
     result = result / result.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    first, third, fifth = COEFFICIENTS
-    for _ in range(ITERATIONS):
+    first, third, fifth = _COEFFICIENTS
+    for _ in range(_ITERATIONS):
         square = result @ result.mT
         mixed = torch.baddbmm(square, square, square, beta=third, alpha=fifth)
         result = torch.baddbmm(result, mixed, result, beta=first)

@@ -1,4 +1,4 @@
-"""Optimisers and their learning-rate schedule."""
+"""Optimisers, learning-rate schedules and gradient clipping."""
 
 import math
 
@@ -8,12 +8,12 @@ from torch import nn
 from genie_gym.configs import OptimizerConfig
 from genie_gym.training.muon import Muon
 
-WSD_DECAY = 0.2
-"""Share of training over which ``wsd`` decays."""
+_WSD_DECAY = 0.2
+"""Share of training over which the ``wsd`` schedule decays."""
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, in one pass over each, or Muon; only matrices and kernels decay."""
+    """Return a fused AdamW, or Muon, over the trainable parameters; weight decay acts on matrices and kernels only."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if config.kind != "adamw":
         layers = (nn.Linear, nn.Conv2d) if config.kind == "muon-conv" else nn.Linear
@@ -33,7 +33,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
 
 
 def learning_rate(step: int, train_steps: int, config: OptimizerConfig) -> float:
-    """The rate of 0-based ``step`` out of ``train_steps``: linear warm-up, then the schedule."""
+    """Return the learning rate of 0-based ``step`` out of ``train_steps``: linear warm-up, then the schedule."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     peak, last = config.learning_rate, config.final_learning_rate
@@ -41,13 +41,13 @@ def learning_rate(step: int, train_steps: int, config: OptimizerConfig) -> float
     if config.schedule == "cosine":
         return last + (peak - last) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
     if config.schedule == "wsd":
-        left = max(0.0, 1 - step / max(1, train_steps - 1)) / WSD_DECAY
+        left = max(0.0, 1 - step / max(1, train_steps - 1)) / _WSD_DECAY
         return last + (peak - last) * min(1.0, left)
     return peak
 
 
 def clip_gradients(module: nn.Module, max_norm: float) -> dict[str, torch.Tensor]:
-    """Clip each child's gradients by their own norm, so that one model's do not shrink another's."""
+    """Clip the gradients of each child by its own norm and return the norms; one model's do not shrink another's."""
     norms = {}
     for name, child in module.named_children():
         gradients = [parameter for parameter in child.parameters() if parameter.grad is not None]

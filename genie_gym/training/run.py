@@ -1,4 +1,4 @@
-"""All phases of a preset, from clips to a saved world, resumable at any moment."""
+"""All training phases of a preset, from clips to a saved world, resumable at any step."""
 
 import functools
 import time
@@ -15,7 +15,7 @@ from genie_gym.data.frames import to_float
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.actions import train_actions
-from genie_gym.training.loop import Batches
+from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
@@ -30,61 +30,57 @@ def train_preset(
     device: str = "cpu",
     progress: bool = True,
 ) -> Path | None:
-    """Train a world and save it as ``out/checkpoint``; called again, go on where the last call stopped.
+    """Train a world and save it as ``out/checkpoint``; another call resumes where the last one stopped.
 
-    Where the last phase draws as many clips as there are, a ``TokenCache`` spares the tokenizer those that come
-    again. With fewer draws hardly one does: then there is none; nor on a GPU, which encodes faster than files are read.
+    If the last phase draws at least as many clips as there are, a ``TokenCache`` keeps the tokens of clips that are
+    drawn again; with fewer draws hardly any clip is. A GPU needs no cache: it encodes faster than files are read.
 
     Args:
-        preset: The world and its phases.
+        preset: World to train, and its phases.
         dataset: Clips of the world's size, of any length: each phase cuts its own.
-        out: Folder of the run: ``tokenizer``, ``actions`` where there is such a phase, and ``world`` hold the
-            phases' states and TensorBoard logs.
-        start_frames: (M, H, W, 3) uint8 to ship with the world.
-        minutes: Stop after these, in whatever phase.
-        device: Where to train.
-        progress: Show bars.
+        out: Folder of the run. Its folders ``tokenizer``, ``actions`` (if the preset has such a phase) and ``world``
+            hold the phases' states and TensorBoard logs.
+        start_frames: (M, H, W, 3) uint8 frames to ship with the world.
+        minutes: Time limit of this call in minutes, over all phases.
+        device: Device to train on.
+        progress: Whether to show progress bars.
 
     Returns:
-        The checkpoint's folder, or ``None`` if time ran out before the last step.
+        Folder of the checkpoint, or ``None`` if time ran out before the last step.
     """
-    started = time.monotonic()
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def begin(config: TrainConfig, name: str) -> Phase:
+        left = None if deadline is None else (deadline - time.monotonic()) / 60
+        return Phase(clips(dataset.cut(config.clip_length), config, device), config, out / name, left, progress)
+
     torch.manual_seed(preset.tokenizer_training.seed)
     world = GenieWorldModel(preset.world, start_frames).to(device)
-    phases = [(preset.tokenizer_training, functools.partial(train_tokenizer, world.tokenizer), "tokenizer")]
-    if preset.action_training is not None:
-        phases.append((preset.action_training, functools.partial(train_actions, world.latent_action_model), "actions"))
-    for config, phase, name in phases:
-        left = _minutes_left(started, minutes)
-        batches_of = clips(dataset.cut(config.clip_length), config, device)
-        if phase(batches_of, config, out / name, left, progress) < config.train_steps:
-            return None
-    config, left = preset.world_training, _minutes_left(started, minutes)
-    if left is not None and left <= 0:
+    first, second, last = preset.tokenizer_training, preset.action_training, preset.world_training
+    if train_tokenizer(world.tokenizer, begin(first, "tokenizer")) < first.train_steps:
         return None
-    dataset = dataset.cut(config.clip_length)
-    has_cache = torch.device(device).type == "cpu" and is_worthwhile(dataset, config)
-    cache = TokenCache(out / "world", world.tokenizer, dataset, config) if has_cache else None
-    known = preset.action_training is not None
-    done = train_world(world, clips(dataset, config, device), config, out / "world", left, progress, cache, known)
-    if done < config.train_steps:
+    if second and train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
+        return None
+    if deadline is not None and time.monotonic() >= deadline:
+        return None
+    phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
+    has_cache = torch.device(device).type == "cpu" and is_worthwhile(drawn, last)
+    cache = TokenCache(phase.folder, world.tokenizer, drawn, last) if has_cache else None
+    if train_world(world, phase, cache, freezes_actions=second is not None) < last.train_steps:
         return None
     return save_world(world.eval(), out / "checkpoint")
 
 
-def _minutes_left(started: float, minutes: float | None) -> float | None:
-    return None if minutes is None else minutes - (time.monotonic() - started) / 60
-
-
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
-    """Batches of a phase as the loop wants them, float videos on the device.
+    """Return a source of training batches: float videos on the device.
 
-    Read ahead by one thread; for a GPU all frames are put into its memory when the first batch is asked for.
+    On a CPU one thread reads ahead. On a GPU all frames are copied into its memory once, when the first batch is drawn.
     """
+    hold = functools.cache(lambda: DeviceClips(dataset, device))
 
     def draw(first: int, number: int) -> Iterator[Batch]:
         if torch.device(device).type == "cuda":
-            drawn = DeviceClips(dataset, device).batches(config.batch_size, config.seed, first, number)
+            drawn = hold().batches(config.batch_size, config.seed, first, number)
         else:
             drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=1)
         for batch in drawn:
@@ -94,13 +90,13 @@ def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Bat
 
 
 def draw_start_frames(dataset: ClipDataset, count: int, seed: int) -> np.ndarray:
-    """(count, H, W, 3) uint8: first frames of clips, one drawn from each of ``count`` equal stretches of the data.
+    """Draw the first frame of one clip from each of ``count`` equal stretches of the data: (count, H, W, 3) uint8.
 
     Raises:
-        ValueError: If the dataset has fewer clips than frames are wanted.
+        ValueError: If the dataset has fewer than ``count`` clips.
     """
     if not 1 <= count <= len(dataset):
-        raise ValueError(f"count must be in 1..{len(dataset)}, the number of clips, got {count}")
+        raise ValueError(f"count must be in [1, {len(dataset)}], the number of clips, got {count}")
     edges = np.linspace(0, len(dataset), count + 1).astype(int)
     chosen = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
     return np.stack([dataset[int(index)][0] for index in chosen])

@@ -1,4 +1,4 @@
-"""Tokens of clips seen before, so that the frozen tokenizer encodes each clip once."""
+"""A cache of clips' tokens on disk, so that the frozen tokenizer encodes each clip only once."""
 
 import hashlib
 import json
@@ -8,24 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_gym.configs import TrainConfig, to_dict
+from genie_gym.config_io import to_dict
+from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.nn.weights import digest_weights
 
 
 class TokenCache:
-    """Tokens of a dataset's clips under one frozen tokenizer, in one sparse file.
+    """The tokens of a dataset's clips under one frozen tokenizer, in one sparse file.
 
-    An entry holds each token plus one, so that 0 stands for what is not known yet: an entry of which a killed
-    process wrote half has zeros, and counts as missing. The file's name is a digest of all that decides the
-    tokens; files of another tokenizer or dataset are thrown away.
+    An entry holds each token plus one, so that 0 means missing: an entry that a killed process wrote only in part has
+    zeros and is encoded again. The file's name is a digest of everything that decides the tokens; files of another
+    tokenizer or dataset are deleted.
 
     Args:
-        folder: Of the run.
-        tokenizer: Frozen.
-        dataset: Whose clips the batches hold.
-        config: Of the phase that reads the cache.
+        folder: Folder of the run.
+        tokenizer: Frozen tokenizer.
+        dataset: Dataset from which the batches are drawn.
+        config: Config of the phase that reads the cache.
     """
 
     def __init__(self, folder: Path, tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig) -> None:
@@ -41,10 +42,10 @@ class TokenCache:
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> Tensor:
-        """(B, T, N) int64 tokens of the batch's videos, encoding those that are not known.
+        """Return the tokens (B, T, N) int64 of the batch's videos, encoding only clips without an entry.
 
-        These are encoded in a batch as large as the one given, filled up with the last of them: kernels, and with
-        them the last bits, may differ with a batch's shape.
+        Those are encoded in a batch of the same size, padded with the last of them: the choice of kernels, and with it
+        the last bits of a result, may depend on a batch's shape.
         """
         numbers, entries = batch.numbers.tolist(), np.zeros((len(batch.numbers), *self._shape), self._dtype)
         with self.path.open("r+b", buffering=0) as file:
@@ -67,13 +68,13 @@ class TokenCache:
 
 
 def is_worthwhile(dataset: ClipDataset, config: TrainConfig) -> bool:
-    """Whether a phase draws as many clips as there are: with fewer, hardly one comes twice."""
+    """Return whether a phase draws at least as many clips as there are; with fewer draws hardly any clip repeats."""
     return config.train_steps * config.batch_size >= len(dataset)
 
 
 def _digest(tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig) -> str:
-    """Of all that decides a clip's tokens, but for the machine."""
-    how = [
+    """Return a digest of everything that decides a clip's tokens, except the machine."""
+    inputs = [
         to_dict(tokenizer.config.tokenizer),
         dataset.fingerprint,
         config.precision,
@@ -82,4 +83,4 @@ def _digest(tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig
         config.batch_size,
         digest_weights(tokenizer),
     ]
-    return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A little play to try agents on."""
+"""A short recording to test agents on."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ from agents.demonstrations import DemonstrationFolders, Demonstrations
 
 @pytest.fixture(scope="session")
 def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> DemonstrationFolders:
-    """A little of the shipped player's play."""
+    """Two thousand frames of the shipped player, recorded once."""
     out: Path = tmp_path_factory.mktemp("demonstrations")
     return Demonstrations(out=out, frames=2048, labelled_frames=1024, num_envs=8).run()

@@ -1,4 +1,4 @@
-"""Policies of a few hundred weights, and frames, to try agents on."""
+"""Policies of a few hundred weights, and random frames, to test agents on."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ SMALL_TRANSFORMER = PolicyConfig(
 
 
 def small_cloning(train_steps: int, policy: PolicyConfig = SMALL) -> CloningConfig:
-    """A few steps on a few windows."""
+    """Return a config for a few steps on a few windows."""
     optimizer = OptimizerConfig(learning_rate=1e-2, final_learning_rate=1e-2, warmup_steps=0)
     training = TrainConfig(
         train_steps=train_steps,
@@ -30,5 +30,5 @@ def small_cloning(train_steps: int, policy: PolicyConfig = SMALL) -> CloningConf
 
 
 def random_frames(number: int, seed: int = 0) -> np.ndarray:
-    """(number, 64, 64, 3) uint8."""
+    """Return (number, 64, 64, 3) uint8 noise."""
     return np.random.default_rng(seed).integers(256, size=(number, 64, 64, 3), dtype=np.uint8)

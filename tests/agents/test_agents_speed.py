@@ -1,19 +1,19 @@
-"""Speeds are measured and written."""
+"""Speeds of the agents' tools are measured and written."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from agents.speed import SIZES, Speed
+from agents.speed import AGENT_SPEED_SIZES, AgentSpeed
 
 
 @pytest.mark.pipeline
 def test_speeds_are_written(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    command = Speed(out=tmp_path / "out", work=tmp_path / "work", checkpoint=str(tiny_checkpoint))
+    command = AgentSpeed(out=tmp_path / "out", work=tmp_path / "work", checkpoint=str(tiny_checkpoint))
     command.run()
     results = json.loads(command.json.read_text())
-    assert results["env_steps"] >= SIZES["smoke"]["levels"]
+    assert results["env_steps"] >= AGENT_SPEED_SIZES["smoke"]["levels"]
     assert results["env_steps_per_second"] > 0
     assert results["labelled_frames_per_second"] > 0
     assert results["dreamt_steps_per_second"] > 0

@@ -1,145 +1,206 @@
 """The benchmark from recording to figure at the preset ``smoke``."""
 
 import json
+import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from agents import arena, benchmark
-from agents.benchmark import KEYS, SIZES, Benchmark
+from agents import benchmark, clone_store
+from agents import experiment as agents_experiment
+from agents.benchmark import BENCHMARK_SIZES, KEYS, Benchmark
 from agents.evaluation import gather_seeds
-from experiments.readme.cloning import tabulate_cloning
+from agents.methods import CLONING_METHODS
+from experiments.lib.tables.cloning import tabulate_cloning
+from genie_gym.results import experiment as results_experiment
 
-METHODS = {"lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents", "expert_seen_latents"}
-METHODS |= {"oracle", "labelled_only", "marginal", "random", "expert"}
+BLIND = ("random", "expert", "oracle", "labelled_only", "marginal")
+
+
+def read_rows(command: Benchmark) -> list[dict[str, Any]]:
+    return json.loads(command.json.read_text())["rows"]
+
+
+def solved_by_cell(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int | None], str]:
+    return {(row["method"], row["labels"]): row["solved_by_level"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """A finished run; its files are never changed."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    command = Benchmark(out=folder / "out", work=folder / "work")
+    command.run()
+    return command
+
+
+@pytest.fixture
+def copied(finished: Benchmark, tmp_path: Path) -> Benchmark:
+    """The finished run in folders of its own, recordings and frames as hard links."""
+    shutil.copytree(finished.out, tmp_path / "out")
+    shutil.copytree(finished.work, tmp_path / "work", copy_function=os.link)
+    return replace(finished, out=tmp_path / "out", work=tmp_path / "work")
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The calls of ``play_levels`` by the benchmark."""
+    calls, play = [], benchmark.play_levels
+    monkeypatch.setattr(benchmark, "play_levels", lambda *given: calls.append(given) or play(*given))
+    return calls
+
+
+def drop_rows(command: Benchmark, method: str) -> None:
+    """Remove a method's rows from the file of results."""
+    results = json.loads(command.json.read_text())
+    results["rows"] = [row for row in results["rows"] if row["method"] != method]
+    command.json.write_text(json.dumps(results))
 
 
 @pytest.mark.pipeline
-def test_benchmark_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = Benchmark(out=tmp_path / "out", work=tmp_path / "work")
-    command.run()
-    results = json.loads(command.json.read_text())
-    rows = results["rows"]
-    assert {row["method"] for row in rows} == METHODS
-    assert len(rows) == len(command.list_cells(SIZES["smoke"])) == 13
+def test_every_method_has_its_rows_and_the_figure_is_drawn(finished: Benchmark) -> None:
+    rows = read_rows(finished)
+    assert {row["method"] for row in rows} == set(CLONING_METHODS)
+    assert len(rows) == len(finished.list_cells(BENCHMARK_SIZES["smoke"])) == 13
     for row in rows:
         assert {"mode", "method", "labels", "seed", "levels", "solved"} <= set(row)
         assert 0 <= row["solved"] <= 1
         assert row["solved"] == pytest.approx(np.mean([int(each) for each in row["solved_by_level"]]))
-    assert command.picture.exists()
+    assert finished.picture.exists()
+
+
+@pytest.mark.pipeline
+def test_results_become_a_table(finished: Benchmark) -> None:
+    results = json.loads(finished.json.read_text())
     assert "1 seeds, " in tabulate_cloning(results)
     assert "1 of 5 seeds so far" in tabulate_cloning({**results, "seeds": 5})
     table = tabulate_cloning(results).splitlines()[2:]
     assert all("(one seed)" in line for line in table[2:])
-    assert len(table) == 2 + len(rows)
+    assert len(table) == 2 + len(results["rows"])
     assert sum("oracle" in line for line in table) == 1
 
-    # cut off before its last row, it makes that one alone again, and the same
-    results["rows"] = rows[:-1]
-    command.json.write_text(json.dumps(results))
-    asked = []
-    play = benchmark.play_levels
-    monkeypatch.setattr(benchmark, "play_levels", lambda *given: asked.append(given) or play(*given))
-    command.run()
-    again = json.loads(command.json.read_text())["rows"]
-    assert len(asked) == 1
-    assert [row["solved_by_level"] for row in again] == [row["solved_by_level"] for row in rows]
 
-    # a finished policy plays without the videos that it was cloned from
-    results["rows"] = [row for row in rows if row["method"] != "oracle"]
-    command.json.write_text(json.dumps(results))
-    with monkeypatch.context() as patch:
-        patch.setattr(arena, "read_footage", None)
-        command.run()
-    again = json.loads(command.json.read_text())["rows"]
-    assert {row["method"]: row["solved_by_level"] for row in again} == {
-        row["method"]: row["solved_by_level"] for row in rows
-    }
+@pytest.mark.pipeline
+def test_an_interrupted_run_makes_its_missing_rows_alone(
+    finished: Benchmark, copied: Benchmark, played: list[object]
+) -> None:
+    drop_rows(copied, "expert_seen_latents")
+    copied.run()
+    assert len(played) == 1
+    assert solved_by_cell(read_rows(copied)) == solved_by_cell(read_rows(finished))
 
-    # frames that another process holds are cloned from, not read again
-    shutil.rmtree(next((tmp_path / "work").rglob("easy-*/oracle-0")))
-    footages = {"easy": command.open("easy").footage}
-    with monkeypatch.context() as patch:
-        patch.setattr(arena, "read_footage", None)
-        command.clone(footages, {"mode": "easy", "method": "oracle", "seed": 0})
-    benchmark.open_arena.cache_clear()
-    results["rows"] = [row for row in rows if row["method"] != "oracle"]
-    command.json.write_text(json.dumps(results))
-    command.run()
-    again = json.loads(command.json.read_text())["rows"]
-    (solved,) = (row["solved_by_level"] for row in again if row["method"] == "oracle")
-    assert solved in {row["solved_by_level"] for row in rows if row["method"] == "oracle"}
 
-    # some methods now, without clones where none is needed
-    some = Benchmark(out=tmp_path / "some", work=tmp_path / "some", methods=("random", "marginal"), processes=2)
+@pytest.mark.pipeline
+def test_a_finished_policy_plays_without_the_videos_it_was_cloned_from(
+    finished: Benchmark, copied: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_rows(copied, "oracle")
+    monkeypatch.setattr(clone_store, "read_footage", None)
+    copied.run()
+    assert solved_by_cell(read_rows(copied)) == solved_by_cell(read_rows(finished))
+
+
+@pytest.mark.pipeline
+def test_frames_of_another_process_are_cloned_from_without_reading_them(
+    finished: Benchmark, copied: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(next(copied.work.rglob("easy-*/oracle-0")))
+    drop_rows(copied, "oracle")
+    footages = {"easy": copied.open("easy").footage}
+    monkeypatch.setattr(clone_store, "read_footage", None)
+    copied.clone(footages, {"mode": "easy", "clone": "oracle", "seed": 0})
+    copied.run()
+    assert solved_by_cell(read_rows(copied)) == solved_by_cell(read_rows(finished))
+
+
+@pytest.mark.pipeline
+def test_some_methods_come_first_without_clones_they_do_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = lambda work, tasks, processes, threads: ((task, work(task)) for task in tasks)  # noqa: E731
+    for module in (agents_experiment, results_experiment):
+        monkeypatch.setattr(module, "run_in_processes", here)  # processes start slowly, and have a test of their own
+    some = Benchmark(out=tmp_path, work=tmp_path, methods=("random", "marginal"), processes=2)
     some.run()
-    assert {row["method"] for row in json.loads(some.json.read_text())["rows"]} == {"random", "marginal"}
-    assert [folder.name for folder in (tmp_path / "some").rglob("demonstrations-easy/*")] == ["labelled"]
+    assert {row["method"] for row in read_rows(some)} == {"random", "marginal"}
+    assert [folder.name for folder in tmp_path.rglob("demonstrations-easy/*")] == ["labelled"]
     with pytest.raises(ValueError, match=r"methods must be among .*, got \('random', 'none'\)"):
         Benchmark(methods=("random", "none")).run()
 
-    # several processes make the same rows
-    shutil.rmtree(next((tmp_path / "work").rglob("easy-*")))
-    apart = Benchmark(out=tmp_path / "apart", work=tmp_path / "work", processes=2)
-    apart.run()
-    by_cell = lambda told: {(row["method"], row["labels"]): row["solved_by_level"] for row in told}  # noqa: E731
-    assert by_cell(json.loads(apart.json.read_text())["rows"]) == by_cell(rows)
 
-    # beside another model's labels, what sees none is not played again
-    shipped = json.loads(command.json.read_text())
-    elsewhere = tmp_path / "elsewhere.json"
+@pytest.mark.pipeline
+def test_several_processes_make_the_same_rows(finished: Benchmark, copied: Benchmark, tmp_path: Path) -> None:
+    shutil.rmtree(next(copied.work.rglob("easy-*")))
+    apart = replace(copied, out=tmp_path / "apart", processes=2)
+    apart.run()
+    assert solved_by_cell(read_rows(apart)) == solved_by_cell(read_rows(finished))
+
+
+@pytest.mark.pipeline
+def test_rows_blind_to_latents_are_taken_over_from_another_model(
+    finished: Benchmark, tmp_path: Path, played: list[object]
+) -> None:
+    shipped, elsewhere = json.loads(finished.json.read_text()), tmp_path / "elsewhere.json"
     elsewhere.write_text(json.dumps({**shipped, "labels_of": "another", "checkpoint": "another", "commit": "abc1234"}))
-    blind = ("random", "expert", "oracle", "labelled_only", "marginal")
-    beside = Benchmark(out=tmp_path / "beside", work=tmp_path / "nothing", methods=blind, baselines=elsewhere)
-    with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "play_levels", None)
-        beside.run()
-    told = json.loads(beside.json.read_text())
-    assert told["labels_of"] == shipped["labels_of"]
-    assert {row["commit"] for row in told["rows"]} == {"abc1234"}
-    assert by_cell(told["rows"]) == by_cell(row for row in rows if row["method"] in blind)
-    asked.clear()
-    replace(beside, methods=(*blind, "expert_latents"), work=tmp_path / "work").run()
-    assert len(asked) == 1
-    told = json.loads(beside.json.read_text())
-    assert [row["method"] for row in told["rows"] if "commit" not in row] == ["expert_latents"]
-    assert f"; {len(told['rows']) - 1} of {len(told['rows'])} rows from commit `abc1234`:" in tabulate_cloning(told)
-    elsewhere.write_text(json.dumps({**shipped, "frames": 1}))
-    other = replace(beside, out=tmp_path / "other")
+    beside = Benchmark(out=tmp_path / "out", work=tmp_path / "nothing", methods=BLIND, baselines=elsewhere)
+    beside.run()
+    assert not played
+    results = json.loads(beside.json.read_text())
+    assert results["labels_of"] == shipped["labels_of"]
+    assert {row["commit"] for row in results["rows"]} == {"abc1234"}
+    blind_rows = (row for row in shipped["rows"] if row["method"] in BLIND)
+    assert solved_by_cell(results["rows"]) == solved_by_cell(blind_rows)
+
+    replace(beside, methods=(*BLIND, "expert_latents"), work=finished.work).run()
+    assert len(played) == 1
+    results = json.loads(beside.json.read_text())
+    assert [row["method"] for row in results["rows"] if "commit" not in row] == ["expert_latents"]
+    taken, rows = len(results["rows"]) - 1, len(results["rows"])
+    assert f"; {taken} of {rows} rows from commit `abc1234`:" in tabulate_cloning(results)
+
+
+@pytest.mark.pipeline
+def test_baselines_of_other_settings_are_rejected(finished: Benchmark, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_text(json.dumps({**json.loads(finished.json.read_text()), "frames": 1}))
+    other = Benchmark(out=tmp_path / "other", work=tmp_path / "nothing", methods=BLIND, baselines=elsewhere)
     with pytest.raises(ValueError, match=r"elsewhere.json holds rows of other settings, frames 1, not 4096$"):
         other.run()
     with pytest.raises(ValueError, match=r"results '.*missing.json' must be a file"):
         replace(other, baselines=tmp_path / "missing.json").run()
     assert not other.json.exists()
 
-    # rows of other labels do not stand beside these
-    other = Benchmark(out=tmp_path / "out", work=tmp_path / "work", player="random")
+
+@pytest.mark.pipeline
+def test_rows_of_another_player_are_rejected(finished: Benchmark) -> None:
     with pytest.raises(ValueError, match="other settings"):
-        other.run()
+        replace(finished, player="random").run()
 
 
 def test_one_mode_may_come_first() -> None:
-    cells = Benchmark(preset="full").list_cells(SIZES["full"])
+    cells = Benchmark(preset="full").list_cells(BENCHMARK_SIZES["full"])
     for mode in ("easy", "hard"):
-        some = Benchmark(preset="full", modes=(mode,)).list_cells(SIZES["full"])
+        some = Benchmark(preset="full", modes=(mode,)).list_cells(BENCHMARK_SIZES["full"])
         assert some == [cell for cell in cells if cell["mode"] == mode]
         assert some
-        assert Benchmark(preset="full", modes=(mode, mode)).list_cells(SIZES["full"]) == some
+        assert Benchmark(preset="full", modes=(mode, mode)).list_cells(BENCHMARK_SIZES["full"]) == some
     for modes in (("hard",), ()):
         with pytest.raises(ValueError, match=r"modes must be among \['easy'\], one or more, got \("):
             Benchmark(modes=modes).run()
 
 
-def test_more_labels_than_there_are_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SIZES, "smoke", {**SIZES["smoke"], "labelled_frames": 640, "labels": [641]})
+def test_more_labels_than_samples_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BENCHMARK_SIZES, "smoke", {**BENCHMARK_SIZES["smoke"], "labelled_frames": 640, "labels": [641]})
     command = Benchmark(out=tmp_path / "out", work=tmp_path / "work")
     monkeypatch.setattr(
         Benchmark, "list_cells", lambda self, size: [{"mode": "easy", "method": "lam", "labels": 641, "seed": 0}]
     )
-    with pytest.raises(ValueError, match=r"labels must be in 1\.\.576, the labelled samples there are, got 641"):
+    with pytest.raises(ValueError, match=r"labels must be in 1\.\.576, the number of labelled samples, got 641"):
         command.run()
 
 
@@ -149,7 +210,7 @@ def test_seeds_are_gathered() -> None:
         {"mode": "easy", "method": "lam", "labels": 16, "solved_by_level": "0111"},
         {"mode": "easy", "method": "random", "labels": None, "solved_by_level": "0000"},
     ]
-    told = gather_seeds(rows, KEYS)
-    assert told["easy", "lam", 16]["solved"] == 5 / 8
-    assert told["easy", "lam", 16]["by_seed"] == [0.5, 0.75]
-    assert told["easy", "random", None]["interval"] == (0, 0)
+    scores = gather_seeds(rows, KEYS)
+    assert scores["easy", "lam", 16]["solved"] == 5 / 8
+    assert scores["easy", "lam", 16]["by_seed"] == [0.5, 0.75]
+    assert scores["easy", "random", None]["interval"] == (0, 0)

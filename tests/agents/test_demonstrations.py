@@ -1,4 +1,4 @@
-"""Videos without actions, their labels, and what a policy learns from them."""
+"""Videos without actions, their labels, and policies cloned from them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.h5"))
 
 
-def test_videos_hold_frames_and_nothing_that_was_done(demonstrations: DemonstrationFolders) -> None:
+def test_videos_hold_frames_and_no_actions(demonstrations: DemonstrationFolders) -> None:
     for path, twin in zip(shards(demonstrations.videos), shards(demonstrations.oracle), strict=True):
         names: list[str] = []
         with h5py.File(path) as file:
@@ -53,7 +53,7 @@ def test_labelled_games_are_others(demonstrations: DemonstrationFolders) -> None
             require_levels(shards(folder)[0], "test")
 
 
-def test_recording_goes_on_where_it_stood(demonstrations: DemonstrationFolders) -> None:
+def test_recording_resumes(demonstrations: DemonstrationFolders) -> None:
     again = module.Demonstrations(out=demonstrations.videos.parent, frames=2048, labelled_frames=1024, num_envs=8)
     missing = shards(demonstrations.videos)[-1]
     before, others = missing.read_bytes(), shards(demonstrations.oracle)[0].stat().st_mtime_ns
@@ -94,11 +94,13 @@ def test_labels_are_those_of_whole_episodes(
     begin, end = bounds[longest], min(bounds[longest + 1], bounds[longest] + 200)
     whole = world.label(to_float(footage.frames[begin:end])[None])[0].numpy()
     agreement = (whole == labels[begin : end - 1]).mean()
-    is_local = world.config.latent_action_model.backbone == "conv"  # else a stretch knows a little less of the past
+    is_local = (
+        world.config.latent_action_model.backbone == "conv"
+    )  # else a label depends on more past than its stretch holds
     assert agreement >= (1 if is_local else 0.8)
 
 
-def test_labels_are_kept_and_know_whose_they_are(
+def test_labels_are_cached_and_damaged_ones_rejected(
     demonstrations: DemonstrationFolders, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, dataset = load_world(tiny_checkpoint), ClipDataset(demonstrations.labelled, clip_length=2)
@@ -152,13 +154,13 @@ def test_windows_stay_in_their_episode() -> None:
 
 
 def bright_footage() -> Windows:
-    """The action is told by whether a frame is bright."""
+    """Windows whose action is whether the frame is bright."""
     is_bright = np.random.default_rng(0).integers(2, size=200)
     frames = (random_frames(200) // 4 + 190 * is_bright[:, None, None, None]).astype(np.uint8)
     return Windows(Footage(frames, np.arange(200) % 20 == 0), is_bright, 2, 4)
 
 
-def test_cloning_learns_and_goes_on_where_it_stood(tmp_path: Path) -> None:
+def test_cloning_learns_and_resumes(tmp_path: Path) -> None:
     windows, config = bright_footage(), small_cloning(40)
     whole = clone(windows, config, 2, "test", tmp_path / "whole", progress=False)
     assert whole is not None
@@ -200,10 +202,7 @@ def test_a_policy_cloned_on_a_gpu_plays_the_same_there_and_here(tmp_path: Path) 
 
 
 def test_latent_cloning_by_command(
-    demonstrations: DemonstrationFolders,
-    tiny_checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    demonstrations: DemonstrationFolders, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(POLICIES, "impala", small_cloning(3))
     command = LatentCloning(videos=demonstrations.videos, checkpoint=str(tiny_checkpoint), out=tmp_path, train_steps=2)

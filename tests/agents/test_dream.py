@@ -1,4 +1,4 @@
-"""Dreaming agents: what they see, what they are outside the dream, and that they go on."""
+"""Agents trained in a world: their observations, their policies outside it, and resuming."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_a_dream_goes_on_where_it_stopped(
 def test_a_clone_waits_for_its_critic(
     tiny_checkpoint: Path, demonstrations: DemonstrationFolders, tmp_path: Path
 ) -> None:
-    """It stays as it was cloned, and moves as soon as the critic's time is over, also in a later call."""
+    """The cloned policy is frozen for the critic's steps and trained afterwards, also by a later call."""
     clone = LatentPolicy(DREAMER, load_world(tiny_checkpoint).config.num_latent_actions)
     torch.nn.init.normal_(clone.head.weight)
     save_policy(clone, tmp_path / "clone")
@@ -154,7 +154,7 @@ def test_a_clone_waits_for_its_critic(
         Dream(env_steps=16, **settings).run()
 
 
-def test_wrong_clones_and_labels_are_told(
+def test_wrong_clones_and_labels_are_rejected(
     tiny_checkpoint: Path, demonstrations: DemonstrationFolders, tmp_path: Path
 ) -> None:
     save_policy(LatentPolicy(PolicyConfig(widths=(4,), features=8), 8), tmp_path / "clone")

@@ -1,4 +1,4 @@
-"""A task in the dream whose outcome can be checked."""
+"""A task in the world whose outcome can be checked: to go right."""
 
 import itertools
 import json
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.dream_task import DreamTask, reward_going_right, score_returns, tell_outcome
-from experiments.readme.dreams import tabulate_task
+from agents.dream_task import DreamTask, reward_going_right, score_returns, summarize_outcome
+from experiments.lib.tables.dreams import tabulate_task
 from genie_gym.serving import load_world
 from tests.agents.small import random_frames
 
@@ -35,14 +35,14 @@ def test_returns_are_of_whole_games(tiny_checkpoint: Path) -> None:
     assert (np.abs(last) <= 6).all()
 
 
-def test_the_rival_is_the_best_held_action() -> None:
+def test_the_baseline_is_the_best_held_action() -> None:
     played = {"ppo": [9.0, 7.0, 8.0, 8.0], "random": [0.0, 1.0], "held_0": [2.0, 2.0], "held_1": [5.0, 3.0]}
     rows = [{"method": method, "returns": each[:2]} for method, each in played.items()]
     rows.append({"method": "ppo", "returns": played["ppo"][2:]})
-    told = tell_outcome(rows)
-    assert set(told) == {"ppo", "random", "held_1"}
-    assert told["ppo"]["return"] == 8
-    assert told["held_1"]["interval"][0] <= 4 <= told["held_1"]["interval"][1]
+    outcome = summarize_outcome(rows)
+    assert set(outcome) == {"ppo", "random", "held_1"}
+    assert outcome["ppo"]["return"] == 8
+    assert outcome["held_1"]["interval"][0] <= 4 <= outcome["held_1"]["interval"][1]
 
 
 @pytest.mark.pipeline

@@ -1,4 +1,4 @@
-"""Levels solved, and the statistics of them."""
+"""Levels solved, and their statistics."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from agents.acting import PlayerAgent, SeenThroughLatents
-from agents.evaluation import choose_levels, interquartile_mean, play_levels, stratified_interval, tell_solved
+from agents.evaluation import choose_levels, interquartile_mean, play_levels, stratified_interval, summarize_solved
+from agents.game import COINRUN, ProcgenGame
 from agents.mapping import ActionMapping
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
@@ -17,7 +18,7 @@ from genie_gym.players.specs import load_player
 
 
 class Recorder:
-    """Goes right and jumps; keeps what it was asked."""
+    """An agent that goes right and jumps, and records the calls of ``act``."""
 
     sees_velocity = False
 
@@ -34,20 +35,20 @@ class Recorder:
 
 def test_each_level_is_played_once_to_its_end() -> None:
     agent, levels = Recorder(), choose_levels("validation", 6)
-    outcome = play_levels(agent, "easy", levels)
+    outcome = play_levels(agent, COINRUN, levels)
     assert set(outcome.solved) <= {0.0, 1.0}
     asked = np.bincount(np.concatenate(agent.asked), minlength=6)
     assert np.array_equal(asked, outcome.env_steps)
     assert agent.starts[0].all()
     assert not any(starts.any() for starts in agent.starts[1:])
-    again = play_levels(Recorder(), "easy", levels)
+    again = play_levels(Recorder(), COINRUN, levels)
     assert np.array_equal(again.solved, outcome.solved)
     assert np.array_equal(again.env_steps, outcome.env_steps)
 
 
 def test_levels_begin_as_they_do_in_a_game_of_their_own() -> None:
     levels = [20_007, 3, 20_007]
-    games = open_levels(RecordConfig(mode="hard"), levels)
+    games = ProcgenGame(mode="hard").open_levels(levels)
     now = games.observe()
     assert list(now.level_seeds) == levels
     assert np.array_equal(now.frames[0], now.frames[2])
@@ -63,12 +64,12 @@ def test_levels_begin_as_they_do_in_a_game_of_their_own() -> None:
 
 def test_a_trained_player_solves_more_than_a_random_one() -> None:
     levels = choose_levels("validation", 30)
-    trained = play_levels(PlayerAgent(load_player("expert")), "easy", levels)
-    chance = play_levels(PlayerAgent(load_player("random")), "easy", levels)
+    trained = play_levels(PlayerAgent(load_player("expert")), COINRUN, levels)
+    chance = play_levels(PlayerAgent(load_player("random")), COINRUN, levels)
     assert trained.solved.mean() > chance.solved.mean()
 
 
-def test_levels_that_are_not_there_are_told() -> None:
+def test_missing_levels_are_rejected() -> None:
     assert choose_levels("test", 2) == [20_000, 20_001]
     with pytest.raises(ValueError, match=r"in 1..1000, the test levels, got 1001"):
         choose_levels("test", 1001)
@@ -92,8 +93,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_intervals_shrink_to_nothing_where_seeds_agree() -> None:
     scores = np.tile(np.array([0.0, 1, 1, 0]), (5, 1))
-    assert tell_solved(scores, 0)["interval"] == (0.5, 0.5)
-    assert tell_solved(scores, 0)["iqm"] == 0.5
+    assert summarize_solved(scores, 0)["interval"] == (0.5, 0.5)
+    assert summarize_solved(scores, 0)["iqm"] == 0.5
     with pytest.raises(ValueError, match="one seed and level or more"):
         stratified_interval(np.empty((0, 4)), 0)
 
@@ -121,9 +122,9 @@ def test_a_player_seen_through_latents_looks_one_step_ahead(mapped: int) -> None
 
     levels, looker, counts = choose_levels("validation", 4), Looker(), np.zeros((1, 15), dtype=np.int64)
     counts[0, mapped] = 1
-    games = open_levels(RecordConfig(mode="easy"), levels)
+    games = COINRUN.open_levels(levels)
     agent = SeenThroughLatents(PlayerAgent(jump_right), looker, ActionMapping(counts), games, seed=0)  # type: ignore[arg-type]
-    outcome = play_levels(agent, "easy", levels)
+    outcome = play_levels(agent, COINRUN, levels)
 
     steps = sum(len(frames) == len(levels) for frames in shown) - 1  # until the first level ends
     assert steps >= 5
@@ -134,7 +135,7 @@ def test_a_player_seen_through_latents_looks_one_step_ahead(mapped: int) -> None
         assert torch.equal(looker.seen[step][:, 2], now)
         assert torch.equal(looker.seen[step + 1][:, 1], now)
         foreseen += torch.equal(looker.seen[step][:, 3], then)
-    direct = play_levels(PlayerAgent(jump_right), "easy", levels)
+    direct = play_levels(PlayerAgent(jump_right), COINRUN, levels)
     if mapped == 8:
         assert foreseen == steps
         assert np.array_equal(outcome.env_steps, direct.env_steps)

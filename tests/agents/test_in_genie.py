@@ -1,4 +1,4 @@
-"""A latent policy plays inside a world as it is: its actions are the world's."""
+"""A latent policy plays inside a world without a mapping: its actions are the world's."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The dictionary from latent to real actions, and its rivals."""
+"""The dictionary from latent to real actions, and its alternatives."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def test_latent_actions_without_samples_draw_from_all_and_are_counted() -> None:
 
 
 def test_entropies_by_hand() -> None:
-    told = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([7, 7, 1, 1]), 3)
-    assert told.entropies() == pytest.approx((1, 0))
+    whole = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([7, 7, 1, 1]), 3)
+    assert whole.entropies() == pytest.approx((1, 0))
     half = ActionMapping.fit(np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([7, 7, 1, 1, 4, 4, 12, 9]), 2)
     assert half.entropies() == pytest.approx((1.5, 0.5))  # 9 and 12 are special keys: they stay, as 4 does
 
@@ -42,8 +42,8 @@ def test_the_majority_has_one_action_each() -> None:
     assert list(mapping.unseen) == [2]
 
 
-def test_what_a_latent_action_does_not_tell_is_lost() -> None:
-    """Latent action 0 tells left from right; 1 does not tell 4 from 7, and 2 was never seen with anything."""
+def test_information_missing_in_latent_actions_is_lost() -> None:
+    """Latent action 0 means real action 1; latent action 1 means 4 or 7; latent action 2 has no samples."""
     mapping = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([1, 1, 4, 7]), 3)
     rows, frames = np.arange(1000), np.zeros((1000, 64, 64, 3), dtype=np.uint8)
     for wanted, allowed in ((1, {1}), (4, {4, 7}), (7, {4, 7}), (0, {1, 4, 7})):
@@ -72,7 +72,7 @@ def test_random_latent_actions_are_worth_what_their_samples_are() -> None:
 def test_a_mapping_that_sees_features_uses_them() -> None:
     rng = np.random.default_rng(0)
     latents, features = rng.integers(2, size=400), torch.from_numpy(rng.normal(size=(400, 4))).float()
-    actions = np.where(features[:, 0].numpy() > 0, 7, 1)  # the latent says nothing
+    actions = np.where(features[:, 0].numpy() > 0, 7, 1)  # latent actions hold no information
     mapping = FeatureMapping(latents, features, actions, 2, weight_decay=1e-4)
     chosen = mapping.choose(latents, features, rng)
     assert (chosen == actions).mean() > 0.85
@@ -81,7 +81,7 @@ def test_a_mapping_that_sees_features_uses_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latents", "actions", "told"),
+    ("latents", "actions", "message"),
     [
         ([], [], "one sample or more"),
         ([0, 1], [3], "one sample or more"),
@@ -90,6 +90,6 @@ def test_a_mapping_that_sees_features_uses_them() -> None:
         ([0, 1], [3, 15], "real_actions"),
     ],
 )
-def test_bad_samples_are_told(latents: list[int], actions: list[int], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_samples_are_rejected(latents: list[int], actions: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ActionMapping.fit(np.array(latents, dtype=int), np.array(actions, dtype=int), 8)

@@ -1,4 +1,4 @@
-"""Policies: what they see, how they are kept, and that games don't mix."""
+"""Policies: their inputs, how they are saved, and that games stay separate."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def build(config: PolicyConfig = SMALL, num_actions: int = 5) -> LatentPolicy:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         policy = LatentPolicy(config, num_actions, "test")
-        torch.nn.init.normal_(policy.head.weight)  # silent at first
+        torch.nn.init.normal_(policy.head.weight)  # zero at first
     return policy.eval().requires_grad_(False)
 
 
@@ -46,20 +46,20 @@ def test_every_frame_and_past_action_counts(config: PolicyConfig) -> None:
         assert not torch.allclose(policy(videos, changed), logits)
 
 
-def test_a_policy_may_be_told_nothing_of_past_actions() -> None:
+def test_a_policy_may_ignore_past_actions() -> None:
     policy, (videos, past) = build(PolicyConfig(widths=(4,), features=8, sees_actions=False)), inputs()
     assert torch.equal(policy(videos, past), policy(videos, torch.zeros_like(past)))
 
 
 @NETWORKS
-def test_saved_policies_come_back(config: PolicyConfig, tmp_path: Path) -> None:
+def test_saved_policies_load_the_same(config: PolicyConfig, tmp_path: Path) -> None:
     policy, (videos, past) = build(config), inputs()
     again = load_policy(save_policy(policy, tmp_path / "policy"))
     assert torch.equal(again(videos, past), policy(videos, past))
     assert (again.num_actions, again.label_source, again.config) == (5, "test", config)
 
 
-def test_damaged_policies_are_told(tmp_path: Path) -> None:
+def test_damaged_policies_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
         load_policy(tmp_path / "nowhere")
     folder = save_policy(build(), tmp_path / "policy")
@@ -72,7 +72,7 @@ def test_damaged_policies_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "past", "told"),
+    ("videos", "past", "message"),
     [
         (torch.rand(2, 3, 3, 64, 64), torch.zeros(2, 2, dtype=torch.int64), "4 and 3 entries"),
         (torch.rand(2, 4, 3, 64, 64), torch.zeros(2, 4, dtype=torch.int64), "4 and 3 entries"),
@@ -80,8 +80,8 @@ def test_damaged_policies_are_told(tmp_path: Path) -> None:
         (torch.rand(2, 4, 3, 64, 64), torch.full((2, 3), 6), r"past_actions must be in \[0, 6\)"),
     ],
 )
-def test_bad_inputs_are_told(videos: Tensor, past: Tensor, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_inputs_are_rejected(videos: Tensor, past: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         build()(videos, past)
 
 
@@ -112,7 +112,7 @@ def test_memory_shows_what_training_shows() -> None:
 
 def test_games_do_not_see_each_other() -> None:
     policy, frames = build(), random_frames(12).reshape(4, 3, 64, 64, 3)
-    policy.head.bias[:] = torch.tensor([100.0, 0, 0, 0, 0])  # no chance in what is chosen
+    policy.head.bias[:] = torch.tensor([100.0, 0, 0, 0, 0])  # always the same choice
     memory, alone = (PolicyMemory(policy, 3, np.random.default_rng(0)) for _ in range(2))
     for t in range(4):
         together = memory.choose(np.arange(3), frames[t], np.full(3, t == 0))[1]
@@ -145,9 +145,9 @@ def test_an_agent_that_acts_at_random_remembers_what_it_did() -> None:
     assert list(oracle._memory._past[:, -1]) == list(acted)
 
 
-def test_a_policy_of_other_actions_is_told() -> None:
+def test_a_policy_of_other_actions_is_rejected() -> None:
     mapping = ActionMapping.fit(np.arange(5), np.arange(5), 8)
-    with pytest.raises(ValueError, match="num_actions must be 8, as the mapping has it, got 5"):
+    with pytest.raises(ValueError, match="num_actions must be 8, as in the mapping or the game, got 5"):
         ClonedAgent(build(), 1, seed=0, mapping=mapping)
     with pytest.raises(ValueError, match="num_actions must be 15"):
         ClonedAgent(build(), 1, seed=0)
@@ -159,11 +159,11 @@ def test_a_policy_of_other_actions_is_told() -> None:
     ("field", "value"),
     [("network", "mlp"), ("context_length", 0), ("features", 0), ("widths", ()), ("transformer", None)],
 )
-def test_bad_configs_are_told(field: str, value: object) -> None:
+def test_bad_configs_are_rejected(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"PolicyConfig.{field}"):
         PolicyConfig(**{"network": "st-vivit" if field == "transformer" else "impala", field: value})  # type: ignore[arg-type]
 
 
-def test_training_on_another_context_is_told() -> None:
+def test_training_on_another_context_is_rejected() -> None:
     with pytest.raises(ValueError, match="context 4, got 8"):
         CloningConfig(policy=SMALL, training=TrainConfig(train_steps=1, batch_size=1, clip_length=8))

@@ -1,4 +1,4 @@
-"""PPO in the real game, and Procgen as Stable-Baselines3 wants it."""
+"""PPO in the real game, and a game as a vector environment of Stable-Baselines3."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents import procgen_vec_env
-from agents.expert import Expert, load_expert
-from agents.procgen_vec_env import ProcgenVecEnv
+from agents.expert import ExpertTraining, load_expert
+from agents.game import COINRUN, ProcgenGame
+from agents.game_vec_env import GameVecEnv
 from genie_gym.configs import RecordConfig
 from genie_gym.data.procgen import open_games
 from genie_gym.players.specs import load_player
@@ -18,13 +18,13 @@ from tests.agents.small import random_frames
 
 
 @pytest.fixture
-def games() -> Iterator[ProcgenVecEnv]:
-    env = ProcgenVecEnv(open_games(RecordConfig(mode="easy", num_levels=50), seed=0, num_envs=16))
+def games() -> Iterator[GameVecEnv]:
+    env = GameVecEnv(COINRUN, open_games(RecordConfig(mode="easy", num_levels=50), seed=0, num_envs=16))
     yield env
     env.close()
 
 
-def test_episodes_end_as_sb3_expects(games: ProcgenVecEnv) -> None:
+def test_episodes_end_as_sb3_expects(games: GameVecEnv) -> None:
     twin = open_games(RecordConfig(mode="easy", num_levels=50), seed=0, num_envs=16)
     before, ended, solved = games.reset(), 0, 0.0
     assert before.shape == (16, 64, 64, 3)
@@ -48,16 +48,20 @@ def test_episodes_end_as_sb3_expects(games: ProcgenVecEnv) -> None:
     assert solved % 10 == 0
 
 
-def test_long_episodes_are_truncated(games: ProcgenVecEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procgen_vec_env, "MAX_GAME_STEPS", 5)
-    frames, told, player = games.reset(), [], load_player("expert")
+def test_long_episodes_are_truncated() -> None:
+    class ShortGame(ProcgenGame):
+        max_episode_steps = 5
+
+    games = GameVecEnv(ShortGame(), COINRUN.open_games("training", num_envs=16, seed=0))
+    frames, truncated, player = games.reset(), [], load_player("expert")
     for _ in range(60):
         frames, _, _, infos = games.step(player(frames))
-        told += [info["TimeLimit.truncated"] for info in infos if info]
-    assert any(told)
+        truncated += [info["TimeLimit.truncated"] for info in infos if info]
+    games.close()
+    assert any(truncated)
 
 
-def test_what_is_kept_does_not_change(games: ProcgenVecEnv) -> None:
+def test_returned_frames_do_not_change(games: GameVecEnv) -> None:
     first = games.reset()
     kept = first.copy()
     games.step(np.full(16, 7))
@@ -72,12 +76,12 @@ def test_what_is_kept_does_not_change(games: ProcgenVecEnv) -> None:
 
 def test_training_goes_on_and_the_actor_plays(tmp_path: Path) -> None:
     settings = {"out": tmp_path, "num_envs": 4, "rollout_steps": 8, "save_every": 1}
-    Expert(env_steps=32, **settings).run()  # type: ignore[arg-type]
+    ExpertTraining(env_steps=32, **settings).run()  # type: ignore[arg-type]
     begun = (tmp_path / "expert.safetensors").read_bytes()
-    path = Expert(env_steps=96, **settings).run()  # type: ignore[arg-type]
+    path = ExpertTraining(env_steps=96, **settings).run()  # type: ignore[arg-type]
     assert path.read_bytes() != begun
     assert PPO.load(tmp_path / "ppo.zip").num_timesteps == 96
-    Expert(env_steps=960, minutes=0, **settings).run()  # type: ignore[arg-type]
+    ExpertTraining(env_steps=960, minutes=0, **settings).run()  # type: ignore[arg-type]
     assert 96 < PPO.load(tmp_path / "ppo.zip").num_timesteps < 200
     play = load_expert(str(path))
     frames = random_frames(6)
@@ -91,6 +95,6 @@ def test_training_goes_on_and_the_actor_plays(tmp_path: Path) -> None:
     assert np.array_equal(load_player(spec)(frames), actions)
 
 
-def test_damaged_actors_are_told(tmp_path: Path) -> None:
+def test_damaged_actors_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ImpalaActor"):
         load_expert(str(tmp_path / "nowhere.safetensors"))

@@ -1,4 +1,4 @@
-"""Judges from recordings: what they are told, what they expect, what they are scored by."""
+"""Reward models from recordings: their targets, priors and scores."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_games(path: Path, starts: list[int], rewards: list[int], frames: int) 
 
 
 def test_outcomes_are_those_of_the_last_action(tmp_path: Path) -> None:
-    """Two shards: games of 3, 4 (won) and 2 frames, then of 2 (won) and 3; of the last ones nobody knows the end."""
+    """Two shards: games of 3, 4 (won) and 2 frames, then of 2 (won) and 3; the last ends are unrecorded."""
     write_games(tmp_path / "shard-00000.h5", [0, 3, 7], [6], 9)
     write_games(tmp_path / "shard-00001.h5", [0, 2], [1, 4], 5)
     rewarded, ended = read_outcomes(tmp_path)
@@ -40,33 +40,33 @@ def test_outcomes_are_those_of_the_last_action(tmp_path: Path) -> None:
     assert np.flatnonzero(rewarded).tolist() == [6, 10]
 
 
-def test_claims_are_scored_by_hand() -> None:
-    said, so = np.array([1, 1, 1, 0, 0], dtype=bool), np.array([1, 0, 0, 1, 0], dtype=bool)
-    assert score_outputs(said, so) == {"precision": pytest.approx(1 / 3), "recall": 0.5, "claimed": 3, "so": 2}
-    assert score_outputs(~said & said, so)["precision"] is None
-    assert score_outputs(said, ~so & so)["recall"] is None
+def test_precision_and_recall_by_hand() -> None:
+    predicted, actual = np.array([1, 1, 1, 0, 0], dtype=bool), np.array([1, 0, 0, 1, 0], dtype=bool)
+    assert score_outputs(predicted, actual) == {"precision": pytest.approx(1 / 3), "recall": 0.5, "claimed": 3, "so": 2}
+    assert score_outputs(~predicted & predicted, actual)["precision"] is None
+    assert score_outputs(predicted, ~actual & actual)["recall"] is None
 
 
-def test_a_judge_that_saw_too_many_ends_expects_as_many_as_there_are() -> None:
-    judge = RewardModel(("reward", "end"), 16, 16, channels=8).requires_grad_(False)
+def test_the_prior_shifts_from_the_training_share_to_the_natural_share() -> None:
+    model = RewardModel(("reward", "end"), 16, 16, channels=8).requires_grad_(False)
     trained, natural = np.array([0.3, 0.5]), np.array([0.006, 0.01])
-    judge.encoder.out.weight.zero_()
-    judge.encoder.out.bias.copy_(torch.from_numpy(np.log(trained / (1 - trained))))
-    shift_prior(judge, trained, natural)
-    assert judge(torch.rand(1, 2, 3, 16, 16)).sigmoid().flatten().tolist() == pytest.approx(natural.tolist())
+    model.encoder.out.weight.zero_()
+    model.encoder.out.bias.copy_(torch.from_numpy(np.log(trained / (1 - trained))))
+    shift_prior(model, trained, natural)
+    assert model(torch.rand(1, 2, 3, 16, 16)).sigmoid().flatten().tolist() == pytest.approx(natural.tolist())
 
 
-def test_what_is_bright_is_found(tmp_path: Path) -> None:
-    """Few bright frames among many dark ones; only those in the groups are looked at."""
+def test_bright_frames_are_found(tmp_path: Path) -> None:
+    """Few bright frames among many dark ones; only those in the groups are learned from."""
     frames = random_frames(400) // 2
     is_bright = np.arange(400) % 20 == 7
     frames[is_bright] += 120
     starts = np.arange(400) == 0
     windows = VideoWindows(Footage(frames, starts), 2)
     groups = [np.flatnonzero(is_bright)[:10], np.flatnonzero(~is_bright)[:100]]
-    judge = train_reward_model(("bright",), windows, is_bright[:, None], groups, plan_training(40, seed=0), tmp_path)
+    model = train_reward_model(("bright",), windows, is_bright[:, None], groups, plan_training(40, seed=0), tmp_path)
     rest = np.arange(200, 400)
-    logits = judge(windows.videos_at(rest))[:, 0, 0].numpy()
+    logits = model(windows.videos_at(rest))[:, 0, 0].numpy()
     assert ((logits > 0) == is_bright[rest]).all()
     with pytest.raises(ValueError, match=r"groups must have a transition each, got \[0, 100\]"):
         train_reward_model(
@@ -79,17 +79,17 @@ def test_a_reward_of_labelled_games(demonstrations: DemonstrationFolders, tmp_pa
     command = RewardModelTraining(
         labelled=demonstrations.oracle, held_out=demonstrations.labelled, out=tmp_path, labels=40, train_steps=4
     )
-    judge = command.run()
+    model = command.run()
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["labels"] == 40
     assert 1 <= scores["labelled_wins"] <= 10
     assert scores["reward"]["so"] == read_outcomes(demonstrations.labelled)[0].sum()
-    reward = LearnedReward(tmp_path / "judge")
+    reward = LearnedReward(command.folder)
     frames = random_frames(4)
     rewards, ends = reward(frames, np.zeros(4, dtype=np.int64), frames)
     assert rewards.shape == ends.shape == (4,)
-    again = load_reward_model(tmp_path / "judge")
-    assert all(torch.equal(a, b) for a, b in zip(judge.parameters(), again.parameters(), strict=True))
+    again = load_reward_model(command.folder)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     with pytest.raises(ValueError, match="labels must be such that"):
         RewardModelTraining(
             labelled=demonstrations.labelled, held_out=demonstrations.oracle, out=tmp_path, labels=9999
@@ -104,5 +104,7 @@ def test_agreement_needs_no_labels(demonstrations: DemonstrationFolders, tmp_pat
         videos=demonstrations.videos, others=tmp_path / "others", out=tmp_path / "out", train_steps=20
     )
     command.run()
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["balanced_accuracy"] > 0.9  # noise is told apart
-    assert AgreementReward(tmp_path / "out" / "judge").judge.outputs == ("demonstration",)
+    assert (
+        json.loads((tmp_path / "out" / "scores.json").read_text())["balanced_accuracy"] > 0.9
+    )  # noise is easy to distinguish
+    assert AgreementReward(command.folder).reward_model.outputs == ("demonstration",)

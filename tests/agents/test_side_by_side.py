@@ -1,4 +1,4 @@
-"""One agent in both worlds."""
+"""One agent in a world and in the real game."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from agents.acting import ClonedAgent
 from agents.demonstrations import DemonstrationFolders
+from agents.game import COINRUN
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy, save_policy
 from agents.side_by_side import SideBySide, play_in_game, play_in_world
-from genie_gym.data.procgen import NUM_REAL_ACTIONS
 from genie_gym.data.video import read_video
 from genie_gym.serving import load_world
 from tests.agents.small import SMALL, random_frames
@@ -25,12 +25,12 @@ def test_a_policy_sees_what_it_causes(tiny_checkpoint: Path) -> None:
     assert len(np.unique(video.reshape(6, -1), axis=0)) == 6
 
 
-def test_a_level_that_is_over_stands_still() -> None:
+def test_the_last_frame_is_repeated_after_a_level() -> None:
     policy = LatentPolicy(SMALL, 8).eval()
-    counts = np.zeros((8, NUM_REAL_ACTIONS), dtype=np.int64)
+    counts = np.zeros((8, COINRUN.num_actions), dtype=np.int64)
     counts[:, 8] = 1  # right and up, which ends this level soon
     agent = ClonedAgent(policy, 1, 0, ActionMapping(counts))
-    video = play_in_game(agent, "easy", 0, frames=300)
+    video = play_in_game(agent, COINRUN, 0, frames=300)
     moved = np.flatnonzero((video[1:] != video[:-1]).any(axis=(1, 2, 3)))
     assert 20 < moved[-1] < 290
     assert len(video) == 301

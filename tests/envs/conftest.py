@@ -1,4 +1,4 @@
-"""A world without weights, so that the environments are tested by themselves."""
+"""A stub world without weights, so that the environments are tested in isolation."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ class StubState(NamedTuple):
 
 
 class StubWorld:
-    """Keeps the interface of ``GenieWorldModel``: each frame follows from the last, the action, seed and age."""
+    """A stub of ``GenieWorldModel``: each frame follows from the last one, the action, the seed and the age."""
 
     def __init__(self, start_frames: int = 4) -> None:
         self.config = SimpleNamespace(
@@ -84,7 +84,7 @@ class StubWorld:
 
 
 def ends_sometimes(previous: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Any:
-    """A reward that looks at all three, and ends about a fifth of the episodes at each step."""
+    """A reward function of all its arguments that ends about a fifth of the episodes at each step."""
     sums = previous.sum(axis=(1, 2, 3), dtype=np.int64) + frames.sum(axis=(1, 2, 3), dtype=np.int64) + latent_actions
     return sums / 1000, sums * 7919 % 97 < 20
 
@@ -101,13 +101,13 @@ def handle(stub_world: StubWorld) -> WorldHandle:
 
 @pytest.fixture
 def bare_handle() -> WorldHandle:
-    """A world that ships no start frames."""
+    """A handle of a world that ships no start frames."""
     return WorldHandle(StubWorld(start_frames=0))  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
-def untold() -> Iterator[None]:
-    """Each test is a process that has not been told of zero rewards."""
+def unannounced() -> Iterator[None]:
+    """Let each test start like a process in which zero rewards have not been announced yet."""
     announce_zero_rewards.cache_clear()
     yield
     announce_zero_rewards.cache_clear()
@@ -124,7 +124,7 @@ def prompt_image() -> np.ndarray:
 
 
 def play(env: gym.Env, seed: int, actions: list[int]) -> np.ndarray:
-    """(1 + len(actions), H, W, 3): the frames of an episode."""
+    """Play an episode and return its frames, (1 + len(actions), H, W, 3)."""
     frames = [env.reset(seed=seed)[0], *(env.step(np.int64(action))[0] for action in actions)]
     return np.stack(frames)
 

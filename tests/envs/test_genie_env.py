@@ -1,4 +1,4 @@
-"""One row of play: the contract of Gymnasium, seeds, prompts, episodes and what goes wrong."""
+"""The single environment: Gymnasium's contract, seeds, prompts, episodes and errors."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def env(handle: WorldHandle) -> GenieEnv:
 
 
 @pytest.mark.parametrize("has_pygame", [True, False])
-def test_gymnasium_has_nothing_to_say(
+def test_gymnasiums_checker_accepts_the_environment(
     handle: WorldHandle, has_pygame: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     if has_pygame:
@@ -32,19 +32,19 @@ def test_gymnasium_has_nothing_to_say(
         check_env(gym.make("Genie-v0", checkpoint=handle, render_mode="rgb_array").unwrapped)
 
 
-def test_gymnasium_has_nothing_to_say_of_a_rewarded_one(handle: WorldHandle, episode_ends: Any) -> None:
+def test_gymnasiums_checker_accepts_an_environment_with_rewards(handle: WorldHandle, episode_ends: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gym.make("Genie-v0", checkpoint=handle, reward_fn=lambda *seen: episode_ends(*seen)[0])
         check_env(env.unwrapped, skip_render_check=True)
 
 
-def test_stable_baselines_accepts_it(env: GenieEnv) -> None:
+def test_stable_baselines_checker_accepts_the_environment(env: GenieEnv) -> None:
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
     checker.check_env(env, warn=False)
 
 
-def test_spaces_hold_what_is_seen(env: GenieEnv) -> None:
+def test_observations_lie_in_their_space(env: GenieEnv) -> None:
     assert env.observation_space == gym.spaces.Box(0, 255, (8, 12, 3), np.uint8)
     assert env.action_space == gym.spaces.Discrete(5)
     observation, _ = env.reset(seed=0)
@@ -53,7 +53,7 @@ def test_spaces_hold_what_is_seen(env: GenieEnv) -> None:
         observation, *_ = env.step(np.int64(action))
 
 
-def test_a_seed_decides_everything(env: GenieEnv, play: Any) -> None:
+def test_the_seed_determines_everything(env: GenieEnv, play: Any) -> None:
     first = play(env, 1, [0, 1, 2])
     first_after, info_after = env.reset()
     assert np.array_equal(first, play(env, 1, [0, 1, 2]))
@@ -62,13 +62,13 @@ def test_a_seed_decides_everything(env: GenieEnv, play: Any) -> None:
     assert info_after == again_info_after
 
 
-def test_other_seeds_go_elsewhere(env: GenieEnv, play: Any) -> None:
+def test_different_seeds_give_different_episodes(env: GenieEnv, play: Any) -> None:
     episodes = [play(env, seed, [0, 1, 2]) for seed in range(4)]
     for index, one in enumerate(episodes):
         assert not any(np.array_equal(one[-1], other[-1]) for other in episodes[:index])
 
 
-def test_resets_without_a_seed_go_on_drawing(env: GenieEnv) -> None:
+def test_resets_without_a_seed_draw_new_starts(env: GenieEnv) -> None:
     env.reset(seed=0)
     infos = [env.reset()[1] for _ in range(30)]
     assert {info["prompt_index"] for info in infos} == {0, 1, 2, 3}
@@ -80,7 +80,7 @@ def test_the_seed_draws_the_start_frame(env: GenieEnv, stub_world: Any) -> None:
     assert np.array_equal(observation, stub_world.start_frames[info["prompt_index"]])
 
 
-def test_infos_are_small_and_json(env: GenieEnv) -> None:
+def test_infos_are_small_and_json_able(env: GenieEnv) -> None:
     _, info = env.reset(seed=3)
     assert set(info) == {"prompt_index", "world_seed"}
     assert json.loads(json.dumps(info)) == info
@@ -105,7 +105,7 @@ def test_actions_matter(env: GenieEnv, play: Any) -> None:
     assert len({play(env, 0, [action])[-1].tobytes() for action in range(5)}) == 5
 
 
-def test_a_prompt_is_where_it_starts(handle: WorldHandle, prompt_image: np.ndarray) -> None:
+def test_episodes_start_from_the_prompt(handle: WorldHandle, prompt_image: np.ndarray) -> None:
     env = GenieEnv(prompt_image, checkpoint=handle)
     for seed in (0, None, 1):
         observation, info = env.reset(seed=seed)
@@ -133,7 +133,7 @@ def test_sampling_reaches_the_world(handle: WorldHandle) -> None:
     assert env._session._state.sampling == (3, 0.5)
 
 
-def test_observations_are_the_callers_own(env: GenieEnv, play: Any) -> None:
+def test_observations_are_copies(env: GenieEnv, play: Any) -> None:
     untouched = play(env, 0, [1, 2])
     env.reset(seed=0)[0][:] = 0
     env.step(np.int64(1))[0][:] = 0
@@ -168,7 +168,7 @@ def test_rewards_may_end_an_episode(handle: WorldHandle) -> None:
     assert not env.step(np.int64(2))[2]
 
 
-def test_without_rewards_it_never_ends(env: GenieEnv) -> None:
+def test_without_rewards_an_episode_never_terminates(env: GenieEnv) -> None:
     env.reset(seed=0)
     steps = [env.step(np.int64(step % 5)) for step in range(50)]
     assert {(reward, terminated, truncated) for _, reward, terminated, truncated, _ in steps} == {(0.0, False, False)}
@@ -177,7 +177,7 @@ def test_without_rewards_it_never_ends(env: GenieEnv) -> None:
 @pytest.mark.parametrize(
     "action", [5, -1, 1.0, "1", None, True, [1], np.array([1]), np.float32(1), np.uint64(2**63), {"a": 1}, 10**30]
 )
-def test_bad_actions_are_named(env: GenieEnv, action: Any, play: Any) -> None:
+def test_invalid_actions_are_refused(env: GenieEnv, action: Any, play: Any) -> None:
     untouched = play(env, 0, [1])
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"latent actions must be .*got "):
@@ -186,13 +186,13 @@ def test_bad_actions_are_named(env: GenieEnv, action: Any, play: Any) -> None:
 
 
 @pytest.mark.parametrize("action", [2, np.int64(2), np.array(2), np.uint8(2), np.int32(2)])
-def test_integers_of_every_kind_are_actions(env: GenieEnv, action: Any, play: Any) -> None:
+def test_integers_of_all_types_are_actions(env: GenieEnv, action: Any, play: Any) -> None:
     frames = play(env, 0, [2])
     env.reset(seed=0)
     assert np.array_equal(env.step(action)[0], frames[-1])
 
 
-def test_nothing_goes_before_reset(env: GenieEnv) -> None:
+def test_steps_before_a_reset_are_refused(env: GenieEnv) -> None:
     with pytest.raises(ResetNeeded, match=r"reset\(\) must be called"):
         env.step(np.int64(0))
     env.render_mode = "rgb_array"
@@ -200,7 +200,7 @@ def test_nothing_goes_before_reset(env: GenieEnv) -> None:
         env.render()
 
 
-def test_closing_twice_is_fine_and_stepping_after_is_not(env: GenieEnv) -> None:
+def test_closing_twice_is_allowed_and_stepping_afterwards_is_not(env: GenieEnv) -> None:
     env.reset(seed=0)
     env.close()
     env.close()
@@ -209,12 +209,12 @@ def test_closing_twice_is_fine_and_stepping_after_is_not(env: GenieEnv) -> None:
 
 
 @pytest.mark.parametrize("options", [{"promt": 1}, {"prompts": []}])
-def test_unknown_options_are_named(env: GenieEnv, options: dict[str, Any]) -> None:
+def test_unknown_options_are_refused(env: GenieEnv, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"options .*\['prompt'\], got \['{next(iter(options))}'\]"):
         env.reset(options=options)
 
 
-def test_a_bad_prompt_in_options_is_named(env: GenieEnv) -> None:
+def test_an_invalid_prompt_in_options_is_refused(env: GenieEnv) -> None:
     with pytest.raises(ValueError, match="prompt must be an image"):
         env.reset(options={"prompt": 3})
 

@@ -1,4 +1,4 @@
-"""Many rows of play against Gymnasium's own vector of single environments, in every mode."""
+"""The vector environment against Gymnasium's vector of single environments, in every autoreset mode."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ ROWS = 3
 
 
 def check_vector_step(envs: gym.vector.VectorEnv, step: tuple[Any, ...]) -> None:
-    """Types, shapes and spaces of one step: the checker that Gymnasium lacks."""
+    """Check types, shapes and spaces of one step, as Gymnasium has no checker for vector environments."""
     observations, rewards, terminations, truncations, infos = step
     assert observations in envs.observation_space
     for values, dtype in ((rewards, np.float64), (terminations, np.bool_), (truncations, np.bool_)):
@@ -38,7 +38,9 @@ def reset_ended(envs: gym.vector.VectorEnv, step: tuple[Any, ...]) -> tuple[Any,
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", [2, 4, 1000])
-def test_it_does_what_single_environments_do(handle: WorldHandle, episode_ends: Any, mode: Any, limit: int) -> None:
+def test_it_equals_gymnasiums_vector_of_single_environments(
+    handle: WorldHandle, episode_ends: Any, mode: Any, limit: int
+) -> None:
     kwargs: dict[str, Any] = {"checkpoint": handle, "reward_fn": episode_ends, "max_episode_steps": limit}
     envs = gym.make_vec("Genie-v0", num_envs=ROWS, autoreset_mode=mode, **kwargs)
     singles = gym.make_vec(
@@ -82,7 +84,7 @@ def test_all_rows_step_in_one_pass(handle: WorldHandle, stub_world: Any) -> None
     assert stub_world.calls == {"reset": 1, "step": 5}
 
 
-def test_rows_that_all_restart_pass_through_no_step(handle: WorldHandle, stub_world: Any) -> None:
+def test_restarting_all_rows_takes_no_step(handle: WorldHandle, stub_world: Any) -> None:
     envs = GenieVectorEnv(4, checkpoint=handle, max_episode_steps=2)
     envs.reset(seed=0)
     for _ in range(6):
@@ -90,7 +92,7 @@ def test_rows_that_all_restart_pass_through_no_step(handle: WorldHandle, stub_wo
     assert stub_world.calls == {"reset": 3, "step": 4}
 
 
-def test_an_unseeded_reset_goes_on_drawing(handle: WorldHandle) -> None:
+def test_an_unseeded_reset_draws_new_starts(handle: WorldHandle) -> None:
     envs = GenieVectorEnv(ROWS, checkpoint=handle)
     seeds = [tuple(envs.reset(seed=0)[1]["world_seed"]), *(tuple(envs.reset()[1]["world_seed"]) for _ in range(3))]
     again = [tuple(envs.reset(seed=0)[1]["world_seed"]), *(tuple(envs.reset()[1]["world_seed"]) for _ in range(3))]
@@ -100,8 +102,8 @@ def test_an_unseeded_reset_goes_on_drawing(handle: WorldHandle) -> None:
     assert len(envs.np_random) == ROWS
 
 
-def test_rows_may_have_prompts_of_their_own(handle: WorldHandle, prompt_image: np.ndarray, play: Any) -> None:
-    """Also of different lengths, which the world takes in separate calls."""
+def test_each_row_may_have_its_own_prompt(handle: WorldHandle, prompt_image: np.ndarray, play: Any) -> None:
+    """Prompts may also differ in length; the world then takes them in separate calls."""
     prompts = [prompt_image, None, [prompt_image // 2, prompt_image], [prompt_image // 3, prompt_image]]
     envs = GenieVectorEnv(4, prompts=prompts, checkpoint=handle)
     observations, infos = envs.reset(seed=0)
@@ -111,7 +113,7 @@ def test_rows_may_have_prompts_of_their_own(handle: WorldHandle, prompt_image: n
         assert np.array_equal(frames[row], play(GenieEnv(prompt, checkpoint=handle), row, [row + 1]))
 
 
-def test_prompts_of_a_reset_are_for_those_episodes(handle: WorldHandle, prompt_image: np.ndarray) -> None:
+def test_prompts_of_a_reset_apply_to_those_episodes_only(handle: WorldHandle, prompt_image: np.ndarray) -> None:
     envs = GenieVectorEnv(2, prompt_image, checkpoint=handle, max_episode_steps=1)
     grey = np.full((8, 12, 3), 9, np.uint8)
     assert np.array_equal(envs.reset(seed=0)[0], np.stack([prompt_image] * 2))
@@ -123,7 +125,7 @@ def test_prompts_of_a_reset_are_for_those_episodes(handle: WorldHandle, prompt_i
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mask_restarts_the_rows_it_names(handle: WorldHandle, mode: AutoresetMode) -> None:
+def test_a_mask_restarts_the_rows_it_selects(handle: WorldHandle, mode: AutoresetMode) -> None:
     envs = GenieVectorEnv(ROWS, checkpoint=handle, autoreset_mode=mode)
     envs.reset(seed=0)
     before = envs.step(np.array([1, 2, 3]))[0]
@@ -138,7 +140,7 @@ def test_a_mask_restarts_the_rows_it_names(handle: WorldHandle, mode: AutoresetM
     assert envs.np_random_seed == (0, 8, 2)
 
 
-def test_ended_rows_must_be_restarted_where_nobody_else_does(handle: WorldHandle) -> None:
+def test_ended_rows_must_be_restarted_if_autoreset_is_disabled(handle: WorldHandle) -> None:
     envs = GenieVectorEnv(2, checkpoint=handle, max_episode_steps=1, autoreset_mode="Disabled")
     envs.reset(seed=0)
     envs.step(np.zeros(2, dtype=np.int64))
@@ -147,7 +149,7 @@ def test_ended_rows_must_be_restarted_where_nobody_else_does(handle: WorldHandle
         envs.step(np.zeros(2, dtype=np.int64))
 
 
-def test_rewards_judge_only_rows_that_play(handle: WorldHandle) -> None:
+def test_only_rows_that_play_are_rewarded(handle: WorldHandle) -> None:
     sizes: list[int] = []
 
     def reward(previous: np.ndarray, actions: np.ndarray, frames: np.ndarray) -> Any:
@@ -172,7 +174,7 @@ def test_frames_are_rendered_by_row(handle: WorldHandle) -> None:
 
 @pytest.mark.parametrize("names", [(), ("left", "right", "jump", "still", "e", "f", "g", "h")])
 def test_actions_have_meanings(make_world: Any, names: tuple[str, ...]) -> None:
-    """The world's, or numbers; where Atari's environments have theirs."""
+    """Actions have the world's names, or numbers, under the method name of Atari environments."""
     world = make_world("additive")
     world.config = dataclasses.replace(world.config, action_names=names)
     meanings = GenieVectorEnv(2, checkpoint=WorldHandle(world)).get_action_meanings()
@@ -180,7 +182,7 @@ def test_actions_have_meanings(make_world: Any, names: tuple[str, ...]) -> None:
     assert meanings == (list(names) or ["0", "1", "2", "3", "4", "5", "6", "7"])
 
 
-def test_it_closes_twice(handle: WorldHandle) -> None:
+def test_closing_twice_is_allowed(handle: WorldHandle) -> None:
     envs = GenieVectorEnv(2, checkpoint=handle)
     envs.reset(seed=0)
     envs.close()
@@ -189,7 +191,7 @@ def test_it_closes_twice(handle: WorldHandle) -> None:
         envs.step(np.zeros(2, dtype=np.int64))
 
 
-def test_gymnasiums_wrappers_and_benchmark_take_it(handle: WorldHandle) -> None:
+def test_gymnasiums_wrappers_and_benchmark_accept_it(handle: WorldHandle) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         envs = gym.make_vec("Genie-v0", num_envs=2, checkpoint=handle, max_episode_steps=3)
@@ -214,14 +216,14 @@ def test_gymnasiums_wrappers_and_benchmark_take_it(handle: WorldHandle) -> None:
         ["a", "b", "c"],
     ],
 )
-def test_bad_actions_are_named(handle: WorldHandle, actions: Any) -> None:
+def test_invalid_actions_are_refused(handle: WorldHandle, actions: Any) -> None:
     envs = GenieVectorEnv(ROWS, checkpoint=handle)
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=r"latent actions must be .*got "):
         envs.step(actions)
 
 
-def test_nothing_goes_before_reset(handle: WorldHandle) -> None:
+def test_steps_before_a_reset_are_refused(handle: WorldHandle) -> None:
     envs = GenieVectorEnv(ROWS, checkpoint=handle, render_mode="rgb_array")
     with pytest.raises(ResetNeeded):
         envs.step(np.zeros(ROWS, dtype=np.int64))
@@ -247,7 +249,7 @@ def test_nothing_goes_before_reset(handle: WorldHandle) -> None:
         ({"prompt": np.zeros((2, 2)), "prompts": [None] * 3}, ["prompt and prompts"]),
     ],
 )
-def test_bad_arguments_are_named(handle: WorldHandle, kwargs: dict[str, Any], words: list[str]) -> None:
+def test_invalid_arguments_are_refused(handle: WorldHandle, kwargs: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         GenieVectorEnv(**{"num_envs": ROWS, "checkpoint": handle, **kwargs})
     assert [word for word in words if word not in str(caught.value)] == []
@@ -268,7 +270,7 @@ def test_bad_arguments_are_named(handle: WorldHandle, kwargs: dict[str, Any], wo
         ({"options": {"mask": 1}}, "mask"),
     ],
 )
-def test_a_refused_reset_is_named_and_leaves_no_trace(handle: WorldHandle, kwargs: dict[str, Any], word: str) -> None:
+def test_a_refused_reset_leaves_no_trace(handle: WorldHandle, kwargs: dict[str, Any], word: str) -> None:
     envs = GenieVectorEnv(ROWS, checkpoint=handle)
     envs.reset(seed=0)
     expected = envs.reset()[0]

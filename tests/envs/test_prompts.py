@@ -1,4 +1,4 @@
-"""Everything that is a prompt, and everything that is not."""
+"""All kinds of prompts, and the errors for everything else."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def test_floats_are_in_zero_to_one(dtype: Any) -> None:
     assert np.abs(load((PIXELS / 255).astype(dtype)).astype(int) - PIXELS).max() <= (dtype is np.float16)
 
 
-def test_grey_is_grey() -> None:
+def test_grey_images_stay_grey() -> None:
     expected = grey(PIXELS[..., 0])
     assert np.array_equal(load(PIXELS[..., 0]), expected)
     assert np.array_equal(load(PIXELS[..., :1]), expected)
@@ -54,24 +54,24 @@ def test_transparency_lies_on_black() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (64, 64, 3), (3, 200, 3), (480, 640), (17, 5, 4), (2, 1000, 1)])
-def test_any_size_will_do(shape: tuple[int, ...]) -> None:
+def test_frames_of_any_size_are_resized(shape: tuple[int, ...]) -> None:
     assert (load(np.full(shape, 255, dtype=np.uint8)) == 255).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_images_of_8_bits_look_as_in_pillow(mode: str) -> None:
+def test_8_bit_images_are_converted_as_by_pillow(mode: str) -> None:
     image = Image.fromarray(PIXELS).convert("P" if mode == "PA" else "RGB").convert(mode)
     assert np.array_equal(load(image), np.asarray(image.convert("RGB"))[None])
 
 
-def test_images_of_more_bits_keep_their_greys() -> None:
+def test_images_of_more_bits_keep_their_grey_levels() -> None:
     values = PIXELS[..., 0]
     assert np.array_equal(load(Image.fromarray(values.astype(np.uint16) * 257)), grey(values))
     assert np.array_equal(load(Image.fromarray(values.astype(np.int32))), grey(values))
     assert np.array_equal(load(Image.fromarray((values / 255).astype(np.float32))), grey(values))
 
 
-def test_photos_stand_upright() -> None:
+def test_photos_are_turned_upright() -> None:
     image = Image.fromarray(PIXELS)
     image.getexif()[0x0112] = 3
     assert np.array_equal(load(image), PIXELS[None, ::-1, ::-1])
@@ -90,7 +90,7 @@ def test_an_existing_file_needs_no_suffix(tmp_path: Path) -> None:
     assert np.array_equal(load(str(tmp_path / "a castle")), PIXELS[None])
 
 
-def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.fromarray(PIXELS).save(tmp_path / "frame.png")
     assert np.array_equal(load("~/frame.png"), PIXELS[None])
@@ -127,7 +127,7 @@ def test_a_text_is_drawn(make: Any) -> None:
     assert texts == [text]
 
 
-def test_a_text_needs_a_painter() -> None:
+def test_a_text_needs_a_text_to_image_function() -> None:
     with pytest.raises(ValueError, match=r"prompt must be .*'a castle' and no text_to_image"):
         load("a castle")
 
@@ -149,7 +149,7 @@ def test_a_text_needs_a_painter() -> None:
         (PIXELS > 3, "got bool"),
         (PIXELS.astype(object), "got object"),
         (PIXELS.astype(np.complex64), "got complex64"),
-        (PIXELS.astype(np.float32), r"prompt must be in \[0, 1\] where it is float, got 0.0..255.0"),
+        (PIXELS.astype(np.float32), r"prompt must be in \[0, 1\] if it is float, got 0.0..255.0"),
         (PIXELS / 255 - 1, r"prompt must be in \[0, 1\]"),
         (np.full((H, W, 3), np.nan), "prompt must be finite"),
         (np.full((H, W, 3), np.inf), "prompt must be finite"),
@@ -174,7 +174,7 @@ def test_a_text_needs_a_painter() -> None:
         (Path("."), "got the directory"),
     ],
 )
-def test_what_is_no_prompt_is_named(prompt: Any, words: str) -> None:
+def test_invalid_prompts_are_refused(prompt: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load(prompt)
 
@@ -189,7 +189,7 @@ def test_what_is_no_prompt_is_named(prompt: Any, words: str) -> None:
         ("text.gif", b"hello", "prompt must be a video that can be read"),
     ],
 )
-def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{words}.*{name}"):
         load(tmp_path / name)
@@ -197,7 +197,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, word
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff", "webp"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
-def test_cut_files_are_named(tmp_path: Path, suffix: str, share: float) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"cut.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     content = path.read_bytes()
@@ -206,7 +206,7 @@ def test_cut_files_are_named(tmp_path: Path, suffix: str, share: float) -> None:
         load(path)
 
 
-def test_an_opened_image_may_be_cut_too(tmp_path: Path) -> None:
+def test_truncated_opened_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     Image.fromarray(PIXELS).save(path)
     path.write_bytes(path.read_bytes()[:-80])
@@ -214,13 +214,13 @@ def test_an_opened_image_may_be_cut_too(tmp_path: Path) -> None:
         load(image)
 
 
-def test_a_painter_must_paint() -> None:
+def test_text_to_image_must_return_an_image() -> None:
     with pytest.raises(ValueError, match="text_to_image must return a PIL image or an array, got None"):
         load("a castle", text_to_image=lambda text: None)
     with pytest.raises(ValueError, match=r"text_to_image\('a castle'\) must be uint8"):
         load("a castle", text_to_image=lambda text: PIXELS.astype(np.int32))
 
 
-def test_the_field_can_be_named() -> None:
+def test_errors_name_the_field() -> None:
     with pytest.raises(ValueError, match=r"prompts\[3\] must be an image"):
         load(3, field="prompts[3]")

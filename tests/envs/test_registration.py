@@ -1,4 +1,4 @@
-"""``Genie-v0`` as Gymnasium knows it: what importing costs, and what ``env.spec`` carries."""
+"""The registration of ``Genie-v0``: the cost of the import, and the content of ``env.spec``."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ def test_importing_and_registering_loads_no_torch() -> None:
     assert done.stderr == ""
 
 
-def test_make_gives_the_environments(handle: WorldHandle) -> None:
+def test_make_returns_the_environments(handle: WorldHandle) -> None:
     env = gym.make("genie_gym:Genie-v0", checkpoint=handle)
     assert isinstance(env.unwrapped, GenieEnv)
     envs = gym.make_vec("Genie-v0", num_envs=2, checkpoint=handle)
@@ -39,7 +39,7 @@ def test_make_gives_the_environments(handle: WorldHandle) -> None:
     assert repr(envs) == "GenieVectorEnv(Genie-v0, num_envs=2)"
 
 
-def test_make_warns_of_nothing(handle: WorldHandle) -> None:
+def test_make_gives_no_warnings(handle: WorldHandle) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gym.make("Genie-v0", checkpoint=handle).reset(seed=0)
@@ -59,7 +59,7 @@ def test_make_limits_the_episode(handle: WorldHandle, given: dict[str, Any], end
         assert truncations.tolist() == [truncated] * 2
 
 
-def test_minus_one_lifts_the_limit(handle: WorldHandle) -> None:
+def test_minus_one_removes_the_limit(handle: WorldHandle) -> None:
     env = gym.make("Genie-v0", checkpoint=handle, max_episode_steps=-1)
     envs = gym.make_vec("Genie-v0", checkpoint=handle, max_episode_steps=-1)
     env.reset(seed=0)
@@ -85,8 +85,8 @@ def test_the_spec_makes_the_same_environment_again(handle: WorldHandle, play: An
     assert np.array_equal(play(env, 4, [1, 2, 3]), play(again, 4, [1, 2, 3]))
 
 
-def test_the_spec_is_json(monkeypatch: pytest.MonkeyPatch, handle: WorldHandle, tmp_path: Path, play: Any) -> None:
-    monkeypatch.setattr("genie_gym.envs.worlds.load", lambda name, device, precision: handle.world)
+def test_the_spec_is_json_able(monkeypatch: pytest.MonkeyPatch, handle: WorldHandle, tmp_path: Path, play: Any) -> None:
+    monkeypatch.setattr("genie_gym.envs.worlds.load_world", lambda name, device, precision: handle.world)
     from PIL import Image
 
     path = str(tmp_path / "prompt.png")
@@ -108,7 +108,7 @@ def test_the_spec_is_json(monkeypatch: pytest.MonkeyPatch, handle: WorldHandle, 
     assert json.loads(envs.spec.to_json())["kwargs"]["autoreset_mode"] == "SameStep"
 
 
-def test_zero_rewards_are_announced_once_and_aloud(handle: WorldHandle, caplog: pytest.LogCaptureFixture) -> None:
+def test_zero_rewards_are_announced_once(handle: WorldHandle, caplog: pytest.LogCaptureFixture) -> None:
     gym.make("Genie-v0", checkpoint=handle, reward_fn=zero_rewards)
     assert caplog.records == []
     for _ in range(2):
@@ -151,16 +151,18 @@ def test_zero_rewards_are_announced_on_stderr_by_default() -> None:
     ],
 )
 @pytest.mark.parametrize("make", [GenieEnv, GenieVectorEnv])
-def test_bad_arguments_are_named(make: Any, handle: WorldHandle, kwargs: dict[str, Any], words: list[str]) -> None:
+def test_invalid_arguments_are_refused(
+    make: Any, handle: WorldHandle, kwargs: dict[str, Any], words: list[str]
+) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         make(**{"checkpoint": handle, **kwargs})
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def test_a_handle_holds_a_world() -> None:
+def test_a_handle_needs_a_world() -> None:
     with pytest.raises(ValueError, match=r"world must be a GenieWorldModel, got 'coinrun'"):
         WorldHandle("coinrun")  # type: ignore[arg-type]
 
 
-def test_a_handle_says_what_it_holds(handle: WorldHandle) -> None:
+def test_the_repr_of_a_handle_describes_its_world(handle: WorldHandle) -> None:
     assert repr(handle) == "WorldHandle(8x12, 5 latent actions)"

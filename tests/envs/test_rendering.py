@@ -1,4 +1,4 @@
-"""Arrays and windows."""
+"""Rendering to arrays and windows."""
 
 import sys
 from typing import Any
@@ -9,10 +9,10 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 
 from genie_gym.envs import GenieEnv, WorldHandle
-from genie_gym.envs.rendering import Window, window_scale
+from genie_gym.envs.rendering import PygameWindow, window_scale
 
 
-def test_arrays_are_the_frame_and_the_callers_own(handle: WorldHandle) -> None:
+def test_rendered_arrays_are_copies_of_the_frame(handle: WorldHandle) -> None:
     env = GenieEnv(checkpoint=handle, render_mode="rgb_array")
     observation, _ = env.reset(seed=0)
     frame = env.render()
@@ -22,7 +22,7 @@ def test_arrays_are_the_frame_and_the_callers_own(handle: WorldHandle) -> None:
     assert np.array_equal(env.render(), observation)  # type: ignore[arg-type]
 
 
-def test_without_a_mode_there_is_a_warning(handle: WorldHandle) -> None:
+def test_rendering_without_a_mode_warns(handle: WorldHandle) -> None:
     env = GenieEnv(checkpoint=handle)
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="without a render_mode"):
@@ -35,7 +35,7 @@ def test_windows_are_scaled_by_whole_factors(size: tuple[int, int], scale: int) 
 
 
 def test_a_window_shows_the_frame(pygame: Any, prompt_image: np.ndarray) -> None:
-    window = Window("Genie")
+    window = PygameWindow("Genie")
     window.show(prompt_image)
     shown = pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
     assert shown.shape == (8 * 42, 12 * 42, 3)
@@ -47,9 +47,9 @@ def test_a_window_shows_the_frame(pygame: Any, prompt_image: np.ndarray) -> None
     window.close()
 
 
-def test_humans_see_every_frame(handle: WorldHandle, pygame: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_window_shows_every_frame(handle: WorldHandle, pygame: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[np.ndarray] = []
-    monkeypatch.setattr(Window, "show", lambda self, frame: shown.append(frame))
+    monkeypatch.setattr(PygameWindow, "show", lambda self, frame: shown.append(frame))
     env = gym.make("Genie-v0", checkpoint=handle, render_mode="human")
     first, _ = env.reset(seed=0)
     second = env.step(np.int64(1))[0]
@@ -58,7 +58,7 @@ def test_humans_see_every_frame(handle: WorldHandle, pygame: Any, monkeypatch: p
     env.close()
 
 
-def test_a_missing_pygame_is_named(handle: WorldHandle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_pygame_names_the_extra(handle: WorldHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(DependencyNotInstalled, match=r"pip install 'genie-gym\[human\]'"):
         GenieEnv(checkpoint=handle, render_mode="human")

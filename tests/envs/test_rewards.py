@@ -1,4 +1,4 @@
-"""What a reward function may return, and what it may not."""
+"""The results that a reward function may return, and those that are refused."""
 
 from typing import Any
 
@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from genie_gym.envs.functions import find_function
-from genie_gym.envs.rewards import judge, zero_rewards
+from genie_gym.envs.rewards import compute_rewards, zero_rewards
+from genie_gym.plugins import find_function
 
 FRAMES = np.zeros((2, 4, 4, 3), dtype=np.uint8)
 ACTIONS = np.array([0, 1])
 
 
-def judged(judgement: Any) -> tuple[list[float], list[bool]]:
-    rewards, terminations = judge(lambda *seen: judgement, FRAMES, ACTIONS, FRAMES)
+def rewards_of(returned: Any) -> tuple[list[float], list[bool]]:
+    rewards, terminations = compute_rewards(lambda *seen: returned, FRAMES, ACTIONS, FRAMES)
     assert rewards.dtype == np.float64
     assert terminations.dtype == bool
     return rewards.tolist(), terminations.tolist()
 
 
 @pytest.mark.parametrize(
-    ("judgement", "expected"),
+    ("returned", "expected"),
     [
         (np.array([1.5, -2.0], dtype=np.float32), ([1.5, -2.0], [False, False])),
         ([1, 2], ([1.0, 2.0], [False, False])),
@@ -31,12 +31,12 @@ def judged(judgement: Any) -> tuple[list[float], list[bool]]:
         (([0, 1], [False, True]), ([0.0, 1.0], [False, True])),
     ],
 )
-def test_rewards_and_ends_are_taken(judgement: Any, expected: Any) -> None:
-    assert judged(judgement) == expected
+def test_rewards_and_terminations_are_accepted(returned: Any, expected: Any) -> None:
+    assert rewards_of(returned) == expected
 
 
 @pytest.mark.parametrize(
-    ("judgement", "word"),
+    ("returned", "word"),
     [
         (None, "rewards"),
         (1.0, "rewards"),
@@ -51,15 +51,15 @@ def test_rewards_and_ends_are_taken(judgement: Any, expected: Any) -> None:
         ((np.ones(2), np.array([True])), "terminations"),
     ],
 )
-def test_anything_else_is_refused(judgement: Any, word: str) -> None:
+def test_other_results_are_refused(returned: Any, word: str) -> None:
     with pytest.raises(ValueError, match=rf"reward_fn must return .*{word}"):
-        judged(judgement)
+        rewards_of(returned)
 
 
 def test_zero_rewards_are_zero() -> None:
-    assert judge(zero_rewards, FRAMES, ACTIONS, FRAMES)[0].tolist() == [0, 0]
+    assert compute_rewards(zero_rewards, FRAMES, ACTIONS, FRAMES)[0].tolist() == [0, 0]
 
 
-def test_functions_are_found_by_name() -> None:
+def test_functions_are_found_by_their_names() -> None:
     assert find_function("reward_fn", "genie_gym.envs.rewards:zero_rewards") is zero_rewards
     assert find_function("reward_fn", zero_rewards) is zero_rewards

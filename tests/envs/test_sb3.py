@@ -1,4 +1,4 @@
-"""Worlds in Stable-Baselines3: the same transitions as its own way of many environments, only faster."""
+"""Worlds in Stable-Baselines3: the same transitions as those of its own ``DummyVecEnv``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def vec_env(handle: WorldHandle, episode_ends: Callable[..., Any]) -> VecMonitor
 
 
 def run(vec_env: VecEnv, seed: int, steps: int) -> list[Any]:
-    """All that an algorithm sees: frames, rewards, dones, infos of ended episodes, infos of starts."""
+    """Return everything an algorithm sees: frames, rewards, dones, infos of ended episodes, infos of starts."""
     vec_env.seed(seed)
     seen: list[Any] = [vec_env.reset(), [dict(info) for info in vec_env.reset_infos]]
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("seed", [0, 11])
-def test_it_does_what_a_dummy_vec_env_over_single_environments_does(
+def test_it_equals_a_dummy_vec_env_of_single_environments(
     handle: WorldHandle, episode_ends: Callable[..., Any], seed: int
 ) -> None:
     def single() -> gym.Env:
@@ -67,7 +67,7 @@ def test_it_does_what_a_dummy_vec_env_over_single_environments_does(
     assert not same(run(batched.venv, seed + 1, 40), theirs)
 
 
-def test_what_it_shows_stays_as_it_was(vec_env: VecMonitor) -> None:
+def test_returned_frames_do_not_change_later(vec_env: VecMonitor) -> None:
     first = vec_env.reset()
     before = first.copy()
     vec_env.step(np.zeros(ROWS, dtype=np.int64))
@@ -87,8 +87,8 @@ def test_sb3_checks_the_single_environment(handle: WorldHandle) -> None:
         (RecurrentPPO, "MlpLstmPolicy", {"n_steps": 8, "batch_size": 8}),
     ],
 )
-def test_algorithms_learn_in_it(vec_env: VecMonitor, algorithm: Any, policy: str, settings: dict[str, Any]) -> None:
-    """With the usual wrappers around; they see episodes end and log their returns."""
+def test_algorithms_run_in_it(vec_env: VecMonitor, algorithm: Any, policy: str, settings: dict[str, Any]) -> None:
+    """Algorithms run with the usual wrappers, which log the returns of ended episodes."""
     wrapped: VecEnv = VecFrameStack(vec_env, 2)
     if algorithm is not DQN:  # which asks VecNormalize for pictures as they were before SB3 transposed them
         wrapped = VecNormalize(wrapped, norm_obs=False)
@@ -109,7 +109,7 @@ def test_the_same_seed_trains_the_same_agent(handle: WorldHandle, episode_ends: 
     assert np.array_equal(train(), train())
 
 
-def test_options_and_seeds_count_once(vec_env: VecMonitor, prompt_image: np.ndarray) -> None:
+def test_options_and_seeds_apply_to_one_reset(vec_env: VecMonitor, prompt_image: np.ndarray) -> None:
     vec_env.set_options({"prompt": prompt_image})
     vec_env.seed(5)
     assert np.array_equal(vec_env.reset(), np.stack([prompt_image] * ROWS))
@@ -118,7 +118,7 @@ def test_options_and_seeds_count_once(vec_env: VecMonitor, prompt_image: np.ndar
     assert -1 not in [info["prompt_index"] for info in vec_env.venv.reset_infos]
 
 
-def test_attributes_methods_and_pictures(handle: WorldHandle) -> None:
+def test_attributes_methods_and_images(handle: WorldHandle) -> None:
     handle.world.config.action_names = ()  # type: ignore[misc]
     keywords: dict[str, Any] = {"checkpoint": handle, "reward_fn": zero_rewards}
     vec_env = make_sb3_vec_env(num_envs=2, render_mode="rgb_array", **keywords)
@@ -147,7 +147,7 @@ def test_episodes_are_written_to_a_file(tmp_path: Path, handle: WorldHandle) -> 
     assert len(path.read_text().splitlines()) == 2 + 4  # two lines of head, two episodes a row
 
 
-def test_wrong_use_is_told(vec_env: VecMonitor, handle: WorldHandle, prompt_image: np.ndarray) -> None:
+def test_invalid_use_is_refused(vec_env: VecMonitor, handle: WorldHandle, prompt_image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="envs must have autoreset_mode SameStep, got NextStep"):
         GenieVecEnv(GenieVectorEnv(checkpoint=handle, reward_fn=zero_rewards))
     with pytest.raises(ValueError, match="envs must have autoreset_mode SameStep, got Disabled"):

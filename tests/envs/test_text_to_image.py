@@ -1,4 +1,4 @@
-"""A text, drawn by a function from a file or by a pipeline of diffusers; and the command that opens it."""
+"""Drawing a text by a function from a file or by a diffusers pipeline, and the prompt command."""
 
 import sys
 from pathlib import Path
@@ -28,26 +28,26 @@ def painter(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_function_from_a_file_draws(painter: Path) -> None:
+def test_a_function_from_a_file_draws_a_text(painter: Path) -> None:
     draw = load_text_to_image(f"{painter}:painter(9)", seed=4)
     assert np.asarray(draw("abc"))[0, 0].tolist() == [9, 3, 4]
 
 
 @pytest.mark.parametrize("spec", ["painter", "diffusers(", "missing.py:painter(1)", "diffusers(a, 1, 2, 3)"])
-def test_what_is_no_function_is_refused(spec: str) -> None:
+def test_unknown_functions_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="text_to_image"):
         load_text_to_image(spec)
 
 
-def test_a_pipeline_draws_the_same_again_from_safe_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
+def test_a_pipeline_is_deterministic_and_loads_safetensors_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: dict[str, Any] = {}
 
     class Pipeline:
         @classmethod
         def from_pretrained(cls, model: str, **options: Any) -> "Pipeline":
             if model == "absent":
                 raise OSError("no such model")
-            told.update(options, model=model)
+            received.update(options, model=model)
             return cls()
 
         def to(self, device: str) -> "Pipeline":
@@ -56,7 +56,7 @@ def test_a_pipeline_draws_the_same_again_from_safe_weights(monkeypatch: pytest.M
         def __call__(self, text: str, generator: Any, **options: Any) -> Any:
             import torch
 
-            told.update(options, text=text)
+            received.update(options, text=text)
             pixels = torch.randint(256, (8, 8, 3), generator=generator).numpy().astype(np.uint8)
             return SimpleNamespace(images=[Image.fromarray(pixels)])
 
@@ -65,20 +65,20 @@ def test_a_pipeline_draws_the_same_again_from_safe_weights(monkeypatch: pytest.M
     first = np.asarray(draw("a cave"))
     assert np.array_equal(first, np.asarray(draw("a cave")))
     assert not np.array_equal(first, np.asarray(load_text_to_image("diffusers(some/model)", seed=5)("a cave")))
-    assert told["use_safetensors"]
+    assert received["use_safetensors"]
     draw("a cave")
-    assert (told["num_inference_steps"], told["guidance_scale"], told["text"]) == (4, 1.5, "a cave")
+    assert (received["num_inference_steps"], received["guidance_scale"], received["text"]) == (4, 1.5, "a cave")
     with pytest.raises(ValueError, match="text_to_image must be a model that diffusers can open, got 'absent'"):
         load_text_to_image("diffusers(absent)")
 
 
-def test_without_diffusers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_diffusers_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ImportError, match="genie-gym\\[text\\]"):
         load_text_to_image("diffusers")
 
 
-def test_the_command_tells_how_it_fits_and_plays_it(
+def test_the_command_describes_the_fit_and_plays(
     painter: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     settings = ["--checkpoint", str(tiny_checkpoint), "--frames", "2", "--fit", "pad", "--out", str(tmp_path / "out")]

@@ -1,4 +1,4 @@
-"""The environments over a real world of random weights: what the stub cannot show."""
+"""The environments with a real world of random weights, for everything that the stub cannot test."""
 
 import copy
 import warnings
@@ -24,7 +24,7 @@ def real(tiny_world: GenieWorldModel) -> WorldHandle:
     return WorldHandle(tiny_world)
 
 
-def test_gymnasium_has_nothing_to_say(tiny_checkpoint: Path) -> None:
+def test_gymnasiums_checker_accepts_the_environment(tiny_checkpoint: Path) -> None:
     env = gym.make("Genie-v0", checkpoint=str(tiny_checkpoint), render_mode="rgb_array", **FEW)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -35,7 +35,7 @@ def test_gymnasium_has_nothing_to_say(tiny_checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_rows_equal_single_environments(real: WorldHandle, mode: AutoresetMode, episode_ends: Any) -> None:
-    """Frame for frame, past the world's context and over ends in the middle."""
+    """Rows equal single environments frame by frame, beyond the context and across the ends of episodes."""
     kwargs: dict[str, Any] = {"checkpoint": real, "reward_fn": episode_ends, "max_episode_steps": 7, **FEW}
     envs = gym.make_vec("Genie-v0", num_envs=3, autoreset_mode=mode, **kwargs)
     singles = gym.make_vec("Genie-v0", 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **kwargs)
@@ -50,8 +50,8 @@ def test_rows_equal_single_environments(real: WorldHandle, mode: AutoresetMode, 
                 each.reset(options={"reset_mask": ended.copy()})
 
 
-def test_rows_draw_the_tokens_of_single_environments(real: WorldHandle, tiny_world: GenieWorldModel) -> None:
-    """Token for token, beyond the context: near frames would hide a token that differs."""
+def test_rows_sample_the_tokens_of_single_environments(real: WorldHandle, tiny_world: GenieWorldModel) -> None:
+    """Rows equal single environments token by token, beyond the context: close frames could hide a different token."""
     drawn: list[np.ndarray] = []
     draw = tiny_world._draw
 
@@ -89,7 +89,7 @@ def test_prompts_of_every_length_equal_single_environments(real: WorldHandle, pl
         assert np.array_equal(seen[row], play(GenieEnv(prompt, checkpoint=real, **FEW), row, [1, 2]))
 
 
-def test_seeds_decide(real: WorldHandle, play: Any) -> None:
+def test_the_seed_determines_the_episode(real: WorldHandle, play: Any) -> None:
     env = GenieEnv(real.world.start_frames[0], checkpoint=real, **FEW)
     one, same, other = (play(env, seed, [0, 1, 2]) for seed in (0, 0, 1))
     assert np.array_equal(one, same)

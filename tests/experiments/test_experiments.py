@@ -9,23 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.ablation_actions import ActionsAblation
-from experiments.ablation_steps import StepsAblation
-from experiments.figure9_scaling import ScalingFigure, fit_power_law, frontier
-from experiments.figure10_prompts import PromptsFigure, draw_scene, read_pictures
-from experiments.figure17_consistency import ConsistencyFigure
-from experiments.figure_actions import ActionsFigure
-from experiments.release.ladder import Ladder
-from experiments.release.parts import CLIMBS, Climb
-from experiments.release.rungs import RUNGS, Variant
-from experiments.rivals import count_memory, count_step
-from experiments.shipped_rivals import build_rival
-from experiments.table2_lam_input import InputTable
-from experiments.table3_tokenizer import TokenizerTable
-from genie_gym.configs import vary
+from experiments.ablations.actions import ActionsAblation
+from experiments.ablations.steps import StepsAblation
+from experiments.lib.tables.paper import ROW_TABLES, tabulate_rows
+from experiments.lib.variants import build_variant, count_memory, count_step
+from experiments.paper.figure9_scaling import ScalingFigure, fit_power_law, frontier
+from experiments.paper.figure10_prompts import PromptsFigure, draw_scene, read_pictures
+from experiments.paper.figure17_consistency import ConsistencyFigure
+from experiments.paper.table2_lam_input import InputTable
+from experiments.paper.table3_tokenizer import TokenizerTable
+from experiments.release.figure_actions import ActionsFigure
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import write_image
-from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import Experiment
 
 EXPERIMENTS = (
@@ -36,9 +31,8 @@ EXPERIMENTS = (
     ConsistencyFigure,
     ActionsAblation,
     StepsAblation,
-    Ladder,
 )
-TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation, Ladder)
+TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation)
 
 
 def read(experiment: Experiment) -> dict[str, Any]:
@@ -54,6 +48,8 @@ def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
     assert {"command", "commit", "preset", "seed", "machine", "rows"} <= set(results)
     assert results["rows"]
     assert experiment.picture.stat().st_size > 0
+    if experiment.name in ROW_TABLES:
+        assert len(tabulate_rows(experiment.name, results).splitlines()) == 4 + len(results["rows"])
     if kind in TRAINED:
         before = experiment.json.read_text()
         experiment.run()
@@ -65,6 +61,8 @@ def test_a_sheet_for_each_start(tmp_path: Path) -> None:
     """A row for each action of the shipped world, the start and two frames each, beside the names."""
     figure = ActionsFigure(out=tmp_path)
     figure.run()
+    with Image.open(figure.picture.with_name("actions.gif")) as animation:
+        assert (animation.n_frames, animation.size) == (25, (4 * 132 - 4, 2 * 146))
     paths = sorted(figure.picture.parent.glob("*.png"))
     assert [path.stem for path in paths] == ["figure_actions-hard-0", "figure_actions-hard-1"]
     first, second = (np.asarray(Image.open(path)) for path in paths)
@@ -79,37 +77,6 @@ def test_a_number_of_sizes_that_makes_no_curve_is_refused() -> None:
     for sizes in (1, 6):
         with pytest.raises(ValueError, match=f"sizes must be in 2..5, got {sizes}"):
             ScalingFigure(sizes=sizes).run()
-
-
-@pytest.mark.parametrize("rung", RUNGS)
-def test_every_answer_of_a_rung_is_a_preset_and_the_first_is_the_usual_one(rung: str) -> None:
-    presets = [vary(PRESETS["study"], variant.overrides) for variant in RUNGS[rung].variants.values()]
-    rest = [variant[1:] for variant in RUNGS[rung].variants.values()]
-    assert presets[0] == PRESETS["study"]
-    assert len(set(zip(map(repr, presets), rest, strict=True))) == len(presets) > 1
-
-
-def test_an_unknown_rung_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"rungs must be of .*got \['colour'\]"):
-        Ladder(out=tmp_path, rungs=("span", "colour")).run()
-
-
-def test_the_usual_answer_of_two_rungs_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    climbed: list[Variant] = []
-
-    def climb(asked: Climb) -> dict[str, Any]:
-        climbed.append(asked.variant)
-        return {"direction_kept": 0.1 * len(climbed), "up_kept": 0.5}
-
-    monkeypatch.setitem(CLIMBS, "actions", climb)
-    ladder = Ladder(out=tmp_path, rungs=("horizon", "history"))
-    ladder.run()
-    rows = read(ladder)["rows"]
-    usual = [row for row in rows if row["overrides"] == {}]
-    assert [row["rung"] for row in usual] == ["horizon", "history"]
-    assert usual[1]["same_as"] == "horizon"
-    assert usual[0]["direction_kept"] == usual[1]["direction_kept"]
-    assert len(climbed) == len(rows) - 1 == len({repr(variant) for variant in climbed})
 
 
 def test_a_power_law_is_found() -> None:
@@ -150,8 +117,8 @@ def test_operations_and_memory_of_a_step_by_hand() -> None:
     assert count_memory(Product(), batch) == 4 * (16 * 8 + 16 * 4), "the input, and what is squared"
 
 
-def test_a_rival_shares_the_tokenizer_and_has_its_own_dynamics(random_videos: Any) -> None:
-    first, second = build_rival({}, 0, "cpu"), build_rival({"action_conditioning": "film"}, 1, "cpu")
+def test_a_variant_shares_the_tokenizer_and_has_its_own_dynamics(random_videos: Any) -> None:
+    first, second = build_variant({}, 0, "cpu"), build_variant({"action_conditioning": "film"}, 1, "cpu")
     videos = random_videos(1, 3)
     assert first.tokenizer.encode(videos).equal(second.tokenizer.encode(videos))
     assert first.label(videos).equal(second.label(videos))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.release.distortions import DISTORTIONS, add_noise, blur, freeze, shuffle
+from experiments.release.video_features import DISTORTIONS, add_noise, blur, freeze, shuffle
 from genie_gym.metrics.fvd import I3D_SHA1, frechet_distance, load_i3d, prepare_for_i3d, procgen_features
 from genie_gym.metrics.video_features import VideoFeatures, load_features
 from genie_gym.nn.weights import save_half

@@ -1,4 +1,4 @@
-"""The dynamics: causal, honest about what is hidden, and conditioned on the right action."""
+"""The dynamics: causal, blind to hidden tokens, and conditioned on the right action."""
 
 import math
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.world_model import GenieWorldModel
 
 CONDITIONINGS = ["additive", "token", "film"]
-BATCH, FRAMES, PLACES, CODES, ACTIONS = 3, 6, 16, 64, 8
+BATCH, FRAMES, POSITIONS, CODES, ACTIONS = 3, 6, 16, 64, 8
 
 
 @pytest.fixture
 def build(tiny_config: WorldConfig, vary: Any, shake: Any) -> Callable[..., MaskGITDynamics]:
-    """A shaken dynamics with overrides of its part of the config."""
+    """Build a shaken dynamics with overrides of ``config.dynamics``."""
 
     def make(**fields: Any) -> MaskGITDynamics:
         overrides = {f"dynamics.{name}": value for name, value in fields.items()}
@@ -29,7 +29,7 @@ def build(tiny_config: WorldConfig, vary: Any, shake: Any) -> Callable[..., Mask
 
 
 def video_tokens(seed: int = 0) -> Tensor:
-    return torch.randint(CODES, (BATCH, FRAMES, PLACES), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(CODES, (BATCH, FRAMES, POSITIONS), generator=torch.Generator().manual_seed(seed))
 
 
 def video_actions(seed: int = 0) -> Tensor:
@@ -37,12 +37,12 @@ def video_actions(seed: int = 0) -> Tensor:
 
 
 def all_logits(dynamics: MaskGITDynamics, tokens: Tensor, latent_actions: Tensor) -> Tensor:
-    """(B, T, N, K)."""
+    """Return the logits (B, T, N, K)."""
     return dynamics.logits(dynamics(tokens, dynamics.previous_actions(latent_actions))[0]).transpose(0, 1)
 
 
-def watched_loss(dynamics: MaskGITDynamics, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss, the tokens (B, T, N) that the model saw, and the actions (B, T) it was given."""
+def loss_and_inputs(dynamics: MaskGITDynamics, tokens: Tensor, latent_actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss, and the model's inputs: tokens (B, T, N) and previous actions (B, T)."""
     seen: list[Any] = []
     hook = dynamics.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     loss = dynamics.loss(tokens, latent_actions).loss
@@ -63,8 +63,8 @@ def test_no_frame_sees_later_tokens(build: Callable[..., Any], conditioning: str
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_an_action_counts_from_the_frame_it_leads_to(build: Callable[..., Any], conditioning: str) -> None:
-    """``latent_actions[:, 2]`` leads to frame 3: frames 0..2 don't know of it."""
+def test_an_action_changes_frames_from_the_one_it_leads_to(build: Callable[..., Any], conditioning: str) -> None:
+    """``latent_actions[:, 2]`` leads to frame 3, and does not change frames 0 to 2."""
     dynamics, before = build(action_conditioning=conditioning), video_actions()
     after = before.clone()
     after[:, 2] = (after[:, 2] + 1) % ACTIONS
@@ -74,35 +74,35 @@ def test_an_action_counts_from_the_frame_it_leads_to(build: Callable[..., Any], 
     assert (changes[3:] > 1e-4).all()
 
 
-def test_frame_0_has_no_action(build: Callable[..., Any]) -> None:
-    lead = build().previous_actions(video_actions())
-    assert (lead[:, 0] == ACTIONS).all()
-    assert torch.equal(lead[:, 1:], video_actions())
+def test_frame_0_has_no_previous_action(build: Callable[..., Any]) -> None:
+    previous = build().previous_actions(video_actions())
+    assert (previous[:, 0] == ACTIONS).all()
+    assert torch.equal(previous[:, 1:], video_actions())
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("codes", [64, 1024])
 @pytest.mark.parametrize("from_codebook", [False, True])
-def test_the_first_cross_entropy_is_that_of_guessing(
+def test_the_initial_cross_entropy_is_that_of_guessing(
     tiny_config: WorldConfig, vary: Any, conditioning: str, codes: int, from_codebook: bool
 ) -> None:
-    """ln K: less would be a leak, more a bad start."""
+    """It is ln K: less would be a leak, more a bad initialisation."""
     overrides = {"tokenizer.quantizer.codes": codes, "dynamics.action_conditioning": conditioning}
     dynamics = MaskGITDynamics(vary(tiny_config, overrides))
     if from_codebook:
         dynamics.initialise(F.normalize(torch.randn(codes, 8), dim=-1))
-    loss = dynamics.loss(torch.randint(codes, (8, FRAMES, PLACES)), torch.randint(ACTIONS, (8, FRAMES - 1))).loss
+    loss = dynamics.loss(torch.randint(codes, (8, FRAMES, POSITIONS)), torch.randint(ACTIONS, (8, FRAMES - 1))).loss
     assert loss.item() == pytest.approx(math.log(codes), abs=0.02)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_noise_cannot_be_learned(build: Callable[..., Any], conditioning: str) -> None:
-    """Tokens drawn anew for each batch stay at ln K or above: whatever gets lower has seen what is hidden."""
+    """On new random tokens in each batch the loss stays at ln K or above: less would mean that hidden tokens leak."""
     dynamics = build(action_conditioning=conditioning)
     optimizer = torch.optim.AdamW(dynamics.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
-        loss = dynamics.loss(torch.randint(CODES, (8, 4, PLACES)), torch.randint(ACTIONS, (8, 3))).loss
+        loss = dynamics.loss(torch.randint(CODES, (8, 4, POSITIONS)), torch.randint(ACTIONS, (8, 3))).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -112,22 +112,22 @@ def test_noise_cannot_be_learned(build: Callable[..., Any], conditioning: str) -
 
 @pytest.mark.parametrize("corruption", [0.0, 1.0])
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_the_loss_by_hand(build: Callable[..., Any], conditioning: str, corruption: float) -> None:
-    """Mean nats of the true tokens at hidden places, from what the model was given to see."""
+def test_the_loss_equals_one_by_hand(build: Callable[..., Any], conditioning: str, corruption: float) -> None:
+    """It is the mean nats of the true tokens at hidden positions, given the model's inputs."""
     dynamics = build(action_conditioning=conditioning, context_corruption=corruption)
     tokens, actions = video_tokens(), video_actions()
-    loss, seen, lead = watched_loss(dynamics, tokens, actions)
-    log_shares = dynamics.logits(dynamics(seen, lead)[0]).transpose(0, 1).log_softmax(dim=-1)
+    loss, seen, previous = loss_and_inputs(dynamics, tokens, actions)
+    log_probabilities = dynamics.logits(dynamics(seen, previous)[0]).transpose(0, 1).log_softmax(dim=-1)
     at_truth = [
-        -log_shares[b, t, n, tokens[b, t, n]]
+        -log_probabilities[b, t, n, tokens[b, t, n]]
         for b, t, n in torch.nonzero(seen == dynamics.hidden_token).tolist()
     ]  # fmt: skip
     torch.testing.assert_close(loss, torch.stack(at_truth).mean())
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_only_hidden_places_are_pushed(build: Callable[..., Any], conditioning: str) -> None:
-    """The loss's gradient reaches the last features of hidden places and of no other."""
+def test_only_hidden_positions_have_a_gradient(build: Callable[..., Any], conditioning: str) -> None:
+    """The loss has a gradient at the last features of hidden positions and of no others."""
     dynamics, caught = build(action_conditioning=conditioning, clean_frames=0.0), []
     hook = dynamics.register_forward_hook(lambda _, __, output: caught.append(output[0]))
     seen: list[Tensor] = []
@@ -135,25 +135,25 @@ def test_only_hidden_places_are_pushed(build: Callable[..., Any], conditioning: 
     loss = dynamics.loss(video_tokens(), video_actions()).loss
     hook.remove()
     (gradient,) = torch.autograd.grad(loss, caught[0])
-    pushed = gradient.abs().amax(dim=-1).transpose(0, 1) > 0
-    assert torch.equal(pushed, seen[0] == dynamics.hidden_token)
-    assert pushed.any()
+    has_gradient = gradient.abs().amax(dim=-1).transpose(0, 1) > 0
+    assert torch.equal(has_gradient, seen[0] == dynamics.hidden_token)
+    assert has_gradient.any()
 
 
-def test_hidden_tokens_are_not_seen(build: Callable[..., Any]) -> None:
-    """Other tokens at hidden places give the model the very same input."""
+def test_hidden_tokens_are_not_in_the_input(build: Callable[..., Any]) -> None:
+    """Other tokens at hidden positions leave the model's input the same."""
     dynamics, tokens = build(), video_tokens()
     torch.manual_seed(5)
-    _, seen, _ = watched_loss(dynamics, tokens, video_actions())
+    _, seen, _ = loss_and_inputs(dynamics, tokens, video_actions())
     hidden = seen == dynamics.hidden_token
     assert torch.equal(seen[~hidden], tokens[~hidden])
     torch.manual_seed(5)
     other = torch.where(hidden, (tokens + 1) % CODES, tokens)
-    assert torch.equal(watched_loss(dynamics, other, video_actions())[1], seen)
+    assert torch.equal(loss_and_inputs(dynamics, other, video_actions())[1], seen)
 
 
-def test_targets_at_visible_places_do_not_matter(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an input that is held fixed, other tokens at visible places leave the loss as it is; hidden ones not."""
+def test_targets_at_visible_positions_do_not_matter(build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fixed input, other targets at visible positions do not change the loss; at hidden ones they do."""
     dynamics, tokens = build(), video_tokens()
     mask = dynamics.draw_mask(tokens)
     seen = tokens.masked_fill(mask, dynamics.hidden_token)
@@ -165,37 +165,37 @@ def test_targets_at_visible_places_do_not_matter(build: Callable[..., Any], monk
     assert not torch.isclose(dynamics.loss(torch.where(mask, other, tokens), video_actions()).loss, truth)
 
 
-def many_masks(dynamics: MaskGITDynamics) -> Tensor:
-    """(B, T) shares hidden, over so many places that they are the ratios within about 0.02."""
-    shares = dynamics.draw_mask(torch.zeros(200, FRAMES, 4096, dtype=torch.int64)).float().mean(dim=-1)
-    assert (shares[:, 0] == 0).all()
-    return shares[:, 1:]
+def hidden_fractions(dynamics: MaskGITDynamics) -> Tensor:
+    """Return hidden fractions (B, T - 1), over so many positions that they are the ratios within about 0.02."""
+    fractions = dynamics.draw_mask(torch.zeros(200, FRAMES, 4096, dtype=torch.int64)).float().mean(dim=-1)
+    assert (fractions[:, 0] == 0).all()
+    return fractions[:, 1:]
 
 
 @pytest.mark.parametrize("least", [0.2, 0.5, 1.0])
-def test_one_ratio_for_each_video(build: Callable[..., Any], least: float) -> None:
-    shares = many_masks(build(mask_ratio_per="sample", min_mask_ratio=least))
-    assert shares.std(dim=1).max() < 0.03
-    means = shares.mean(dim=1)
+def test_each_video_has_one_mask_ratio(build: Callable[..., Any], least: float) -> None:
+    fractions = hidden_fractions(build(mask_ratio_per="sample", min_mask_ratio=least))
+    assert fractions.std(dim=1).max() < 0.03
+    means = fractions.mean(dim=1)
     assert least - 0.03 < means.min() < least + 0.05
     assert means.max() > 0.95
     assert means.std() == pytest.approx((1 - least) / 12**0.5, rel=0.2, abs=1e-3)
 
 
 @pytest.mark.parametrize("clean", [0.0, 0.5])
-def test_one_ratio_for_each_frame(build: Callable[..., Any], clean: float) -> None:
-    shares = many_masks(build(mask_ratio_per="frame", min_mask_ratio=0.5, clean_frames=clean))
-    assert (shares == 0).float().mean() == pytest.approx(clean, abs=0.06)
-    drawn = shares[shares > 0]
+def test_each_frame_has_its_own_mask_ratio(build: Callable[..., Any], clean: float) -> None:
+    fractions = hidden_fractions(build(mask_ratio_per="frame", min_mask_ratio=0.5, clean_frames=clean))
+    assert (fractions == 0).float().mean() == pytest.approx(clean, abs=0.06)
+    drawn = fractions[fractions > 0]
     assert 0.46 < drawn.min() < 0.55
     assert drawn.max() > 0.97
     assert drawn.mean() == pytest.approx(0.75, abs=0.03)
-    assert shares.std(dim=1).mean() > 0.1
+    assert fractions.std(dim=1).mean() > 0.1
 
 
 @pytest.mark.parametrize("per", ["sample", "frame"])
-def test_something_is_always_hidden(build: Callable[..., Any], per: str) -> None:
-    """Else the loss of an all-visible batch would be no number."""
+def test_at_least_one_token_is_hidden(build: Callable[..., Any], per: str) -> None:
+    """The loss of a batch without hidden tokens would be NaN."""
     dynamics = build(mask_ratio_per=per, min_mask_ratio=0.0, clean_frames=1.0)
     for _ in range(20):
         mask = dynamics.draw_mask(torch.zeros(1, 2, 1, dtype=torch.int64))
@@ -203,15 +203,15 @@ def test_something_is_always_hidden(build: Callable[..., Any], per: str) -> None
         assert mask.any()
 
 
-def test_corruption_changes_the_visible_context_only(build: Callable[..., Any]) -> None:
-    """Hidden places stay hidden, and about the share asked for is replaced, more of it in later frames."""
+def test_corruption_changes_visible_tokens_only(build: Callable[..., Any]) -> None:
+    """Hidden positions stay hidden; about the configured fraction is replaced, more of it in later frames."""
     limit = 0.8
     dynamics = build(context_corruption=limit, mask_ratio_per="sample", min_mask_ratio=0.3)
-    tokens, actions = torch.randint(CODES, (400, FRAMES, PLACES)), torch.randint(ACTIONS, (400, FRAMES - 1))
+    tokens, actions = torch.randint(CODES, (400, FRAMES, POSITIONS)), torch.randint(ACTIONS, (400, FRAMES - 1))
     torch.manual_seed(2)
     mask = dynamics.draw_mask(tokens)
     torch.manual_seed(2)
-    _, seen, _ = watched_loss(dynamics, tokens, actions)
+    _, seen, _ = loss_and_inputs(dynamics, tokens, actions)
     assert torch.equal(seen == dynamics.hidden_token, mask)
     replaced = ((seen != tokens) & ~mask).sum(dim=(0, 2)) / (~mask).sum(dim=(0, 2))
     expected = limit / 2 * torch.linspace(0.5, 1, FRAMES) * (1 - 1 / CODES)
@@ -221,20 +221,20 @@ def test_corruption_changes_the_visible_context_only(build: Callable[..., Any]) 
     assert 0.5 < per_video.max() <= 1
 
 
-def test_no_corruption_unless_asked(build: Callable[..., Any]) -> None:
+def test_no_corruption_by_a_limit_of_zero(build: Callable[..., Any]) -> None:
     tokens = video_tokens()
     assert torch.equal(build(context_corruption=0.0)._corrupt(tokens), tokens)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_all_weights_learn(build: Callable[..., Any], conditioning: str) -> None:
+def test_all_weights_have_gradients(build: Callable[..., Any], conditioning: str) -> None:
     dynamics = build(action_conditioning=conditioning)
     dynamics.loss(video_tokens(), video_actions()).loss.backward()
     idle = [name for name, weight in dynamics.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert idle == []
 
 
-def test_codes_that_look_alike_start_alike(tiny_config: WorldConfig) -> None:
+def test_similar_codes_have_similar_initial_embeddings(tiny_config: WorldConfig) -> None:
     dynamics, codebook = MaskGITDynamics(tiny_config), F.normalize(torch.randn(CODES, 8), dim=-1)
     codebook[1] = codebook[0]
     dynamics.initialise(codebook)

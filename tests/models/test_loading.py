@@ -1,4 +1,4 @@
-"""Worlds to disk and back, and what a damaged checkpoint says of itself."""
+"""Checkpoints: saving and reading worlds, weight names of earlier versions, and errors for damaged files."""
 
 import copy
 import json
@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from genie_gym.models import loading
-from genie_gym.models.loading import digest_checkpoint, find_checkpoint, save_world
+from genie_gym.models.loading import digest_checkpoint, find_checkpoint, read_world, require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.serving import load_world
 
 Make = Callable[[str], GenieWorldModel]
 
 
 @pytest.fixture
 def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
+    """A copy of a checkpoint that a test may damage."""
     return shutil.copytree(tiny_checkpoint, tmp_path / "copy")
 
 
@@ -48,31 +48,32 @@ def same_world(one: GenieWorldModel, other: GenieWorldModel) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["additive", "film", "full", "fsq", "token-lam", "oblong"])
-def test_there_and_back(make_world: Make, tmp_path: Path, kind: str) -> None:
+def test_a_saved_world_is_read_back(make_world: Make, tmp_path: Path, kind: str) -> None:
     world = make_world(kind)
-    loaded = load_world(save_world(world, tmp_path / "deep" / "world"))
+    loaded = read_world(save_world(world, tmp_path / "deep" / "world"))
     assert same_world(world, loaded)
     assert loaded.start_frames.shape == (4, world.config.height, world.config.width, 3)
     assert loaded.start_frames.dtype == np.uint8
     assert not loaded.training
-    assert not any(weight.requires_grad for weight in loaded.parameters())
 
 
 def test_a_world_without_start_frames(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     world = copy.copy(tiny_world)
     world.start_frames = tiny_world.start_frames[:0]
-    assert load_world(save_world(world, tmp_path / "world")).start_frames.shape == (0, 64, 64, 3)
+    assert read_world(save_world(world, tmp_path / "world")).start_frames.shape == (0, 64, 64, 3)
 
 
-def test_no_pickle(tiny_checkpoint: Path) -> None:
-    """Only safetensors, JSON and text, whose readers can run no code."""
+def test_checkpoints_hold_no_pickle(tiny_checkpoint: Path) -> None:
+    """Only safetensors and JSON, whose readers run no code."""
     assert {path.suffix for path in tiny_checkpoint.iterdir()} == {".safetensors", ".json"}
     for path in tiny_checkpoint.glob("*.safetensors"):
         assert load_file(path)
         assert not path.read_bytes().startswith((b"\x80", b"PK"))
 
 
-def test_large_worlds_are_split(tiny_world: GenieWorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_worlds_are_split_into_files(
+    tiny_world: GenieWorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert loading._SHARD_BYTES < 16 * 2**20
     limit = 100_000
     monkeypatch.setattr(loading, "_SHARD_BYTES", limit)
@@ -84,24 +85,50 @@ def test_large_worlds_are_split(tiny_world: GenieWorldModel, tmp_path: Path, mon
         tensors = load_file(path)
         size = sum(tensor.nbytes for tensor in tensors.values())
         assert size <= limit or len(tensors) == 1
-    assert same_world(tiny_world, load_world(folder))
+    assert same_world(tiny_world, read_world(folder))
     shards[1].unlink()
     with pytest.raises(ValueError, match=r"do not fit their config(.|\n)*Missing"):
-        load_world(shutil.move(folder, tmp_path / "less"))
+        read_world(shutil.move(folder, tmp_path / "less"))
 
 
-def test_a_checkpoint_is_loaded_once(checkpoint: Path) -> None:
-    world = load_world(checkpoint)
-    assert load_world(str(checkpoint)) is world
-    assert load_world(checkpoint.parent / "." / checkpoint.name) is world
+OLD_NAMES = {
+    "dynamics.fold_in.weight": "dynamics.gather.weight",
+    "dynamics.fold_in.bias": "dynamics.gather.bias",
+    "dynamics.fold_out.weight": "dynamics.spread.weight",
+    "dynamics.fold_out.bias": "dynamics.spread.bias",
+    "dynamics.position_embeddings": "dynamics.places",
+    "tokenizer.encoder_position_embeddings": "tokenizer.encoder_places",
+    "tokenizer.decoder_position_embeddings": "tokenizer.decoder_places",
+}
+"""Present name of a weight -> its name in checkpoints of version 0.1."""
 
 
-def test_a_checkpoint_written_anew_is_loaded_anew(make_world: Make, checkpoint: Path) -> None:
-    before = load_world(checkpoint)
-    other = make_world("film")
-    save_world(other, checkpoint)
-    assert load_world(checkpoint) is not before
-    assert same_world(load_world(checkpoint), other)
+def stored_weights(folder: Path) -> dict[str, Tensor]:
+    tensors = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+    return {name: tensor for name, tensor in tensors.items() if name != "start_frames"}
+
+
+def test_the_shipped_checkpoint_is_read_by_its_old_names(tmp_path: Path) -> None:
+    """Its weights keep their values, and are saved by their present names."""
+    shipped = find_checkpoint("coinrun")
+    stored, world = stored_weights(shipped), read_world(shipped)
+    present = world.state_dict()
+    assert set(stored) - set(present) == set(OLD_NAMES.values())
+    for name, tensor in present.items():
+        assert torch.equal(tensor, stored[OLD_NAMES.get(name, name)].to(tensor.dtype)), name
+    saved = save_world(world, tmp_path / "world")
+    assert set(stored_weights(saved)) == set(present)
+    assert same_world(read_world(saved), world)
+
+
+def test_old_names_are_read_as_present_ones(make_world: Make, tmp_path: Path) -> None:
+    world = make_world("folded")
+    folder = save_world(world, tmp_path / "world")
+    (path,) = folder.glob("model-*.safetensors")
+    tensors = load_file(path)
+    assert set(OLD_NAMES) <= set(tensors)
+    save_file({OLD_NAMES.get(name, name): tensor for name, tensor in tensors.items()}, path)
+    assert same_world(read_world(folder), world)
 
 
 def test_a_model_card(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
@@ -109,7 +136,7 @@ def test_a_model_card(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     assert not (save_world(tiny_world, tmp_path / "without") / "README.md").exists()
 
 
-def test_a_digest_tells_checkpoints_apart(tiny_checkpoint: Path, checkpoint: Path, weights: Path) -> None:
+def test_a_digest_changes_with_the_weights(tiny_checkpoint: Path, checkpoint: Path, weights: Path) -> None:
     before = digest_checkpoint(tiny_checkpoint)
     assert digest_checkpoint(checkpoint) == before
     (checkpoint / "README.md").write_text("a card changes nothing")
@@ -123,43 +150,55 @@ def test_a_digest_tells_checkpoints_apart(tiny_checkpoint: Path, checkpoint: Pat
 def test_weights_may_be_stored_in_bfloat16(checkpoint: Path, weights: Path, tiny_world: GenieWorldModel) -> None:
     half = {name: one.bfloat16() if one.is_floating_point() else one for name, one in load_file(weights).items()}
     save_file(half, weights)
-    loaded = load_world(checkpoint)
+    loaded = read_world(checkpoint)
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
     for name, weight in loaded.named_parameters():
         torch.testing.assert_close(weight, tiny_world.get_parameter(name), rtol=0.01, atol=0)
 
 
-def test_unknown_names_list_the_known(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_position_embeddings_of_version_0_1_had_another_name(make_world: Make, tmp_path: Path) -> None:
+    """Those of the tokenizer and of an ``st`` latent action model."""
+    world = make_world("st-lam")
+    folder = save_world(world, tmp_path / "world")
+    (path,) = folder.glob("model-*.safetensors")
+    weights = {name.replace("_position_embeddings", "_places"): value for name, value in load_file(path).items()}
+    assert sum(name.endswith("_places") for name in weights) == 4
+    save_file(weights, path)
+    assert same_world(read_world(folder), world)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loading, "_SHIPPED", tmp_path)
     for name in ("here", "there"):
         shutil.copytree(tiny_checkpoint, tmp_path / name)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"checkpoint 'nowhere' .*\['here', 'there'\]"):
-        load_world("nowhere")
+        find_checkpoint("nowhere")
     with pytest.raises(ValueError, match=r"checkpoint .*empty"):
-        load_world(tmp_path / "empty")
+        find_checkpoint(tmp_path / "empty")
     assert find_checkpoint("there") == tmp_path / "there"
-    assert load_world("there").config.context_length == 8
 
 
 @pytest.mark.parametrize("kept", [0, 4, 1000, -1])
-def test_truncated_weights(checkpoint: Path, weights: Path, kept: int) -> None:
+def test_truncated_weights_are_refused(checkpoint: Path, weights: Path, kept: int) -> None:
     whole = weights.read_bytes()
     weights.write_bytes(whole[:kept])
     with pytest.raises(ValueError, match=rf"weights .*{weights.name}.* are damaged"):
-        load_world(checkpoint)
+        read_world(checkpoint)
     weights.write_bytes(whole)
-    assert load_world(checkpoint)  # a failure is not remembered
+    assert read_world(checkpoint)
 
 
-def test_weights_that_are_something_else(checkpoint: Path, weights: Path) -> None:
+def test_files_that_are_no_safetensors_are_refused(checkpoint: Path, weights: Path) -> None:
     weights.write_bytes(b"\x80\x05" + b"no tensors" * 100)
     with pytest.raises(ValueError, match="damaged"):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "misshapen"])
-def test_tensors_that_do_not_fit(checkpoint: Path, weights: Path, change: str) -> None:
+def test_tensors_that_do_not_fit_are_refused(checkpoint: Path, weights: Path, change: str) -> None:
     tensors, name = load_file(weights), "dynamics.output_bias"
     if change == "missing":
         del tensors[name]
@@ -169,50 +208,50 @@ def test_tensors_that_do_not_fit(checkpoint: Path, weights: Path, change: str) -
         tensors[name] = torch.zeros(3)
     save_file(tensors, weights)
     with pytest.raises(ValueError, match=rf"do not fit their config(.|\n)*{name}"):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
-def test_weights_of_another_config(checkpoint: Path) -> None:
+def test_weights_of_another_config_are_refused(checkpoint: Path) -> None:
     world = json.loads((checkpoint / "config.json").read_text())["world"]
     world["context_length"] = 9
     edit_config(checkpoint, world=world)
     with pytest.raises(ValueError, match="do not fit their config"):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
 @pytest.mark.parametrize("found", [0, 2, "1", None])
-def test_another_format(checkpoint: Path, found: Any) -> None:
+def test_another_format_is_refused(checkpoint: Path, found: Any) -> None:
     edit_config(checkpoint, format=found)
     with pytest.raises(ValueError, match=f"must have format 1, got {found!r}"):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1, "world": ', "\ufffd"])
-def test_a_config_that_is_no_json(checkpoint: Path, text: str) -> None:
+def test_a_config_that_is_no_json_is_refused(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config .*config.json' is no JSON"):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", '{"format": 1}', '{"format": 1, "world": 3}'])
-def test_a_config_of_another_shape(checkpoint: Path, text: str) -> None:
+def test_a_config_without_a_world_is_refused(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config .*config.json' must have"):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [("depth", 3, "WorldConfig must be .*depth"), ("height", -1, "WorldConfig.height must be positive, got -1")],
 )
-def test_a_config_with_wrong_fields(checkpoint: Path, field: str, value: int, message: str) -> None:
+def test_a_config_with_wrong_fields_is_refused(checkpoint: Path, field: str, value: int, message: str) -> None:
     world = json.loads((checkpoint / "config.json").read_text())["world"]
     edit_config(checkpoint, world={**world, field: value})
     with pytest.raises(ValueError, match=message):
-        load_world(checkpoint)
+        read_world(checkpoint)
 
 
-def test_an_occupied_folder_is_left_alone(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_overwritten(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter.txt").write_text("years of work")
@@ -221,7 +260,7 @@ def test_an_occupied_folder_is_left_alone(tiny_world: GenieWorldModel, tmp_path:
     assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "chapter.txt"]
 
 
-def test_a_file_in_the_folders_place(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+def test_a_file_is_not_overwritten(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     with pytest.raises(ValueError, match="file' exists and is no checkpoint"):
         save_world(tiny_world, tmp_path / "file")
@@ -230,16 +269,16 @@ def test_a_file_in_the_folders_place(tiny_world: GenieWorldModel, tmp_path: Path
     assert (tmp_path / "file").read_text() == "text"
 
 
-def test_an_empty_folder_is_taken(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+def test_an_empty_folder_is_used(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
-    assert same_world(load_world(save_world(tiny_world, tmp_path / "world")), tiny_world)
+    assert same_world(read_world(save_world(tiny_world, tmp_path / "world")), tiny_world)
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_nothing_half_written_is_left(
+def test_a_failed_save_changes_nothing(
     tiny_world: GenieWorldModel, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
 ) -> None:
-    """A disk that fills up in the middle leaves what was there before."""
+    """If the disk fills up meanwhile, the earlier files stay as they were."""
     folder = checkpoint if earlier else checkpoint.parent / "new"
     before = {path: path.read_bytes() for path in checkpoint.parent.rglob("*") if path.is_file()}
 
@@ -259,6 +298,6 @@ HAS_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine ha
 
 
 @pytest.mark.parametrize("device", ["abacus", pytest.param("cuda", marks=HAS_CUDA)])
-def test_devices_that_are_not_there_are_named(tiny_checkpoint: Path, device: str) -> None:
-    with pytest.raises(ValueError, match="device"):
-        load_world(tiny_checkpoint, device=device)
+def test_a_missing_device_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match="device must be"):
+        require_device(device)

@@ -1,4 +1,4 @@
-"""The tokenizer: causal both ways, cached decoding, and a start from data."""
+"""The video tokenizer: causal encoder and decoder, cached decoding, and initialisation from data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +18,13 @@ Videos = Callable[..., Tensor]
 
 
 def draw_tokens(tokenizer: VideoTokenizer, frames: int) -> Tensor:
-    """(2, frames, N) of any code."""
+    """Return random tokens (2, frames, N)."""
     return torch.randint(64, (2, frames, tokenizer.config.tokens_per_frame))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tokens_do_not_see_later_frames(make_world: Make, random_videos: Videos, kind: str) -> None:
-    """Nor do the latents before the quantizer, where a leak would show first."""
+def test_tokens_do_not_depend_on_later_frames(make_world: Make, random_videos: Videos, kind: str) -> None:
+    """Nor do the latents before the quantizer, which would show a smaller leak."""
     tokenizer, latents = make_world(kind).tokenizer, []
     tokenizer.quantizer.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0]))
     before = random_videos(2, 6)
@@ -40,7 +40,7 @@ def test_tokens_do_not_see_later_frames(make_world: Make, random_videos: Videos,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoded_frames_do_not_see_later_tokens(make_world: Make, kind: str) -> None:
+def test_decoded_frames_do_not_depend_on_later_tokens(make_world: Make, kind: str) -> None:
     tokenizer = make_world(kind).tokenizer
     before = draw_tokens(tokenizer, 6)
     after = before.clone()
@@ -52,8 +52,8 @@ def test_decoded_frames_do_not_see_later_tokens(make_world: Make, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoding_piece_by_piece_equals_at_once(make_world: Make, kind: str) -> None:
-    """Beyond the context, too."""
+def test_cached_decoding_equals_decoding_at_once(make_world: Make, kind: str) -> None:
+    """Frame by frame, also beyond the context."""
     tokenizer = make_world(kind).tokenizer
     tokens = draw_tokens(tokenizer, 20)
     first, remembered = tokenizer.decode_with_cache(tokens[:, :3])
@@ -78,8 +78,8 @@ def test_shapes_types_and_ranges(make_world: Make, random_videos: Videos, kind: 
     assert 0 <= videos.min() < videos.max() <= 1
 
 
-def test_a_convolutional_token_sees_its_neighbours_and_no_further(make_world: Make, random_videos: Videos) -> None:
-    """Two layers of 3 x 3 reach two tokens."""
+def test_a_convolutional_token_depends_on_near_patches_only(make_world: Make, random_videos: Videos) -> None:
+    """Each layer of 3 x 3 reaches one token further."""
     tokenizer, latents = make_world("conv").tokenizer, []
     tokenizer.quantizer.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0]))
     before = random_videos(1, 1)
@@ -95,8 +95,8 @@ def test_a_convolutional_token_sees_its_neighbours_and_no_further(make_world: Ma
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_starts_from_data(tiny_config: WorldConfig, moving_squares: Videos, vary: Any, precision: str) -> None:
-    """Right after ``initialise`` the rebuilt frames are already much nearer than their mean colour."""
+def test_initialisation_from_data(tiny_config: WorldConfig, moving_squares: Videos, vary: Any, precision: str) -> None:
+    """Right after ``initialise``, reconstructions are already much nearer than the videos' mean."""
     config = vary(tiny_config, {"tokenizer.patch_size": 8, "tokenizer.quantizer.dim": 16})
     tokenizer, videos = VideoTokenizer(config), moving_squares(16, 8)
     tokenizer.set_precision(precision)
@@ -109,7 +109,7 @@ def test_starts_from_data(tiny_config: WorldConfig, moving_squares: Videos, vary
 
 
 def test_the_loss_is_in_units_of_the_variance(tiny_config: WorldConfig, random_videos: Videos) -> None:
-    """By hand, from the rebuilt frames and the commitment."""
+    """It equals a loss by hand, from the reconstruction and the commitment."""
     tokenizer, videos = VideoTokenizer(tiny_config).eval(), 0.5 + 0.1 * (random_videos(2, 4) - 0.5)
     with torch.no_grad():
         tokenizer.patch_path.weight *= 0.1
@@ -123,7 +123,7 @@ def test_the_loss_is_in_units_of_the_variance(tiny_config: WorldConfig, random_v
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_weights_learn(make_world: Make, random_videos: Videos, kind: str) -> None:
+def test_all_weights_have_gradients(make_world: Make, random_videos: Videos, kind: str) -> None:
     tokenizer = make_world(kind).tokenizer.train().requires_grad_()
     tokenizer.loss(random_videos(2, 4)).loss.backward()
     idle = [name for name, weight in tokenizer.named_parameters() if weight.grad is None or not weight.grad.any()]
@@ -140,7 +140,7 @@ def test_all_weights_learn(make_world: Make, random_videos: Videos, kind: str) -
         (torch.zeros(1, 2, 3, 64, 64, dtype=torch.uint8), "uint8"),
     ],
 )
-def test_wrong_videos(tiny_world: GenieWorldModel, videos: Tensor, message: str) -> None:
+def test_wrong_videos_are_refused(tiny_world: GenieWorldModel, videos: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=f"videos must be .*{message}"):
         tiny_world.tokenizer.encode(videos)
 
@@ -154,6 +154,6 @@ def test_wrong_videos(tiny_world: GenieWorldModel, videos: Tensor, message: str)
         (torch.zeros(1, 2, 16), "int64, got torch.float32"),
     ],
 )
-def test_wrong_tokens(tiny_world: GenieWorldModel, tokens: Tensor, message: str) -> None:
+def test_wrong_tokens_are_refused(tiny_world: GenieWorldModel, tokens: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=f"tokens must be .*{message}"):
         tiny_world.tokenizer.decode(tokens)

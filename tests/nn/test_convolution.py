@@ -1,4 +1,4 @@
-"""What convolutional nets are given of a video."""
+"""The inputs of convolutional networks, and the receptive field of the IMPALA encoder."""
 
 from typing import Any, cast
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from genie_gym.nn.convolution import ImpalaEncoder, stack_past, stack_transitions
 
 
-def test_the_past_is_oldest_first(random_videos: Any) -> None:
-    """``history`` frames up to t, the first standing in for those before it."""
+def test_past_frames_are_stacked_oldest_first(random_videos: Any) -> None:
+    """``history`` frames up to t; the first frame stands in for those before it."""
     videos = random_videos(2, 6)
     past = stack_past(videos, 2) + 0.5
     assert past.shape == (2, 5, 2 * 3, 64, 64)
@@ -18,7 +18,7 @@ def test_the_past_is_oldest_first(random_videos: Any) -> None:
     torch.testing.assert_close(past[:, 0], videos[:, [0, 0]].flatten(1, 2))
 
 
-def test_a_transition_is_the_past_the_next_frame_and_the_change(random_videos: Any) -> None:
+def test_a_transition_stacks_past_next_frame_and_change(random_videos: Any) -> None:
     videos = random_videos(2, 4)
     stacked = stack_transitions(videos, 3)
     assert stacked.shape == (2, 3, 5 * 3, 64, 64)
@@ -27,7 +27,7 @@ def test_a_transition_is_the_past_the_next_frame_and_the_change(random_videos: A
     torch.testing.assert_close(stacked[:, 1, 12:], videos[:, 2] - videos[:, 1])
 
 
-def test_impala_sees_every_pixel_with_and_without_patches() -> None:
+def test_impala_depends_on_every_pixel_with_and_without_patches() -> None:
     pixels = torch.rand(1, 3, 16, 16)
     for patch_size, first_side in ((1, 8), (4, 4)):
         encoder = ImpalaEncoder(3, (4, 6), 8, (16, 16), patch_size)

@@ -1,4 +1,4 @@
-"""The ring of cached frames of a transformer."""
+"""The frames in the KV caches of a transformer: their indices, and which of them are visible."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ def cache() -> FrameCache:
     return FrameCache(SpatioTemporalTransformer(config, CONTEXT), 2, 3, DRAFTS, torch.float32)
 
 
-def test_windows_repeat_when_the_ring_is_full(cache: FrameCache) -> None:
-    """Each window is right, and the same object as one round before, by which biases are kept."""
+def test_windows_repeat_when_the_cache_is_full(cache: FrameCache) -> None:
+    """Each window is right, and the same object as ``size`` frames before, so that its biases can be kept."""
     windows = []
     for turn in range(5 * cache.size):
         window = cache.window(0, FRAMES, torch.device("cpu"))

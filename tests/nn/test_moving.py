@@ -1,4 +1,4 @@
-"""Frames moved by distributions over shifts, and a decoder that learns to move them."""
+"""Frames shifted by distributions over shifts, and decoders that learn to shift them."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ REACH = 3
 
 
 def by(*shifts: int) -> Tensor:
-    """(1, moves, 2 REACH + 1): each move certain of one shift."""
+    """Return distributions (1, S, 2 REACH + 1) with all probability on one shift each."""
     return F.one_hot(torch.tensor(shifts) + REACH, 2 * REACH + 1).float()[None]
 
 
-def test_a_certain_shift_takes_each_pixel_from_beside() -> None:
-    """Entry ``d`` takes the pixel d below, or d to the right; beyond the edge the edge goes on."""
+def test_a_certain_shift_copies_each_pixel_from_its_source() -> None:
+    """Entry ``d`` takes the pixel d below, or d to the right; edges are repeated."""
     frame = torch.rand(1, 2, 8, 12)
     moved = shift_frames(frame, by(0, 2, -3), by(0, 1, 0))
     assert moved.shape == (1, 3, 2, 8, 12)
@@ -27,15 +27,15 @@ def test_a_certain_shift_takes_each_pixel_from_beside() -> None:
     assert torch.equal(moved[0, 2, :, :3], frame[0, :, :1].expand(-1, 3, -1))
 
 
-def test_an_even_chance_of_two_shifts_lies_between_them() -> None:
-    """So a shift by part of a pixel is a bilinear one."""
+def test_an_even_mixture_of_two_shifts_is_their_mean() -> None:
+    """So a shift by a fraction of a pixel interpolates bilinearly."""
     frame = torch.rand(1, 3, 8, 8)
     half = (by(0) + by(1)) / 2
     one, other = shift_frames(frame, by(0), by(0)), shift_frames(frame, by(0), by(1))
     assert torch.allclose(shift_frames(frame, by(0), half), (one + other) / 2)
 
 
-def test_frames_of_a_batch_move_apart() -> None:
+def test_frames_of_a_batch_are_shifted_independently() -> None:
     frames = torch.rand(2, 3, 8, 8)
     rows = torch.cat([by(1), by(-2)])
     moved = shift_frames(frames, rows, by(0).expand(2, -1, -1))
@@ -44,8 +44,7 @@ def test_frames_of_a_batch_move_apart() -> None:
 
 
 @pytest.mark.parametrize("accelerates", [False, True])
-def test_it_starts_by_moving_little(accelerates: bool) -> None:
-    """Untrained, no shift is likelier than none."""
+def test_an_untrained_decoder_prefers_no_shift(accelerates: bool) -> None:
     decoder = (AcceleratingDecoder if accelerates else MovingDecoder)(2, 8, 6, 4, 3, REACH)
     size, reach = (0.5, 2 * REACH) if accelerates else (1.0, REACH)  # the noise of two sums of logits is larger
     rows, columns = decoder._shifts(size * torch.randn(5, 6), size * torch.randn(5, 4))
@@ -55,7 +54,7 @@ def test_it_starts_by_moving_little(accelerates: bool) -> None:
         assert (shares.argmax(dim=-1) == reach).all()
 
 
-def test_shifts_are_added() -> None:
+def test_add_shifts_convolves_the_distributions() -> None:
     one, other = by(-3, 0, 2), by(1, 3, 2)
     assert torch.equal(add_shifts(one, other), F.one_hot(torch.tensor([[-2, 3, 4]]) + 2 * REACH, 4 * REACH + 1).float())
     one, other = torch.rand(2, 2, 7).softmax(dim=-1)
@@ -63,7 +62,7 @@ def test_shifts_are_added() -> None:
     assert torch.allclose(_mean(add_shifts(one, other)), _mean(one) + _mean(other), atol=1e-6)
 
 
-def test_a_vector_that_accelerates_adds_the_same_to_every_motion() -> None:
+def test_an_accelerating_vector_adds_the_same_shift_to_every_motion() -> None:
     decoder = AcceleratingDecoder(2, 8, 6, 4, 3, REACH)
     with torch.no_grad():
         decoder.shifts.weight.normal_()
@@ -75,7 +74,7 @@ def test_a_vector_that_accelerates_adds_the_same_to_every_motion() -> None:
         assert torch.allclose(gained, gained[:1].expand_as(gained), atol=1e-5)
 
 
-def test_a_vector_that_accelerates_paints_in_the_middle_alone() -> None:
+def test_an_accelerating_vector_paints_only_in_the_middle() -> None:
     decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4)
     with torch.no_grad():
         decoder.added_shifts[0].weight.zero_()
@@ -89,8 +88,8 @@ def test_a_vector_that_accelerates_paints_in_the_middle_alone() -> None:
     assert not changed.any()
 
 
-def test_halves_of_a_vector_move_an_axis_each_and_the_first_paints() -> None:
-    """The first one columns, the second one rows."""
+def test_each_half_of_a_vector_controls_one_axis_and_the_first_paints() -> None:
+    """The first half shifts columns, the second half rows."""
     decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4, has_axes=True)
     with torch.no_grad():
         for parameter in decoder.parameters():
@@ -108,23 +107,23 @@ def test_halves_of_a_vector_move_an_axis_each_and_the_first_paints() -> None:
 
 
 def _mean(shares: Tensor) -> Tensor:
-    """Of a distribution over shifts, in pixels."""
+    """Return the mean of a distribution over shifts, in pixels."""
     return shares @ (torch.arange(shares.shape[-1]) - shares.shape[-1] // 2.0)
 
 
-@pytest.mark.parametrize("told", ["motion", "vector", ""])
-def test_it_learns_which_way_it_is_told(told: str) -> None:
-    """Noise moved two pixels left or right: told by past motion or the vector, it is rebuilt; by neither, it is not."""
+@pytest.mark.parametrize("source", ["motion", "vector", ""])
+def test_it_learns_a_shift_that_motion_or_vector_reveals(source: str) -> None:
+    """Noise moves two pixels left or right: it is predicted if motion or vector holds the side, and not otherwise."""
     decoder = MovingDecoder(1, 8, 1, 1, 2, REACH)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(150):
         frames, sides = torch.rand(16, 3, 16, 16), torch.randint(2, (16,)) * 2.0 - 1
         moved = torch.stack([frame.roll(int(2 * side), dims=-1) for frame, side in zip(frames, sides, strict=True)])
-        motion, vector = (sides[:, None] * (told == name) for name in ("motion", "vector"))
+        motion, vector = (sides[:, None] * (source == name) for name in ("motion", "vector"))
         change = decoder(frames, motion, vector)
         error = F.mse_loss((frames + change)[..., 3:-3], moved[..., 3:-3])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
     copied = F.mse_loss(frames, moved)
-    assert (error < 0.2 * copied) == bool(told)
+    assert (error < 0.2 * copied) == bool(source)

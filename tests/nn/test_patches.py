@@ -1,4 +1,4 @@
-"""Frames to patches and back, tokens to folded places and back."""
+"""Frames to patches and back, positions to folded positions and back."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from genie_gym.nn.patches import fold, patchify, unfold, unpatchify
 
 
 @pytest.mark.parametrize(("height", "width", "patch"), [(16, 16, 4), (12, 20, 4), (92, 160, 4), (8, 24, 8)])
-def test_there_and_back(height: int, width: int, patch: int) -> None:
+def test_unpatchify_inverts_patchify(height: int, width: int, patch: int) -> None:
     videos = torch.rand(2, 3, 3, height, width)
     patches = patchify(videos, patch)
     grid = (height // patch, width // patch)
@@ -16,21 +16,21 @@ def test_there_and_back(height: int, width: int, patch: int) -> None:
     assert torch.equal(patchify(unpatchify(patches, patch, grid), patch), patches)
 
 
-def test_patches_run_row_by_row() -> None:
+def test_patches_are_in_row_major_order() -> None:
     videos = torch.arange(2 * 4 * 6.0).reshape(1, 2, 1, 4, 6)
     patches = patchify(videos, 2)
     assert torch.equal(patches[1, 0, 4], videos[0, 1, 0, 2:4, 2:4].flatten())
 
 
 @pytest.mark.parametrize(("rows", "columns", "side"), [(8, 8, 2), (4, 6, 2), (6, 9, 3), (3, 5, 1)])
-def test_folded_and_unfolded(rows: int, columns: int, side: int) -> None:
+def test_unfold_inverts_fold(rows: int, columns: int, side: int) -> None:
     features = torch.rand(2, 3, rows * columns, 5)
-    places = fold(features, side, (rows, columns))
-    assert places.shape == (2, 3, rows * columns // side**2, side**2 * 5)
-    assert torch.equal(unfold(places, side, (rows, columns)), features)
+    folded = fold(features, side, (rows, columns))
+    assert folded.shape == (2, 3, rows * columns // side**2, side**2 * 5)
+    assert torch.equal(unfold(folded, side, (rows, columns)), features)
 
 
-def test_a_folded_place_holds_the_pixels_of_a_larger_patch() -> None:
+def test_a_folded_position_holds_the_pixels_of_a_larger_patch() -> None:
     videos = torch.rand(1, 2, 3, 16, 24)
-    places = fold(patchify(videos, 4), 2, (4, 6))
-    assert torch.equal(places.sort(dim=-1).values, patchify(videos, 8).sort(dim=-1).values)
+    folded = fold(patchify(videos, 4), 2, (4, 6))
+    assert torch.equal(folded.sort(dim=-1).values, patchify(videos, 8).sort(dim=-1).values)

@@ -1,4 +1,4 @@
-"""What a codebook may and may not do."""
+"""Quantizers: nearest codes, codebook updates and restarts, products of codebooks, and FSQ."""
 
 import math
 from typing import Any
@@ -32,7 +32,7 @@ def fsq(levels: tuple[int, ...]) -> FiniteScalarQuantizer:
 
 
 def blobs(clusters: int, dim: int = 4, each: int = 50, noise: float = 0.02) -> tuple[Tensor, Tensor]:
-    """Unit centres at right angles and points around them, cluster by cluster."""
+    """Return orthogonal unit centres and points around them, cluster by cluster."""
     centres = torch.linalg.qr(torch.randn(dim, dim))[0][:clusters]
     return centres, F.normalize(centres.repeat_interleave(each, 0) + noise * torch.randn(clusters * each, dim), dim=-1)
 
@@ -47,7 +47,7 @@ def test_tokens_are_the_nearest_codes_by_angle() -> None:
     torch.testing.assert_close(quantized.codes, quantizer.lookup(quantized.tokens))
 
 
-def test_nothing_changes_in_eval_mode() -> None:
+def test_a_codebook_does_not_change_in_eval_mode() -> None:
     quantizer = vq(restart_after=1)
     quantizer(torch.randn(100, 4))
     before = {name: buffer.clone() for name, buffer in quantizer.named_buffers()}
@@ -67,7 +67,7 @@ def test_an_untrained_codebook_stays_random_in_eval_mode() -> None:
     assert torch.equal(quantizer.codebook, before)
 
 
-def test_the_first_training_batch_sets_the_codes() -> None:
+def test_the_first_training_batch_fits_the_codebook() -> None:
     centres, points = blobs(4)
     quantizer = vq(codes=32)
     quantized = quantizer(5 * points)
@@ -77,8 +77,8 @@ def test_the_first_training_batch_sets_the_codes() -> None:
     assert quantized.loss < 0.01
 
 
-def test_codes_start_late_where_they_are_told_to() -> None:
-    """Until then latents go on as they are or hidden, about half of each, with their gradient."""
+def test_start_after_delays_the_codebook() -> None:
+    """Until then about half of the latents pass unquantized, with their gradient, and the rest are zeroed."""
     centres, points = blobs(4)
     quantizer = vq(codes=32, start_after=3)
     for _ in range(3):
@@ -97,8 +97,8 @@ def test_codes_start_late_where_they_are_told_to() -> None:
     assert (centres @ quantizer.codebook.T).max(dim=0).values.min() > 0.99
 
 
-def test_a_product_of_codebooks_tells_each_part_by_itself() -> None:
-    """Tokens, codes and their gradient are those of the parts, and a token names one code of each."""
+def test_a_product_of_codebooks_quantizes_each_part_by_itself() -> None:
+    """Tokens and codes combine those of the parts."""
     quantizer = build_quantizer(QuantizerConfig(codes=8, dim=6, levels=(4, 2)))
     assert isinstance(quantizer, ProductQuantizer)
     quantizer.eval()
@@ -138,7 +138,7 @@ def test_kmeans_finds_clusters() -> None:
     assert (few @ points[:2].T).max(dim=1).values.min() > 0.99
 
 
-def test_kmeans_rounds_bring_centres_nearer() -> None:
+def test_more_rounds_of_kmeans_fit_better() -> None:
     points = F.normalize(torch.randn(500, 6), dim=-1)
     fits = []
     for rounds in (0, 1, 10):
@@ -162,7 +162,7 @@ def test_codes_follow_the_latents() -> None:
 
 
 def test_the_gradient_passes_straight_through() -> None:
-    """Of the codes to the unit latents it is the identity; the part along a latent is lost to its length."""
+    """From codes to unit latents it is the identity, without its component along the latent."""
     latents = F.normalize(torch.randn(6, 4), dim=-1).requires_grad_()
     wanted = torch.randn(6, 4)
     quantized = vq().eval()(latents)
@@ -204,7 +204,7 @@ def test_restarts_never_stop() -> None:
     latents = F.normalize(torch.randn(64, 8), dim=-1)
     for _ in range(60):
         quantizer(latents)
-    quantizer.set_codebook(torch.eye(8)[:1].expand(8, -1))  # all the same: seven are dead
+    quantizer.set_codebook(torch.eye(8)[:1].expand(8, -1))  # eight equal codes, of which seven are unused
     for _ in range(20):
         tokens = quantizer(latents).tokens
     assert perplexity(tokens, 8) > 4
@@ -226,7 +226,7 @@ def test_the_codebook_stays_float32_and_unrounded(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("levels", LEVELS)
 def test_fsq_tokens_and_codes_are_inverse(levels: tuple[int, ...]) -> None:
-    """Every code is reached, and quantizing what lies close to a grid point gives that point back."""
+    """Every code is reached, and looking up a latent's token returns its code."""
     quantizer = fsq(levels)
     tokens = torch.arange(math.prod(levels))
     codes = quantizer.lookup(tokens)
@@ -255,7 +255,7 @@ def test_perplexity_by_hand() -> None:
     )
 
 
-def test_the_kind_is_the_configs() -> None:
+def test_the_config_selects_the_quantizer() -> None:
     assert isinstance(build_quantizer(QuantizerConfig(codes=8, dim=4)), VectorQuantizer)
     grid = QuantizerConfig(kind="fsq", codes=12, levels=(3, 4))
     assert isinstance(build_quantizer(grid), FiniteScalarQuantizer)

@@ -1,4 +1,4 @@
-"""Attention in space and time: which tokens see which, and a KV cache that changes nothing."""
+"""Attention in space and time: which tokens depend on which, and cached steps that equal full passes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def features(frames: int = FRAMES, seed: int = 1) -> Tensor:
     return torch.randn(frames, BATCH, POSITIONS, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def other_frame(whole: Tensor, index: int) -> Tensor:
+def replace_frame(whole: Tensor, index: int) -> Tensor:
     changed = whole.clone()
     changed[index] = torch.randn(changed[index].shape)
     return changed
@@ -38,21 +38,21 @@ def other_frame(whole: Tensor, index: int) -> Tensor:
 
 @pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("attention", KINDS)
-def test_no_frame_sees_a_later_one(build: Callable[..., Any], attention: str, gradients: bool) -> None:
-    """On both paths of the attention: with gradients it is not PyTorch's fused kernel."""
+def test_no_frame_depends_on_later_frames(build: Callable[..., Any], attention: str, gradients: bool) -> None:
+    """With gradients too, which the attention computes without PyTorch's fused kernel."""
     stack, before = build(attention), features()
-    after = other_frame(before, 3)
+    after = replace_frame(before, 3)
     with torch.set_grad_enabled(gradients):
         old, new = stack(before)[0], stack(after)[0]
     torch.testing.assert_close(new[:3], old[:3], atol=1e-6, rtol=0)
     changes = (new - old).abs().amax(dim=(1, 3))
     assert (changes[3] > 1e-3).all()
-    remembers = attention != "spatial"
-    assert (changes[4:] > 1e-4).all() if remembers else (changes[4:] == 0).all()
+    has_memory = attention != "spatial"
+    assert (changes[4:] > 1e-4).all() if has_memory else (changes[4:] == 0).all()
 
 
 @pytest.mark.parametrize("attention", KINDS)
-def test_each_token_sees_its_whole_frame(build: Callable[..., Any], attention: str) -> None:
+def test_each_token_depends_on_its_whole_frame(build: Callable[..., Any], attention: str) -> None:
     stack, before = build(attention), features()
     after = before.clone()
     after[2, 0, 1] = torch.randn(WIDTH)
@@ -62,7 +62,7 @@ def test_each_token_sees_its_whole_frame(build: Callable[..., Any], attention: s
 
 
 def test_time_mixes_only_tokens_of_one_position() -> None:
-    """One ST block with its spatial attention silenced."""
+    """In one ST block whose spatial attention outputs zero."""
     config = TransformerConfig(layers=1, width=WIDTH, heads=2, head_dim=8, feed_forward_width=24)
     stack = SpatioTemporalTransformer(config, CONTEXT)
     nn.init.zeros_(stack.blocks[0].spatial.project_out.weight)
@@ -76,9 +76,9 @@ def test_time_mixes_only_tokens_of_one_position() -> None:
 
 
 @pytest.mark.parametrize("attention", ["st", "full"])
-def test_nothing_is_seen_beyond_the_context(build: Callable[..., Any], attention: str) -> None:
+def test_no_frame_depends_on_frames_beyond_the_context(build: Callable[..., Any], attention: str) -> None:
     stack, before = build(attention, context=3, layers=1), features()
-    after = other_frame(before, 1)
+    after = replace_frame(before, 1)
     changes = (stack(after)[0] - stack(before)[0]).abs().amax(dim=(1, 2, 3))
     assert (changes[1:4] > 1e-4).all()
     assert (changes[[0, 4, 5]] < 1e-6).all()
@@ -88,10 +88,10 @@ def test_nothing_is_seen_beyond_the_context(build: Callable[..., Any], attention
 @pytest.mark.parametrize("condition", [None, 4])
 @pytest.mark.parametrize("context", [3, 8])
 @pytest.mark.parametrize("attention", KINDS)
-def test_a_cache_changes_nothing(
+def test_cached_steps_equal_a_full_pass(
     build: Callable[..., Any], attention: str, context: int, condition: int | None, gradients: bool
 ) -> None:
-    """Frames one after another equal all at once, whatever drafts of the next one were written before."""
+    """Step by step, also after drafts of the next frame were written into the cache."""
     stack, whole = build(attention, context=context, condition=condition), features(14)
     stack.requires_grad_(False)
     conditions = None if condition is None else torch.randn(14, BATCH, 1, condition)
@@ -118,7 +118,7 @@ def _step_through(stack: SpatioTemporalTransformer, whole: Tensor, conditions: T
 
 @pytest.mark.parametrize("attention", ["st", "full"])
 def test_a_rolled_cache_equals_a_fresh_one(build: Callable[..., Any], attention: str) -> None:
-    """Only distances count: the same last frames at another clock time give the same result."""
+    """Only distances in time count: the same last frames at another time give the same result."""
     stack, whole = build(attention, context=3, layers=1), features()
     late = stack(whole)[0][-1]
     torch.testing.assert_close(stack(whole[-3:])[0][-1], late, atol=1e-5, rtol=0)
@@ -126,8 +126,8 @@ def test_a_rolled_cache_equals_a_fresh_one(build: Callable[..., Any], attention:
 
 
 @pytest.mark.parametrize("attention", ["st", "full"])
-def test_rows_see_as_many_frames_as_they_have(build: Callable[..., Any], attention: str) -> None:
-    """A row that began anew sees nothing of its cache's earlier content, and the other row loses nothing."""
+def test_a_restarted_row_attends_to_its_own_frames_only(build: Callable[..., Any], attention: str) -> None:
+    """It does not depend on the cache's earlier content, and the other row keeps all its frames."""
     stack, whole = build(attention), features(10)
     cache = FrameCache(stack, BATCH, POSITIONS, drafts=1, dtype=torch.float32)
     for frame in whole[:7]:
@@ -141,7 +141,7 @@ def test_rows_see_as_many_frames_as_they_have(build: Callable[..., Any], attenti
     torch.testing.assert_close(out[:, 1], after, atol=1e-5, rtol=0)
 
 
-def test_a_cache_of_nothing_sees_nothing(build: Callable[..., Any]) -> None:
+def test_a_step_with_an_empty_cache(build: Callable[..., Any]) -> None:
     stack, whole = build("st"), features(1)
     cache = FrameCache(stack, BATCH, POSITIONS, drafts=2, dtype=torch.float32)
     cache.begin(range(BATCH), 0, [])
@@ -149,7 +149,7 @@ def test_a_cache_of_nothing_sees_nothing(build: Callable[..., Any]) -> None:
     torch.testing.assert_close(out, stack(whole)[0], atol=1e-5, rtol=0)
 
 
-def test_memory_of_the_cache_is_fixed(build: Callable[..., Any]) -> None:
+def test_the_cache_stays_in_the_same_memory(build: Callable[..., Any]) -> None:
     stack, whole = build("st"), features(20)
     cache = FrameCache(stack, BATCH, POSITIONS, drafts=1, dtype=torch.float32)
     addresses = [part.data_ptr() for block in cache.blocks for part in block]
@@ -160,7 +160,7 @@ def test_memory_of_the_cache_is_fixed(build: Callable[..., Any]) -> None:
     assert {(block.keys.shape[3], block.values.shape[3]) for block in cache.blocks} == {(CONTEXT, CONTEXT)}
 
 
-def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., Any]) -> None:
+def test_a_condition_changes_its_own_frame_and_later_ones(build: Callable[..., Any]) -> None:
     stack, whole = build("st", condition=4), features()
     conditions = torch.randn(FRAMES, BATCH, 1, 4)
     other = conditions.clone()
@@ -171,7 +171,7 @@ def test_a_condition_steers_its_own_frame_and_later_ones(build: Callable[..., An
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_scaled_dot_products_equal_torchs(has_bias: bool) -> None:
+def test_scaled_dot_products_equal_those_of_pytorch(has_bias: bool) -> None:
     queries, keys, values = (torch.randn(2, 3, 5, 4) for _ in range(3))
     bias = torch.randn(3, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf")) if has_bias else None
     own = scaled_dot_products(queries, keys, values, bias)
@@ -180,7 +180,7 @@ def test_scaled_dot_products_equal_torchs(has_bias: bool) -> None:
 
 
 def test_queries_and_keys_are_normalised(build: Callable[..., Any]) -> None:
-    """QK-norm: features a thousand times as large, not so after the block's own norm, change no score."""
+    """QK-norm: features a thousand times as large give the same queries and keys."""
     attention = build("st").blocks[0].spatial
     queries, keys, _ = attention.split_heads(attention.project_in(features()))
     larger = attention.split_heads(attention.project_in(1000 * features()))

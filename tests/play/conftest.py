@@ -1,4 +1,4 @@
-"""A real server on a free port, in a thread."""
+"""A real server in a thread, on a free port."""
 
 import contextlib
 import socket
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import uvicorn
 
-from genie_gym.play.player import Limits
+from genie_gym.play.connection import Limits
 
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
 
 
 @contextlib.contextmanager
 def serve_app(app: Any, limits: Limits) -> Iterator[str]:
-    """The host and port of a server of ``app`` with the settings of ``genie-gym play``."""
+    """Serve ``app`` with the settings of ``genie-gym play`` and yield its host and port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(

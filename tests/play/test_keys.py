@@ -1,4 +1,4 @@
-"""Keys mean what actions are called."""
+"""The latent actions that keys mean."""
 
 import pytest
 
@@ -24,11 +24,11 @@ NAMES = ("right 2", "still", "up", "right 1", "left", "up right", "still 2", "do
         (("x",), 1),
     ],
 )
-def test_keys_choose_by_name_or_number(held: tuple[str, ...], action: int) -> None:
+def test_keys_choose_an_action_by_its_name_or_number(held: tuple[str, ...], action: int) -> None:
     assert Keymap(NAMES).choose(held) == action
 
 
-def test_where_no_action_stands_still_no_key_means_none() -> None:
+def test_no_key_means_no_action_if_none_stands_still() -> None:
     keymap = Keymap(("0", "1", "2"))
     assert keymap.choose(()) is None
     assert keymap.choose(("up",)) is None

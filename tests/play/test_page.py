@@ -10,26 +10,26 @@ import pytest
 
 from genie_gym.data.video import read_video
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.play.config import Opening
-from genie_gym.play.opening import open_world
-from genie_gym.play.player import Limits
-from genie_gym.play.seat import replay
+from genie_gym.play.config import PlayConfig
+from genie_gym.play.connection import Limits
 from genie_gym.play.server import build_app
+from genie_gym.play.setup import prepare_play
 from genie_gym.play.trajectory import load_trajectory
+from genie_gym.play.visitor import replay
 from genie_gym.serving import load_world
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.pipeline,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium to look at the page with: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser to open the page in: apt-get install chromium"),
 ]
-SECONDS = 60_000
-"""To wait for anything, in milliseconds: a busy machine is slow."""
+TIMEOUT_MS = 60_000
+"""Milliseconds to wait for anything: a busy machine is slow."""
 
 
 @pytest.fixture(scope="module")
 def address(serve: Any) -> Iterator[str]:
-    with serve(build_app(open_world(Opening())), Limits()) as here:
+    with serve(build_app(prepare_play(PlayConfig())), Limits()) as here:
         yield f"http://{here}"
 
 
@@ -44,14 +44,14 @@ def browser() -> Iterator[Any]:
 
 def visit(browser: Any, address: str, **options: Any) -> Any:
     page = browser.new_page(**options)
-    page.set_default_timeout(SECONDS)
+    page.set_default_timeout(TIMEOUT_MS)
     page.goto(address)
     page.wait_for_selector("#screen[data-steps]")
     return page
 
 
 def pixels(page: Any) -> np.ndarray:
-    """(H, W, 3) uint8, what the canvas shows."""
+    """Return the pixels of the canvas, (H, W, 3) uint8."""
     shown = page.evaluate(
         "() => { const c = document.getElementById('screen');"
         "return [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"
@@ -64,7 +64,7 @@ def steps(page: Any) -> int:
 
 
 def settle(page: Any) -> None:
-    """Pause, and wait until nothing comes any more."""
+    """Pause, and wait until all messages are answered."""
     if page.get_attribute("#pause", "aria-pressed") == "false":
         page.keyboard.press("Space")
     page.wait_for_function("() => !isWaiting && queue.length === 0 && replayed.length === 0")
@@ -78,7 +78,7 @@ def save(page: Any, kind: str, folder: Path) -> Path:
     return path
 
 
-def test_a_sketch_is_walked_in_saved_and_walked_again(browser: Any, address: str, tmp_path: Path) -> None:
+def test_a_sketch_is_played_saved_and_replayed(browser: Any, address: str, tmp_path: Path) -> None:
     page = visit(browser, address)
     settle(page)
     box = page.locator("#sketch").bounding_box()
@@ -93,7 +93,7 @@ def test_a_sketch_is_walked_in_saved_and_walked_again(browser: Any, address: str
     assert not np.array_equal(sketch, before)
     page.locator("#screen").focus()
     page.keyboard.down("ArrowRight")
-    page.keyboard.press("Space")  # go on
+    page.keyboard.press("Space")  # resume
     page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 8")
     settle(page)
     page.keyboard.up("ArrowRight")
@@ -116,7 +116,7 @@ def test_a_sketch_is_walked_in_saved_and_walked_again(browser: Any, address: str
     page.close()
 
 
-def test_two_people_do_not_touch_each_others_frames(browser: Any, address: str, tmp_path: Path) -> None:
+def test_two_visitors_do_not_affect_each_other(browser: Any, address: str, tmp_path: Path) -> None:
     pages = [visit(browser, address) for _ in range(2)]
     for page, key in zip(pages, "57", strict=True):
         page.keyboard.down(key)
@@ -131,7 +131,7 @@ def test_two_people_do_not_touch_each_others_frames(browser: Any, address: str, 
         page.close()
 
 
-def test_a_place_to_start_is_chosen_and_who_plays(browser: Any, address: str) -> None:
+def test_a_start_frame_and_a_driver_are_chosen(browser: Any, address: str) -> None:
     page = visit(browser, address)
     page.select_option("#driver", "random")
     page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 2")
@@ -141,13 +141,13 @@ def test_a_place_to_start_is_chosen_and_who_plays(browser: Any, address: str) ->
     page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
     world = load_world("coinrun")
     difference = np.abs(pixels(page).astype(int) - world.start_frames[5].astype(int))
-    assert difference.mean() < 10  # as the tokenizer rebuilds it
+    assert difference.mean() < 10  # as the tokenizer reconstructs it
     assert np.abs(pixels(page).astype(int) - world.start_frames[6].astype(int)).mean() > difference.mean()
     assert page.locator("#policy").is_disabled()
     page.close()
 
 
-def test_a_key_is_changed_and_kept(browser: Any, address: str) -> None:
+def test_a_changed_key_is_kept_by_the_browser(browser: Any, address: str) -> None:
     context = browser.new_context()
     page = visit(context, address)
     settle(page)
@@ -167,7 +167,7 @@ def test_a_key_is_changed_and_kept(browser: Any, address: str) -> None:
     context.close()
 
 
-def test_a_narrow_screen_is_filled_and_not_left(browser: Any, address: str) -> None:
+def test_the_page_fits_a_narrow_screen_and_is_accessible(browser: Any, address: str) -> None:
     page = visit(browser, address, viewport={"width": 360, "height": 640})
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     unnamed = page.evaluate(

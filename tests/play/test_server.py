@@ -1,4 +1,4 @@
-"""Players at the page's sockets, honest and hostile, without a browser."""
+"""Visitors at the page's sockets, honest and hostile, without a browser."""
 
 import asyncio
 import contextlib
@@ -23,33 +23,35 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync import client as websocket_client
 
 from genie_gym.data.video import read_video
-from genie_gym.play.config import Opening
-from genie_gym.play.opening import Opened, open_world
-from genie_gym.play.player import FILE, FRAME, HEADER, NO_ACTION, Limits
+from genie_gym.envs.session import Start
+from genie_gym.play.batch_scheduler import BatchScheduler
+from genie_gym.play.config import PlayConfig
+from genie_gym.play.connection import FILE_MESSAGE, FRAME_HEADER, FRAME_MESSAGE, NO_ACTION, Limits
 from genie_gym.play.run import require_address
-from genie_gym.play.seat import Visitor, replay
 from genie_gym.play.server import build_app
-from genie_gym.play.table import Table
+from genie_gym.play.setup import PlaySetup, prepare_play
 from genie_gym.play.trajectory import parse_trajectory
+from genie_gym.play.visitor import Visitor, replay
 
 HERE = "http://127.0.0.1"
 SOCKET = "ws://127.0.0.1/play"
+FULL = "the limit of 1 visitors is reached: try again later"
 Enter = Callable[..., Any]
 connect = functools.partial(websocket_client.connect, open_timeout=60, ping_timeout=60)
 
 
 @pytest.fixture
-def opened(tiny_checkpoint: Path) -> Opened:
-    return open_world(Opening(checkpoint=str(tiny_checkpoint)))
+def setup(tiny_checkpoint: Path) -> PlaySetup:
+    return prepare_play(PlayConfig(checkpoint=str(tiny_checkpoint)))
 
 
 @pytest.fixture
-def open_page(opened: Opened) -> Iterator[Callable[..., TestClient]]:
-    """Limits and token -> a page; all are closed in the end."""
+def open_page(setup: PlaySetup) -> Iterator[Callable[..., TestClient]]:
+    """Return a function from token, driver and limits to a page; all pages are closed at the end."""
     clients: list[TestClient] = []
 
     def build(token: str | None = None, driver: Any = None, **limits: Any) -> TestClient:
-        app = build_app(opened._replace(driver=driver), Limits(**limits), token)
+        app = build_app(setup._replace(driver=driver), Limits(**limits), token)
         client = TestClient(app, base_url=HERE)
         clients.append(client.__enter__())
         return client
@@ -60,39 +62,39 @@ def open_page(opened: Opened) -> Iterator[Callable[..., TestClient]]:
 
 
 class Person:
-    """Who sits at a socket, past the greeting."""
+    """A person at a page's socket, who has received the description of the world."""
 
     def __init__(self, socket: Any) -> None:
         self.socket = socket
         self.world = socket.receive_json()
 
     def ask(self, **order: Any) -> np.ndarray:
-        """The frame that an order is answered with."""
+        """Send an order and return the frame that answers it."""
         self.socket.send_text(json.dumps(order))
         return self.frame()
 
     def frame(self) -> np.ndarray:
-        packed, start = self.socket.receive_bytes(), struct.calcsize(HEADER)
-        kind, self.steps, self.last_action = struct.unpack(HEADER, packed[:start])
-        assert kind == FRAME
+        packed, start = self.socket.receive_bytes(), struct.calcsize(FRAME_HEADER)
+        kind, self.steps, self.last_action = struct.unpack(FRAME_HEADER, packed[:start])
+        assert kind == FRAME_MESSAGE
         return np.frombuffer(packed[start:], np.uint8).reshape(self.world["height"], self.world["width"], 3)
 
-    def walk_in(self, picture: bytes) -> np.ndarray:
-        """The first frame of a game in a picture."""
+    def start_on(self, picture: bytes) -> np.ndarray:
+        """Send a picture and return the first frame of its episode."""
         self.socket.send_bytes(picture)
         said = self.socket.receive_json()
         assert said["kind"] == "picture"
-        self.told = said["message"]
+        self.fitting = said["message"]
         return self.frame()
 
     def file(self, kind: str) -> bytes:
         self.socket.send_text(json.dumps({"do": "save", "as": kind}))
         packed = self.socket.receive_bytes()
-        assert packed[0] == FILE
+        assert packed[0] == FILE_MESSAGE
         return bytes(packed[1:])
 
     def complaint(self, message: str | bytes) -> str:
-        """What is said against a message."""
+        """Send a message and return the error that answers it."""
         (self.socket.send_bytes if isinstance(message, bytes) else self.socket.send_text)(message)
         said = self.socket.receive_json()
         assert said["kind"] == "error"
@@ -105,8 +107,8 @@ def png(width: int, height: int, colour: tuple[int, int, int] = (200, 30, 60)) -
     return file.getvalue()
 
 
-def test_a_game_is_played_saved_and_played_again(
-    open_page: Callable[..., TestClient], opened: Opened, tmp_path: Path
+def test_an_episode_is_played_saved_and_replayed(
+    open_page: Callable[..., TestClient], setup: PlaySetup, tmp_path: Path
 ) -> None:
     with open_page().websocket_connect(SOCKET) as socket:
         person = Person(socket)
@@ -126,24 +128,24 @@ def test_a_game_is_played_saved_and_played_again(
         again = [person.frame(), *(person.ask(do="step", action=action) for action in (3, 3, 5, 1))]
         assert np.array_equal(np.stack(again), np.stack(frames))
         assert np.array_equal(person.ask(do="restart"), frames[0])
-    assert np.array_equal(replay(opened.world, opened.digest, parse_trajectory(written)), np.stack(frames))
+    assert np.array_equal(replay(setup.session.world, setup.digest, parse_trajectory(written)), np.stack(frames))
 
 
-def test_a_picture_is_walked_in(open_page: Callable[..., TestClient]) -> None:
+def test_a_picture_starts_an_episode(open_page: Callable[..., TestClient]) -> None:
     with open_page().websocket_connect(SOCKET) as socket:
         person = Person(socket)
-        first = person.walk_in(png(300, 200))
-        assert "100 columns cut off" in person.told
-        assert not np.array_equal(person.walk_in(png(300, 200, (0, 255, 0))), first)
+        first = person.start_on(png(300, 200))
+        assert "100 columns cut off" in person.fitting
+        assert not np.array_equal(person.start_on(png(300, 200, (0, 255, 0))), first)
         socket.send_text(json.dumps({"do": "fit", "as": "pad"}))
         assert socket.receive_json() == {"kind": "fit", "fit": "pad"}
-        person.walk_in(png(300, 200))
-        assert "100 rows added" in person.told
+        person.start_on(png(300, 200))
+        assert "100 rows added" in person.fitting
         assert "fit must be one of ('crop', 'pad'), got None" in person.complaint('{"do": "fit"}')
 
 
-def test_a_place_to_start_is_chosen(open_page: Callable[..., TestClient], opened: Opened) -> None:
-    page, starts = open_page(), opened.world.start_frames
+def test_a_start_frame_is_chosen(open_page: Callable[..., TestClient], setup: PlaySetup) -> None:
+    page, starts = open_page(), setup.session.world.start_frames
     with page.websocket_connect(SOCKET) as socket:
         person = Person(socket)
         person.ask(do="start", number=1)
@@ -173,7 +175,7 @@ def test_a_policy_drives(open_page: Callable[..., TestClient]) -> None:
             person.ask(do="drive")
         assert person.last_action == 3
         assert seen == [(2, [5]), (3, [5, 1]), (4, [5, 1, 2])]
-        assert "latent_action must be in [0, 8), got 9" in person.complaint('{"do": "drive"}')
+        assert "latent actions must be in [0, 8), got 9" in person.complaint('{"do": "drive"}')
         for _ in range(20):
             person.ask(do="step", action=0)
         person.ask(do="drive")
@@ -181,10 +183,10 @@ def test_a_policy_drives(open_page: Callable[..., TestClient]) -> None:
     with open_page().websocket_connect(SOCKET) as socket:
         person = Person(socket)
         assert not person.world["has_policy"]
-        assert "no policy drives here" in person.complaint('{"do": "drive"}')
+        assert "no policy is loaded" in person.complaint('{"do": "drive"}')
 
 
-def test_players_do_not_touch_each_others_frames(open_page: Callable[..., TestClient]) -> None:
+def test_visitors_do_not_affect_each_other(open_page: Callable[..., TestClient]) -> None:
     page = open_page()
     with page.websocket_connect(SOCKET) as one, page.websocket_connect(SOCKET) as two:
         first, second = Person(one), Person(two)
@@ -203,35 +205,35 @@ def test_players_do_not_touch_each_others_frames(open_page: Callable[..., TestCl
         assert np.array_equal(np.stack(between), np.stack(alone))
 
 
-def test_wishes_of_one_moment_are_granted_in_one_pass_as_if_alone(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+def test_simultaneous_requests_share_a_pass_and_get_the_frames_of_playing_alone(
+    setup: PlaySetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sit(number: int) -> Visitor:
-        seat = Visitor(opened.world, opened.digest)
-        seat.open(opened.world.start_frames[number][None], number)
-        return seat
+    world = setup.session.world
+
+    def start(number: int) -> Visitor:
+        visitor = setup.new_visitor(undo_steps=2)
+        visitor.start(Start(world.start_frames[number][None], number, number))
+        return visitor
 
     passes: list[int] = []
-    step = opened.world.step
-    monkeypatch.setattr(
-        opened.world, "step", lambda state, actions: (passes.append(len(actions)), step(state, actions))[1]
-    )
-    together, alone = [sit(number) for number in range(3)], [sit(number) for number in range(3)]
+    step = world.step
+    monkeypatch.setattr(world, "step", lambda state, actions: (passes.append(len(actions)), step(state, actions))[1])
+    together, alone = [start(number) for number in range(3)], [start(number) for number in range(3)]
 
     async def play() -> None:
-        table = Table()
+        scheduler = BatchScheduler()
         for action in (4, 2):
-            await asyncio.gather(*(table.step(seat, action) for seat in together))
-        table.close()
+            await asyncio.gather(*(scheduler.step(visitor, action) for visitor in together))
+        scheduler.close()
 
     asyncio.run(play())
     assert passes == [3, 3]
-    for seat, twin in zip(together, alone, strict=True):
+    for visitor, twin in zip(together, alone, strict=True):
         twin.step(4)
         twin.step(2)
-        difference = np.abs(seat.frames.astype(int) - twin.frames.astype(int))
+        difference = np.abs(visitor.frames.astype(int) - twin.frames.astype(int))
         assert difference.max() <= 1  # rounding of the last bit, without kernels
-        assert np.array_equal(seat.undo(), seat.frames[1])
+        assert np.array_equal(visitor.undo(), visitor.frames[1])
 
 
 @pytest.mark.parametrize(
@@ -242,9 +244,9 @@ def test_wishes_of_one_moment_are_granted_in_one_pass_as_if_alone(
         ("[]", "message must have a do of"),
         ('{"do": "fly"}', "message must have a do of"),
         ('{"do": ["step"]}', "message must have a do of"),
-        ('{"do": "step", "action": 1}', "must be opened on a prompt"),
-        ('{"do": "step", "action": "1"}', "action must be a whole number, got '1'"),
-        ('{"do": "undo"}', "must be opened on a prompt"),
+        ('{"do": "step", "action": 1}', "reset() must be called"),
+        ('{"do": "step", "action": "1"}', "action must be an integer, got '1'"),
+        ('{"do": "undo"}', "reset() must be called"),
         ('{"do": "save", "as": "exe"}', "as must be gif, mp4 or json, got 'exe'"),
         ('{"do": "replay"}', "trajectory must be a text, got None"),
         ('{"do": "replay", "trajectory": "{}"}', "trajectory must be an object of format 1"),
@@ -253,19 +255,19 @@ def test_wishes_of_one_moment_are_granted_in_one_pass_as_if_alone(
         (b"%!PS-Adobe-3.0 EPSF-3.0", "picture must be a picture"),
     ],
 )
-def test_nonsense_is_answered_and_the_game_goes_on(
+def test_invalid_messages_are_answered_and_the_visitor_plays_on(
     open_page: Callable[..., TestClient], message: str | bytes, complaint: str
 ) -> None:
     with open_page().websocket_connect(SOCKET) as socket:
         person = Person(socket)
         assert complaint in person.complaint(message)
         person.ask(do="start")
-        assert "latent_action must be in [0, 8), got 8" in person.complaint('{"do": "step", "action": 8}')
+        assert "latent actions must be in [0, 8), got 8" in person.complaint('{"do": "step", "action": 8}')
         person.ask(do="step", action=0)
 
 
 def bomb(side: int) -> bytes:
-    """A PNG of a few bytes that says it unpacks to ``side`` squared pixels."""
+    """Return a PNG of a few bytes whose header promises ``side`` squared pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -276,7 +278,7 @@ def bomb(side: int) -> bytes:
     )
 
 
-def test_what_is_too_large_is_refused(open_page: Callable[..., TestClient]) -> None:
+def test_too_large_messages_and_episodes_are_refused(open_page: Callable[..., TestClient]) -> None:
     page = open_page(message_bytes=100_000, frames=2)
     with page.websocket_connect(SOCKET) as socket:
         person = Person(socket)
@@ -286,7 +288,7 @@ def test_what_is_too_large_is_refused(open_page: Callable[..., TestClient]) -> N
         trajectory = json.loads(person.file("json"))
         person.ask(do="step", action=0)
         person.ask(do="step", action=0)
-        assert "at most 2 frames long" in person.complaint('{"do": "step", "action": 0}')
+        assert "at most 2 steps long" in person.complaint('{"do": "step", "action": 0}')
         for field, value in (("maskgit_steps", 1_000_000), ("latent_actions", [0, 0, 0])):
             hostile = json.dumps({"do": "replay", "trajectory": json.dumps({**trajectory, field: value})})
             assert f"trajectory {field} must be at most" in person.complaint(hostile)
@@ -294,13 +296,13 @@ def test_what_is_too_large_is_refused(open_page: Callable[..., TestClient]) -> N
         assert "trajectory must be of this world" in person.complaint(other)
 
 
-def test_who_is_one_too_many_is_told(open_page: Callable[..., TestClient]) -> None:
-    page = open_page(players=1)
+def test_a_visitor_beyond_the_limit_is_refused(open_page: Callable[..., TestClient]) -> None:
+    page = open_page(visitors=1)
     with page.websocket_connect(SOCKET) as socket:
         person = Person(socket)
         for _ in range(100):
             with page.websocket_connect(SOCKET) as late:
-                assert late.receive_json() == {"kind": "error", "message": "1 play already: try again later"}
+                assert late.receive_json() == {"kind": "error", "message": FULL}
                 with pytest.raises(WebSocketDisconnect):
                     late.receive_json()
         person.ask(do="start")
@@ -308,41 +310,41 @@ def test_who_is_one_too_many_is_told(open_page: Callable[..., TestClient]) -> No
         Person(socket).ask(do="start")
 
 
-def test_who_is_silent_is_sent_away(open_page: Callable[..., TestClient]) -> None:
+def test_an_idle_visitor_is_disconnected(open_page: Callable[..., TestClient]) -> None:
     with open_page(idle_seconds=0.05).websocket_connect(SOCKET) as socket:
         socket.receive_json()
         with pytest.raises(WebSocketDisconnect):
             socket.receive_json()
 
 
-def test_who_does_not_read_is_sent_away_and_nobody_waits(serve: Any, opened: Opened) -> None:
-    limits = Limits(send_seconds=0.5, players=2)
+def test_a_visitor_who_does_not_read_is_disconnected_and_nobody_waits(serve: Any, setup: PlaySetup) -> None:
+    limits = Limits(send_seconds=0.5, visitors=2)
 
     def ask_on(greedy: Any) -> None:
         with contextlib.suppress(ConnectionClosed, OSError):
             while True:
                 greedy.send('{"do": "restart"}')
 
-    with serve(build_app(opened, limits), limits) as here, connect(f"ws://{here}/play") as other:
+    with serve(build_app(setup, limits), limits) as here, connect(f"ws://{here}/play") as other:
         other.recv()
         with connect(f"ws://{here}/play", max_queue=1, close_timeout=1) as greedy:
             greedy.send('{"do": "start"}')
             threading.Thread(target=ask_on, args=(greedy,), daemon=True).start()
             for order in ('{"do": "start"}', *['{"do": "step", "action": 1}'] * 20):
                 other.send(order)
-                assert other.recv(timeout=60)[0] == FRAME
+                assert other.recv(timeout=60)[0] == FRAME_MESSAGE
             deadline = time.monotonic() + 60
-            while True:  # until the place is free again
+            while True:  # until the greedy visitor is disconnected
                 assert time.monotonic() < deadline
                 with connect(f"ws://{here}/play") as late:
                     if json.loads(late.recv())["kind"] == "world":
                         break
                 time.sleep(0.2)
-            greedy.socket.shutdown(socket.SHUT_RDWR)  # closing would not wake the thread that sends
+            greedy.socket.shutdown(socket.SHUT_RDWR)  # closing alone would not wake the sending thread
 
 
-def test_an_upload_of_fifty_megabytes_is_cut_off(serve: Any, opened: Opened) -> None:
-    with serve(build_app(opened), Limits()) as here:
+def test_an_upload_of_fifty_megabytes_is_aborted(serve: Any, setup: PlaySetup) -> None:
+    with serve(build_app(setup), Limits()) as here:
         with connect(f"ws://{here}/play") as vast, contextlib.suppress(ConnectionClosed):
             vast.recv()
             vast.send(bytes(50 * 2**20))
@@ -351,7 +353,7 @@ def test_an_upload_of_fifty_megabytes_is_cut_off(serve: Any, opened: Opened) -> 
         with connect(f"ws://{here}/play") as other:
             other.recv()
             other.send('{"do": "start"}')
-            assert other.recv(timeout=60)[0] == FRAME
+            assert other.recv(timeout=60)[0] == FRAME_MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -371,14 +373,14 @@ def test_strangers_are_refused(open_page: Callable[..., TestClient], headers: di
         Person(socket).ask(do="start")
 
 
-def test_another_name_for_this_machine_is_refused(open_page: Callable[..., TestClient]) -> None:
-    """As a page elsewhere would use that has its own name point here."""
+def test_an_unknown_host_name_is_refused(open_page: Callable[..., TestClient]) -> None:
+    """A foreign page could make its own host name point to this machine (DNS rebinding)."""
     page = open_page()
     assert page.get("/", headers={"host": "elsewhere.example"}).status_code == 400
     assert page.get("/").status_code == 200
 
 
-def test_the_page_and_what_it_needs_are_served(open_page: Callable[..., TestClient]) -> None:
+def test_the_page_and_its_files_are_served(open_page: Callable[..., TestClient]) -> None:
     page = open_page()
     assert "<canvas" in page.get("/").text
     for name in ("play.js", "keys.js", "sketch.js", "play.css"):
@@ -391,6 +393,6 @@ def test_the_page_and_what_it_needs_are_served(open_page: Callable[..., TestClie
     ("host", "port", "token", "complaint"),
     [("0.0.0.0", 8000, None, "token must be given"), ("127.0.0.1", -1, None, "port must be in")],
 )
-def test_an_open_door_without_a_token_is_refused(host: str, port: int, token: str | None, complaint: str) -> None:
+def test_an_invalid_address_is_refused(host: str, port: int, token: str | None, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         require_address(host, port, token)

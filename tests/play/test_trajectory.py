@@ -1,4 +1,4 @@
-"""What was played can be played again, and nothing else gets in."""
+"""Trajectories are saved and replayed; invalid ones are refused."""
 
 import json
 from pathlib import Path
@@ -7,19 +7,38 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genie_gym.envs.session import Start
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.play.seat import UNDONE, Visitor, replay
-from genie_gym.play.trajectory import Trajectory, load_trajectory, parse_trajectory, save_trajectory, tell_trajectory
+from genie_gym.play.trajectory import (
+    Trajectory,
+    format_trajectory,
+    load_trajectory,
+    parse_trajectory,
+    save_trajectory,
+)
+from genie_gym.play.visitor import Visitor, replay
+
+UNDO_STEPS = 32
+
+
+def make_visitor(world: GenieWorldModel) -> Visitor:
+    return Visitor(world, "digest", undo_steps=UNDO_STEPS)
+
+
+def first_start(world: GenieWorldModel, frames: int = 1, seed: int = 0) -> Start:
+    return Start(world.start_frames[:frames], -1, seed)
 
 
 @pytest.fixture
-def seat(tiny_world: GenieWorldModel) -> Visitor:
-    return Visitor(tiny_world, "digest")
+def visitor(tiny_world: GenieWorldModel) -> Visitor:
+    return make_visitor(tiny_world)
 
 
-def test_what_was_played_is_played_again(seat: Visitor, tiny_world: GenieWorldModel, tmp_path: Path) -> None:
-    frames = [seat.open(tiny_world.start_frames[:2], 7), *(seat.step(action) for action in (3, 0, 5, 5))]
-    save_trajectory(seat.trajectory, tmp_path / "play.json")
+def test_a_saved_trajectory_replays_to_the_same_frames(
+    visitor: Visitor, tiny_world: GenieWorldModel, tmp_path: Path
+) -> None:
+    frames = [visitor.start(first_start(tiny_world, 2, 7)), *(visitor.step(action) for action in (3, 0, 5, 5))]
+    save_trajectory(visitor.trajectory, tmp_path / "play.json")
     loaded = load_trajectory(tmp_path / "play.json")
     assert loaded.latent_actions == (3, 0, 5, 5)
     assert np.array_equal(loaded.prompt, tiny_world.start_frames[:2])
@@ -29,46 +48,52 @@ def test_what_was_played_is_played_again(seat: Visitor, tiny_world: GenieWorldMo
         replay(tiny_world, "other", loaded)
 
 
-def test_what_is_undone_was_never_played(seat: Visitor, tiny_world: GenieWorldModel) -> None:
-    first = seat.open(tiny_world.start_frames[:1], 0)
-    assert np.array_equal(seat.undo(), first)
-    frames = [seat.step(action) for action in (1, 2, 3)]
-    assert np.array_equal(seat.undo(), frames[1])
-    assert np.array_equal(seat.undo(), frames[0])
-    assert seat.trajectory.latent_actions == (1,)
-    assert np.array_equal(seat.step(2), frames[1])
-    assert np.array_equal(seat.step(3), frames[2])
-    assert np.array_equal(seat.restart(), first)
-    assert seat.trajectory.latent_actions == ()
-    for _ in range(UNDONE + 3):
-        seat.step(0)
-    for _ in range(UNDONE + 3):
-        seat.undo()
-    assert len(seat.trajectory.latent_actions) == 3
+def test_undone_steps_leave_no_trace(visitor: Visitor, tiny_world: GenieWorldModel) -> None:
+    first = visitor.start(first_start(tiny_world))
+    assert np.array_equal(visitor.undo(), first)
+    frames = [visitor.step(action) for action in (1, 2, 3)]
+    assert np.array_equal(visitor.undo(), frames[1])
+    assert np.array_equal(visitor.undo(), frames[0])
+    assert visitor.trajectory.latent_actions == (1,)
+    assert np.array_equal(visitor.step(2), frames[1])
+    assert np.array_equal(visitor.step(3), frames[2])
+    assert np.array_equal(visitor.restart(), first)
+    assert visitor.trajectory.latent_actions == ()
+    for _ in range(UNDO_STEPS + 3):
+        visitor.step(0)
+    for _ in range(UNDO_STEPS + 3):
+        visitor.undo()
+    assert len(visitor.trajectory.latent_actions) == 3
 
 
-def test_seats_do_not_disturb_each_other(tiny_world: GenieWorldModel) -> None:
-    alone = Visitor(tiny_world, "")
-    alone.open(tiny_world.start_frames[:1], 0)
+def test_visitors_do_not_affect_each_other(tiny_world: GenieWorldModel) -> None:
+    alone = make_visitor(tiny_world)
+    alone.start(first_start(tiny_world))
     wanted = [alone.step(action) for action in (1, 2, 3)]
-    seats = Visitor(tiny_world, ""), Visitor(tiny_world, "")
-    for seat in seats:
-        seat.open(tiny_world.start_frames[:1], 0)
+    visitors = make_visitor(tiny_world), make_visitor(tiny_world)
+    for visitor in visitors:
+        visitor.start(first_start(tiny_world))
     frames = []
     for action in (1, 2, 3):
-        frames.append(seats[0].step(action))
-        seats[1].step(7)
+        frames.append(visitors[0].step(action))
+        visitors[1].step(7)
     assert np.array_equal(np.stack(frames), np.stack(wanted))
 
 
-def test_seats_say_what_is_missing(seat: Visitor, tiny_world: GenieWorldModel) -> None:
-    for play in (lambda: seat.frame, lambda: seat.trajectory, lambda: seat.step(0), seat.undo, seat.restart):
-        with pytest.raises(ValueError, match="seat must be opened"):
+def test_steps_before_the_start_and_unknown_actions_are_refused(visitor: Visitor, tiny_world: GenieWorldModel) -> None:
+    for play in (
+        lambda: visitor.frame,
+        lambda: visitor.trajectory,
+        lambda: visitor.step(0),
+        visitor.undo,
+        visitor.restart,
+    ):
+        with pytest.raises(ValueError, match=r"reset\(\) must be called"):
             play()
-    seat.open(tiny_world.start_frames[:1], 0)
-    with pytest.raises(ValueError, match=r"latent_action must be in \[0, 8\), got 8"):
-        seat.step(8)
-    assert seat.trajectory.latent_actions == ()
+    visitor.start(first_start(tiny_world))
+    with pytest.raises(ValueError, match=r"latent actions must be in \[0, 8\), got 8"):
+        visitor.step(8)
+    assert visitor.trajectory.latent_actions == ()
 
 
 def written(**changes: Any) -> str:
@@ -80,18 +105,18 @@ def written(**changes: Any) -> str:
         temperature=0.5,
         latent_actions=(0, 1),
     )
-    return json.dumps({**json.loads(tell_trajectory(trajectory)), **changes})
+    return json.dumps({**json.loads(format_trajectory(trajectory)), **changes})
 
 
-def test_what_is_written_is_read() -> None:
+def test_a_formatted_trajectory_is_parsed() -> None:
     assert parse_trajectory(written()).latent_actions == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "complaint"),
     [
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ("{", "must be JSON"),
+        ("[" * 100_000, "must be JSON"),
         ("[]", "object of format 1"),
         (written(format=2), "object of format 1"),
         (written(extra=1), "must have the fields"),
@@ -109,12 +134,12 @@ def test_what_is_written_is_read() -> None:
         (written(prompt=[3]), "PNG in base64"),
     ],
 )
-def test_what_is_off_is_told(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_trajectories_are_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
         parse_trajectory(text)
 
 
-def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         load_trajectory(tmp_path / "missing.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")

@@ -1,4 +1,4 @@
-"""Play in a window that nobody sees."""
+"""Playing in a window, with simulated keys."""
 
 import itertools
 import sys
@@ -10,21 +10,24 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.data.video import read_video
+from genie_gym.envs.rewards import zero_rewards
+from genie_gym.envs.session import Session
+from genie_gym.envs.worlds import WorldHandle
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play import window as module
-from genie_gym.play.config import Opening
+from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
 from genie_gym.play.keys import Keymap
-from genie_gym.play.opening import draw_starts, open_world
-from genie_gym.play.seat import Visitor
+from genie_gym.play.setup import draw_starts, prepare_play
 from genie_gym.play.trajectory import load_trajectory
+from genie_gym.play.visitor import Visitor
 from genie_gym.serving import load_world
 
 NAMES = tuple("abcdefgh")
 
 
 class Person:
-    """Presses keys, one tuple of (pressed, held) for each picture shown."""
+    """A person who presses keys: one tuple of (pressed, held) for each frame shown."""
 
     def __init__(self, pygame: Any, script: list[tuple[str, str]]) -> None:
         self.pygame, self.script, self.held = pygame, script, ""
@@ -43,32 +46,34 @@ def play(
     monkeypatch: Any,
     driver: Driver | None = None,
 ) -> list[Any]:
-    """The pictures that were shown."""
+    """Play a script of keys and return the frames that were shown."""
     person, shown = Person(pygame, script), []
 
-    def show(self: module.Window, frame: np.ndarray) -> None:
+    def show(self: module.PygameWindow, frame: np.ndarray) -> None:
         shown.append(frame)
         person.press()
 
     pygame.display.init()
-    monkeypatch.setattr(module.Window, "show", show)
+    monkeypatch.setattr(module.PygameWindow, "show", show)
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
-    module.WindowedPlay(Visitor(world, "digest"), Keymap(NAMES), draw_starts(world, None, 0), out, driver).run()
+    visitor = Visitor(world, "digest", undo_steps=4)
+    starts = draw_starts(visitor.session, None, 0)
+    module.WindowedPlay(visitor, Keymap(NAMES), starts, out, driver).run()
     return shown
 
 
-def test_keys_play_pause_undo_and_write(
+def test_keys_play_pause_undo_and_save(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = load_world(tiny_checkpoint)
     script = [
         ("", "3"),
         ("", "3"),
-        ("space", "3"),  # paused: nothing moves
+        ("space", "3"),  # paused: the frame stays
         ("", "3"),
-        ("n", "5"),  # but for one frame
+        ("n", "5"),  # except for one step
         ("backspace", ""),
-        ("space", ""),  # goes on, and no key means no action here
+        ("space", ""),  # resumed; no key means no action here
         ("", "8"),
         ("q", ""),
     ]
@@ -81,7 +86,7 @@ def test_keys_play_pause_undo_and_write(
     assert len(read_video(tmp_path / "out" / "play.gif")) == 4
 
 
-def test_another_start_forgets_what_was_played(
+def test_another_start_discards_the_episode(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = load_world(tiny_checkpoint)
@@ -92,7 +97,7 @@ def test_another_start_forgets_what_was_played(
     assert len(read_video(tmp_path / "play.gif")) == 2
 
 
-def test_a_policy_plays_between_two_presses(
+def test_a_policy_plays_while_it_is_switched_on(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = load_world(tiny_checkpoint)
@@ -101,7 +106,7 @@ def test_a_policy_plays_between_two_presses(
     assert load_trajectory(tmp_path / "play.json").latent_actions == (0, 4, 5, 0)
 
 
-def test_the_command_plays_and_plays_again(
+def test_the_command_plays_and_replays(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = module.WindowedPlay.run
@@ -127,13 +132,24 @@ def test_real_keys_are_read(pygame: Any) -> None:
     assert module._held(pygame) == set()
 
 
-def test_starts_follow_from_the_seed(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
-    one, other = draw_starts(tiny_world, None, 5), draw_starts(tiny_world, None, 5)
-    drawn = [(one(), other()) for _ in range(3)]
-    assert all(np.array_equal(a[0], b[0]) and a[1] == b[1] for a, b in drawn)
-    assert drawn[0][0][1] == 5
-    assert len({a[1] for a, _ in drawn}) == 3
+def test_the_seed_determines_the_starts(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+    session = Session(WorldHandle(tiny_world), reward_fn=zero_rewards)
+    drawn = list(itertools.islice(zip(draw_starts(session, None, 5), draw_starts(session, None, 5), strict=True), 3))
+    assert all(np.array_equal(a.prompt, b.prompt) and a[1:] == b[1:] for a, b in drawn)
+    assert drawn[0][0].world_seed == 5
+    assert len({a.world_seed for a, _ in drawn}) == 3
     given = np.zeros((2, 64, 64, 3), np.uint8)
-    assert np.array_equal(draw_starts(tiny_world, given, 5)()[0], given)
+    assert np.array_equal(next(draw_starts(session, given, 5)).prompt, given)
     with pytest.raises(ValueError, match="prompt"):
-        open_world(Opening(prompt=str(tmp_path / "missing.png")))
+        prepare_play(PlayConfig(prompt=str(tmp_path / "missing.png")))
+
+
+def test_starts_are_those_of_earlier_versions(tiny_world: GenieWorldModel) -> None:
+    """The first start has the seed itself; later ones draw the start frame first and then the world seed."""
+    starts = list(itertools.islice(draw_starts(Session(WorldHandle(tiny_world), reward_fn=zero_rewards), None, 5), 3))
+    generator = np.random.default_rng(5)
+    expected = [(int(generator.integers(len(tiny_world.start_frames))), 5)]
+    for _ in range(2):
+        index = int(generator.integers(len(tiny_world.start_frames)))
+        expected.append((index, int(generator.integers(2**31))))
+    assert [(start.prompt_index, start.world_seed) for start in starts] == expected

@@ -1,4 +1,4 @@
-"""What tests of the kernels share: types, a skip where the processor lacks one, and tolerances."""
+"""Fixtures of the kernel tests: no gradients, skips for types that the processor lacks, and tolerances."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ from genie_gym.serving import kernels
 from genie_gym.serving.libraries import transformer_library
 
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 1e-2}
-"""Error of values around 1 that is allowed: a few units in the last place of each type."""
+"""Allowed error of values around 1: a few units in the last place of each type."""
 
 
 @pytest.fixture(autouse=True)
 def without_gradients(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run each test without gradients, and skip it if there are no kernels for its type here."""
+    """Run each test without gradients; skip it if this machine has no kernels for its type."""
     callspec = getattr(request.node, "callspec", None)
     dtype = torch.float32 if callspec is None else callspec.params.get("dtype", torch.float32)
     if shutil.which("g++") is None:
@@ -45,8 +45,8 @@ def assert_near() -> Callable[[Tensor, Tensor, torch.dtype], None]:
 
 @pytest.fixture(scope="session")
 def emulated() -> object:
-    """The kernels with functions in place of the processor's tiles (AMX)."""
+    """The kernels with functions that emulate the processor's tiles (AMX)."""
     library = transformer_library(24, 24, "EMULATE_TILES=1")
     if library is None or library.genie_lanes() != 16:
-        pytest.skip("tiles go with vectors of 16 floats")
+        pytest.skip("emulated tiles need vectors of 16 floats")
     return library

@@ -34,7 +34,7 @@ def test_sums_and_norms(dtype: torch.dtype, width: int, assert_near: Any) -> Non
 
 
 @TYPES
-def test_gelu_over_all_its_range(dtype: torch.dtype, assert_near: Any) -> None:
+def test_gelu_over_its_whole_range(dtype: torch.dtype, assert_near: Any) -> None:
     most = torch.finfo(dtype).max
     features = torch.cat(
         [torch.linspace(-12, 12, 1000), torch.tensor([-most, -1e4, -90.0, 0.0, 90.0, 1e4, most, 1e-30])]
@@ -48,15 +48,15 @@ def test_gelu_over_all_its_range(dtype: torch.dtype, assert_near: Any) -> None:
 def test_draws_invert_the_distribution_function(dtype: torch.dtype, codes: int) -> None:
     logits, uniforms = (4 * torch.randn(6, 7, codes)).to(dtype), torch.rand(6, 7)
     uniforms[0, 0], uniforms[0, 1] = 0, 1 - 2**-24
-    tokens, log_shares = kernels.draw(logits, 0.7, uniforms)
-    shares = torch.softmax(logits.double() / 0.7, dim=-1)
-    after = shares.cumsum(dim=-1).gather(-1, tokens[..., None])[..., 0]
-    chosen = shares.gather(-1, tokens[..., None])[..., 0]
+    tokens, log_probabilities = kernels.draw_tokens(logits, 0.7, uniforms)
+    probabilities = torch.softmax(logits.double() / 0.7, dim=-1)
+    after = probabilities.cumsum(dim=-1).gather(-1, tokens[..., None])[..., 0]
+    chosen = probabilities.gather(-1, tokens[..., None])[..., 0]
     assert (after - chosen <= uniforms + 1e-5).all()
     assert (uniforms <= after + 1e-5).all()
-    torch.testing.assert_close(log_shares.double(), chosen.log(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(log_probabilities.double(), chosen.log(), atol=1e-4, rtol=0)
     twin, _ = draw(logits, 0.7, uniforms)
-    assert (twin == tokens).float().mean() > 0.95  # a number on the border between two falls on either side
+    assert (twin == tokens).float().mean() > 0.95  # a number on the border between two tokens may draw either
 
 
 PRODUCTS = pytest.mark.parametrize(
@@ -68,7 +68,7 @@ PRODUCTS = pytest.mark.parametrize(
 @TYPES
 @PRODUCTS
 def test_products(dtype: torch.dtype, rows: int, inputs: int, outputs: int, assert_near: Any) -> None:
-    """Of whole tiles and of what is left over on any side."""
+    """Sizes that fill whole blocks of the kernels, and sizes that leave a rest in any dimension."""
     features, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs) / inputs**0.5, torch.randn(outputs)
     features, weight = features.to(dtype), weight.to(dtype)
     out = multiply(features, weight, bias, transformer_library(32, 32))
@@ -77,14 +77,14 @@ def test_products(dtype: torch.dtype, rows: int, inputs: int, outputs: int, asse
 
 @PRODUCTS
 def test_products_by_tiles(emulated: Any, rows: int, inputs: int, outputs: int) -> None:
-    """Whole numbers come out exactly; nothing else is written, whatever lies behind the last row."""
+    """Products of whole numbers are exact, and nothing behind the last row is written."""
     features, weight = (torch.randint(-2, 3, (size, inputs)).bfloat16() for size in (rows, outputs))
     bias = torch.randint(-9, 9, (outputs,)).float()
     wanted = (features.float() @ weight.float().T + bias).bfloat16()
     assert torch.equal(multiply(features, weight, bias, emulated), wanted)
 
 
-def test_tiles_are_tried_before_they_are_trusted(emulated: Any) -> None:
+def test_wrong_tiles_are_noticed(emulated: Any) -> None:
     assert emulated.genie_has_tiles()
     assert tiles_are_right(emulated)
 
@@ -93,7 +93,7 @@ def test_tiles_are_tried_before_they_are_trusted(emulated: Any) -> None:
 
         @staticmethod
         def genie_multiply(*arguments: Any) -> None:
-            """Writes nothing."""
+            """Write nothing."""
 
     assert not tiles_are_right(Broken())
 
@@ -107,7 +107,7 @@ def test_attention_in_space(
     attention = pack(shake(SpatialAttention(32, 2, head_dim, value_dim)))
     projected = torch.randn(2, 3, positions, 2 * (2 * head_dim + value_dim)).to(dtype)
     with torch.enable_grad():
-        wanted = attention.attend(projected.float())  # gradients are left to PyTorch
+        wanted = attention.attend(projected.float())  # with gradients PyTorch computes
     assert_near(attention.attend(projected), wanted, dtype)
 
 
@@ -118,7 +118,7 @@ def test_attention_in_space(
 def test_attention_in_time(
     dtype: torch.dtype, head_dim: int, value_dim: int, cache_frames: int, is_common: bool, shake: Any, assert_near: Any
 ) -> None:
-    """Compare mixed values and what is left in the cache; frames that are not visible may hold anything."""
+    """Compare mixed values and the cache afterwards; frames that are not visible may hold any numbers."""
     attention, frames, batch, positions = (
         pack(shake(TemporalAttention(32, 2, head_dim, value_dim, 8))),
         min(2, cache_frames),

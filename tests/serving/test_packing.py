@@ -1,4 +1,4 @@
-"""Packed twins equal the modules in plain PyTorch, whose gradients train, and stay out of the way elsewhere."""
+"""Packed twins compute what their plain modules do, and leave gradients and unsupported inputs to PyTorch."""
 
 import copy
 import math
@@ -23,8 +23,8 @@ TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.f
 
 
 @TYPES
-def test_layers_multiply_as_their_twins(dtype: torch.dtype, assert_near: Any) -> None:
-    """With weights as they are now: changed in place, copied, or of another precision."""
+def test_packed_layers_equal_plain_ones(dtype: torch.dtype, assert_near: Any) -> None:
+    """With fresh weights, with weights changed in place, and as a copy."""
     layers = nn.ModuleList([Linear(32, 40), Linear(32, 40, bias=False), GridConvolution(32, 40, (3, 5))])
     pack(layers.requires_grad_(False))
     features = torch.randn(2, 3, 15, 32).to(dtype)
@@ -37,8 +37,8 @@ def test_layers_multiply_as_their_twins(dtype: torch.dtype, assert_near: Any) ->
             assert_near(own(features) / 4, plain(features) / 4, dtype)
 
 
-def test_what_an_optimizer_changes_is_not_multiplied_as_it_was(assert_near: Any) -> None:
-    """Fused ones leave no trace at the parameter."""
+def test_weights_changed_by_a_fused_optimizer_are_used(assert_near: Any) -> None:
+    """Fused optimizers change a parameter without changing its version."""
     layer, features = pack(Linear(32, 48)), torch.randn(5, 32)
     before = layer(features)
     layer.weight.grad = torch.randn_like(layer.weight)
@@ -51,7 +51,7 @@ def test_what_an_optimizer_changes_is_not_multiplied_as_it_was(assert_near: Any)
 
 @TYPES
 @pytest.mark.parametrize("layer", [Linear(32, 40), GridConvolution(32, 40, (3, 5))], ids=["linear", "convolution"])
-def test_no_other_row_changes_a_bit_of_a_layer(dtype: torch.dtype, layer: nn.Module) -> None:
+def test_a_row_of_a_layer_does_not_depend_on_other_rows(dtype: torch.dtype, layer: nn.Module) -> None:
     pack(layer.requires_grad_(False))
     features = torch.randn(1, 9, 15, 32).to(dtype)
     together = layer(features)
@@ -66,7 +66,7 @@ def stack(shake: Callable[..., nn.Module]) -> SpatioTemporalTransformer:
 
 @pytest.fixture
 def steered_stack(shake: Callable[..., nn.Module]) -> SpatioTemporalTransformer:
-    """With FiLM."""
+    """A stack with FiLM."""
     return build_stack(shake, condition_width=4)
 
 
@@ -78,7 +78,7 @@ def build_stack(shake: Callable[..., nn.Module], condition_width: int | None = N
 
 
 def step_twice(stack: SpatioTemporalTransformer, features: Tensor, condition: Tensor | None = None) -> Tensor:
-    """The last of (T + 2) frames after T in the cache and two more at once, then the last one again."""
+    """Return the last of T + 2 frames twice: after a step of the last two at once, and of the last one alone."""
     batch, positions = features.shape[1:3]
     cache = FrameCache(stack, batch, positions, drafts=2, dtype=features.dtype)
     rows = (slice(-2), slice(-2, None), slice(-1, None))
@@ -92,7 +92,7 @@ def step_twice(stack: SpatioTemporalTransformer, features: Tensor, condition: Te
 @TYPES
 @pytest.mark.parametrize("batch", [1, 3, 40])
 @pytest.mark.parametrize("positions", [7, 64])
-def test_a_step_equals_its_twin(
+def test_a_packed_step_equals_the_plain_one(
     stack: SpatioTemporalTransformer,
     dtype: torch.dtype,
     batch: int,
@@ -110,10 +110,10 @@ def test_a_step_equals_its_twin(
 
 @TYPES
 @pytest.mark.parametrize("batch", [1, 3, 40])
-def test_a_steered_step_equals_its_twin(
+def test_a_packed_step_with_film_equals_the_plain_one(
     steered_stack: SpatioTemporalTransformer, dtype: torch.dtype, batch: int, tolerances: dict[torch.dtype, float]
 ) -> None:
-    """With a condition of its own for each frame and row; chunks of rows and threads do not mix them up."""
+    """Each frame and row has its own condition; chunks of rows and threads do not mix them up."""
     features, condition = torch.randn(6, batch, 64, 48), torch.randn(6, batch, 1, 4)
     assert StepKernel.takes(steered_stack, features)
     played = step_twice(steered_stack, features.to(dtype), condition.to(dtype))
@@ -141,7 +141,9 @@ def test_odd_sizes_are_left_to_pytorch(
 
 
 @TYPES
-def test_neither_threads_nor_other_rows_change_a_bit(stack: SpatioTemporalTransformer, dtype: torch.dtype) -> None:
+def test_a_step_depends_neither_on_threads_nor_on_other_rows(
+    stack: SpatioTemporalTransformer, dtype: torch.dtype
+) -> None:
     features = torch.randn(6, 40, 11, 48).to(dtype)
     together = step_twice(stack, features)
     torch.set_num_threads(3)
@@ -152,8 +154,8 @@ def test_neither_threads_nor_other_rows_change_a_bit(stack: SpatioTemporalTransf
     assert torch.equal(step_twice(stack, features[:, 17:18]), together[:, 17:18])
 
 
-def test_a_new_bias_is_looked_up_anew(stack: SpatioTemporalTransformer) -> None:
-    """Biases of windows are kept while weights stay; rows that go round together, as in ``step_twice``, share them."""
+def test_a_changed_distance_bias_is_used(stack: SpatioTemporalTransformer) -> None:
+    """Biases of windows are kept only while the weights stay the same."""
     features = torch.randn(6, 2, 7, 48)
     before = step_twice(stack, features)
     assert stack.blocks[0].causal.distance_bias is not None
@@ -165,8 +167,8 @@ def test_a_new_bias_is_looked_up_anew(stack: SpatioTemporalTransformer) -> None:
     assert (after - before).abs().max() > 1e-2
 
 
-def test_new_weights_are_packed_anew(stack: SpatioTemporalTransformer) -> None:
-    """After training, loading or a change of precision the next step computes with what is there then."""
+def test_changed_weights_are_packed_again(stack: SpatioTemporalTransformer) -> None:
+    """Weights changed in place, by loading or by a change of precision take effect at the next step."""
     features = torch.randn(6, 2, 7, 48)
     before = step_twice(stack, features)
     stack.blocks[1].feed_forward.expand.weight.mul_(3)
@@ -186,7 +188,7 @@ def test_new_weights_are_packed_anew(stack: SpatioTemporalTransformer) -> None:
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda stack: pickle.loads(pickle.dumps(stack))])
-def test_copies_keep_their_own_weights(stack: SpatioTemporalTransformer, clone: Callable[[Any], Any]) -> None:
+def test_copies_pack_their_own_weights(stack: SpatioTemporalTransformer, clone: Callable[[Any], Any]) -> None:
     features = torch.randn(6, 2, 7, 48)
     before = step_twice(stack, features)
     other = clone(stack)
@@ -196,7 +198,7 @@ def test_copies_keep_their_own_weights(stack: SpatioTemporalTransformer, clone: 
     assert step_twice(other, features).abs().max() == 0
 
 
-def test_a_not_a_number_is_not_lost(stack: SpatioTemporalTransformer) -> None:
+def test_nan_is_kept(stack: SpatioTemporalTransformer) -> None:
     features = torch.randn(6, 2, 7, 48)
     features[-1, 0, 3, 5] = math.nan
     played = step_twice(stack, features)
@@ -205,7 +207,7 @@ def test_a_not_a_number_is_not_lost(stack: SpatioTemporalTransformer) -> None:
     assert kernels.gelu_(torch.full((16,), math.nan)).isnan().all()
 
 
-def test_a_step_by_tiles_equals_its_twin(
+def test_a_step_by_tiles_equals_one_without(
     stack: SpatioTemporalTransformer, emulated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = torch.randn(6, 5, 11, 48).bfloat16()
@@ -215,7 +217,7 @@ def test_a_step_by_tiles_equals_its_twin(
     assert (step_twice(copy.deepcopy(stack), features).float() - plain.float()).abs().mean() < 0.01
 
 
-def test_gradients_go_through_pytorch(stack: SpatioTemporalTransformer) -> None:
+def test_unsupported_inputs_and_gradients_are_left_to_pytorch(stack: SpatioTemporalTransformer) -> None:
     features = torch.randn(6, 2, 7, 48)
     assert kernels.are_usable(features)
     assert not kernels.are_usable(features.double())

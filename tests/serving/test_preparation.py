@@ -1,4 +1,4 @@
-"""A prepared world plays the frames of the plain one, in every variant and however its rows are grouped."""
+"""A prepared world plays the frames of the plain one, in every variant and in batches of any size."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ VARIANTS = ["additive", "token", "film", "full", "spatial", "folded", "conv", "o
 
 
 def play_tokens(world: GenieWorldModel, videos: Tensor, actions: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The tokens and the frames of each step."""
+    """Return the tokens and the frames of each step."""
     state, _ = world.reset(videos, range(len(videos)))
     tokens, frames = [], []
     for each in actions.unbind(dim=1):
@@ -33,7 +33,7 @@ def play_tokens(world: GenieWorldModel, videos: Tensor, actions: Tensor) -> tupl
 def test_frames_equal_those_of_pytorch(
     variant: str, make_world: Callable[[str], GenieWorldModel], random_videos: Callable[..., Tensor]
 ) -> None:
-    """In float32; a token may differ where its random number lies on the border between two."""
+    """In float32; a token may differ if its random number lies on the border between two tokens."""
     world = make_world(variant)
     prepared = prepare(copy.deepcopy(world), "float32")
     videos = random_videos(3, 2, world.config.height, world.config.width)
@@ -42,7 +42,7 @@ def test_frames_equal_those_of_pytorch(
     (tokens, frames), (own_tokens, own_frames) = (play_tokens(each, videos, actions) for each in (world, prepared))
     agree = [torch.equal(one, other) for one, other in zip(tokens, own_tokens, strict=True)]
     alike = agree.index(False) if False in agree else FRAMES
-    assert alike >= FRAMES // 2, "tokens part early: more than rounding differs"
+    assert alike >= FRAMES // 2, "tokens differ early: this is more than rounding"
     for one, other in zip(frames[:alike], own_frames[:alike], strict=True):
         torch.testing.assert_close(other, one, atol=1e-4, rtol=0)
 
@@ -51,7 +51,7 @@ def test_frames_equal_those_of_pytorch(
 def test_a_row_of_a_batch_equals_the_row_alone(
     variant: str, make_world: Callable[[str], GenieWorldModel], random_videos: Callable[..., Tensor]
 ) -> None:
-    """Bit for bit, whatever is computed beside it; also after a fork, a join, a split and a step back."""
+    """Bit for bit; also after a fork, a join, an undone step and a split."""
     world = prepare(make_world(variant), "float32")
     videos, actions = random_videos(3, 2), torch.randint(8, (3, FRAMES))
     together = world.rollout(videos, actions, seed=5)
@@ -67,17 +67,17 @@ def test_a_row_of_a_batch_equals_the_row_alone(
         assert torch.equal(world.step(part, actions[row, :1])[1][0], together[row, 2])
 
 
-def test_auto_is_the_precision_of_the_machine(tiny_config: WorldConfig, vary: Callable[..., WorldConfig]) -> None:
+def test_auto_selects_the_native_precision(tiny_config: WorldConfig, vary: Callable[..., WorldConfig]) -> None:
     world = GenieWorldModel(vary(tiny_config, {"precision": "auto"}))
     assert world.dynamics.precision == torch.float32
     assert str(prepare(world).dynamics.precision) == f"torch.{native_precision(torch.device('cpu'))}"
     assert prepare(world, "float32").dynamics.precision == torch.float32
 
 
-def test_stored_precision_gives_what_casting_gives(
+def test_weights_stored_in_bfloat16_play_like_cast_ones(
     tiny_world: GenieWorldModel, random_videos: Callable[..., Tensor]
 ) -> None:
-    """Transformers stored in bfloat16 save a cast per frame and change no frame by more than rounding."""
+    """Storing transformers in bfloat16 saves casting them per frame, and changes frames by rounding only."""
     videos, actions = random_videos(2, 2), torch.randint(8, (2, 10))
     cast, prepared = copy.deepcopy(tiny_world), prepare(copy.deepcopy(tiny_world), "bfloat16")
     cast.set_precision("bfloat16")
@@ -100,7 +100,7 @@ def test_packing_keeps_names_weights_and_references(tiny_world: GenieWorldModel)
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda world: pickle.loads(pickle.dumps(world))])
-def test_copies_of_a_prepared_world_play_alike(
+def test_copies_of_a_prepared_world_play_the_same_frames(
     tiny_world: GenieWorldModel,
     random_videos: Callable[..., Tensor],
     clone: Callable[[GenieWorldModel], GenieWorldModel],
@@ -120,7 +120,7 @@ def test_copies_of_a_prepared_world_play_alike(
 
 
 def test_a_prepared_world_can_be_trained(tiny_world: GenieWorldModel) -> None:
-    """With gradients all twins are plain PyTorch, so the loss and its gradients are the same."""
+    """With gradients packed twins run plain PyTorch, so the gradients of the loss are the same."""
     tokens, actions = torch.randint(64, (2, 4, tiny_world.config.tokens_per_frame)), torch.randint(8, (2, 3))
     gradients = []
     for world in (copy.deepcopy(tiny_world), prepare(copy.deepcopy(tiny_world), "float32")):

@@ -1,4 +1,4 @@
-"""A module that the kernels do not know is played by PyTorch and acts; it is never skipped or taken for another."""
+"""Modules that the kernels do not know are run by PyTorch: never skipped, never taken for another module."""
 
 import copy
 import logging
@@ -21,7 +21,7 @@ CONFIG = TransformerConfig(layers=2, width=32, heads=2, head_dim=16, feed_forwar
 
 
 class GatedBlock(Block):
-    """A block with a module of its own behind the feed-forward."""
+    """A block with an additional module behind the feed-forward."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
@@ -32,14 +32,14 @@ class GatedBlock(Block):
 
 
 class HalvedFeedForward(FeedForward):
-    """The same children as a feed-forward, and another function."""
+    """A feed-forward with the same children but another function."""
 
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features) / 2
 
 
-class LeftRightAttention(TemporalAttention):
-    """The same children as a temporal attention, and another function."""
+class NegatedAttention(TemporalAttention):
+    """A temporal attention with the same children but another function."""
 
     def write_and_attend(self, projected: Tensor, cache: KVCache, *rest: object) -> Tensor:
         return -super().write_and_attend(projected, cache, *rest)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def replace_feed_forward(stack: SpatioTemporalTransformer) -> None:
 
 
 def replace_attention(stack: SpatioTemporalTransformer) -> None:
-    stack.blocks[1].causal = LeftRightAttention(CONFIG.width, 2, 16, 16, 8)
+    stack.blocks[1].causal = NegatedAttention(CONFIG.width, 2, 16, 16, 8)
 
 
 def hook_block(stack: SpatioTemporalTransformer) -> None:
@@ -75,7 +75,7 @@ CHANGES = pytest.mark.parametrize(
 
 
 def play(stack: SpatioTemporalTransformer, features: Tensor) -> tuple[Tensor, Tensor, list[KeyValues | None]]:
-    """Run all frames at once, and all but the first three step by step."""
+    """Return all frames computed at once, all but the first three computed step by step, and keys and values."""
     whole, keys_values = stack(features)
     cache = FrameCache(stack, features.shape[1], features.shape[2], drafts=1, dtype=features.dtype)
     cache.begin(range(features.shape[1]), 3, stack(features[:3])[1])
@@ -88,13 +88,13 @@ def play(stack: SpatioTemporalTransformer, features: Tensor) -> tuple[Tensor, Te
 
 @CHANGES
 @pytest.mark.parametrize("is_late", [False, True], ids=["before packing", "after packing and playing"])
-def test_an_unknown_module_acts(
+def test_an_unknown_module_takes_effect(
     change: Callable[[SpatioTemporalTransformer], None],
     is_late: bool,
     shake: Callable[..., nn.Module],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Packed or not, at once or step by step, the changed stack computes what PyTorch does."""
+    """The packed stack computes what the plain one does, at once and step by step."""
     torch.manual_seed(0)
     stack = SpatioTemporalTransformer(CONFIG, 8)
     shake(stack)
@@ -128,8 +128,8 @@ def test_known_modules_are_packed_without_a_warning(
     assert type(world.dynamics.transformer) is PackedTransformer
 
 
-def test_a_world_with_an_unknown_block_plays_it(tiny_world: GenieWorldModel, caplog: pytest.LogCaptureFixture) -> None:
-    """The whole world: a hook in the dynamics changes its frames, kernels or not."""
+def test_a_world_plays_its_unknown_modules(tiny_world: GenieWorldModel, caplog: pytest.LogCaptureFixture) -> None:
+    """A hook in the dynamics changes the world's frames in the same way with and without kernels."""
     plain, prepared = copy.deepcopy(tiny_world), copy.deepcopy(tiny_world)
     for world in (plain, prepared):
         world.dynamics.transformer.blocks[0].feed_forward.register_forward_hook(lambda module, inputs, out: -3 * out)

@@ -13,9 +13,7 @@ from genie_gym.training.actions import begin_from, renew_actions, translate_acti
 Make = Callable[[str], GenieWorldModel]
 
 
-def test_a_world_with_other_latent_actions_is_the_same_but_for_these(
-    make_world: Make, variants: dict[str, WorldConfig]
-) -> None:
+def test_renewing_latent_actions_keeps_the_rest_of_a_world(make_world: Make, variants: dict[str, WorldConfig]) -> None:
     old, part = make_world("moving"), variants["accelerating"].latent_action_model
     new = renew_actions(old, part)
     assert new.config == replace(old.config, latent_action_model=part, action_names=())
@@ -34,10 +32,10 @@ def test_another_number_of_latent_actions_is_refused(make_world: Make) -> None:
         renew_actions(world, part)
 
 
-def test_a_model_begins_with_what_fits_but_with_codes_of_its_own(
+def test_a_model_begins_with_the_weights_that_fit_and_with_new_codes(
     make_world: Make, variants: dict[str, WorldConfig]
 ) -> None:
-    """What accelerates has another layer for motion, and one for the past alone."""
+    """An accelerating decoder has other layers for motion, which stay new."""
     old = make_world("centred").latent_action_model
     new = renew_actions(make_world("centred"), variants["accelerating"].latent_action_model).latent_action_model
     before = {name: weight.clone() for name, weight in new.state_dict().items()}
@@ -51,8 +49,8 @@ def test_a_model_begins_with_what_fits_but_with_codes_of_its_own(
     assert after["backbone.decoder.hidden.weight"].shape != given["backbone.decoder.hidden.weight"].shape
 
 
-def test_new_actions_are_embedded_as_their_transitions_were(make_world: Make) -> None:
-    """Action 0 was 3, action 1 was 3 or 5, action 2 labels nothing and is told the mean of all."""
+def test_new_actions_are_embedded_as_the_old_ones_of_their_transitions(make_world: Make) -> None:
+    """Action 0 was 3, action 1 was 3 or 5, and action 2 labels nothing and gets the overall mean."""
     world = make_world("film")
     before = world.dynamics.action_embedding.weight.clone()
     translate_actions(world, torch.tensor([[3, 3], [5, 3]]), torch.tensor([[0, 1], [1, 0]]))
@@ -60,4 +58,4 @@ def test_new_actions_are_embedded_as_their_transitions_were(make_world: Make) ->
     assert torch.equal(after[0], before[3])
     assert torch.allclose(after[1], (before[3] + before[5]) / 2)
     assert torch.allclose(after[2], (3 * before[3] + before[5]) / 4)
-    assert torch.equal(after[8], before[8])  # of frames that no action leads to
+    assert torch.equal(after[8], before[8])  # the embedding of frames without an action

@@ -1,4 +1,4 @@
-"""The loop, and the promise that an interrupted and resumed run equals an uninterrupted one."""
+"""The training loop: an interrupted and resumed run equals an uninterrupted one, and logging changes nothing."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training import checkpoint
-from genie_gym.training.checkpoint import NAME
-from genie_gym.training.loop import Batches, step_seed, train
+from genie_gym.training.checkpoint import RUN_FILE
+from genie_gym.training.loop import BareTrainee, Batches, Phase, step_seed
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
 
@@ -34,7 +35,7 @@ CONFIG = TrainConfig(
 
 
 class Noisy(nn.Module):
-    """A line fitted to a cloud: its loss draws noise, and it can be told to fail."""
+    """A line fitted to random points: its loss draws noise, and it records the mode of every call."""
 
     def __init__(self, seed: int = 0, width: int = 3) -> None:
         super().__init__()
@@ -64,11 +65,11 @@ def clouds(first: int, number: int) -> Iterator[Batch]:
 
 
 class InterruptionError(Exception):
-    """The plug is pulled."""
+    """The process is killed."""
 
 
 def unplugged(batches: Batches, after: int) -> Batches:
-    """The same batches, until the one numbered ``after`` is asked for."""
+    """Return the same batches, with an interruption when the one numbered ``after`` is drawn."""
 
     def draw(first: int, number: int) -> Iterator[Batch]:
         for index, batch in enumerate(batches(first, number), start=first):
@@ -80,17 +81,17 @@ def unplugged(batches: Batches, after: int) -> Batches:
 
 
 def same_run(one: Path, other: Path) -> bool:
-    """Weights, buffers, optimiser moments and steps, bit for bit."""
-    left, right = load_file(one / NAME), load_file(other / NAME)
+    """Return whether weights, buffers and optimiser moments are equal bit for bit."""
+    left, right = load_file(one / RUN_FILE), load_file(other / RUN_FILE)
     return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
 
 
-Phase = Callable[[int, Batches, Path], int]
+Train = Callable[[int, Batches, Path], int]
 
 
 @pytest.fixture
-def phase(variants: Any, vary: Any, request: pytest.FixtureRequest) -> Phase:
-    """(seed of the first weights, batches, folder) -> steps done: one phase of training, as users run it."""
+def train(variants: Any, vary: Any, request: pytest.FixtureRequest) -> Train:
+    """Train one phase as users do: (seed of the initial weights, batches, folder) -> steps done."""
     kind, precision = request.param.split("-", 1)
     overrides = {
         "tokenizer": {"tokenizer.quantizer.restart_after": 2},
@@ -106,81 +107,82 @@ def phase(variants: Any, vary: Any, request: pytest.FixtureRequest) -> Phase:
         torch.manual_seed(seed)
         world = GenieWorldModel(config)
         world.tokenizer.load_state_dict(tokenizer)
+        phase = Phase(batches, training, out, progress=False)
         if kind == "tokenizer":
-            return train_tokenizer(world.tokenizer, batches, training, out, progress=False)
-        return train_world(world, batches, training, out, progress=False)
+            return train_tokenizer(world.tokenizer, phase)
+        return train_world(world, phase)
 
     return run
 
 
 @pytest.mark.parametrize(
-    "phase", ["tokenizer-float32", "tokenizer-bfloat16", "conv-float32", "st-bfloat16"], indirect=True
+    "train", ["tokenizer-float32", "tokenizer-bfloat16", "conv-float32", "st-bfloat16"], indirect=True
 )
-def test_a_resumed_phase_equals_an_uninterrupted_one(phase: Phase, tmp_path: Path, moving_squares: Any) -> None:
-    """Bit for bit, after two interruptions between checkpoints; a resumed run's first weights don't matter."""
+def test_a_resumed_phase_equals_an_uninterrupted_one(train: Train, tmp_path: Path, moving_squares: Any) -> None:
+    """Bit for bit, after two interruptions between checkpoints and with other initial weights each time."""
 
     def batches(first: int, number: int) -> Iterator[Batch]:
         for index in range(first, first + number):
             yield Batch(moving_squares(4, 5, seed=index), torch.arange(4))
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert phase(1, batches, whole) == 12
+    assert train(1, batches, whole) == 12
     with pytest.raises(InterruptionError):
-        phase(1, unplugged(batches, 6), broken)
+        train(1, unplugged(batches, 6), broken)
     with pytest.raises(InterruptionError):
-        phase(2, unplugged(batches, 11), broken)
+        train(2, unplugged(batches, 11), broken)
     assert not same_run(whole, broken)
-    assert phase(3, batches, broken) == 12
+    assert train(3, batches, broken) == 12
     assert same_run(whole, broken)
-    names = set(load_file(whole / NAME))
-    assert {f"optimizer.0.{moment}" for moment in ("step", "exp_avg", "exp_avg_sq")} <= names
+    names = set(load_file(whole / RUN_FILE))
+    moments = [name.removeprefix("optimizer.").rpartition(".") for name in names if name.startswith("optimizer.")]
+    assert {moment for _, _, moment in moments} == {"step", "exp_avg", "exp_avg_sq"}
+    assert {f"model.{name}" for name, _, _ in moments} <= names
     assert any(name.endswith("quantizer.idle") for name in names)
-    assert phase(4, batches, broken) == 12  # there is nothing left to do
+    assert train(4, batches, broken) == 12  # nothing is left to do
     assert same_run(whole, broken)
 
 
-def test_a_run_in_many_short_sittings(tmp_path: Path) -> None:
-    """With no time left one step is done, saved and returned; twelve sittings make the whole run."""
-    train(Noisy(), clouds, CONFIG, tmp_path / "whole", progress=False)
-    for sitting in range(1, 13):
-        assert train(Noisy(sitting - 1), clouds, CONFIG, tmp_path / "parts", minutes=0, progress=False) == sitting
+def test_a_run_in_many_short_calls(tmp_path: Path) -> None:
+    """A call without time does one step and saves it; twelve calls equal the whole run."""
+    Phase(clouds, CONFIG, tmp_path / "whole", progress=False).run(Noisy())
+    for call in range(1, 13):
+        assert Phase(clouds, CONFIG, tmp_path / "parts", minutes=0, progress=False).run(Noisy(call - 1)) == call
     assert same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_seed_and_batches_decide(tmp_path: Path) -> None:
+def test_a_run_is_determined_by_seed_and_batches(tmp_path: Path) -> None:
     runs = {}
     for name, seed, start in (("one", 0, 0), ("same", 0, 0), ("seed", 1, 0), ("batches", 0, 100)):
         config = dataclasses.replace(CONFIG, seed=seed)
         shifted: Batches = lambda first, number, start=start: clouds(first + start, number)  # noqa: E731
-        train(Noisy(), shifted, config, tmp_path / name, progress=False)
-        runs[name] = load_file(tmp_path / name / NAME)["model.line.weight"]
+        Phase(shifted, config, tmp_path / name, progress=False).run(Noisy())
+        runs[name] = load_file(tmp_path / name / RUN_FILE)["model.line.weight"]
     assert torch.equal(runs["one"], runs["same"])
     assert not torch.equal(runs["one"], runs["seed"])
     assert not torch.equal(runs["one"], runs["batches"])
     assert len({step_seed(seed, step) for seed in range(5) for step in range(-1, 2000)}) == 5 * 2001
 
 
-def test_training_is_in_training_mode_and_watching_is_not(tmp_path: Path) -> None:
+def test_losses_are_in_training_mode_and_probes_in_eval_mode(tmp_path: Path) -> None:
     trainee = Noisy()
-    train(trainee, clouds, CONFIG, tmp_path, progress=False)
+    Phase(clouds, CONFIG, tmp_path, progress=False).run(trainee)
     assert trainee.modes.count("loss") == 12
     assert trainee.modes.count("probe") == 4
     assert trainee.modes.count("pictures") == 3
     assert len(trainee.modes) == 19
 
 
-def test_watching_changes_nothing(tmp_path: Path) -> None:
-    """However often it is logged, a run is the same."""
+def test_logging_does_not_change_a_run(tmp_path: Path) -> None:
     often = dataclasses.replace(CONFIG, log_every=1, picture_every=1)
     never = dataclasses.replace(CONFIG, log_every=1000, picture_every=0)
     for name, config in (("often", often), ("never", never)):
-        train(Noisy(), clouds, config, tmp_path / name, progress=False)
+        Phase(clouds, config, tmp_path / name, progress=False).run(Noisy())
     assert same_run(tmp_path / "often", tmp_path / "never")
 
 
-def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
-    """As TensorBoard shows it, beside the loss, its metrics and the gradients' norms."""
-    train(Noisy(), clouds, CONFIG, tmp_path, progress=False)
+def test_tensorboard_gets_rate_loss_metrics_and_gradient_norms(tmp_path: Path) -> None:
+    Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
     log = EventAccumulator(str(tmp_path / "log")).Reload()
     assert set(log.Tags()["scalars"]) == {"loss", "learning_rate", "noise", "probed", "gradient_norm/line"}
     shown = {event.step: event.value for event in log.Scalars("learning_rate")}
@@ -188,8 +190,8 @@ def test_the_rate_follows_the_schedule(tmp_path: Path) -> None:
     assert log.Tags()["images"] == ["picture"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
-    """Before it reaches the weights, and the last checkpoint stays."""
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    """It does not reach the weights, and the last checkpoint stays."""
 
     def spoiled(first: int, number: int) -> Iterator[Batch]:
         for index, batch in enumerate(clouds(first, number), start=first):
@@ -197,43 +199,79 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 
     trainee = Noisy()
     with pytest.raises(FloatingPointError, match="nan at step 6"):
-        train(trainee, spoiled, CONFIG, tmp_path, progress=False)
+        Phase(spoiled, CONFIG, tmp_path, progress=False).run(trainee)
     assert torch.isfinite(trainee.line.weight).all()
-    assert load_file(tmp_path / NAME)["model.calls"] == 4
+    assert load_file(tmp_path / RUN_FILE)["model.calls"] == 4
 
 
 @pytest.mark.parametrize(
     "change", [{"batch_size": 8}, {"train_steps": 13}, {"seed": 1}, {"optimizer": OptimizerConfig(clip_norm=2.0)}]
 )
-def test_a_run_of_another_config(tmp_path: Path, change: dict[str, Any]) -> None:
-    train(Noisy(), clouds, CONFIG, tmp_path, progress=False)
+def test_a_run_of_another_config_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
     with pytest.raises(ValueError, match=rf"run '{tmp_path}' was started with another config: .*\"batch_size\": 4"):
-        train(Noisy(), clouds, dataclasses.replace(CONFIG, **change), tmp_path, progress=False)
+        Phase(clouds, dataclasses.replace(CONFIG, **change), tmp_path, progress=False).run(Noisy())
 
 
-def test_a_run_of_another_model(tmp_path: Path) -> None:
-    train(Noisy(), clouds, CONFIG, tmp_path, progress=False)
+def test_a_run_of_another_model_is_refused(tmp_path: Path) -> None:
+    Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
     with pytest.raises(ValueError, match=r"is of another model: (.|\n)*line.weight"):
-        train(Noisy(width=5), clouds, CONFIG, tmp_path, progress=False)
+        Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy(width=5))
+
+
+class TwoLines(BareTrainee):
+    """Two lines, whose order among the children is chosen."""
+
+    def __init__(self, names: tuple[str, str]) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(3, 1))
+
+    def loss(self, batch: Batch) -> LossOutput:
+        first, second = self.get_submodule("first"), self.get_submodule("second")
+        return LossOutput((first(batch.videos) - 2 * second(batch.videos) - 1).square().mean(), {})
+
+
+def test_moments_are_saved_by_the_names_of_their_parameters(tmp_path: Path) -> None:
+    """A run resumes with its children in another order; a run whose moments have numbers is refused."""
+    torch.manual_seed(0)
+    whole, resumed = TwoLines(("first", "second")), TwoLines(("second", "first"))
+    resumed.load_state_dict(whole.state_dict())
+    Phase(clouds, CONFIG, tmp_path / "whole", progress=False).run(whole)
+    for trainee in (resumed, TwoLines(("first", "second")), TwoLines(("second", "first"))):
+        Phase(clouds, CONFIG, tmp_path / "resumed", minutes=0, progress=False).run(trainee)
+    Phase(clouds, CONFIG, tmp_path / "resumed", progress=False).run(TwoLines(("first", "second")))
+    left, right = (load_file(tmp_path / name / RUN_FILE) for name in ("whole", "resumed"))
+    assert set(left) == set(right)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+    for old, new, reason in (("first.weight", "0", "an earlier version"), ("first.weight", "third", "other param")):
+        path = tmp_path / "resumed" / RUN_FILE
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        renamed = {name.replace(f"optimizer.{old}.", f"optimizer.{new}."): value for name, value in right.items()}
+        save_file(renamed, path, metadata=metadata)
+        with pytest.raises(ValueError, match=f"run .* was saved by .*{reason}.*: start anew in another folder"):
+            Phase(clouds, CONFIG, tmp_path / "resumed", progress=False).run(TwoLines(("first", "second")))
 
 
 @pytest.mark.parametrize("kept", [0, 7, 300, -1])
-def test_a_truncated_run(tmp_path: Path, kept: int) -> None:
-    train(Noisy(), clouds, CONFIG, tmp_path, progress=False)
-    path = tmp_path / NAME
+def test_a_truncated_run_is_refused(tmp_path: Path, kept: int) -> None:
+    Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
+    path = tmp_path / RUN_FILE
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=f"run .*{NAME}' is damaged"):
-        train(Noisy(), clouds, CONFIG, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=f"run .*{RUN_FILE}' is damaged"):
+        Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
 
 
-def test_a_run_that_does_not_tell_its_step(tmp_path: Path) -> None:
-    save_file({"model.line.weight": torch.zeros(1, 3)}, tmp_path / NAME)
-    with pytest.raises(ValueError, match=f"run .*{NAME}' is damaged"):
-        train(Noisy(), clouds, CONFIG, tmp_path, progress=False)
+def test_a_run_without_its_step_is_refused(tmp_path: Path) -> None:
+    save_file({"model.line.weight": torch.zeros(1, 3)}, tmp_path / RUN_FILE)
+    with pytest.raises(ValueError, match=f"run .*{RUN_FILE}' is damaged"):
+        Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
 
 
-def test_a_run_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Power is lost while the second checkpoint is written: the first is whole, and the run goes on from it."""
+def test_a_run_file_is_never_written_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the process dies while it writes the second checkpoint, the run resumes from the first."""
     write = checkpoint.save_file
     written: list[Path] = []
 
@@ -246,9 +284,9 @@ def test_a_run_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(checkpoint, "save_file", fail_second)
     with pytest.raises(InterruptionError):
-        train(Noisy(), clouds, CONFIG, tmp_path / "broken", progress=False)
+        Phase(clouds, CONFIG, tmp_path / "broken", progress=False).run(Noisy())
     assert written[1].read_bytes() == b"half of it"
-    assert load_file(tmp_path / "broken" / NAME)["model.calls"] == 4
-    assert train(Noisy(1), clouds, CONFIG, tmp_path / "broken", progress=False) == 12
-    train(Noisy(), clouds, CONFIG, tmp_path / "whole", progress=False)
+    assert load_file(tmp_path / "broken" / RUN_FILE)["model.calls"] == 4
+    assert Phase(clouds, CONFIG, tmp_path / "broken", progress=False).run(Noisy(1)) == 12
+    Phase(clouds, CONFIG, tmp_path / "whole", progress=False).run(Noisy())
     assert same_run(tmp_path / "whole", tmp_path / "broken")

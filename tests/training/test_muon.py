@@ -1,4 +1,4 @@
-"""Muon: what is orthogonalised, what AdamW does, and that a resumed run goes on as if nothing had been."""
+"""Muon: orthogonalised updates of matrices, AdamW for the rest, and resuming from a saved state."""
 
 import copy
 from typing import Any
@@ -31,7 +31,7 @@ def give_gradients(module: nn.Module, seed: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (12, 30), (30, 12)])
-def test_an_orthogonalised_matrix_keeps_directions_and_evens_sizes(shape: tuple[int, int]) -> None:
+def test_orthogonalising_keeps_singular_vectors_and_evens_singular_values(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     inner = left.T @ orthogonalize(matrix[None])[0] @ right.T
@@ -40,7 +40,7 @@ def test_an_orthogonalised_matrix_keeps_directions_and_evens_sizes(shape: tuple[
     assert orthogonalize(torch.zeros(2, *shape)).abs().max() == 0
 
 
-def test_linear_weights_move_by_muon_and_the_rest_as_adamw_moves_it(module: nn.Module) -> None:
+def test_muon_updates_linear_weights_and_adamw_the_rest(module: nn.Module) -> None:
     twin, before = copy.deepcopy(module), copy.deepcopy(module.state_dict())
     for trained, kind in ((module, "muon"), (twin, "adamw")):
         optimizer = build(trained, kind)
@@ -60,11 +60,11 @@ def test_one_update_by_hand(module: nn.Module) -> None:
     mixed = (1 - MOMENTUM) * gradient + MOMENTUM * (1 - MOMENTUM) * gradient
     wanted = before - RATE * UPDATE_RMS * 10**0.5 * orthogonalize(mixed[None])[0]
     torch.testing.assert_close(module[0].weight.detach(), wanted)
-    optimizer.step()  # whose gradients are used up
+    optimizer.step()  # whose gradients were set to None
     torch.testing.assert_close(module[0].weight.detach(), wanted)
 
 
-def test_kernels_move_as_matrices_where_asked() -> None:
+def test_muon_conv_updates_kernels_as_matrices() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(4, 4))
     before = copy.deepcopy(module.state_dict())
     for kind in ("muon-conv", "muon"):
@@ -79,7 +79,7 @@ def test_kernels_move_as_matrices_where_asked() -> None:
         assert torch.allclose(moved, update, atol=1e-4) == (kind == "muon-conv")
 
 
-def test_it_goes_on_from_its_state(module: nn.Module) -> None:
+def test_training_resumes_from_a_saved_state(module: nn.Module) -> None:
     optimizer = build(module, "muon")
     give_gradients(module, 0)
     optimizer.step()
@@ -92,7 +92,7 @@ def test_it_goes_on_from_its_state(module: nn.Module) -> None:
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), twin.parameters(), strict=True))
 
 
-def test_frozen_weights_stay(module: nn.Module) -> None:
+def test_frozen_weights_do_not_change(module: nn.Module) -> None:
     module[0].requires_grad_(False)
     before, optimizer = module[0].weight.clone(), build(module, "muon")
     for parameter in module[2:].parameters():

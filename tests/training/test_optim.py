@@ -1,4 +1,4 @@
-"""Learning rates by hand, what decays, and clipping child by child."""
+"""Learning rates by hand, weight decay, and gradient clipping per child."""
 
 import math
 
@@ -23,12 +23,12 @@ def test_warm_up_is_linear(schedule: str) -> None:
     assert rates(schedule, [0], warmup=0) == pytest.approx([1.0])
 
 
-def test_constant() -> None:
+def test_the_constant_schedule() -> None:
     assert rates("constant", [10, 50, 100]) == [1.0, 1.0, 1.0]
 
 
-def test_cosine() -> None:
-    """From the peak right after warm-up, half way down in the middle, to the final rate at the last step."""
+def test_the_cosine_schedule() -> None:
+    """The rate falls from the peak after warm-up to the final rate at the last step, half way in the middle."""
     quarter = 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2
     assert rates("cosine", [10, 32, 55, 100], train_steps=101) == pytest.approx([1.0, quarter, 0.55, 0.1], abs=0.01)
     assert rates("cosine", [100])[0] == pytest.approx(0.1)
@@ -36,8 +36,8 @@ def test_cosine() -> None:
     assert falling == sorted(falling, reverse=True)
 
 
-def test_warm_up_stable_decay() -> None:
-    """Flat over four fifths, then linear to the final rate at the last step."""
+def test_the_warm_up_stable_decay_schedule() -> None:
+    """The rate is flat for four fifths of training, then linear down to the final rate at the last step."""
     assert rates("wsd", [10, 50, 80, 90, 95, 100]) == pytest.approx([1.0, 1.0, 1.0, 0.55, 0.325, 0.1])
 
 

@@ -1,4 +1,4 @@
-"""Each model learns one batch by heart: whatever cannot do that learns nothing larger."""
+"""Each model overfits one batch: a model that cannot would not learn from more data."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from genie_gym.models.video_tokenizer import VideoTokenizer
 
 
 def learn(module: nn.Module, loss: Callable[[], LossOutput], steps: int, rate: float = 3e-3) -> list[LossOutput]:
-    """The outputs of every step."""
+    """Train, and return the outputs of every step."""
     optimizer, outputs = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0), []
     module.train()
     for _ in range(steps):
@@ -38,7 +38,7 @@ def test_tokenizer(variants: Any, moving_squares: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["additive", "fsq", "st-lam", "token-lam"])
 def test_latent_action_model(variants: Any, moving_squares: Any, kind: str) -> None:
-    """Three jumps, eight codes: without a code, copying is as good as it gets (a loss of about 1 on pixels)."""
+    """Three jumps and eight codes; without codes nothing beats copying (a loss of about 1 on pixels)."""
     model = LatentActionModel(variants[kind])
     videos: Tensor = moving_squares(4, 6)
     if model.reads_tokens:
@@ -59,17 +59,17 @@ def test_dynamics(variants: Any, vary: Any, conditioning: str) -> None:
 
 
 @pytest.mark.parametrize("conditioning", ["additive", "token", "film"])
-def test_dynamics_listens_to_actions(variants: Any, vary: Any, conditioning: str) -> None:
-    """Videos anew for each batch in which the action alone decides the next frame: nothing to learn by heart."""
+def test_dynamics_uses_actions(variants: Any, vary: Any, conditioning: str) -> None:
+    """Each batch has new videos in which the action alone determines the next frame, so nothing can be memorised."""
     dynamics = MaskGITDynamics(vary(variants[conditioning], {"dynamics.min_mask_ratio": 1.0}))
 
-    def loss(told_truth: bool = True) -> LossOutput:
+    def loss(with_true_actions: bool = True) -> LossOutput:
         latent_actions = torch.randint(8, (8, 3))
         frames = (8 * latent_actions[:, :, None] + torch.arange(16) // 2) % 64
         tokens = torch.cat([torch.randint(64, (8, 1, 16)), frames], dim=1)
-        return dynamics.loss(tokens, latent_actions if told_truth else (latent_actions + 1) % 8)
+        return dynamics.loss(tokens, latent_actions if with_true_actions else (latent_actions + 1) % 8)
 
     outputs = learn(dynamics, loss, 200, rate=1e-2)
     assert outputs[-1].loss < 0.5
     with torch.no_grad():
-        assert loss(told_truth=False).loss > outputs[-1].loss + 2
+        assert loss(with_true_actions=False).loss > outputs[-1].loss + 2

@@ -1,4 +1,4 @@
-"""With the cache every weight is the same as without; no clip is encoded twice; nothing half written is read."""
+"""The token cache changes no weight, encodes no clip twice, and reads no entry that was written only in part."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.training import run
-from genie_gym.training.checkpoint import NAME
-from genie_gym.training.loop import Batches
+from genie_gym.training.checkpoint import RUN_FILE
+from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.run import clips
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.world import train_world
@@ -44,7 +44,7 @@ def dataset(tmp_path: Path) -> ClipDataset:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many clips each call of the tokenizer has encoded so far."""
+    """Number of clips that each call of the tokenizer encoded so far."""
     counts: list[int] = []
     real = VideoTokenizer.encode
     monkeypatch.setattr(
@@ -59,7 +59,7 @@ def batch_of(dataset: ClipDataset, *numbers: int) -> Batch:
 
 
 def weights(out: Path) -> dict[str, Tensor]:
-    return load_file(out / NAME)
+    return load_file(out / RUN_FILE)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -68,10 +68,10 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("kind", ["additive", "fsq", "token-lam", "full"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_tokens_do_not_hang_on_the_company(
+def test_tokens_do_not_depend_on_the_rest_of_the_batch(
     make_world: Callable[[str], GenieWorldModel], random_videos: Any, kind: str, precision: str
 ) -> None:
-    """In batches of one shape."""
+    """In batches of the same shape."""
     tokenizer, videos = make_world(kind).tokenizer, random_videos(9, 5)
     tokenizer.set_precision(precision)
     expected = tokenizer.encode(videos)
@@ -84,7 +84,7 @@ def test_tokens_do_not_hang_on_the_company(
 def test_the_cache_changes_nothing(
     dataset: ClipDataset, variants: Any, tmp_path: Path, encoded: list[int], kind: str, precision: Any
 ) -> None:
-    """Three epochs, without the cache, with it, and with it in three sittings: equal weights and moments."""
+    """Three epochs without the cache, with it, and with it in three parts give equal weights and moments."""
     config = dataclasses.replace(CONFIG, precision=precision)
     calls = {}
 
@@ -96,7 +96,7 @@ def test_the_cache_changes_nothing(
             drawn = clips(dataset, config) if stop is None else unplugged(clips(dataset, config), stop)
             encoded.clear()
             try:
-                train_world(world, drawn, config, tmp_path / name, progress=False, cache=cache)
+                train_world(world, Phase(drawn, config, tmp_path / name, progress=False), cache)
             except InterruptedError:
                 assert stop is not None
             calls[name] = sum(encoded)
@@ -106,7 +106,7 @@ def test_the_cache_changes_nothing(
     assert same(plain, cached)
     assert same(plain, broken)
     assert calls["cached"] < 0.75 * calls["plain"]
-    assert calls["broken"] < 0.5 * calls["cached"]  # the first sittings' tokens are there still
+    assert calls["broken"] < 0.5 * calls["cached"]  # tokens of the interrupted parts are still there
 
 
 def unplugged(drawn: Batches, before: int) -> Batches:
@@ -119,7 +119,7 @@ def unplugged(drawn: Batches, before: int) -> Batches:
     return draw
 
 
-def test_a_known_clip_is_not_encoded_again(
+def test_a_cached_clip_is_not_encoded_again(
     dataset: ClipDataset, tiny_world: GenieWorldModel, tmp_path: Path, encoded: list[int]
 ) -> None:
     def opened() -> TokenCache:
@@ -135,10 +135,10 @@ def test_a_known_clip_is_not_encoded_again(
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 80, 159])
-def test_a_half_written_entry_is_never_read(
+def test_an_incomplete_entry_is_never_read(
     dataset: ClipDataset, tiny_world: GenieWorldModel, tmp_path: Path, kept: int
 ) -> None:
-    """Whatever part of clip 3's 160 bytes reached the disk; and a file cut short is made whole."""
+    """Whatever part of clip 3's 160 bytes reached the disk, it is encoded again; a truncated file is extended."""
     cache = TokenCache(tmp_path / "run", tiny_world.tokenizer, dataset, CONFIG)
     expected = cache.encode(batch_of(dataset, 2, 3, 4))
     whole = cache.path.read_bytes()
@@ -159,7 +159,7 @@ def test_nothing_is_written_if_encoding_fails(
     assert not any(cache.path.read_bytes())
 
 
-def test_another_tokenizer_or_dataset_starts_anew(
+def test_another_tokenizer_or_dataset_gets_a_new_file(
     dataset: ClipDataset, make_world: Callable[[str], GenieWorldModel], tmp_path: Path
 ) -> None:
     tokenizer = make_world("additive").tokenizer
@@ -170,7 +170,7 @@ def test_another_tokenizer_or_dataset_starts_anew(
         assert list((tmp_path / "run").iterdir()) == paths[-1:]
 
     opened(dataset, dataclasses.replace(CONFIG, train_steps=99))
-    assert paths[1] == paths[0]  # has no say
+    assert paths[1] == paths[0]  # does not affect tokens
     opened(dataset, dataclasses.replace(CONFIG, precision="bfloat16"))
     opened(ClipDataset(tmp_path / "shard.h5", clip_length=5, frame_step=2), CONFIG)
     with torch.no_grad():
@@ -182,13 +182,15 @@ def test_another_tokenizer_or_dataset_starts_anew(
     assert len(set(paths)) == 5
 
 
-def test_it_is_kept_where_clips_come_again(dataset: ClipDataset) -> None:
+def test_a_cache_is_worthwhile_if_clips_repeat(dataset: ClipDataset) -> None:
     assert is_worthwhile(dataset, dataclasses.replace(CONFIG, train_steps=7, batch_size=4))
     assert not is_worthwhile(dataset, dataclasses.replace(CONFIG, train_steps=9, batch_size=3))
 
 
 @pytest.mark.parametrize(("batch_size", "files"), [(1, 0), (14, 1)])
-def test_a_preset_decides_by_itself(dataset: ClipDataset, tmp_path: Path, batch_size: int, files: int) -> None:
+def test_train_preset_decides_whether_to_cache(
+    dataset: ClipDataset, tmp_path: Path, batch_size: int, files: int
+) -> None:
     tiny = PRESETS["tiny"]
     short = dataclasses.replace(tiny.tokenizer_training, train_steps=2, clip_length=5, picture_every=0)
     preset = dataclasses.replace(

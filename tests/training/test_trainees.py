@@ -1,4 +1,4 @@
-"""Who learns from what: the latent action model from its own loss, the dynamics from its own, the tokenizer not."""
+"""Gradients of training: each model learns from its own loss alone, and the tokenizer stays frozen."""
 
 import copy
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Make = Callable[[str], GenieWorldModel]
 
 
 def trainee(make_world: Make, kind: str) -> WorldTrainee:
-    """In training mode, and with a tokenizer that would take gradients if it got any."""
+    """Return a trainee in training mode, with a tokenizer that would take gradients if it got any."""
     made = WorldTrainee(make_world(kind).requires_grad_())
     made.train()
     return made
@@ -37,7 +37,7 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 def test_gradients_of_the_dynamics_stay_in_the_dynamics(
     make_world: Make, random_videos: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the other loss taken out of the sum, nothing reaches the latent action model or the tokenizer."""
+    """Without the other loss in the sum, no gradient reaches the latent action model or the tokenizer."""
     made = trainee(make_world, kind)
     real = made.latent_action_model.loss_and_labels
 
@@ -54,7 +54,7 @@ def test_gradients_of_the_dynamics_stay_in_the_dynamics(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_latent_action_model_learns_from_its_own_loss(make_world: Make, random_videos: Any, kind: str) -> None:
-    """Its gradients in the sum are those of its loss alone, bit for bit; the tokenizer gets none."""
+    """Its gradients equal those of its loss alone bit for bit; the tokenizer gets none."""
     together, videos = trainee(make_world, kind), random_videos(4, 5)
     alone = copy.deepcopy(together.latent_action_model)
     torch.manual_seed(1)
@@ -71,8 +71,8 @@ def test_the_latent_action_model_learns_from_its_own_loss(make_world: Make, rand
     assert gradients(together.world.tokenizer) == {}
 
 
-def test_training_leaves_the_tokenizer_alone(make_world: Make, random_videos: Any) -> None:
-    """It is no part of the trainee: not switched to training mode, not saved; its codes stay."""
+def test_training_does_not_touch_the_tokenizer(make_world: Make, random_videos: Any) -> None:
+    """It is no submodule of the trainee: it stays in eval mode, is not saved, and keeps its codes."""
     made = trainee(make_world, "additive")
     before = copy.deepcopy(made.world.tokenizer.state_dict())
     made.loss(batch_of(random_videos(4, 5)))
@@ -96,7 +96,7 @@ def test_the_losses_are_summed(make_world: Make, random_videos: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_probe_compares_under_the_same_masks(make_world: Make, random_videos: Any, kind: str) -> None:
-    """Videos all alike have the same actions: shuffling them costs exactly nothing. Others differ."""
+    """Identical videos have the same actions, so shuffling them costs exactly nothing; different videos differ."""
     made = trainee(make_world, kind).eval()
     alike = random_videos(1, 5).expand(4, -1, -1, -1, -1)
     assert made.probe(batch_of(alike))["dynamics/shuffled_minus_true"] == 0
@@ -104,8 +104,8 @@ def test_the_probe_compares_under_the_same_masks(make_world: Make, random_videos
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_put_played_under_real(make_world: Make, random_videos: Any, kind: str) -> None:
-    """Four videos, each real over played, frames side by side; the real ones as they are."""
+def test_pictures_show_real_above_played_frames(make_world: Make, random_videos: Any, kind: str) -> None:
+    """Four videos, each with its real frames above the played ones, side by side."""
     videos = random_videos(5, 6)
     picture = trainee(make_world, kind).eval().pictures(batch_of(videos))["played"]
     assert picture.shape == (3, 4 * 2 * 64, 6 * 64)
@@ -114,7 +114,7 @@ def test_pictures_put_played_under_real(make_world: Make, random_videos: Any, ki
     assert 0 <= picture.min() < picture.max() <= 1
 
 
-def test_pictures_put_rebuilt_under_real(make_world: Make, random_videos: Any) -> None:
+def test_pictures_show_real_above_reconstructed_frames(make_world: Make, random_videos: Any) -> None:
     videos = random_videos(2, 5)
     tokenizer = make_world("additive").tokenizer
     picture = TokenizerTrainee(tokenizer).eval().pictures(batch_of(videos))["rebuilt"]

@@ -1,51 +1,51 @@
 "use strict";
-// One message at a time: the next is sent when the last is answered, or when somebody does something. The page does
-// nothing in between: on a machine without a graphics card what it draws takes the world's time.
+// The page of genie-gym play. One message at a time: the next one is sent when the last one is answered, or on user
+// input. The page is idle in between: without a graphics card, drawing takes time from the world on the same machine.
 
 const $ = (id) => document.getElementById(id);
 const FRAME = 0;
 const HEADER = 7; // bytes before a frame's pixels
-const PLAIN = { alpha: false, desynchronized: true }; // which browsers draw with the least work
-const GO_ON = ["step", "drive", "save", "fit"];
+const CANVAS_OPTIONS = { alpha: false, desynchronized: true }; // the cheapest way to draw
+const REPLAY_MESSAGES = ["step", "drive", "save", "fit"]; // messages that do not end a replay
 
-const held = new Set(); // keys
-let touched = null; // the action of a button that is held
+const held = new Set(); // keys that are held
+let heldAction = null; // the latent action whose button is held
 let world = null;
 let socket = null;
 let isWaiting = false;
 let isPaused = false;
-let wantsOnce = false;
+let isSingleStep = false;
 let steps = 0;
-let replayed = []; // actions that are still to be played again
+let replayed = []; // latent actions of a replay that are still to be sent
 let sentAt = 0;
 let frameTimes = [];
 let latencies = [];
-const queue = []; // messages that wait for their turn
-let nextStep = 0; // when the next frame is due
-let waking = null; // the timer that goes on then
+const queue = []; // messages to send
+let nextStepTime = 0; // when the next step is due
+let timer = null; // requests the next step when it is due
 
-function say(text) {
+function showStatus(text) {
   $("status").textContent = text;
 }
 
 function send(message) {
   queue.push(message);
-  pump();
+  sendNext();
 }
 
-function pump() {
+function sendNext() {
   if (isWaiting || queue.length === 0 || socket.readyState !== WebSocket.OPEN) return;
   const message = queue.shift();
-  if (!GO_ON.includes(message.do)) replayed = []; // another game, or another frame of it
+  if (!REPLAY_MESSAGES.includes(message.do)) replayed = [];
   isWaiting = true;
   sentAt = performance.now();
   socket.send(message instanceof ArrayBuffer ? message : JSON.stringify(message));
 }
 
-function answered() {
+function finishMessage() {
   isWaiting = false;
-  pump();
-  goOn();
+  sendNext();
+  requestStep();
 }
 
 function connect() {
@@ -55,11 +55,11 @@ function connect() {
   socket = new WebSocket(`${scheme}://${location.host}${location.pathname.replace(/[^/]*$/, "")}play${query}`);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => send({ do: "start" });
-  socket.onclose = (event) => say(`The connection is closed. ${event.reason} Load the page again to go on.`);
-  socket.onmessage = (event) => (typeof event.data === "string" ? hear(JSON.parse(event.data)) : receive(event.data));
+  socket.onclose = (event) => showStatus(`The connection is closed. ${event.reason} Reload the page to continue.`);
+  socket.onmessage = (event) => (typeof event.data === "string" ? handleJson(JSON.parse(event.data)) : handleBytes(event.data));
 }
 
-function hear(message) {
+function handleJson(message) {
   if (message.kind === "world") {
     world = message;
     const screen = $("screen");
@@ -70,33 +70,33 @@ function hear(message) {
     listStarts(world.starts);
     $("speed").value = world.frames_per_second;
     $("policy").hidden = $("policy").disabled = !world.has_policy;
-    say("");
+    showStatus("");
   } else if (message.kind === "replay") {
-    replayed = message.actions; // its first frame follows
+    replayed = message.actions; // the first frame follows
   } else if (message.kind === "picture") {
-    say(message.message); // the same
+    showStatus(message.message); // the first frame follows
   } else if (message.kind === "fit") {
-    answered();
+    finishMessage();
   } else {
-    say(message.message);
+    showStatus(message.message);
     replayed = [];
-    if ($("driver").value === "policy") $("driver").value = "you"; // it may have been its mistake
-    answered();
+    if ($("driver").value === "policy") $("driver").value = "you"; // the policy may have caused the error
+    finishMessage();
   }
 }
 
-function receive(data) {
+function handleBytes(data) {
   const view = new DataView(data);
   if (view.getUint8(0) === FRAME) {
     steps = view.getUint32(1, true);
     const now = performance.now();
     latencies = [...latencies.slice(-29), now - sentAt];
     frameTimes = [...frameTimes.slice(-29), now];
-    answered(); // first, so that the next frame is made while this one is drawn
+    finishMessage(); // before drawing, so that the world generates the next frame meanwhile
     draw(new Uint8Array(data, HEADER));
     showAction(view.getInt16(5, true));
   } else {
-    answered();
+    finishMessage();
     download(new Uint8Array(data, 1));
   }
 }
@@ -109,7 +109,7 @@ function draw(pixels) {
     image.data[to + 2] = pixels[from + 2];
     image.data[to + 3] = 255;
   }
-  $("screen").getContext("2d", PLAIN).putImageData(image, 0, 0);
+  $("screen").getContext("2d", CANVAS_OPTIONS).putImageData(image, 0, 0);
   $("screen").dataset.steps = steps;
 }
 
@@ -119,12 +119,12 @@ function addAction(name, action) {
   button.dataset.action = action;
   const press = (event) => {
     if (event.repeat) return;
-    touched = action;
+    heldAction = action;
     button.setAttribute("aria-pressed", "true");
-    goOn();
+    requestStep();
   };
   const release = () => {
-    if (touched === action) touched = null;
+    if (heldAction === action) heldAction = null;
     button.setAttribute("aria-pressed", "false");
   };
   button.addEventListener("pointerdown", press);
@@ -143,7 +143,7 @@ function listStarts(number) {
     const button = document.createElement("button");
     const picture = document.createElement("img");
     picture.src = `starts/${start}.png`;
-    picture.alt = `Start ${start + 1}`;
+    picture.alt = `Start frame ${start + 1}`;
     picture.loading = "lazy";
     button.append(picture);
     button.dataset.start = start;
@@ -152,39 +152,39 @@ function listStarts(number) {
   }
 }
 
-function goOn() {
+function requestStep() {
   if (world === null || isWaiting || queue.length > 0) return;
   if (replayed.length > 0) {
     send({ do: "step", action: replayed.shift() });
     return;
   }
   const now = performance.now();
-  if (isPaused && !wantsOnce) return;
-  if (now < nextStep) {
-    clearTimeout(waking);
-    waking = setTimeout(goOn, nextStep - now);
+  if (isPaused && !isSingleStep) return;
+  if (now < nextStepTime) {
+    clearTimeout(timer);
+    timer = setTimeout(requestStep, nextStepTime - now);
     return;
   }
-  const message = decide();
+  const message = chooseMessage();
   if (message === null) return;
-  wantsOnce = false;
-  const rate = Number($("speed").value); // 0: as fast as the world goes
-  nextStep = rate ? Math.max(now - 50, nextStep) + 1000 / rate : now;
+  isSingleStep = false;
+  const rate = Number($("speed").value); // 0: as fast as possible
+  nextStepTime = rate ? Math.max(now - 50, nextStepTime) + 1000 / rate : now;
   send(message);
 }
 
-function decide() {
+function chooseMessage() {
   if ($("driver").value === "policy") return { do: "drive" };
   if ($("driver").value === "random") return { do: "step", action: Math.floor(Math.random() * world.names.length) };
-  const action = touched === null ? chooseAction(held, world.names) : touched;
+  const action = heldAction === null ? chooseAction(held, world.names) : heldAction;
   return action === null ? null : { do: "step", action };
 }
 
-function tellSpeed() {
+function showSpeed() {
   const recent = frameTimes.filter((time) => performance.now() - time < 2000);
   const rate = recent.length > 1 ? ((recent.length - 1) * 1000) / (recent[recent.length - 1] - recent[0]) : 0;
   const latency = latencies.length ? latencies.reduce((sum, each) => sum + each, 0) / latencies.length : 0;
-  $("rate").textContent = `frame ${steps}, ${rate.toFixed(0)} frames/s, ${latency.toFixed(0)} ms a frame`;
+  $("rate").textContent = `frame ${steps}, ${rate.toFixed(0)} frames/s, ${latency.toFixed(0)} ms per frame`;
 }
 
 let saving = "gif";
@@ -206,11 +206,11 @@ function pause() {
   $("pause").setAttribute("aria-pressed", String(isPaused));
 }
 
-async function walkIn(file) {
+async function startOnPicture(file) {
   if (file) send(await file.arrayBuffer());
 }
 
-async function playAgain(file) {
+async function replayFile(file) {
   if (file) send({ do: "replay", trajectory: await file.text() });
 }
 
@@ -220,7 +220,7 @@ function isTyping(event) {
 
 const COMMANDS = {
   pause,
-  once: () => (wantsOnce = true),
+  once: () => (isSingleStep = true),
   undo: () => send({ do: "undo" }),
   restart: () => send({ do: "restart" }),
   elsewhere: () => send({ do: "start" }),
@@ -230,19 +230,19 @@ function listen() {
   for (const [id, command] of Object.entries(COMMANDS)) {
     $(id).onclick = () => {
       command();
-      goOn();
+      requestStep();
     };
   }
-  for (const id of ["driver", "speed"]) $(id).addEventListener("change", goOn);
+  for (const id of ["driver", "speed"]) $(id).addEventListener("change", requestStep);
   for (const kind of ["gif", "mp4", "json"]) $(kind).onclick = () => save(kind);
   $("reset").onclick = resetKeys;
   $("fit").onchange = (event) => send({ do: "fit", as: event.target.value });
-  $("picture").onchange = (event) => walkIn(event.target.files[0]);
-  $("again").onchange = (event) => playAgain(event.target.files[0]);
+  $("picture").onchange = (event) => startOnPicture(event.target.files[0]);
+  $("again").onchange = (event) => replayFile(event.target.files[0]);
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    walkIn(event.dataTransfer.files[0]);
+    startOnPicture(event.dataTransfer.files[0]);
   });
   document.addEventListener("keydown", (event) => {
     if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -255,13 +255,13 @@ function listen() {
     if (key in keys && !onButton) event.preventDefault();
     held.add(key);
     if (!event.repeat && !onButton && keys[key] in COMMANDS) COMMANDS[keys[key]]();
-    goOn();
+    requestStep();
   });
   document.addEventListener("keyup", (event) => held.delete(event.key.toLowerCase()));
   window.addEventListener("blur", () => held.clear());
 }
 
 listen();
-prepareSketch(walkIn);
+prepareSketch(startOnPicture);
 connect();
-setInterval(tellSpeed, 250);
+setInterval(showSpeed, 250);

@@ -1,8 +1,9 @@
-// Matrix products with weights that are packed for them once.
+// Matrix products of features (rows, inputs) with weights (outputs, inputs) that are packed once, before the first one.
 //
-// Weights (outputs, inputs) lie in panels of PANEL vectors of outputs, the last panel of those that are left:
-// [panel][input / STEP][vector][lane][STEP]. STEP is 2 for types of 16 bits, whose instructions take pairs.
-// transformer.py packs.
+// Packed weights are split into panels of PANEL vectors of LANES outputs; the last panel holds the vectors left over.
+// The layout is [panel][input / STEP][vector][lane][STEP]: STEP is 2 for types of 16 bits, whose instructions multiply
+// pairs of neighbouring inputs, and 1 for float. libraries.py packs the weights. A thread computes one panel of up to
+// BLOCK rows at a time: for TILE rows at once, or by the processor's tiles (tiles.h).
 #pragma once
 
 #include "rows.h"
@@ -10,20 +11,20 @@
 
 struct PackedWeights {
     const void* panels;
-    const float* bias;  // of whole vectors
+    const float* bias;  // one per output, 0 up to a whole vector
     int64_t inputs, outputs;
 };
 
 namespace {
 
 constexpr int PANEL = 3;
-constexpr int TILE = LANES == 16 ? 8 : 4;  // rows at once: PANEL * TILE sums are as many as registers hold
-constexpr int64_t BLOCK = 64;              // rows that a thread takes at once
-constexpr int64_t GROUP = 4;               // blocks that pass all panels before the next ones: they stay in a cache
+constexpr int TILE = LANES == 16 ? 8 : 4;  // rows multiplied at once: PANEL * TILE sums fit into the registers
+constexpr int64_t BLOCK = 64;              // rows of a thread's task
+constexpr int64_t GROUP = 4;               // blocks that meet all panels before the next group: they stay in the cache
 
 template <typename T> constexpr int STEP = sizeof(T) == 2 ? 2 : 1;
 
-// The sum, and STEP products of one row's features with weights of LANES outputs.
+// Add to `sum` the products of STEP features of one row with the weights of LANES outputs.
 inline Vector multiply_add(Vector sum, const float* features, Vector weights) {
     return add_product(sum, *features, weights);
 }
@@ -48,13 +49,13 @@ template <typename T> inline Vector load_weights(const T* from) {
     return weights;
 }
 
-// Adds to sums[row][c] the products of ROWS rows of features with weights of COLUMNS vectors of outputs.
+// Add to sums[row][c] the products of ROWS rows of features with the weights of COLUMNS vectors of outputs.
 template <int ROWS, int COLUMNS, typename T>
 __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUMNS], const T* features,
                                                       const T* weights, int64_t inputs) {
     for (int64_t k = 0; k < inputs; k += STEP<T>, weights += COLUMNS * LANES * STEP<T>) {
         Vector own[COLUMNS];
-        for (int c = 0; c < COLUMNS; ++c) own[c] = hold(load_weights(weights + c * LANES * STEP<T>));
+        for (int c = 0; c < COLUMNS; ++c) own[c] = keep_in_register(load_weights(weights + c * LANES * STEP<T>));
         for (int row = 0; row < ROWS; ++row)
             for (int c = 0; c < COLUMNS; ++c)
                 sums[row][c] = multiply_add(sums[row][c], features + row * inputs + k, own[c]);
@@ -62,17 +63,17 @@ __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUM
 }
 
 #ifdef __AVX512FP16__
-constexpr int64_t FOLD = 128;  // inputs after which sums in half precision are added up in single
+constexpr int64_t FOLD = 128;  // inputs that are summed in half precision before the sums are added to floats
 
-// Halves of even inputs lie beside those of odd ones; each pair belongs to one output.
+// The same for halves. An output's sums over even and over odd inputs are neighbours, added up at the end.
 template <int ROWS, int COLUMNS>
 __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUMNS], const Half* features,
                                                       const Half* weights, int64_t inputs) {
-    Vector apart[ROWS][COLUMNS][2] = {};
+    Vector float_sums[ROWS][COLUMNS][2] = {};
     for (int64_t first = 0; first < inputs; first += FOLD) {
-        __m512h halves[ROWS][COLUMNS];
+        __m512h partial[ROWS][COLUMNS];
         for (int row = 0; row < ROWS; ++row)
-            for (int c = 0; c < COLUMNS; ++c) halves[row][c] = _mm512_setzero_ph();
+            for (int c = 0; c < COLUMNS; ++c) partial[row][c] = _mm512_setzero_ph();
         const int64_t last = std::min(first + FOLD, inputs);
         for (int64_t k = first; k < last; k += 2, weights += COLUMNS * LANES * 2) {
             __m512h own[COLUMNS];
@@ -81,18 +82,18 @@ __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUM
                 int32_t pair;
                 std::memcpy(&pair, features + row * inputs + k, sizeof pair);
                 const __m512h both = _mm512_castsi512_ph(_mm512_set1_epi32(pair));
-                for (int c = 0; c < COLUMNS; ++c) halves[row][c] = _mm512_fmadd_ph(both, own[c], halves[row][c]);
+                for (int c = 0; c < COLUMNS; ++c) partial[row][c] = _mm512_fmadd_ph(both, own[c], partial[row][c]);
             }
         }
         for (int row = 0; row < ROWS; ++row)
             for (int c = 0; c < COLUMNS; ++c) {
-                const __m512i bits = _mm512_castph_si512(halves[row][c]);
-                apart[row][c][0] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_castsi512_si256(bits)));
-                apart[row][c][1] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(bits, 1)));
+                const __m512i bits = _mm512_castph_si512(partial[row][c]);
+                float_sums[row][c][0] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_castsi512_si256(bits)));
+                float_sums[row][c][1] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(bits, 1)));
             }
     }
     for (int row = 0; row < ROWS; ++row)
-        for (int c = 0; c < COLUMNS; ++c) sums[row][c] += sum_neighbours(apart[row][c][0], apart[row][c][1]);
+        for (int c = 0; c < COLUMNS; ++c) sums[row][c] += sum_neighbours(float_sums[row][c][0], float_sums[row][c][1]);
 }
 #endif
 
@@ -115,7 +116,7 @@ inline void multiply_tile(T* out, const T* features, const PackedWeights& weight
                                    weights.outputs - first - c * LANES);
 }
 
-// `rows` rows of features with one panel of COLUMNS vectors of outputs.
+// Multiply `rows` rows of features by one panel of COLUMNS vectors of outputs.
 template <int COLUMNS, bool HAS_GELU, typename T>
 inline void multiply_panel(T* out, const T* features, const PackedWeights& weights, int64_t panel, int64_t rows) {
     int64_t row = 0;
@@ -128,7 +129,7 @@ inline void multiply_panel(T* out, const T* features, const PackedWeights& weigh
 }
 
 #ifdef HAS_TILES
-// The same by the processor's tiles (AMX): 32 rows at once. Beyond `rows` it reads up to 31 rows more, of anything.
+// The same by the processor's tiles (AMX), 32 rows at once. It reads up to 31 rows behind the last, of any content.
 template <int COLUMNS, bool HAS_GELU>
 inline void multiply_panel_by_tiles(BFloat16* out, const BFloat16* features, const PackedWeights& weights,
                                     int64_t panel, int64_t rows) {
@@ -155,9 +156,9 @@ inline void multiply_panel(BFloat16* out, const BFloat16* features, const Packed
 }
 #endif
 
-constexpr int64_t SPARE_ROWS = 31;  // readable behind the last row of features
+constexpr int64_t SPARE_ROWS = 31;  // rows that must be readable behind the last row of features
 
-// What a thread needs to multiply features of type T, for as long as it lives.
+// Every thread that multiplies features of type T holds one meanwhile: it switches the processor's tiles on and off.
 template <typename T> struct Multiplier {
     Multiplier() {}
 };
@@ -169,10 +170,10 @@ template <> struct Multiplier<BFloat16> {
 };
 #endif
 
-// out = features weights^T + bias, then GELU if wanted. Shared out.
+// Compute features weights^T + bias, then GELU if HAS_GELU; a thread's tasks are (block of rows, panel).
 template <bool HAS_GELU, typename T>
 void multiply(T* out, const T* features, const PackedWeights& weights, int64_t rows, const Team& team) {
-    const int64_t vectors = up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
+    const int64_t vectors = round_up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
     const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
     for (int64_t task = team.first(panels * blocks); task < team.last(panels * blocks); ++task) {
         const int64_t group = task / (panels * GROUP) * GROUP, own = task - group * panels;

@@ -1,4 +1,4 @@
-// Matrix products as plain C functions, of every library that multiplies; kernels.py says what each computes.
+// The matrix product as a C function, and queries about the build; part of both libraries, called by libraries.py.
 #pragma once
 
 #include "matmul.h"
@@ -9,7 +9,7 @@ int genie_lanes() { return LANES; }
 
 int genie_panel() { return PANEL; }
 
-// Whether bfloat16 is multiplied by tiles, and whether this process may do so, which has to be asked before.
+// Whether bfloat16 is multiplied by tiles (AMX), and whether Linux permits this process to: ask before multiplying.
 int genie_has_tiles() {
 #ifdef HAS_TILES
     return true;
@@ -26,7 +26,7 @@ int genie_may_use_tiles() {
 #endif
 }
 
-// `features` have SPARE_ROWS more than `rows`.
+// features (rows, inputs) -> out (rows, outputs). SPARE_ROWS rows behind the last one must be readable.
 void genie_multiply(int kind, void* out, const void* features, const PackedWeights* weights, int64_t rows,
                     int threads) {
 #pragma omp parallel num_threads(threads)

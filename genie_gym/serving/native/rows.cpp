@@ -1,13 +1,13 @@
-// rows.h and products as plain C functions; kernels.py says what each computes.
+// The library for rows of features: the functions of rows.h and products.h for ctypes; kernels.py documents them.
 //
-// Tensors are contiguous, of float (kind 0) or bfloat16 (kind 1); arithmetic is in float. Neither the number of threads
-// nor that of rows changes a bit of any row.
+// Tensors are contiguous, of float (kind 0), bfloat16 (kind 1) or half (kind 2); sums are computed in float, those of
+// half products in short runs of half. The bits of a row depend neither on the number of threads nor on other rows.
 
 #include "products.h"
 
 extern "C" {
 
-// Whether features of that kind are computed with here.
+// Whether there is code for a kind; half needs a processor that multiplies it.
 int genie_has_kind(int kind) {
 #ifndef __AVX512FP16__
     if (kind == 2) return false;
@@ -27,9 +27,9 @@ void genie_gelu(int kind, void* features, int64_t count, int threads) {
         FOR_KIND(store((T*)features + i, gelu(load((const T*)features + i))))
 }
 
-void genie_draw(int kind, int64_t* tokens, float* log_shares, const void* logits, const float* uniforms,
+void genie_draw(int kind, int64_t* tokens, float* log_probabilities, const void* logits, const float* uniforms,
                 float temperature, int64_t rows, int64_t codes, int threads) {
 #pragma omp parallel num_threads(threads)
-    FOR_KIND(draw(tokens, log_shares, (const T*)logits, uniforms, temperature, rows, codes, everyone()))
+    FOR_KIND(draw(tokens, log_probabilities, (const T*)logits, uniforms, temperature, rows, codes, everyone()))
 }
 }

@@ -1,14 +1,14 @@
-// What is done to each row of features by itself: residual sums with their LayerNorm, GELU, draws from logits.
+// Functions of single rows of features: residual sums with LayerNorm, GELU, and drawing tokens from logits.
 //
-// Functions with a loop over rows are called by every thread of a team and share it out among them; all wait for the
-// last. Every row is computed in an order that hangs on nothing but its own size.
+// A function that takes a Team is called by all its threads: each computes its part of the rows, then waits for the
+// others. The order of a row's arithmetic depends on the row's size alone.
 #pragma once
 
 #include <omp.h>
 
 #include "vectors.h"
 
-// One thread of those that do something together: all of an OpenMP parallel region, or one by itself.
+// One thread's view of the threads that share work: all of an OpenMP parallel region, or this thread alone.
 struct Team {
     int64_t number = 0, threads = 1;
     int64_t first(int64_t tasks) const { return tasks * number / threads; }
@@ -20,7 +20,7 @@ struct Team {
     }
 };
 
-// All threads of this parallel region.
+// The team of all threads of the current parallel region.
 inline Team everyone() { return Team{omp_get_thread_num(), omp_get_num_threads()}; }
 
 struct NormWeights {
@@ -30,8 +30,8 @@ struct NormWeights {
 
 namespace {
 
-// sums = features + addend, or the features themselves where there is none; normed = LayerNorm(sums), with the weights
-// that `norm_of` has for each row. `sums` may be `features`.
+// Compute sums = features + addend and normed = LayerNorm(sums), with weights norm_of(row). Without an addend the
+// features themselves are normalised and `sums` is not written. `sums` may be `features`.
 template <typename T, typename NormOf>
 void add_norms(T* sums, T* normed, const T* features, const T* addend, const NormOf& norm_of, int64_t rows,
                int64_t width, const Team& team) {
@@ -51,9 +51,9 @@ void add_norms(T* sums, T* normed, const T* features, const T* addend, const Nor
             const Vector centred = load(from + i) - mean;
             squares += centred * centred;
         }
-        const float shrink = 1 / std::sqrt(sum_lanes(squares) / width + norm.epsilon);
+        const float inverse_std = 1 / std::sqrt(sum_lanes(squares) / width + norm.epsilon);
         for (int64_t i = 0; i < width; i += LANES)
-            store(normed + row * width + i, (load(from + i) - mean) * shrink * load(norm.weight + i) +
+            store(normed + row * width + i, (load(from + i) - mean) * inverse_std * load(norm.weight + i) +
                                               load(norm.bias + i));
     }
     team.wait();
@@ -72,33 +72,33 @@ inline Vector gelu(Vector x) {
     return (x < fill(-30) ? fill(-30) : x) / (1 + exponential(inside));
 }
 
-// Inverts the distribution function of softmax(logits / temperature) at each row's uniform number.
+// Draw each row's token: invert the cumulative distribution of softmax(logits / temperature) at its uniform number.
 template <typename T>
-void draw(int64_t* tokens, float* log_shares, const T* logits, const float* uniforms, float temperature, int64_t rows,
-          int64_t codes, const Team& team) {
+void draw(int64_t* tokens, float* log_probabilities, const T* logits, const float* uniforms, float temperature,
+          int64_t rows, int64_t codes, const Team& team) {
     static thread_local std::vector<float> scratch;
-    const int64_t columns = up(codes);
+    const int64_t columns = round_up(codes);
     scratch.resize(columns);
-    float* shares = scratch.data();
+    float* probabilities = scratch.data();  // times `total`
     for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
         const T* own = logits + row * codes;
         int64_t i = 0;
-        for (; i + LANES <= codes; i += LANES) store(shares + i, load(own + i) / temperature);
-        if (i < codes) store(shares + i, load_some(own + i, codes - i) / temperature);
-        const float total = exponentiate(shares, codes, columns), wanted = uniforms[row] * total;
+        for (; i + LANES <= codes; i += LANES) store(probabilities + i, load(own + i) / temperature);
+        if (i < codes) store(probabilities + i, load_some(own + i, codes - i) / temperature);
+        const float total = exponentiate(probabilities, codes, columns), wanted = uniforms[row] * total;
         int64_t block = 0;
-        float before = 0, here = sum_lanes(load(shares));
+        float before = 0, here = sum_lanes(load(probabilities));
         while (block + LANES < columns && !(before + here > wanted)) {
             before += here;
             block += LANES;
-            here = sum_lanes(load(shares + block));
+            here = sum_lanes(load(probabilities + block));
         }
         int64_t token = block;
         const int64_t last = (block + LANES < codes ? block + LANES : codes) - 1;
-        while (token < last && !((before += shares[token]) > wanted)) ++token;
+        while (token < last && !((before += probabilities[token]) > wanted)) ++token;
         tokens[row] = token;
-        const float share = shares[token] / total;
-        log_shares[row] = std::log(share < 1e-30f ? 1e-30f : share);  // which keeps a NaN
+        const float probability = probabilities[token] / total;
+        log_probabilities[row] = std::log(probability < 1e-30f ? 1e-30f : probability);  // this order keeps a NaN
     }
 }
 

@@ -1,7 +1,8 @@
-// Products of bfloat16 by the processor's tiles (AMX), where the compiler was told that it has them.
+// Matrix products of bfloat16 by the processor's tiles (AMX), if the compiler's target has them.
 //
-// With EMULATE_TILES the few instructions are functions, so that what is built on them runs anywhere with vectors of 16
-// floats; with NO_TILES the processor's are left alone.
+// A tile is a register of 16 rows of 64 bytes: features of 16 rows x 32 inputs, weights of 16 pairs of inputs x 16
+// outputs, or 16 x 16 sums in float. NO_TILES leaves tiles out. EMULATE_TILES replaces the instructions by functions,
+// so that the code can be tested on any processor with vectors of 16 floats.
 #pragma once
 
 #include "vectors.h"
@@ -47,7 +48,7 @@ inline bool may_use_tiles() { return true; }
 inline void begin_tiles() {}
 inline void end_tiles() {}
 #else
-// In assembly, since GCC's intrinsics take the numbers of tiles as text.
+// Assembly, because GCC's intrinsics accept the number of a tile only as a literal, not as a template argument.
 template <int TILE> inline void tile_load(const void* from, int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(TILE) : "memory");
 }
@@ -60,20 +61,20 @@ template <int SUMS, int LEFT, int RIGHT> inline void tile_multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(SUMS), "i"(LEFT), "i"(RIGHT));
 }
 
-// Linux gives a process tiles when it asks for them.
+// Ask Linux for permission to use tiles: without it they are illegal instructions.
 inline bool may_use_tiles() {
     constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 
-// All eight tiles at their full size, for this thread.
+// Configure all eight tiles at full size for this thread.
 inline void begin_tiles() {
     struct {
         uint8_t palette = 1, start_row = 0, reserved[14] = {};
         uint16_t bytes[16] = {};
         uint8_t rows[16] = {};
     } config;
-    static_assert(sizeof config == 64, "as the processor wants it");
+    static_assert(sizeof config == 64, "the size that ldtilecfg reads");
     for (int tile = 0; tile < 8; ++tile) {
         config.bytes[tile] = TILE_BYTES;
         config.rows[tile] = TILE_ROWS;
@@ -84,26 +85,27 @@ inline void begin_tiles() {
 inline void end_tiles() { asm volatile("tilerelease"); }
 #endif
 
-// sums = bias + features weights^T for 32 rows and COLUMNS vectors of outputs; inputs are a multiple of TILE_INPUTS.
+// sums = bias + features weights^T for 32 rows and COLUMNS vectors of outputs; `inputs` is a multiple of TILE_INPUTS.
+// Tiles 0 to 2 sum the first 16 rows, 3 to 5 the others; 6 holds features, 7 weights.
 template <int COLUMNS>
 inline void multiply_tiles(float (*sums)[COLUMNS * LANES], const BFloat16* features, const BFloat16* weights,
                            const float* bias, int64_t inputs) {
     static_assert(LANES == 16 && COLUMNS <= 3, "six tiles of sums, one of features, one of weights");
-    constexpr int64_t A_PAIR = COLUMNS * LANES * 2 * sizeof(BFloat16), OUT = COLUMNS * LANES * sizeof(float);
-    const int64_t a_row = inputs * sizeof(BFloat16);
+    constexpr int64_t PAIR_BYTES = COLUMNS * LANES * 2 * sizeof(BFloat16), OUT = COLUMNS * LANES * sizeof(float);
+    const int64_t row_bytes = inputs * sizeof(BFloat16);
     tile_load<0>(bias, 0), tile_load<3>(bias, 0);
     if (COLUMNS > 1) tile_load<1>(bias + LANES, 0), tile_load<4>(bias + LANES, 0);
     if (COLUMNS > 2) tile_load<2>(bias + 2 * LANES, 0), tile_load<5>(bias + 2 * LANES, 0);
     for (int64_t k = 0; k < inputs; k += TILE_INPUTS) {
         const BFloat16* own = weights + k * COLUMNS * LANES;
-        tile_load<6>(features + k, a_row);
-        tile_load<7>(own, A_PAIR), tile_multiply<0, 6, 7>();
-        if (COLUMNS > 1) tile_load<7>(own + 2 * LANES, A_PAIR), tile_multiply<1, 6, 7>();
-        if (COLUMNS > 2) tile_load<7>(own + 4 * LANES, A_PAIR), tile_multiply<2, 6, 7>();
-        tile_load<6>(features + TILE_ROWS * inputs + k, a_row);
+        tile_load<6>(features + k, row_bytes);
+        tile_load<7>(own, PAIR_BYTES), tile_multiply<0, 6, 7>();
+        if (COLUMNS > 1) tile_load<7>(own + 2 * LANES, PAIR_BYTES), tile_multiply<1, 6, 7>();
+        if (COLUMNS > 2) tile_load<7>(own + 4 * LANES, PAIR_BYTES), tile_multiply<2, 6, 7>();
+        tile_load<6>(features + TILE_ROWS * inputs + k, row_bytes);
         if (COLUMNS > 2) tile_multiply<5, 6, 7>();
-        if (COLUMNS > 1) tile_load<7>(own + 2 * LANES, A_PAIR), tile_multiply<4, 6, 7>();
-        if (COLUMNS > 1) tile_load<7>(own, A_PAIR);
+        if (COLUMNS > 1) tile_load<7>(own + 2 * LANES, PAIR_BYTES), tile_multiply<4, 6, 7>();
+        if (COLUMNS > 1) tile_load<7>(own, PAIR_BYTES);
         tile_multiply<3, 6, 7>();
     }
     tile_store<0>(sums[0], OUT), tile_store<3>(sums[TILE_ROWS], OUT);

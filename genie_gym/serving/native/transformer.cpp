@@ -1,4 +1,5 @@
-// Attention by itself, and a whole step of a transformer, as plain C functions; kernels.py says what each computes.
+// The library for transformers of one head size, for ctypes: the attentions (kernels.py documents them), and a cached
+// step of a whole ST-transformer (step_kernel.py).
 
 #include "attention.h"
 #include "products.h"
@@ -16,30 +17,28 @@ struct BlockWeights {
     PackedWeights expand, contract;
 };
 
-// One block's slots, the bias (bias_rows, heads, frames, slots) on their scores, and, with FiLM, weight and bias of
-// the norm before its feed-forward (frames, batch, 2, width).
 struct BlockMemory {
-    void *keys, *values;
-    const void* bias;
-    const float* forward_norms;
+    void *keys, *values;         // KV cache: (batch, positions, heads, cache_frames, features of a head)
+    const void* bias;            // (bias_rows, heads, frames, cache_frames), added to the scores
+    const float* forward_norms;  // with FiLM (frames, batch, 2, width): weight and bias of the norm of the feed-forward
 };
 
-struct Sizes {
-    int64_t frames, batch, places, width, heads, slots, bias_rows, blocks;
-    int64_t chunk;  // rows that go through all blocks together
+struct StepSizes {
+    int64_t frames, batch, positions, width, heads, cache_frames, bias_rows, blocks;
+    int64_t chunk;  // rows that pass all blocks together, to stay in the processor's caches
 };
 }
 
 namespace {
 
-// Features between the parts of a block.
+// A thread's or a team's memory for features between the parts of a block.
 template <typename T> struct Buffers {
-    Buffers(int64_t tokens, const Sizes& sizes, const BlockWeights& block) {
+    Buffers(int64_t tokens, const StepSizes& sizes, const BlockWeights& block) {
         const int64_t widths[] = {sizes.width, sizes.width, sizes.width, sizes.heads * VALUE_DIM,
                                   std::max(block.causal.project_in.outputs, block.expand.outputs)};
         int64_t total = SPARE_ROWS * *std::max_element(widths, widths + 5);
         for (int64_t width : widths) total += tokens * width;
-        static thread_local std::vector<T> memory;  // grows once
+        static thread_local std::vector<T> memory;  // allocated once per thread
         if (int64_t(memory.size()) < total) memory.resize(total);
         T* next = memory.data();
         T** parts[] = {&features, &normed, &addend, &mixed, &wide};
@@ -48,30 +47,33 @@ template <typename T> struct Buffers {
     T *features, *normed, *addend, *mixed, *wide;
 };
 
-// One block; `features` and `addend` of the frames that go on are left behind, and how many tokens these are returned.
+// Compute one block for `cache.batch` rows from row `first` on. It leaves `features` and `addend`, still to be summed,
+// of the last `cache.outputs` frames, and returns their number of tokens.
 template <typename T>
-int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, const BlockMemory& memory, int64_t first,
-                   const int64_t* where, const Sizes& sizes, const Ring& ring, const Team& team) {
-    const int64_t all = ring.frames * ring.batch * ring.places, tokens = ring.outputs * ring.batch * ring.places;
-    const int64_t slots = first * ring.places * ring.heads * ring.slots;
-    const int64_t bias = (ring.bias_rows > 1 ? first : 0) * ring.heads * ring.frames * ring.slots;
+int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, const BlockMemory& memory,
+                   int64_t first, const int64_t* indices, const StepSizes& sizes, const CacheSizes& cache,
+                   const Team& team) {
+    const int64_t all = cache.frames * cache.batch * cache.positions;
+    const int64_t tokens = cache.outputs * cache.batch * cache.positions;
+    const int64_t start = first * cache.positions * cache.heads * cache.cache_frames;
+    const int64_t bias = (cache.bias_rows > 1 ? first : 0) * cache.heads * cache.frames * cache.cache_frames;
     const T* addend = has_addend ? at.addend : nullptr;
     add_norm(at.features, at.normed, at.features, addend, block.spatial.norm, all, sizes.width, team);
     multiply<false>(at.wide, at.normed, block.spatial.project_in, all, team);
-    attend_in_space(at.mixed, at.wide, block.spatial.query_norm, block.spatial.key_norm, ring.frames * ring.batch,
-                    ring.places, ring.heads, team);
+    attend_in_space(at.mixed, at.wide, block.spatial.query_norm, block.spatial.key_norm, cache.frames * cache.batch,
+                    cache.positions, cache.heads, team);
     multiply<false>(at.addend, at.mixed, block.spatial.project_out, all, team);
     add_norm(at.features, at.normed, at.features, at.addend, block.causal.norm, all, sizes.width, team);
     multiply<false>(at.wide, at.normed, block.causal.project_in, all, team);
-    attend_in_time(at.mixed, at.wide, (T*)memory.keys + slots * HEAD_DIM, (T*)memory.values + slots * VALUE_DIM,
-                   where + first, (const T*)memory.bias + bias, block.causal.query_norm, block.causal.key_norm, ring,
-                   team);
+    attend_in_time(at.mixed, at.wide, (T*)memory.keys + start * HEAD_DIM, (T*)memory.values + start * VALUE_DIM,
+                   indices + first, (const T*)memory.bias + bias, block.causal.query_norm, block.causal.key_norm,
+                   cache, team);
     multiply<false>(at.addend, at.mixed, block.causal.project_out, tokens, team);
     at.features += (all - tokens) * sizes.width;
     const auto forward_norm = [&](int64_t token) {
         if (!memory.forward_norms) return block.forward_norm;
-        const int64_t row = token / ring.places, frame = ring.frames - ring.outputs + row / ring.batch;
-        const float* own = memory.forward_norms + (frame * sizes.batch + first + row % ring.batch) * 2 * sizes.width;
+        const int64_t row = token / cache.positions, frame = cache.frames - cache.outputs + row / cache.batch;
+        const float* own = memory.forward_norms + (frame * sizes.batch + first + row % cache.batch) * 2 * sizes.width;
         return NormWeights{own, own + sizes.width, block.forward_norm.epsilon};
     };
     add_norms(at.features, at.normed, at.features, at.addend, forward_norm, tokens, sizes.width, team);
@@ -80,12 +82,12 @@ int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, c
     return tokens;
 }
 
-// All blocks and the last norm, for the rows of one chunk.
+// Compute all blocks and the last norm for the rows of one chunk. The last block computes only the last frame.
 template <typename T>
 void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blocks, const BlockMemory* memories,
-               const NormWeights& norm, const int64_t* where, int64_t first, int64_t rows, const Sizes& sizes,
+               const NormWeights& norm, const int64_t* indices, int64_t first, int64_t rows, const StepSizes& sizes,
                const Team& team) {
-    const int64_t row_size = sizes.places * sizes.width, all = sizes.frames * rows;
+    const int64_t row_size = sizes.positions * sizes.width, all = sizes.frames * rows;
     for (int64_t i = team.first(all); i < team.last(all); ++i)
         std::memcpy(at.features + i * row_size,
                     features + (i / rows * sizes.batch + first + i % rows) * row_size, row_size * sizeof(T));
@@ -93,18 +95,19 @@ void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blo
     int64_t tokens = 0;
     for (int64_t l = 0; l < sizes.blocks; ++l) {
         const int64_t outputs = l + 1 == sizes.blocks ? 1 : sizes.frames;
-        const Ring ring{sizes.frames, rows,    sizes.places, sizes.heads,
-                        sizes.slots,  outputs, sizes.batch,  sizes.bias_rows};
-        tokens = step_block(at, l > 0, blocks[l], memories[l], first, where, sizes, ring, team);
+        const CacheSizes cache{sizes.frames,       rows,    sizes.positions, sizes.heads,
+                               sizes.cache_frames, outputs, sizes.batch,     sizes.bias_rows};
+        tokens = step_block(at, l > 0, blocks[l], memories[l], first, indices, sizes, cache, team);
     }
     add_norm(at.features, out + first * row_size, at.features, at.addend, norm, tokens, sizes.width, team);
 }
 
-// Many rows: each thread takes its own, chunk by chunk, and waits for nobody. Few rows: all threads share each chunk.
+// Step all rows. If they are many, each thread computes rows of its own, chunk by chunk, without waiting for others; if
+// they are few, all threads share each chunk.
 template <typename T>
 void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemory* memories, const NormWeights& norm,
-          const int64_t* where, const Sizes& sizes, int threads) {
-    const int64_t tokens = sizes.frames * std::min(sizes.chunk, sizes.batch) * sizes.places;
+          const int64_t* indices, const StepSizes& sizes, int threads) {
+    const int64_t tokens = sizes.frames * std::min(sizes.chunk, sizes.batch) * sizes.positions;
     const Buffers<T> shared(tokens, sizes, *blocks);
 #pragma omp parallel num_threads(threads)
     {
@@ -115,8 +118,8 @@ void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemo
         const Buffers<T> buffers = is_apart ? Buffers<T>(tokens, sizes, *blocks) : shared;
         const int64_t last = is_apart ? all.last(sizes.batch) : sizes.batch;
         for (int64_t first = is_apart ? all.first(sizes.batch) : 0; first < last; first += sizes.chunk)
-            step_rows(out, features, buffers, blocks, memories, norm, where, first, std::min(sizes.chunk, last - first),
-                      sizes, team);
+            step_rows(out, features, buffers, blocks, memories, norm, indices, first,
+                      std::min(sizes.chunk, last - first), sizes, team);
     }
 }
 
@@ -125,22 +128,22 @@ void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemo
 extern "C" {
 
 void genie_attend_in_space(int kind, void* out, const void* projected, const NormWeights* query_norm,
-                           const NormWeights* key_norm, int64_t frames, int64_t places, int64_t heads, int threads) {
+                           const NormWeights* key_norm, int64_t frames, int64_t positions, int64_t heads, int threads) {
 #pragma omp parallel num_threads(threads)
-    FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, places, heads,
+    FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, positions, heads,
                              everyone()))
 }
 
-void genie_attend_in_time(int kind, void* out, const void* projected, void* keys, void* values, const int64_t* where,
+void genie_attend_in_time(int kind, void* out, const void* projected, void* keys, void* values, const int64_t* indices,
                           const void* bias, const NormWeights* query_norm, const NormWeights* key_norm,
-                          const Ring* ring, int threads) {
+                          const CacheSizes* cache, int threads) {
 #pragma omp parallel num_threads(threads)
-    FOR_KIND(attend_in_time((T*)out, (const T*)projected, (T*)keys, (T*)values, where, (const T*)bias, *query_norm,
-                            *key_norm, *ring, everyone()))
+    FOR_KIND(attend_in_time((T*)out, (const T*)projected, (T*)keys, (T*)values, indices, (const T*)bias, *query_norm,
+                            *key_norm, *cache, everyone()))
 }
 
 void genie_step(int kind, void* out, const void* features, const BlockWeights* blocks, const BlockMemory* memories,
-                const NormWeights* norm, const int64_t* where, const Sizes* sizes, int threads) {
-    FOR_KIND(step((T*)out, (const T*)features, blocks, memories, *norm, where, *sizes, threads))
+                const NormWeights* norm, const int64_t* indices, const StepSizes* sizes, int threads) {
+    FOR_KIND(step((T*)out, (const T*)features, blocks, memories, *norm, indices, *sizes, threads))
 }
 }

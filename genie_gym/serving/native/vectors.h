@@ -1,4 +1,5 @@
-// Vectors of floats as wide as the machine has them, loaded from and stored to float or bfloat16.
+// Vectors of floats, as wide as the processor's: 16 with AVX-512, else 8. They are loaded from and stored to float,
+// bfloat16 or half; all arithmetic is in float. Also the exponential and the softmax built on them.
 #pragma once
 
 #include <algorithm>
@@ -25,12 +26,12 @@ struct BFloat16 { uint16_t bits; };
 struct Half { uint16_t bits; };
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
-constexpr int64_t up(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
+constexpr int64_t round_up(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
 inline Vector fill(float value) { return Vector{} + value; }
 
-// sum + one * other. Left to the compiler, one and several rows of the same product may be rounded differently: for
-// some processors it fuses the two operations in one place and not in another.
+// sum + one * other, fused by hand: for some processors the compiler fuses the two operations in one place and not in
+// another, and then one row and several rows of the same product are rounded differently.
 inline Vector add_product(Vector sum, Vector one, Vector other) {
 #if defined(__AVX512F__)
     return (Vector)_mm512_fmadd_ps((__m512)one, (__m512)other, (__m512)sum);
@@ -56,9 +57,9 @@ inline Vector load(const float* from) {
     return values;
 }
 
-// The same values in a register. Left to the compiler, what several sums are made of is read again for each of them, and
-// processors multiply faster than they read.
-inline Vector hold(Vector values) {
+// Return the same values, kept in a register. Otherwise the compiler reads a factor of several products from memory for
+// each of them again, and processors multiply faster than they read.
+inline Vector keep_in_register(Vector values) {
 #if defined(__AVX512F__)
     asm("" : "+v"(values));
 #elif defined(__AVX__)
@@ -68,7 +69,7 @@ inline Vector hold(Vector values) {
 }
 
 inline Vector load(const BFloat16* from) {
-#ifdef __AVX512F__  // one instruction, of which GCC 12 makes four
+#ifdef __AVX512F__  // one instruction; from the code below GCC 12 makes four
     return same_bits<Vector>((Integers)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)) << 16);
 #else
     Halves halves;
@@ -82,11 +83,11 @@ inline Vector load(const Half* from) {
     return same_bits<Vector>(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)));
 }
 
-inline void store(Half* to, Vector values) {  // to the nearest, ties to even
+inline void store(Half* to, Vector values) {  // round to nearest, ties to even
     _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph(same_bits<__m512>(values), _MM_FROUND_TO_NEAREST_INT));
 }
 
-inline float one(const Half* from) { return same_bits<_Float16>(from->bits); }
+inline float to_float(const Half* from) { return same_bits<_Float16>(from->bits); }
 #endif
 
 inline void store(float* to, Vector values) { std::memcpy(to, &values, sizeof values); }
@@ -97,14 +98,14 @@ inline void store(BFloat16* to, Vector values) {
     std::memcpy(to, &rounded, sizeof rounded);
 #else
     const Integers bits = same_bits<Integers>(values);
-    const Integers even = bits + 0x7fff + ((bits >> 16) & 1);  // to the nearest, ties to even
+    const Integers even = bits + 0x7fff + ((bits >> 16) & 1);  // round to nearest, ties to even
     const Integers rounded = (values == values ? even : bits | 0x400000) >> 16;
     const Halves halves = __builtin_convertvector(rounded, Halves);
     std::memcpy(to, &halves, sizeof halves);
 #endif
 }
 
-// The first `count` lanes, the others 0. Slow, for what is left over.
+// Load the first `count` lanes, the others 0. Slow: only for the ends of rows.
 template <typename T> inline Vector load_some(const T* from, int64_t count) {
     T lanes[LANES] = {};
     std::memcpy(lanes, from, count * sizeof(T));
@@ -127,26 +128,26 @@ template <int SIZE, typename T> inline void store_part(T* to, int vector, Vector
     else store_some(to + vector * LANES, values, SIZE - vector * LANES);
 }
 
-inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+inline Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 
 struct Add { template <typename V> V operator()(V a, V b) const { return a + b; } };
-struct Larger { template <typename V> V operator()(V a, V b) const { return a > b ? a : b; } };
+struct Maximum { template <typename V> V operator()(V a, V b) const { return a > b ? a : b; } };
 
-// All lanes as one.
-template <typename Join> inline float join_lanes(Vector values, Join join) {
+// Reduce all lanes to one number; the order of sums depends on LANES alone.
+template <typename Reduce> inline float reduce_lanes(Vector values, Reduce reduce) {
     typedef float Quarter __attribute__((vector_size(16)));
     Quarter quarters[LANES / 4];
     std::memcpy(quarters, &values, sizeof quarters);
     for (int half = LANES / 8; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) quarters[i] = join(quarters[i], quarters[i + half]);
-    const Quarter four = quarters[0], two = join(four, Quarter{four[2], four[3], four[0], four[1]});
-    return join(two, Quarter{two[1], two[0], two[3], two[2]})[0];
+        for (int i = 0; i < half; ++i) quarters[i] = reduce(quarters[i], quarters[i + half]);
+    const Quarter four = quarters[0], two = reduce(four, Quarter{four[2], four[3], four[0], four[1]});
+    return reduce(two, Quarter{two[1], two[0], two[3], two[2]})[0];
 }
 
-inline float sum_lanes(Vector values) { return join_lanes(values, Add()); }
-inline float max_lanes(Vector values) { return join_lanes(values, Larger()); }
+inline float sum_lanes(Vector values) { return reduce_lanes(values, Add()); }
+inline float max_lanes(Vector values) { return reduce_lanes(values, Maximum()); }
 
-// a0 b0 a1 b1 ... of the lower or upper halves.
+// Return a0 b0 a1 b1 ... of the lower or the upper halves.
 inline Vector interleave(Vector a, Vector b, bool is_upper) {
 #ifdef __AVX512F__
     const Integers low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
@@ -156,7 +157,7 @@ inline Vector interleave(Vector a, Vector b, bool is_upper) {
     return __builtin_shuffle(a, b, is_upper ? low + LANES / 2 : low);
 }
 
-// Sums of two neighbours, those of a and then those of b.
+// Return the sums of neighbouring lanes: a0 + a1, a2 + a3, ..., b0 + b1, b2 + b3, ...
 inline Vector sum_neighbours(Vector a, Vector b) {
 #ifdef __AVX512F__
     const Integers even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
@@ -166,17 +167,17 @@ inline Vector sum_neighbours(Vector a, Vector b) {
     return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
 }
 
-// Lane i of the result is all lanes of rows[i] as one.
-template <typename Join> inline Vector join_each(Vector (&rows)[LANES], Join join) {
+// Return a vector whose lane i is all lanes of rows[i] reduced to one. Overwrites the rows.
+template <typename Reduce> inline Vector reduce_each(Vector (&rows)[LANES], Reduce reduce) {
 #pragma GCC unroll 4
     for (int half = LANES / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
         for (int i = 0; i < half; ++i)
-            rows[i] = join(interleave(rows[i], rows[i + half], false), interleave(rows[i], rows[i + half], true));
+            rows[i] = reduce(interleave(rows[i], rows[i + half], false), interleave(rows[i], rows[i + half], true));
     return rows[0];
 }
 
-inline Vector sum_each(Vector (&rows)[LANES]) { return join_each(rows, Add()); }
+inline Vector sum_each(Vector (&rows)[LANES]) { return reduce_each(rows, Add()); }
 
 inline void transpose(Vector (&rows)[LANES]) {
 #pragma GCC unroll 4
@@ -194,7 +195,7 @@ inline void transpose(Vector (&rows)[LANES]) {
 // e^x to 2 units in the last place for x <= 88; 0 below -87.
 inline Vector exponential(Vector x) {
     const Vector low = fill(-87.0f);
-    const Vector inside = x < low ? low : x;  // which keeps a NaN
+    const Vector inside = x < low ? low : x;  // this order keeps a NaN
     const Vector shifted = inside * 1.44269504f + 12582912.0f;  // adding 1.5 2^23 rounds to a whole number
     const Vector whole = shifted - 12582912.0f;
     const Vector rest = (inside - whole * 0.693145752f) - whole * 1.42860677e-6f;
@@ -209,49 +210,49 @@ inline Vector exponential(Vector x) {
     return x < low ? Vector{} : power * scale;
 }
 
-inline float one(const float* from) { return *from; }
-inline float one(const BFloat16* from) { return same_bits<float>(uint32_t(from->bits) << 16); }
+inline float to_float(const float* from) { return *from; }
+inline float to_float(const BFloat16* from) { return same_bits<float>(uint32_t(from->bits) << 16); }
 
-// The last vector of `count` scores becomes minus infinity beyond these.
-inline void end_scores(float* scores, int64_t count, int64_t columns) {
+// Set scores[count] to scores[columns - 1] to minus infinity; `columns` is `count` rounded up to whole vectors.
+inline void mask_tail(float* scores, int64_t count, int64_t columns) {
     Integers lanes;
     for (int lane = 0; lane < LANES; ++lane) lanes[lane] = lane;
     const int64_t last = columns - LANES;
     store(scores + last, lanes < int32_t(count - last) ? load(scores + last) : fill(-INFINITE));
 }
 
-// e^score for `count` scores, less the largest, and 0 for those up to `columns`; their sum.
+// Replace `count` scores by e^(score - largest), fill up to `columns` with 0, and return the sum.
 inline float exponentiate(float* scores, int64_t count, int64_t columns) {
-    end_scores(scores, count, columns);
+    mask_tail(scores, count, columns);
     Vector highest = load(scores);
-    for (int64_t j = LANES; j < columns; j += LANES) highest = larger(highest, load(scores + j));
+    for (int64_t j = LANES; j < columns; j += LANES) highest = maximum(highest, load(scores + j));
     const float top = max_lanes(highest);
     Vector total{};
     for (int64_t j = 0; j < columns; j += LANES) {
-        const Vector share = exponential(load(scores + j) - top);
-        store(scores + j, share);
-        total += share;
+        const Vector power = exponential(load(scores + j) - top);
+        store(scores + j, power);
+        total += power;
     }
     return sum_lanes(total);
 }
 
-// The same for LANES rows of scores; lane i of the result is the sum of row i.
+// The same for LANES rows of `columns` scores each; lane i of the result is the sum of row i.
 inline Vector exponentiate_rows(float* scores, int64_t count, int64_t columns) {
     Vector highest[LANES], totals[LANES];
     for (int row = 0; row < LANES; ++row) {
         float* own = scores + row * columns;
-        end_scores(own, count, columns);
+        mask_tail(own, count, columns);
         highest[row] = load(own);
-        for (int64_t j = LANES; j < columns; j += LANES) highest[row] = larger(highest[row], load(own + j));
+        for (int64_t j = LANES; j < columns; j += LANES) highest[row] = maximum(highest[row], load(own + j));
     }
     float tops[LANES];
-    store(tops, join_each(highest, Larger()));
+    store(tops, reduce_each(highest, Maximum()));
     for (int row = 0; row < LANES; ++row) {
         totals[row] = Vector{};
         for (int64_t j = 0; j < columns; j += LANES) {
-            const Vector share = exponential(load(scores + row * columns + j) - tops[row]);
-            store(scores + row * columns + j, share);
-            totals[row] += share;
+            const Vector power = exponential(load(scores + row * columns + j) - tops[row]);
+            store(scores + row * columns + j, power);
+            totals[row] += power;
         }
     }
     return sum_each(totals);
@@ -269,7 +270,7 @@ inline Vector exponentiate_rows(float* scores, int64_t count, int64_t columns) {
 #define FOR_HALF(call)
 #endif
 
-// Run `call` with T the type of kind 0, 1 or 2.
+// Run `call` with T as the type of `kind`: float (0), bfloat16 (1) or half (2).
 #define FOR_KIND(call)      \
     if (kind == 0) {        \
         typedef float T;    \

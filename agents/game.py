@@ -1,0 +1,118 @@
+"""The ``Game`` protocol, through which agents play, and ``ProcgenGame``. Another game is one more such class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from genie_gym.configs import Mode, RecordConfig
+from genie_gym.data.procgen import (
+    FRAME_SIZE,
+    MAX_GAME_STEPS,
+    NUM_MOVES,
+    NUM_REAL_ACTIONS,
+    Observation,
+    open_games,
+    open_levels,
+)
+from genie_gym.data.record import record
+from genie_gym.metrics.held_out import restrict
+from genie_gym.players.specs import parse_shares
+
+
+class GameBatch(Protocol):
+    """B games stepped together; a game that ends begins again at once."""
+
+    def observe(self) -> Observation:
+        """Return what the games show now: frames, rewards, episode starts and level seeds."""
+
+    def act(self, real_actions: np.ndarray) -> None:
+        """Step every game; ``real_actions`` are (B,) integers."""
+
+    def save(self) -> list[bytes]:
+        """Return the state of every game, for ``restore``."""
+
+    def restore(self, states: Sequence[bytes]) -> None:
+        """Continue from states that ``save`` returned."""
+
+    def close(self) -> None:
+        """Free the games."""
+
+
+class Game(Protocol):
+    """A game with levels: how it is opened and recorded, and when one of its levels counts as solved."""
+
+    @property
+    def num_actions(self) -> int:
+        """Number of real actions, R."""
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of its frames in pixels."""
+
+    @property
+    def max_episode_steps(self) -> int:
+        """Number of steps after which the game cuts an episode off."""
+
+    @property
+    def moves(self) -> np.ndarray:
+        """(R,) int64: the move behind each real action; actions with the same effect share one."""
+
+    def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
+        """Open one game at the start of each level; a game that ends begins the same level again."""
+
+    def open_games(self, levels: str, num_envs: int, seed: int) -> GameBatch:
+        """Open games on random ``training``, ``validation`` or ``test`` levels."""
+
+    def record(
+        self, levels: str, player: str, out: Path, frames: int, seed: int, num_envs: int = 64, workers: int = 1
+    ) -> list[Path]:
+        """Record a player on ``training``, ``validation`` or ``test`` levels, as ``genie_gym.data.record`` does."""
+
+    def score_returns(self, returns: np.ndarray) -> np.ndarray:
+        """Returns of episodes (L,) -> (L,) float64: 1 where a level was solved, else 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcgenGame:
+    """A game of Procgen whose episodes are worth 10 when they are won, as CoinRun's are."""
+
+    num_actions: ClassVar[int] = NUM_REAL_ACTIONS
+    frame_size: ClassVar[tuple[int, int]] = (FRAME_SIZE, FRAME_SIZE)
+    max_episode_steps: ClassVar[int] = MAX_GAME_STEPS
+    name: str = "coinrun"
+    """Procgen's name of the game."""
+    mode: Mode = "easy"
+    """Procgen's distribution mode."""
+
+    @property
+    def moves(self) -> np.ndarray:
+        actions = np.arange(NUM_REAL_ACTIONS)
+        return np.where(actions < NUM_MOVES, actions, 4)  # special keys do nothing, as move 4 does
+
+    def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
+        return open_levels(RecordConfig(game=self.name, mode=self.mode), levels, paint_velocity=paint_velocity)
+
+    def open_games(self, levels: str, num_envs: int, seed: int) -> GameBatch:
+        config = restrict(RecordConfig(game=self.name, mode=self.mode), levels)
+        return open_games(config, seed=seed, num_envs=num_envs)
+
+    def record(
+        self, levels: str, player: str, out: Path, frames: int, seed: int, num_envs: int = 64, workers: int = 1
+    ) -> list[Path]:
+        config = RecordConfig(game=self.name, mode=self.mode, frames=frames, num_envs=num_envs, seed=seed)
+        return record(restrict(config, levels), parse_shares([player]), out, workers=workers)
+
+    def score_returns(self, returns: np.ndarray) -> np.ndarray:
+        return returns / 10
+
+
+COINRUN = ProcgenGame()
+"""CoinRun on easy levels: the default where only a game's actions and frame size matter."""
+
+
+def make_game(mode: Mode) -> Game:
+    """Return the game that the commands of this package play: CoinRun in one distribution mode."""
+    return ProcgenGame(mode=mode)

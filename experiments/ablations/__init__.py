@@ -1,0 +1,1 @@
+"""Questions of our own about the model: one file for each."""

@@ -1,0 +1,151 @@
+"""Separability: how often two of the game's moves get different latent actions, where they lead to different frames.
+
+    python -m experiments.ablations.separability --preset full
+
+A label can only depend on a key that changes the frame: a jump in mid-air changes nothing. So states of play on
+validation levels are continued with several moves each, and only pairs of moves that lead to different frames count. If
+both moves get the same latent action, no policy can learn from these labels when to choose which.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from genie_gym.configs import RecordConfig
+from genie_gym.data.frames import to_float
+from genie_gym.data.procgen import open_games
+from genie_gym.metrics.controllability import bootstrap_interval
+from genie_gym.metrics.held_out import restrict
+from genie_gym.models.loading import digest_checkpoint
+from genie_gym.players.specs import parse_share
+from genie_gym.results.experiment import Experiment, Row
+from genie_gym.serving import load_world
+
+_SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"games": 8, "steps": 24, "every": 8},
+    "full": {"games": 64, "steps": 192, "every": 6},
+}
+"""Number of ``games`` played at once and of their ``steps``; all moves are tried at each ``every``-th step."""
+_MODES: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
+PAIRS = {
+    "jump running": (7, 8),
+    "jump standing": (4, 5),
+    "left or right": (1, 7),
+    "run or stop": (7, 4),
+}
+"""Pairs of Procgen's real actions that are compared."""
+_MOVES = tuple(sorted({move for pair in PAIRS.values() for move in pair}))
+
+
+class Moment(NamedTuple):
+    """States of M games, and the frame that each of ``_MOVES`` leads to; games whose episode ends are left out."""
+
+    past: np.ndarray
+    """(M, P, H, W, 3) uint8, the last frames of the episode."""
+    next_frames: np.ndarray
+    """(M, moves, H, W, 3) uint8, the next frame under each move."""
+
+
+def play_moments(
+    mode: Literal["easy", "hard"], player: str, past: int, games: int, steps: int, every: int, seed: int
+) -> Iterator[Moment]:
+    """Yield moments of play on validation levels.
+
+    Args:
+        mode: Procgen distribution mode.
+        player: Player, as ``genie-gym record`` takes it.
+        past: Number of frames up to each moment, P.
+        games: Number of games played at once.
+        steps: Number of steps of each game.
+        every: Number of steps between two moments.
+        seed: Seed of the games and the player.
+    """
+    config, share = restrict(RecordConfig(mode=mode), "validation"), parse_share(player)
+    played, shown, twins = (
+        open_games(config, seed=seed, num_envs=games, paint_velocity=painted and share.sees_velocity)
+        for painted in (False, True, False)
+    )
+    choose, seen, starts = share.player(seed), [], []
+    for step in range(steps):
+        now = played.observe()
+        seen.append(now.frames.copy())
+        starts.append(now.episode_starts.copy())
+        seen, starts = seen[-past:], starts[-past:]
+        if step % every == 0 and len(seen) == past:
+            goes_on = ~np.any(starts[1:], axis=0)
+            states, after = played.save(), []
+            for move in _MOVES:
+                twins.restore(states)
+                twins.act(np.full(games, move, dtype=np.int32))
+                then = twins.observe()
+                after.append(then.frames.copy())
+                goes_on &= ~then.episode_starts
+            yield Moment(np.stack(seen, axis=1)[goes_on], np.stack(after, axis=1)[goes_on])
+        actions = choose(shown.observe().frames)
+        played.act(actions)
+        shown.act(actions)
+    for each in (played, shown, twins):
+        each.close()
+
+
+def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment]) -> dict[str, tuple[int, Tensor]]:
+    """Return for each of ``PAIRS`` the number of states, and (N,) float64 of those that differ: 1 if separated."""
+    labels, frames = [], []
+    for past, after in moments:
+        by_move = []
+        for number in range(len(_MOVES)):
+            videos = to_float(np.concatenate([past, after[:, number, None]], axis=1))
+            by_move.append(label(videos)[:, -1])
+        labels.append(torch.stack(by_move, dim=1))
+        frames.append(after)
+    codes, shown = torch.cat(labels), np.concatenate(frames)
+    outcome = {}
+    for name, pair in PAIRS.items():
+        one, other = (_MOVES.index(move) for move in pair)
+        differs = torch.from_numpy((shown[:, one] != shown[:, other]).any(axis=(1, 2, 3)))
+        outcome[name] = len(codes), (codes[:, one] != codes[:, other])[differs].double()
+    return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separability(Experiment):
+    """Try all moves from the same states, and label the results."""
+
+    checkpoint: str = "coinrun"
+    """name of a shipped checkpoint, or a checkpoint's folder"""
+    player: str = "expert"
+    """player whose states are continued, as ``genie-gym record`` takes it"""
+
+    @property
+    def name(self) -> str:
+        return "separability"
+
+    def run(self) -> None:
+        """EvaluationClips, label, and write the results."""
+        world, rows = load_world(self.checkpoint, self.device, "float32"), []
+        for mode in _MODES:
+            past = world.latent_action_model.frames_seen
+            moments = play_moments(mode, self.player, past, **_SIZES[self.preset], seed=self.seed)
+            pairs = separate_moves(world.label, tqdm(moments, desc=mode, leave=False))
+            rows += [summarise_pair(mode, pair, *each, self.seed) for pair, each in pairs.items()]
+        digest = digest_checkpoint(self.checkpoint)
+        self.write({"checkpoint": self.checkpoint, "digest": digest, "player": self.player, "rows": rows})
+
+
+def summarise_pair(mode: str, pair: str, states: int, separated: Tensor, seed: int) -> Row:
+    """Return a row of results: the share of states where the frames differ, and of these the share separated."""
+    shows = len(separated)
+    about: Row = {"mode": mode, "pair": pair, "states": states, "shows": shows / states if states else None}
+    if not shows:
+        return about | {"told_apart": None, "interval": None}
+    return about | {"told_apart": float(separated.mean()), "interval": bootstrap_interval(separated, seed)}
+
+
+if __name__ == "__main__":
+    tyro.cli(Separability).run()

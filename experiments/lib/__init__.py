@@ -1,0 +1,1 @@
+"""What the experiments share: variants trained for equal compute, and the tables of the pages."""

@@ -1,0 +1,1 @@
+"""Tables of README.md, docs/results.md and the model card as Markdown, each from one file of results."""

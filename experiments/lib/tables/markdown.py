@@ -1,0 +1,60 @@
+"""Markdown tables, and the parts of a caption that all of them share."""
+
+import re
+from typing import Any
+
+_MOVED = {
+    r"experiments\.(table[23]|figure[0-9])": r"experiments.paper.\1",
+    r"experiments\.ablation_": "experiments.ablations.",
+    r"experiments\.told_apart": "experiments.ablations.separability",
+    r"experiments\.(table_play|figure_actions)": r"experiments.release.\1",
+}
+"""Where modules are today that a recorded command names by an earlier path."""
+
+
+def write_table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def write_interval(row: dict[str, Any]) -> str:
+    """Return a delta PSNR with its 95 % interval."""
+    low, high = row["interval"]
+    return f"{row['delta_psnr']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def write_values(values: list[float]) -> str:
+    """Return the mean, with the lowest and the highest value where they differ."""
+    spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
+    return f"{sum(values) / len(values):.4g}{spread}"
+
+
+def write_command(results: dict[str, Any]) -> str:
+    """Return the command of a file of results, with the modules' names of today."""
+    command: str = results["command"]
+    for earlier, today in _MOVED.items():
+        command = re.sub(earlier, today, command)
+    return f"`{command}`"
+
+
+def describe_run(results: dict[str, Any]) -> str:
+    """Return command, commit, machine and time in brackets."""
+    minutes = sum(row.get("minutes", 0) for row in results["rows"])
+    spent = f", {minutes:.0f} minutes in all" if minutes else ""
+    return f"({write_command(results)}, commit `{results['commit']}`, {results['machine']['cpu']}{spent})"
+
+
+def write_solved(solved: dict[str, Any] | None) -> str:
+    """Return percent of levels solved, the 95 % interval and the interquartile mean; a dash without results."""
+    if solved is None:
+        return "-"
+    if len(solved["by_seed"]) == 1:  # one seed has no interval
+        return f"{100 * solved['solved']:.1f} (one seed)"
+    low, high = solved["interval"]
+    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"
+
+
+def count_seeds(results: dict[str, Any]) -> str:
+    """Return the number of seeds that have rows, and the number planned if there will be more."""
+    done = len({row["seed"] for row in results["rows"]})
+    return f"{done} seeds" if done == results["seeds"] else f"{done} of {results['seeds']} seeds so far"

@@ -1,0 +1,141 @@
+"""Scores of a world, from the JSON of ``genie-gym evaluate`` and of the ablation of MaskGIT steps."""
+
+from typing import Any
+
+from experiments.lib.tables.markdown import write_command, write_interval, write_table
+from genie_gym.metrics.report import describe_long_play
+
+_GROUPS = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
+
+
+def describe_clips(test: dict[str, Any]) -> str:
+    """Return the number and origin of the clips, with the command."""
+    return (
+        f"CoinRun, {test['levels']} levels, {test['clips']} clips of 16 frames, as many of each mode and player, seed "
+        f"{test['seed']}, commit `{test['commit']}`, {test['maskgit_steps']} MaskGIT steps: {write_command(test)}"
+    )
+
+
+def tabulate_world(test: dict[str, Any]) -> str:
+    """Return README.md's short table: the most important scores by mode, from four frames."""
+    parts = {"all": test, **test["by_mode"]}
+    rows = [["tokenizer PSNR, dB", *(f"{part['tokenizer']['psnr']:.1f}" for part in parts.values())]]
+    for t in (1, 4, 10):
+        steps = [next(row for row in part["continued"]["rollout"] if row["t"] == t) for part in parts.values()]
+        cells = (f"{step['psnr']:.1f} ({step['copy_last_psnr']:.1f})" for step in steps)
+        rows.append([f"roll-out from four frames, dB at t = {t} (copying the last frame)", *cells])
+    deltas = [next(row for row in part["continued"]["delta_psnr"] if row["t"] == 4) for part in parts.values()]
+    rows.append(["delta PSNR, dB at t = 4 [95 %]", *(write_interval(delta) for delta in deltas)])
+    for key, name in _GROUPS.items():
+        scores = [part["lam"][key] for part in parts.values()]
+        cells = (f"{score['accuracy']:.2f} ({score['ceiling']:.2f})" for score in scores)
+        rows.append([f"{name} from the label (supervised ceiling; chance {scores[0]['chance']:.2f})", *cells])
+    speed = " / ".join(f"{test['speed'][steps]:.0f}" for steps in ("1", "2"))
+    rows.append(["frames/s with 1 / 2 MaskGIT steps, two CPU cores", speed, "", ""])
+    return write_table(["", *parts], rows)
+
+
+def tabulate_scores(test: dict[str, Any]) -> str:
+    """Return all scores but the roll-outs, by mode and player."""
+    parts = _split(test)
+    rows = []
+    measures = {"psnr": ("PSNR, dB", 2), "moving_psnr": ("PSNR of moving pixels, dB", 2), "ssim": ("SSIM", 3)}
+    for key, (words, digits) in measures.items():
+        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts.values())])
+        clustered = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts.values())
+        rows.append(["- k-means, as many tokens and codes", *clustered])
+    codes = f"codes used of {test['tokenizer']['codes']:,}"
+    rows.append([codes, *(str(part["tokenizer"]["codes_used"]) for part in parts.values())])
+    actions = len(test["lam"]["shares"])
+    rows.append([f"latent actions used >= 2 % of {actions}", *(str(part["lam"]["used"]) for part in parts.values())])
+    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts.values())])
+    for index, row in enumerate(test["delta_psnr"]):
+        cells = (write_interval(part["delta_psnr"][index]) for part in parts.values())
+        rows.append([f"delta PSNR, t = {row['t']} [95 %]", *cells])
+        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts.values())
+        rows.append([f"- from {test['continued']['prompt_frames']} frames", *cells])
+    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts.values())])
+    baselines = {
+        "rebuilt": "real clips, rebuilt",
+        "copy_last": "the prompt, frozen",
+        "random_actions": "random latent actions",
+    }
+    for key, name in baselines.items():
+        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts.values())])
+    return write_table(["", *parts], rows)
+
+
+def tabulate_rollout(test: dict[str, Any]) -> str:
+    """Return roll-outs by t beside their baselines, from one frame and from several."""
+    columns = {
+        "": "world",
+        "copy_last_": "copy the prompt",
+        "shuffled_": "another clip's latent actions",
+        "random_": "random latent actions",
+    }
+    modes = test["by_mode"]
+    apart = {f"{mode}: {words}": (mode, name) for mode in modes for name, words in list(columns.items())[:2]}
+    tables: list[str] = []
+    prompts = {None: "one frame", "continued": f"{test['continued']['prompt_frames']} frames"}
+    for key, prompt in prompts.items():
+        parts = {mode: part[key] if key else part for mode, part in _split(test).items()}
+        rows = []
+        for index, row in enumerate(parts["all"]["rollout"]):
+            cells = [f"{row[f'{name}psnr']:.2f} ({row[f'{name}ssim']:.3f})" for name in columns]
+            cells += [f"{parts[mode]['rollout'][index][f'{name}psnr']:.2f}" for mode, name in apart.values()]
+            rows.append([str(row["t"]), *cells])
+        tables.append(write_table([f"roll-out from {prompt}, dB (SSIM) at t", *columns.values(), *apart], rows))
+    return "\n\n".join(tables)
+
+
+def tabulate_labels(test: dict[str, Any]) -> str:
+    """Return how well latent actions predict true ones, and how alike they move the frame."""
+    parts = _split(test)
+    heads = [f"{name}: {which}" for name in parts for which in ("label", "ceiling")]
+    rows = []
+    for key, name in _GROUPS.items():
+        cells = [f"{part['lam'][key][which]:.3f}" for part in parts.values() for which in ("accuracy", "ceiling")]
+        rows.append([f"{name} (chance {test['lam'][key]['chance']:.3f})", *cells])
+    consistency, real = test["consistency"], test["consistency"]["real"]
+    return (
+        f"{write_table(['balanced accuracy of true actions', *heads], rows)}\n\n"
+        f"The ceiling is a supervised model of the same frames, trained on training levels; the map from latent to "
+        f"real actions is fitted there too. Normalised mutual information with the nine moves: "
+        f"{test['lam']['nmi']:.3f}. Each latent action held for {consistency['frames']} frames from "
+        f"{consistency['starts']} starts: it explains "
+        f"{consistency['explained']:.0%} of the motion, and {consistency['agreement']:.0%} of starts move alike "
+        f"({consistency['chance']:.0%} for all actions together); the game's own nine moves, held as long from "
+        f"{real['starts']} of its states, explain {real['explained']:.0%}, and {real['agreement']:.0%} move alike "
+        f"({real['chance']:.0%}). "
+        f"{describe_long_play(test['session'])}"
+    )
+
+
+CARD_TABLES = (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels)
+"""Sections of a model card, each from the JSON of ``genie-gym evaluate``."""
+
+
+def tabulate_steps(results: dict[str, Any]) -> str:
+    """Return quality and speed by the number of MaskGIT steps."""
+    about = (
+        f"{results['clips']} clips of {results['levels']} levels ({write_command(results)}, commit "
+        f"`{results['commit']}`): mean PSNR over clips and delta PSNR in dB, with the 95 % interval of the loss "
+        f"against the largest number of steps, paired by clip:"
+    )
+    first = results["rows"][0]
+    heads = ["MaskGIT steps", "frames/s", "fvd_procgen", *(f"PSNR, t = {part['t']}" for part in first["rollout"])]
+    heads += [f"delta PSNR, t = {part['t']}" for part in first["delta_psnr"]]
+    rows = []
+    for row in results["rows"]:
+        steps = str(row["maskgit_steps"])
+        cells = [steps, f"{results['speed'][steps]:.0f}", f"{row['fvd_procgen']:.1f}"]
+        for part in (*row["rollout"], *row["delta_psnr"]):
+            value = part["delta_psnr"] if "delta_psnr" in part else part["clip_psnr"]
+            cells.append(f"{value:.2f} [{part['interval'][0]:.2f}, {part['interval'][1]:.2f}]")
+        rows.append(cells)
+    return f"{about}\n\n{write_table(heads, rows)}"
+
+
+def _split(test: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the scores of all clips, by mode, and by mode and player."""
+    return {"all": test, **test["by_mode"], **test["sets"]}

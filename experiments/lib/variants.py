@@ -1,0 +1,255 @@
+"""Variants of a model at equal compute: trained on one recording, scored on validation levels, drawn side by side.
+
+Variants of the dynamics are trained on tokens and latent actions of the shipped world, which are computed once.
+"""
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+import genie_gym
+from genie_gym.config_io import vary
+from genie_gym.configs import LatentActionConfig, RecordConfig
+from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.frames import to_float
+from genie_gym.data.record import record
+from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, label_clips, play_clips
+from genie_gym.metrics.fvd import frechet_distance, procgen_features
+from genie_gym.metrics.held_out import (
+    CLIP_LENGTH,
+    ClipPool,
+    EvaluationClips,
+    join_clips,
+    record_clips_by_player,
+    restrict,
+)
+from genie_gym.metrics.image import pooled_psnr
+from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
+from genie_gym.models.base import LossOutput
+from genie_gym.models.dynamics import MaskGITDynamics
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.quantizer import VectorQuantizer
+from genie_gym.nn.weights import digest_weights
+from genie_gym.players.specs import parse_shares
+from genie_gym.presets import PRESETS
+from genie_gym.training.loop import BareTrainee, Batches, Trainee
+
+_PLAYERS = ("sticky=0.6", "expert=0.4")
+_CLIP_EVERY = 8  # frames between the starts of two clips whose tokens are kept
+
+
+def record_variant_clips(work: Path, levels: str, frames: int, seed: int) -> ClipDataset:
+    """Record and open CoinRun, hard, on ``training`` or ``validation`` levels; a recording that is there is kept."""
+    config = RecordConfig(frames=frames, frames_per_shard=20_480, seed=seed)
+    folder = work / f"{levels}-{frames}-{seed}"
+    record(restrict(config, levels), parse_shares(_PLAYERS), folder, progress=False)
+    return ClipDataset(folder, clip_length=CLIP_LENGTH)
+
+
+@functools.cache
+def record_validation(clips: int, seed: int) -> EvaluationClips:
+    """Record clips of validation levels, CoinRun hard, half sticky-random and half the shipped player's."""
+    return join_clips(record_clips_by_player("expert", "validation", "hard", clips, seed))
+
+
+def score_world(world: GenieWorldModel, play: EvaluationClips, seed: int) -> dict[str, Any]:
+    """Score the roll-outs (``fvd_procgen``, delta PSNR with its interval, PSNR beside copying) and the tokenizer."""
+    videos = play.videos
+    played = play_clips(world, videos, seed)
+    values = delta_psnr(played, 4)
+    with torch.no_grad():
+        rebuilt = torch.cat([world.tokenizer.decode(world.tokenizer.encode(part)) for part in videos.split(32)])
+    real = procgen_features(videos)
+    return {
+        "fvd_procgen": frechet_distance(real, procgen_features(played.inferred)),
+        "fvd_procgen_rebuilt": frechet_distance(real, procgen_features(rebuilt)),
+        "delta_psnr": float(values.mean()),
+        "interval": bootstrap_interval(values, seed),
+        "tokenizer_psnr": pooled_psnr(rebuilt, videos),
+        "rollout_psnr": {str(t): pooled_psnr(played.inferred[:, t], videos[:, t]) for t in (1, 4, 8, 15)},
+        "copy_last_psnr": {str(t): pooled_psnr(videos[:, 0], videos[:, t]) for t in (1, 4, 8, 15)},
+    }
+
+
+def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: EvaluationClips, seed: int) -> dict[str, Any]:
+    """Score how well labels predict true actions, with maps fitted on up to 512 clips of the training recording."""
+    assert play.real_actions is not None
+    fitted = ClipPool(dataset, np.arange(len(dataset))).draw(min(512, len(dataset)), seed)
+    assert fitted.real_actions is not None
+    actions = world.config.num_latent_actions
+    maps = fit_maps(label_clips(world, fitted.videos), fitted.real_actions, actions)
+    labels = label_clips(world, play.videos)
+    scores = score_labels(labels, play.real_actions, maps)
+    accuracies = {name: scores[name]["accuracy"] for name in GROUPS}
+    return {"perplexity": score_use(labels, actions)["perplexity"], "nmi": scores["nmi"], **accuracies}
+
+
+def count_step(trainee: Trainee, batch: Batch) -> int:
+    """Count the floating-point operations of one training step's products and attention, forward and backward."""
+    assert isinstance(trainee, nn.Module)
+    trainee.train()
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+        trainee.loss(batch).loss.backward()
+    trainee.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops())
+
+
+def count_memory(trainee: Trainee, batch: Batch) -> int:
+    """Count the bytes, without weights, that a training step's forward pass keeps for the backward pass."""
+    assert isinstance(trainee, nn.Module)
+    trainee.train()
+    weights = {weight.untyped_storage().data_ptr() for weight in trainee.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = trainee.loss(batch).loss
+    del loss
+    return sum(kept.values())
+
+
+def draw_variants(
+    rows: list[dict[str, Any]], key: str, variants: Sequence[str], labels: dict[str, str], path: Path
+) -> None:
+    """Draw a dot for each run: one panel for each score in ``labels``, one column for each variant, ``row[key]``."""
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.2 * len(labels), 3), squeeze=False)
+    for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
+        for place, variant in enumerate(variants):
+            values = [row[score] for row in rows if row[key] == variant]
+            axis.plot([place] * len(values), values, "o")
+        axis.set(xticks=range(len(variants)), xticklabels=variants, ylabel=label, xlim=(-0.5, len(variants) - 0.5))
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+class Encoded:
+    """Clips as tokens and latent actions of a frozen world; the ``numbers`` of a batch are rows of these.
+
+    Args:
+        world: World whose tokenizer and latent action model encode the clips.
+        dataset: Clips to encode.
+        path: File that keeps the encoded clips for later runs.
+    """
+
+    def __init__(self, world: GenieWorldModel, dataset: ClipDataset, path: Path) -> None:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(_encode(world, dataset), path)
+        tensors = load_file(path)
+        self.tokens, self.latent_actions = tensors["tokens"], tensors["latent_actions"]
+
+    def batches(self, batch_size: int, seed: int) -> Batches:
+        """Return batches of row numbers without videos."""
+
+        def draw(first: int, number: int) -> Iterator[Batch]:
+            for index in range(first, first + number):
+                rows = np.random.default_rng([seed, index]).integers(len(self.tokens), size=batch_size)
+                yield Batch(torch.empty(batch_size, 0), torch.from_numpy(rows))
+
+        return draw
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, T, N) tokens and (B, T - 1) latent actions of these rows, int64."""
+        return self.tokens[rows].long(), self.latent_actions[rows].long()
+
+
+class EncodedTrainee(BareTrainee):
+    """A dynamics trained on encoded clips, whose loss on held-out clips is logged.
+
+    Args:
+        dynamics: Dynamics to train.
+        training: Clips to train on.
+        held_out: Clips of validation levels for the logged loss.
+    """
+
+    def __init__(self, dynamics: MaskGITDynamics, training: Encoded, held_out: Encoded) -> None:
+        super().__init__()
+        self.dynamics, self._training, self._held_out = dynamics, training, held_out
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Return the dynamics' loss."""
+        return self.dynamics.loss(*self._training.take(batch.numbers))
+
+    @torch.no_grad()
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the held-out loss under fixed masks, with the true and with another clip's latent actions."""
+        tokens, latent_actions = self._held_out.take(torch.arange(min(64, len(self._held_out.tokens))))
+        losses = {}
+        for name, actions in (("held_out", latent_actions), ("shuffled", latent_actions.roll(1, dims=0))):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                losses[name] = self.dynamics.loss(tokens, actions).loss
+        return losses
+
+
+def digest_shipped() -> str:
+    """Return 12 hex digits of the shipped world's weights: variants on another world's tokens cannot be compared."""
+    return digest_weights(genie_gym.load("coinrun", precision="float32"))[:12]
+
+
+def build_variant(
+    overrides: dict[str, Any], seed: int, device: str, latent_actions: LatentActionConfig | None = None
+) -> GenieWorldModel:
+    """Return the shipped world with a new, small dynamics.
+
+    Args:
+        overrides: Changes of the preset ``study``'s dynamics, by dotted path.
+        seed: Seed of the new weights.
+        device: Device of the new world.
+        latent_actions: Config of a new latent action model; ``None`` keeps the shipped one.
+    """
+    shipped = copy.deepcopy(genie_gym.load("coinrun", device, "float32"))
+    config = replace(
+        shipped.config,
+        dynamics=vary(PRESETS["study"].world.dynamics, overrides),
+        latent_action_model=latent_actions or shipped.config.latent_action_model,
+        precision="float32",
+    )
+    torch.manual_seed(seed)
+    world = GenieWorldModel(config, shipped.start_frames).to(device)
+    world.tokenizer = shipped.tokenizer
+    if latent_actions is None:
+        world.latent_action_model = shipped.latent_action_model
+    assert isinstance(shipped.tokenizer.quantizer, VectorQuantizer)
+    world.dynamics.initialise(shipped.tokenizer.quantizer.codebook)
+    return world
+
+
+def encode_splits(work: Path, frames: int, seed: int) -> tuple[Encoded, Encoded]:
+    """Encode clips of training and of validation levels with the shipped world."""
+    world, digest = genie_gym.load("coinrun", precision="float32"), digest_shipped()
+    held_out = max(2_048, frames // 20)
+
+    def encode(levels: str, count: int) -> Encoded:
+        path = work / f"tokens-{digest}-{levels}-{count}-{seed}.safetensors"
+        return Encoded(world, record_variant_clips(work, levels, count, seed), path)
+
+    return encode("training", frames), encode("validation", held_out)
+
+
+@torch.no_grad()
+def _encode(world: GenieWorldModel, dataset: ClipDataset, chunk: int = 32) -> dict[str, Tensor]:
+    numbers = range(0, len(dataset), _CLIP_EVERY)
+    tokens, latent_actions = [], []
+    for start in tqdm(range(0, len(numbers), chunk), desc="encoding clips", mininterval=5):
+        videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))
+        tokens.append(world.tokenizer.encode(videos).to(torch.int16))
+        latent_actions.append(world.label(videos).to(torch.int16))
+    return {"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)}

@@ -1,0 +1,262 @@
+"""Train a world within a number of seconds, for a GPU that is lent for minutes.
+
+All cores but two record until ``first_phases`` of the time is over. Meanwhile the tokenizer and then the latent action
+model train on the first shards; after that the dynamics trains on all frames until the time is over. Step counts follow
+from step times measured on the spot, so that the learning rate has come down when time ends. They are kept in the run's
+folder: a run that was interrupted goes on, with the seconds it had left.
+"""
+
+import json
+import multiprocessing
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.release.labels import draw_clips, label_in_chunks, score_halves
+from experiments.release.settings import ReleaseSettings, choose_players
+from genie_gym.configs import Mode, Preset, RecordConfig, TrainConfig
+from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.record import Job, record_shard
+from genie_gym.data.shards import SHARD_SUFFIX
+from genie_gym.metrics.held_out import restrict
+from genie_gym.models.loading import find_checkpoint, read_world, save_world
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.training.actions import ActionsTrainee, train_actions
+from genie_gym.training.loop import Batches, Phase, Trainee
+from genie_gym.training.optim import build_optimizer, clip_gradients
+from genie_gym.training.run import clips
+from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
+from genie_gym.training.world import DynamicsTrainee
+
+_PHASES = ("tokenizer", "action", "world")  # in the order of ``batch_sizes``
+_GAMES = 32  # played at once: 512 frames of each make a shard of 16,384
+_MOST_FRAMES = 2_000_000  # unpacked into the GPU's memory at 60,000 a second
+_SPARE_CORES = 2  # those that train
+_WARM_UP_STEPS, _TIMED_STEPS = 8, 16
+_SAVING_SECONDS = 12.0
+
+
+class ClockedRun:
+    """A run by the clock, and what it has decided so far.
+
+    Args:
+        settings: Settings of the release; ``seconds`` is the budget.
+        preset: World and phases; its step counts are not used.
+        start_frames: (M, H, W, 3) uint8 frames to ship with the world.
+    """
+
+    def __init__(self, settings: ReleaseSettings, preset: Preset, start_frames: np.ndarray) -> None:
+        assert settings.seconds is not None
+        self._settings, self._preset, self._start_frames = settings, preset, start_frames
+        self._end, self._first_end = settings.seconds, settings.seconds * settings.first_phases
+        self._path = settings.out / "progress.json"
+        self.facts: dict[str, Any] = {"spent": 0.0, "steps": {}}
+        """Seconds spent by all calls together, steps of each phase, frames recorded, and scores of the labels."""
+        if self._path.exists():
+            self.facts = json.loads(self._path.read_text())
+        self._started = time.monotonic() - self.facts["spent"]
+
+    def run(self) -> Preset:
+        """Record and train until the time is over; return the preset with the steps that were trained."""
+        if "done" not in self.facts:
+            recorders = self._start_recorders()
+            world = self._build_world()
+            first = self._wait_for_first_shards(recorders)
+            if self._settings.start is None:
+                self._train_first_phases(world, first)
+            for recorder in recorders:
+                recorder.join()
+            length = self._preset.world_training.clip_length
+            dataset = ClipDataset(sorted(self._settings.out.glob(f"train-*/*{SHARD_SUFFIX}")), clip_length=length)
+            self._note(f"{dataset.num_frames:,} frames are recorded", frames=dataset.num_frames)
+            if self._settings.start is None:
+                self._choose_actions(world, dataset)
+            self._train_dynamics(world, dataset)
+            self._note("done", done=True)
+        trained: dict[str, Any] = {f"{name}_training": self._phase(name) for name in _PHASES}
+        return replace(self._preset, **trained)
+
+    def _left_before(self, moment: float) -> float:
+        return max(0.0, moment - (time.monotonic() - self._started))
+
+    def _note(self, text: str, **facts: Any) -> None:
+        """Print a line with the time, and keep the facts."""
+        self.facts |= {**facts, "spent": round(time.monotonic() - self._started, 1)}
+        print(f"{self.facts['spent']:6.1f} s of {self._end:g}: {text}", flush=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self.facts, indent=1) + "\n")
+
+    def _phase(self, name: str) -> TrainConfig:
+        """Return the config of one of the phases, with the steps decided on if they are."""
+        settings = self._settings
+        config: TrainConfig = getattr(self._preset, f"{name}_training")
+        rate = settings.learning_rate if name == "world" else config.optimizer.learning_rate
+        return replace(
+            config,
+            train_steps=self.facts["steps"].get(name, config.train_steps),
+            batch_size=settings.batch_sizes[_PHASES.index(name)],
+            optimizer=replace(config.optimizer, learning_rate=rate),
+            precision="float32" if name == "action" else settings.precision,
+            log_every=100,
+            checkpoint_every=1000,
+            picture_every=0,
+        )
+
+    def _decide_steps(self, name: str, trainee: Trainee, batches: Batches, end: float) -> TrainConfig:
+        """Return the config with as many steps as fit in before ``end``, unless an earlier call has decided."""
+        if name not in self.facts["steps"]:
+            seconds = time_step(trainee, batches, self._phase(name))
+            steps = max(1, int(self._left_before(end) / seconds))
+            self._note(f"{name}: {steps} steps of {seconds:.4f} s", steps=self.facts["steps"] | {name: steps})
+        return self._phase(name)
+
+    def _start_recorders(self) -> list[Any]:
+        spawn, until = multiprocessing.get_context("spawn"), time.time() + self._left_before(self._first_end)
+        recorders = [
+            spawn.Process(target=_record_shards, args=(self._settings, mode, worker, until))
+            for worker in range(_workers(self._settings))
+            for mode in self._settings.modes
+        ]
+        for recorder in recorders:
+            recorder.start()
+        return recorders
+
+    def _wait_for_first_shards(self, recorders: list[Any]) -> list[Path]:
+        settings = self._settings
+        first = [_shard_file(settings, mode, each) for mode in settings.modes for each in range(_workers(settings))]
+        while not all(path.exists() for path in first):
+            if any(recorder.exitcode for recorder in recorders):
+                raise RuntimeError("a process that records has failed")
+            time.sleep(0.1)
+        self._note("the first shards are recorded")
+        return first
+
+    def _build_world(self) -> GenieWorldModel:
+        settings = self._settings
+        torch.manual_seed(self._preset.tokenizer_training.seed)
+        if settings.start is None:
+            world = GenieWorldModel(self._preset.world, self._start_frames).to(settings.device)
+        else:
+            world = read_world(find_checkpoint(settings.start)).to(settings.device)
+        world.set_precision(settings.precision)
+        world.latent_action_model.set_precision("float32")
+        if settings.compile:
+            for part in (world.dynamics.transformer, world.tokenizer.encoder, world.tokenizer.decoder):
+                part.compile(dynamic=False)
+        return world.eval().requires_grad_(True)
+
+    def _train_first_phases(self, world: GenieWorldModel, shards: list[Path]) -> None:
+        """Train the tokenizer for half of the time that recording has left, then the latent action model."""
+        out, device = self._settings.out, self._settings.device
+        config, middle = self._phase("tokenizer"), self._first_end - 0.5 * self._left_before(self._first_end)
+        batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
+        config = self._decide_steps("tokenizer", TokenizerTrainee(world.tokenizer), batches, middle)
+        train_tokenizer(world.tokenizer, Phase(batches, config, out / "tokenizer", progress=False))
+        config = self._phase("action")
+        batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
+        trainee = ActionsTrainee(world.latent_action_model)
+        config = self._decide_steps("action", trainee, batches, self._first_end)
+        train_actions(world.latent_action_model, Phase(batches, config, out / "actions", progress=False))
+        self._note("tokenizer and latent action model are trained")
+        world.eval()
+
+    @torch.no_grad()
+    def _choose_actions(self, world: GenieWorldModel, dataset: ClipDataset) -> None:
+        """Keep the new latent action model or the baseline's, whichever predicts true actions better."""
+        modes, device = self._settings.modes, self._settings.device
+        candidates = {"new": world.latent_action_model}
+        if self._settings.baseline is not None:
+            baseline = read_world(find_checkpoint(self._settings.baseline))
+            candidates["baseline"] = baseline.latent_action_model.to(device).eval()
+        scores: dict[str, dict[str, Any]] = {name: {} for name in candidates}
+        for mode in modes:
+            play = draw_clips(dataset, mode)
+            for name, model in candidates.items():
+                labels = label_in_chunks(model, play, device)
+                scores[name][mode] = score_halves(labels, play, world.config.num_latent_actions)
+        for each in scores.values():
+            each["sum"] = round(sum(each[mode][group] for mode in modes for group in ("direction", "up")), 3)
+        best = max(scores, key=lambda name: scores[name]["sum"])
+        world.latent_action_model.load_state_dict(candidates[best].state_dict())
+        self._note(f"latent actions: {best} of {scores}", latent_actions={"kept": best, "scores": scores})
+
+    def _train_dynamics(self, world: GenieWorldModel, dataset: ClipDataset) -> None:
+        settings, config = self._settings, self._phase("world")
+        batches = clips(dataset, config, settings.device)
+        if settings.start is None:
+            torch.manual_seed(config.seed)
+            world.dynamics.initialise(world.tokenizer.quantizer.get_buffer("codebook"))
+        world.eval().requires_grad_(False)
+        world.dynamics.requires_grad_(True)
+        trainee = _UnprobedTrainee(world)
+        config, done = self._decide_steps("world", trainee, batches, self._end - _SAVING_SECONDS), 0
+        while done < config.train_steps:
+            phase = Phase(batches, config, settings.out / "world", settings.save_minutes, progress=False)
+            done = phase.run(trainee)
+            save_world(world, settings.out / "checkpoint")
+            self._note(f"dynamics: {done} of {config.train_steps} steps")
+
+
+class _UnprobedTrainee(DynamicsTrainee):
+    """The dynamics' trainee without a probe, which would compile the transformer a second time."""
+
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Return no metrics."""
+        return {}
+
+
+def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
+    """Return the seconds of a training step; the weights are left unchanged."""
+    assert isinstance(trainee, nn.Module)
+    before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
+    optimizer = build_optimizer(trainee, config.optimizer)
+    trainee.train()
+    started = time.monotonic()
+    for number, batch in enumerate(batches(0, _WARM_UP_STEPS + _TIMED_STEPS)):
+        if number == _WARM_UP_STEPS:
+            _finish_queue()
+            started = time.monotonic()
+        optimizer.zero_grad(set_to_none=True)
+        trainee.loss(batch).loss.backward()
+        clip_gradients(trainee, config.optimizer.clip_norm)
+        optimizer.step()
+    _finish_queue()
+    spent = (time.monotonic() - started) / _TIMED_STEPS
+    trainee.load_state_dict(before)
+    optimizer.zero_grad(set_to_none=True)
+    return spent
+
+
+def _finish_queue() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _workers(settings: ReleaseSettings) -> int:
+    """Return how many processes record each mode."""
+    return max(1, ((os.cpu_count() or 1) - _SPARE_CORES) // len(settings.modes))
+
+
+def _shard_file(settings: ReleaseSettings, mode: Mode, number: int) -> Path:
+    return settings.out / f"train-{mode}" / f"shard-{number:05d}{SHARD_SUFFIX}"
+
+
+def _record_shards(settings: ReleaseSettings, mode: Mode, worker: int, until: float) -> None:
+    """Record each ``worker``-th shard of a mode until that time; the last one is finished, those there are kept."""
+    torch.set_num_threads(1)
+    frames, players, workers = settings.shard_frames, tuple(choose_players(settings.player)), _workers(settings)
+    config = RecordConfig(mode=mode, num_envs=_GAMES, frames_per_shard=frames, seed=settings.seed)
+    shards = (settings.frames or _MOST_FRAMES) // (frames * len(settings.modes))
+    for number in range(worker, max(shards, workers), workers):
+        path = _shard_file(settings, mode, number)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record_shard(Job(restrict(config, "training"), players, number, frames, path))
+        if time.time() > until:
+            break

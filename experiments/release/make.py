@@ -1,0 +1,144 @@
+"""Make a checkpoint as the shipped one was made: record, train, choose, name, score, and pack with its card.
+
+    python -m experiments.release.make --out runs/release                        # the preset's steps, on any machine
+    python -m experiments.release.make --seconds 650 --first-phases 0.27 --device cuda      # by the clock, on a GPU
+    python -m experiments.release.make --start coinrun --seconds 650 --device cuda          # go on with its dynamics
+
+CoinRun is recorded on training levels, half sticky-random play, a tenth random, two fifths a trained player's. Start
+frames, names and scores come from validation levels; test levels are for the model card alone. Resumable: call it again
+until it says done.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from experiments.lib.tables import quality
+from experiments.lib.tables.markdown import write_table
+from experiments.release.clocked import ClockedRun
+from experiments.release.settings import ReleaseSettings
+from genie_gym.bench.machine import describe_machine
+from genie_gym.cli import EvaluateCommand
+from genie_gym.configs import Preset, TrainConfig
+from genie_gym.data.clips import ClipDataset
+from genie_gym.metrics.naming import propose_names
+from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
+from genie_gym.serving import load_world
+from genie_gym.training.loop import Phase
+from genie_gym.training.run import clips, draw_start_frames, train_preset
+from genie_gym.training.world import train_dynamics
+
+_START_FRAMES = 32
+_NAMED_FRAMES = 6  # for which each action is held to be named
+_FRAMES = 400_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(ReleaseSettings):
+    """Record, train, name, score and pack a world."""
+
+    def run(self) -> None:
+        """Do what is missing."""
+        preset, started = self.find_preset(), time.monotonic()
+        starts = self._draw_start_frames(preset)
+        if self.seconds is not None:
+            run = ClockedRun(self, preset, starts)
+            preset = run.run()
+            self._finish(preset, run.facts["frames"])
+        elif self._train_by_steps(preset, starts, started):
+            self._finish(preset, self.frames or _FRAMES)
+        else:
+            print(f"time is over; call again to go on in {self.out}")
+
+    def _draw_start_frames(self, preset: Preset) -> np.ndarray:
+        """Return (32, H, W, 3) uint8 first frames of clips of validation levels."""
+        folders = self.record("validation", max((self.frames or _FRAMES) // 20, 2_000))
+        dataset = ClipDataset(folders, clip_length=1, height=preset.world.height, width=preset.world.width)
+        return draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
+
+    def _train_by_steps(self, preset: Preset, starts: np.ndarray, started: float) -> bool:
+        """Record and train for the preset's steps; return whether the checkpoint is there."""
+        folders = self.record("training", self.frames or _FRAMES)
+        if (self.out / "checkpoint" / "config.json").exists():
+            return True
+        minutes = None if self.minutes is None else max(self.minutes - (time.monotonic() - started) / 60, 0.01)
+        config, size = preset.world_training, {"height": preset.world.height, "width": preset.world.width}
+        dataset = ClipDataset(folders, clip_length=config.clip_length, **size)
+        if self.start is None:
+            return train_preset(preset, dataset, self.out, starts, minutes, self.device) is not None
+        world = read_world(find_checkpoint(self.start)).to(self.device)
+        batches = clips(dataset, config, self.device)
+        if train_dynamics(world, Phase(batches, config, self.out / "world", minutes)) < config.train_steps:
+            return False
+        save_world(world.eval(), self.out / "checkpoint")
+        return True
+
+    def _finish(self, preset: Preset, frames: int) -> None:
+        """Name the latent actions, score on validation levels, pack in half precision and write the card."""
+        checkpoint, scores = self.out / "checkpoint", self.out / "evaluation.json"
+        if not scores.exists():
+            _pack(checkpoint)
+            world = load_world(checkpoint, self.device)
+            if not world.config.action_names:
+                starts = min(_START_FRAMES, len(world.start_frames))
+                names = propose_names(world, starts, _NAMED_FRAMES, 0, self.out / "actions.png")
+                name_checkpoint(checkpoint, names)
+            config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)
+            EvaluateCommand(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()
+        names, machine = load_world(checkpoint).config.action_names, describe_machine(torch.device(self.device))
+        card = write_card(preset, names, frames, machine, json.loads(scores.read_text()))
+        (checkpoint / "README.md").write_text(card)
+        print(f"done: {checkpoint}, scores in {scores}")
+
+
+def _pack(checkpoint: Path) -> None:
+    """Store the dynamics in half precision, which halves the largest file."""
+    world = read_world(checkpoint)
+    world.dynamics.half()
+    save_world(world, checkpoint)
+
+
+def write_card(
+    preset: Preset, action_names: Sequence[str], frames: int, machine: dict[str, Any], scores: dict[str, Any]
+) -> str:
+    """Return the model card in Markdown: what the world learned from, for how long, and how good it is.
+
+    Args:
+        preset: The preset with the steps it was trained for.
+        action_names: Names of the latent actions, in order.
+        frames: Number of frames recorded for training.
+        machine: Result of ``describe_machine``.
+        scores: Results of ``genie-gym evaluate``.
+    """
+    phases = {
+        "tokenizer": preset.tokenizer_training,
+        "latent actions": preset.action_training,
+        "dynamics": preset.world_training,
+    }
+    rows = [["data", f"{frames:,} frames of Procgen CoinRun, training levels 0..9,999; no actions, no rewards"]]
+    rows += [[name, _describe(training)] for name, training in phases.items() if training is not None]
+    rows += [
+        ["actions", ", ".join(f"{number} {name}" for number, name in enumerate(action_names))],
+        ["hardware", f"{machine['device']}, {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}"],
+        ["commit", f"`{scores['commit']}`"],
+    ]
+    tables = [table(scores) for table in quality.CARD_TABLES]
+    faults = [f"- {fault}" for fault in scores["faults"]] or ["- none of the evaluator's bars is missed"]
+    sections = ["# Model card", write_table(["", ""], rows), *tables, "What falls short:", "\n".join(faults)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _describe(training: TrainConfig) -> str:
+    steps, batch_size, frames = training.train_steps, training.batch_size, training.clip_length
+    return f"{steps:,} steps of {batch_size} clips x {frames} frames = {steps * batch_size * frames:,} frames"
+
+
+if __name__ == "__main__":
+    tyro.cli(Release).run()

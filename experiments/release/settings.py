@@ -1,0 +1,97 @@
+"""What ``experiments.release.make`` is asked for, and who plays what its worlds learn from."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from genie_gym.configs import Mode, Preset, RecordConfig
+from genie_gym.data.record import record
+from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.held_out import restrict
+from genie_gym.players.specs import PlayerShare, parse_shares
+from genie_gym.presets import PRESETS
+
+_RANDOM_PLAY = ("sticky=0.5", "random=0.1")
+_PLAYER_WEIGHT = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseSettings:
+    """Settings of a release run; sizes, optimisers and, without ``seconds``, steps are those of the preset."""
+
+    out: Path = Path("runs/release")
+    """folder of recordings, training runs, scores and the finished checkpoint"""
+    preset: str = "coinrun"
+    """name of the preset to train"""
+    seconds: float | None = None
+    """wall-clock budget in seconds for recording and training, from which step counts follow; None for the preset's"""
+    minutes: float | None = None
+    """minutes after which this call stops, to be called again; only without ``seconds``"""
+    modes: tuple[Mode, ...] = ("easy", "hard")
+    """Procgen distribution modes, recorded in equal parts"""
+    player: str = "expert"
+    """player of two fifths of the games, as ``genie-gym record`` takes it; empty for random play alone"""
+    frames: int | None = None
+    """number of frames of training levels, all modes together; None for 400,000, or at most 2,000,000 by the clock"""
+    seed: int = 1
+    """seed of the recordings"""
+    start: str | None = None
+    """finished checkpoint whose dynamics is trained further, everything else kept; None trains a new world"""
+    device: str = "cpu"
+    """device to train and score on"""
+    baseline: str | None = "coinrun"
+    """by the clock: checkpoint whose latent action model is kept if its labels predict true actions better"""
+    first_phases: float = 0.17
+    """by the clock: share of the seconds for recording, the tokenizer and the latent action model"""
+    batch_sizes: tuple[int, int, int] = (512, 32, 128)
+    """by the clock: frames a batch of the tokenizer, clips a batch of the latent action model and of the dynamics"""
+    learning_rate: float = 2e-3
+    """by the clock: peak learning rate of the dynamics"""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """by the clock: precision of the features of tokenizer and dynamics"""
+    compile: bool = True
+    """by the clock: whether ``torch.compile`` is used"""
+    save_minutes: float = 3.0
+    """by the clock: minutes between two saved checkpoints of the dynamics"""
+    shard_frames: int = 16_384
+    """by the clock: number of frames a shard; each core records one before training begins"""
+    evaluation: tyro.conf.Suppress[EvaluateConfig] = field(default_factory=lambda: EvaluateConfig(levels="validation"))
+    """options for scoring the finished world"""
+
+    def find_preset(self) -> Preset:
+        """Return the preset.
+
+        Raises:
+            ValueError: If there is none of that name, or the options contradict each other.
+        """
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
+        if self.seconds is not None and self.minutes is not None:
+            raise ValueError("minutes must be left out with seconds, which end a run by the clock")
+        if self.seconds is not None and PRESETS[self.preset].action_training is None:
+            raise ValueError(f"preset must train latent actions alone to run by the clock, got {self.preset!r}")
+        return PRESETS[self.preset]
+
+    def record(self, levels: str, frames: int) -> tuple[Path, ...]:
+        """Record what is missing of a folder for each mode; ``frames`` counts all modes together."""
+        configs = {
+            mode: RecordConfig(mode=mode, frames=frames // len(self.modes), frames_per_shard=50_000, seed=self.seed)
+            for mode in self.modes
+        }
+        return tuple(
+            record_mix(self.out / f"{levels}-{mode}", levels, config, self.player) for mode, config in configs.items()
+        )
+
+
+def choose_players(player: str = "expert") -> list[PlayerShare]:
+    """Return random play beside a trained player's two fifths; only random play if no player is named."""
+    return parse_shares((*_RANDOM_PLAY, *((f"{player}={_PLAYER_WEIGHT}",) if player else ())))
+
+
+def record_mix(folder: Path, levels: str, config: RecordConfig, player: str = "expert") -> Path:
+    """Record on ``training``, ``validation`` or ``test`` levels with all cores; shards already there are kept."""
+    record(restrict(config, levels), choose_players(player), folder, workers=os.cpu_count() or 1)
+    return folder

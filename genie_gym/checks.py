@@ -1,0 +1,46 @@
+"""Checks of config fields, with error messages that name the field, the rule and the value."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+
+def require(claim: bool, field: str, value: object, rule: str) -> None:
+    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``claim`` holds."""
+    if not claim:
+        raise ValueError(f"{field} must be {rule}, got {value!r}")
+
+
+def check_fields(
+    config: Any,
+    positive: str = "",
+    not_negative: str = "",
+    shares: str = "",
+    multiples: Mapping[str, int] | None = None,
+) -> None:
+    """Check a dataclass's ``Literal`` fields and the named numeric ones.
+
+    Args:
+        config: Dataclass instance.
+        positive: Names of the fields that must be above 0, separated by spaces.
+        not_negative: Names of the fields that must be 0 or more.
+        shares: Names of the fields that must lie in [0, 1].
+        multiples: Divisors of the fields that must be multiples of them, by name.
+
+    Raises:
+        ValueError: Naming the first field that breaks its rule.
+    """
+    for field in dataclasses.fields(config):
+        name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
+        if typing.get_origin(field.type) is Literal:
+            choices = typing.get_args(field.type)
+            require(value in choices, name, value, f"one of {choices}")
+        if field.name in positive.split():
+            require(value > 0, name, value, "positive")
+        if field.name in not_negative.split():
+            require(value >= 0, name, value, "0 or more")
+        if field.name in shares.split():
+            require(0 <= value <= 1, name, value, "in [0, 1]")
+        if multiples and field.name in multiples:
+            require(value % multiples[field.name] == 0, name, value, f"a multiple of {multiples[field.name]}")

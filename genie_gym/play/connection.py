@@ -1,0 +1,249 @@
+"""One visitor's WebSocket connection: one frame for every latent action.
+
+A message of the page is JSON with a ``do``, or the bytes of a picture to start from. Each is answered before the next
+is read, so nobody can pile up work. An answer is bytes (a frame or a file), or JSON with a ``kind``.
+
+| do | |
+|---|---|
+| ``start`` | start an episode on start frame ``number``, or on the next start drawn if there is no ``number`` |
+| ``fit`` | ``as``: crop or pad pictures of another aspect ratio from now on |
+| ``step`` | ``action``: take a latent action |
+| ``drive`` | take the latent action that the server's policy chooses |
+| ``undo``, ``restart`` | take one step back; start the same episode again |
+| ``save`` | ``as``: send the episode as gif, mp4 or json |
+| ``replay`` | ``trajectory``: start the episode of such a JSON and send its latent actions |
+
+A frame is the byte 0, the number of steps (4 bytes, little-endian), the latent action that led there (2 bytes, -1 for
+none) and the pixels' red, green and blue, row by row. A file is the byte 1 and its content. A picture and a replay are
+answered by JSON and then by the episode's first frame.
+"""
+
+import asyncio
+import contextlib
+import json
+import reprlib
+import struct
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from genie_gym.data.fitting import Fit, require_fit
+from genie_gym.data.video import write_video
+from genie_gym.envs.prompts import FittedPrompt
+from genie_gym.envs.rendering import FRAMES_PER_SECOND
+from genie_gym.envs.session import Start
+from genie_gym.play.batch_scheduler import BatchScheduler
+from genie_gym.play.drivers import DRIVER_FRAMES
+from genie_gym.play.pictures import open_picture
+from genie_gym.play.setup import PlaySetup
+from genie_gym.play.trajectory import format_trajectory, parse_trajectory
+from genie_gym.play.visitor import Visitor
+
+FRAME_MESSAGE, FILE_MESSAGE = 0, 1
+"""First byte of a binary answer."""
+FRAME_HEADER = "<BIh"
+"""Struct format of a frame's header: ``FRAME_MESSAGE``, steps, latent action."""
+NO_ACTION = -1
+POLICY_VIOLATION, TOO_BUSY = 1008, 1013
+"""WebSocket close codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Upper bounds on what visitors may ask for."""
+
+    visitors: int = 16
+    """largest number of visitors at once"""
+    message_bytes: int = 8 * 2**20
+    """largest size of a message or picture in bytes"""
+    frames: int = 10_000
+    """largest number of steps of an episode, 12 kB each at 64 x 64"""
+    undo_steps: int = 8
+    """largest number of steps undone in a row, 14 MB each in the shipped world"""
+    maskgit_steps: int = 64
+    """largest number of MaskGIT steps per frame in a replayed trajectory"""
+    idle_seconds: float = 300.0
+    """seconds without a message after which a visitor is disconnected"""
+    send_seconds: float = 10.0
+    """seconds that a visitor may take to read an answer"""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def describe_world(setup: PlaySetup) -> dict[str, Any]:
+    """Return what the page has to know about the world."""
+    config = setup.session.world.config
+    return {
+        "kind": "world",
+        "height": config.height,
+        "width": config.width,
+        "names": setup.session.action_meanings,
+        "frames_per_second": FRAMES_PER_SECOND,
+        "starts": len(setup.session.world.start_frames),
+        "has_policy": setup.driver is not None,
+    }
+
+
+class Connection:
+    """One WebSocket and its visitor.
+
+    Args:
+        websocket: Accepted WebSocket of the visitor's page.
+        setup: World and settings shared by all visitors.
+        scheduler: Scheduler of the world's passes, shared too.
+        limits: Upper bounds on what the visitor may ask for.
+    """
+
+    def __init__(self, websocket: WebSocket, setup: PlaySetup, scheduler: BatchScheduler, limits: Limits) -> None:
+        self._websocket, self._setup, self._scheduler, self._limits = websocket, setup, scheduler, limits
+        self._visitor = setup.new_visitor(limits.undo_steps)
+        self._fit: Fit = "crop"
+        self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
+            "start": self._start,
+            "fit": self._set_fit,
+            "step": self._step,
+            "drive": self._drive,
+            "undo": self._undo_or_restart,
+            "restart": self._undo_or_restart,
+            "save": self._save,
+            "replay": self._replay,
+        }
+
+    async def serve(self) -> None:
+        """Answer messages until the visitor leaves, is idle for too long, or does not read the answers."""
+        await self._send_json(describe_world(self._setup))
+        try:
+            while True:
+                message = await asyncio.wait_for(self._websocket.receive(), self._limits.idle_seconds)
+                if message["type"] != "websocket.receive":
+                    return
+                try:
+                    await self._answer(message.get("text"), message.get("bytes"))
+                except ValueError as error:
+                    await self._send_json({"kind": "error", "message": str(error)})
+        except TimeoutError:
+            why = "too long without a message, or without reading an answer"
+            with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):  # the visitor may be gone
+                await asyncio.wait_for(self._websocket.close(POLICY_VIOLATION, why), self._limits.send_seconds)
+        except WebSocketDisconnect:
+            return
+
+    async def _answer(self, text: str | None, packed: bytes | None) -> None:
+        size, most = len(text or packed or ""), self._limits.message_bytes
+        if size > most:
+            raise ValueError(f"message must be at most {most} bytes, got {size}")
+        if packed is not None:
+            await self._start_on_picture(packed)
+            return
+        try:
+            order: Any = json.loads(text or "")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"message must be JSON or a picture: {error}") from error
+        known = isinstance(order, dict) and isinstance(order.get("do"), str) and order["do"] in self._handlers
+        if not known:
+            raise ValueError(f"message must have a do of {sorted(self._handlers)}, got {reprlib.repr(order)}")
+        await self._handlers[order["do"]](order)
+
+    async def _start(self, order: dict[str, Any]) -> None:
+        start = next(self._setup.starts)
+        if (number := order.get("number")) is not None:
+            frames = self._setup.session.world.start_frames
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(frames):
+                raise ValueError(f"number must be in [0, {len(frames)}), got {reprlib.repr(number)}")
+            start = start._replace(prompt=frames[number][None], prompt_index=number)
+        await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
+
+    async def _set_fit(self, order: dict[str, Any]) -> None:
+        self._fit = require_fit(order.get("as"))
+        await self._send_json({"kind": "fit", "fit": self._fit})
+
+    async def _start_on_picture(self, packed: bytes) -> None:
+        prompt = await asyncio.to_thread(self._fit_picture, packed)
+        await self._send_json({"kind": "picture", "message": f"The picture: {prompt.fitting}."})
+        start = next(self._setup.starts)._replace(prompt=prompt.frames, prompt_index=-1)
+        await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
+
+    def _fit_picture(self, packed: bytes) -> FittedPrompt:
+        return self._setup.session.fit_prompt(open_picture(packed, "picture"), fit=self._fit)
+
+    async def _start_visitor(self, visitor: Visitor, start: Start, replayed: Sequence[int] | None = None) -> None:
+        await self._scheduler.call(visitor.start, start)
+        self._visitor = visitor
+        if replayed is not None:
+            await self._send_json({"kind": "replay", "actions": replayed})
+        await self._send_frame()
+
+    async def _step(self, order: dict[str, Any]) -> None:
+        action = order.get("action")
+        if not isinstance(action, int) or isinstance(action, bool):
+            raise ValueError(f"action must be an integer, got {reprlib.repr(action)}")
+        await self._take_action(action)
+
+    async def _drive(self, order: dict[str, Any]) -> None:
+        if self._setup.driver is None:
+            raise ValueError("no policy is loaded: start the page with --policy FILE.py:FACTORY(ARGUMENTS)")
+        seen = self._visitor.look_back(DRIVER_FRAMES)
+        await self._take_action(int(await self._scheduler.call(self._setup.driver, *seen)))
+
+    async def _take_action(self, action: int) -> None:
+        if self._visitor.steps >= self._limits.frames:
+            raise ValueError(f"an episode must be at most {self._limits.frames} steps long: start another one")
+        await self._scheduler.step(self._visitor, action)
+        await self._send_frame()
+
+    async def _undo_or_restart(self, order: dict[str, Any]) -> None:
+        await self._scheduler.call(self._visitor.undo if order["do"] == "undo" else self._visitor.restart)
+        await self._send_frame()
+
+    async def _save(self, order: dict[str, Any]) -> None:
+        kind = order.get("as")
+        if kind not in ("gif", "mp4", "json"):
+            raise ValueError(f"as must be gif, mp4 or json, got {reprlib.repr(kind)}")
+        if kind == "json":
+            packed = format_trajectory(self._visitor.trajectory).encode()
+        else:
+            packed = await asyncio.to_thread(_encode_video, self._visitor.frames, kind)
+        await self._send_bytes(bytes([FILE_MESSAGE]) + packed)
+
+    async def _replay(self, order: dict[str, Any]) -> None:
+        text = order.get("trajectory")
+        if not isinstance(text, str):
+            raise ValueError(f"trajectory must be a text, got {reprlib.repr(text)}")
+        trajectory = await asyncio.to_thread(parse_trajectory, text)
+        if trajectory.checkpoint != self._setup.digest:
+            raise ValueError(f"trajectory must be of this world, {self._setup.digest!r}, got {trajectory.checkpoint!r}")
+        actions = trajectory.latent_actions
+        for field, value, most in (
+            ("maskgit_steps", trajectory.maskgit_steps, self._limits.maskgit_steps),
+            ("latent_actions", len(actions), self._limits.frames),
+        ):
+            if value > most:
+                raise ValueError(f"trajectory {field} must be at most {most}, got {value}")
+        sampling = trajectory.maskgit_steps, trajectory.temperature
+        visitor = Visitor(self._setup.session.world, self._setup.digest, *sampling, self._limits.undo_steps)
+        await self._start_visitor(visitor, Start(trajectory.prompt, -1, trajectory.world_seed), actions)
+
+    async def _send_frame(self) -> None:
+        last = self._visitor.last_action
+        action = NO_ACTION if last is None else last
+        header = struct.pack(FRAME_HEADER, FRAME_MESSAGE, self._visitor.steps, action)
+        await self._send_bytes(header + self._visitor.frame.tobytes())
+
+    async def _send_bytes(self, packed: bytes) -> None:
+        await asyncio.wait_for(self._websocket.send_bytes(packed), self._limits.send_seconds)
+
+    async def _send_json(self, values: dict[str, Any]) -> None:
+        await asyncio.wait_for(self._websocket.send_json(values), self._limits.send_seconds)
+
+
+def _encode_video(frames: np.ndarray, kind: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"play.{kind}"
+        write_video(path, frames, fps=FRAMES_PER_SECOND)
+        return path.read_bytes()
