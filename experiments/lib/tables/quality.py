@@ -25,13 +25,13 @@ def tabulate_world(test: dict[str, Any]) -> str:
         cells = (f"{step['psnr']:.1f} ({step['copy_last_psnr']:.1f})" for step in steps)
         rows.append([f"roll-out from four frames, dB at t = {t} (copying the last frame)", *cells])
     deltas = [next(row for row in part["continued"]["delta_psnr"] if row["t"] == 4) for part in parts.values()]
-    rows.append(["delta PSNR, dB at t = 4 [95 %]", *(write_interval(delta) for delta in deltas)])
+    rows.append(["delta PSNR from four frames, dB at t = 4 [95 %]", *(write_interval(delta) for delta in deltas)])
     for key, name in _GROUPS.items():
         scores = [part["lam"][key] for part in parts.values()]
         cells = (f"{score['accuracy']:.2f} ({score['ceiling']:.2f})" for score in scores)
         rows.append([f"{name} from the label (supervised ceiling; chance {scores[0]['chance']:.2f})", *cells])
     speed = " / ".join(f"{test['speed'][steps]:.0f}" for steps in ("1", "2"))
-    rows.append(["frames/s with 1 / 2 MaskGIT steps, two CPU cores", speed, "", ""])
+    rows.append([f"frames/s with 1 / 2 MaskGIT steps, two CPU cores, {test['precision']}", speed, "", ""])
     return write_table(["", *parts], rows)
 
 
