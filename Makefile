@@ -11,7 +11,7 @@ SOURCES := $(sort $(dir $(wildcard genie_gym/*.py agents/*.py experiments/*.py))
 
 .PHONY: help install demo test lint check format docs clean
 help:
-	@echo "make demo     play a few seconds of the shipped world and write them to disk"
+	@echo "make demo     play each latent action of the shipped world; write out/demo.png and out/demo.gif"
 	@echo "make test     run the test suite without the slow tests (those: $(BIN)/pytest -m slow)"
 	@echo "make lint     run ruff format, ruff and mypy without changing a file"
 	@echo "make check    run make lint and the fast tests, before each commit"
