@@ -14,9 +14,9 @@ GYMNASIUM_ENVS = 16
 
 
 def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: float) -> Timing:
-    """Time a step of ``num_envs`` environments of ``gym.make_vec``, or of ``gym.make`` if None, under random actions.
+    """Time a step of ``Genie-v0`` under random latent actions, with a full context and no end of an episode.
 
-    The context is full and no episode ends; ``seconds`` as in ``measure``.
+    ``num_envs`` is that of ``gym.make_vec``, or None for ``gym.make``; ``seconds`` as in ``measure``.
 
     Returns:
         Seconds of a step of all environments together, and its parts ``dynamics`` (with the sampling of tokens),

@@ -205,7 +205,7 @@ def batches(
     Args:
         dataset: Dataset to draw from.
         batch_size: Number of clips in a batch, B.
-        seed: Seed of the draws; with a batch's number, whatever the first, it alone decides the batch's clips.
+        seed: Seed of the draws; it and a batch's number alone decide its clips, whatever the first batch and workers.
         first_batch: Number of the first batch to yield.
         num_batches: Number of batches to yield, or ``None`` for an endless iterator.
         workers: Threads that read ahead; decompressing shards releases the GIL, so they run in parallel.

@@ -135,7 +135,7 @@ def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: 
     Args:
         config: Recording config, of which game and mode are used.
         levels: B level seeds.
-        paint_velocity: Whether the player's velocity is painted into a corner of the frame.
+        paint_velocity: As in ``open_games``.
 
     Raises:
         ValueError: If there are no levels, or the game or a level does not exist.

@@ -89,7 +89,7 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
 def _group(dataset: ClipDataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return indices of clips to score and to fit on, by ``MODE/PLAYER``: odd and even levels, or halves of videos."""
     if dataset.holds_videos:
-        half = len(dataset) // 2  # no frame is in both halves
+        half = len(dataset) // 2  # clips just before it are left out, so that no frame is in both halves
         return {"videos": (np.arange(half, len(dataset)), np.arange(max(0, half - CLIP_LENGTH)))}
     rows: dict[str, tuple[list[int], list[int]]] = {}
     for number in range(len(dataset)):

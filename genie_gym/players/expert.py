@@ -32,7 +32,7 @@ class ExpertPolicy(nn.Module):
 
 
 class Expert:
-    """A ``Player`` that samples its actions, seeded, from the ``ExpertPolicy`` whose weights ``save_half`` wrote.
+    """A ``Player`` that samples its actions from the ``ExpertPolicy`` whose weights ``save_half`` wrote to ``path``.
 
     Raises:
         ValueError: If the weights are damaged or belong to another network.
