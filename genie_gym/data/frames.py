@@ -106,7 +106,7 @@ def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
 
 
 def write_image(path: Path, frame: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as a PNG atomically, as ``replace_file`` does.
+    """Write (H, W, 3) uint8 as a PNG atomically: an existing file is replaced whole or stays as it was.
 
     Raises:
         ValueError: If the file cannot be written.

@@ -53,7 +53,7 @@ class Recording(NamedTuple):
 def write_shard(
     path: Path, recording: Recording, players: Sequence[str], attributes: Mapping[str, str | int] | None = None
 ) -> None:
-    """Write a shard atomically, as ``replace_file`` does.
+    """Write a shard atomically: an existing file is replaced whole or stays as it was.
 
     Args:
         path: File to write; an existing one is replaced.

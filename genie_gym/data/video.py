@@ -45,12 +45,12 @@ def iterate_video(path: str | Path) -> Iterator[np.ndarray]:
 
 
 def read_video(path: str | Path) -> np.ndarray:
-    """Read all frames of a video: (T, H, W, 3) uint8; errors as in ``iterate_video``."""
+    """Read all frames of a video: (T, H, W, 3) uint8; ``ValueError`` if it is no video, is damaged or holds no frame."""
     return np.stack(list(iterate_video(path)))
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
-    """Write an mp4 or gif atomically, as ``replace_file`` does.
+    """Write an mp4 or gif atomically: an existing file is replaced whole or stays as it was.
 
     Args:
         path: File to write; its suffix is .mp4 or .gif.
