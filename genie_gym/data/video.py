@@ -45,7 +45,7 @@ def iterate_video(path: str | Path) -> Iterator[np.ndarray]:
 
 
 def read_video(path: str | Path) -> np.ndarray:
-    """Read all frames of a video: (T, H, W, 3) uint8; ``ValueError`` if it is no video, is damaged or holds no frame."""
+    """Read all frames of a video: (T, H, W, 3) uint8; ``ValueError`` if it is damaged, empty or no video."""
     return np.stack(list(iterate_video(path)))
 
 

@@ -75,7 +75,7 @@ def parse_shares(texts: Sequence[str]) -> list[PlayerShare]:
 
 
 def load_player(spec: str, seed: int = 0) -> Player:
-    """Build the player that ``spec`` names, as the module's docstring lists; factories that accept it get ``seed``.
+    """Build the player that ``spec`` names (see the module's docstring); factories that accept it get ``seed``.
 
     Raises:
         ValueError: If the player does not exist.
