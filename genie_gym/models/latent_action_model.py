@@ -81,10 +81,8 @@ class LatentActionModel(Model):
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Return the loss of reconstructing frames 1 to T - 1 from the frames before and one code each.
-
-        The quantizer's loss is added.
-        """
+        """Return the loss of reconstructing frames 1 to T - 1 from the frames before and one code each, plus the
+        quantizer's loss."""
         return self.loss_and_labels(videos)[0]
 
     def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:
@@ -96,11 +94,8 @@ class LatentActionModel(Model):
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
         actions = self.config.num_latent_actions
         use = torch.bincount(quantized.tokens.flatten(), minlength=actions) / quantized.tokens.numel()
-        metrics |= {
-            "perplexity": perplexity(quantized.tokens, actions),
-            "least_used": use.min(),
-            "commitment": quantized.loss.detach(),
-        }
+        metrics |= {"perplexity": perplexity(quantized.tokens, actions), "least_used": use.min()}
+        metrics |= {"commitment": quantized.loss.detach()}
         return LossOutput(error + quantized.loss, metrics), quantized.tokens
 
     def _quantize(self, latents: Tensor) -> Quantized:
@@ -130,9 +125,7 @@ class ConvBackbone(nn.Module):
         """Return the latents of the transitions of videos (B, T, C, H, W)."""
         return TransitionFeatures(_encode_transitions(self.encoder, videos, self.history, precision))
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted as changes of the frames before, and metrics."""
         changes = self.decoder(_stack_flat(videos, self.history, codes.dtype), codes.flatten(0, 1)).float()
         return _error_over_copying(changes.unflatten(0, codes.shape[:2]), videos)  # (B (T - 1), ...) -> (B, T - 1, ...)
@@ -147,16 +140,10 @@ class MovingBackbone(nn.Module):
 
     def __init__(self, config: WorldConfig, part: MovingActionConfig) -> None:
         super().__init__()
-        self.part, dim = part, latent_dim(part.quantizer)
+        self.part = part
         self.encoder = StridedEncoder(3 * (part.history + 2), part.width, _FEATURES, (config.height, config.width))
-        sizes = (part.history, part.width, _MOTION, dim, part.moves, part.reach)
-        self.decoder: nn.Module
-        if part.accelerates:
-            has_axes = part.quantizer.kind == "vq" and len(part.quantizer.levels) == 2
-            self.decoder = AcceleratingDecoder(*sizes, part.centre, has_axes)
-        else:
-            self.decoder = MovingDecoder(*sizes, part.centre > 0)
-        self.latent_out = Linear(_FEATURES, dim)
+        self.decoder = (AcceleratingDecoder if part.accelerates else MovingDecoder)(part, _MOTION)
+        self.latent_out = Linear(_FEATURES, latent_dim(part.quantizer))
         self.motion_out = Linear(_FEATURES, _MOTION)
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
@@ -165,9 +152,7 @@ class MovingBackbone(nn.Module):
         motion = self.motion_out(features)[:, :-1]  # (B, T - 1, _FEATURES) -> (B, T - 2, _MOTION)
         return TransitionFeatures(self.latent_out(features), F.pad(motion, (0, 0, 1, 0)))
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted by moving the frames before, and metrics.
 
         The first of several transitions is left out: no motion is known before it.
@@ -185,7 +170,7 @@ class MovingBackbone(nn.Module):
             rows, columns = self._centre(videos)
             centre_error, _ = _error_over_copying(changes[..., rows, columns], videos[..., rows, columns])
             error, metrics = error + self.part.centre_weight * centre_error, metrics | {"centre": centre_error.detach()}
-        return error, metrics
+        return LossOutput(error, metrics)
 
     def _hide_player(self, videos: Tensor) -> Tensor:
         """Return the videos with their centre as the decoder may see it."""
@@ -243,12 +228,6 @@ class TransformerBackbone(nn.Module):
         """Return the features of each patch or token: (B, T, ...) -> (T, B, N, features)."""
         raise NotImplementedError
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the reconstruction loss of frames 1 to T - 1, and metrics."""
-        raise NotImplementedError
-
 
 class PixelBackbone(TransformerBackbone):
     """ST-transformers on pixels, which the paper finds best (table 2): patches in, sigmoid out."""
@@ -265,9 +244,7 @@ class PixelBackbone(TransformerBackbone):
         edges = (0, -videos.shape[-1] % patch, 0, -videos.shape[-2] % patch)
         return patchify(F.pad(videos.float(), edges), patch)
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the squared error of frames 1 to T - 1 in units of copying, and metrics."""
         patches = self.out(self.decode(videos, codes)).float().sigmoid()  # (T - 1, B, N, 3 p p)
         frames = unpatchify(patches, self.part.patch_size, self.grid)  # (B, T - 1, C, H, W), padded
@@ -286,13 +263,11 @@ class TokenBackbone(TransformerBackbone):
         """Return token embeddings."""
         return self.embedding(videos.transpose(0, 1))  # (B, T, N) -> (T, B, N, D)
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the cross-entropy of the tokens of frames 1 to T - 1."""
         logits = self.out(self.decode(videos, codes)).float()  # (T - 1, B, N, K)
         loss = F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten())
-        return loss, {"cross_entropy": loss.detach()}
+        return LossOutput(loss, {"cross_entropy": loss.detach()})
 
 
 def _build_backbone(config: WorldConfig) -> "ConvBackbone | MovingBackbone | PixelBackbone | TokenBackbone":
@@ -315,11 +290,11 @@ def _stack_flat(videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
     return _channels_last(stack_past(videos, history).flatten(0, 1).to(precision))
 
 
-def _error_over_copying(changes: Tensor, videos: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _error_over_copying(changes: Tensor, videos: Tensor) -> LossOutput:
     """Return the squared error of predicted changes (B, T - 1, C, H, W) divided by that of copying, and metrics."""
     true = videos[:, 1:] - videos[:, :-1]
     error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
-    return error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()}
+    return LossOutput(error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()})
 
 
 def _channels_last(pixels: Tensor) -> Tensor:
