@@ -1,6 +1,5 @@
 """``Genie-v0`` as a vector environment: many rows of play, one pass of the world for all of them."""
 
-import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from genie_gym.checks import require
 from genie_gym.envs.arguments import (
     require_autoreset_mode,
     require_count,
@@ -79,7 +79,10 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.max_episode_steps = require_limit(max_episode_steps)
         self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
-        self._set_spaces()
+        self.single_observation_space = self._session.observation_space
+        self.single_action_space = self._session.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._prompts = self._load_prompts(prompt, prompts)
         self._generators, self._seeds = map(list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True))
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
@@ -161,12 +164,6 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """The seed of each row, as in ``SyncVectorEnv``."""
         return tuple(self._seeds)
 
-    def _set_spaces(self) -> None:
-        self.single_observation_space = self._session.observation_space
-        self.single_action_space = self._session.action_space
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-
     def _start(self, rows: np.ndarray, prompts: list[np.ndarray | None]) -> dict[str, Any]:
         """Start the next episodes of the given rows and return their infos."""
         infos: dict[str, Any] = {}
@@ -177,15 +174,13 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._session.start(starts)
         else:
             self._session.restart(rows.tolist(), starts)
-        self._elapsed[rows] = 0
-        self._is_over[rows] = False
+        self._elapsed[rows], self._is_over[rows] = 0, False
         for row, start in zip(rows.tolist(), starts, strict=True):
             infos = self._add_info(infos, start.info, row)
         return infos
 
     def _autoreset_same_step(self) -> dict[str, Any]:
-        rows = np.flatnonzero(self._is_over)
-        last = self._session.frames
+        rows, last = np.flatnonzero(self._is_over), self._session.frames
         infos = self._start(rows, self._prompts)
         for row in rows.tolist():
             infos = self._add_info(infos, {"final_obs": last[row].copy(), "final_info": {}}, row)
@@ -197,6 +192,6 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             return [self._session.load_prompt(prompt)] * self.num_envs
         if prompt is not None:
             raise ValueError("prompt and prompts exclude each other, got both")
-        if not isinstance(prompts, list | tuple) or len(prompts) != self.num_envs:
-            raise ValueError(f"prompts must be a list of num_envs={self.num_envs}, got {reprlib.repr(prompts)}")
+        fits = isinstance(prompts, list | tuple) and len(prompts) == self.num_envs
+        require(fits, "prompts", prompts, f"a list of num_envs={self.num_envs}")
         return [self._session.load_prompt(one, f"prompts[{row}]") for row, one in enumerate(prompts)]

@@ -81,8 +81,7 @@ class LatentActionModel(Model):
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Return the loss of reconstructing frames 1 to T - 1 from the frames before and one code each, plus the
-        quantizer's loss."""
+        """Return the quantizer's loss plus that of reconstructing each frame from the frames before and one code."""
         return self.loss_and_labels(videos)[0]
 
     def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:

@@ -11,10 +11,10 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.training.loop import BareTrainee, Phase
+from genie_gym.training.loop import Phase, Trainee
 
 
-class ActionsTrainee(BareTrainee):
+class ActionsTrainee(Trainee):
     """Adapts a latent action model on pixels to the training loop."""
 
     def __init__(self, model: LatentActionModel) -> None:

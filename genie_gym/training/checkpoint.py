@@ -42,25 +42,37 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
     Raises:
         ValueError: If the run is damaged, has another config or model, or was saved before moments had names.
     """
-    if not has_run(folder):
+    step = require_config(folder, config)
+    if step == 0:
         return 0
-    require_config(folder, config)
     tensors = load_file(folder / RUN_FILE)
     try:
         module.load_state_dict(_select(tensors, _MODEL))
     except RuntimeError as error:
         raise ValueError(f"run {str(folder)!r} is of another model: {error}") from error
     _load_moments(folder, _select(tensors, _OPTIMIZER), module, optimizer)
-    return int(_read_metadata(folder / RUN_FILE)["step"])
+    return step
 
 
-def require_config(folder: Path, config: TrainConfig) -> None:
-    """Raise a ValueError if ``folder`` holds a run that is damaged or was started with another config."""
+def require_config(folder: Path, config: TrainConfig) -> int:
+    """Return the number of steps that the run in ``folder`` has done; 0 if there is none.
+
+    Raises:
+        ValueError: If the run is damaged or was started with another config.
+    """
     if not has_run(folder):
-        return
-    metadata = _read_metadata(folder / RUN_FILE)
+        return 0
+    path = str(folder / RUN_FILE)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"run {path!r} is damaged: {error}") from error
+    if not {"step", "config"} <= set(metadata):
+        raise ValueError(f"run {path!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
     if json.loads(metadata["config"]) != json.loads(json.dumps(to_dict(config))):
         raise ValueError(f"run {str(folder)!r} was started with another config: {metadata['config']}")
+    return int(metadata["step"])
 
 
 def _select(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -82,14 +94,3 @@ def _load_moments(
             raise ValueError(f"run {str(folder)!r} was saved by {reason}: start anew in another folder")
         state.setdefault(numbers[name], {})[moment] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _read_metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
-    if not {"step", "config"} <= set(metadata):
-        raise ValueError(f"run {str(path)!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
-    return metadata
