@@ -18,9 +18,9 @@ def require(claim: bool, field: str, value: object, rule: str) -> None:
         raise ValueError(f"{field} must be {rule}, got {_SHORTENED.repr(value)}")
 
 
-def is_integer(value: object, least: float = -math.inf, below: float = math.inf) -> bool:
+def is_integer(value: Any, least: float = -math.inf, below: float = math.inf) -> bool:
     """Return whether ``value`` is an integer in [least, below); booleans are none."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= value < below
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) < below
 
 
 def check_fields(

@@ -63,8 +63,8 @@ def _moving_actions(**changes: Any) -> MovingActionConfig:
 
 def _small_dynamics(transformer: TransformerConfig, **changes: Any) -> DynamicsConfig:
     """Return a dynamics model trained as those of all small worlds: frame by frame, and against drift."""
-    masks = {"min_mask_ratio": 0.2, "mask_ratio_per": "frame", "clean_frames": 0.5, "context_corruption": 0.1}
-    return DynamicsConfig(transformer=transformer, **masks, **changes)
+    shares: dict[str, Any] = {"min_mask_ratio": 0.2, "clean_frames": 0.5, "context_corruption": 0.1}
+    return DynamicsConfig(transformer=transformer, mask_ratio_per="frame", **shares, **changes)
 
 
 _TOKENIZER_OPTIMIZER = OptimizerConfig(learning_rate=3e-4, final_learning_rate=3e-4, warmup_steps=10_000)

@@ -72,7 +72,8 @@ def fit_prompt(
     require_fit(fit)
     frames = _load_frames(field, prompt, text_to_image, longest)
     resized = np.stack([resize(frame, height, width, fit) for frame in frames])
-    return FittedPrompt(resized, describe_resize(*frames[0].shape[:2], height, width, fit))
+    h, w = frames[0].shape[:2]
+    return FittedPrompt(resized, describe_resize(h, w, height, width, fit))
 
 
 def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, longest: int) -> list[np.ndarray]:

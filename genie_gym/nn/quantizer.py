@@ -98,7 +98,7 @@ class VectorQuantizer(nn.Module):
 
     def _wait(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
         """Return unit latents, a random half of them zeroed, with tokens of the still random codebook."""
-        self.idle += 1  # counts the batches before the codebook is fitted
+        self.idle.add_(1)  # counts the batches before the codebook is fitted
         is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < _HIDDEN_SHARE
         codes = torch.where(is_hidden[..., None], 0.0, unit).to(dtype)
         return Quantized(codes, self.nearest(unit.detach()), unit.new_zeros(()))

@@ -176,7 +176,7 @@ class Connection:
         await self._send_frame()
 
     async def _step(self, order: dict[str, Any]) -> None:
-        action = order.get("action")
+        action: Any = order.get("action")
         require(is_integer(action), "action", action, "an integer")
         await self._take_action(action)
 
@@ -197,7 +197,7 @@ class Connection:
         await self._send_frame()
 
     async def _save(self, order: dict[str, Any]) -> None:
-        kind = order.get("as")
+        kind: Any = order.get("as")
         require(kind in ("gif", "mp4", "json"), "as", kind, "gif, mp4 or json")
         if kind == "json":
             packed = format_trajectory(self._visitor.trajectory).encode()
@@ -206,7 +206,7 @@ class Connection:
         await self._send_bytes(bytes([FILE_MESSAGE]) + packed)
 
     async def _replay(self, order: dict[str, Any]) -> None:
-        text = order.get("trajectory")
+        text: Any = order.get("trajectory")
         require(isinstance(text, str), "trajectory", text, "a text")
         trajectory = await asyncio.to_thread(parse_trajectory, text)
         digest, limits = self._setup.digest, self._limits

@@ -1,6 +1,7 @@
 """A visitor: one person's play in a world, step by step, with undo and restart."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Visitor:
         temperature: float | None = None,
         undo_steps: int = 0,
     ) -> None:
-        sampling = {"maskgit_steps": maskgit_steps, "temperature": temperature}
+        sampling: dict[str, Any] = {"maskgit_steps": maskgit_steps, "temperature": temperature}
         self.session = Session(WorldHandle(world), reward_fn=zero_rewards, undo_steps=undo_steps, **sampling)
         self._digest = digest
         self._start = Start(np.empty(0), -1, 0)
