@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 _SHORTENED = reprlib.Repr()
-_SHORTENED.maxstring = _SHORTENED.maxother = 200
+_SHORTENED.maxstring, _SHORTENED.maxother, _SHORTENED.maxtuple = 200, 200, 20
 
 
 def require(claim: bool, field: str, value: object, rule: str) -> None:

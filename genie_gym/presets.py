@@ -24,14 +24,14 @@ from genie_gym.configs import (
     WorldConfig,
 )
 
-SMALL_NETWORK_TRAINING = TrainConfig(
-    train_steps=1000,
-    batch_size=32,
-    optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
-    ),
-    precision="float32",
-    picture_every=0,
+_SMALL_OPTIMIZER = OptimizerConfig(
+    learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=50, betas=(0.9, 0.95)
+)
+_SMALL_TRAINING = TrainConfig(
+    train_steps=800, batch_size=8, optimizer=_SMALL_OPTIMIZER, precision="float32", picture_every=0
+)
+SMALL_NETWORK_TRAINING = replace(
+    _SMALL_TRAINING, train_steps=1000, batch_size=32, optimizer=replace(_SMALL_OPTIMIZER, schedule="cosine")
 )
 """Training of small networks outside a world: the shipped player, the video features, the inverse model."""
 
@@ -133,19 +133,14 @@ def _coinrun() -> Preset:
         sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
         precision="auto",
     )
-    optimizer = OptimizerConfig(
-        learning_rate=2e-3, final_learning_rate=4e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
-    )
-    frame_training = TrainConfig(
-        train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer, precision="float32", picture_every=0
-    )
-    clip_optimizer = replace(optimizer, learning_rate=1e-3, final_learning_rate=2e-5)
-    clip_training = TrainConfig(
-        train_steps=6000, batch_size=8, optimizer=clip_optimizer, precision="float32", log_every=20, picture_every=0
-    )
+    optimizer = replace(_SMALL_OPTIMIZER, learning_rate=2e-3, final_learning_rate=4e-5, warmup_steps=100)
+    clip_optimizer = replace(_SMALL_OPTIMIZER, warmup_steps=100)
+    clip_training = replace(_SMALL_TRAINING, train_steps=6000, optimizer=clip_optimizer, log_every=20)
     return Preset(
         world=world,
-        tokenizer_training=frame_training,
+        tokenizer_training=replace(
+            _SMALL_TRAINING, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer
+        ),
         action_training=replace(clip_training, train_steps=1000),
         world_training=replace(clip_training, optimizer=replace(clip_optimizer, kind="muon", learning_rate=3e-3)),
     )
@@ -175,12 +170,7 @@ def _study() -> Preset:
         dynamics=_small_dynamics(_stack(4, 128, 4, 32, 256)),
         sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
     )
-    optimizer = OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=50, betas=(0.9, 0.95)
-    )
-    training = TrainConfig(
-        train_steps=800, batch_size=8, optimizer=optimizer, precision="float32", log_every=25, picture_every=0
-    )
+    training = replace(_SMALL_TRAINING, log_every=25)
     return Preset(world=world, tokenizer_training=training, world_training=training)
 
 
@@ -195,8 +185,8 @@ def _tiny() -> Preset:
         sampling=SamplingConfig(maskgit_steps=2),
     )
     optimizer = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, schedule="cosine", warmup_steps=5)
-    training = TrainConfig(
-        train_steps=20, batch_size=4, clip_length=8, optimizer=optimizer, precision="float32", picture_every=10
+    training = replace(
+        _SMALL_TRAINING, train_steps=20, batch_size=4, clip_length=8, optimizer=optimizer, picture_every=10
     )
     return Preset(world=world, tokenizer_training=training, world_training=training)
 

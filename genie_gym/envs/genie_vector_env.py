@@ -10,15 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from genie_gym.checks import require
-from genie_gym.envs.arguments import (
-    require_autoreset_mode,
-    require_count,
-    require_latent_actions,
-    require_limit,
-    require_mask,
-    require_options,
-    require_seeds,
-)
+from genie_gym.envs import arguments
 from genie_gym.envs.prompts import Prompt, TextToImage
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, require_render_mode
 from genie_gym.envs.rewards import RewardFunction
@@ -73,11 +65,11 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
-        self.num_envs = require_count("num_envs", num_envs)
+        self.num_envs = arguments.require_count("num_envs", num_envs)
         self.render_mode = render_mode
-        self.autoreset_mode = require_autoreset_mode(autoreset_mode)
+        self.autoreset_mode = arguments.require_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.max_episode_steps = require_limit(max_episode_steps)
+        self.max_episode_steps = arguments.require_limit(max_episode_steps)
         self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self.single_observation_space = self._session.observation_space
         self.single_action_space = self._session.action_space
@@ -104,9 +96,9 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             ValueError: Naming the option, seed or prompt and its value.
             ResetNeeded: If the first reset has a mask.
         """
-        options = require_options(options, "prompt", "prompts", "reset_mask")
-        rows = require_mask(options.pop("reset_mask", None), self.num_envs)
-        seeds = require_seeds(seed, self.num_envs)
+        options = arguments.require_options(options, "prompt", "prompts", "reset_mask")
+        rows = arguments.require_mask(options.pop("reset_mask", None), self.num_envs)
+        seeds = arguments.require_seeds(seed, self.num_envs)
         prompts = self._load_prompts(options.get("prompt"), options.get("prompts")) if options else self._prompts
         for row in rows:
             if seeds[row] is not None:
@@ -128,7 +120,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             ValueError: If the actions have another shape, type or range.
             ResetNeeded: Before the first reset, and if a row's episode is over and autoreset is disabled.
         """
-        latent_actions = require_latent_actions(actions, (self.num_envs,), int(self._session.action_space.n))
+        latent_actions = arguments.require_latent_actions(actions, (self.num_envs,), int(self._session.action_space.n))
         if self.autoreset_mode is AutoresetMode.DISABLED and self._is_over.any():
             rows = np.flatnonzero(self._is_over).tolist()
             raise ResetNeeded(f"reset(options={{'reset_mask': ...}}) must restart the ended rows {rows} before step()")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerActionConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
-from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, stack_past, stack_transitions
+from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder
+from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, centre_square
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -122,7 +122,7 @@ class ConvBackbone(nn.Module):
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return the latents of the transitions of videos (B, T, C, H, W)."""
-        return TransitionFeatures(_encode_transitions(self.encoder, videos, self.history, precision))
+        return TransitionFeatures(encode_transitions(self.encoder, videos, self.history, precision))
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted as changes of the frames before, and metrics."""
@@ -147,7 +147,7 @@ class MovingBackbone(nn.Module):
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return the latents of the transitions of videos (B, T, C, H, W), and the motion of the ones before."""
-        features = F.relu(_encode_transitions(self.encoder, videos, self.part.history, precision))
+        features = F.relu(encode_transitions(self.encoder, videos, self.part.history, precision))
         motion = self.motion_out(features)[:, :-1]  # (B, T - 1, _FEATURES) -> (B, T - 2, _MOTION)
         return TransitionFeatures(self.latent_out(features), F.pad(motion, (0, 0, 1, 0)))
 
@@ -166,8 +166,8 @@ class MovingBackbone(nn.Module):
         inner = slice(self.part.error_margin, -self.part.error_margin or None)
         error, metrics = _error_over_copying(changes[..., inner, inner], videos[..., inner, inner])
         if self.part.centre:
-            rows, columns = self._centre(videos)
-            centre_error, _ = _error_over_copying(changes[..., rows, columns], videos[..., rows, columns])
+            square = centre_square(videos, self.part.centre)
+            centre_error, _ = _error_over_copying(changes[square], videos[square])
             error, metrics = error + self.part.centre_weight * centre_error, metrics | {"centre": centre_error.detach()}
         return LossOutput(error, metrics)
 
@@ -175,17 +175,10 @@ class MovingBackbone(nn.Module):
         """Return the videos with their centre as the decoder may see it."""
         if not self.part.centre:
             return videos
-        rows, columns = self._centre(videos)
-        shown, centre = videos.clone(), videos[..., rows, columns]
-        is_first = self.part.centre_shown == "first"
-        shown[..., rows, columns] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
+        square, is_first = centre_square(videos, self.part.centre), self.part.centre_shown == "first"
+        shown, centre = videos.clone(), videos[square]
+        shown[square] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
         return shown
-
-    def _centre(self, videos: Tensor) -> tuple[slice, slice]:
-        """Return the rows and columns of the square in the middle."""
-        starts = [(side - self.part.centre) // 2 for side in videos.shape[-2:]]
-        rows, columns = (slice(start, start + self.part.centre) for start in starts)
-        return rows, columns
 
 
 class TransformerBackbone(nn.Module):
@@ -278,15 +271,9 @@ def _build_backbone(config: WorldConfig) -> "ConvBackbone | MovingBackbone | Pix
     return (PixelBackbone if part.inputs == "pixels" else TokenBackbone)(config, part)
 
 
-def _encode_transitions(encoder: StridedEncoder, videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
-    """Return the encoder's output for every transition: (B, T, C, H, W) -> (B, T - 1, features)."""
-    pixels = stack_transitions(videos, history).flatten(0, 1).to(precision)  # (B (T - 1), (history + 2) C, H, W)
-    return encoder(_channels_last(pixels)).unflatten(0, (len(videos), -1))
-
-
 def _stack_flat(videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
     """Return the past of every transition: (B, T, C, H, W) -> (B (T - 1), history C, H, W)."""
-    return _channels_last(stack_past(videos, history).flatten(0, 1).to(precision))
+    return stack_past(videos, history).flatten(0, 1).to(precision).contiguous(memory_format=torch.channels_last)
 
 
 def _error_over_copying(changes: Tensor, videos: Tensor) -> LossOutput:
@@ -294,7 +281,3 @@ def _error_over_copying(changes: Tensor, videos: Tensor) -> LossOutput:
     true = videos[:, 1:] - videos[:, :-1]
     error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
     return LossOutput(error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()})
-
-
-def _channels_last(pixels: Tensor) -> Tensor:
-    return pixels.contiguous(memory_format=torch.channels_last)

@@ -95,10 +95,8 @@ class SteeredUNet(nn.Module):
 
     def __init__(self, channels: int, width: int, out: int, steer: int | None) -> None:
         super().__init__()
-        self.down = nn.ModuleList(
-            Conv2d(before, after, 4, stride=2, padding=1)
-            for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width))
-        )
+        widths = itertools.pairwise([channels, width, 2 * width, 4 * width])
+        self.down = nn.ModuleList(Conv2d(before, after, 4, stride=2, padding=1) for before, after in widths)
         self.middle = Conv2d(4 * width, 4 * width, 3, padding=1)
         self.up = nn.ModuleList(
             Conv2d(before, after, 3, padding=1)
@@ -136,6 +134,12 @@ def stack_past(videos: Tensor, history: int) -> Tensor:
 def stack_transitions(videos: Tensor, history: int) -> Tensor:
     """Stack past frames, the next one and the change to it: (B, T, C, H, W) -> (B, T - 1, (history + 2) C, H, W)."""
     return torch.cat([stack_past(videos, history), videos[:, 1:] - 0.5, videos[:, 1:] - videos[:, :-1]], dim=2)
+
+
+def encode_transitions(encoder: StridedEncoder, videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
+    """Return the encoder's output for every transition: (B, T, C, H, W) -> (B, T - 1, features)."""
+    pixels = stack_transitions(videos, history).flatten(0, 1).to(precision)  # (B (T - 1), (history + 2) C, H, W)
+    return encoder(pixels.contiguous(memory_format=torch.channels_last)).unflatten(0, (len(videos), -1))
 
 
 def _norm(norm: nn.Module, features: Tensor) -> Tensor:

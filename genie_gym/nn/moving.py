@@ -4,6 +4,8 @@ After Finn, Goodfellow and Levine 2016, "Unsupervised learning for physical inte
 3.2). In shapes M is the number of transitions, S the number of shifted copies and R = 2 reach + 1.
 """
 
+from types import EllipsisType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,7 +96,9 @@ class AcceleratingDecoder(MovingDecoder):
             return changes
         output = self.player(pixels, vector.chunk(self.parts, dim=1)[0]).float()
         mask, paint = output.split([1, 3], dim=1)  # (M, 1, H, W), (M, C, H, W)
-        mask = mask.sigmoid() * self._find_square(pixels)
+        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
+        inside[centre_square(inside, self.square + 2 * _PAINT_MARGIN)] = 1
+        mask = mask.sigmoid() * inside
         return changes + mask * (paint - changes)
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
@@ -105,15 +109,11 @@ class AcceleratingDecoder(MovingDecoder):
         added = self._to_distributions(torch.cat(logits, dim=1))  # (M, 2, S, R)
         return add_shifts(continued, added).unbind(dim=1)
 
-    def _find_square(self, pixels: Tensor) -> Tensor:
-        """Return (H, W): 1 in the square and its margin, 0 elsewhere."""
-        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
-        rows, columns = (
-            slice(max(0, (side - self.square) // 2 - _PAINT_MARGIN), (side + self.square) // 2 + _PAINT_MARGIN)
-            for side in inside.shape
-        )
-        inside[rows, columns] = 1
-        return inside
+
+def centre_square(frames: Tensor, side: int) -> tuple[EllipsisType, slice, slice]:
+    """Return the index of the square in the middle of frames (..., H, W), of ``side`` pixels or up to the edge."""
+    rows, columns = (slice(max(0, (size - side) // 2), (size + side) // 2) for size in frames.shape[-2:])
+    return ..., rows, columns
 
 
 def _build_shift_head(features: int, config: MovingActionConfig, axes: int = 2) -> Linear:

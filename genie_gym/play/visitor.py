@@ -1,7 +1,6 @@
 """A visitor: one person's play in a world, step by step, with undo and restart."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +34,8 @@ class Visitor:
         temperature: float | None = None,
         undo_steps: int = 0,
     ) -> None:
-        sampling: dict[str, Any] = {"maskgit_steps": maskgit_steps, "temperature": temperature}
-        self.session = Session(WorldHandle(world), reward_fn=zero_rewards, undo_steps=undo_steps, **sampling)
+        sampling, handle = (maskgit_steps, temperature), WorldHandle(world)
+        self.session = Session(handle, "cpu", None, *sampling, reward_fn=zero_rewards, undo_steps=undo_steps)
         self._digest = digest
         self._start = Start(np.empty(0), -1, 0)
         self._latent_actions: list[int] = []

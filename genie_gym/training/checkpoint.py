@@ -50,7 +50,17 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         module.load_state_dict(_select(tensors, _MODEL))
     except RuntimeError as error:
         raise ValueError(f"run {str(folder)!r} is of another model: {error}") from error
-    _load_moments(folder, _select(tensors, _OPTIMIZER), module, optimizer)
+    # An optimiser numbers its moments by the order of its parameters.
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    trained = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in _select(tensors, _OPTIMIZER).items():
+        name, _, moment = key.rpartition(".")
+        if name not in trained:
+            reason = "an earlier version of genie-gym" if name.isdigit() else "a run that trained other parameters"
+            raise ValueError(f"run {str(folder)!r} was saved by {reason}: start anew in another folder")
+        state.setdefault(trained.index(name), {})[moment] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step
 
 
@@ -77,20 +87,3 @@ def require_config(folder: Path, config: TrainConfig) -> int:
 
 def _select(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _load_moments(
-    folder: Path, moments: dict[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Give the optimiser its moments, which it numbers by the order of its parameters."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    trained = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = {name: number for number, name in enumerate(trained)}
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in moments.items():
-        name, _, moment = key.rpartition(".")
-        if name not in numbers:
-            reason = "an earlier version of genie-gym" if name.isdigit() else "a run that trained other parameters"
-            raise ValueError(f"run {str(folder)!r} was saved by {reason}: start anew in another folder")
-        state.setdefault(numbers[name], {})[moment] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
