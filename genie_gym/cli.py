@@ -272,22 +272,15 @@ class PromptCommand(_DemoOptions):
         from genie_gym.play.run import write_prompt
         from genie_gym.play.setup import prepare_play
 
-        config = PlayConfig(
-            checkpoint=self.checkpoint,
-            device=self.device,
-            prompt=self.prompt,
-            text_to_image=self.text_to_image,
-            fit=self.fit,
-            seed=self.seed,
-        )
+        world: dict[str, Any] = {"checkpoint": self.checkpoint, "device": self.device}
+        config = PlayConfig(prompt=self.prompt, text_to_image=self.text_to_image, fit=self.fit, seed=self.seed, **world)
         fitted = prepare_play(config).prompt
         assert fitted is not None
         print(f"{fitted.fitting}: see {write_prompt(fitted, self.out)}")
         if self.open:
             PlayCommand(config=config, out=self.out).run()
             return
-        settings = {"checkpoint": self.checkpoint, "device": self.device, "prompt": fitted.frames}
-        play_demo(self.out, self.frames, self.seed, **settings)
+        play_demo(self.out, self.frames, self.seed, prompt=fitted.frames, **world)
         print(f"see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 

@@ -10,7 +10,6 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from genie_gym.checks import require
 from genie_gym.envs.arguments import require_options
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
 
@@ -75,8 +74,8 @@ class GenieVecEnv(VecEnv):
         Raises:
             ValueError: If ``indices`` selects only some of the rows.
         """
-        are_all = len(list(self._get_indices(indices))) == self.num_envs
-        require(are_all, "indices", indices, f"all {self.num_envs} rows, which share {attr_name!r}")
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise ValueError(f"indices must be all {self.num_envs} rows, which share {attr_name!r}, got {indices!r}")
         setattr(self._envs, attr_name, value)
 
     def env_method(

@@ -75,9 +75,9 @@ class AcceleratingDecoder(MovingDecoder):
 
     The vector therefore stands for a change of motion, whatever the motion was. Mixing masks depend only on past
     frames, so that the vector can move things by its shifts alone. The largest shifts of motion and vector are each
-    ``reach`` pixels: their sums reach twice as far. The vector also paints the ``centre`` and a small margin around it.
-    Of two codebooks, the first half of the vector controls horizontal shifts and paint and the second half vertical
-    shifts; otherwise the whole vector controls all of them. Arguments are as for ``MovingDecoder``.
+    ``reach`` pixels: their sums reach twice as far. The vector also paints the ``centre``, if there is one, and a small
+    margin around it. With two codebooks, the first half of the vector controls horizontal shifts and paint and the
+    second half vertical shifts; otherwise the whole vector controls all of them. Arguments as for ``MovingDecoder``.
     """
 
     def __init__(self, config: MovingActionConfig, motion: int) -> None:

@@ -20,24 +20,22 @@ from genie_gym.training.optim import build_optimizer, clip_gradients, learning_r
 
 Batches = Callable[[int, int], Iterator[Batch]]
 """(first batch, number of batches) -> batches; the same numbers give the same batches."""
-
-
 _Values = dict[str, Tensor]
 
 
 class Trainee(nn.Module):
-    """A base class of modules with a loss, and what TensorBoard shows of it."""
+    """A base class of modules with a loss, and what TensorBoard shows of it: by default no probe and no pictures."""
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the loss and metrics of videos (B, T, C, H, W)."""
         raise NotImplementedError
 
-    def probe(self, batch: Batch) -> _Values:
-        """Return slower metrics, computed every ``log_every`` steps in eval mode; none by default."""
+    def probe(self, batch: Batch) -> dict[str, Tensor]:
+        """Return slower metrics, computed every ``log_every`` steps in eval mode."""
         return {}
 
-    def pictures(self, batch: Batch) -> _Values:
-        """Return pictures (C, H, W) in [0, 1] by name, drawn every ``picture_every`` steps in eval mode; none here."""
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Return pictures (C, H, W) in [0, 1] by name, drawn every ``picture_every`` steps in eval mode."""
         return {}
 
 
