@@ -58,7 +58,7 @@ class QuantizerConfig:
     codes: int
     """codebook size: K for tokens, A for latent actions"""
     dim: int = 32
-    """features per code of a ``vq``; those of an ``fsq`` are as many as its ``levels``"""
+    """features per code of a ``vq``; ignored for an ``fsq``, which has one per level"""
     levels: tuple[int, ...] = ()
     """grid steps per feature (``fsq``), or sizes of several codebooks over equal parts of the features (``vq``); their
     product is ``codes``"""
@@ -67,7 +67,7 @@ class QuantizerConfig:
     diversity_weight: float = 0.0
     """weight of ln K minus the entropy of a batch's soft code use (``vq``); keeps a small codebook alive"""
     decay: float = 0.99
-    """decay of the moving average that the codes are (not stated in the paper)"""
+    """decay of the moving average that updates the codes (not stated in the paper)"""
     start_after: int = 0
     """number of training batches before the codebook is fitted (``vq``); until then latents pass unquantized and a
     random half is zeroed, so that they encode what the decoder cannot predict before they are clustered"""
@@ -223,7 +223,7 @@ class SamplingConfig:
     maskgit_steps: int = 25
     """number of MaskGIT steps per frame"""
     temperature: float = 1.0
-    """sampling temperature of the tokens; 2 in the paper, 1 on CoinRun"""
+    """sampling temperature of the tokens; 2 in the paper, 1 in its CoinRun case study, 0.5 in the shipped world"""
     schedule: Literal["cosine", "linear"] = "cosine"
     """share of tokens still hidden after each step (not stated in the paper; MaskGIT's cosine)"""
     order: Literal["confidence", "random"] = "confidence"

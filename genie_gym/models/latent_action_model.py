@@ -2,7 +2,8 @@
 
 - Latents are batch-normalised, then quantized by cosine distance; the quantizer keeps every code in use.
 - There are three backbones. ``st`` is the paper's. ``conv`` and ``moving`` see the last frames alone, and learn in
-  minutes on a CPU. The decoder of ``moving`` can only shift the last frame, so its codes describe motion.
+  minutes on a CPU. The decoder of ``moving`` mixes shifted copies of the last frame with painted pixels: codes select
+  the shifts, and with a ``centre`` also the masks and the paint.
 - On pixels the squared error is divided by that of copying the last frame, so that its weight against the commitment
   loss does not depend on how much a video moves.
 """
