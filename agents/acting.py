@@ -95,7 +95,7 @@ class ThroughLatents:
     """
 
     def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
-        self._agent, self._mapping, self._rng = agent, mapping, np.random.default_rng(seed)
+        self._agent, self.mapping, self._rng = agent, mapping, np.random.default_rng(seed)
         self.sees_velocity = agent.sees_velocity
         counts = mapping.counts.T
         self._latents = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0)).cumsum(axis=1)
@@ -103,7 +103,7 @@ class ThroughLatents:
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         wanted = self._agent.act(rows, frames, episode_starts)
         latents = draw_from(self._latents[wanted], self._rng)
-        return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+        return self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
 
 
 class SeenThroughLatents:
@@ -121,7 +121,7 @@ class SeenThroughLatents:
     """
 
     def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:
-        self._agent, self._world, self._mapping, self._games = agent, world, mapping, games
+        self._agent, self._world, self.mapping, self._games = agent, world, mapping, games
         self._rng, self.sees_velocity = np.random.default_rng(seed), agent.sees_velocity
         now = games.observe().frames
         self._past = np.repeat(now[:, None], world.latent_action_model.frames_seen, axis=1)
@@ -135,7 +135,7 @@ class SeenThroughLatents:
         self._past[fresh] = now[fresh, None]
         wanted = self._agent.act(rows, frames, episode_starts)
         latents, is_last = self._look_ahead(rows, wanted)
-        chosen = self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+        chosen = self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
         chosen = np.where(is_last, wanted, chosen)
         self._step(rows, chosen)
         return chosen
@@ -230,16 +230,16 @@ class ClonedAgent:
         if not 0 <= random_share <= 1:
             raise ValueError(f"random_share must be in [0, 1], got {random_share}")
         self._rng, self._num_actions = np.random.default_rng(seed), game.num_actions
-        self._memory, self._mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
+        self._memory, self.mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         chosen, features = self._memory.choose(rows, frames, episode_starts)
-        actions = chosen if self._mapping is None else self._mapping.choose(chosen, features, self._rng)
+        actions = chosen if self.mapping is None else self.mapping.choose(chosen, features, self._rng)
         if self._random_share:
             is_random = self._rng.random(len(rows)) < self._random_share
             drawn = self._rng.integers(self._num_actions, size=len(rows), dtype=np.int32)
             actions = np.where(is_random, drawn, actions)
-        if self._mapping is None:
+        if self.mapping is None:
             self._memory.replace(rows, actions)
         return actions
 

@@ -45,7 +45,7 @@ class CloneStore:
         footage: Footage | None = None,
     ) -> None:
         self.world, self.game = world, make_game(recordings.mode)
-        self._recordings, self._work, self._device, self._footage = recordings, work, device, footage
+        self.recordings, self.work, self._device, self._footage = recordings, work, device, footage
         self._config, self._labelled_config = config, labelled_config
         self._num_latents, self._context = world.config.num_latent_actions, config.policy.context_length
 
@@ -54,7 +54,7 @@ class CloneStore:
         self._label(self._labelled)
         if cloned:
             self._label(self._videos)
-            read_footage(self._videos, self._work)
+            read_footage(self._videos, self.work)
 
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the videos' latent actions."""
@@ -67,26 +67,26 @@ class CloneStore:
 
         def windows() -> Windows:
             footage = self.footage  # recorded with the actions
-            actions = read_real_actions(self._recordings.folders.oracle)
+            actions = read_real_actions(self.recordings.folders.oracle)
             return Windows(footage, actions, self.game.num_actions, self._context)
 
         return self._clone(f"oracle-{seed}", self.game.num_actions, REAL, windows, self._config, seed)
 
-    def labelled_only(self, labels: int, seed: int) -> LatentPolicy:
+    def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
         """Return the policy cloned from the labelled samples alone, without past actions: they would be more labels."""
         name, number, among = f"labelled-{labels}-{seed}", self.game.num_actions, self._draw(labels, seed)
         windows = lambda: Windows(self._labelled_footage, self._labelled_actions, number, self._context)  # noqa: E731
         return self._clone(name, number, REAL, windows, self._labelled_config, seed, among)
 
-    def make_clone(self, name: str, seed: int) -> LatentPolicy:
-        """Return a seed's ``lam`` (``latent_policy``) or ``oracle``, which several methods share."""
+    def make_shared(self, name: str, seed: int) -> object:
+        """Make a seed's ``lam`` (``latent_policy``) or ``oracle``, which several methods share."""
         return {"lam": self.latent_policy, "oracle": self.oracle}[name](seed)
 
-    def lacks_clone(self, name: str, seed: int) -> bool:
-        """Return whether a seed's ``lam`` or ``oracle`` is not cloned yet."""
-        return not (self._work / f"{name}-{seed}" / "policy" / "config.json").exists()
+    def lacks(self, name: str, seed: int) -> bool:
+        """Return whether a seed's resource of that name for ``make_shared`` is not made yet."""
+        return not any((self.work / f"{name}-{seed}").glob("*/config.json"))
 
-    def draw_actions(self, labels: int, seed: int) -> np.ndarray:
+    def draw_actions(self, labels: int | None, seed: int) -> np.ndarray:
         """Return the real actions (labels,) of the seed's labelled samples."""
         return self._labelled_actions[self._draw(labels, seed)]
 
@@ -109,7 +109,7 @@ class CloneStore:
         """Frames of the videos, which are the oracle's frames too."""
         if self._footage is not None:
             return self._footage
-        return read_footage(self._videos, self._work).upload(self._device)
+        return read_footage(self._videos, self.work).upload(self._device)
 
     def _draw(self, labels: int | None, seed: int) -> np.ndarray:
         """Return the frames of the seed's ``labels`` samples, or of all samples."""
@@ -128,7 +128,7 @@ class CloneStore:
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
         """Return the policy of that name. Windows, gigabytes of them, are opened only if it is not cloned yet."""
-        out, config = self._work / name, replace(config, training=replace(config.training, seed=seed))
+        out, config = self.work / name, replace(config, training=replace(config.training, seed=seed))
         policy = find_clone(config, source, out, self._device)
         if policy is None:
             policy = clone(windows(), config, actions, source, out, among=among, device=self._device)
@@ -136,17 +136,17 @@ class CloneStore:
         return policy
 
     def _label(self, dataset: ClipDataset) -> np.ndarray:
-        return label_dataset(self.world, dataset, self._work / "labels")
+        return label_dataset(self.world, dataset, self.work / "labels")
 
     @functools.cached_property
     def _videos(self) -> ClipDataset:
-        self._recordings.record_videos()
-        return ClipDataset(self._recordings.folders.videos, clip_length=2)
+        self.recordings.record_videos()
+        return ClipDataset(self.recordings.folders.videos, clip_length=2)
 
     @functools.cached_property
     def _labelled(self) -> ClipDataset:
-        self._recordings.record_labelled()
-        return ClipDataset(self._recordings.folders.labelled, clip_length=2)
+        self.recordings.record_labelled()
+        return ClipDataset(self.recordings.folders.labelled, clip_length=2)
 
     @functools.cached_property
     def _labelled_footage(self) -> Footage:
@@ -154,8 +154,8 @@ class CloneStore:
 
     @functools.cached_property
     def _labelled_actions(self) -> np.ndarray:
-        self._recordings.record_labelled()
-        return read_real_actions(self._recordings.folders.labelled)
+        self.recordings.record_labelled()
+        return read_real_actions(self.recordings.folders.labelled)
 
     @functools.cached_property
     def _labelled_latents(self) -> np.ndarray:

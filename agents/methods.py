@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from agents.acting import Agent, BlindPlayer, ClonedAgent, PlayerAgent, SeenThroughLatents, ThroughLatents
+from agents.acting import Agent, BlindPlayer, PlayerAgent, SeenThroughLatents, ThroughLatents
 from agents.clone_store import CloneStore
-from agents.experiment import Method
+from agents.experiment import Method, MethodInputs
 from agents.mapping import Mapping
 from genie_gym.players.specs import load_player, parse_share
 
@@ -16,27 +16,8 @@ _RANDOM_SHARE = 0.1
 """Share of random actions that the oracle plays (Genie, appendix E)."""
 
 
-class MethodInputs(NamedTuple):
-    """The inputs from which a method builds its agent."""
-
-    store: CloneStore
-    player: str
-    """Spec of the player in the videos."""
-    levels: Sequence[int]
-    labels: int | None
-    """Number of labelled samples; all if None."""
-    seed: int
-
-
-class BuiltAgent(NamedTuple):
-    """An agent, and its mapping from latent actions if it has one."""
-
-    agent: Agent
-    mapping: Mapping | None = None
-
-
 @dataclass(frozen=True)
-class CloningMethod(Method[[MethodInputs], BuiltAgent]):
+class CloningMethod(Method[CloneStore]):
     """A method of the benchmark."""
 
     budgets: Literal["none", "paper", "each"] = "none"
@@ -53,48 +34,43 @@ class CloningMethod(Method[[MethodInputs], BuiltAgent]):
         return choices[self.budgets]
 
 
-def _load_player(setup: MethodInputs) -> PlayerAgent:
-    return PlayerAgent(load_player(setup.player, setup.seed), parse_share(setup.player).sees_velocity)
+_Inputs = MethodInputs[CloneStore]
 
 
-def _build_random(setup: MethodInputs) -> BuiltAgent:
-    return BuiltAgent(PlayerAgent(load_player("random", setup.seed)))
+def _build_random(inputs: _Inputs) -> Agent:
+    return PlayerAgent(load_player("random", inputs.seed))
 
 
-def _build_expert(setup: MethodInputs) -> BuiltAgent:
-    return BuiltAgent(_load_player(setup))
+def _build_expert(inputs: _Inputs) -> PlayerAgent:
+    spec = inputs.store.recordings.player
+    return PlayerAgent(load_player(spec, inputs.seed), parse_share(spec).sees_velocity)
 
 
-def _build_blind(setup: MethodInputs) -> BuiltAgent:
-    assert setup.labels is not None
-    return BuiltAgent(PlayerAgent(BlindPlayer(setup.store.draw_actions(setup.labels, setup.seed), setup.seed)))
+def _build_blind(inputs: _Inputs) -> Agent:
+    return PlayerAgent(BlindPlayer(inputs.store.draw_actions(inputs.labels, inputs.seed), inputs.seed))
 
 
-def _build_oracle(setup: MethodInputs) -> BuiltAgent:
-    policy, game = setup.store.oracle(setup.seed), setup.store.game
-    return BuiltAgent(ClonedAgent(policy, len(setup.levels), setup.seed, random_share=_RANDOM_SHARE, game=game))
+def _build_oracle(inputs: _Inputs) -> Agent:
+    return inputs.play_policy(inputs.store.oracle(inputs.seed), random_share=_RANDOM_SHARE)
 
 
-def _build_labelled_only(setup: MethodInputs) -> BuiltAgent:
-    assert setup.labels is not None
-    policy = setup.store.labelled_only(setup.labels, setup.seed)
-    return BuiltAgent(ClonedAgent(policy, len(setup.levels), setup.seed, game=setup.store.game))
+def _build_labelled_only(inputs: _Inputs) -> Agent:
+    return inputs.play_policy(inputs.store.labelled_only(inputs.labels, inputs.seed))
 
 
-def _build_latent(setup: MethodInputs, mapping: Mapping | None = None) -> BuiltAgent:
-    policy, mapping = setup.store.latent_policy(setup.seed), mapping or setup.store.mapping(setup.labels, setup.seed)
-    return BuiltAgent(ClonedAgent(policy, len(setup.levels), setup.seed, mapping, game=setup.store.game), mapping)
+def _build_latent(inputs: _Inputs, mapping: Mapping | None = None) -> Agent:
+    store, seed = inputs.store, inputs.seed
+    return inputs.play_policy(store.latent_policy(seed), mapping or store.mapping(inputs.labels, seed))
 
 
-def _build_through_latents(setup: MethodInputs) -> BuiltAgent:
-    mapping = setup.store.mapping(None, setup.seed)
-    return BuiltAgent(ThroughLatents(_load_player(setup), mapping, setup.seed), mapping)
+def _build_through_latents(inputs: _Inputs) -> Agent:
+    return ThroughLatents(_build_expert(inputs), inputs.store.mapping(None, inputs.seed), inputs.seed)
 
 
-def _build_seen_latents(setup: MethodInputs) -> BuiltAgent:
-    store, mapping = setup.store, setup.store.mapping(None, setup.seed)
-    ahead = store.game.open_levels(setup.levels)
-    return BuiltAgent(SeenThroughLatents(_load_player(setup), store.world, mapping, ahead, setup.seed), mapping)
+def _build_seen_latents(inputs: _Inputs) -> Agent:
+    store, seed = inputs.store, inputs.seed
+    ahead = store.game.open_levels(inputs.levels)
+    return SeenThroughLatents(_build_expert(inputs), store.world, store.mapping(None, seed), ahead, seed)
 
 
 _METHODS = (
@@ -120,14 +96,14 @@ _METHODS = (
     CloningMethod(
         "lam_majority",
         "- by each latent action's most frequent real one",
-        lambda setup: _build_latent(setup, setup.store.mapping(setup.labels, setup.seed).majority()),
+        lambda inputs: _build_latent(inputs, inputs.store.mapping(inputs.labels, inputs.seed).majority()),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "lam_features",
         "- by a mapping that also sees the policy's features",
-        lambda setup: _build_latent(setup, setup.store.feature_mapping(setup.labels, setup.seed)),
+        lambda inputs: _build_latent(inputs, inputs.store.feature_mapping(inputs.labels, inputs.seed)),
         needs=("lam",),
         budgets="paper",
     ),
