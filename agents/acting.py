@@ -11,6 +11,7 @@ from torch import Tensor
 from agents.game import COINRUN, Game, GameBatch
 from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
+from genie_gym.checks import require
 from genie_gym.data.frames import to_float
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import Player
@@ -50,9 +51,7 @@ class PlayerAgent:
 class BlindPlayer:
     """Frame-independent baseline: samples from an empirical action distribution.
 
-    Args:
-        actions: (N,) real actions, such as those of the labelled samples.
-        seed: Seed of the draws.
+    It is that of ``actions`` (N,), real ones, such as those of the labelled samples.
     """
 
     def __init__(self, actions: np.ndarray, seed: int) -> None:
@@ -66,10 +65,6 @@ class RandomLatents:
     """Frame-independent baseline: samples latent actions uniformly and maps them to real ones.
 
     It can beat random play, since the mapping's samples are the actions of a good player.
-
-    Args:
-        mapping: Mapping from latent to real actions.
-        seed: Seed of the draws.
     """
 
     sees_velocity = False
@@ -135,8 +130,8 @@ class SeenThroughLatents:
         self._past[fresh] = now[fresh, None]
         wanted = self._agent.act(rows, frames, episode_starts)
         latents, is_last = self._look_ahead(rows, wanted)
-        chosen = self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
-        chosen = np.where(is_last, wanted, chosen)
+        mapped = self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+        chosen = np.where(is_last, wanted, mapped)
         self._step(rows, chosen)
         return chosen
 
@@ -173,7 +168,11 @@ class PolicyMemory:
     @torch.no_grad()
     def choose(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """Return the policy's actions (R,) int32 and its features (R, D) on the CPU; arguments as for ``Agent.act``."""
-        self._remember(rows, frames, episode_starts)
+        fresh = rows[episode_starts]
+        self._frames[rows, :-1] = self._frames[rows, 1:]
+        self._frames[rows, -1] = frames
+        self._frames[fresh] = frames[episode_starts][:, None]  # an episode's first frame is repeated
+        self._past[fresh] = self.policy.num_actions
         device, past = self.policy.device, torch.from_numpy(self._past[rows])
         features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
         probabilities = self.policy.head(features).double().softmax(dim=-1)
@@ -186,14 +185,6 @@ class PolicyMemory:
         """Replace the actions chosen last in the memory, if others were taken."""
         if self._past.shape[1]:
             self._past[rows, -1] = chosen
-
-    def _remember(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> None:
-        """Shift the memory by one frame; at an episode's start the first frame is repeated."""
-        fresh = rows[episode_starts]
-        self._frames[rows, :-1] = self._frames[rows, 1:]
-        self._frames[rows, -1] = frames
-        self._frames[fresh] = frames[episode_starts][:, None]
-        self._past[fresh] = self.policy.num_actions
 
 
 class ClonedAgent:
@@ -223,12 +214,9 @@ class ClonedAgent:
         game: Game = COINRUN,
     ) -> None:
         wanted = game.num_actions if mapping is None else mapping.num_latent_actions
-        if policy.num_actions != wanted:
-            raise ValueError(
-                f"policy.num_actions must be {wanted}, as in the mapping or the game, got {policy.num_actions}"
-            )
-        if not 0 <= random_share <= 1:
-            raise ValueError(f"random_share must be in [0, 1], got {random_share}")
+        number = policy.num_actions
+        require(number == wanted, "policy.num_actions", number, f"{wanted}, as in the mapping or the game")
+        require(0 <= random_share <= 1, "random_share", random_share, "in [0, 1]")
         self._rng, self._num_actions = np.random.default_rng(seed), game.num_actions
         self._memory, self.mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
 
@@ -248,10 +236,6 @@ def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarra
     """Return a driver for ``genie-gym play`` that plays a cloned policy on the page (``genie_gym.play.drivers``).
 
     From a clone: ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
-
-    Args:
-        folder: Folder of the policy.
-        seed: Seed of its choices.
 
     Raises:
         ValueError: If the folder holds no policy.

@@ -64,13 +64,9 @@ class CloneStore:
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the same videos' real actions."""
-
-        def windows() -> Windows:
-            footage = self.footage  # recorded with the actions
-            actions = read_real_actions(self.recordings.folders.oracle)
-            return Windows(footage, actions, self.game.num_actions, self._context)
-
-        return self._clone(f"oracle-{seed}", self.game.num_actions, REAL, windows, self._config, seed)
+        number, folder = self.game.num_actions, self.recordings.folders.oracle  # recorded with the footage
+        windows = lambda: Windows(self.footage, read_real_actions(folder), number, self._context)  # noqa: E731
+        return self._clone(f"oracle-{seed}", number, REAL, windows, self._config, seed)
 
     def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
         """Return the policy cloned from the labelled samples alone, without past actions: they would be more labels."""
@@ -140,13 +136,11 @@ class CloneStore:
 
     @functools.cached_property
     def _videos(self) -> ClipDataset:
-        self.recordings.record_videos()
-        return ClipDataset(self.recordings.folders.videos, clip_length=2)
+        return ClipDataset(self.recordings.record_videos(), clip_length=2)
 
     @functools.cached_property
     def _labelled(self) -> ClipDataset:
-        self.recordings.record_labelled()
-        return ClipDataset(self.recordings.folders.labelled, clip_length=2)
+        return ClipDataset(self.recordings.record_labelled(), clip_length=2)
 
     @functools.cached_property
     def _labelled_footage(self) -> Footage:
@@ -154,8 +148,7 @@ class CloneStore:
 
     @functools.cached_property
     def _labelled_actions(self) -> np.ndarray:
-        self.recordings.record_labelled()
-        return read_real_actions(self.recordings.folders.labelled)
+        return read_real_actions(self.recordings.record_labelled())
 
     @functools.cached_property
     def _labelled_latents(self) -> np.ndarray:

@@ -68,9 +68,7 @@ class GameVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        raise ValueError(
-            f"method_name {method_name!r} cannot be called: the games are one batch, not single environments"
-        )
+        raise ValueError(f"method_name {method_name!r} cannot be called: the games are one batch, not single ones")
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         return [False for _ in self._get_indices(indices)]

@@ -60,8 +60,7 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     path = None if cache is None else cache / f"labels-{about['labels_of'][:8]}-{about['data'][:8]}.safetensors"
     if path is not None and path.exists():
         return _read(path, about)
-    sources = [_label_source(world, frames, starts) for frames, starts in dataset.read_sources()]
-    labels = np.concatenate(sources)
+    labels = np.concatenate([_label_source(world, frames, starts) for frames, starts in dataset.read_sources()])
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".tmp")
