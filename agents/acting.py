@@ -80,13 +80,9 @@ class RandomLatents:
 class ThroughLatents:
     """Upper bound for latent policies: replaces each expert action by a sample from p(action given latent).
 
-    The latent action itself is sampled from p(latent given action). Neither draw depends on the frame, so more is lost
-    than with a latent action model that sees the next frame (``SeenThroughLatents``).
-
-    Args:
-        agent: Agent whose actions are replaced.
-        mapping: Mapping whose counts estimate both distributions.
-        seed: Seed of the draws.
+    The latent action itself is sampled from p(latent given action); the mapping's counts estimate both distributions.
+    Neither draw depends on the frame, so more is lost than with a latent action model that sees the next frame
+    (``SeenThroughLatents``).
     """
 
     def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
@@ -152,12 +148,9 @@ class SeenThroughLatents:
 
 
 class PolicyMemory:
-    """A policy with the last frames and actions of B games, which chooses among the actions it was cloned from.
+    """A frozen policy with the last frames and actions of B games, which chooses among the actions it was cloned from.
 
-    Args:
-        policy: Frozen policy.
-        games: Number of games, B.
-        rng: Generator for the choices, which are sampled and never the largest logit (Genie, appendix E).
+    Choices are sampled and never the largest logit (Genie, appendix E).
     """
 
     def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:

@@ -57,13 +57,9 @@ class RepeatedFrameStack(VecFrameStack):
 
 
 def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> GenieWorldModel:
-    """Return a world with the same weights whose episodes start from ``starts`` frames drawn from videos.
+    """Return a world with the same weights whose episodes start from ``starts`` frames drawn from a folder of videos.
 
-    Args:
-        world: World to share weights with; unchanged.
-        videos: Folder of recordings or videos of the world's size, of which only frames are read.
-        starts: Number of start frames.
-        seed: Seed of the draw.
+    The videos, or recordings of which only frames are read, have the world's size. The world itself is unchanged.
     """
     dataset = ClipDataset(videos, clip_length=2, height=world.config.height, width=world.config.width)
     numbers = np.random.default_rng(seed).integers(len(dataset), size=starts)

@@ -161,21 +161,8 @@ class DreamMethod(Method[DreamStore]):
 _Inputs = MethodInputs[DreamStore]
 
 
-def _map(inputs: _Inputs, policy: LatentPolicy) -> ClonedAgent:
-    return inputs.play_policy(policy, inputs.store.few_samples(inputs.seed))
-
-
-def _build_dream(inputs: _Inputs) -> ClonedAgent:
-    return _map(inputs, inputs.store.dream("dream", inputs.store.reward(inputs.seed), inputs.seed))
-
-
-def _build_dream_clone(inputs: _Inputs) -> ClonedAgent:
-    store, seed = inputs.store, inputs.seed
-    return _map(inputs, store.dream("dream_clone", store.reward(seed), seed, store.clone(seed)))
-
-
-def _build_dream_agreement(inputs: _Inputs) -> ClonedAgent:
-    return _map(inputs, inputs.store.dream("dream_agreement", inputs.store.agreement(inputs.seed), inputs.seed))
+def _map(at: _Inputs, policy: LatentPolicy) -> ClonedAgent:
+    return at.play_policy(policy, at.store.few_samples(at.seed))
 
 
 _MAPPED, _REWARDED = ("mapping_labels",), ("mapping_labels", "judge_labels")
@@ -206,7 +193,7 @@ _METHODS = (
     DreamMethod(
         "dream",
         "PPO in the world, rewarded by a reward model of labelled transitions",
-        _build_dream,
+        lambda at: _map(at, at.store.dream("dream", at.store.reward(at.seed), at.seed)),
         needs=("reward",),
         labelled_by=_REWARDED,
         ppo={"gamma": 0.99},
@@ -214,7 +201,7 @@ _METHODS = (
     DreamMethod(
         "dream_clone",
         "the cloned policy, dreaming on, rewarded by such a model",
-        _build_dream_clone,
+        lambda at: _map(at, at.store.dream("dream_clone", at.store.reward(at.seed), at.seed, at.store.clone(at.seed))),
         needs=("lam", "reward"),
         labelled_by=_REWARDED,
         ppo={"gamma": 0.99, "ent_coef": 0.001, "learning_rate": 1e-4},
@@ -222,7 +209,7 @@ _METHODS = (
     DreamMethod(
         "dream_agreement",
         "PPO in the world, rewarded by agreement with videos",
-        _build_dream_agreement,
+        lambda at: _map(at, at.store.dream("dream_agreement", at.store.agreement(at.seed), at.seed)),
         labelled_by=_MAPPED,
         ppo={"gamma": 0.9, "ent_coef": 0.001},
     ),

@@ -16,10 +16,7 @@ class GameVecEnv(VecEnv):
 
     Games show no frame of the moment at which an episode ends: ``terminal_observation`` is the last frame before it.
     An episode that ends after the game's ``max_episode_steps`` counts as truncated (``TimeLimit.truncated``).
-
-    Args:
-        game: Game that defines actions, frame size and episode limit.
-        games: Open games of it, closed with the environment.
+    ``games``, open games of ``game``, are closed with the environment.
     """
 
     render_mode = "rgb_array"

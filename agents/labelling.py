@@ -84,11 +84,9 @@ def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np
 
 
 def cut_stretches(episode_starts: np.ndarray, frames_seen: int) -> Iterator[Stretch]:
-    """Divide all transitions of all episodes into stretches that include the past frames which labels depend on.
+    """Divide all transitions of all episodes, given by (F,) bool, into stretches.
 
-    Args:
-        episode_starts: (F,) bool.
-        frames_seen: Number of frames up to t that the label of t depends on.
+    They include the past frames which labels depend on: the label of t depends on ``frames_seen`` frames up to t.
     """
     bounds = [*np.flatnonzero(episode_starts), len(episode_starts)]
     for begin, end in itertools.pairwise(bounds):

@@ -37,49 +37,33 @@ class CloningMethod(Method[CloneStore]):
 _Inputs = MethodInputs[CloneStore]
 
 
-def _build_random(inputs: _Inputs) -> Agent:
-    return PlayerAgent(load_player("random", inputs.seed))
+def _build_expert(at: _Inputs) -> PlayerAgent:
+    spec = at.store.recordings.player
+    return PlayerAgent(load_player(spec, at.seed), parse_share(spec).sees_velocity)
 
 
-def _build_expert(inputs: _Inputs) -> PlayerAgent:
-    spec = inputs.store.recordings.player
-    return PlayerAgent(load_player(spec, inputs.seed), parse_share(spec).sees_velocity)
+def _build_latent(at: _Inputs, mapping: Mapping | None = None) -> Agent:
+    return at.play_policy(at.store.latent_policy(at.seed), mapping or at.store.mapping(at.labels, at.seed))
 
 
-def _build_blind(inputs: _Inputs) -> Agent:
-    return PlayerAgent(BlindPlayer(inputs.store.draw_actions(inputs.labels, inputs.seed), inputs.seed))
-
-
-def _build_oracle(inputs: _Inputs) -> Agent:
-    return inputs.play_policy(inputs.store.oracle(inputs.seed), random_share=_RANDOM_SHARE)
-
-
-def _build_labelled_only(inputs: _Inputs) -> Agent:
-    return inputs.play_policy(inputs.store.labelled_only(inputs.labels, inputs.seed))
-
-
-def _build_latent(inputs: _Inputs, mapping: Mapping | None = None) -> Agent:
-    store, seed = inputs.store, inputs.seed
-    return inputs.play_policy(store.latent_policy(seed), mapping or store.mapping(inputs.labels, seed))
-
-
-def _build_through_latents(inputs: _Inputs) -> Agent:
-    return ThroughLatents(_build_expert(inputs), inputs.store.mapping(None, inputs.seed), inputs.seed)
-
-
-def _build_seen_latents(inputs: _Inputs) -> Agent:
-    store, seed = inputs.store, inputs.seed
-    ahead = store.game.open_levels(inputs.levels)
-    return SeenThroughLatents(_build_expert(inputs), store.world, store.mapping(None, seed), ahead, seed)
+def _build_seen_latents(at: _Inputs) -> Agent:
+    mapping, ahead = at.store.mapping(None, at.seed), at.store.game.open_levels(at.levels)
+    return SeenThroughLatents(_build_expert(at), at.store.world, mapping, ahead, at.seed)
 
 
 _METHODS = (
-    CloningMethod("random", "random", _build_random, is_blind_to_latents=True, colour="C4"),
+    CloningMethod(
+        "random",
+        "random",
+        lambda at: PlayerAgent(load_player("random", at.seed)),
+        is_blind_to_latents=True,
+        colour="C4",
+    ),
     CloningMethod("expert", "the videos' player", _build_expert, is_blind_to_latents=True, colour="C5"),
     CloningMethod(
         "oracle",
         "oracle: the same policy on the videos' real actions",
-        _build_oracle,
+        lambda at: at.play_policy(at.store.oracle(at.seed), random_share=_RANDOM_SHARE),
         needs=("oracle",),
         is_blind_to_latents=True,
         colour="C1",
@@ -88,7 +72,7 @@ _METHODS = (
     CloningMethod(
         "labelled_only",
         "the labelled samples alone",
-        _build_labelled_only,
+        lambda at: at.play_policy(at.store.labelled_only(at.labels, at.seed)),
         budgets="each",
         is_blind_to_latents=True,
         colour="C2",
@@ -96,27 +80,31 @@ _METHODS = (
     CloningMethod(
         "lam_majority",
         "- by each latent action's most frequent real one",
-        lambda inputs: _build_latent(inputs, inputs.store.mapping(inputs.labels, inputs.seed).majority()),
+        lambda at: _build_latent(at, at.store.mapping(at.labels, at.seed).majority()),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "lam_features",
         "- by a mapping that also sees the policy's features",
-        lambda inputs: _build_latent(inputs, inputs.store.feature_mapping(inputs.labels, inputs.seed)),
+        lambda at: _build_latent(at, at.store.feature_mapping(at.labels, at.seed)),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "marginal",
         "blind: draws the samples' actions",
-        _build_blind,
+        lambda at: PlayerAgent(BlindPlayer(at.store.draw_actions(at.labels, at.seed), at.seed)),
         budgets="paper",
         is_blind_to_latents=True,
         colour="C3",
     ),
     CloningMethod("lam_oracle_map", "- by all labelled games", _build_latent, needs=("lam",)),
-    CloningMethod("expert_latents", "the videos' player through latent actions", _build_through_latents),
+    CloningMethod(
+        "expert_latents",
+        "the videos' player through latent actions",
+        lambda at: ThroughLatents(_build_expert(at), at.store.mapping(None, at.seed), at.seed),
+    ),
     CloningMethod("expert_seen_latents", "- by the latent action of what its action leads to", _build_seen_latents),
 )
 CLONING_METHODS = {method.name: method for method in _METHODS}

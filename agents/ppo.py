@@ -88,15 +88,9 @@ def copy_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:
 def train_ppo(
     model: PPO, env_steps: int, keep: Callable[[], object], every: int, minutes: float | None, *others: BaseCallback
 ) -> None:
-    """Train the steps that are left of ``env_steps``, or until the time limit.
+    """Train what is left of a run's ``env_steps``, or until a time limit of this call in minutes.
 
-    Args:
-        model: New or resumed run.
-        env_steps: Number of environment steps of the whole run.
-        keep: Function such as saving, called every few updates and at the end.
-        every: Number of updates between two calls.
-        minutes: Time limit of this call in minutes.
-        *others: Further callbacks.
+    ``keep`` is called at the end and after every so many updates.
     """
     left, callbacks = env_steps - model.num_timesteps, [Keeper(keep, every, minutes), *others]
     if left > 0:

@@ -39,12 +39,10 @@ class Footage(NamedTuple):
 
 
 def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
-    """Read all frames of a dataset, uncompressed: 12 kB each.
+    """Read all frames of a dataset of any clip length, uncompressed: 12 kB each.
 
-    Args:
-        dataset: Dataset of any clip length.
-        folder: Folder for a file of uncompressed frames that is memory-mapped, so that all processes share one copy.
-            Without it, the frames are read into this process's memory.
+    They are read into this process's memory or, given a folder, into a file in it that is memory-mapped, so that all
+    processes share one copy.
     """
     if folder is None:
         return Footage(np.concatenate(list(dataset.read_all())), dataset.episode_starts)
@@ -63,12 +61,7 @@ def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
 
 
 class VideoWindows:
-    """Windows of the last frames before each frame; an episode's first frame is repeated for missing ones.
-
-    Args:
-        footage: F frames.
-        context_length: Number of frames of a window, T.
-    """
+    """Windows of the last T frames up to each of F frames; an episode's first frame is repeated for missing ones."""
 
     def __init__(self, footage: Footage, context_length: int) -> None:
         self.frames, self._length = footage.frames, context_length
@@ -81,13 +74,10 @@ class VideoWindows:
         return to_float(frames[torch.from_numpy(indices).to(frames.device) if isinstance(frames, Tensor) else indices])
 
     def batches(self, groups: Mapping[int, np.ndarray], each: int, first: int, number: int) -> Iterator[Batch]:
-        """Yield batches of windows, drawn with replacement, with the numbers of their last frames.
+        """Yield ``number`` batches from number ``first`` on: windows, with the numbers of their last frames.
 
-        Args:
-            groups: Frames to draw from, by the seed that determines the draws together with a batch's number.
-            each: Number of windows drawn from each group.
-            first: Number of the first batch.
-            number: Number of batches.
+        ``each`` windows of every group of frames are drawn, with replacement. The group's key is the seed that, with a
+        batch's number, determines them.
         """
         for batch in range(first, first + number):
             numbers = np.concatenate([draw_numbers(group, each, seed, batch) for seed, group in groups.items()])
