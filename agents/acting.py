@@ -26,15 +26,9 @@ class Agent(Protocol):
     """Whether its frames must show the velocity that Procgen can paint."""
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        """Choose real actions for the games with indices ``rows``.
+        """Choose real actions (R,) int32 for the games with the distinct indices ``rows`` (R,).
 
-        Args:
-            rows: (R,) distinct indices of games.
-            frames: (R, H, W, 3) uint8.
-            episode_starts: (R,) bool: True where a frame is the first of its episode.
-
-        Returns:
-            (R,) int32 real actions.
+        They show ``frames`` (R, H, W, 3) uint8; ``episode_starts`` (R,) bool are True where one begins an episode.
         """
 
 
@@ -101,14 +95,8 @@ class SeenThroughLatents:
     """Upper bound for latent policies: the latent action is inferred from the frame that the expert's action leads to.
 
     It looks one step ahead in a copy of the games. Only the information missing in the latent actions is lost, and
-    nothing by cloning. An action that ends the episode is kept, since such transitions have no label.
-
-    Args:
-        agent: Agent whose actions are replaced.
-        world: World whose latent action model labels the transitions.
-        mapping: Mapping from its latent actions to real ones.
-        games: Copy of the games to be played, at their start and without painted velocity; owned by this agent.
-        seed: Seed of the mapping's draws.
+    nothing by cloning. An action that ends the episode is kept, since such transitions have no label. The copy,
+    ``games``, is at the games' start, without painted velocity and owned by this agent.
     """
 
     def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:

@@ -22,16 +22,10 @@ from genie_gym.models.world_model import GenieWorldModel
 class CloneStore:
     """Recordings, labels, clones and mappings of one mode, each made on first use and saved.
 
-    Latent policies are cloned from files without real actions; only ``oracle`` and ``labelled_only`` read any.
-
-    Args:
-        recordings: Demonstrations of the mode.
-        world: World whose latent action model labels.
-        config: Config of clones of the videos.
-        labelled_config: Config of clones of labelled samples, without past actions.
-        work: Folder of labels, uncompressed frames and clones with these configs.
-        device: Device to clone and to play on.
-        footage: Frames of the videos that are in memory already, to share them; read on first use if None.
+    Latent policies are cloned from files without real actions; only ``oracle`` and ``labelled_only`` read any. Clones
+    of the videos have the ``config``, those of labelled samples the ``labelled_config``, without past actions; they lie
+    in the folder ``work`` with labels and uncompressed frames. Frames of the videos that are in memory already are
+    shared as ``footage``; without it they are read on first use.
     """
 
     def __init__(

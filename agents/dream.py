@@ -51,8 +51,8 @@ class RepeatedFrameStack(VecFrameStack):
 
     def _repeat(self, stacks: Any, rows: np.ndarray) -> np.ndarray:
         """Fill the stacks of episodes that begin, in SB3's memory too, and return all of them."""
-        newest = stacks[rows][..., -stacks.shape[-1] // self.n_stack :]
-        stacks[rows] = np.tile(newest, self.n_stack)
+        newest = stacks.shape[-1] // self.stacked_obs.n_stack
+        stacks[rows] = np.tile(stacks[rows, ..., -newest:], self.stacked_obs.n_stack)
         return np.array(stacks)
 
 
@@ -175,14 +175,8 @@ class Dream(Training):
 
     def _open(self, world: GenieWorldModel) -> PPO:
         handle = WorldHandle(open_dream(world, self.starts, self.start_frames, self.seed))
-        envs = make_sb3_vec_env(
-            "Genie-v0",
-            self.num_envs,
-            seed=self.seed,
-            checkpoint=handle,
-            reward_fn=self.reward,
-            max_episode_steps=self.max_episode_steps,
-        )
+        options: dict[str, Any] = {"reward_fn": self.reward, "max_episode_steps": self.max_episode_steps}
+        envs = make_sb3_vec_env("Genie-v0", self.num_envs, seed=self.seed, checkpoint=handle, **options)
         is_new = not (self.out / "ppo.zip").exists()
         stacked = RepeatedFrameStack(envs, DREAMER.context_length)
         settings = {name: getattr(self, name) for name in ("learning_rate", "gamma", "ent_coef")}

@@ -100,15 +100,9 @@ class DreamTask(AgentExperiment):
         """Record the missing frames and return the folders of training and validation levels."""
         frames, validation = DREAM_TASK_SIZES[self.preset]["frames"], self.run_folder / f"validation-{self.mode}"
         make_game(self.mode).record("validation", "expert", validation, frames, self.seed, workers=self.workers)
-        training = Demonstrations(
-            out=self.run_folder / f"training-{self.mode}",
-            mode=self.mode,
-            frames=frames,
-            labelled_frames=frames // 4,
-            seed=self.seed,
-            workers=self.workers,
-        ).run()
-        return training.videos, validation
+        out, numbers = self.run_folder / f"training-{self.mode}", {"frames": frames, "labelled_frames": frames // 4}
+        training = Demonstrations(out=out, mode=self.mode, seed=self.seed, workers=self.workers, **numbers)
+        return training.run().videos, validation
 
     def score(self, cell: Row) -> Row:
         """Play a cell's method and return the rest of its row."""

@@ -73,9 +73,7 @@ class AgentExperiment(VariantExperiment):
     def make_apart(self, make: Callable[[Row], object], cells: Iterable[Row]) -> None:
         """Make resources that several rows share, so that no two processes make the same one.
 
-        Args:
-            make: Function that makes a cell's resource and saves it; picklable.
-            cells: Distinct cells, one for each resource.
+        ``make``, a picklable function, makes and saves the resource of each of the distinct cells.
         """
         threads = max(1, torch.get_num_threads() // self.processes)
         for cell, _ in run_in_processes(make, cells, self.processes, threads):
@@ -111,15 +109,9 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
     def plan_demonstrations(self, mode: Mode) -> Demonstrations:
         """Return the recordings of a mode, with the numbers of frames of ``size``; nothing is recorded yet."""
-        return Demonstrations(
-            out=self.run_folder / f"demonstrations-{mode}",
-            mode=mode,
-            player=self.player,
-            frames=self.size["frames"],
-            labelled_frames=self.size["labelled_frames"],
-            seed=self.seed,
-            workers=self.workers,
-        )
+        out, sizes = self.run_folder / f"demonstrations-{mode}", ("frames", "labelled_frames")
+        numbers = {name: self.size[name] for name in sizes}
+        return Demonstrations(out=out, mode=mode, player=self.player, seed=self.seed, workers=self.workers, **numbers)
 
     def describe_world(self) -> Row:
         """Return the settings that identify the checkpoint.

@@ -100,13 +100,8 @@ class ActionMapping:
 class FeatureMapping:
     """Logistic regression on the latent action and the policy's features; not in the paper.
 
-    Args:
-        latent_actions: (M,) integers in [0, A).
-        features: (M, D) features of the policy at the samples.
-        real_actions: (M,) integers in [0, R).
-        num_latent_actions: Number of latent actions, A.
-        weight_decay: Weight of the quadratic penalty.
-        game: Game with R real actions.
+    Samples are those of ``ActionMapping.fit`` with the policy's features (M, D) at each. ``weight_decay`` is the weight
+    of the quadratic penalty.
 
     Raises:
         ValueError: As ``ActionMapping.fit`` does.

@@ -60,15 +60,10 @@ def train_reward_model(
     config: TrainConfig,
     out: Path,
 ) -> RewardModel:
-    """Train a reward model on batches drawn in equal parts from groups of transitions; a second call resumes.
+    """Train a reward model with the named outputs on windows of two frames; a second call resumes the run in ``out``.
 
-    Args:
-        outputs: Names of the model's outputs.
-        windows: Windows of two frames.
-        targets: (F, outputs) bool for the transition into each frame; read in the groups only.
-        groups: Indices of frames, one array for each group.
-        config: Config of the training.
-        out: Folder of the run.
+    Batches are drawn in equal parts from groups of transitions, each given by the indices of the frames after them.
+    ``targets`` (F, outputs) bool belong to the transition into each frame; they are read in the groups only.
 
     Raises:
         ValueError: If a group is empty.
@@ -92,13 +87,9 @@ def score_transitions(model: RewardModel, windows: VideoWindows, numbers: np.nda
 
 def score_outputs(predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
     """Return precision and recall of (M,) bool predictions, None if nothing was predicted or nothing is positive."""
-    hits = int((predicted & actual).sum())
-    return {
-        "precision": hits / int(predicted.sum()) if predicted.any() else None,
-        "recall": hits / int(actual.sum()) if actual.any() else None,
-        "claimed": int(predicted.sum()),
-        "so": int(actual.sum()),
-    }
+    hits, claimed, so = (int(each.sum()) for each in (predicted & actual, predicted, actual))
+    precision, recall = hits / claimed if claimed else None, hits / so if so else None
+    return {"precision": precision, "recall": recall, "claimed": claimed, "so": so}
 
 
 def plan_training(train_steps: int, seed: int) -> TrainConfig:
