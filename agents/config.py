@@ -34,13 +34,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         check_fields(self, positive="context_length features patch_size")
         require(min(self.widths, default=0) > 0, "PolicyConfig.widths", self.widths, "one or more positive numbers")
-        is_given = self.transformer is not None
-        require(
-            is_given == (self.network == "st-vivit"),
-            "PolicyConfig.transformer",
-            self.transformer,
-            "given for st-vivit only",
-        )
+        is_given, is_needed = self.transformer is not None, self.network == "st-vivit"
+        require(is_given == is_needed, "PolicyConfig.transformer", self.transformer, "given for st-vivit only")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

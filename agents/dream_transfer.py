@@ -20,7 +20,7 @@ from typing import Any
 
 import tyro
 
-from agents.acting import ClonedAgent, PlayerAgent, RandomLatents
+from agents.acting import Agent, PlayerAgent, RandomLatents
 from agents.clone_store import CloneStore
 from agents.config import POLICIES
 from agents.dream import DREAMER, Dream
@@ -161,7 +161,7 @@ class DreamMethod(Method[DreamStore]):
 _Inputs = MethodInputs[DreamStore]
 
 
-def _map(at: _Inputs, policy: LatentPolicy) -> ClonedAgent:
+def _map(at: _Inputs, policy: LatentPolicy) -> Agent:
     return at.play_policy(policy, at.store.few_samples(at.seed))
 
 

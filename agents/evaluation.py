@@ -115,10 +115,7 @@ def gather_seeds(
 
     Values of ``keys`` identify a group; ``seed`` is that of the intervals' resampling.
     """
-    groups: dict[tuple[Any, ...], list[str]] = {}
+    groups: dict[tuple[Any, ...], list[list[float]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row["solved_by_level"])
-    return {
-        key: summarize_solved(np.array([[float(each) for each in levels] for levels in several]), seed)
-        for key, several in groups.items()
-    }
+        groups.setdefault(tuple(row[key] for key in keys), []).append([float(each) for each in row["solved_by_level"]])
+    return {key: summarize_solved(np.array(scores), seed) for key, scores in groups.items()}

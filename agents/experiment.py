@@ -3,7 +3,7 @@
 import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -32,15 +32,15 @@ class MethodInputs(Generic[Store]):
     """The inputs from which a method builds its agent."""
 
     store: Store
+    """Resources of the mode that is played."""
     seed: int
+    """Seed of all of its choices."""
     levels: Sequence[int]
     """Levels that the agent will play, all at the same time."""
     labels: int | None = None
     """Number of labelled samples; all if None."""
 
-    def play_policy(
-        self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0.0
-    ) -> ClonedAgent:
+    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0) -> Agent:
         """Return an agent that plays the policy; arguments as for ``ClonedAgent``."""
         return ClonedAgent(policy, len(self.levels), self.seed, mapping, random_share, self.store.game)
 
@@ -50,11 +50,11 @@ class Method(Generic[Store]):
     """One way to get an agent, which makes the rows of its name in a table of results."""
 
     name: str
+    """Name in rows and options."""
     title: str
     """Words for the agent in a table."""
     build: Callable[[MethodInputs[Store]], Agent]
     """Function that builds the agent."""
-    _: KW_ONLY
     needs: tuple[str, ...] = ()
     """Names of clones or reward models, made first, that several methods share."""
 

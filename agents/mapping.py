@@ -60,10 +60,8 @@ class ActionMapping:
         if latent_actions.shape != real_actions.shape or real_actions.ndim != 1 or len(real_actions) == 0:
             shapes = latent_actions.shape, real_actions.shape
             raise ValueError(f"latent_actions and real_actions must be (M,) of one sample or more, got {shapes}")
-        for field, actions, number in (
-            ("latent_actions", latent_actions, num_latent_actions),
-            ("real_actions", real_actions, game.num_actions),
-        ):
+        latents, reals = (latent_actions, num_latent_actions), (real_actions, game.num_actions)
+        for field, (actions, number) in {"latent_actions": latents, "real_actions": reals}.items():
             if not np.issubdtype(actions.dtype, np.integer):
                 raise ValueError(f"{field} must be integers, got {actions.dtype}")
             wrong = actions[(actions < 0) | (actions >= number)]

@@ -37,6 +37,10 @@ class CloningMethod(Method[CloneStore]):
 _Inputs = MethodInputs[CloneStore]
 
 
+def _build_random(at: _Inputs) -> PlayerAgent:
+    return PlayerAgent(load_player("random", at.seed))
+
+
 def _build_expert(at: _Inputs) -> PlayerAgent:
     spec = at.store.recordings.player
     return PlayerAgent(load_player(spec, at.seed), parse_share(spec).sees_velocity)
@@ -52,13 +56,7 @@ def _build_seen_latents(at: _Inputs) -> Agent:
 
 
 _METHODS = (
-    CloningMethod(
-        "random",
-        "random",
-        lambda at: PlayerAgent(load_player("random", at.seed)),
-        is_blind_to_latents=True,
-        colour="C4",
-    ),
+    CloningMethod("random", "random", _build_random, is_blind_to_latents=True, colour="C4"),
     CloningMethod("expert", "the videos' player", _build_expert, is_blind_to_latents=True, colour="C5"),
     CloningMethod(
         "oracle",
