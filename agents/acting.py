@@ -28,7 +28,7 @@ class Agent(Protocol):
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         """Choose real actions (R,) int32 for the games with the distinct indices ``rows`` (R,).
 
-        They show ``frames`` (R, H, W, 3) uint8; ``episode_starts`` (R,) bool are True where one begins an episode.
+        They show ``frames`` (R, H, W, 3) uint8; ``episode_starts`` (R,) bool is True for the first frame of an episode.
         """
 
 
@@ -45,7 +45,7 @@ class PlayerAgent:
 class BlindPlayer:
     """Frame-independent baseline: samples from an empirical action distribution.
 
-    It is that of ``actions`` (N,), real ones, such as those of the labelled samples.
+    ``actions`` (N,) are real actions, such as those of the labelled samples.
     """
 
     def __init__(self, actions: np.ndarray, seed: int) -> None:
@@ -214,7 +214,7 @@ class ClonedAgent:
 
 
 def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
-    """Return a driver for ``genie-gym play`` that plays a cloned policy on the page (``genie_gym.play.drivers``).
+    """Return a driver for ``genie-gym play`` that plays a folder's policy on the page (``genie_gym.play.drivers``).
 
     From a clone: ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
 

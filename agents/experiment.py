@@ -109,8 +109,8 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
     def plan_demonstrations(self, mode: Mode) -> Demonstrations:
         """Return the recordings of a mode, with the numbers of frames of ``size``; nothing is recorded yet."""
-        out, sizes = self.run_folder / f"demonstrations-{mode}", ("frames", "labelled_frames")
-        numbers = {name: self.size[name] for name in sizes}
+        out = self.run_folder / f"demonstrations-{mode}"
+        numbers = {name: self.size[name] for name in ("frames", "labelled_frames")}
         return Demonstrations(out=out, mode=mode, player=self.player, seed=self.seed, workers=self.workers, **numbers)
 
     def describe_world(self) -> Row:
@@ -125,6 +125,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
     def finish_methods(self, cells: list[Row], settings: Row) -> list[Row]:
         """Finish the missing rows, in several processes after the resources that they share, and return all rows."""
+        _open_last.cache_clear()  # its files may have changed since
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
         return self.finish_rows(cells, settings, self.score, self.processes)

@@ -90,7 +90,7 @@ def train_ppo(
 ) -> None:
     """Train what is left of a run's ``env_steps``, or until a time limit of this call in minutes.
 
-    ``keep`` is called at the end and after every so many updates.
+    ``keep`` is called at the end and once in ``every`` updates; ``others`` are further callbacks.
     """
     left, callbacks = env_steps - model.num_timesteps, [Keeper(keep, every, minutes), *others]
     if left > 0:
