@@ -43,7 +43,7 @@ from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.nn.weights import digest_weights
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
-from genie_gym.training.loop import BareTrainee, Batches, Trainee
+from genie_gym.training.loop import Batches, Trainee
 
 _PLAYERS = ("sticky=0.6", "expert=0.4")
 _CLIP_EVERY = 8  # frames between the starts of two clips whose tokens are kept
@@ -170,7 +170,7 @@ class Encoded:
         return self.tokens[rows].long(), self.latent_actions[rows].long()
 
 
-class EncodedTrainee(BareTrainee):
+class EncodedTrainee(Trainee):
     """A dynamics trained on encoded clips, whose loss on held-out clips is logged.
 
     Args:
