@@ -11,6 +11,7 @@ from torch import Tensor
 from agents.game import COINRUN, Game, GameBatch
 from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
+from genie_gym.checks import require
 from genie_gym.data.frames import to_float
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import Player
@@ -25,15 +26,9 @@ class Agent(Protocol):
     """Whether its frames must show the velocity that Procgen can paint."""
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        """Choose real actions for the games with indices ``rows``.
+        """Choose real actions (R,) int32 for the games with the distinct indices ``rows`` (R,).
 
-        Args:
-            rows: (R,) distinct indices of games.
-            frames: (R, H, W, 3) uint8.
-            episode_starts: (R,) bool: True where a frame is the first of its episode.
-
-        Returns:
-            (R,) int32 real actions.
+        They show ``frames`` (R, H, W, 3) uint8; ``episode_starts`` (R,) bool is True for the first frame of an episode.
         """
 
 
@@ -50,9 +45,7 @@ class PlayerAgent:
 class BlindPlayer:
     """Frame-independent baseline: samples from an empirical action distribution.
 
-    Args:
-        actions: (N,) real actions, such as those of the labelled samples.
-        seed: Seed of the draws.
+    ``actions`` (N,) are real actions, such as those of the labelled samples.
     """
 
     def __init__(self, actions: np.ndarray, seed: int) -> None:
@@ -66,10 +59,6 @@ class RandomLatents:
     """Frame-independent baseline: samples latent actions uniformly and maps them to real ones.
 
     It can beat random play, since the mapping's samples are the actions of a good player.
-
-    Args:
-        mapping: Mapping from latent to real actions.
-        seed: Seed of the draws.
     """
 
     sees_velocity = False
@@ -85,17 +74,13 @@ class RandomLatents:
 class ThroughLatents:
     """Upper bound for latent policies: replaces each expert action by a sample from p(action given latent).
 
-    The latent action itself is sampled from p(latent given action). Neither draw depends on the frame, so more is lost
-    than with a latent action model that sees the next frame (``SeenThroughLatents``).
-
-    Args:
-        agent: Agent whose actions are replaced.
-        mapping: Mapping whose counts estimate both distributions.
-        seed: Seed of the draws.
+    The latent action itself is sampled from p(latent given action); the mapping's counts estimate both distributions.
+    Neither draw depends on the frame, so more is lost than with a latent action model that sees the next frame
+    (``SeenThroughLatents``).
     """
 
     def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
-        self._agent, self._mapping, self._rng = agent, mapping, np.random.default_rng(seed)
+        self._agent, self.mapping, self._rng = agent, mapping, np.random.default_rng(seed)
         self.sees_velocity = agent.sees_velocity
         counts = mapping.counts.T
         self._latents = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0)).cumsum(axis=1)
@@ -103,25 +88,19 @@ class ThroughLatents:
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         wanted = self._agent.act(rows, frames, episode_starts)
         latents = draw_from(self._latents[wanted], self._rng)
-        return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+        return self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
 
 
 class SeenThroughLatents:
     """Upper bound for latent policies: the latent action is inferred from the frame that the expert's action leads to.
 
     It looks one step ahead in a copy of the games. Only the information missing in the latent actions is lost, and
-    nothing by cloning. An action that ends the episode is kept, since such transitions have no label.
-
-    Args:
-        agent: Agent whose actions are replaced.
-        world: World whose latent action model labels the transitions.
-        mapping: Mapping from its latent actions to real ones.
-        games: Copy of the games to be played, at their start and without painted velocity; owned by this agent.
-        seed: Seed of the mapping's draws.
+    nothing by cloning. An action that ends the episode is kept, since such transitions have no label. The copy,
+    ``games``, is at the games' start, without painted velocity and owned by this agent.
     """
 
     def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:
-        self._agent, self._world, self._mapping, self._games = agent, world, mapping, games
+        self._agent, self._world, self.mapping, self._games = agent, world, mapping, games
         self._rng, self.sees_velocity = np.random.default_rng(seed), agent.sees_velocity
         now = games.observe().frames
         self._past = np.repeat(now[:, None], world.latent_action_model.frames_seen, axis=1)
@@ -135,8 +114,8 @@ class SeenThroughLatents:
         self._past[fresh] = now[fresh, None]
         wanted = self._agent.act(rows, frames, episode_starts)
         latents, is_last = self._look_ahead(rows, wanted)
-        chosen = self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
-        chosen = np.where(is_last, wanted, chosen)
+        mapped = self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
+        chosen = np.where(is_last, wanted, mapped)
         self._step(rows, chosen)
         return chosen
 
@@ -157,12 +136,9 @@ class SeenThroughLatents:
 
 
 class PolicyMemory:
-    """A policy with the last frames and actions of B games, which chooses among the actions it was cloned from.
+    """A frozen policy with the last frames and actions of B games, which chooses among the actions it was cloned from.
 
-    Args:
-        policy: Frozen policy.
-        games: Number of games, B.
-        rng: Generator for the choices, which are sampled and never the largest logit (Genie, appendix E).
+    Choices are sampled and never the largest logit (Genie, appendix E).
     """
 
     def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:
@@ -173,7 +149,11 @@ class PolicyMemory:
     @torch.no_grad()
     def choose(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """Return the policy's actions (R,) int32 and its features (R, D) on the CPU; arguments as for ``Agent.act``."""
-        self._remember(rows, frames, episode_starts)
+        fresh = rows[episode_starts]
+        self._frames[rows, :-1] = self._frames[rows, 1:]
+        self._frames[rows, -1] = frames
+        self._frames[fresh] = frames[episode_starts][:, None]  # an episode's first frame is repeated
+        self._past[fresh] = self.policy.num_actions
         device, past = self.policy.device, torch.from_numpy(self._past[rows])
         features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
         probabilities = self.policy.head(features).double().softmax(dim=-1)
@@ -186,14 +166,6 @@ class PolicyMemory:
         """Replace the actions chosen last in the memory, if others were taken."""
         if self._past.shape[1]:
             self._past[rows, -1] = chosen
-
-    def _remember(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> None:
-        """Shift the memory by one frame; at an episode's start the first frame is repeated."""
-        fresh = rows[episode_starts]
-        self._frames[rows, :-1] = self._frames[rows, 1:]
-        self._frames[rows, -1] = frames
-        self._frames[fresh] = frames[episode_starts][:, None]
-        self._past[fresh] = self.policy.num_actions
 
 
 class ClonedAgent:
@@ -223,35 +195,28 @@ class ClonedAgent:
         game: Game = COINRUN,
     ) -> None:
         wanted = game.num_actions if mapping is None else mapping.num_latent_actions
-        if policy.num_actions != wanted:
-            raise ValueError(
-                f"policy.num_actions must be {wanted}, as in the mapping or the game, got {policy.num_actions}"
-            )
-        if not 0 <= random_share <= 1:
-            raise ValueError(f"random_share must be in [0, 1], got {random_share}")
+        number = policy.num_actions
+        require(number == wanted, "policy.num_actions", number, f"{wanted}, as in the mapping or the game")
+        require(0 <= random_share <= 1, "random_share", random_share, "in [0, 1]")
         self._rng, self._num_actions = np.random.default_rng(seed), game.num_actions
-        self._memory, self._mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
+        self._memory, self.mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         chosen, features = self._memory.choose(rows, frames, episode_starts)
-        actions = chosen if self._mapping is None else self._mapping.choose(chosen, features, self._rng)
+        actions = chosen if self.mapping is None else self.mapping.choose(chosen, features, self._rng)
         if self._random_share:
             is_random = self._rng.random(len(rows)) < self._random_share
             drawn = self._rng.integers(self._num_actions, size=len(rows), dtype=np.int32)
             actions = np.where(is_random, drawn, actions)
-        if self._mapping is None:
+        if self.mapping is None:
             self._memory.replace(rows, actions)
         return actions
 
 
 def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
-    """Return a driver for ``genie-gym play`` that plays a cloned policy on the page (``genie_gym.play.drivers``).
+    """Return a driver for ``genie-gym play`` that plays a folder's policy on the page (``genie_gym.play.drivers``).
 
     From a clone: ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
-
-    Args:
-        folder: Folder of the policy.
-        seed: Seed of its choices.
 
     Raises:
         ValueError: If the folder holds no policy.

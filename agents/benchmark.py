@@ -19,8 +19,6 @@ Methods (``agents.methods``), all on the same levels:
     random, expert  uniform real actions, and the player of the videos
 """
 
-import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,40 +27,21 @@ import tyro
 
 from agents.clone_store import CloneStore
 from agents.config import POLICIES, CloningConfig, PolicyName
-from agents.evaluation import choose_levels, count_solved, gather_seeds, play_levels
-from agents.experiment import LastStore, MethodExperiment
+from agents.evaluation import gather_seeds
+from agents.experiment import MethodExperiment
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
-from agents.methods import CLONING_METHODS, MethodInputs
+from agents.methods import CLONING_METHODS
 from agents.windows import Footage
 from genie_gym.configs import Mode
-from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.results.experiment import Row
-from genie_gym.serving import load_world
 
 BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "modes": ["easy"],
-        "frames": 4096,
-        "labelled_frames": 2048,
-        "labels": [16, 64],
-        "seeds": 1,
-        "levels": 3,
-        "train_steps": 10,
-        "batch_size": 64,
-        "labelled_steps": 5,
-    },
-    "full": {
-        "modes": ["easy", "hard"],
-        "frames": 1_000_000,
-        "labelled_frames": 20_000,
-        "labels": [16, 32, 64, 128, 200, 512, 1024],
-        "seeds": 5,
-        "levels": 100,
-        "train_steps": 4000,
-        "batch_size": 512,
-        "labelled_steps": 300,
-    },
+    "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 2048, "labels": [16, 64], "seeds": 1, "levels": 3}
+    | {"train_steps": 10, "batch_size": 64, "labelled_steps": 5},
+    "full": {"modes": ["easy", "hard"], "frames": 1_000_000, "labelled_frames": 20_000}
+    | {"labels": [16, 32, 64, 128, 200, 512, 1024], "seeds": 5, "levels": 100}
+    | {"train_steps": 4000, "batch_size": 512, "labelled_steps": 300},
 }
 """Sizes by preset; ``labelled_steps`` are the few small batches of ``labelled_only``, which has few samples."""
 KEYS = ("mode", "method", "labels")
@@ -82,9 +61,16 @@ class Benchmark(MethodExperiment[CloneStore]):
     baselines: Path | None = None
     """results with another latent action model, whose rows of methods without latent actions are taken over"""
 
+    known_methods = CLONING_METHODS
+    precision = "float32"
+
     @property
     def name(self) -> str:
         return "figure15_cloning"
+
+    @property
+    def size(self) -> Row:
+        return BENCHMARK_SIZES[self.preset]
 
     def run(self) -> None:
         """Finish the missing rows, then draw the figure.
@@ -92,21 +78,17 @@ class Benchmark(MethodExperiment[CloneStore]):
         Raises:
             ValueError: If a method is unknown, a mode is not in the preset, or the baselines' settings differ.
         """
-        size = BENCHMARK_SIZES[self.preset]
-        self.require_methods(self.methods, CLONING_METHODS)
+        size = self.size
         if self.modes is not None and not (self.modes and set(self.modes) <= set(size["modes"])):
             raise ValueError(f"modes must be among {size['modes']}, one or more, got {self.modes}")
-        labelled_by = {"checkpoint": Path(self.checkpoint).name, "labels_of": digest_labels(self._load())}
+        labelled_by = self.describe_world()
         others = {"player": self.player, "policy": self.policy, "level_set": self.level_set}
         settings = {**size, **labelled_by, **others}
         cells = self.list_cells(size)
         if self.baselines is not None:
             blind = [cell for cell in cells if CLONING_METHODS[cell["method"]].is_blind_to_latents]
             self.copy_rows(self.baselines, blind, settings, labelled_by)
-        if self.processes > 1:
-            self._prepare(self.find_missing(cells, settings))
-        score = functools.partial(self.score, LastStore(self))
-        draw_figure(self.finish_rows(cells, settings, score, self.processes), self.picture)
+        draw_figure(self.finish_methods(cells, settings), self.picture)
 
     def list_cells(self, size: Row) -> list[Row]:
         """Return a cell for every row, one mode after the other, the first seed of all methods first."""
@@ -121,55 +103,25 @@ class Benchmark(MethodExperiment[CloneStore]):
             cells += self.repeat_over_seeds(wanted, size["seeds"])
         return cells
 
-    def score(self, stores: LastStore[CloneStore], cell: Row) -> Row:
-        """Play a cell's agent and return the rest of its row."""
-        store, levels = stores.open(cell["mode"]), choose_levels(self.level_set, BENCHMARK_SIZES[self.preset]["levels"])
-        setup = MethodInputs(store, self.player, levels, cell["labels"], cell["seed"])
-        agent, mapping = CLONING_METHODS[cell["method"]].build(setup)
-        row = count_solved(play_levels(agent, store.game, levels))
+    def score(self, cell: Row) -> Row:
+        agent, row = self.play(cell)
+        mapping = getattr(agent, "mapping", None)
         if isinstance(mapping, ActionMapping):
             row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}
             row |= dict(zip(("bits", "bits_given_latent"), mapping.entropies(), strict=True))
         return row
 
-    def prepare(self, cell: Row) -> None:
-        """Make and save the recordings and labels of a mode."""
-        self.open(cell["mode"]).prepare(cell["cloned"])
-
-    def clone(self, footages: Mapping[Mode, Footage], cell: Row) -> None:
-        """Make and save a cell's clone, from ``footages`` if they hold its mode."""
-        self.open(cell["mode"], footages.get(cell["mode"])).make_clone(cell["clone"], cell["seed"])
-
-    def _prepare(self, missing: list[Row]) -> None:
-        """Make recordings and labels, then the clones that missing rows share."""
-        stores = {mode: self.open(mode) for mode in dict.fromkeys(cell["mode"] for cell in missing)}
-        needs = [(row["mode"], row["seed"], clone) for row in missing for clone in CLONING_METHODS[row["method"]].needs]
-        shared = [
-            {"mode": mode, "seed": seed, "clone": clone}
-            for mode, seed, clone in dict.fromkeys(needs)
-            if stores[mode].lacks_clone(clone, seed)
-        ]
-        cloned = {cell["mode"] for cell in shared}
-        self.make_apart(self.prepare, [{"mode": mode, "cloned": mode in cloned} for mode in stores])
-        on_gpu: set[Mode] = set() if self.device == "cpu" else cloned  # CPU processes share a memory-mapped file
-        footages = {mode: stores[mode].footage for mode in on_gpu}
-        self.make_apart(functools.partial(self.clone, footages), shared)
-
     def open(self, mode: Mode, footage: Footage | None = None) -> CloneStore:
-        """Return the mode's recordings, labels and clones, made on first use, on top of ``footage`` if it is given."""
-        size, world = BENCHMARK_SIZES[self.preset], self._load()
-        recordings = self.plan_demonstrations(mode, size)
-        policy, training = POLICIES[self.policy].policy, POLICIES[self.policy].training
+        size, world, config = self.size, self.load(), POLICIES[self.policy]
         steps, batch_size = size["train_steps"], size["batch_size"]
-        config = CloningConfig(policy=policy, training=replace(training, train_steps=steps, batch_size=batch_size))
+        clones = replace(config, training=replace(config.training, train_steps=steps, batch_size=batch_size))
         labelled = CloningConfig(
-            policy=replace(policy, sees_actions=False), training=replace(training, train_steps=size["labelled_steps"])
+            policy=replace(config.policy, sees_actions=False),
+            training=replace(config.training, train_steps=size["labelled_steps"]),
         )
         name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
-        return CloneStore(recordings, world, config, labelled, self.run_folder / name, self.device, footage)
-
-    def _load(self) -> GenieWorldModel:
-        return load_world(self.checkpoint, self.device, "float32")
+        recordings, folder = self.plan_demonstrations(mode), self.run_folder / name
+        return CloneStore(recordings, world, clones, labelled, folder, self.device, footage)
 
 
 def draw_figure(rows: list[Row], path: Path) -> None:

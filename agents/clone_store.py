@@ -22,16 +22,10 @@ from genie_gym.models.world_model import GenieWorldModel
 class CloneStore:
     """Recordings, labels, clones and mappings of one mode, each made on first use and saved.
 
-    Latent policies are cloned from files without real actions; only ``oracle`` and ``labelled_only`` read any.
-
-    Args:
-        recordings: Demonstrations of the mode.
-        world: World whose latent action model labels.
-        config: Config of clones of the videos.
-        labelled_config: Config of clones of labelled samples, without past actions.
-        work: Folder of labels, uncompressed frames and clones with these configs.
-        device: Device to clone and to play on.
-        footage: Frames of the videos that are in memory already, to share them; read on first use if None.
+    Latent policies are cloned from files without real actions; only ``oracle`` and ``labelled_only`` read any. Clones
+    of the videos have the ``config``, those of labelled samples the ``labelled_config``, without past actions; they lie
+    in the folder ``work`` with labels and uncompressed frames. Frames of the videos that are in memory already are
+    shared as ``footage``; without it they are read on first use.
     """
 
     def __init__(
@@ -45,7 +39,7 @@ class CloneStore:
         footage: Footage | None = None,
     ) -> None:
         self.world, self.game = world, make_game(recordings.mode)
-        self._recordings, self._work, self._device, self._footage = recordings, work, device, footage
+        self.recordings, self.work, self._device, self._footage = recordings, work, device, footage
         self._config, self._labelled_config = config, labelled_config
         self._num_latents, self._context = world.config.num_latent_actions, config.policy.context_length
 
@@ -54,7 +48,7 @@ class CloneStore:
         self._label(self._labelled)
         if cloned:
             self._label(self._videos)
-            read_footage(self._videos, self._work)
+            read_footage(self._videos, self.work)
 
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the videos' latent actions."""
@@ -64,29 +58,25 @@ class CloneStore:
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the same videos' real actions."""
+        number, folder = self.game.num_actions, self.recordings.folders.oracle  # recorded with the footage
+        windows = lambda: Windows(self.footage, read_real_actions(folder), number, self._context)  # noqa: E731
+        return self._clone(f"oracle-{seed}", number, REAL, windows, self._config, seed)
 
-        def windows() -> Windows:
-            footage = self.footage  # recorded with the actions
-            actions = read_real_actions(self._recordings.folders.oracle)
-            return Windows(footage, actions, self.game.num_actions, self._context)
-
-        return self._clone(f"oracle-{seed}", self.game.num_actions, REAL, windows, self._config, seed)
-
-    def labelled_only(self, labels: int, seed: int) -> LatentPolicy:
+    def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
         """Return the policy cloned from the labelled samples alone, without past actions: they would be more labels."""
         name, number, among = f"labelled-{labels}-{seed}", self.game.num_actions, self._draw(labels, seed)
         windows = lambda: Windows(self._labelled_footage, self._labelled_actions, number, self._context)  # noqa: E731
         return self._clone(name, number, REAL, windows, self._labelled_config, seed, among)
 
-    def make_clone(self, name: str, seed: int) -> LatentPolicy:
-        """Return a seed's ``lam`` (``latent_policy``) or ``oracle``, which several methods share."""
+    def make_shared(self, name: str, seed: int) -> object:
+        """Make a seed's ``lam`` (``latent_policy``) or ``oracle``, which several methods share."""
         return {"lam": self.latent_policy, "oracle": self.oracle}[name](seed)
 
-    def lacks_clone(self, name: str, seed: int) -> bool:
-        """Return whether a seed's ``lam`` or ``oracle`` is not cloned yet."""
-        return not (self._work / f"{name}-{seed}" / "policy" / "config.json").exists()
+    def lacks(self, name: str, seed: int) -> bool:
+        """Return whether a seed's resource of that name for ``make_shared`` is not made yet."""
+        return not any((self.work / f"{name}-{seed}").glob("*/config.json"))
 
-    def draw_actions(self, labels: int, seed: int) -> np.ndarray:
+    def draw_actions(self, labels: int | None, seed: int) -> np.ndarray:
         """Return the real actions (labels,) of the seed's labelled samples."""
         return self._labelled_actions[self._draw(labels, seed)]
 
@@ -109,7 +99,7 @@ class CloneStore:
         """Frames of the videos, which are the oracle's frames too."""
         if self._footage is not None:
             return self._footage
-        return read_footage(self._videos, self._work).upload(self._device)
+        return read_footage(self._videos, self.work).upload(self._device)
 
     def _draw(self, labels: int | None, seed: int) -> np.ndarray:
         """Return the frames of the seed's ``labels`` samples, or of all samples."""
@@ -128,7 +118,7 @@ class CloneStore:
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
         """Return the policy of that name. Windows, gigabytes of them, are opened only if it is not cloned yet."""
-        out, config = self._work / name, replace(config, training=replace(config.training, seed=seed))
+        out, config = self.work / name, replace(config, training=replace(config.training, seed=seed))
         policy = find_clone(config, source, out, self._device)
         if policy is None:
             policy = clone(windows(), config, actions, source, out, among=among, device=self._device)
@@ -136,17 +126,15 @@ class CloneStore:
         return policy
 
     def _label(self, dataset: ClipDataset) -> np.ndarray:
-        return label_dataset(self.world, dataset, self._work / "labels")
+        return label_dataset(self.world, dataset, self.work / "labels")
 
     @functools.cached_property
     def _videos(self) -> ClipDataset:
-        self._recordings.record_videos()
-        return ClipDataset(self._recordings.folders.videos, clip_length=2)
+        return ClipDataset(self.recordings.record_videos(), clip_length=2)
 
     @functools.cached_property
     def _labelled(self) -> ClipDataset:
-        self._recordings.record_labelled()
-        return ClipDataset(self._recordings.folders.labelled, clip_length=2)
+        return ClipDataset(self.recordings.record_labelled(), clip_length=2)
 
     @functools.cached_property
     def _labelled_footage(self) -> Footage:
@@ -154,8 +142,7 @@ class CloneStore:
 
     @functools.cached_property
     def _labelled_actions(self) -> np.ndarray:
-        self._recordings.record_labelled()
-        return read_real_actions(self._recordings.folders.labelled)
+        return read_real_actions(self.recordings.record_labelled())
 
     @functools.cached_property
     def _labelled_latents(self) -> np.ndarray:

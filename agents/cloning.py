@@ -4,7 +4,7 @@ python -m agents.cloning --videos runs/demonstrations/videos --checkpoint coinru
 """
 
 import copy
-from collections.abc import Iterator
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from agents.config import POLICIES, CloningConfig, PolicyName
+from agents.config import POLICIES, CloningConfig, PolicyName, Training
 from agents.labelling import digest_labels, label_dataset
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
@@ -21,7 +21,7 @@ from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.serving import load_world
 from genie_gym.training.checkpoint import require_config
-from genie_gym.training.loop import Phase, Trainee, step_seed
+from genie_gym.training.loop import Phase, Trainee
 
 REAL = "real"
 """The ``label_source`` of a policy cloned from real actions."""
@@ -80,13 +80,11 @@ def clone(  # noqa: PLR0913
     if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
     training = config.training
-    torch.manual_seed(step_seed(training.seed, -1))
+    batches = functools.partial(windows.batches, {training.seed: drawn_from}, training.batch_size)
+    phase = Phase(batches, training, out, minutes, progress)
+    phase.seed_start()
     trainee = Cloning(LatentPolicy(config.policy, num_actions, label_source), windows).to(device)
-
-    def batches(first: int, number: int) -> Iterator[Batch]:
-        return windows.batches(training.batch_size, training.seed, first, number, drawn_from)
-
-    if Phase(batches, training, out, minutes, progress).run(trainee) < training.train_steps:
+    if phase.run(trainee) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")
     return find_clone(config, label_source, out, device)
@@ -112,7 +110,7 @@ def find_clone(config: CloningConfig, label_source: str, out: Path, device: str 
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentCloning:
+class LatentCloning(Training):
     """Label videos with a frozen latent action model and clone a policy from the labels."""
 
     videos: Path
@@ -125,12 +123,6 @@ class LatentCloning:
     """folder of labels, training run and policy to write"""
     train_steps: int | None = None
     """number of training batches, instead of the policy config's"""
-    minutes: float | None = None
-    """time limit in minutes; a second call resumes"""
-    seed: int = 0
-    """seed of the initial weights and the batches"""
-    device: str = "cpu"
-    """torch device of labelling and training"""
 
     def run(self) -> None:
         """Label, clone and save; finished stages are kept."""

@@ -1,8 +1,9 @@
-"""Hyperparameters of policies and of their cloning; imports no torch."""
+"""Hyperparameters of policies and of their cloning, and the options of trainings; imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from genie_gym.checks import check_fields, require
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
 IMPALA_WIDTHS, IMPALA_FEATURES = (16, 32, 32), 256
@@ -31,15 +32,10 @@ class PolicyConfig:
     """height and width of the frames in pixels"""
 
     def __post_init__(self) -> None:
-        if self.network not in ("impala", "st-vivit"):
-            raise ValueError(f"PolicyConfig.network must be impala or st-vivit, got {self.network!r}")
-        for field in ("context_length", "features", "patch_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"PolicyConfig.{field} must be positive, got {getattr(self, field)!r}")
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"PolicyConfig.widths must be one or more positive numbers, got {self.widths!r}")
-        if (self.transformer is None) != (self.network == "impala"):
-            raise ValueError(f"PolicyConfig.transformer must be given for st-vivit only, got {self.transformer!r}")
+        check_fields(self, positive="context_length features patch_size")
+        require(min(self.widths, default=0) > 0, "PolicyConfig.widths", self.widths, "one or more positive numbers")
+        is_given, is_needed = self.transformer is not None, self.network == "st-vivit"
+        require(is_given == is_needed, "PolicyConfig.transformer", self.transformer, "given for st-vivit only")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,19 +47,17 @@ class CloningConfig:
 
     def __post_init__(self) -> None:
         seen, trained = self.policy.context_length, self.training.clip_length
-        if seen != trained:
-            raise ValueError(f"CloningConfig.training.clip_length must be the policy's context {seen}, got {trained}")
+        require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
+
+
+def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:
+    """Return an optimizer config whose learning rate decays to a hundredth by a cosine."""
+    final = learning_rate / 100
+    return OptimizerConfig(learning_rate=learning_rate, final_learning_rate=final, schedule="cosine", **others)
 
 
 def _convolutional(policy: PolicyConfig) -> CloningConfig:
-    optimizer = OptimizerConfig(
-        kind="muon-conv",
-        learning_rate=1e-3,
-        final_learning_rate=1e-5,
-        schedule="cosine",
-        warmup_steps=100,
-        betas=(0.9, 0.96),
-    )
+    optimizer = decay_to_hundredth(1e-3, kind="muon-conv", warmup_steps=100, betas=(0.9, 0.96))
     training = TrainConfig(
         train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="float32", picture_every=0
     )
@@ -78,6 +72,18 @@ def _paper() -> CloningConfig:
     )
     training = TrainConfig(train_steps=50_000, batch_size=16, clip_length=4, optimizer=optimizer, picture_every=0)
     return CloningConfig(policy=PolicyConfig(network="st-vivit", features=512, transformer=stack), training=training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The options that commands which train have in common."""
+
+    minutes: float | None = None
+    """time limit in minutes; a second call resumes"""
+    device: str = "cpu"
+    """torch device of the training, and of the world if there is one"""
+    seed: int = 0
+    """seed of the initial weights and all draws"""
 
 
 POLICIES = {

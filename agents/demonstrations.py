@@ -65,18 +65,20 @@ class Demonstrations:
         """The folders of the three parts, whether recorded yet or not."""
         return DemonstrationFolders(self.out / "videos", self.out / "oracle", self.out / "labelled")
 
-    def record_videos(self) -> None:
-        """Record the missing shards of the demonstrations, with and without their actions."""
+    def record_videos(self) -> Path:
+        """Record the missing shards of the demonstrations, with and without actions, and return the folder without."""
         shards = self._record(self.folders.oracle, self.frames, self.seed)
         self.folders.videos.mkdir(parents=True, exist_ok=True)
         for shard in shards:
             video = self.folders.videos / shard.name
             if not video.exists() or Shard(video).num_frames != Shard(shard).num_frames:
                 copy_frames(shard, video)
+        return self.folders.videos
 
-    def record_labelled(self) -> None:
-        """Record the missing shards of the labelled games."""
+    def record_labelled(self) -> Path:
+        """Record the missing shards of the labelled games and return their folder."""
         self._record(self.folders.labelled, self.labelled_frames, self.seed + _LABELLED_SEED)
+        return self.folders.labelled
 
     def _record(self, folder: Path, frames: int, seed: int) -> list[Path]:
         game = make_game(self.mode)

@@ -13,21 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import tyro
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecFrameStack
 
 from agents.acting import ClonedAgent
-from agents.config import POLICIES
+from agents.config import POLICIES, Training
 from agents.evaluation import choose_levels, play_levels
 from agents.game import make_game
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
-from agents.ppo import CriticFirst, ImpalaExtractor, Keeper, open_ppo, save_ppo
+from agents.ppo import CriticFirst, ImpalaExtractor, copy_actor, open_ppo, save_ppo, train_ppo
 from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
@@ -39,46 +36,30 @@ DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
 """Config of a dreaming agent as a ``LatentPolicy``; PPO can start from a clone with this config."""
 
 
-class RepeatedFrameStack(VecEnvWrapper):
+class RepeatedFrameStack(VecFrameStack):
     """Stacks each row's last frames in channels, oldest first; an episode's first frame is repeated for missing ones.
 
     SB3's ``VecFrameStack`` uses zeros instead, which cloned policies have never seen.
     """
 
-    def __init__(self, venv: VecEnv, frames: int) -> None:
-        space = venv.observation_space
-        assert isinstance(space, gym.spaces.Box)
-        low, high = (np.tile(bound, frames) for bound in (space.low, space.high))
-        super().__init__(venv, observation_space=gym.spaces.Box(low, high, dtype=np.uint8))
-        self._frames, self._stack = frames, np.zeros((venv.num_envs, *low.shape), dtype=np.uint8)
-
     def reset(self) -> np.ndarray:
-        first = self.venv.reset()
-        assert isinstance(first, np.ndarray)
-        self._stack = np.tile(first, self._frames)
-        return self._stack.copy()
+        return self._repeat(super().reset(), np.arange(self.num_envs))
 
-    def step_wait(self) -> VecEnvStepReturn:
-        now, rewards, dones, infos = self.venv.step_wait()
-        assert isinstance(now, np.ndarray)
-        channels = now.shape[-1]
-        older = self._stack[..., channels:]
-        self._stack = np.concatenate([older, now], axis=-1)
-        for row in np.flatnonzero(dones):
-            last = np.concatenate([older[row], infos[row]["terminal_observation"]], axis=-1)
-            infos[row] = {**infos[row], "terminal_observation": last}
-            self._stack[row] = np.tile(now[row], self._frames)
-        return self._stack.copy(), rewards, dones, infos
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        stacks, rewards, dones, infos = super().step_wait()
+        return self._repeat(stacks, np.flatnonzero(dones)), rewards, dones, infos
+
+    def _repeat(self, stacks: Any, rows: np.ndarray) -> np.ndarray:
+        """Fill the stacks of episodes that begin, in SB3's memory too, and return all of them."""
+        newest = stacks.shape[-1] // self.stacked_obs.n_stack
+        stacks[rows] = np.tile(stacks[rows, ..., -newest:], self.stacked_obs.n_stack)
+        return np.array(stacks)
 
 
 def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> GenieWorldModel:
-    """Return a world with the same weights whose episodes start from frames of videos.
+    """Return a world with the same weights whose episodes start from ``starts`` frames drawn from a folder of videos.
 
-    Args:
-        world: World to share weights with; unchanged.
-        videos: Folder of recordings or videos of the world's size, of which only frames are read.
-        starts: Number of start frames drawn from them.
-        seed: Seed of the draw.
+    The videos, or recordings of which only frames are read, have the world's size. The world itself is unchanged.
     """
     dataset = ClipDataset(videos, clip_length=2, height=world.config.height, width=world.config.width)
     numbers = np.random.default_rng(seed).integers(len(dataset), size=starts)
@@ -89,12 +70,9 @@ def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> 
 
 def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
     """Copy a dreaming agent into a policy that ``agents.acting`` can play."""
-    extractor = model.policy.features_extractor
-    assert isinstance(extractor, ImpalaExtractor)
     policy = LatentPolicy(DREAMER, int(model.action_space.n), label_source)  # type: ignore[attr-defined]
     assert isinstance(policy.network, ConvolutionalFeatures)
-    policy.network.encoder.load_state_dict(extractor.encoder.state_dict())
-    policy.head.load_state_dict(model.policy.action_net.state_dict())
+    copy_actor(model, policy.network.encoder, policy.head)
     return policy.cpu().eval().requires_grad_(False)
 
 
@@ -117,15 +95,7 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
 
 
 class RealGame:
-    """Evaluates policies on validation levels, with a mapping from a few labelled samples.
-
-    Args:
-        world: World whose latent actions are mapped.
-        labelled: Folder of recordings with actions.
-        labels: Number of labelled samples for the mapping.
-        mode: Procgen's distribution mode.
-        levels: Number of validation levels.
-        seed: Seed of the samples and the choices.
+    """Evaluates policies on validation levels; arguments as the options of ``Dream`` with these names.
 
     Raises:
         ValueError: If there are fewer samples than ``labels``.
@@ -142,7 +112,7 @@ class RealGame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dream:
+class Dream(Training):
     """Train in the world, evaluate in the real game, and save the policy."""
 
     reward: str
@@ -183,12 +153,6 @@ class Dream:
     """discount per step: Procgen's 0.999 for wins, lower for immediate rewards"""
     ent_coef: float = 0.01
     """weight of the entropy bonus"""
-    minutes: float | None = None
-    """time limit in minutes; a second call resumes"""
-    device: str = "cpu"
-    """torch device of the world and the training"""
-    seed: int = 0
-    """seed of the start frames, initial weights and choices"""
 
     def run(self) -> LatentPolicy:
         """Train the remaining steps and return the agent.
@@ -203,51 +167,29 @@ class Dream:
         if self.labelled is not None:
             game = RealGame(world, self.labelled, self.labels, self.mode, self.levels, self.seed)
         model = self._open(world)
-        left = self.env_steps - model.num_timesteps
-        if left > 0:
-            callbacks: list[BaseCallback] = [
-                Keeper(lambda trained: self._keep(trained, game), self.look_every, self.minutes)
-            ]
-            if self.policy is not None:
-                callbacks.append(CriticFirst(self.critic_steps))
-            model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
-            self._keep(model, game)
+        first = [] if self.policy is None else [CriticFirst(self.critic_steps)]
+        train_ppo(model, self.env_steps, lambda: self._keep(model, game), self.look_every, self.minutes, *first)
         policy = to_latent_policy(model, str(self.checkpoint))
         save_policy(policy, self.out / "policy")
         return policy
 
     def _open(self, world: GenieWorldModel) -> PPO:
         handle = WorldHandle(open_dream(world, self.starts, self.start_frames, self.seed))
-        envs = make_sb3_vec_env(
-            "Genie-v0",
-            self.num_envs,
-            seed=self.seed,
-            checkpoint=handle,
-            reward_fn=self.reward,
-            max_episode_steps=self.max_episode_steps,
-        )
+        options: dict[str, Any] = {"reward_fn": self.reward, "max_episode_steps": self.max_episode_steps}
+        envs = make_sb3_vec_env("Genie-v0", self.num_envs, seed=self.seed, checkpoint=handle, **options)
         is_new = not (self.out / "ppo.zip").exists()
         stacked = RepeatedFrameStack(envs, DREAMER.context_length)
         settings = {name: getattr(self, name) for name in ("learning_rate", "gamma", "ent_coef")}
-        model = open_ppo(
-            self.out,
-            stacked,
-            self.rollout_steps,
-            self.seed,
-            self.device,
-            is_critic_apart=self.policy is not None,
-            **settings,
-        )
+        settings["is_critic_apart"] = self.policy is not None
+        model = open_ppo(self.out, stacked, self.rollout_steps, self.seed, self.device, **settings)
         if self.policy is not None and is_new:
             start_from(model, load_policy(self.policy))
         return model
 
     def _keep(self, model: PPO, game: RealGame | None) -> None:
         returns = [episode["r"] for episode in model.ep_info_buffer or ()]
-        row: dict[str, Any] = {
-            "env_steps": model.num_timesteps,
-            "dream_return": float(np.mean(returns)) if returns else None,
-        }
+        mean = float(np.mean(returns)) if returns else None
+        row: dict[str, Any] = {"env_steps": model.num_timesteps, "dream_return": mean}
         if game is not None:
             row |= {"solved": game.play(to_latent_policy(model, "")), "levels": len(game.levels)}
             model.logger.record("real/solved", row["solved"])

@@ -22,7 +22,6 @@ from agents.demonstrations import Demonstrations
 from agents.dream import Dream, open_dream
 from agents.experiment import AgentExperiment
 from agents.game import make_game
-from agents.policy import LatentPolicy
 from genie_gym.configs import Mode
 from genie_gym.data.frames import to_float
 from genie_gym.envs import WorldHandle
@@ -49,15 +48,9 @@ Choose = Callable[[np.ndarray, bool], np.ndarray]
 
 
 def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_frames: np.ndarray) -> np.ndarray:
-    """Return the pixels that the frame moves to the left, as it does when the camera follows a player to the right.
+    """Return the pixels (B,) float64 that frames (B, H, W, 3) uint8 move to the left, ignoring latent actions (B,).
 
-    Args:
-        frames: (B, H, W, 3) uint8.
-        latent_actions: (B,); ignored.
-        next_frames: (B, H, W, 3) uint8.
-
-    Returns:
-        (B,) float64 rewards.
+    They do so when the camera follows a player to the right.
     """
     before, after = (to_float(each[:, None])[:, 0] for each in (frames, next_frames))
     rewards: np.ndarray = -estimate_shifts(before, after, _REACH)[:, 1].double().numpy()
@@ -67,12 +60,7 @@ def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_fram
 def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int) -> np.ndarray:
     """Play episodes of ``steps`` frames at once and return their returns (episodes,) float64.
 
-    Args:
-        world: World whose start frames begin the episodes.
-        choose: Function that chooses the latent actions.
-        episodes: Number of episodes.
-        steps: Number of steps of each.
-        seed: Seed of the start frames and the world's sampling.
+    They begin with the world's start frames; ``seed`` is that of the start frames and the world's sampling.
     """
     envs = gym.make_vec(
         "Genie-v0", episodes, checkpoint=WorldHandle(world), reward_fn=reward_going_right, max_episode_steps=steps
@@ -99,17 +87,11 @@ class DreamTask(AgentExperiment):
 
     def run(self) -> None:
         """Finish the missing rows and print the outcome."""
-        size = DREAM_TASK_SIZES[self.preset]
-        settings = {
-            **size,
-            "checkpoint": Path(self.checkpoint).name,
-            "digest": digest_checkpoint(self.checkpoint),
-            "mode": self.mode,
-        }
-        cells: list[Row] = [{"method": "random"}, {"method": "ppo"}]
-        actions = load_world(self.checkpoint, self.device).config.num_latent_actions
-        cells += [{"method": f"held_{action}"} for action in range(actions)]
-        cells = self.repeat_over_seeds(cells, size["seeds"])
+        size, world = DREAM_TASK_SIZES[self.preset], {"checkpoint": Path(self.checkpoint).name}
+        settings = {**size, **world, "digest": digest_checkpoint(self.checkpoint), "mode": self.mode}
+        actions = range(load_world(self.checkpoint, self.device).config.num_latent_actions)
+        methods = ["random", "ppo", *(f"held_{action}" for action in actions)]
+        cells = self.repeat_over_seeds([{"method": method} for method in methods], size["seeds"])
         if self.find_missing(cells, settings):
             self.record()
         print(summarize_outcome(self.finish_rows(cells, settings, self.score, self.processes)))
@@ -118,36 +100,26 @@ class DreamTask(AgentExperiment):
         """Record the missing frames and return the folders of training and validation levels."""
         frames, validation = DREAM_TASK_SIZES[self.preset]["frames"], self.run_folder / f"validation-{self.mode}"
         make_game(self.mode).record("validation", "expert", validation, frames, self.seed, workers=self.workers)
-        training = Demonstrations(
-            out=self.run_folder / f"training-{self.mode}",
-            mode=self.mode,
-            frames=frames,
-            labelled_frames=frames // 4,
-            seed=self.seed,
-            workers=self.workers,
-        ).run()
-        return training.videos, validation
+        out, numbers = self.run_folder / f"training-{self.mode}", {"frames": frames, "labelled_frames": frames // 4}
+        training = Demonstrations(out=out, mode=self.mode, seed=self.seed, workers=self.workers, **numbers)
+        return training.run().videos, validation
 
     def score(self, cell: Row) -> Row:
         """Play a cell's method and return the rest of its row."""
         size, world, seed = DREAM_TASK_SIZES[self.preset], load_world(self.checkpoint, self.device), cell["seed"]
         videos, validation = self.record()
-        choose = self._open(cell["method"], size, videos, seed)
+        choose = self._open(cell["method"], world.config.num_latent_actions, videos, seed)
         opened = open_dream(world, validation, size["episodes"], seed)
         returns = score_returns(opened, choose, size["episodes"], size["episode_steps"], seed)
         return {"return": float(returns.mean()), "returns": [float(each) for each in returns]}
 
-    def _open(self, method: str, size: Row, videos: Path, seed: int) -> Choose:
-        rng = np.random.default_rng(seed)
+    def _open(self, method: str, actions: int, videos: Path, seed: int) -> Choose:
+        size, rng = DREAM_TASK_SIZES[self.preset], np.random.default_rng(seed)
         if method == "random":
-            actions = load_world(self.checkpoint, self.device).config.num_latent_actions
             return lambda frames, is_first: rng.integers(actions, size=len(frames))
-        if method == "ppo":
-            return play_policy(self._dream(size, videos, seed), size["episodes"], rng)
-        return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
-
-    def _dream(self, size: Row, videos: Path, seed: int) -> LatentPolicy:
-        return Dream(
+        if method.startswith("held_"):
+            return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
+        policy = Dream(
             reward=_REWARD,
             starts=videos,
             checkpoint=self.checkpoint,
@@ -160,24 +132,17 @@ class DreamTask(AgentExperiment):
             gamma=_GAMMA,
             ent_coef=_ENT_COEF,
         ).run()
-
-
-def play_policy(policy: LatentPolicy, games: int, rng: np.random.Generator) -> Choose:
-    """Return a policy's choice function for a batch of games."""
-    memory, rows = PolicyMemory(policy, games, rng), np.arange(games)
-    return lambda frames, is_first: memory.choose(rows, frames, np.full(games, is_first))[0]
+        memory, rows = PolicyMemory(policy, size["episodes"], rng), np.arange(size["episodes"])
+        return lambda frames, is_first: memory.choose(rows, frames, np.full(len(rows), is_first))[0]
 
 
 def score_methods(rows: list[Row]) -> dict[str, dict[str, Any]]:
     """Return each method's mean ``return`` over seeds and episodes, and its 95 % ``interval``."""
-    returns: dict[str, list[float]] = {}
-    for row in rows:
-        returns.setdefault(row["method"], []).extend(row["returns"])
-    scores = {method: torch.tensor(each) for method, each in returns.items()}
-    return {
-        method: {"return": float(each.mean()), "interval": bootstrap_interval(each, 0)}
-        for method, each in scores.items()
-    }
+    scores = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        returns = torch.tensor([each for row in rows if row["method"] == method for each in row["returns"]])
+        scores[method] = {"return": float(returns.mean()), "interval": bootstrap_interval(returns, 0)}
+    return scores
 
 
 def summarize_outcome(rows: list[Row]) -> dict[str, Any]:

@@ -14,59 +14,33 @@ action, reward or end was used:
     dream_agreement PPO from scratch in the world, rewarded for agreement with the videos, which needs no labels
 """
 
-import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from agents.acting import Agent, ClonedAgent, PlayerAgent, RandomLatents
+from agents.acting import Agent, PlayerAgent, RandomLatents
 from agents.clone_store import CloneStore
 from agents.config import POLICIES
 from agents.dream import DREAMER, Dream
-from agents.evaluation import choose_levels, count_solved, play_levels
-from agents.experiment import LastStore, Method, MethodExperiment
+from agents.experiment import Method, MethodExperiment, MethodInputs
 from agents.expert import ExpertTraining, load_expert
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
 from agents.reward_models import AgreementModelTraining, RewardModelTraining
+from agents.windows import Footage
 from genie_gym.configs import Mode
-from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import load_player
 from genie_gym.results.experiment import Row
-from genie_gym.serving import load_world
 
 DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "modes": ["easy"],
-        "frames": 4096,
-        "labelled_frames": 8192,
-        "other_frames": 2048,
-        "mapping_labels": 64,
-        "judge_labels": 64,
-        "judge_steps": 5,
-        "clone_steps": 5,
-        "env_steps": 64,
-        "num_envs": 4,
-        "seeds": 1,
-        "levels": 3,
-    },
-    "full": {
-        "modes": ["easy", "hard"],
-        "frames": 100_000,
-        "labelled_frames": 60_000,
-        "other_frames": 20_000,
-        "mapping_labels": 200,
-        "judge_labels": 800,
-        "judge_steps": 400,
-        "clone_steps": 2000,
-        "env_steps": 100_000,
-        "num_envs": 16,
-        "seeds": 3,
-        "levels": 100,
-    },
+    "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 8192, "other_frames": 2048, "mapping_labels": 64}
+    | {"judge_labels": 64, "judge_steps": 5, "clone_steps": 5, "env_steps": 64, "num_envs": 4, "seeds": 1, "levels": 3},
+    "full": {"modes": ["easy", "hard"], "frames": 100_000, "labelled_frames": 60_000, "other_frames": 20_000}
+    | {"mapping_labels": 200, "judge_labels": 800, "judge_steps": 400, "clone_steps": 2000}
+    | {"env_steps": 100_000, "num_envs": 16, "seeds": 3, "levels": 100},
 }
 """Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
 _CRITIC_SHARE = 10
@@ -75,38 +49,37 @@ _REAL_ENVS = 8
 """Number of games of ``ppo_real``, few since its steps are few."""
 
 
-class DreamStore:
+class DreamStore(CloneStore):
     """Recordings, clones, reward models and agents of one mode, each made on first use and saved."""
 
-    def __init__(self, experiment: "DreamTransfer", world: GenieWorldModel, mode: Mode) -> None:
-        self.experiment, self.size, self.mode = experiment, experiment.size, mode
-        self.folder = experiment.run_folder / f"{mode}-{digest_labels(world)[:8]}"
-        self.demonstrations = experiment.plan_demonstrations(mode, self.size)
+    def __init__(self, experiment: "DreamTransfer", mode: Mode, footage: Footage | None = None) -> None:
+        self.experiment, self.size, self.mode, world = experiment, experiment.size, mode, experiment.load()
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
-        self.clones = CloneStore(self.demonstrations, world, config, config, self.folder, experiment.device)
+        recordings, folder = experiment.plan_demonstrations(mode), f"{mode}-{digest_labels(world)[:8]}"
+        super().__init__(recordings, world, config, config, experiment.run_folder / folder, experiment.device, footage)
 
-    def record(self) -> None:
+    def prepare(self, cloned: bool) -> None:
         """Record all parts that are missing, and label the demonstrations."""
-        self.clones.prepare(cloned=True)
+        super().prepare(cloned=True)
         self._record_others()
         self._record_held_out()
 
     def make_shared(self, name: str, seed: int) -> object:
-        """Make a seed's ``clone`` or ``reward``, which several methods need."""
-        return {"clone": self.clone, "reward": self.reward}[name](seed)
+        """Make a seed's ``lam`` (``latent_policy``) or ``reward``, which several methods need."""
+        return self.reward(seed) if name == "reward" else super().make_shared(name, seed)
 
     def clone(self, seed: int) -> Path:
         """Return the folder of the seed's cloned policy."""
-        self.clones.latent_policy(seed)
-        return self.folder / f"lam-{seed}" / "policy"
+        self.latent_policy(seed)
+        return self.work / f"lam-{seed}" / "policy"
 
     def reward(self, seed: int) -> str:
         """Return the name, as ``reward_fn``, of the seed's reward model of labelled transitions."""
         learned = RewardModelTraining(
-            labelled=self.demonstrations.run().labelled,
+            labelled=self.recordings.run().labelled,
             held_out=self._record_held_out(),
-            out=self.folder / f"reward-{seed}",
+            out=self.work / f"reward-{seed}",
             labels=self.size["judge_labels"],
             train_steps=self.size["judge_steps"],
             seed=seed,
@@ -117,9 +90,9 @@ class DreamStore:
     def agreement(self, seed: int) -> str:
         """Return the name, as ``reward_fn``, of the seed's reward model of agreement with the videos."""
         agreement = AgreementModelTraining(
-            videos=self.demonstrations.run().videos,
+            videos=self.recordings.run().videos,
             others=self._record_others(),
-            out=self.folder / f"agreement-{seed}",
+            out=self.work / f"agreement-{seed}",
             train_steps=self.size["judge_steps"],
             seed=seed,
         )
@@ -131,11 +104,11 @@ class DreamStore:
         size, experiment = self.size, self.experiment
         return Dream(
             reward=reward,
-            starts=self.demonstrations.run().videos,
+            starts=self.recordings.run().videos,
             checkpoint=experiment.checkpoint,
             policy=clone,
             critic_steps=size["env_steps"] // _CRITIC_SHARE,
-            out=self.folder / f"{method}-{seed}-{size['env_steps']}",
+            out=self.work / f"{method}-{seed}-{size['env_steps']}",
             mode=self.mode,
             env_steps=size["env_steps"],
             num_envs=size["num_envs"],
@@ -144,19 +117,15 @@ class DreamStore:
             **DREAM_METHODS[method].ppo,  # type: ignore[arg-type]
         ).run()
 
-    def mapping(self, seed: int) -> ActionMapping:
+    def few_samples(self, seed: int) -> ActionMapping:
         """Return the mapping from the seed's few samples."""
-        return self.clones.mapping(self.size["mapping_labels"], seed)
-
-    def map_agent(self, policy: LatentPolicy, seed: int, games: int) -> ClonedAgent:
-        """Return an agent that plays a latent policy through that mapping."""
-        return ClonedAgent(policy, games, seed, self.mapping(seed), game=self.clones.game)
+        return self.mapping(self.size["mapping_labels"], seed)
 
     def train_real(self, seed: int) -> PlayerAgent:
         """Train PPO in the real game for as many steps as a dream has labels, in about four updates."""
         steps = self.size["mapping_labels"] + self.size["judge_labels"]
         saved = ExpertTraining(
-            out=self.folder / f"ppo-{seed}",
+            out=self.work / f"ppo-{seed}",
             mode=self.mode,
             env_steps=steps,
             num_envs=_REAL_ENVS,
@@ -175,13 +144,13 @@ class DreamStore:
     def _record(self, name: str, levels: str, player: str) -> Path:
         experiment, folder = self.experiment, self.experiment.run_folder / f"{name}-{self.mode}"
         frames, workers = self.size["other_frames"], experiment.workers
-        self.clones.game.record(levels, player, folder, frames, experiment.seed, workers=workers)
+        self.game.record(levels, player, folder, frames, experiment.seed, workers=workers)
         return folder
 
 
 @dataclass(frozen=True)
-class DreamMethod(Method[[DreamStore, int, int], Agent]):
-    """A method of this experiment, built from the store, the seed and the number of games."""
+class DreamMethod(Method[DreamStore]):
+    """A method of this experiment."""
 
     labelled_by: tuple[str, ...] = ()
     """Names of the sizes whose sum is the number of real transitions used."""
@@ -189,35 +158,42 @@ class DreamMethod(Method[[DreamStore, int, int], Agent]):
     """PPO's settings where they differ from those of ``Dream``."""
 
 
+_Inputs = MethodInputs[DreamStore]
+
+
+def _map(at: _Inputs, policy: LatentPolicy) -> Agent:
+    return at.play_policy(policy, at.store.few_samples(at.seed))
+
+
 _MAPPED, _REWARDED = ("mapping_labels",), ("mapping_labels", "judge_labels")
 
 # Discounts: a win in the world is at most 32 steps away, agreement rewards each move at once as going right does in
 # ``agents.dream_task``. Settings of the clone, chosen on easy validation levels, are to improve it without undoing it.
 _METHODS = (
-    DreamMethod("random", "random", lambda store, seed, games: PlayerAgent(load_player("random", seed))),
+    DreamMethod("random", "random", lambda at: PlayerAgent(load_player("random", at.seed))),
     DreamMethod(
         "random_latents",
         "random latent actions, mapped",
-        lambda store, seed, games: RandomLatents(store.mapping(seed), seed),
+        lambda at: RandomLatents(at.store.few_samples(at.seed), at.seed),
         labelled_by=_MAPPED,
     ),
     DreamMethod(
         "clone",
         "latent policy, cloned from videos",
-        lambda store, seed, games: store.map_agent(store.clones.latent_policy(seed), seed, games),
-        needs=("clone",),
+        lambda at: _map(at, at.store.latent_policy(at.seed)),
+        needs=("lam",),
         labelled_by=_MAPPED,
     ),
     DreamMethod(
         "ppo_real",
         "PPO in the real game for as many steps",
-        lambda store, seed, games: store.train_real(seed),
+        lambda at: at.store.train_real(at.seed),
         labelled_by=_REWARDED,
     ),
     DreamMethod(
         "dream",
         "PPO in the world, rewarded by a reward model of labelled transitions",
-        lambda store, seed, games: store.map_agent(store.dream("dream", store.reward(seed), seed), seed, games),
+        lambda at: _map(at, at.store.dream("dream", at.store.reward(at.seed), at.seed)),
         needs=("reward",),
         labelled_by=_REWARDED,
         ppo={"gamma": 0.99},
@@ -225,19 +201,15 @@ _METHODS = (
     DreamMethod(
         "dream_clone",
         "the cloned policy, dreaming on, rewarded by such a model",
-        lambda store, seed, games: store.map_agent(
-            store.dream("dream_clone", store.reward(seed), seed, store.clone(seed)), seed, games
-        ),
-        needs=("clone", "reward"),
+        lambda at: _map(at, at.store.dream("dream_clone", at.store.reward(at.seed), at.seed, at.store.clone(at.seed))),
+        needs=("lam", "reward"),
         labelled_by=_REWARDED,
         ppo={"gamma": 0.99, "ent_coef": 0.001, "learning_rate": 1e-4},
     ),
     DreamMethod(
         "dream_agreement",
         "PPO in the world, rewarded by agreement with videos",
-        lambda store, seed, games: store.map_agent(
-            store.dream("dream_agreement", store.agreement(seed), seed), seed, games
-        ),
+        lambda at: _map(at, at.store.dream("dream_agreement", at.store.agreement(at.seed), at.seed)),
         labelled_by=_MAPPED,
         ppo={"gamma": 0.9, "ent_coef": 0.001},
     ),
@@ -255,13 +227,14 @@ class DreamTransfer(MethodExperiment[DreamStore]):
     env_steps: int | None = None
     """number of steps in the world, instead of the preset's"""
 
+    known_methods = DREAM_METHODS
+
     @property
     def name(self) -> str:
         return "dream_transfer"
 
     @property
     def size(self) -> Row:
-        """The preset's sizes with those of the command line."""
         return DREAM_TRANSFER_SIZES[self.preset] | ({} if self.env_steps is None else {"env_steps": self.env_steps})
 
     def run(self) -> None:
@@ -270,44 +243,18 @@ class DreamTransfer(MethodExperiment[DreamStore]):
         Raises:
             ValueError: If a method is unknown.
         """
-        self.require_methods(self.methods, DREAM_METHODS)
-        settings = {
-            **self.size,
-            "checkpoint": Path(self.checkpoint).name,
-            "labels_of": digest_labels(load_world(self.checkpoint, self.device)),
-            "player": self.player,
-            "level_set": self.level_set,
-            "dreams": {name: method.ppo for name, method in DREAM_METHODS.items() if method.ppo},
-        }
+        dreams = {name: method.ppo for name, method in DREAM_METHODS.items() if method.ppo}
+        others = {"player": self.player, "level_set": self.level_set, "dreams": dreams}
         cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
         cells = self.repeat_over_seeds(cells, self.size["seeds"])
-        if self.processes > 1:
-            self._prepare(self.find_missing(cells, settings))
-        self.finish_rows(cells, settings, functools.partial(self.score, LastStore(self)), self.processes)
+        self.finish_methods(cells, {**self.size, **self.describe_world(), **others})
 
-    def score(self, stores: LastStore[DreamStore], cell: Row) -> Row:
-        """Play a cell's agent and return the rest of its row."""
-        store, levels = stores.open(cell["mode"]), choose_levels(self.level_set, self.size["levels"])
-        method = DREAM_METHODS[cell["method"]]
-        agent = method.build(store, cell["seed"], len(levels))
-        labels = sum(self.size[name] for name in method.labelled_by)
-        return {"real_labels": labels, **count_solved(play_levels(agent, store.clones.game, levels))}
+    def score(self, cell: Row) -> Row:
+        labels = sum(self.size[name] for name in DREAM_METHODS[cell["method"]].labelled_by)
+        return {"real_labels": labels, **self.play(cell)[1]}
 
-    def make_shared(self, cell: Row) -> None:
-        """Make and save a cell's clone or reward model."""
-        self.open(cell["mode"]).make_shared(cell["need"], cell["seed"])
-
-    def _prepare(self, missing: list[Row]) -> None:
-        """Make recordings and labels, then the clones and reward models that missing rows share."""
-        for mode in dict.fromkeys(cell["mode"] for cell in missing):
-            self.open(mode).record()
-        needs = [(row["mode"], row["seed"], need) for row in missing for need in DREAM_METHODS[row["method"]].needs]
-        shared: list[Row] = [{"mode": mode, "seed": seed, "need": need} for mode, seed, need in dict.fromkeys(needs)]
-        self.make_apart(self.make_shared, shared)
-
-    def open(self, mode: Mode) -> DreamStore:
-        """Return the mode's recordings, clones and reward models, made on first use."""
-        return DreamStore(self, load_world(self.checkpoint, self.device), mode)
+    def open(self, mode: Mode, footage: Footage | None = None) -> DreamStore:
+        return DreamStore(self, mode, footage)
 
 
 if __name__ == "__main__":

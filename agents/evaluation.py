@@ -7,6 +7,7 @@ import numpy as np
 
 from agents.acting import Agent
 from agents.game import Game
+from genie_gym.checks import require
 from genie_gym.metrics.held_out import LEVELS
 
 LevelSet = Literal["test", "validation"]
@@ -29,18 +30,12 @@ def choose_levels(levels: str, number: int) -> list[int]:
         ValueError: If there are fewer levels.
     """
     first, available = LEVELS[levels]
-    if not 1 <= number <= available:
-        raise ValueError(f"number must be in 1..{available}, the {levels} levels, got {number}")
+    require(1 <= number <= available, "number", number, f"in 1..{available}, the {levels} levels")
     return list(range(first, first + number))
 
 
 def play_levels(agent: Agent, game: Game, levels: Sequence[int]) -> Outcome:
-    """Play each level once, all at the same time.
-
-    Args:
-        agent: Agent with memory for L games.
-        game: Game whose levels are played.
-        levels: L level seeds.
+    """Play each of L levels once, by their seeds and all at the same time; the agent needs memory for L games.
 
     Raises:
         AssertionError: If an episode is longer than the game's ``max_episode_steps``.
@@ -75,7 +70,7 @@ def interquartile_mean(values: np.ndarray) -> float:
 def stratified_interval(
     scores: np.ndarray, seed: int, statistic: Callable[[np.ndarray], float] = lambda drawn: float(drawn.mean())
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval over seeds, with each level as a stratum (arXiv 2108.13264).
+    """Return a statistic's 95 % bootstrap interval over seeds, with each level as a stratum (arXiv 2108.13264).
 
     Args:
         scores: (S, L) score of each seed on each level.
@@ -85,8 +80,8 @@ def stratified_interval(
     Raises:
         ValueError: If there are no scores.
     """
-    if scores.ndim != 2 or 0 in scores.shape:
-        raise ValueError(f"scores must be (S, L) of one seed and level or more, got {scores.shape}")
+    is_table = scores.ndim == 2 and 0 not in scores.shape
+    require(is_table, "scores", scores.shape, "(S, L) of one seed and level or more")
     rng, (seeds, levels) = np.random.default_rng(seed), scores.shape
     drawn = [statistic(scores[rng.integers(seeds, size=(seeds, levels)), np.arange(levels)]) for _ in range(_RESAMPLES)]
     low, high = np.percentile(drawn, [2.5, 97.5])
@@ -116,17 +111,11 @@ def count_solved(outcome: Outcome) -> dict[str, Any]:
 def gather_seeds(
     rows: Iterable[Mapping[str, Any]], keys: Sequence[str], seed: int = 0
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Group rows that differ in their seed only, and return ``summarize_solved`` for each group.
+    """Group rows of ``count_solved`` that differ in their seed only, and return ``summarize_solved`` for each group.
 
-    Args:
-        rows: Rows of results with the ``solved_by_level`` of ``count_solved``.
-        keys: Names of the values that identify a group.
-        seed: Seed of the intervals' resampling.
+    Values of ``keys`` identify a group; ``seed`` is that of the intervals' resampling.
     """
-    groups: dict[tuple[Any, ...], list[str]] = {}
+    groups: dict[tuple[Any, ...], list[list[float]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row["solved_by_level"])
-    return {
-        key: summarize_solved(np.array([[float(each) for each in levels] for levels in several]), seed)
-        for key, several in groups.items()
-    }
+        groups.setdefault(tuple(row[key] for key in keys), []).append([float(each) for each in row["solved_by_level"]])
+    return {key: summarize_solved(np.array(scores), seed) for key, scores in groups.items()}

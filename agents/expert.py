@@ -16,10 +16,10 @@ import tyro
 from stable_baselines3.common.vec_env import VecMonitor
 from torch import Tensor, nn
 
-from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
+from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS, Training
 from agents.game import COINRUN, Game, make_game
 from agents.game_vec_env import GameVecEnv
-from agents.ppo import ImpalaExtractor, Keeper, open_ppo, save_ppo
+from agents.ppo import copy_actor, open_ppo, save_ppo, train_ppo
 from genie_gym.configs import Mode
 from genie_gym.data.frames import to_float
 from genie_gym.nn.convolution import ImpalaEncoder
@@ -57,7 +57,7 @@ def load_expert(path: str, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpertTraining:
+class ExpertTraining(Training):
     """Train a player on training levels and save its actor."""
 
     out: Path = Path("runs/expert")
@@ -72,28 +72,16 @@ class ExpertTraining:
     """number of steps of each game between two updates"""
     save_every: int = 10
     """number of updates between resumable checkpoints"""
-    minutes: float | None = None
-    """time limit in minutes; a second call resumes"""
-    device: str = "cpu"
-    """torch device of the training"""
-    seed: int = 0
-    """seed of the initial weights, the games and the choices"""
 
     def run(self) -> Path:
         """Train the remaining steps and return the actor's file."""
         game = make_game(self.mode)
         games = GameVecEnv(game, game.open_games("training", self.num_envs, self.seed))
         model = open_ppo(self.out, VecMonitor(games), self.rollout_steps, self.seed, self.device)
-        left = self.env_steps - model.num_timesteps
-        if left > 0:
-            keeper = Keeper(lambda trained: save_ppo(trained, self.out), self.save_every, self.minutes)
-            model.learn(left, callback=keeper, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
-        save_ppo(model, self.out)
+        train_ppo(model, self.env_steps, lambda: save_ppo(model, self.out), self.save_every, self.minutes)
         games.close()
-        actor, extractor = ImpalaActor(game), model.policy.features_extractor
-        assert isinstance(extractor, ImpalaExtractor)
-        actor.encoder.load_state_dict(extractor.encoder.state_dict())
-        actor.out.load_state_dict(model.policy.action_net.state_dict())
+        actor = ImpalaActor(game)
+        copy_actor(model, actor.encoder, actor.out)
         save_half(actor, self.out / "expert.safetensors")
         print(f"{model.num_timesteps:,} of {self.env_steps:,} steps done: {self.out / 'expert.safetensors'}")
         return self.out / "expert.safetensors"

@@ -16,10 +16,7 @@ class GameVecEnv(VecEnv):
 
     Games show no frame of the moment at which an episode ends: ``terminal_observation`` is the last frame before it.
     An episode that ends after the game's ``max_episode_steps`` counts as truncated (``TimeLimit.truncated``).
-
-    Args:
-        game: Game that defines actions, frame size and episode limit.
-        games: Open games of it, closed with the environment.
+    ``games``, open games of ``game``, are closed with the environment.
     """
 
     render_mode = "rgb_array"
@@ -68,9 +65,7 @@ class GameVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        raise ValueError(
-            f"method_name {method_name!r} cannot be called: the games are one batch, not single environments"
-        )
+        raise ValueError(f"method_name {method_name!r} cannot be called: the games are one batch, not single ones")
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         return [False for _ in self._get_indices(indices)]

@@ -60,8 +60,7 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     path = None if cache is None else cache / f"labels-{about['labels_of'][:8]}-{about['data'][:8]}.safetensors"
     if path is not None and path.exists():
         return _read(path, about)
-    sources = [_label_source(world, frames, starts) for frames, starts in dataset.read_sources()]
-    labels = np.concatenate(sources)
+    labels = np.concatenate([_label_source(world, frames, starts) for frames, starts in dataset.read_sources()])
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".tmp")
@@ -85,11 +84,9 @@ def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np
 
 
 def cut_stretches(episode_starts: np.ndarray, frames_seen: int) -> Iterator[Stretch]:
-    """Divide all transitions of all episodes into stretches that include the past frames which labels depend on.
+    """Divide all transitions of all episodes, given by (F,) bool, into stretches.
 
-    Args:
-        episode_starts: (F,) bool.
-        frames_seen: Number of frames up to t that the label of t depends on.
+    They include the past frames which labels depend on: the label of t depends on ``frames_seen`` frames up to t.
     """
     bounds = [*np.flatnonzero(episode_starts), len(episode_starts)]
     for begin, end in itertools.pairwise(bounds):

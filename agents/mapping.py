@@ -52,13 +52,7 @@ class ActionMapping:
     def fit(
         cls, latent_actions: np.ndarray, real_actions: np.ndarray, num_latent_actions: int, game: Game = COINRUN
     ) -> "ActionMapping":
-        """Count labelled samples.
-
-        Args:
-            latent_actions: (M,) integers in [0, A).
-            real_actions: (M,) integers in [0, R).
-            num_latent_actions: Number of latent actions, A.
-            game: Game with R real actions.
+        """Count M labelled samples: latent actions (M,) in [0, A) and the game's real actions (M,) in [0, R), integers.
 
         Raises:
             ValueError: If there is no sample, the numbers of samples differ, or an action is out of range.
@@ -66,11 +60,8 @@ class ActionMapping:
         if latent_actions.shape != real_actions.shape or real_actions.ndim != 1 or len(real_actions) == 0:
             shapes = latent_actions.shape, real_actions.shape
             raise ValueError(f"latent_actions and real_actions must be (M,) of one sample or more, got {shapes}")
-        ranges = (
-            ("latent_actions", latent_actions, num_latent_actions),
-            ("real_actions", real_actions, game.num_actions),
-        )
-        for field, actions, number in ranges:
+        latents, reals = (latent_actions, num_latent_actions), (real_actions, game.num_actions)
+        for field, (actions, number) in {"latent_actions": latents, "real_actions": reals}.items():
             if not np.issubdtype(actions.dtype, np.integer):
                 raise ValueError(f"{field} must be integers, got {actions.dtype}")
             wrong = actions[(actions < 0) | (actions >= number)]
@@ -107,13 +98,8 @@ class ActionMapping:
 class FeatureMapping:
     """Logistic regression on the latent action and the policy's features; not in the paper.
 
-    Args:
-        latent_actions: (M,) integers in [0, A).
-        features: (M, D) features of the policy at the samples.
-        real_actions: (M,) integers in [0, R).
-        num_latent_actions: Number of latent actions, A.
-        weight_decay: Weight of the quadratic penalty.
-        game: Game with R real actions.
+    Samples are those of ``ActionMapping.fit`` with the policy's features (M, D) at each. ``weight_decay`` is the weight
+    of the quadratic penalty.
 
     Raises:
         ValueError: As ``ActionMapping.fit`` does.
@@ -159,14 +145,7 @@ class FeatureMapping:
 def map_from_recordings(
     world: GenieWorldModel, labelled: Path, labels: int, seed: int, game: Game = COINRUN
 ) -> ActionMapping:
-    """Fit the paper's dictionary on a few samples of a folder of recordings.
-
-    Args:
-        world: World whose latent actions are mapped.
-        labelled: Folder of recordings with actions.
-        labels: Number of samples whose real actions are read.
-        seed: Seed of the draw of samples.
-        game: Game that was recorded.
+    """Fit the paper's dictionary for a world on ``labels`` samples, drawn from a folder of recordings with actions.
 
     Raises:
         ValueError: If there are fewer samples than ``labels``.

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from agents.acting import Agent, BlindPlayer, ClonedAgent, PlayerAgent, SeenThroughLatents, ThroughLatents
+from agents.acting import Agent, BlindPlayer, PlayerAgent, SeenThroughLatents, ThroughLatents
 from agents.clone_store import CloneStore
-from agents.experiment import Method
+from agents.experiment import Method, MethodInputs
 from agents.mapping import Mapping
 from genie_gym.players.specs import load_player, parse_share
 
@@ -16,27 +16,8 @@ _RANDOM_SHARE = 0.1
 """Share of random actions that the oracle plays (Genie, appendix E)."""
 
 
-class MethodInputs(NamedTuple):
-    """The inputs from which a method builds its agent."""
-
-    store: CloneStore
-    player: str
-    """Spec of the player in the videos."""
-    levels: Sequence[int]
-    labels: int | None
-    """Number of labelled samples; all if None."""
-    seed: int
-
-
-class BuiltAgent(NamedTuple):
-    """An agent, and its mapping from latent actions if it has one."""
-
-    agent: Agent
-    mapping: Mapping | None = None
-
-
 @dataclass(frozen=True)
-class CloningMethod(Method[[MethodInputs], BuiltAgent]):
+class CloningMethod(Method[CloneStore]):
     """A method of the benchmark."""
 
     budgets: Literal["none", "paper", "each"] = "none"
@@ -53,48 +34,25 @@ class CloningMethod(Method[[MethodInputs], BuiltAgent]):
         return choices[self.budgets]
 
 
-def _load_player(setup: MethodInputs) -> PlayerAgent:
-    return PlayerAgent(load_player(setup.player, setup.seed), parse_share(setup.player).sees_velocity)
+_Inputs = MethodInputs[CloneStore]
 
 
-def _build_random(setup: MethodInputs) -> BuiltAgent:
-    return BuiltAgent(PlayerAgent(load_player("random", setup.seed)))
+def _build_random(at: _Inputs) -> PlayerAgent:
+    return PlayerAgent(load_player("random", at.seed))
 
 
-def _build_expert(setup: MethodInputs) -> BuiltAgent:
-    return BuiltAgent(_load_player(setup))
+def _build_expert(at: _Inputs) -> PlayerAgent:
+    spec = at.store.recordings.player
+    return PlayerAgent(load_player(spec, at.seed), parse_share(spec).sees_velocity)
 
 
-def _build_blind(setup: MethodInputs) -> BuiltAgent:
-    assert setup.labels is not None
-    return BuiltAgent(PlayerAgent(BlindPlayer(setup.store.draw_actions(setup.labels, setup.seed), setup.seed)))
+def _build_latent(at: _Inputs, mapping: Mapping | None = None) -> Agent:
+    return at.play_policy(at.store.latent_policy(at.seed), mapping or at.store.mapping(at.labels, at.seed))
 
 
-def _build_oracle(setup: MethodInputs) -> BuiltAgent:
-    policy, game = setup.store.oracle(setup.seed), setup.store.game
-    return BuiltAgent(ClonedAgent(policy, len(setup.levels), setup.seed, random_share=_RANDOM_SHARE, game=game))
-
-
-def _build_labelled_only(setup: MethodInputs) -> BuiltAgent:
-    assert setup.labels is not None
-    policy = setup.store.labelled_only(setup.labels, setup.seed)
-    return BuiltAgent(ClonedAgent(policy, len(setup.levels), setup.seed, game=setup.store.game))
-
-
-def _build_latent(setup: MethodInputs, mapping: Mapping | None = None) -> BuiltAgent:
-    policy, mapping = setup.store.latent_policy(setup.seed), mapping or setup.store.mapping(setup.labels, setup.seed)
-    return BuiltAgent(ClonedAgent(policy, len(setup.levels), setup.seed, mapping, game=setup.store.game), mapping)
-
-
-def _build_through_latents(setup: MethodInputs) -> BuiltAgent:
-    mapping = setup.store.mapping(None, setup.seed)
-    return BuiltAgent(ThroughLatents(_load_player(setup), mapping, setup.seed), mapping)
-
-
-def _build_seen_latents(setup: MethodInputs) -> BuiltAgent:
-    store, mapping = setup.store, setup.store.mapping(None, setup.seed)
-    ahead = store.game.open_levels(setup.levels)
-    return BuiltAgent(SeenThroughLatents(_load_player(setup), store.world, mapping, ahead, setup.seed), mapping)
+def _build_seen_latents(at: _Inputs) -> Agent:
+    mapping, ahead = at.store.mapping(None, at.seed), at.store.game.open_levels(at.levels)
+    return SeenThroughLatents(_build_expert(at), at.store.world, mapping, ahead, at.seed)
 
 
 _METHODS = (
@@ -103,7 +61,7 @@ _METHODS = (
     CloningMethod(
         "oracle",
         "oracle: the same policy on the videos' real actions",
-        _build_oracle,
+        lambda at: at.play_policy(at.store.oracle(at.seed), random_share=_RANDOM_SHARE),
         needs=("oracle",),
         is_blind_to_latents=True,
         colour="C1",
@@ -112,7 +70,7 @@ _METHODS = (
     CloningMethod(
         "labelled_only",
         "the labelled samples alone",
-        _build_labelled_only,
+        lambda at: at.play_policy(at.store.labelled_only(at.labels, at.seed)),
         budgets="each",
         is_blind_to_latents=True,
         colour="C2",
@@ -120,27 +78,31 @@ _METHODS = (
     CloningMethod(
         "lam_majority",
         "- by each latent action's most frequent real one",
-        lambda setup: _build_latent(setup, setup.store.mapping(setup.labels, setup.seed).majority()),
+        lambda at: _build_latent(at, at.store.mapping(at.labels, at.seed).majority()),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "lam_features",
         "- by a mapping that also sees the policy's features",
-        lambda setup: _build_latent(setup, setup.store.feature_mapping(setup.labels, setup.seed)),
+        lambda at: _build_latent(at, at.store.feature_mapping(at.labels, at.seed)),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "marginal",
         "blind: draws the samples' actions",
-        _build_blind,
+        lambda at: PlayerAgent(BlindPlayer(at.store.draw_actions(at.labels, at.seed), at.seed)),
         budgets="paper",
         is_blind_to_latents=True,
         colour="C3",
     ),
     CloningMethod("lam_oracle_map", "- by all labelled games", _build_latent, needs=("lam",)),
-    CloningMethod("expert_latents", "the videos' player through latent actions", _build_through_latents),
+    CloningMethod(
+        "expert_latents",
+        "the videos' player through latent actions",
+        lambda at: ThroughLatents(_build_expert(at), at.store.mapping(None, at.seed), at.seed),
+    ),
     CloningMethod("expert_seen_latents", "- by the latent action of what its action leads to", _build_seen_latents),
 )
 CLONING_METHODS = {method.name: method for method in _METHODS}

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from agents.config import PolicyConfig
+from genie_gym.checks import require
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.models.base import require_ids, require_pixels, require_videos
 from genie_gym.nn.convolution import ImpalaEncoder
@@ -33,12 +34,10 @@ class LatentPolicy(nn.Module):
 
     def __init__(self, config: PolicyConfig, num_actions: int, label_source: str = "") -> None:
         super().__init__()
-        if num_actions < 2:
-            raise ValueError(f"num_actions must be 2 or more, got {num_actions}")
+        require(num_actions >= 2, "num_actions", num_actions, "2 or more")
         self.config, self.num_actions, self.label_source = config, num_actions, label_source
-        self.network = (ConvolutionalFeatures if config.network == "impala" else TransformerFeatures)(
-            config, num_actions
-        )
+        network = ConvolutionalFeatures if config.network == "impala" else TransformerFeatures
+        self.network = network(config, num_actions)
         self.head = zero_(Linear(config.features, num_actions))
 
     @property
@@ -70,9 +69,7 @@ class LatentPolicy(nn.Module):
         if videos.shape[1] != length or tuple(past_actions.shape) != (len(videos), length - 1):
             shapes = tuple(videos.shape[:2]), tuple(past_actions.shape)
             raise ValueError(f"videos and past_actions must have {length} and {length - 1} entries, got {shapes}")
-        chosen = F.one_hot(past_actions, self.num_actions + 1)[
-            ..., : self.num_actions
-        ]  # (B, T - 1, A), zeros for no action
+        chosen = F.one_hot(past_actions, self.num_actions + 1)[..., :-1]  # (B, T - 1, A), zeros for no action
         return self.network(videos - 0.5, chosen.to(videos.dtype) * self.config.sees_actions)
 
 
@@ -117,13 +114,8 @@ class TransformerFeatures(nn.Module):
 
 def save_policy(policy: LatentPolicy, folder: Path) -> Path:
     """Write weights and ``config.json`` into a folder, made if missing, and return the folder."""
-    about = {
-        "format": _FORMAT,
-        "num_actions": policy.num_actions,
-        "label_source": policy.label_source,
-        "policy": to_dict(policy.config),
-    }
-    return save_described(policy, folder, about)
+    about = {"format": _FORMAT, "num_actions": policy.num_actions, "label_source": policy.label_source}
+    return save_described(policy, folder, {**about, "policy": to_dict(policy.config)})
 
 
 def load_policy(folder: Path) -> LatentPolicy:

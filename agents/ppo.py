@@ -11,7 +11,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
@@ -52,36 +52,19 @@ def open_ppo(
         seed: Seed of the initial weights and the choices.
         device: Device to train on.
         is_critic_apart: Whether the critic has its own network, so that its training leaves the policy unchanged.
-        **settings: Arguments of ``PPO`` that replace Procgen's (arXiv 1912.01588).
+        **settings: Learning rate, discounts and entropy bonus that replace Procgen's (arXiv 1912.01588).
     """
     keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     saved, statistics = out / _SAVED, out / _STATISTICS
     if saved.exists():
         return PPO.load(saved, VecNormalize.load(str(statistics), envs), device=device)
-    usual: dict[str, Any] = {
-        "learning_rate": 5e-4,
-        "batch_size": envs.num_envs * rollout_steps // 8,
-        "n_epochs": 3,
-        "gamma": 0.999,
-        "gae_lambda": 0.95,
-        "ent_coef": 0.01,
-    }
-    usual |= settings
-    return PPO(
-        "CnnPolicy",
-        VecNormalize(envs, norm_obs=False, gamma=usual["gamma"]),
-        n_steps=rollout_steps,
-        policy_kwargs={
-            "features_extractor_class": ImpalaExtractor,
-            "net_arch": [],
-            "share_features_extractor": not is_critic_apart,
-        },
-        tensorboard_log=str(out / "log"),
-        seed=seed,
-        device=device,
-        **usual,
-    )
+    settings = {"learning_rate": 5e-4, "gamma": 0.999, "gae_lambda": 0.95, "ent_coef": 0.01, **settings}
+    settings |= {"n_steps": rollout_steps, "batch_size": envs.num_envs * rollout_steps // 8, "n_epochs": 3}
+    network = {"features_extractor_class": ImpalaExtractor, "share_features_extractor": not is_critic_apart}
+    normalized = VecNormalize(envs, norm_obs=False, gamma=settings["gamma"])
+    log, policy = str(out / "log"), {"net_arch": [], **network}
+    return PPO("CnnPolicy", normalized, policy_kwargs=policy, tensorboard_log=log, seed=seed, device=device, **settings)
 
 
 def save_ppo(model: PPO, out: Path) -> None:
@@ -92,6 +75,27 @@ def save_ppo(model: PPO, out: Path) -> None:
     assert normalized is not None
     normalized.save(str(out / _STATISTICS))
     beside.replace(out / _SAVED)
+
+
+def copy_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:
+    """Copy the network of a trained agent's actor into an encoder and a last layer of the same sizes."""
+    extractor = model.policy.features_extractor
+    assert isinstance(extractor, ImpalaExtractor)
+    encoder.load_state_dict(extractor.encoder.state_dict())
+    head.load_state_dict(model.policy.action_net.state_dict())
+
+
+def train_ppo(
+    model: PPO, env_steps: int, keep: Callable[[], object], every: int, minutes: float | None, *others: BaseCallback
+) -> None:
+    """Train what is left of a run's ``env_steps``, or until a time limit of this call in minutes.
+
+    ``keep`` is called at the end and once in ``every`` updates; ``others`` are further callbacks.
+    """
+    left, callbacks = env_steps - model.num_timesteps, [Keeper(keep, every, minutes), *others]
+    if left > 0:
+        model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="ppo", progress_bar=True)
+        keep()
 
 
 class CriticFirst(BaseCallback):
@@ -113,10 +117,10 @@ class CriticFirst(BaseCallback):
 class Keeper(BaseCallback):
     """Calls a function, such as saving, every few updates, and stops training at a time limit."""
 
-    def __init__(self, keep: Callable[[PPO], object], every: int, minutes: float | None) -> None:
+    def __init__(self, keep: Callable[[], object], every: int, minutes: float | None) -> None:
         super().__init__()
         self._keep, self._every, self._seconds = keep, every, float("inf") if minutes is None else 60 * minutes
-        self._updates, self._began = 0, time.monotonic()
+        self._updates = 0
 
     def _on_training_start(self) -> None:
         self._began = time.monotonic()
@@ -124,8 +128,7 @@ class Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         self._updates += 1
         if self._updates % self._every == 0:
-            assert isinstance(self.model, PPO)
-            self._keep(self.model)
+            self._keep()
 
     def _on_step(self) -> bool:
         return time.monotonic() - self._began < self._seconds

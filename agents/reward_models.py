@@ -9,9 +9,10 @@
 from videos alone to distinguish demonstrations from other play.
 """
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +22,10 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
+from agents.config import decay_to_hundredth
 from agents.windows import Footage, VideoWindows, read_footage, read_outcomes
-from genie_gym.configs import OptimizerConfig, TrainConfig
-from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
+from genie_gym.configs import TrainConfig
+from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.models.reward_model import RewardModel, save_reward_model
 from genie_gym.training.loop import Phase, Trainee, step_seed
@@ -58,34 +60,21 @@ def train_reward_model(
     config: TrainConfig,
     out: Path,
 ) -> RewardModel:
-    """Train a reward model on batches drawn in equal parts from groups of transitions; a second call resumes.
+    """Train a reward model with the named outputs on windows of two frames; a second call resumes the run in ``out``.
 
-    Args:
-        outputs: Names of the model's outputs.
-        windows: Windows of two frames.
-        targets: (F, outputs) bool for the transition into each frame; read in the groups only.
-        groups: Indices of frames, one array for each group.
-        config: Config of the training.
-        out: Folder of the run.
+    Batches are drawn in equal parts from groups of transitions, each given by the indices of the frames after them.
+    ``targets`` (F, outputs) bool belong to the transition into each frame; they are read in the groups only.
 
     Raises:
         ValueError: If a group is empty.
     """
     if not all(len(group) for group in groups):
         raise ValueError(f"groups must have a transition each, got {[len(group) for group in groups]}")
-    each = config.batch_size // len(groups)
-
-    def batches(first: int, number: int) -> Iterator[Batch]:
-        for batch in range(first, first + number):
-            drawn = [
-                draw_numbers(group, each, step_seed(config.seed, index), batch) for index, group in enumerate(groups)
-            ]
-            numbers = np.concatenate(drawn)
-            yield Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
-
-    torch.manual_seed(step_seed(config.seed, -1))
+    by_seed = {step_seed(config.seed, index): group for index, group in enumerate(groups)}
+    phase = Phase(functools.partial(windows.batches, by_seed, config.batch_size // len(groups)), config, out)
+    phase.seed_start()
     model = RewardModel(outputs, *windows.frames.shape[1:3])
-    Phase(batches, config, out).run(RewardModelTrainee(model, torch.from_numpy(targets).float()))
+    phase.run(RewardModelTrainee(model, torch.from_numpy(targets).float()))
     return model.eval().requires_grad_(False)
 
 
@@ -98,34 +87,17 @@ def score_transitions(model: RewardModel, windows: VideoWindows, numbers: np.nda
 
 def score_outputs(predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
     """Return precision and recall of (M,) bool predictions, None if nothing was predicted or nothing is positive."""
-    hits = int((predicted & actual).sum())
-    return {
-        "precision": hits / int(predicted.sum()) if predicted.any() else None,
-        "recall": hits / int(actual.sum()) if actual.any() else None,
-        "claimed": int(predicted.sum()),
-        "so": int(actual.sum()),
-    }
+    hits, claimed, so = (int(each.sum()) for each in (predicted & actual, predicted, actual))
+    precision, recall = hits / claimed if claimed else None, hits / so if so else None
+    return {"precision": precision, "recall": recall, "claimed": claimed, "so": so}
 
 
 def plan_training(train_steps: int, seed: int) -> TrainConfig:
     """Return the training config of reward models."""
-    optimizer = OptimizerConfig(
-        learning_rate=1e-3,
-        final_learning_rate=1e-5,
-        schedule="cosine",
-        warmup_steps=min(20, train_steps // 10),
-        weight_decay=1e-2,
-        betas=(0.9, 0.99),
-    )
-    return TrainConfig(
-        train_steps=train_steps,
-        batch_size=64,
-        clip_length=2,
-        optimizer=optimizer,
-        precision="float32",
-        seed=seed,
-        picture_every=0,
-    )
+    warmup = min(20, train_steps // 10)
+    optimizer = decay_to_hundredth(1e-3, warmup_steps=warmup, weight_decay=1e-2, betas=(0.9, 0.99))
+    training = TrainConfig(train_steps=train_steps, batch_size=64, clip_length=2, optimizer=optimizer, seed=seed)
+    return replace(training, precision="float32", picture_every=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,16 +156,14 @@ class RewardModelTraining(TransitionTraining):
         return self.finish(model, scores)
 
     def _draw(self, ended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(self.seed)
-        wanted = round(_ENDS_SHARE * self.labels), self.labels - round(_ENDS_SHARE * self.labels)
-        found = np.flatnonzero(ended), np.flatnonzero(~ended)
-        if any(len(numbers) < number for numbers, number in zip(found, wanted, strict=True)):
+        rng, num_ends = np.random.default_rng(self.seed), round(_ENDS_SHARE * self.labels)
+        num_others, ends, others = self.labels - num_ends, np.flatnonzero(ended), np.flatnonzero(~ended)
+        if len(ends) < num_ends or len(others) < num_others:
             raise ValueError(
-                f"labels must be such that recordings hold {wanted[0]} ends and {wanted[1]} other transitions, got "
-                f"{self.labels} with {len(found[0])} and {len(found[1])} recorded"
+                f"labels must be such that recordings hold {num_ends} ends and {num_others} other transitions, got "
+                f"{self.labels} with {len(ends)} and {len(others)} recorded"
             )
-        ends, others = (rng.permutation(numbers)[:number] for numbers, number in zip(found, wanted, strict=True))
-        return ends, others
+        return rng.permutation(ends)[:num_ends], rng.permutation(others)[:num_others]
 
     def _score(self, model: RewardModel) -> dict[str, Any]:
         windows = VideoWindows(read_footage(ClipDataset(self.held_out, clip_length=2)), 2)

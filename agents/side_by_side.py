@@ -27,17 +27,9 @@ _SCALE, _GAP = 4, 8
 def play_in_world(
     world: GenieWorldModel, policy: LatentPolicy, prompt: np.ndarray, frames: int, seed: int
 ) -> np.ndarray:
-    """Play a policy of latent actions in a world, from one frame.
+    """Play a frozen policy in a world from a frame (H, W, 3) uint8, and return (1 + frames, H, W, 3) uint8.
 
-    Args:
-        world: World to play in.
-        policy: Frozen policy of its latent actions.
-        prompt: (H, W, 3) uint8 start frame.
-        frames: Number of frames to play.
-        seed: Seed of the world's sampling and the policy's choices.
-
-    Returns:
-        (1 + frames, H, W, 3) uint8.
+    The seed is that of the world's sampling and the policy's choices.
     """
     env = gym.make("Genie-v0", checkpoint=WorldHandle(world), prompt=prompt, max_episode_steps=frames)
     memory, alone = PolicyMemory(policy, 1, np.random.default_rng(seed)), np.zeros(1, dtype=np.int64)
@@ -50,24 +42,20 @@ def play_in_world(
 
 
 def play_in_game(agent: ClonedAgent, game: Game, level: int, frames: int) -> np.ndarray:
-    """Play one level and return (1 + frames, H, W, 3) uint8; the last frame is repeated after its end.
+    """Play a level by its seed and return (1 + frames, H, W, 3) uint8; the last frame is repeated after its end.
 
-    Args:
-        agent: Agent with memory for one game.
-        game: Game whose level is played.
-        level: Seed of the level.
-        frames: Number of frames to play.
+    The agent needs memory for one game.
     """
     games, alone = game.open_levels([level]), np.zeros(1, dtype=np.int64)
-    video, is_over = [games.observe().frames[0].copy()], False
+    video = [games.observe().frames[0].copy()]
     for step in range(frames):
-        if not is_over:
-            games.act(agent.act(alone, video[-1][None], np.array([step == 0])))
-            now = games.observe()
-            is_over = bool(now.episode_starts[0])
-        video.append(video[-1] if is_over else now.frames[0].copy())
+        games.act(agent.act(alone, video[-1][None], np.array([step == 0])))
+        now = games.observe()
+        if now.episode_starts[0]:
+            break
+        video.append(now.frames[0].copy())
     games.close()
-    return np.stack(video)
+    return np.stack(video + video[-1:] * (1 + frames - len(video)))
 
 
 def put_side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -71,12 +71,10 @@ class Transfer(Benchmark):
         return world.cpu().eval()
 
     def _record(self, frames: int) -> list[Path]:
-        folders = []
-        for game in self.games:
-            for mode in _MODES:
-                folder, played = self.run_folder / f"{game}-{mode}", ProcgenGame(name=game, mode=mode)
-                played.record("training", "sticky", folder, frames, self.seed, num_envs=16, workers=self.workers)
-                folders.append(folder)
+        games = [ProcgenGame(name=name, mode=mode) for name in self.games for mode in _MODES]
+        folders = [self.run_folder / f"{game.name}-{game.mode}" for game in games]
+        for game, folder in zip(games, folders, strict=True):
+            game.record("training", "sticky", folder, frames, self.seed, num_envs=16, workers=self.workers)
         return folders
 
 

@@ -1,7 +1,7 @@
 """Training samples of policies: at each frame the last frames, the past actions and the next action."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.labelling import NO_LABEL
+from genie_gym.checks import require
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
@@ -38,12 +39,10 @@ class Footage(NamedTuple):
 
 
 def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
-    """Read all frames of a dataset, uncompressed: 12 kB each.
+    """Read all frames of a dataset of any clip length, uncompressed: 12 kB each.
 
-    Args:
-        dataset: Dataset of any clip length.
-        folder: Folder for a file of uncompressed frames that is memory-mapped, so that all processes share one copy.
-            Without it, the frames are read into this process's memory.
+    They are read into this process's memory or, given a folder, into a file in it that is memory-mapped, so that all
+    processes share one copy.
     """
     if folder is None:
         return Footage(np.concatenate(list(dataset.read_all())), dataset.episode_starts)
@@ -51,27 +50,18 @@ def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}.tmp")
-        _unpack(dataset, beside)
+        shape, done = (dataset.num_frames, dataset.height, dataset.width, 3), 0
+        frames = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
+        for part in dataset.read_all():
+            frames[done : done + len(part)] = part
+            done += len(part)
+        frames.flush()
         os.replace(beside, path)
     return Footage(np.load(path, mmap_mode="r", allow_pickle=False), dataset.episode_starts)
 
 
-def _unpack(dataset: ClipDataset, path: Path) -> None:
-    shape, done = (dataset.num_frames, dataset.height, dataset.width, 3), 0
-    frames = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    for part in dataset.read_all():
-        frames[done : done + len(part)] = part
-        done += len(part)
-    frames.flush()
-
-
 class VideoWindows:
-    """Windows of the last frames before each frame; an episode's first frame is repeated for missing ones.
-
-    Args:
-        footage: F frames.
-        context_length: Number of frames of a window, T.
-    """
+    """Windows of the last T frames up to each of F frames; an episode's first frame is repeated for missing ones."""
 
     def __init__(self, footage: Footage, context_length: int) -> None:
         self.frames, self._length = footage.frames, context_length
@@ -81,9 +71,17 @@ class VideoWindows:
     def videos_at(self, numbers: np.ndarray) -> Tensor:
         """Return windows (M, T, C, H, W) float in [0, 1], on the frames' device, that end at ``numbers`` (M,)."""
         indices, frames = np.maximum(*self._window(numbers)), self.frames  # (M, T)
-        if isinstance(frames, Tensor):
-            return to_float(frames[torch.from_numpy(indices).to(frames.device)])
-        return to_float(frames[indices])
+        return to_float(frames[torch.from_numpy(indices).to(frames.device) if isinstance(frames, Tensor) else indices])
+
+    def batches(self, groups: Mapping[int, np.ndarray], each: int, first: int, number: int) -> Iterator[Batch]:
+        """Yield ``number`` batches from number ``first`` on: windows, with the numbers of their last frames.
+
+        ``each`` windows of every group of frames are drawn, with replacement. The group's key is the seed that, with a
+        batch's number, determines them.
+        """
+        for batch in range(first, first + number):
+            numbers = np.concatenate([draw_numbers(group, each, seed, batch) for seed, group in groups.items()])
+            yield Batch(self.videos_at(numbers), torch.from_numpy(numbers))
 
     def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the windows' frames (M, T), possibly before the episode, and the episodes' first frames (M, 1)."""
@@ -106,8 +104,7 @@ class Windows(VideoWindows):
     def __init__(self, footage: Footage, actions: np.ndarray, num_actions: int, context_length: int) -> None:
         super().__init__(footage, context_length)
         frames = len(footage.frames)
-        if actions.shape != (frames,):
-            raise ValueError(f"actions must be ({frames},), one a frame, got {actions.shape}")
+        require(actions.shape == (frames,), "actions", actions.shape, f"({frames},), one a frame")
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
@@ -125,22 +122,6 @@ class Windows(VideoWindows):
         """Return the actions (M,) at frames ``numbers`` (M,)."""
         return self._actions[numbers]
 
-    def batches(
-        self, batch_size: int, seed: int, first: int, number: int, among: np.ndarray | None = None
-    ) -> Iterator[Batch]:
-        """Yield batches of windows, drawn with replacement, with the numbers of their last frames.
-
-        Args:
-            batch_size: Number of windows in a batch, M.
-            seed: Seed that, with a batch's number, determines its windows.
-            first: Number of the first batch.
-            number: Number of batches.
-            among: Frames to draw from; all frames with an action by default.
-        """
-        for batch in range(first, first + number):
-            numbers = draw_numbers(self.targets if among is None else among, batch_size, seed, batch)
-            yield Batch(self.videos_at(numbers), torch.from_numpy(numbers))
-
 
 def read_real_actions(folder: Path) -> np.ndarray:
     """Return (F,) int64 real actions of a folder's shards, in order; ``NO_LABEL`` at the last frame of an episode.
@@ -148,11 +129,9 @@ def read_real_actions(folder: Path) -> np.ndarray:
     The action taken there ends the episode: no frame follows, so a latent action model has no transition to label.
     """
     parts = []
-    for path in sorted(folder.glob(f"*{SHARD_SUFFIX}")):
-        shard = Shard(path)
-        actions = shard.private(0, shard.num_frames)[0].astype(np.int64)
+    for shard in _open_shards(folder):
         ends = np.append(shard.episode_starts[1:], True)
-        parts.append(np.where(ends, NO_LABEL, actions))
+        parts.append(np.where(ends, NO_LABEL, shard.private(0, shard.num_frames)[0].astype(np.int64)))
     return np.concatenate(parts)
 
 
@@ -165,22 +144,23 @@ def draw_labelled(actions: np.ndarray, labels: int, seed: int) -> np.ndarray:
         ValueError: If there are fewer frames with an action.
     """
     known = np.flatnonzero(actions != NO_LABEL)
-    if not 1 <= labels <= len(known):
-        raise ValueError(f"labels must be in 1..{len(known)}, the number of labelled samples, got {labels}")
+    require(1 <= labels <= len(known), "labels", labels, f"in 1..{len(known)}, the number of labelled samples")
     return np.random.default_rng(seed).permutation(known)[:labels]
 
 
 def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether the action at each frame was rewarded, and whether it ended the episode.
+    """Return (F,) bool each: whether the action at each frame was rewarded, and whether it ended the episode.
 
-    Returns:
-        Two (F,) bool arrays over a folder's shards, in order. Both are False at a shard's last frame, whose outcome was
-        not recorded.
+    Frames are those of a folder's shards, in order. Both are False at a shard's last frame, whose outcome was not
+    recorded.
     """
     rewarded, ended = [], []
-    for path in sorted(folder.glob(f"*{SHARD_SUFFIX}")):
-        shard = Shard(path)
+    for shard in _open_shards(folder):
         ends = np.append(shard.episode_starts[1:], False)
         ended.append(ends)
         rewarded.append(ends & (shard.private(0, shard.num_frames)[1] > 0))
     return np.concatenate(rewarded), np.concatenate(ended)
+
+
+def _open_shards(folder: Path) -> Iterator[Shard]:
+    return map(Shard, sorted(folder.glob(f"*{SHARD_SUFFIX}")))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import benchmark, clone_store
+from agents import clone_store
 from agents import experiment as agents_experiment
 from agents.benchmark import BENCHMARK_SIZES, KEYS, Benchmark
 from agents.evaluation import gather_seeds
@@ -50,8 +50,8 @@ def copied(finished: Benchmark, tmp_path: Path) -> Benchmark:
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The calls of ``play_levels`` by the benchmark."""
-    calls, play = [], benchmark.play_levels
-    monkeypatch.setattr(benchmark, "play_levels", lambda *given: calls.append(given) or play(*given))
+    calls, play = [], agents_experiment.play_levels
+    monkeypatch.setattr(agents_experiment, "play_levels", lambda *given: calls.append(given) or play(*given))
     return calls
 
 
@@ -113,7 +113,7 @@ def test_frames_of_another_process_are_cloned_from_without_reading_them(
     drop_rows(copied, "oracle")
     footages = {"easy": copied.open("easy").footage}
     monkeypatch.setattr(clone_store, "read_footage", None)
-    copied.clone(footages, {"mode": "easy", "clone": "oracle", "seed": 0})
+    copied.make_shared(footages, {"mode": "easy", "need": "oracle", "seed": 0})
     copied.run()
     assert solved_by_cell(read_rows(copied)) == solved_by_cell(read_rows(finished))
 
