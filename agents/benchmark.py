@@ -73,6 +73,7 @@ KEYS = ("mode", "method", "labels")
 class Benchmark(MethodExperiment[CloneStore]):
     """Record, label with the checkpoint's latent action model, clone, map and play."""
 
+    name = "figure15_cloning"
     policy: PolicyName = "impala"
     """policy network: ``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper"""
     methods: tuple[str, ...] = tuple(CLONING_METHODS)
@@ -81,10 +82,6 @@ class Benchmark(MethodExperiment[CloneStore]):
     """modes to run now, instead of all of the preset"""
     baselines: Path | None = None
     """results with another latent action model, whose rows of methods without latent actions are taken over"""
-
-    @property
-    def name(self) -> str:
-        return "figure15_cloning"
 
     def run(self) -> None:
         """Finish the missing rows, then draw the figure.

@@ -29,9 +29,7 @@ _LABELS = {"delta_psnr": "delta PSNR, t = 4, dB", "fvd_procgen": "fvd_procgen", 
 class ActionsAblation(VariantExperiment):
     """Train and score a dynamics of each kind."""
 
-    @property
-    def name(self) -> str:
-        return "ablation_actions"
+    name = "ablation_actions"
 
     def run(self) -> None:
         """Train the runs that are missing, write the results, draw the figure."""

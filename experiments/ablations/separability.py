@@ -117,14 +117,11 @@ def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment])
 class Separability(Experiment):
     """Try all moves from the same states, and label the results."""
 
+    name = "separability"
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
     player: str = "expert"
     """player whose states are continued, as ``genie-gym record`` takes it"""
-
-    @property
-    def name(self) -> str:
-        return "separability"
 
     def run(self) -> None:
         """EvaluationClips, label, and write the results."""

@@ -29,16 +29,13 @@ _SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
 class StepsAblation(Experiment):
     """Compare numbers of MaskGIT steps."""
 
+    name = "ablation_steps"
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
     player: str = "expert"
     """player of half of the clips, as ``genie-gym record`` takes it"""
     mode: str = "hard"
     """Procgen distribution mode of the clips"""
-
-    @property
-    def name(self) -> str:
-        return "ablation_steps"
 
     def run(self) -> None:
         """Record clips, play them, print and write the results, draw the figure."""

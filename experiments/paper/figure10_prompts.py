@@ -47,14 +47,11 @@ _PICTURES_A_KIND = 4
 class PromptsFigure(Experiment):
     """Hold every latent action from each prompt, and measure the motion."""
 
+    name = "figure10_prompts"
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
     prompts: Path | None = None
     """folder of pictures named KIND_anything.png, two or more of each kind"""
-
-    @property
-    def name(self) -> str:
-        return "figure10_prompts"
 
     def run(self) -> None:
         """Gather the prompts, play, write the results, draw the figure."""

@@ -34,12 +34,9 @@ _PRINTED = ("mode", "held", "explained", "explained_shuffled", "explained_real",
 class ConsistencyFigure(Experiment):
     """Hold every latent action, measure the motion, draw."""
 
+    name = "figure17_consistency"
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
-
-    @property
-    def name(self) -> str:
-        return "figure17_consistency"
 
     def run(self) -> None:
         """Record starts, play, write the results, draw the figure."""

@@ -44,12 +44,9 @@ _SIZES: dict[str, dict[str, Any]] = {
 class ScalingFigure(TrainedExperiment):
     """Train all sizes and batch sizes, fit a power law, draw."""
 
+    name = "figure9_scaling"
     sizes: int = len(_STACKS)
     """number of sizes of the dynamics to train now, smallest first; call again for the others"""
-
-    @property
-    def name(self) -> str:
-        return "figure9_scaling"
 
     def run(self) -> None:
         """Train the runs that are missing, fit, write the results, draw."""

@@ -39,9 +39,7 @@ _LABELS = {
 class InputTable(VariantExperiment):
     """Train and score a latent action model on each kind of input."""
 
-    @property
-    def name(self) -> str:
-        return "table2_lam_input"
+    name = "table2_lam_input"
 
     def run(self) -> None:
         """Train the runs that are missing, write the results, draw the figure."""

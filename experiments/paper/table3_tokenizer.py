@@ -47,9 +47,7 @@ _LABELS = {
 class TokenizerTable(VariantExperiment):
     """Train and score the three tokenizers."""
 
-    @property
-    def name(self) -> str:
-        return "table3_tokenizer"
+    name = "table3_tokenizer"
 
     def run(self) -> None:
         """Train the runs that are missing, write the results, draw the figure."""

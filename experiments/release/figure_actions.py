@@ -40,14 +40,11 @@ _FRAME_MS, _PAUSE_MS = 70, 800  # of each frame, and of the first and the last o
 class ActionsFigure(Experiment):
     """Hold every latent action, draw the animation and the sheets, and measure how alike its motion is."""
 
+    name = "figure_actions"
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
     levels: Literal["test", "validation"] = "validation"
     """levels of the sheets; ``test`` only once, for a finished world"""
-
-    @property
-    def name(self) -> str:
-        return "figure_actions"
 
     def run(self) -> None:
         """EvaluationClips from the start on the ground and from recorded ones, draw, write the scores."""

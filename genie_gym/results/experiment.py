@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from tqdm import tqdm
@@ -25,6 +25,8 @@ Row = dict[str, Any]
 class Experiment:
     """An experiment that writes one JSON file of results and usually one figure."""
 
+    name: ClassVar[str]
+    """file name, without extension, of results and figure"""
     preset: Literal["smoke", "full"] = "smoke"
     """size of the experiment: ``smoke`` tests it in minutes, ``full`` gives the published numbers"""
     out: Path = ROOT / "experiments"
@@ -35,11 +37,6 @@ class Experiment:
     """first random seed; repeated runs use this one and those that follow"""
     device: str = "cpu"
     """torch device for training and playing"""
-
-    @property
-    def name(self) -> str:
-        """Return the file name, without extension, of results and figure."""
-        raise NotImplementedError
 
     @property
     def json(self) -> Path:
