@@ -129,9 +129,14 @@ def write_card(
         ["hardware", f"{machine['device']}, {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}"],
         ["commit", f"`{scores['commit']}`"],
     ]
-    tables = [table(scores) for table in quality.CARD_TABLES]
     faults = [f"- {fault}" for fault in scores["faults"]] or ["- none of the evaluator's bars is missed"]
-    sections = ["# Model card", write_table(["", ""], rows), *tables, "What falls short:", "\n".join(faults)]
+    sections = [
+        "# Model card",
+        write_table(["", ""], rows),
+        quality.write_card_tables(scores),
+        "What falls short:",
+        "\n".join(faults),
+    ]
     return "\n\n".join(sections) + "\n"
 
 

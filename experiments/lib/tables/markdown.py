@@ -23,6 +23,11 @@ def write_interval(row: dict[str, Any]) -> str:
     return f"{row['delta_psnr']:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def write_percent(share: float, interval: list[float]) -> str:
+    """Return a share and its 95 % interval in percent."""
+    return f"{100 * share:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
 def write_values(values: list[float]) -> str:
     """Return the mean, with the lowest and the highest value where they differ."""
     spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
@@ -42,16 +47,6 @@ def describe_run(results: dict[str, Any]) -> str:
     minutes = sum(row.get("minutes", 0) for row in results["rows"])
     spent = f", {minutes:.0f} minutes in all" if minutes else ""
     return f"({write_command(results)}, commit `{results['commit']}`, {results['machine']['cpu']}{spent})"
-
-
-def write_solved(solved: dict[str, Any] | None) -> str:
-    """Return percent of levels solved, the 95 % interval and the interquartile mean; a dash without results."""
-    if solved is None:
-        return "-"
-    if len(solved["by_seed"]) == 1:  # one seed has no interval
-        return f"{100 * solved['solved']:.1f} (one seed)"
-    low, high = solved["interval"]
-    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"
 
 
 def count_seeds(results: dict[str, Any]) -> str:

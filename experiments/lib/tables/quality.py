@@ -1,4 +1,4 @@
-"""Scores of a world, from the JSON of ``genie-gym evaluate`` and of the ablation of MaskGIT steps."""
+"""Scores of a world, from the JSON of ``genie-gym evaluate`` and the ablation of MaskGIT steps; speed of its page."""
 
 from typing import Any
 
@@ -111,8 +111,9 @@ def tabulate_labels(test: dict[str, Any]) -> str:
     )
 
 
-CARD_TABLES = (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels)
-"""Sections of a model card, each from the JSON of ``genie-gym evaluate``."""
+def write_card_tables(test: dict[str, Any]) -> str:
+    """Return the sections of a model card."""
+    return "\n\n".join(write(test) for write in (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels))
 
 
 def tabulate_steps(results: dict[str, Any]) -> str:
@@ -134,6 +135,20 @@ def tabulate_steps(results: dict[str, Any]) -> str:
             cells.append(f"{value:.2f} [{part['interval'][0]:.2f}, {part['interval'][1]:.2f}]")
         rows.append(cells)
     return f"{about}\n\n{write_table(heads, rows)}"
+
+
+def describe_play(results: dict[str, Any]) -> str:
+    """Return frames a second on the page, in a sentence."""
+    parts = []
+    for row in results["rows"]:
+        rates = row["frames_per_second"]
+        rate = f"{rates[0]:.1f}" if len(rates) == 1 else f"{min(rates):.1f} to {max(rates):.1f} each"
+        parts.append(f"{row['pages']} at once: {rate} ({row['latency_ms']:.0f} ms from key to frame)")
+    return (
+        f"Frames/s on the page, in headless Chromium {results['chromium'].split('.')[0]} on the same machine, "
+        f"{results['machine']['cpu']}, {results['machine']['threads']} threads: {'; '.join(parts)} "
+        f"({write_command(results)}, commit `{results['commit']}`)."
+    )
 
 
 def _split(test: dict[str, Any]) -> dict[str, dict[str, Any]]:
