@@ -34,7 +34,8 @@ from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import DynamicsTrainee
 
-_PHASES = ("tokenizer", "action", "world")  # in the order of ``batch_sizes``
+_PHASES = {"tokenizer": "tokenizer", "action": "actions", "world": "world"}
+"""Folder of each phase, in the order of ``batch_sizes``."""
 _GAMES = 32  # played at once: 512 frames of each make a shard of 16,384
 _MOST_FRAMES = 2_000_000  # unpacked into the GPU's memory at 60,000 a second
 _SPARE_CORES = 2  # those that train
@@ -100,7 +101,7 @@ class ClockedRun:
         return replace(
             config,
             train_steps=self.facts["steps"].get(name, config.train_steps),
-            batch_size=settings.batch_sizes[_PHASES.index(name)],
+            batch_size=settings.batch_sizes[list(_PHASES).index(name)],
             optimizer=replace(config.optimizer, learning_rate=rate),
             precision="float32" if name == "action" else settings.precision,
             log_every=100,
@@ -108,13 +109,17 @@ class ClockedRun:
             picture_every=0,
         )
 
-    def _decide_steps(self, name: str, trainee: Trainee, batches: Batches, end: float) -> TrainConfig:
-        """Return the config with as many steps as fit in before ``end``, unless an earlier call has decided."""
+    def _begin(
+        self, name: str, trainee: Trainee, dataset: ClipDataset, end: float, minutes: float | None = None
+    ) -> Phase:
+        """Return a phase with as many steps as fit in before ``end``, unless an earlier call has decided."""
+        config = self._phase(name)
+        batches = clips(dataset.cut(config.clip_length), config, self._settings.device)
         if name not in self.facts["steps"]:
-            seconds = time_step(trainee, batches, self._phase(name))
+            seconds = time_step(trainee, batches, config)
             steps = max(1, int(self._left_before(end) / seconds))
             self._note(f"{name}: {steps} steps of {seconds:.4f} s", steps=self.facts["steps"] | {name: steps})
-        return self._phase(name)
+        return Phase(batches, self._phase(name), self._settings.out / _PHASES[name], minutes, progress=False)
 
     def _start_recorders(self) -> list[Any]:
         spawn, until = multiprocessing.get_context("spawn"), time.time() + self._left_before(self._first_end)
@@ -153,16 +158,11 @@ class ClockedRun:
 
     def _train_first_phases(self, world: GenieWorldModel, shards: list[Path]) -> None:
         """Train the tokenizer for half of the time that recording has left, then the latent action model."""
-        out, device = self._settings.out, self._settings.device
-        config, middle = self._phase("tokenizer"), self._first_end - 0.5 * self._left_before(self._first_end)
-        batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
-        config = self._decide_steps("tokenizer", TokenizerTrainee(world.tokenizer), batches, middle)
-        train_tokenizer(world.tokenizer, Phase(batches, config, out / "tokenizer", progress=False))
-        config = self._phase("action")
-        batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
-        trainee = ActionsTrainee(world.latent_action_model)
-        config = self._decide_steps("action", trainee, batches, self._first_end)
-        train_actions(world.latent_action_model, Phase(batches, config, out / "actions", progress=False))
+        tokenizer, model, middle = world.tokenizer, world.latent_action_model, 0.5 * self._left_before(self._first_end)
+        dataset = ClipDataset(shards, clip_length=self._preset.tokenizer_training.clip_length)
+        phase = self._begin("tokenizer", TokenizerTrainee(tokenizer), dataset, self._first_end - middle)
+        train_tokenizer(tokenizer, phase)
+        train_actions(model, self._begin("action", ActionsTrainee(model), dataset, self._first_end))
         self._note("tokenizer and latent action model are trained")
         world.eval()
 
@@ -187,20 +187,19 @@ class ClockedRun:
         self._note(f"latent actions: {best} of {scores}", latent_actions={"kept": best, "scores": scores})
 
     def _train_dynamics(self, world: GenieWorldModel, dataset: ClipDataset) -> None:
-        settings, config = self._settings, self._phase("world")
-        batches = clips(dataset, config, settings.device)
+        settings = self._settings
         if settings.start is None:
-            torch.manual_seed(config.seed)
+            torch.manual_seed(self._preset.world_training.seed)
             world.dynamics.initialise(world.tokenizer.quantizer.get_buffer("codebook"))
         world.eval().requires_grad_(False)
         world.dynamics.requires_grad_(True)
         trainee = _UnprobedTrainee(world)
-        config, done = self._decide_steps("world", trainee, batches, self._end - _SAVING_SECONDS), 0
-        while done < config.train_steps:
-            phase = Phase(batches, config, settings.out / "world", settings.save_minutes, progress=False)
+        phase = self._begin("world", trainee, dataset, self._end - _SAVING_SECONDS, settings.save_minutes)
+        done, steps = 0, phase.config.train_steps
+        while done < steps:
             done = phase.run(trainee)
             save_world(world, settings.out / "checkpoint")
-            self._note(f"dynamics: {done} of {config.train_steps} steps")
+            self._note(f"dynamics: {done} of {steps} steps")
 
 
 class _UnprobedTrainee(DynamicsTrainee):

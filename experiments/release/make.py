@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +83,9 @@ class Release(ReleaseSettings):
         """Name the latent actions, score on validation levels, pack in half precision and write the card."""
         checkpoint, scores = self.out / "checkpoint", self.out / "evaluation.json"
         if not scores.exists():
-            _pack(checkpoint)
+            world = read_world(checkpoint)
+            world.dynamics.half()  # which halves the largest file
+            save_world(world, checkpoint)
             world = load_world(checkpoint, self.device)
             if not world.config.action_names:
                 starts = min(_START_FRAMES, len(world.start_frames))
@@ -96,13 +97,6 @@ class Release(ReleaseSettings):
         card = write_card(preset, names, frames, machine, json.loads(scores.read_text()))
         (checkpoint / "README.md").write_text(card)
         print(f"done: {checkpoint}, scores in {scores}")
-
-
-def _pack(checkpoint: Path) -> None:
-    """Store the dynamics in half precision, which halves the largest file."""
-    world = read_world(checkpoint)
-    world.dynamics.half()
-    save_world(world, checkpoint)
 
 
 def write_card(
@@ -117,11 +111,8 @@ def write_card(
         machine: Result of ``describe_machine``.
         scores: Results of ``genie-gym evaluate``.
     """
-    phases = {
-        "tokenizer": preset.tokenizer_training,
-        "latent actions": preset.action_training,
-        "dynamics": preset.world_training,
-    }
+    trainings = (preset.tokenizer_training, preset.action_training, preset.world_training)
+    phases = dict(zip(("tokenizer", "latent actions", "dynamics"), trainings, strict=True))
     rows = [["data", f"{frames:,} frames of Procgen CoinRun, training levels 0..9,999; no actions, no rewards"]]
     rows += [[name, _describe(training)] for name, training in phases.items() if training is not None]
     rows += [
@@ -130,14 +121,8 @@ def write_card(
         ["commit", f"`{scores['commit']}`"],
     ]
     faults = [f"- {fault}" for fault in scores["faults"]] or ["- none of the evaluator's bars is missed"]
-    sections = [
-        "# Model card",
-        write_table(["", ""], rows),
-        quality.write_card_tables(scores),
-        "What falls short:",
-        "\n".join(faults),
-    ]
-    return "\n\n".join(sections) + "\n"
+    about, tables = write_table(["", ""], rows), quality.write_card_tables(scores)
+    return "\n\n".join(["# Model card", about, tables, "What falls short:", "\n".join(faults)]) + "\n"
 
 
 def _describe(training: TrainConfig) -> str:
