@@ -33,12 +33,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 """Number of ``games`` played at once and of their ``steps``; all moves are tried at each ``every``-th step."""
 _MODES: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
-PAIRS = {
-    "jump running": (7, 8),
-    "jump standing": (4, 5),
-    "left or right": (1, 7),
-    "run or stop": (7, 4),
-}
+PAIRS = {"jump running": (7, 8), "jump standing": (4, 5), "left or right": (1, 7), "run or stop": (7, 4)}
 """Pairs of Procgen's real actions that are compared."""
 _MOVES = tuple(sorted({move for pair in PAIRS.values() for move in pair}))
 
@@ -98,11 +93,8 @@ def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment])
     """Return for each of ``PAIRS`` the number of states, and (N,) float64 of those that differ: 1 if separated."""
     labels, frames = [], []
     for past, after in moments:
-        by_move = []
-        for number in range(len(_MOVES)):
-            videos = to_float(np.concatenate([past, after[:, number, None]], axis=1))
-            by_move.append(label(videos)[:, -1])
-        labels.append(torch.stack(by_move, dim=1))
+        videos = [to_float(np.concatenate([past, after[:, move, None]], axis=1)) for move in range(len(_MOVES))]
+        labels.append(torch.stack([label(each)[:, -1] for each in videos], dim=1))
         frames.append(after)
     codes, shown = torch.cat(labels), np.concatenate(frames)
     outcome = {}
@@ -124,7 +116,7 @@ class Separability(Experiment):
     """player whose states are continued, as ``genie-gym record`` takes it"""
 
     def run(self) -> None:
-        """EvaluationClips, label, and write the results."""
+        """Play, label, and write the results."""
         world, rows = load_world(self.checkpoint, self.device, "float32"), []
         for mode in _MODES:
             past = world.latent_action_model.frames_seen

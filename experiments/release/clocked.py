@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from experiments.release.labels import draw_clips, label_in_chunks, score_halves
 from experiments.release.settings import ReleaseSettings, choose_players
+from genie_gym.bench.timing import wait_for
 from genie_gym.configs import Mode, Preset, RecordConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.record import Job, record_shard
@@ -80,8 +81,7 @@ class ClockedRun:
                 self._choose_actions(world, dataset)
             self._train_dynamics(world, dataset)
             self._note("done", done=True)
-        trained: dict[str, Any] = {f"{name}_training": self._phase(name) for name in _PHASES}
-        return replace(self._preset, **trained)
+        return replace(self._preset, **{f"{name}_training": self._phase(name) for name in _PHASES})  # type: ignore[arg-type]
 
     def _left_before(self, moment: float) -> float:
         return max(0.0, moment - (time.monotonic() - self._started))
@@ -146,9 +146,10 @@ class ClockedRun:
         settings = self._settings
         torch.manual_seed(self._preset.tokenizer_training.seed)
         if settings.start is None:
-            world = GenieWorldModel(self._preset.world, self._start_frames).to(settings.device)
+            world = GenieWorldModel(self._preset.world, self._start_frames)
         else:
-            world = read_world(find_checkpoint(settings.start)).to(settings.device)
+            world = read_world(find_checkpoint(settings.start))
+        world.to(settings.device)
         world.set_precision(settings.precision)
         world.latent_action_model.set_precision("float32")
         if settings.compile:
@@ -158,9 +159,10 @@ class ClockedRun:
 
     def _train_first_phases(self, world: GenieWorldModel, shards: list[Path]) -> None:
         """Train the tokenizer for half of the time that recording has left, then the latent action model."""
-        tokenizer, model, middle = world.tokenizer, world.latent_action_model, 0.5 * self._left_before(self._first_end)
+        tokenizer, model = world.tokenizer, world.latent_action_model
+        middle = self._first_end - 0.5 * self._left_before(self._first_end)
         dataset = ClipDataset(shards, clip_length=self._preset.tokenizer_training.clip_length)
-        phase = self._begin("tokenizer", TokenizerTrainee(tokenizer), dataset, self._first_end - middle)
+        phase = self._begin("tokenizer", TokenizerTrainee(tokenizer), dataset, middle)
         train_tokenizer(tokenizer, phase)
         train_actions(model, self._begin("action", ActionsTrainee(model), dataset, self._first_end))
         self._note("tokenizer and latent action model are trained")
@@ -169,19 +171,19 @@ class ClockedRun:
     @torch.no_grad()
     def _choose_actions(self, world: GenieWorldModel, dataset: ClipDataset) -> None:
         """Keep the new latent action model or the baseline's, whichever predicts true actions better."""
-        modes, device = self._settings.modes, self._settings.device
+        settings = self._settings
         candidates = {"new": world.latent_action_model}
-        if self._settings.baseline is not None:
-            baseline = read_world(find_checkpoint(self._settings.baseline))
-            candidates["baseline"] = baseline.latent_action_model.to(device).eval()
+        if settings.baseline is not None:
+            baseline = read_world(find_checkpoint(settings.baseline))
+            candidates["baseline"] = baseline.latent_action_model.to(settings.device).eval()
         scores: dict[str, dict[str, Any]] = {name: {} for name in candidates}
-        for mode in modes:
+        for mode in settings.modes:
             play = draw_clips(dataset, mode)
             for name, model in candidates.items():
-                labels = label_in_chunks(model, play, device)
+                labels = label_in_chunks(model, play, settings.device)
                 scores[name][mode] = score_halves(labels, play, world.config.num_latent_actions)
         for each in scores.values():
-            each["sum"] = round(sum(each[mode][group] for mode in modes for group in ("direction", "up")), 3)
+            each["sum"] = round(sum(each[mode][group] for mode in settings.modes for group in ("direction", "up")), 3)
         best = max(scores, key=lambda name: scores[name]["sum"])
         world.latent_action_model.load_state_dict(candidates[best].state_dict())
         self._note(f"latent actions: {best} of {scores}", latent_actions={"kept": best, "scores": scores})
@@ -214,27 +216,22 @@ def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
     """Return the seconds of a training step; the weights are left unchanged."""
     assert isinstance(trainee, nn.Module)
     before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
-    optimizer = build_optimizer(trainee, config.optimizer)
+    optimizer, device = build_optimizer(trainee, config.optimizer), next(trainee.parameters()).device
     trainee.train()
     started = time.monotonic()
     for number, batch in enumerate(batches(0, _WARM_UP_STEPS + _TIMED_STEPS)):
         if number == _WARM_UP_STEPS:
-            _finish_queue()
+            wait_for(device)
             started = time.monotonic()
         optimizer.zero_grad(set_to_none=True)
         trainee.loss(batch).loss.backward()
         clip_gradients(trainee, config.optimizer.clip_norm)
         optimizer.step()
-    _finish_queue()
+    wait_for(device)
     spent = (time.monotonic() - started) / _TIMED_STEPS
     trainee.load_state_dict(before)
     optimizer.zero_grad(set_to_none=True)
     return spent
-
-
-def _finish_queue() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _workers(settings: ReleaseSettings) -> int:

@@ -82,7 +82,8 @@ def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
     """Return README.md's short table, and the latent policy with the shipped world's labels in a sentence."""
     solved, other = (gather_seeds(each["rows"], KEYS, each["seed"]) for each in (jumps, shipped))
     modes = _list_modes(solved)
-    rows = [[name, *(_write_mean(solved[(mode, *key)]) for mode in modes)] for key, name in _README_ROWS.items()]
+    names = {name: [solved[mode, method, labels] for mode in modes] for (method, labels), name in _README_ROWS.items()}
+    rows = [[name, *map(_write_mean, cells)] for name, cells in names.items()]
     shipped_labels = " and ".join(f"{_write_mean(other[mode, 'lam', 200])} on {mode}" for mode in modes)
     head = f"first {jumps['levels']} test levels solved, % [95 %]"
     return (
