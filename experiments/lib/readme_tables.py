@@ -18,6 +18,7 @@ from genie_gym.results.files import ROOT
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
+_RESULTS = ROOT / "experiments" / "results"
 _OF_THE_SHIPPED_WORLD = (
     "coinrun_test ablation_steps play figure10_prompts figure17_consistency agents_speed separability dream_task"
 )
@@ -69,7 +70,7 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
         yield "agents", agents.tabulate_agents(read("figure15_cloning"), read("figure15_cloning_shipped"))
         return
     for name in ("coinrun_test", "ablation_steps") if document == CARD else _TABLES:
-        if _path(name).exists():
+        if (_RESULTS / f"{name}.json").exists():
             yield name, _TABLES[name](read(name))
 
 
@@ -79,16 +80,10 @@ def read(name: str) -> dict[str, Any]:
     Raises:
         ValueError: If it was measured on another world than the one that ships, and its table is about that one.
     """
-    results: dict[str, Any] = json.loads(_path(name).read_text())
+    results: dict[str, Any] = json.loads((_RESULTS / f"{name}.json").read_text())
     if name in _OF_THE_SHIPPED_WORLD.split() and results.get("shipped") != digest_checkpoint():
-        raise ValueError(
-            f"results of {name} are of another world than the one that ships: measure again or delete them"
-        )
+        raise ValueError(f"results of {name} are of another world than the one that ships: measure again or delete")
     return results
-
-
-def _path(name: str) -> Path:
-    return ROOT / "experiments" / "results" / f"{name}.json"
 
 
 if __name__ == "__main__":

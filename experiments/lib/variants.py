@@ -193,9 +193,9 @@ class Encoded(NamedTuple):
     """Clips as tokens and latent actions of a frozen world; the ``numbers`` of a batch are rows of these."""
 
     tokens: Tensor
-    """(M, T, N) int16."""
+    """(M, T, N) int64."""
     latent_actions: Tensor
-    """(M, T - 1) int16."""
+    """(M, T - 1) int64."""
 
     def batches(self, batch_size: int, seed: int) -> Batches:
         """Return batches of row numbers without videos."""
@@ -206,10 +206,6 @@ class Encoded(NamedTuple):
                 yield Batch(torch.empty(batch_size, 0), torch.from_numpy(rows))
 
         return draw
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, T, N) tokens and (B, T - 1) latent actions of these rows, int64."""
-        return self.tokens[rows].long(), self.latent_actions[rows].long()
 
 
 class EncodedTrainee(BareTrainee):
@@ -227,12 +223,12 @@ class EncodedTrainee(BareTrainee):
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the dynamics' loss."""
-        return self.dynamics.loss(*self._training.take(batch.numbers))
+        return self.dynamics.loss(*(each[batch.numbers] for each in self._training))
 
     @torch.no_grad()
     def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Return the held-out loss under fixed masks, with the true and with another clip's latent actions."""
-        tokens, latent_actions = self._held_out.take(torch.arange(min(64, len(self._held_out.tokens))))
+        tokens, latent_actions = (each[:64] for each in self._held_out)
         losses = {}
         for name, actions in (("held_out", latent_actions), ("shuffled", latent_actions.roll(1, dims=0))):
             with torch.random.fork_rng():
@@ -281,7 +277,7 @@ def encode_splits(work: Path, frames: int, seed: int) -> tuple[Encoded, Encoded]
         if not path.exists():
             world = genie_gym.load("coinrun", precision="float32")
             save_file(_encode(world, record_variant_clips(work, levels, count, seed)), path)
-        return Encoded(**load_file(path))
+        return Encoded(**{name: tensor.long() for name, tensor in load_file(path).items()})
 
     return encode("training", frames), encode("validation", max(2_048, frames // 20))
 

@@ -31,15 +31,10 @@ from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_co
 from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import Experiment
 
+_GAMES = ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"]
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": ["ninja", "maze"], "frames_a_game": 2, "coinrun": 4, "drawn": 2, "held": 2},
-    "full": {
-        "games": ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"],
-        "frames_a_game": 4,
-        "coinrun": 32,
-        "drawn": 8,
-        "held": 8,
-    },
+    "full": {"games": _GAMES, "frames_a_game": 4, "coinrun": 32, "drawn": 8, "held": 8},
 }
 _PICTURES_A_KIND = 4
 

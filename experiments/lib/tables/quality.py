@@ -18,51 +18,46 @@ def describe_clips(test: dict[str, Any]) -> str:
 
 def tabulate_world(test: dict[str, Any]) -> str:
     """Return README.md's short table: the most important scores by mode, from four frames."""
-    parts = {"all": test, **test["by_mode"]}
-    rows = [["tokenizer PSNR, dB", *(f"{part['tokenizer']['psnr']:.1f}" for part in parts.values())]]
+    names, parts = ["all", *test["by_mode"]], [test, *test["by_mode"].values()]
+    rows = [["tokenizer PSNR, dB", *(f"{part['tokenizer']['psnr']:.1f}" for part in parts)]]
     for t in (1, 4, 10):
-        steps = [next(row for row in part["continued"]["rollout"] if row["t"] == t) for part in parts.values()]
+        steps = [next(row for row in part["continued"]["rollout"] if row["t"] == t) for part in parts]
         cells = (f"{step['psnr']:.1f} ({step['copy_last_psnr']:.1f})" for step in steps)
         rows.append([f"roll-out from four frames, dB at t = {t} (copying the last frame)", *cells])
-    deltas = [next(row for row in part["continued"]["delta_psnr"] if row["t"] == 4) for part in parts.values()]
+    deltas = [next(row for row in part["continued"]["delta_psnr"] if row["t"] == 4) for part in parts]
     rows.append(["delta PSNR, dB at t = 4 [95 %]", *(write_interval(delta) for delta in deltas)])
     for key, name in _GROUPS.items():
-        scores = [part["lam"][key] for part in parts.values()]
+        scores = [part["lam"][key] for part in parts]
         cells = (f"{score['accuracy']:.2f} ({score['ceiling']:.2f})" for score in scores)
         rows.append([f"{name} from the label (supervised ceiling; chance {scores[0]['chance']:.2f})", *cells])
-    speed = " / ".join(f"{test['speed'][steps]:.0f}" for steps in ("1", "2"))
+    speed = f"{test['speed']['1']:.0f} / {test['speed']['2']:.0f}"
     rows.append(["frames/s with 1 / 2 MaskGIT steps, two CPU cores", speed, "", ""])
-    return write_table(["", *parts], rows)
+    return write_table(["", *names], rows)
 
 
 def tabulate_scores(test: dict[str, Any]) -> str:
     """Return all scores but the roll-outs, by mode and player."""
-    parts = _split(test)
-    rows = []
+    rows, names, parts = [], list(_split(test)), _split(test).values()
     measures = {"psnr": ("PSNR, dB", 2), "moving_psnr": ("PSNR of moving pixels, dB", 2), "ssim": ("SSIM", 3)}
     for key, (words, digits) in measures.items():
-        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts.values())])
-        clustered = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts.values())
-        rows.append(["- k-means, as many tokens and codes", *clustered])
+        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts)])
+        kmeans = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts)
+        rows.append(["- k-means, as many tokens and codes", *kmeans])
     codes = f"codes used of {test['tokenizer']['codes']:,}"
-    rows.append([codes, *(str(part["tokenizer"]["codes_used"]) for part in parts.values())])
+    rows.append([codes, *(str(part["tokenizer"]["codes_used"]) for part in parts)])
     actions = len(test["lam"]["shares"])
-    rows.append([f"latent actions used >= 2 % of {actions}", *(str(part["lam"]["used"]) for part in parts.values())])
-    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts.values())])
+    rows.append([f"latent actions used >= 2 % of {actions}", *(str(part["lam"]["used"]) for part in parts)])
+    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts)])
     for index, row in enumerate(test["delta_psnr"]):
-        cells = (write_interval(part["delta_psnr"][index]) for part in parts.values())
+        cells = (write_interval(part["delta_psnr"][index]) for part in parts)
         rows.append([f"delta PSNR, t = {row['t']} [95 %]", *cells])
-        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts.values())
+        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts)
         rows.append([f"- from {test['continued']['prompt_frames']} frames", *cells])
-    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts.values())])
-    baselines = {
-        "rebuilt": "real clips, rebuilt",
-        "copy_last": "the prompt, frozen",
-        "random_actions": "random latent actions",
-    }
-    for key, name in baselines.items():
-        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts.values())])
-    return write_table(["", *parts], rows)
+    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts)])
+    baselines = {"rebuilt": "real clips, rebuilt", "copy_last": "the prompt, frozen"}
+    for key, name in (baselines | {"random_actions": "random latent actions"}).items():
+        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts)])
+    return write_table(["", *names], rows)
 
 
 def tabulate_rollout(test: dict[str, Any]) -> str:
