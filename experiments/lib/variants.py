@@ -177,8 +177,8 @@ class VariantTable(VariantExperiment):
             for place, kind in enumerate(self.kinds):
                 values = [row[score] for row in rows if row[self.key] == kind]
                 axis.plot([place] * len(values), values, "o")
-            axis.set(xticks=range(len(self.kinds)), xticklabels=self.kinds, ylabel=label)
-            axis.set(xlim=(-0.5, len(self.kinds) - 0.5))
+            axis.set(xticks=range(len(self.kinds)), xticklabels=self.kinds, xlim=(-0.5, len(self.kinds) - 0.5))
+            axis.set_ylabel(label)
         save_figure(figure, self.picture)
 
 
@@ -209,13 +209,7 @@ class Encoded(NamedTuple):
 
 
 class EncodedTrainee(BareTrainee):
-    """A dynamics trained on encoded clips, whose loss on held-out clips is logged.
-
-    Args:
-        dynamics: Dynamics to train.
-        training: Clips to train on.
-        held_out: Clips of validation levels for the logged loss.
-    """
+    """A dynamics trained on encoded clips, whose loss on ``held_out`` clips of validation levels is logged."""
 
     def __init__(self, dynamics: MaskGITDynamics, training: Encoded, held_out: Encoded) -> None:
         super().__init__()
@@ -245,13 +239,9 @@ def digest_shipped() -> str:
 def build_variant(
     overrides: dict[str, Any], seed: int, device: str, latent_actions: LatentActionConfig | None = None
 ) -> GenieWorldModel:
-    """Return the shipped world with a new, small dynamics.
+    """Return the shipped world with a new, small dynamics, and a new latent action model if its config is given.
 
-    Args:
-        overrides: Changes of the preset ``study``'s dynamics, by dotted path.
-        seed: Seed of the new weights.
-        device: Device of the new world.
-        latent_actions: Config of a new latent action model; ``None`` keeps the shipped one.
+    ``overrides`` change the preset ``study``'s dynamics, by dotted path; ``seed`` is that of the new weights.
     """
     shipped = copy.deepcopy(genie_gym.load("coinrun", device, "float32"))
     config = replace(

@@ -25,7 +25,7 @@ from experiments.release.clocked import ClockedRun
 from experiments.release.settings import ReleaseSettings
 from genie_gym.bench.machine import describe_machine
 from genie_gym.cli import EvaluateCommand
-from genie_gym.configs import Preset, TrainConfig
+from genie_gym.configs import Preset
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
@@ -46,21 +46,17 @@ class Release(ReleaseSettings):
     def run(self) -> None:
         """Do what is missing."""
         preset, started = self.find_preset(), time.monotonic()
-        starts = self._draw_start_frames(preset)
+        frames, size = self.frames or _FRAMES, {"height": preset.world.height, "width": preset.world.width}
+        dataset = ClipDataset(self.record("validation", max(frames // 20, 2_000)), clip_length=1, **size)
+        starts = draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
         if self.seconds is not None:
             run = ClockedRun(self, preset, starts)
             preset = run.run()
             self._finish(preset, run.facts["frames"])
         elif self._train_by_steps(preset, starts, started):
-            self._finish(preset, self.frames or _FRAMES)
+            self._finish(preset, frames)
         else:
             print(f"time is over; call again to go on in {self.out}")
-
-    def _draw_start_frames(self, preset: Preset) -> np.ndarray:
-        """Return (32, H, W, 3) uint8 first frames of clips of validation levels."""
-        folders = self.record("validation", max((self.frames or _FRAMES) // 20, 2_000))
-        dataset = ClipDataset(folders, clip_length=1, height=preset.world.height, width=preset.world.width)
-        return draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
 
     def _train_by_steps(self, preset: Preset, starts: np.ndarray, started: float) -> bool:
         """Record and train for the preset's steps; return whether the checkpoint is there."""
@@ -114,7 +110,11 @@ def write_card(
     trainings = (preset.tokenizer_training, preset.action_training, preset.world_training)
     phases = dict(zip(("tokenizer", "latent actions", "dynamics"), trainings, strict=True))
     rows = [["data", f"{frames:,} frames of Procgen CoinRun, training levels 0..9,999; no actions, no rewards"]]
-    rows += [[name, _describe(training)] for name, training in phases.items() if training is not None]
+    for name, training in phases.items():
+        if training is not None:
+            steps, batch_size, length = training.train_steps, training.batch_size, training.clip_length
+            seen = steps * batch_size * length
+            rows.append([name, f"{steps:,} steps of {batch_size} clips x {length} frames = {seen:,} frames"])
     rows += [
         ["actions", ", ".join(f"{number} {name}" for number, name in enumerate(action_names))],
         ["hardware", f"{machine['device']}, {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}"],
@@ -123,11 +123,6 @@ def write_card(
     faults = [f"- {fault}" for fault in scores["faults"]] or ["- none of the evaluator's bars is missed"]
     about, tables = write_table(["", ""], rows), quality.write_card_tables(scores)
     return "\n\n".join(["# Model card", about, tables, "What falls short:", "\n".join(faults)]) + "\n"
-
-
-def _describe(training: TrainConfig) -> str:
-    steps, batch_size, frames = training.train_steps, training.batch_size, training.clip_length
-    return f"{steps:,} steps of {batch_size} clips x {frames} frames = {steps * batch_size * frames:,} frames"
 
 
 if __name__ == "__main__":

@@ -90,14 +90,9 @@ def choose_players(player: str = "expert") -> list[PlayerShare]:
 def record_modes(
     out: Path, levels: str, modes: Sequence[Mode], config: RecordConfig, player: str = "expert"
 ) -> dict[Mode, Path]:
-    """Record a folder for each mode with all cores, and return the folders; shards already there are kept.
+    """Record ``training``, ``validation`` or ``test`` levels with all cores, and return each mode's folder in ``out``.
 
-    Args:
-        out: Folder of these folders.
-        levels: ``training``, ``validation`` or ``test``.
-        modes: Procgen distribution modes.
-        config: Config of the recording of each mode.
-        player: As in ``choose_players``.
+    Shards already there are kept. The config is that of one mode's recording.
     """
     folders: dict[Mode, Path] = {mode: out / f"{levels}-{mode}" for mode in modes}
     for mode, folder in folders.items():
