@@ -1,5 +1,6 @@
 """Agents: levels solved by those that learned from videos or in a world, what labels separate, and speed."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +10,10 @@ from agents.dream_task import score_methods
 from agents.dream_transfer import DREAM_METHODS
 from agents.evaluation import gather_seeds
 from agents.methods import CLONING_METHODS
-from experiments.lib.tables.markdown import count_seeds, describe_run, write_command, write_percent, write_table
+from experiments.lib.tables.markdown import count_seeds, describe_run, write_command, write_interval, write_table
 
+_Solved = Mapping[tuple[Any, ...], dict[str, Any]]
+"""Results of ``gather_seeds``; a key begins with the mode."""
 _ROW_ORDER = (
     *("lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents", "expert_seen_latents"),
     *("oracle", "labelled_only", "marginal", "random", "expert"),
@@ -49,11 +52,7 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
 
 
 def _tabulate_solved(
-    results: dict[str, Any],
-    solved: Mapping[tuple[Any, ...], dict[str, Any]],
-    heads: list[str],
-    names: Mapping[tuple[Any, ...], list[str]],
-    about: str,
+    results: dict[str, Any], solved: _Solved, heads: list[str], names: Mapping[Any, list[str]], about: str
 ) -> str:
     """Return the levels solved by mode and key; ``names`` are the first cells of each key's row."""
     modes = _list_modes(solved)
@@ -65,7 +64,10 @@ def _tabulate_solved(
     return f"{head}\n\n{write_table([*heads, *modes], rows)}"
 
 
-def _list_modes(solved: Mapping[tuple[Any, ...], dict[str, Any]]) -> list[str]:
+_write_percent = functools.partial(write_interval, digits=1, scale=100)
+
+
+def _list_modes(solved: _Solved) -> list[str]:
     return list(dict.fromkeys(mode for mode, *_ in solved))
 
 
@@ -75,7 +77,7 @@ def _write_solved(solved: dict[str, Any] | None) -> str:
         return "-"
     if len(solved["by_seed"]) == 1:  # one seed has no interval
         return f"{100 * solved['solved']:.1f} (one seed)"
-    return f"{write_percent(solved['solved'], solved['interval'])} ({100 * solved['iqm']:.1f})"
+    return f"{_write_percent(solved, 'solved')} ({100 * solved['iqm']:.1f})"
 
 
 def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
@@ -83,8 +85,8 @@ def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
     solved, other = (gather_seeds(each["rows"], KEYS, each["seed"]) for each in (jumps, shipped))
     modes = _list_modes(solved)
     names = {name: [solved[mode, method, labels] for mode in modes] for (method, labels), name in _README_ROWS.items()}
-    rows = [[name, *map(_write_mean, cells)] for name, cells in names.items()]
-    shipped_labels = " and ".join(f"{_write_mean(other[mode, 'lam', 200])} on {mode}" for mode in modes)
+    rows = [[name, *(_write_percent(each, "solved") for each in cells)] for name, cells in names.items()]
+    shipped_labels = " and ".join(f"{_write_percent(other[mode, 'lam', 200], 'solved')} on {mode}" for mode in modes)
     head = f"first {jumps['levels']} test levels solved, % [95 %]"
     return (
         f"{write_table([head, *modes], rows)}\n\n"
@@ -94,20 +96,15 @@ def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
     )
 
 
-def _write_mean(solved: dict[str, Any]) -> str:
-    return write_percent(solved["solved"], solved["interval"])
-
-
 def tabulate_task(results: dict[str, Any]) -> str:
     """Return a row for each method, the best first, with each seed beside the mean."""
     returns, rows = score_methods(results["rows"]), []
     for method in sorted(returns, key=lambda method: -returns[method]["return"]):
-        low, high = returns[method]["interval"]
         seeds = {row["seed"]: row["return"] for row in results["rows"] if row["method"] == method}
         by_seed = ", ".join(f"{seeds[seed]:.1f}" for seed in sorted(seeds))
         kind, _, action = method.partition("_")
         word = {"ppo": "PPO in the world", "random": "random", "held": f"latent action {action}, held"}[kind]
-        rows.append([word, f"{returns[method]['return']:.1f} [{low:.1f}, {high:.1f}]", by_seed])
+        rows.append([word, write_interval(returns[method], "return", 1), by_seed])
     head = (
         f"To go right in the world: pixels that the level scrolls to the left in {results['episode_steps']} steps, "
         f"from frames of `{results['mode']}` validation levels that no agent began on. Mean of {results['episodes']} "
@@ -138,7 +135,7 @@ def tabulate_separability(results: dict[str, Any]) -> str:
 def _write_pair(row: dict[str, Any]) -> tuple[str, str]:
     if row["told_apart"] is None:
         return "0.0", "-"
-    return f"{100 * row['shows']:.1f}", write_percent(row["told_apart"], row["interval"])
+    return f"{100 * row['shows']:.1f}", _write_percent(row, "told_apart")
 
 
 def describe_agents_speed(results: dict[str, Any]) -> str:

@@ -17,15 +17,10 @@ def write_table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
-def write_interval(row: dict[str, Any]) -> str:
-    """Return a delta PSNR with its 95 % interval."""
-    low, high = row["interval"]
-    return f"{row['delta_psnr']:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def write_percent(share: float, interval: list[float]) -> str:
-    """Return a share and its 95 % interval in percent."""
-    return f"{100 * share:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def write_interval(row: dict[str, Any], key: str = "delta_psnr", digits: int = 2, scale: float = 1) -> str:
+    """Return a value with its 95 % interval; 100 as ``scale`` makes shares percent."""
+    value, low, high = (f"{scale * each:.{digits}f}" for each in (row[key], *row["interval"]))
+    return f"{value} [{low}, {high}]"
 
 
 def write_values(values: list[float]) -> str:

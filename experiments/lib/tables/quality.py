@@ -91,18 +91,16 @@ def tabulate_labels(test: dict[str, Any]) -> str:
     for key, name in _GROUPS.items():
         cells = [f"{part['lam'][key][which]:.3f}" for part in parts.values() for which in ("accuracy", "ceiling")]
         rows.append([f"{name} (chance {test['lam'][key]['chance']:.3f})", *cells])
-    consistency, real = test["consistency"], test["consistency"]["real"]
+    held, real = test["consistency"], test["consistency"]["real"]
     return (
         f"{write_table(['balanced accuracy of true actions', *heads], rows)}\n\n"
         f"The ceiling is a supervised model of the same frames, trained on training levels; the map from latent to "
         f"real actions is fitted there too. Normalised mutual information with the nine moves: "
-        f"{test['lam']['nmi']:.3f}. Each latent action held for {consistency['frames']} frames from "
-        f"{consistency['starts']} starts: it explains "
-        f"{consistency['explained']:.0%} of the motion, and {consistency['agreement']:.0%} of starts move alike "
-        f"({consistency['chance']:.0%} for all actions together); the game's own nine moves, held as long from "
+        f"{test['lam']['nmi']:.3f}. Each latent action held for {held['frames']} frames from {held['starts']} starts: "
+        f"it explains {held['explained']:.0%} of the motion, and {held['agreement']:.0%} of starts move alike "
+        f"({held['chance']:.0%} for all actions together); the game's own nine moves, held as long from "
         f"{real['starts']} of its states, explain {real['explained']:.0%}, and {real['agreement']:.0%} move alike "
-        f"({real['chance']:.0%}). "
-        f"{describe_long_play(test['session'])}"
+        f"({real['chance']:.0%}). {describe_long_play(test['session'])}"
     )
 
 
@@ -125,10 +123,8 @@ def tabulate_steps(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         steps = str(row["maskgit_steps"])
         cells = [steps, f"{results['speed'][steps]:.0f}", f"{row['fvd_procgen']:.1f}"]
-        for part in (*row["rollout"], *row["delta_psnr"]):
-            value = part["delta_psnr"] if "delta_psnr" in part else part["clip_psnr"]
-            cells.append(f"{value:.2f} [{part['interval'][0]:.2f}, {part['interval'][1]:.2f}]")
-        rows.append(cells)
+        cells += [write_interval(part, "clip_psnr") for part in row["rollout"]]
+        rows.append(cells + [write_interval(part) for part in row["delta_psnr"]])
     return f"{about}\n\n{write_table(heads, rows)}"
 
 
