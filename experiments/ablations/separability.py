@@ -24,7 +24,7 @@ from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.players.specs import parse_share
-from genie_gym.results.experiment import Experiment, Row
+from genie_gym.results.experiment import Row, WorldExperiment
 from genie_gym.serving import load_world
 
 _SIZES: dict[str, dict[str, Any]] = {
@@ -106,12 +106,10 @@ def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separability(Experiment):
+class Separability(WorldExperiment):
     """Try all moves from the same states, and label the results."""
 
     name = "separability"
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
     player: str = "expert"
     """player whose states are continued, as ``genie-gym record`` takes it"""
 

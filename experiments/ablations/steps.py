@@ -19,19 +19,17 @@ import genie_gym
 from experiments.lib.variants import record_play, save_figure
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.report import tabulate_maskgit_steps
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
 """MaskGIT steps compared, and number of clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepsAblation(Experiment):
+class StepsAblation(WorldExperiment):
     """Compare numbers of MaskGIT steps."""
 
     name = "ablation_steps"
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
     player: str = "expert"
     """player of half of the clips, as ``genie-gym record`` takes it"""
     mode: str = "hard"

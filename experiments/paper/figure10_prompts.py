@@ -29,7 +29,7 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
 from genie_gym.players.specs import parse_shares
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _GAMES = ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"]
 _SIZES: dict[str, dict[str, Any]] = {
@@ -40,12 +40,10 @@ _PICTURES_A_KIND = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptsFigure(Experiment):
+class PromptsFigure(WorldExperiment):
     """Hold every latent action from each prompt, and measure the motion."""
 
     name = "figure10_prompts"
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
     prompts: Path | None = None
     """folder of pictures named KIND_anything.png, two or more of each kind"""
 

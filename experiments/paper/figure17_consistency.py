@@ -19,7 +19,7 @@ from experiments.lib.variants import record_play
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.real_moves import play_each_move
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 4, "held": [1, 2], "modes": ["hard"]},
@@ -31,12 +31,10 @@ _PRINTED = ("mode", "held", "explained", "explained_shuffled", "explained_real",
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsistencyFigure(Experiment):
+class ConsistencyFigure(WorldExperiment):
     """Hold every latent action, measure the motion, draw."""
 
     name = "figure17_consistency"
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
 
     def run(self) -> None:
         """Record starts, play, write the results, draw the figure."""

@@ -22,7 +22,7 @@ from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.players.specs import parse_share
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 2, "frames": 2, "modes": ["hard"]},
@@ -38,12 +38,10 @@ _FRAME_MS, _PAUSE_MS = 70, 800  # of each frame, and of the first and the last o
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionsFigure(Experiment):
+class ActionsFigure(WorldExperiment):
     """Hold every latent action, draw the animation and the sheets, and measure how alike its motion is."""
 
     name = "figure_actions"
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
     levels: Literal["test", "validation"] = "validation"
     """levels of the sheets; ``test`` only once, for a finished world"""
 

@@ -65,6 +65,14 @@ class Experiment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorldExperiment(Experiment):
+    """An experiment with a finished world."""
+
+    checkpoint: str = "coinrun"
+    """name of a shipped checkpoint, or a checkpoint's folder"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedExperiment(Experiment):
     """An experiment whose results are a table; each row is written as soon as it is finished."""
 
