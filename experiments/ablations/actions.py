@@ -22,15 +22,8 @@ class ActionsAblation(variants.VariantTable):
     """Train and score a dynamics of each kind; ``train_steps`` are the additive kind's."""
 
     name, key, kinds = "ablation_actions", "kind", ("additive", "token", "film")
-    sizes: ClassVar = {
-        "smoke": {"frames": 4_096, "clips": 8, "train_steps": 4, "seeds": 1},
-        "full": {"frames": 122_880, "clips": 128, "train_steps": 600, "seeds": 3},
-    }
-    labels: ClassVar = {
-        "delta_psnr": "delta PSNR, t = 4, dB",
-        "fvd_procgen": "fvd_procgen",
-        "held_out_loss": "held-out loss, nats",
-    }
+    scores = ("delta_psnr", "fvd_procgen", "held_out_loss")
+    steps: ClassVar = {"smoke": {"train_steps": 4}, "full": {"train_steps": 600}}
 
     def train(self, cell: Row) -> Row:
         """Train a dynamics on the shipped world's tokens; its row also has the held-out losses."""

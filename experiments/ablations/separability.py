@@ -50,16 +50,9 @@ class Moment(NamedTuple):
 def play_moments(
     mode: Literal["easy", "hard"], player: str, past: int, games: int, steps: int, every: int, seed: int
 ) -> Iterator[Moment]:
-    """Yield moments of play on validation levels.
+    """Yield moments of play on validation levels, one at each ``every``-th of the ``steps`` of games played at once.
 
-    Args:
-        mode: Procgen distribution mode.
-        player: Player, as ``genie-gym record`` takes it.
-        past: Number of frames up to each moment, P.
-        games: Number of games played at once.
-        steps: Number of steps of each game.
-        every: Number of steps between two moments.
-        seed: Seed of the games and the player.
+    The player is one as ``genie-gym record`` takes it; ``past`` is the number of frames up to each moment, P.
     """
     config, share = restrict(RecordConfig(mode=mode), "validation"), parse_share(player)
     played, shown, twins = (

@@ -40,6 +40,19 @@ from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import Row, VariantExperiment
 from genie_gym.training.loop import BareTrainee, Batches, Trainee
 
+_SIZES = {
+    "smoke": {"frames": 4_096, "clips": 8, "seeds": 1},
+    "full": {"frames": 122_880, "clips": 128, "seeds": 3},
+}
+_LABELS = {
+    "delta_psnr": "delta PSNR, t = 4, dB",
+    "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
+    "tokenizer_psnr": "tokenizer PSNR, dB",
+    "held_out_loss": "held-out loss, nats",
+    "nmi": "NMI with the nine moves",
+    "perplexity": "perplexity of labels",
+}
+"""Labels of axes by JSON key; other keys are their own label."""
 _PLAYERS = ("sticky=0.6", "expert=0.4")
 _CLIP_EVERY = 8  # frames between the starts of two clips whose tokens are kept
 
@@ -140,15 +153,15 @@ class VariantTable(VariantExperiment):
     """JSON key of the variant of a row"""
     kinds: ClassVar[tuple[str, ...]]
     """variants in the order of the figure"""
-    sizes: ClassVar[Mapping[str, dict[str, Any]]]
-    """sizes of each preset; ``frames`` are recorded, ``clips`` scored, ``seeds`` trained"""
-    labels: ClassVar[Mapping[str, str]]
-    """axis labels of the figure by JSON key, a panel each"""
+    steps: ClassVar[Mapping[str, dict[str, int]]]
+    """training steps of each preset, by JSON key"""
+    scores: ClassVar[tuple[str, ...]]
+    """JSON keys of the scores drawn, a panel each"""
 
     @property
-    def size(self) -> dict[str, Any]:
-        """Return the sizes of the preset."""
-        return self.sizes[self.preset]
+    def size(self) -> dict[str, int]:
+        """Return the preset's numbers of frames recorded, clips scored, seeds and training steps."""
+        return _SIZES[self.preset] | self.steps[self.preset]
 
     def run(self) -> None:
         """Train the runs that are missing, write the results, draw the figure."""
@@ -171,14 +184,14 @@ class VariantTable(VariantExperiment):
         return {"parameters": count_parameters(part), **scores}
 
     def _draw(self, rows: list[Row]) -> None:
-        """Draw a dot for each run: one panel for each of ``labels``, one column for each of ``kinds``."""
-        figure, axes = plt.subplots(1, len(self.labels), figsize=(3.2 * len(self.labels), 3), squeeze=False)
-        for axis, (score, label) in zip(axes[0], self.labels.items(), strict=True):
+        """Draw a dot for each run: one panel for each of ``scores``, one column for each of ``kinds``."""
+        figure, axes = plt.subplots(1, len(self.scores), figsize=(3.2 * len(self.scores), 3), squeeze=False)
+        for axis, score in zip(axes[0], self.scores, strict=True):
             for place, kind in enumerate(self.kinds):
                 values = [row[score] for row in rows if row[self.key] == kind]
                 axis.plot([place] * len(values), values, "o")
             axis.set(xticks=range(len(self.kinds)), xticklabels=self.kinds, xlim=(-0.5, len(self.kinds) - 0.5))
-            axis.set_ylabel(label)
+            axis.set_ylabel(_LABELS.get(score, score))
         save_figure(figure, self.picture)
 
 

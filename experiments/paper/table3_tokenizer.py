@@ -36,15 +36,10 @@ class TokenizerTable(variants.VariantTable):
     """Train and score the three tokenizers; ``tokenizer_steps`` are the ST-ViViT's."""
 
     name, key, kinds = "table3_tokenizer", "kind", tuple(_KINDS)
-    sizes: ClassVar = {
-        "smoke": {"frames": 4_096, "clips": 8, "tokenizer_steps": 4, "dynamics_steps": 4, "seeds": 1},
-        "full": {"frames": 122_880, "clips": 128, "tokenizer_steps": 700, "dynamics_steps": 400, "seeds": 3},
-    }
-    labels: ClassVar = {
-        "tokenizer_psnr": "tokenizer PSNR, dB",
-        "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
-        "fvd_procgen": "fvd_procgen, played",
-        "delta_psnr": "delta PSNR, t = 4, dB",
+    scores = ("tokenizer_psnr", "fvd_procgen_rebuilt", "fvd_procgen", "delta_psnr")
+    steps: ClassVar = {
+        "smoke": {"tokenizer_steps": 4, "dynamics_steps": 4},
+        "full": {"tokenizer_steps": 700, "dynamics_steps": 400},
     }
 
     def train(self, cell: Row) -> Row:

@@ -100,12 +100,8 @@ def write_card(
 ) -> str:
     """Return the model card in Markdown: what the world learned from, for how long, and how good it is.
 
-    Args:
-        preset: The preset with the steps it was trained for.
-        action_names: Names of the latent actions, in order.
-        frames: Number of frames recorded for training.
-        machine: Result of ``describe_machine``.
-        scores: Results of ``genie-gym evaluate``.
+    The preset has the steps it was trained for, ``frames`` are those recorded for training, ``machine`` is the result
+    of ``describe_machine``, and ``scores`` are those of ``genie-gym evaluate``.
     """
     trainings = (preset.tokenizer_training, preset.action_training, preset.world_training)
     phases = dict(zip(("tokenizer", "latent actions", "dynamics"), trainings, strict=True))
