@@ -273,24 +273,23 @@ def build_variant(
 
 
 def encode_splits(work: Path, frames: int, seed: int) -> tuple[Encoded, Encoded]:
-    """Encode clips of training and of validation levels with the shipped world, and keep them for later runs."""
-
-    def encode(levels: str, count: int) -> Encoded:
-        path = work / f"tokens-{digest_shipped()}-{levels}-{count}-{seed}.safetensors"
-        if not path.exists():
-            world = genie_gym.load("coinrun", precision="float32")
-            save_file(_encode(world, record_variant_clips(work, levels, count, seed)), path)
-        return Encoded(**{name: tensor.long() for name, tensor in load_file(path).items()})
-
-    return encode("training", frames), encode("validation", max(2_048, frames // 20))
+    """Encode clips of training and of validation levels."""
+    return _encode(work, "training", frames, seed), _encode(work, "validation", max(2_048, frames // 20), seed)
 
 
 @torch.no_grad()
-def _encode(world: GenieWorldModel, dataset: ClipDataset, chunk: int = 32) -> dict[str, Tensor]:
-    numbers = range(0, len(dataset), _CLIP_EVERY)
-    tokens, latent_actions = [], []
-    for start in tqdm(range(0, len(numbers), chunk), desc="encoding clips", mininterval=5):
-        videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))
-        tokens.append(world.tokenizer.encode(videos).to(torch.int16))
-        latent_actions.append(world.label(videos).to(torch.int16))
-    return {"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)}
+def _encode(work: Path, levels: str, frames: int, seed: int, chunk: int = 32) -> Encoded:
+    """Encode clips with the shipped world, and keep them for later runs."""
+    path = work / f"tokens-{digest_shipped()}-{levels}-{frames}-{seed}.safetensors"
+    if not path.exists():
+        world, dataset = (
+            genie_gym.load("coinrun", precision="float32"),
+            record_variant_clips(work, levels, frames, seed),
+        )
+        numbers, tokens, latent_actions = range(0, len(dataset), _CLIP_EVERY), [], []
+        for start in tqdm(range(0, len(numbers), chunk), desc="encoding clips", mininterval=5):
+            videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))
+            tokens.append(world.tokenizer.encode(videos).to(torch.int16))
+            latent_actions.append(world.label(videos).to(torch.int16))
+        save_file({"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)}, path)
+    return Encoded(**{name: tensor.long() for name, tensor in load_file(path).items()})
