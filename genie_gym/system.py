@@ -1,9 +1,11 @@
-"""Queries and settings of the operating system: processor flags, and memory that the C library keeps when freed."""
+"""Queries and settings of the operating system: processor flags, kept memory, and files that are replaced whole."""
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
@@ -28,6 +30,18 @@ def keep_freed_memory() -> bool:
 def processor_flags() -> frozenset[str]:
     """Return the processor's instruction sets as Linux names them; empty on other systems."""
     return frozenset(describe_processor().get("flags", "").split())
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` to write to; the file then replaces ``path``, or is removed on error."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_file():
+            temporary.unlink()
 
 
 @functools.cache

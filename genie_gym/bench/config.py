@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from genie_gym.checks import require
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchConfig:
@@ -32,12 +34,8 @@ class BenchConfig:
     def __post_init__(self) -> None:
         for field in ("num_envs", "rows", "maskgit_steps", "widths"):
             values = getattr(self, field)
-            if not values or any(value < 1 for value in values):
-                raise ValueError(f"{field} must be one or more positive integers, got {values!r}")
+            require(min(values, default=0) > 0, field, values, "one or more positive integers")
         for field in ("layers", "clips", "matrix"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be a positive integer, got {getattr(self, field)!r}")
-        if any(width % 2 for width in self.widths):
-            raise ValueError(f"widths must be even, got {self.widths!r}")
-        if not 0 < self.seconds < math.inf:
-            raise ValueError(f"seconds must be a positive number, got {self.seconds!r}")
+            require(getattr(self, field) > 0, field, getattr(self, field), "a positive integer")
+        require(not any(width % 2 for width in self.widths), "widths", self.widths, "even")
+        require(0 < self.seconds < math.inf, "seconds", self.seconds, "a positive number")

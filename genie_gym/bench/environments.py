@@ -16,10 +16,7 @@ GYMNASIUM_ENVS = 16
 def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: float) -> Timing:
     """Time a step of ``Genie-v0`` under random latent actions, with a full context and no end of an episode.
 
-    Args:
-        world: World model to play.
-        num_envs: Number of environments of ``gym.make_vec``; None for ``gym.make``.
-        seconds: Time for the measurement, as in ``measure``.
+    ``num_envs`` is that of ``gym.make_vec``, or None for ``gym.make``; ``seconds`` as in ``measure``.
 
     Returns:
         Seconds of a step of all environments together, and its parts ``dynamics`` (with the sampling of tokens),

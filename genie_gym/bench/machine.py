@@ -3,7 +3,6 @@
 import platform
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from genie_gym.bench.timing import measure
 from genie_gym.serving import kernels
 from genie_gym.system import describe_processor
 
-MEGABYTE = 2**20
+_MEGABYTE = 2**20
 """Bytes in a megabyte."""
 
 
@@ -36,18 +35,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 def peak_memory(device: torch.device, when: str) -> dict[str, float]:
     """Return the peak resident memory of this process in megabytes, and torch's peak on a GPU.
 
-    Args:
-        device: Device whose memory is reported if it is a GPU.
-        when: Key of the resident memory; the key of the GPU's is ``cuda_`` followed by it.
+    The key of the former is ``when``, that of the latter ``cuda_`` followed by it.
     """
     unit = 1 if sys.platform == "darwin" else 1024
-    peaks = {when: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE}
+    peaks = {when: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE}
     if device.type == "cuda":
-        peaks[f"cuda_{when}"] = torch.cuda.max_memory_allocated(device) / MEGABYTE
+        peaks[f"cuda_{when}"] = torch.cuda.max_memory_allocated(device) / _MEGABYTE
     return peaks
-
-
-def resident_memory() -> float:
-    """Return the present resident memory of this process in megabytes (Linux only)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MEGABYTE

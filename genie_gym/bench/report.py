@@ -32,6 +32,8 @@ def _rows(results: dict[str, Any]) -> Table:
     table.add_row("speed-up by the cache", *(f"{gains[count]:.1f}" for count in cached))
     for steps, by_rows in results["by_maskgit_steps"].items():
         table.add_row(f"{steps} MaskGIT steps", *(f"{fps:.1f}" for fps in by_rows.values()))
+    for switch, by_rows in results.get("by_kernels", {}).items():
+        table.add_row(f"kernels {switch}", *(f"{fps:.1f}" for fps in by_rows.values()))
     return table
 
 

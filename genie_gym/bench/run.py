@@ -10,7 +10,7 @@ from genie_gym.bench.environments import run_gymnasium_benchmarks, time_environm
 from genie_gym.bench.machine import describe_machine, matmul_tflops, peak_memory
 from genie_gym.bench.operations import step_operations
 from genie_gym.bench.training import list_jobs, time_training
-from genie_gym.bench.worlds import cached_fps, labelling_fps, uncached_fps
+from genie_gym.bench.worlds import cached_fps, fps_by_kernels, labelling_fps, uncached_fps
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
 
@@ -37,9 +37,10 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
         ``serving_share`` is that of 16 environments, or else of the most, and ``serving_share_of_fastest`` the same
         relative to the faster precision. By batch size of the world itself: ``cached_fps``, ``uncached_fps``,
         ``cached_over_uncached_by_rows``; ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then
-        batch size: ``by_maskgit_steps``. By model, then width: ``training_fps``, ``training_share``,
-        ``training_parameters``. Also ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``,
-        ``machine``, ``checkpoint``, ``maskgit_steps`` and ``step_gflop`` (useful operations per generated frame).
+        batch size: ``by_maskgit_steps``; by kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By
+        model, then width: ``training_fps``, ``training_share``, ``training_parameters``. Also ``matmul_tflops``,
+        ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``, ``machine``, ``checkpoint``, ``maskgit_steps`` and
+        ``step_gflop`` (useful operations per generated frame).
 
     Raises:
         ValueError: If there is no such checkpoint or device.
@@ -104,6 +105,10 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
         str(steps): {str(count): cached_fps(world, count, config.seconds, steps) for count in rows}
         for steps in sorted(set(config.maskgit_steps))
     }
+    by_kernels: dict[str, Any] = {}
+    if world.device.type == "cpu":
+        report("kernels on and off")
+        by_kernels = {"by_kernels": fps_by_kernels(world, rows, config.seconds)}
     report("labelling")
     return {
         "cached_fps": cached,
@@ -111,6 +116,7 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable
         "cached_over_uncached_by_rows": gains,
         "cached_over_uncached": gains[str(rows[-1])],
         "by_maskgit_steps": by_steps,
+        **by_kernels,
         "labelling_fps": labelling_fps(world, config.seconds),
     }
 

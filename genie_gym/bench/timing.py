@@ -22,16 +22,13 @@ class Timing(NamedTuple):
 def measure(
     work: Callable[[], object], seconds: float, device: torch.device, spent: Mapping[str, float] | None = None
 ) -> Timing:
-    """Time calls of ``work`` in a few short runs, after one warm-up call.
+    """Time calls of ``work`` in a few short runs, after one warm-up call; return the mean over the median run's calls.
 
     Args:
         work: Function to time.
         seconds: Time for all runs together; there are at least ``LEAST_RUNS``, each of at least one call.
         device: Torch device to synchronise with before and after a run.
-        spent: Dictionary from ``time_methods``, if this call is within it.
-
-    Returns:
-        Mean over the calls of the median run, seconds and parts alike.
+        spent: Dictionary from ``time_methods``, if this call is within it; gives the parts of the ``Timing``.
     """
     work()
     timings: list[Timing] = []
@@ -43,14 +40,11 @@ def measure(
 
 @contextlib.contextmanager
 def time_methods(methods: Mapping[str, tuple[Any, str]], device: torch.device) -> Iterator[dict[str, float]]:
-    """Add up the seconds spent in methods of objects by replacing them; restores them afterwards.
+    """Replace methods of objects while inside, and yield the seconds spent so far in each part.
 
     Args:
         methods: Object and name of the method for each part. They must not call each other.
         device: Torch device to synchronise with before and after each call, so that a part counts only its own work.
-
-    Yields:
-        Seconds so far for each part.
     """
     spent = dict.fromkeys(methods, 0.0)
     with contextlib.ExitStack() as stack:

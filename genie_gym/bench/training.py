@@ -69,9 +69,8 @@ def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -
         step()
     seconds = measure(step, config.seconds, device).seconds
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return TrainingSpeed(
-        parameters, config.clips * TRAINING_CLIP_LENGTH / seconds, counter.get_total_flops() / seconds / 1e12
-    )
+    fps = config.clips * TRAINING_CLIP_LENGTH / seconds
+    return TrainingSpeed(parameters, fps, counter.get_total_flops() / seconds / 1e12)
 
 
 def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
@@ -93,10 +92,7 @@ def _widen(width: int, layers: int) -> WorldConfig:
     stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)
     world = PRESETS["study"].world
     codes = world.latent_action_model.quantizer
-    latent_actions = TransformerActionConfig(quantizer=codes, encoder=stack, decoder=stack)
-    return replace(
-        world,
-        tokenizer=replace(world.tokenizer, encoder=stack, decoder=stack),
-        latent_action_model=latent_actions,
-        dynamics=replace(world.dynamics, transformer=stack),
-    )
+    actions = TransformerActionConfig(quantizer=codes, encoder=stack, decoder=stack)
+    tokenizer = replace(world.tokenizer, encoder=stack, decoder=stack)
+    dynamics = replace(world.dynamics, transformer=stack)
+    return replace(world, tokenizer=tokenizer, latent_action_model=actions, dynamics=dynamics)

@@ -1,6 +1,11 @@
-"""Speed of a world without an environment: with and without KV cache, by MaskGIT steps, and of labelling."""
+"""Speed of a world without an environment: by KV cache, kernels and MaskGIT steps, and of labelling."""
 
+import contextlib
+import copy
 import functools
+import os
+from collections.abc import Iterator, Sequence
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -8,6 +13,8 @@ from torch import Tensor
 from genie_gym.bench.timing import measure
 from genie_gym.models.uncached import rollout_uncached
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import kernels, libraries, prepare
+from genie_gym.serving.build import SWITCH, load_library
 
 UNCACHED_FRAMES = 2
 LABELLED_CLIPS, LABELLED_FRAMES = 32, 16
@@ -47,6 +54,37 @@ def uncached_fps(world: GenieWorldModel, rows: int, seconds: float) -> float:
         measure(functools.partial(play, frames), seconds, world.device).seconds for frames in (0, UNCACHED_FRAMES)
     )
     return rows * UNCACHED_FRAMES / (whole - prompt)
+
+
+def fps_by_kernels(world: GenieWorldModel, rows: Sequence[int], seconds: float) -> dict[str, dict[str, float]]:
+    """Return ``cached_fps`` by kernels and batch size: ``on``, ``off``, and ``no-tiles`` if the processor has AMX.
+
+    All play the world's own precision; ``off`` is PyTorch alone. Where there are no kernels, there is ``off`` only.
+    """
+    precision, library = str(world.dynamics.precision).removeprefix("torch."), libraries.rows_library()
+    switches = ["off"]
+    if kernels.can_multiply(world.dynamics.precision):
+        switches = ["on", "off", "no-tiles"] if library.genie_has_tiles() else ["on", "off"]
+    rates: dict[str, dict[str, float]] = {}
+    for switch in switches:
+        with _switch_kernels(switch):
+            own = prepare(copy.deepcopy(world), precision)
+            rates[switch] = {str(count): cached_fps(own, count, seconds) for count in rows}
+    return rates
+
+
+@contextlib.contextmanager
+def _switch_kernels(value: str) -> Iterator[None]:
+    """Set the kernels' environment variable for a while, and load the kernels anew before and after."""
+    caches = (load_library, libraries.rows_library, libraries.transformer_library, kernels.can_multiply)
+    try:
+        with mock.patch.dict(os.environ, {SWITCH: value}):
+            for each in caches:
+                each.cache_clear()
+            yield
+    finally:
+        for each in caches:
+            each.cache_clear()
 
 
 def labelling_fps(world: GenieWorldModel, seconds: float) -> float:

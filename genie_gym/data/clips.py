@@ -7,8 +7,7 @@ import copy
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from genie_gym.checks import require
 from genie_gym.data.shards import Shard
-from genie_gym.data.sources import Source, load_source, open_sources, read_ahead, read_parts, resize_all
+from genie_gym.data.sources import Paths, Source, load_source, open_sources, read_ahead, read_parts, resize_all
 
 
 class Batch(NamedTuple):
@@ -39,8 +39,7 @@ class ClipDataset(Dataset[np.ndarray]):
         paths: One or more files or folders; the shards and videos of a folder are sorted by name.
         clip_length: Number of frames in a clip, T.
         frame_step: Distance in frames between neighbours in a clip.
-        height: Height in pixels; frames of another size are cropped and scaled.
-        width: Width in pixels.
+        height, width: Size in pixels; frames of another size are cropped and scaled.
 
     Attributes:
         fingerprint: Hash of the files' names, sizes and modification times and of the arguments.
@@ -51,12 +50,7 @@ class ClipDataset(Dataset[np.ndarray]):
     """
 
     def __init__(
-        self,
-        paths: str | Path | Sequence[str | Path],
-        clip_length: int = 16,
-        frame_step: int = 1,
-        height: int = 64,
-        width: int = 64,
+        self, paths: Paths, clip_length: int = 16, frame_step: int = 1, height: int = 64, width: int = 64
     ) -> None:
         self.clip_length, self.frame_step, self.height, self.width = clip_length, frame_step, height, width
         self._require_sizes()
@@ -67,17 +61,17 @@ class ClipDataset(Dataset[np.ndarray]):
     def _require_sizes(self) -> dict[str, int]:
         sizes = {name: getattr(self, name) for name in ("clip_length", "frame_step", "height", "width")}
         for field, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{field} must be positive, got {value}")
+            require(value > 0, field, value, "positive")
         return sizes
 
     def _count_clips(self) -> None:
         paths = [file.path for file in self._files]
-        self.fingerprint = _fingerprint(paths, self._require_sizes())
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        self.fingerprint = hashlib.sha256(repr((stats, self._require_sizes())).encode()).hexdigest()
         self._starts = [_clip_starts(source.episode_starts, self._span) for source in self._sources]
         self._ends = np.cumsum([len(starts) for starts in self._starts])
         if len(self) == 0:
-            longest = max(_longest_episode(source.episode_starts) for source in self._sources)
+            longest = max(int(np.bincount(np.cumsum(source.episode_starts)).max()) for source in self._sources)
             names = ", ".join(str(path) for path in paths)
             raise ValueError(f"no clip of {self._span} frames in {names}: the longest episode has {longest}")
 
@@ -107,12 +101,11 @@ class ClipDataset(Dataset[np.ndarray]):
         return sum(source.num_frames for source in self._sources)
 
     def private(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the real actions and rewards of clip ``index``, for metrics only.
+        """Return the (T - 1,) int32 real actions and the (T - 1,) float32 rewards of clip ``index``, for metrics only.
 
-        Returns:
-            Real actions (T - 1,) int32 taken at each frame but the last, and rewards (T - 1,) float32
-            received for them. With ``frame_step`` k, the first of every k actions and the sum of every k
-            rewards. A reward that ends an episode, such as CoinRun's coin, is in no clip.
+        The actions are those taken at each frame but the last, the rewards those received for them. With ``frame_step``
+        k, the first of every k actions and the sum of every k rewards. A reward that ends an episode, such as
+        CoinRun's coin, is in no clip.
 
         Raises:
             ValueError: If the clip comes from a video or its shard holds no actions.
@@ -122,11 +115,7 @@ class ClipDataset(Dataset[np.ndarray]):
         return actions[:: self.frame_step], rewards.reshape(self.clip_length - 1, self.frame_step).sum(-1)
 
     def player(self, index: int) -> str:
-        """Return the name of the player in clip ``index``.
-
-        Raises:
-            ValueError: If the clip comes from a video.
-        """
+        """Return the name of the player in clip ``index``; ``ValueError`` if the clip comes from a video."""
         number, start = self._locate(index)
         shard = self._shard(number)
         return shard.players[shard.player[start]]
@@ -144,11 +133,7 @@ class ClipDataset(Dataset[np.ndarray]):
         return value if isinstance(value, str) else int(value)
 
     def level(self, index: int) -> int:
-        """Return the level seed of clip ``index``.
-
-        Raises:
-            ValueError: If the clip comes from a video.
-        """
+        """Return the level seed of clip ``index``; ``ValueError`` if the clip comes from a video."""
         number, start = self._locate(index)
         return int(self._shard(number).level_seeds[start])
 
@@ -173,11 +158,7 @@ class ClipDataset(Dataset[np.ndarray]):
             yield load_source(source, self.height, self.width).frames, source.episode_starts
 
     def cut(self, clip_length: int) -> "ClipDataset":
-        """Return a dataset of the same frames with clips of another length.
-
-        Raises:
-            ValueError: If no episode is that long.
-        """
+        """Return a dataset of the same frames with clips of another length; ``ValueError`` if no episode is so long."""
         if clip_length == self.clip_length:
             return self
         other = copy.copy(self)
@@ -219,21 +200,16 @@ def batches(
     workers: int = 0,
     clips: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Draw batches of clips with replacement.
-
-    Batch k is the same whatever ``first_batch`` and ``workers`` are.
+    """Return an iterator over batches of clips (B, T, H, W, 3) uint8, drawn with replacement.
 
     Args:
         dataset: Dataset to draw from.
         batch_size: Number of clips in a batch, B.
-        seed: Seed of the draws; together with a batch's number it decides the batch's clips.
+        seed: Seed of the draws; it and a batch's number alone decide its clips, whatever the first batch and workers.
         first_batch: Number of the first batch to yield.
         num_batches: Number of batches to yield, or ``None`` for an endless iterator.
         workers: Threads that read ahead; decompressing shards releases the GIL, so they run in parallel.
         clips: Indices of the clips to draw from, or ``None`` for all clips.
-
-    Returns:
-        Iterator over batches with videos (B, T, H, W, 3) uint8.
 
     Raises:
         ValueError: If an argument is negative, or ``batch_size`` is 0.
@@ -241,10 +217,8 @@ def batches(
     among = np.arange(len(dataset)) if clips is None else clips
     given = {"seed": seed, "first_batch": first_batch, "num_batches": num_batches or 0, "workers": workers}
     for field, value in given.items():
-        if value < 0:
-            raise ValueError(f"{field} must be 0 or more, got {value}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
+        require(value >= 0, field, value, "0 or more")
+    require(batch_size > 0, "batch_size", batch_size, "positive")
     numbers = itertools.islice(itertools.count(first_batch), num_batches)
     draw = functools.partial(_batch, dataset, among, batch_size, seed)
     return map(draw, numbers) if workers == 0 else read_ahead(draw, numbers, workers)
@@ -261,11 +235,6 @@ def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, 
     return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 
 
-def _fingerprint(paths: Sequence[Path], sizes: dict[str, int]) -> str:
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(repr((stats, sizes)).encode()).hexdigest()
-
-
 def _clip_starts(episode_starts: np.ndarray, span: int) -> np.ndarray:
     """Return the frames at which a clip of ``span`` frames can start without leaving its episode."""
     episodes = np.cumsum(episode_starts)
@@ -273,7 +242,3 @@ def _clip_starts(episode_starts: np.ndarray, span: int) -> np.ndarray:
         return np.empty(0, dtype=np.int32)
     last = len(episodes) - span + 1
     return np.flatnonzero(episodes[:last] == episodes[span - 1 :]).astype(np.int32)
-
-
-def _longest_episode(episode_starts: np.ndarray) -> int:
-    return int(np.bincount(np.cumsum(episode_starts)).max())

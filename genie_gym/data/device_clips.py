@@ -9,12 +9,7 @@ from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 
 
 class DeviceClips:
-    """All frames of a dataset in the memory of a device.
-
-    Args:
-        dataset: Dataset to read.
-        device: Device to copy the frames to.
-    """
+    """All frames of a dataset in the memory of a device."""
 
     def __init__(self, dataset: ClipDataset, device: str | torch.device) -> None:
         size = (dataset.num_frames, dataset.height, dataset.width, 3)

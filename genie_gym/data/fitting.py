@@ -11,11 +11,7 @@ Fit = Literal["crop", "pad"]
 
 
 def require_fit(fit: Any) -> Fit:
-    """Return ``fit`` if it is a ``Fit``.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Return ``fit`` if it is a ``Fit``; otherwise raise ``ValueError``."""
     if fit not in get_args(Fit):
         raise ValueError(f"fit must be one of {get_args(Fit)}, got {reprlib.repr(fit)}")
     return cast(Fit, fit)

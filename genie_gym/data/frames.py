@@ -9,9 +9,10 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from genie_gym.checks import require
 from genie_gym.data.fitting import Fit, centre_box, missing_pixels, require_fit
+from genie_gym.system import replace_file
 
-Resampling = Image.Resampling
 _MARGIN = 64
 """Width in pixels of the titles of a contact sheet."""
 
@@ -33,13 +34,7 @@ def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = Non
 
 
 def to_float(frames: np.ndarray | Tensor) -> Tensor:
-    """Convert frames from disk to videos for the models.
-
-    Args:
-        frames: (..., H, W, 3) uint8.
-
-    Returns:
-        (..., 3, H, W) float32 in [0, 1], on the device of ``frames``.
+    """Convert frames to videos: (..., H, W, 3) uint8 -> (..., 3, H, W) float32 in [0, 1], on the same device.
 
     Raises:
         ValueError: If the dtype or shape is invalid.
@@ -51,13 +46,7 @@ def to_float(frames: np.ndarray | Tensor) -> Tensor:
 
 
 def to_uint8(videos: Tensor) -> np.ndarray:
-    """Convert videos from the models to frames, clamped to [0, 1] and rounded.
-
-    Args:
-        videos: (..., 3, H, W) floating.
-
-    Returns:
-        (..., H, W, 3) uint8.
+    """Convert videos to frames: (..., 3, H, W) floating, clamped to [0, 1] and rounded -> (..., H, W, 3) uint8.
 
     Raises:
         ValueError: If the dtype or shape is invalid, or a value is not finite.
@@ -74,19 +63,10 @@ def to_uint8(videos: Tensor) -> np.ndarray:
 
 
 def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.ndarray:
-    """Bring a frame to a new aspect ratio and size; a frame of the right size is returned unchanged.
+    """Crop or pad a frame to a new aspect ratio, and scale it: (h, w, 3) -> (height, width, 3) uint8.
 
     Scaling by a whole factor keeps pixel art crisp (box filter down, nearest neighbour up); other factors use
-    Lanczos down and bicubic up.
-
-    Args:
-        frame: (h, w, 3) uint8.
-        height: New height in pixels.
-        width: New width in pixels.
-        fit: Whether to crop the centre or to pad two sides.
-
-    Returns:
-        (height, width, 3) uint8.
+    Lanczos down and bicubic up. A frame of the right size is returned unchanged.
 
     Raises:
         ValueError: If the frame, the size or the fit is invalid.
@@ -94,8 +74,7 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
     check_frames("frame", frame, ndim=3)
     require_fit(fit)
     for field, value in (("height", height), ("width", width)):
-        if value < 1:
-            raise ValueError(f"{field} must be positive, got {value}")
+        require(value > 0, field, value, "positive")
     if frame.shape[:2] == (height, width):
         return frame
     if fit == "pad":
@@ -103,15 +82,12 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
         sides = [(missing // 2, missing - missing // 2) for missing in (rows, columns)]
         frame = np.pad(frame, (*sides, (0, 0)), mode="edge")
     box = centre_box(frame.shape[0], frame.shape[1], height, width)
-    filter_ = _resampling(box, height, width)
-    return np.asarray(Image.fromarray(frame).resize((width, height), filter_, box=box))
-
-
-def _resampling(box: tuple[float, float, float, float], height: int, width: int) -> Image.Resampling:
-    shrink = (box[3] - box[1]) / height
+    shrink, kinds = (box[3] - box[1]) / height, Image.Resampling
     if shrink >= 1:
-        return Resampling.BOX if shrink.is_integer() else Resampling.LANCZOS
-    return Resampling.NEAREST if (1 / shrink).is_integer() else Resampling.BICUBIC
+        kind = kinds.BOX if shrink.is_integer() else kinds.LANCZOS
+    else:
+        kind = kinds.NEAREST if (1 / shrink).is_integer() else kinds.BICUBIC
+    return np.asarray(Image.fromarray(frame).resize((width, height), kind, box=box))
 
 
 def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
@@ -130,18 +106,14 @@ def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
 
 
 def write_image(path: Path, frame: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as a PNG atomically: to a temporary file beside ``path``, which is then renamed.
+    """Write (H, W, 3) uint8 as a PNG atomically: an existing file is replaced whole or stays as it was.
 
     Raises:
         ValueError: If the file cannot be written.
     """
     check_frames("frame", frame, ndim=3)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        Image.fromarray(frame).save(temporary, format="PNG")
-        temporary.replace(path)
+        with replace_file(path) as temporary:
+            Image.fromarray(frame).save(temporary, format="PNG")
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()

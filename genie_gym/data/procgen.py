@@ -9,26 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.configs import RecordConfig
 from genie_gym.extras import need_extra
 
 GAMES = (
-    "bigfish",
-    "bossfight",
-    "caveflyer",
-    "chaser",
-    "climber",
-    "coinrun",
-    "dodgeball",
-    "fruitbot",
-    "heist",
-    "jumper",
-    "leaper",
-    "maze",
-    "miner",
-    "ninja",
-    "plunder",
-    "starpilot",
+    *("bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot"),
+    *("heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot"),
 )
 FRAME_SIZE = 64
 """Height and width in pixels of every game's frames."""
@@ -44,20 +31,12 @@ _VERTICAL = np.array([-1, 0, 1, -1, 0, 1, -1, 0, 1, 0, 0, 0, 0, 0, 0])
 
 
 def direction(real_actions: np.ndarray) -> np.ndarray:
-    """Map actions to -1 (left), 0 (stay) or 1 (right): integers in [0, 15) -> int64 of the same shape.
-
-    Raises:
-        ValueError: If an action is not one of Procgen's.
-    """
+    """Map actions to -1 (left), 0 (stay) or 1 (right), int64 of the same shape; errors as in ``check_actions``."""
     return _DIRECTION[check_actions("real_actions", real_actions)]
 
 
 def vertical(real_actions: np.ndarray) -> np.ndarray:
-    """Map actions to -1 (down), 0 (none) or 1 (up): integers in [0, 15) -> int64 of the same shape.
-
-    Raises:
-        ValueError: If an action is not one of Procgen's.
-    """
+    """Map actions to -1 (down), 0 (none) or 1 (up), int64 of the same shape; errors as in ``check_actions``."""
     return _VERTICAL[check_actions("real_actions", real_actions)]
 
 
@@ -132,8 +111,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
         ValueError: If the game or the level range does not exist.
         MissingExtraError: If procgen is not installed.
     """
-    if config.game not in GAMES:
-        raise ValueError(f"RecordConfig.game must be one of {GAMES}, got {config.game!r}")
+    require(config.game in GAMES, "RecordConfig.game", config.game, f"one of {GAMES}")
     num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # with 0, Procgen ignores start_level
     if num_levels < 1 or config.start_level + num_levels > MAX_LEVEL_SEED:
         levels = (config.start_level, config.num_levels)
@@ -157,14 +135,13 @@ def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: 
     Args:
         config: Recording config, of which game and mode are used.
         levels: B level seeds.
-        paint_velocity: Whether the player's velocity is painted into a corner of the frame.
+        paint_velocity: As in ``open_games``.
 
     Raises:
         ValueError: If there are no levels, or the game or a level does not exist.
         MissingExtraError: If procgen is not installed.
     """
-    if not levels:
-        raise ValueError(f"levels must be one or more level seeds, got {list(levels)}")
+    require(bool(levels), "levels", list(levels), "one or more level seeds")
     states = [_level_state(replace(config, start_level=level, num_levels=1), paint_velocity) for level in levels]
     games = open_games(config, seed=0, num_envs=len(levels), paint_velocity=paint_velocity)
     games.restore(states)

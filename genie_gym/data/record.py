@@ -79,14 +79,13 @@ def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: Non
     """Record one shard and return its number of frames; ``advance`` is called with the number of new frames."""
     config = job.config
     length = -(-job.num_frames // config.num_envs)  # frames of each game; the last game may be cut short
-    buffers = _empty(config.num_envs, length)
-    first_env = 0
-    for index, num_envs in enumerate(_split_games(config.num_envs, job.players)):
-        part = Recording(*(array[first_env : first_env + num_envs] for array in buffers))
+    buffers = Recording.allocate((config.num_envs, length), FRAME_SIZE, FRAME_SIZE)
+    ends = np.cumsum(_split_games(config.num_envs, job.players))
+    for index, parts in enumerate(zip(*(np.split(array, ends[:-1]) for array in buffers), strict=True)):
+        part = Recording(*parts)  # views of the buffers
         part.player[:] = index
         seed = int(np.random.SeedSequence([config.seed, job.number, index]).generate_state(1)[0] >> 1)
         _play(config, job.players[index], seed, part, advance)
-        first_env += num_envs
     flat = (array.reshape(-1, *array.shape[2:])[: job.num_frames] for array in buffers)
     write_shard(job.path, Recording(*flat), [player.name for player in job.players], _attributes(job))
     return job.num_frames
@@ -103,16 +102,16 @@ def _play(
     open_twin = functools.partial(open_games, config, seed=seed, num_envs=num_envs)
     player = share.player(seed)
     with contextlib.ExitStack() as stack:
-        games = stack.enter_context(contextlib.closing(open_twin()))
-        shown = (
-            stack.enter_context(contextlib.closing(open_twin(paint_velocity=True))) if share.sees_velocity else games
-        )
+        twins = [stack.enter_context(contextlib.closing(open_twin()))]
+        if share.sees_velocity:
+            twins.append(stack.enter_context(contextlib.closing(open_twin(paint_velocity=True))))
+        games, shown = twins[0], twins[-1]
         for t in range(length):
             now = games.observe()
             part.frames[:, t], part.level_seeds[:, t] = now.frames, now.level_seeds
             part.episode_starts[:, t] = now.episode_starts | (t == 0)
             part.real_actions[:, t] = _choose(share.name, player, shown)
-            for twin in {id(games): games, id(shown): shown}.values():
+            for twin in twins:
                 twin.act(part.real_actions[:, t])
             part.rewards[:, t] = games.observe().rewards
             advance(num_envs)
@@ -126,18 +125,6 @@ def _choose(name: str, player: Player, games: Games) -> np.ndarray:
     return real_actions
 
 
-def _empty(num_envs: int, length: int) -> Recording:
-    shape = (num_envs, length)
-    return Recording(
-        frames=np.empty((*shape, FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8),
-        episode_starts=np.empty(shape, dtype=np.bool_),
-        level_seeds=np.empty(shape, dtype=np.int64),
-        player=np.empty(shape, dtype=np.uint8),
-        real_actions=np.empty(shape, dtype=np.int32),
-        rewards=np.empty(shape, dtype=np.float32),
-    )
-
-
 def _split_games(num_envs: int, players: Sequence[PlayerShare]) -> list[int]:
     """Divide ``num_envs`` games among the players by weight, with at least one for each."""
     if not 1 <= len(players) <= min(num_envs, 256):
@@ -148,7 +135,7 @@ def _split_games(num_envs: int, players: Sequence[PlayerShare]) -> list[int]:
     while counts.min() < 1:
         counts[counts.argmax()] -= 1
         counts[counts.argmin()] += 1
-    return [int(count) for count in counts]
+    return counts.tolist()
 
 
 def _plan(config: RecordConfig, players: tuple[PlayerShare, ...], out: Path) -> list[Job]:

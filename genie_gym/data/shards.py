@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from genie_gym.data.frames import check_frames
+from genie_gym.system import replace_file
 
 SHARD_SUFFIX = ".h5"
 _FORMAT = "genie-gym shard"
@@ -33,26 +34,26 @@ _PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
 
 
 class Recording(NamedTuple):
-    """The arrays of a shard."""
+    """The arrays of a shard, with the shapes and types that the module's docstring lists."""
 
     frames: np.ndarray
-    """(F, H, W, 3) uint8."""
     episode_starts: np.ndarray
-    """(F,) bool."""
     level_seeds: np.ndarray
-    """(F,) int64."""
     player: np.ndarray
-    """(F,) uint8."""
     real_actions: np.ndarray
-    """(F,) int32."""
     rewards: np.ndarray
-    """(F,) float32."""
+
+    @classmethod
+    def allocate(cls, shape: tuple[int, ...], height: int, width: int) -> "Recording":
+        """Return uninitialised arrays for ``shape`` frames of (height, width) pixels."""
+        arrays = {field: np.empty(shape, dtype) for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items()}
+        return cls(frames=np.empty((*shape, height, width, 3), dtype=np.uint8), **arrays)
 
 
 def write_shard(
     path: Path, recording: Recording, players: Sequence[str], attributes: Mapping[str, str | int] | None = None
 ) -> None:
-    """Write a shard atomically: to a temporary file beside ``path``, which is then renamed.
+    """Write a shard atomically: an existing file is replaced whole or stays as it was.
 
     Args:
         path: File to write; an existing one is replaced.
@@ -64,22 +65,16 @@ def write_shard(
         ValueError: If the arrays' shapes or types do not fit the format or each other.
     """
     _check_recording(recording, players)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": _VERSION})
-            file.attrs["players"] = json.dumps(list(players))
-            _write_arrays(file, recording)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": _VERSION})
+        file.attrs["players"] = json.dumps(list(players))
+        _write_arrays(file, recording)
 
 
 def _write_arrays(file: h5py.File, recording: Recording) -> None:
-    frames, size = recording.frames, recording.frames.shape[1:]
-    # Only a resizable dataset may be shorter than its chunks.
-    layout = {"chunks": (_CHUNK_FRAMES, *size), "maxshape": (None, *size)}
-    file.create_dataset("frames", data=frames, compression="gzip", compression_opts=1, **layout)
+    size = recording.frames.shape[1:]
+    layout = {"chunks": (_CHUNK_FRAMES, *size), "maxshape": (None, *size)}  # only if resizable, F may be below a chunk
+    file.create_dataset("frames", data=recording.frames, compression="gzip", compression_opts=1, **layout)
     private = file.create_group("private")
     for field, array in recording._asdict().items():
         if field != "frames":
@@ -92,9 +87,7 @@ def _check_recording(recording: Recording, players: Sequence[str]) -> None:
     if shape == (0,):
         raise ValueError("frames must be at least one, got none")
     for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items():
-        array = getattr(recording, field)
-        if array.shape != shape or array.dtype != dtype:
-            raise ValueError(f"{field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")
+        _check_array(field, getattr(recording, field), shape, dtype)
     if not recording.episode_starts[0]:
         raise ValueError("episode_starts[0] must be True, got False")
     if recording.player.max() >= len(players):
@@ -107,13 +100,8 @@ class Shard:
     Attributes:
         path: Path of the file.
         attributes: Attributes given to ``write_shard``: game, mode, seed, ...
-        players: Names of the players.
-        num_frames: F.
-        height: H.
-        width: W.
-        episode_starts: (F,) bool.
-        level_seeds: (F,) int64.
-        player: (F,) uint8, index into ``players``.
+        num_frames, height, width: F, H and W in the format above.
+        episode_starts, level_seeds, player: (F,) bool, int64 and uint8; ``player`` indexes the names ``players``.
 
     Raises:
         ValueError: If the file is not a complete shard of a known version.
@@ -150,9 +138,7 @@ class Shard:
         return frames[start - first * _CHUNK_FRAMES : stop - first * _CHUNK_FRAMES]
 
     def private(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return real actions (n,) int32 and rewards (n,) float32 of frames ``start`` to ``stop`` (excluded).
-
-        They are for metrics, never for training a world.
+        """Return real actions (n,) int32 and rewards (n,) float32 of frames [start, stop), for metrics only.
 
         Raises:
             ValueError: If the shard holds none.
@@ -161,7 +147,7 @@ class Shard:
         if group is None:
             raise ValueError(f"{self.path}: holds no real actions and rewards")
         for field, dtype in _PRIVATE_FIELDS.items():
-            _check_field(self.path, group, field, (self.num_frames,), dtype)
+            _check_array(f"{self.path}: {field}", group.get(field), (self.num_frames,), dtype)
         return group["real_actions"][start:stop], group["rewards"][start:stop]
 
     def _chunk(self, offset: int) -> np.ndarray:
@@ -192,7 +178,7 @@ class Shard:
         if "players" not in self.attributes:
             raise ValueError(f"{self.path}: names no players")
         for field, dtype in _FIELDS.items():
-            _check_field(self.path, file, field, (frames.shape[0],), dtype)
+            _check_array(f"{self.path}: {field}", file.get(field), (frames.shape[0],), dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
@@ -205,12 +191,11 @@ def _open(path: Path) -> h5py.File:
         raise ValueError(f"{path}: not a whole HDF5 file ({error})") from error
 
 
-def _check_field(path: Path, group: h5py.Group, field: str, shape: tuple[int, ...], dtype: Any) -> None:
-    array = group.get(field)
+def _check_array(field: str, array: np.ndarray | h5py.Dataset | None, shape: tuple[int, ...], dtype: Any) -> None:
     if array is None:
-        raise ValueError(f"{path}: {field} is missing")
+        raise ValueError(f"{field} is missing")
     if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{path}: {field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")
+        raise ValueError(f"{field} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}")
 
 
 def copy_frames(source: Path, target: Path) -> None:
@@ -219,13 +204,8 @@ def copy_frames(source: Path, target: Path) -> None:
     Raises:
         ValueError: If the source is not a complete shard.
     """
-    Shard(source)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        with _open(source) as old, h5py.File(temporary, "w") as new:
-            new.attrs.update(old.attrs)
-            for field in ("frames", *_FIELDS):
-                old.copy(old[field], new)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    Shard(source)  # checks it
+    with _open(source) as old, replace_file(target) as temporary, h5py.File(temporary, "w") as new:
+        new.attrs.update(old.attrs)
+        for field in ("frames", *_FIELDS):
+            old.copy(old[field], new)

@@ -14,6 +14,7 @@ from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
 Read = TypeVar("Read")
+Paths = str | Path | Sequence[str | Path]
 _PART_FRAMES = 1024
 """Number of frames that ``read_parts`` reads at once."""
 _MAX_READERS = 16
@@ -32,33 +33,18 @@ class Source(Protocol):
 
 
 class MemorySource:
-    """Frames held in memory.
+    """Frames (F, H, W, 3) uint8 in memory, episode starts (F,) bool, their file, and the size of its frames (h, w)."""
 
-    Attributes:
-        path: File that they were read from.
-        frames: (F, H, W, 3) uint8.
-        num_frames: F.
-        episode_starts: (F,) bool.
-        frame_size: Height and width of the file's frames.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        frames: np.ndarray,
-        episode_starts: np.ndarray | None = None,
-        frame_size: tuple[int, ...] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, frames: np.ndarray, episode_starts: np.ndarray, frame_size: tuple[int, ...]) -> None:
         self.path, self.frames, self.num_frames = path, frames, len(frames)
-        self.frame_size = frames.shape[1:3] if frame_size is None else frame_size
-        self.episode_starts = np.arange(len(frames)) == 0 if episode_starts is None else episode_starts
+        self.episode_starts, self.frame_size = episode_starts, frame_size
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return a view of frames ``start`` to ``stop`` (excluded)."""
         return self.frames[start:stop]
 
 
-def open_sources(paths: str | Path | Sequence[str | Path], height: int, width: int) -> list[Shard | MemorySource]:
+def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySource]:
     """Open every shard and decode every video of ``paths``, the files of a folder in the order of their names.
 
     Videos are decoded into memory at (height, width); shards stay on disk at their own size.
@@ -90,7 +76,7 @@ def _decode(path: Path, height: int, width: int) -> MemorySource:
     for frame in iterate_video(path):
         frame_size = frame.shape[:2]
         frames.append(resize(frame, height, width))
-    return MemorySource(path, np.stack(frames), frame_size=frame_size)
+    return MemorySource(path, np.stack(frames), np.arange(len(frames)) == 0, frame_size or ())
 
 
 def read_parts(sources: Iterable[Source], height: int, width: int) -> Iterator[np.ndarray]:
@@ -111,7 +97,7 @@ def load_source(source: Source, height: int, width: int) -> MemorySource:
     for part in read_parts([source], height, width):
         frames[done : done + len(part)] = part
         done += len(part)
-    return MemorySource(source.path, frames, source.episode_starts)
+    return MemorySource(source.path, frames, source.episode_starts, (height, width))
 
 
 def resize_all(frames: np.ndarray, height: int, width: int) -> np.ndarray:

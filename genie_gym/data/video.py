@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from genie_gym.data.frames import check_frames
+from genie_gym.system import replace_file
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
 """Suffixes of the files that are read as videos."""
@@ -44,25 +45,12 @@ def iterate_video(path: str | Path) -> Iterator[np.ndarray]:
 
 
 def read_video(path: str | Path) -> np.ndarray:
-    """Read all frames of a video: (T, H, W, 3) uint8.
-
-    Raises:
-        ValueError: If the file is not a video, is damaged, or holds no frame.
-    """
+    """Read all frames of a video: (T, H, W, 3) uint8; ``ValueError`` if it is damaged, empty or no video."""
     return np.stack(list(iterate_video(path)))
 
 
-def count_frames(path: str | Path) -> int:
-    """Count the frames of a video by decoding it, since the count in a file's header may be wrong.
-
-    Raises:
-        ValueError: If the file is not a video, is damaged, or holds no frame.
-    """
-    return sum(1 for _ in iterate_video(path))
-
-
 def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
-    """Write an mp4 or gif atomically: to a temporary file beside ``path``, which is then renamed.
+    """Write an mp4 or gif atomically: an existing file is replaced whole or stays as it was.
 
     Args:
         path: File to write; its suffix is .mp4 or .gif.
@@ -81,18 +69,12 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
         raise ValueError("frames must be at least one, got none")
     if not 0 < fps <= _MAX_FPS[suffix]:
         raise ValueError(f"fps must be in (0, {_MAX_FPS[suffix]}] for {suffix}, got {fps}")
-    temporary = path.with_name(path.name + ".tmp")
+    picture, codec = (_palette_picture, "gif") if suffix == ".gif" else (_picture, "libx264rgb")
     try:
-        if suffix == ".gif":
-            _encode(temporary, map(_palette_picture, frames), fps, "gif")
-        else:
-            _encode(temporary, map(_picture, frames), fps, "libx264rgb")
-        temporary.replace(path)
+        with replace_file(path) as temporary:
+            _encode(temporary, map(picture, frames), fps, codec)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
 
 
 def _encode(path: Path, pictures: Iterator[av.VideoFrame], fps: float, codec: str) -> None:

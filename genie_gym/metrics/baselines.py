@@ -8,17 +8,14 @@ from genie_gym.nn.patches import patchify, unpatchify
 
 @torch.no_grad()
 def fit_patches(videos: Tensor, patch_size: int, codes: int, seed: int, rounds: int = 20) -> Tensor:
-    """Return the k-means centres of all patches (Lloyd's algorithm, Euclidean distances).
+    """Return the (codes, C p p) k-means centres of all patches (Lloyd's algorithm, Euclidean distances).
 
     Args:
         videos: (B, T, C, H, W) from training levels.
-        patch_size: Side of a patch in pixels.
-        codes: Number of centres K.
+        patch_size: Side p of a patch in pixels.
+        codes: Number of centres.
         seed: Seed of the first centres.
         rounds: Number of iterations.
-
-    Returns:
-        (K, C p p) float.
     """
     generator = torch.Generator().manual_seed(seed)
     points = patchify(videos.float(), patch_size).flatten(0, 2)

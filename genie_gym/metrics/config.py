@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from genie_gym.checks import require
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
@@ -41,14 +43,8 @@ class EvaluateConfig:
     """seed of recordings, clips, training, sampling and intervals"""
 
     def __post_init__(self) -> None:
-        if not self.modes or len(set(self.modes)) != len(self.modes):
-            raise ValueError(f"modes must be one or more different ones, got {self.modes!r}")
-        for field in ("clips", "start_frames", "passes_clips"):
-            if getattr(self, field) < 2:
-                raise ValueError(f"{field} must be 2 or more, got {getattr(self, field)!r}")
-        if self.inverse_steps < 1 or self.seed < 0:
-            raise ValueError(
-                f"inverse_steps must be positive and seed 0 or more, got {self.inverse_steps} and {self.seed}"
-            )
-        if not self.maskgit_steps or any(steps < 1 for steps in self.maskgit_steps):
-            raise ValueError(f"maskgit_steps must be one or more positive integers, got {self.maskgit_steps!r}")
+        require(0 < len(self.modes) == len(set(self.modes)), "modes", self.modes, "one or more different ones")
+        for field, least in {"clips": 2, "start_frames": 2, "passes_clips": 2, "inverse_steps": 1, "seed": 0}.items():
+            require(getattr(self, field) >= least, field, getattr(self, field), f"{least} or more")
+        steps = self.maskgit_steps
+        require(min(steps, default=0) > 0, "maskgit_steps", steps, "one or more positive integers")

@@ -25,7 +25,7 @@ class Rollouts(NamedTuple):
 
 _CHUNK = 32
 """Clips played in one batch."""
-ROLLOUT_KINDS = ("inferred", "shuffled", "random")
+ROLLOUT_KINDS = Rollouts._fields[1:]
 
 
 @torch.no_grad()
@@ -53,16 +53,14 @@ def play_clips(
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.randint(world.config.num_latent_actions, labels.shape, generator=generator)
     actions = {"inferred": labels, "shuffled": labels.roll(1, dims=0), "random": uniform}
-    starts = range(0, len(videos), _CHUNK)
-    rolled: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
-    for number, start in enumerate(starts):
+    rolled: dict[str, list[Tensor]] = {kind: [] for kind in ROLLOUT_KINDS}
+    for start in range(0, len(videos), _CHUNK):
         part = slice(start, start + _CHUNK)
         for kind in kinds:
-            prompts, chosen = videos[part, :prompt_frames], actions[kind][part]
-            rolled[kind].append(world.rollout(prompts, chosen, seed + start, maskgit_steps).cpu())
-        report((number + 1) / len(starts))
-    empty = videos[:0]
-    return Rollouts(videos, *(torch.cat(rolled[kind]) if kind in rolled else empty for kind in ROLLOUT_KINDS))
+            played = world.rollout(videos[part, :prompt_frames], actions[kind][part], seed + start, maskgit_steps)
+            rolled[kind].append(played.cpu())
+        report(min(1.0, part.stop / len(videos)))
+    return Rollouts(videos, *(torch.cat(parts) if parts else videos[:0] for parts in rolled.values()))
 
 
 @torch.no_grad()

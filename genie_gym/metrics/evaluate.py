@@ -45,7 +45,7 @@ def evaluate(
     Args:
         world: World model in eval mode.
         sets: (B, 16, C, H, W) real clips by name, ``MODE`` or ``MODE/PLAYER``.
-        fitted: Clips of *other* levels, for k-means, the maps from latent to real actions, and the ceiling.
+        fitted: Clips of *other* levels, as in ``collect_outputs``.
         config: Sizes of all measurements, and the seed.
         report: Called with each stage and the share of it done.
 
@@ -57,21 +57,26 @@ def evaluate(
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
     """
-    whole = join_clips(sets)
-    outputs = collect_outputs(world, whole, fitted, config, report)
+    whole, seed = join_clips(sets), config.seed
+    videos, outputs = whole.videos, collect_outputs(world, whole, fitted, config, report)
 
     def score(indices: Tensor) -> dict[str, Any]:
-        return score_clips(outputs.take(indices), world.config, config.seed)
+        return score_clips(outputs.take(indices), world.config, seed)
 
-    parts = torch.arange(len(whole.videos)).split([len(clips.videos) for clips in sets.values()])
+    parts = torch.arange(len(videos)).split([len(clips.videos) for clips in sets.values()])
     by_set = dict(zip(sets, parts, strict=True))
-    held = _hold_actions(world, whole.videos, config, report)
-    rows, speed = _compare_steps(world, whole.videos, config, report)
+    report("each latent action held from many starts", 0)
+    held = play_each_action(world, _take_evenly(videos[:, :1], config.start_frames), MOTION_FRAMES, seed)
+    compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
+    progress = partial(report, "comparison of MaskGIT step counts")
+    rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress)
+    report("long play under random latent actions", 0)
+    separate = fitted.draw(min(_RANGE_CLIPS, len(fitted.numbers)), seed).videos
     scores = {
-        "seed": config.seed,
-        **score_clips(outputs, world.config, config.seed),
+        "seed": seed,
+        **score_clips(outputs, world.config, seed),
         "consistency": score_consistency(held),
-        "session": _play_long(world, whole.videos, fitted, config, report),
+        "session": score_long_play(world, _take_evenly(videos[:, :1], _LONG_STARTS), videos, separate, seed),
         "passes": rows,
         "passes_clips": config.passes_clips,
         "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},
@@ -89,29 +94,6 @@ def _join_modes(by_set: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {mode: torch.cat(indices) for mode, indices in modes.items()} if len(modes) > 1 else {}
 
 
-def _hold_actions(world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report) -> Tensor:
-    report("each latent action held from many starts", 0)
-    starts = _evenly_spaced(len(videos), config.start_frames)
-    return play_each_action(world, videos[starts, :1], MOTION_FRAMES, config.seed)
-
-
-def _play_long(
-    world: GenieWorldModel, videos: Tensor, fitted: ClipPool, config: EvaluateConfig, report: Report
-) -> dict[str, Any]:
-    report("long play under random latent actions", 0)
-    starts = videos[_evenly_spaced(len(videos), _LONG_STARTS), :1]
-    separate = fitted.draw(min(_RANGE_CLIPS, len(fitted.numbers)), config.seed).videos
-    return score_long_play(world, starts, videos, separate, config.seed)
-
-
-def _compare_steps(
-    world: GenieWorldModel, videos: Tensor, config: EvaluateConfig, report: Report
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    some = videos[_evenly_spaced(len(videos), config.passes_clips), :_COMPARED_FRAMES]
-    progress = partial(report, "comparison of MaskGIT step counts")
-    return compare_maskgit_steps(world, some, config.maskgit_steps, config.seed, progress)
-
-
-def _evenly_spaced(available: int, wanted: int) -> Tensor:
-    """Return up to ``wanted`` evenly spaced indices below ``available``."""
-    return torch.linspace(0, available - 1, min(available, wanted)).round().long()
+def _take_evenly(videos: Tensor, wanted: int) -> Tensor:
+    """Return up to ``wanted`` evenly spaced rows of ``videos``."""
+    return videos[torch.linspace(0, len(videos) - 1, min(len(videos), wanted)).round().long()]

@@ -27,11 +27,8 @@ FeatureExtractor = Callable[[Tensor], Tensor]
 def frechet_distance(features: Tensor, others: Tensor) -> float:
     """Return the Frechet distance of Gaussians fitted to two sets, ``|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2)``.
 
-    Covariances are unbiased. Few clips give too large a distance: compare only distances over equally many clips.
-
-    Args:
-        features: (M, D) features of one set.
-        others: (N, D) features of the other set.
+    The sets are (M, D) and (N, D) features. Covariances are unbiased. Few clips give too large a distance: compare only
+    distances over equally many clips.
 
     Raises:
         ValueError: If a set has fewer than two rows, the widths differ, or a value is not finite.
@@ -41,10 +38,13 @@ def frechet_distance(features: Tensor, others: Tensor) -> float:
             raise ValueError(f"{name} must be (2 or more, {features.shape[-1]}), got {tuple(rows.shape)}")
         if not rows.isfinite().all():
             raise ValueError(f"{name} must be finite, got NaN or infinite values")
-    (mean, cov), (other_mean, other_cov) = (_fit_gaussian(rows.double()) for rows in (features, others))
-    root = _square_root(cov)
+    first, second = features.double(), others.double()
+    means = first.mean(dim=0), second.mean(dim=0)
+    cov, other_cov = (torch.atleast_2d(rows.T.cov()) for rows in (first, second))
+    values, vectors = torch.linalg.eigh(cov)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     crossed = torch.linalg.eigvalsh(root @ other_cov @ root).clamp(min=0).sqrt().sum()
-    return float((mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * crossed)
+    return float((means[0] - means[1]).square().sum() + cov.trace() + other_cov.trace() - 2 * crossed)
 
 
 def procgen_features(videos: Tensor, chunk: int = 32) -> Tensor:
@@ -97,13 +97,3 @@ def prepare_for_i3d(videos: Tensor) -> Tensor:
     top, left = (size[0] - I3D_SIZE) // 2, (size[1] - I3D_SIZE) // 2
     frames = frames[..., top : top + I3D_SIZE, left : left + I3D_SIZE]
     return (frames * 2 - 1).unflatten(0, videos.shape[:2]).transpose(1, 2).contiguous()
-
-
-def _fit_gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
-    return rows.mean(dim=0), torch.atleast_2d(rows.T.cov())
-
-
-def _square_root(matrix: Tensor) -> Tensor:
-    """Return the square root of a positive semi-definite matrix."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T

@@ -1,6 +1,7 @@
 """The clips that a world is scored on, and clips of other levels that baselines and ceilings are fitted on."""
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class EvaluationData(NamedTuple):
     """Clips of other levels, for baselines and ceilings."""
     moves: Tensor | None
     """(9, M, T, C, H, W) each move of the game held from M states of it; None for ``data``."""
-    source: dict[str, object]
+    source: Mapping[str, object]
     """JSON-able description of where the data come from."""
 
 
@@ -43,9 +44,8 @@ def gather_data(config: EvaluateConfig, size: tuple[int, int], folder: Path, rep
 
 def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
     if size != (64, 64):
-        raise ValueError(
-            f"data must be given for a world of {size[0]} x {size[1]} pixels: CoinRun is recorded at 64 x 64"
-        )
+        pixels = f"{size[0]} x {size[1]} pixels"
+        raise ValueError(f"data must be given for a world of {pixels}: CoinRun is recorded at 64 x 64")
     players = {"sticky": "sticky"} | ({"player": config.player} if config.player else {})
     sets, training = {}, []
     each = _divide(config.clips, len(config.modes) * len(players))
@@ -59,10 +59,8 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
     fitted = ClipDataset(training, clip_length=CLIP_LENGTH)
     starts = max(config.start_frames // len(config.modes), 1)
     moves = [play_each_move(mode, config.levels, starts, MOTION_FRAMES, config.seed) for mode in config.modes]
-    source: dict[str, object] = {"game": "coinrun", "levels": config.levels, "modes": list(config.modes)}
-    return EvaluationData(
-        sets, ClipPool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), {**source, "players": players}
-    )
+    source = {"game": "coinrun", "levels": config.levels, "modes": list(config.modes), "players": players}
+    return EvaluationData(sets, ClipPool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), source)
 
 
 def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> EvaluationData:
@@ -73,8 +71,7 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
             f"data {str(path)!r} must have frames of {size[0]} x {size[1]} like the world, got "
             f"{' and '.join(f'{height} x {width}' for height, width in others)}; --resize crops and scales them"
         )
-    is_video = dataset.holds_videos
-    groups = _group(dataset, is_video)
+    groups, has_actions = _group(dataset), not dataset.holds_videos
     each = _divide(config.clips, len(groups))
     sets, fitted = {}, []
     for name, (scored, kept) in groups.items():
@@ -83,18 +80,17 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
                 f"data {str(path)!r} must hold {each} clips of {CLIP_LENGTH} frames of {name!r} in each half of its "
                 f"levels, got {len(scored)} and {len(kept)}; lower --clips"
             )
-        sets[name] = ClipPool(dataset, scored, not is_video).draw(each, config.seed)
+        sets[name] = ClipPool(dataset, scored, has_actions).draw(each, config.seed)
         fitted.append(kept)
-    pool = ClipPool(dataset, np.concatenate(fitted), not is_video)
+    pool = ClipPool(dataset, np.concatenate(fitted), has_actions)
     return EvaluationData(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
 
 
-def _group(dataset: ClipDataset, is_video: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _group(dataset: ClipDataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return indices of clips to score and to fit on, by ``MODE/PLAYER``: odd and even levels, or halves of videos."""
-    if is_video:
-        half = len(dataset) // 2
-        end = max(0, half - CLIP_LENGTH)  # so that no frame is in both halves
-        return {"videos": (np.arange(half, len(dataset)), np.arange(end))}
+    if dataset.holds_videos:
+        half = len(dataset) // 2  # clips just before it are left out, so that no frame is in both halves
+        return {"videos": (np.arange(half, len(dataset)), np.arange(max(0, half - CLIP_LENGTH)))}
     rows: dict[str, tuple[list[int], list[int]]] = {}
     for number in range(len(dataset)):
         name = f"{dataset.attribute(number, 'mode')}/{dataset.player(number)}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie_gym.checks import require
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.frames import to_float
@@ -34,13 +35,8 @@ class EvaluationClips(NamedTuple):
 
 
 def restrict(config: RecordConfig, levels: str) -> RecordConfig:
-    """Return the config restricted to ``test``, ``validation`` or ``training`` levels.
-
-    Raises:
-        ValueError: If there are no such levels.
-    """
-    if levels not in LEVELS:
-        raise ValueError(f"levels must be one of {sorted(LEVELS)}, got {levels!r}")
+    """Return the config restricted to ``test``, ``validation`` or ``training`` levels; ``ValueError`` for any other."""
+    require(levels in LEVELS, "levels", levels, f"one of {sorted(LEVELS)}")
     first, number = LEVELS[levels]
     return replace(config, start_level=first, num_levels=number)
 
@@ -94,15 +90,7 @@ def read_actions(dataset: ClipDataset, numbers: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack([dataset.private(int(number))[0] for number in numbers])).long()
 
 
-def record_pool(
-    folder: Path,
-    spec: str,
-    levels: str,
-    mode: str,
-    seed: int,
-    frames: int | None = None,
-    clip_length: int = CLIP_LENGTH,
-) -> ClipPool:
+def record_pool(folder: Path, spec: str, levels: str, mode: str, seed: int, frames: int | None = None) -> ClipPool:
     """Record a player into a folder and return all clips of the recording.
 
     Args:
@@ -112,37 +100,30 @@ def record_pool(
         mode: Procgen distribution mode.
         seed: Seed of the recording.
         frames: Number of frames; ``RECORDED_FRAMES`` if None.
-        clip_length: Frames per clip.
 
     Raises:
         ValueError: If there are no such levels.
     """
-    config = RecordConfig(
-        mode=mode,  # type: ignore[arg-type]  # validated by RecordConfig
-        frames=RECORDED_FRAMES if frames is None else frames,
-        seed=seed,
-    )
+    frames = RECORDED_FRAMES if frames is None else frames
+    config = RecordConfig(mode=mode, frames=frames, seed=seed)  # type: ignore[arg-type]  # validated by RecordConfig
     record(restrict(config, levels), parse_shares([f"{spec}=1"]), folder, progress=False)
-    dataset = ClipDataset(folder, clip_length=clip_length)
+    dataset = ClipDataset(folder, clip_length=CLIP_LENGTH)
     return ClipPool(dataset, np.arange(len(dataset)))
 
 
-def record_clips(
-    spec: str, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
-) -> EvaluationClips:
+def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int) -> EvaluationClips:
     """Record a player and draw clips without replacement; arguments as in ``record_pool``.
 
     Raises:
         ValueError: If there are no such levels or too few clips.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return record_pool(Path(folder), spec, levels, mode, seed, clip_length=clip_length).draw(clips, seed)
+        return record_pool(Path(folder), spec, levels, mode, seed).draw(clips, seed)
 
 
 def record_clips_by_player(
-    player: str | None, levels: str, mode: str, clips: int, seed: int, clip_length: int = CLIP_LENGTH
+    player: str | None, levels: str, mode: str, clips: int, seed: int
 ) -> dict[str, EvaluationClips]:
     """Record ``clips`` clips in all: half of the sticky-random player, half of ``player`` unless it is None."""
     specs = {"sticky": "sticky"} | ({} if player is None else {"player": player})
-    each = clips // len(specs)
-    return {name: record_clips(spec, levels, mode, each, seed, clip_length) for name, spec in specs.items()}
+    return {name: record_clips(spec, levels, mode, clips // len(specs), seed) for name, spec in specs.items()}

@@ -10,36 +10,22 @@ SSIM_CHUNK = 1024
 
 
 def psnr(videos: Tensor, others: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of each frame in dB, for a peak of 1; 100 dB if frames are equal.
+    """Return the (...) float32 peak signal-to-noise ratios in dB of (..., C, H, W) frames in [0, 1] of equal shapes.
 
-    Args:
-        videos: (..., C, H, W) in [0, 1].
-        others: The same shape.
-
-    Returns:
-        (...) float32 dB.
+    The peak is 1; equal frames have 100 dB.
     """
-    error = (videos.float() - others.float()).square().mean(dim=(-3, -2, -1))
-    return -10 * torch.log10(error.clamp(min=1e-10))
+    return _decibels((videos.float() - others.float()).square().mean(dim=(-3, -2, -1)))
 
 
 def pooled_psnr(videos: Tensor, others: Tensor) -> float:
     """Return the PSNR in dB of the error over all frames together; hard frames weigh more than in a mean of PSNRs."""
-    error = (videos.float() - others.float()).square().mean()
-    return float(-10 * torch.log10(error.clamp(min=1e-10)))
+    return float(_decibels((videos.float() - others.float()).square().mean()))
 
 
 def ssim(videos: Tensor, others: Tensor) -> Tensor:
-    """Return the structural similarity of each frame, mean over channels and positions (Wang et al. 2004).
+    """Return the (...) float32 structural similarity of (..., C, H, W) frames in [0, 1]; 1 if equal (Wang et al. 2004).
 
-    Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, no padding.
-
-    Args:
-        videos: (..., C, H, W) in [0, 1].
-        others: The same shape.
-
-    Returns:
-        (...) float32, 1 if frames are equal.
+    Mean over channels and positions; Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, no padding.
 
     Raises:
         ValueError: If the frames are smaller than the window.
@@ -54,7 +40,8 @@ def ssim(videos: Tensor, others: Tensor) -> Tensor:
 
 def _channel_ssim(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return the (M,) SSIM of two stacks of (M, H, W) channels."""
-    mean_x, mean_y, square_x, square_y, product = (_blur(each, rows, columns) for each in (x, y, x * x, y * y, x * y))
+    products = (x, y, x * x, y * y, x * y)
+    mean_x, mean_y, square_x, square_y, product = (rows @ each @ columns.T for each in products)
     squares = mean_x**2 + mean_y**2
     light = (2 * mean_x * mean_y + 0.01**2) / (squares + 0.01**2)
     structure = (2 * (product - mean_x * mean_y) + 0.03**2) / (square_x + square_y - squares + 0.03**2)
@@ -62,24 +49,19 @@ def _channel_ssim(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor
 
 
 def moving_psnr(videos: Tensor, others: Tensor, threshold: float = 0.02) -> float:
-    """Return the pooled PSNR over pixels that differ from the frame before, where a game's sprites are.
+    """Return the pooled PSNR in dB over pixels that differ from the frame before, where a game's sprites are.
 
-    Args:
-        videos: (B, T, C, H, W) real videos in [0, 1].
-        others: The same shape.
-        threshold: Change of any channel from which a pixel counts as moving.
-
-    Returns:
-        PSNR in dB; NaN if nothing moves.
+    A pixel of the real (B, T, C, H, W) ``videos`` in [0, 1] differs if any channel changes by more than ``threshold``.
+    The PSNR is NaN if nothing moves.
     """
     moves = ((videos[:, 1:] - videos[:, :-1]).abs().amax(dim=2, keepdim=True) > threshold).float()
     error = ((videos[:, 1:].float() - others[:, 1:].float()).square() * moves).sum()
     pixels = moves.sum() * videos.shape[2]
-    return float(-10 * torch.log10((error / pixels).clamp(min=1e-10)))
+    return float(_decibels(error / pixels))
 
 
-def _blur(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    return rows @ pixels @ columns.T
+def _decibels(error: Tensor) -> Tensor:
+    return -10 * torch.log10(error.clamp(min=1e-10))
 
 
 def _window(size: int, device: torch.device) -> Tensor:

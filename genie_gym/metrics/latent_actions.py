@@ -24,11 +24,7 @@ GROUP_NAMES = {"direction": "left / still / right", "up": "up / none", "effectiv
 
 
 def group_actions(real_actions: Tensor) -> dict[str, Tensor]:
-    """Map real actions (any shape, int64 in [0, 15)) to their kinds in each of ``GROUPS``, of the same shape.
-
-    Raises:
-        ValueError: If an action is not one of Procgen's.
-    """
+    """Map real actions (any shape, int64) to their kinds in each of ``GROUPS``; ``ValueError`` if not in [0, 15)."""
     actions = real_actions.numpy()
     kinds = {
         "direction": direction(actions) + 1,

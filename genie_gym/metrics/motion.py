@@ -16,15 +16,14 @@ _SLOWEST = 0.5
 
 
 def estimate_shifts(before: Tensor, after: Tensor, reach: int = _REACH) -> Tensor:
-    """Return the shift of each image at which the overlap differs least; the smallest shift if several do.
+    """Return the (B, 2) int64 shift, rows down and columns right, at which the overlap of two images differs least.
+
+    If several differ equally, it is the smallest shift.
 
     Args:
         before: (B, C, H, W) images.
         after: (B, C, H, W) images some time later.
         reach: Largest shift to search in each direction, less than half of a side.
-
-    Returns:
-        (B, 2) int64: rows downwards, columns to the right.
     """
     height, width = before.shape[-2:]
     shifts = [(row, column) for row in range(-reach, reach + 1) for column in range(-reach, reach + 1)]
@@ -102,10 +101,9 @@ def name_actions(played: Tensor) -> tuple[str, ...]:
     speeds = -shifts.mean(dim=1)
     ways = [" ".join(_name(row, "up", "down") + _name(column, "left", "right")) or "still" for row, column in speeds]
     names = list(ways)
+    order = sorted(range(len(ways)), key=lambda action: -float(speeds[action].norm()))
     for way in {way for way in ways if ways.count(way) > 1}:
-        same = [action for action, other in enumerate(ways) if other == way]
-        same.sort(key=lambda action: -float(speeds[action].norm()))
-        for number, action in enumerate(same, start=1):
+        for number, action in enumerate((action for action in order if ways[action] == way), start=1):
             names[action] = f"{way} {number}"
     return tuple(names)
 
@@ -124,6 +122,4 @@ def _explained(shifts: Tensor) -> float:
     total = (shifts - shifts.mean(dim=(0, 1))).square().sum()
     within = (shifts - shifts.mean(dim=1, keepdim=True)).square().sum()
     noise = within / (groups * (size - 1))
-    if total == 0:
-        return 0.0
-    return float((total - within - (groups - 1) * noise) / (total + noise))
+    return 0.0 if total == 0 else float((total - within - (groups - 1) * noise) / (total + noise))

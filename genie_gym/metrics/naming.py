@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from genie_gym.checks import require
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.metrics.motion import name_actions, play_each_action
 from genie_gym.models.world_model import GenieWorldModel
@@ -14,7 +15,7 @@ _SHOWN = 6
 
 
 def propose_names(world: GenieWorldModel, starts: int, frames: int, seed: int, picture: Path) -> tuple[str, ...]:
-    """Hold every latent action from the world's start frames, draw a picture, and propose names from the motion.
+    """Hold every latent action from the world's start frames, draw a picture, and return names by ``name_actions``.
 
     Args:
         world: World model in eval mode that has start frames.
@@ -23,17 +24,12 @@ def propose_names(world: GenieWorldModel, starts: int, frames: int, seed: int, p
         seed: Seed of the roll-outs.
         picture: PNG to write, a row per action: some start frames side by side, each followed by its roll-out.
 
-    Returns:
-        A name for each latent action, from ``motion.name_actions``.
-
     Raises:
         ValueError: If ``starts`` exceeds the world's start frames, or ``frames`` is not positive.
     """
     available = len(world.start_frames)
-    if not 1 <= starts <= available:
-        raise ValueError(f"starts must be in 1..{available}, the number of the world's start frames, got {starts}")
-    if frames < 1:
-        raise ValueError(f"frames must be positive, got {frames}")
+    require(1 <= starts <= available, "starts", starts, f"in 1..{available}, the number of the world's start frames")
+    require(frames > 0, "frames", frames, "positive")
     chosen = np.linspace(0, available - 1, starts).round().astype(np.int64)
     played = play_each_action(world, to_float(world.start_frames[chosen])[:, None], frames, seed)
     names = name_actions(played)

@@ -135,20 +135,14 @@ def _reference_actions(
     report("maps from latent to real actions", 0)
     maps = fit_maps(label_clips(world, drawn.videos), drawn.real_actions, world.config.num_latent_actions)
     part = world.config.latent_action_model
-    model = train_inverse_model(
-        fitted,
-        part.history if part.backbone == "conv" else _HISTORY,
-        (world.config.height, world.config.width),
-        config.inverse_steps,
-        config.seed,
-        partial(report, "training a supervised inverse model"),
-    )
+    history = part.history if part.backbone == "conv" else _HISTORY
+    size = (world.config.height, world.config.width)
+    progress = partial(report, "training a supervised inverse model")
+    model = train_inverse_model(fitted, history, size, config.inverse_steps, config.seed, progress)
     return ActionReference(whole.real_actions, predict_actions(model, whole.videos), maps)
 
 
-def _extract(
-    extractor: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report
-) -> dict[str, Tensor]:
+def _extract(extract: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report) -> dict[str, Tensor]:
     videos = {
         "real": rollouts.real,
         "rollout": rollouts.inferred,
@@ -159,5 +153,5 @@ def _extract(
     features = {}
     for number, (kind, each) in enumerate(videos.items()):
         report("features for video distances", number / len(videos))
-        features[kind] = extractor(each)
+        features[kind] = extract(each)
     return features

@@ -121,11 +121,10 @@ def _tabulate_actions(results: dict[str, Any]) -> Table:
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
-    sources = [("", consistency), ("  the game's own moves", consistency.get("real"))]
-    present = [(name, part) for name, part in sources if part is not None]
-    for name, part in present:
+    parts = {"": consistency} | ({"  the game's own moves": consistency["real"]} if "real" in consistency else {})
+    for name, part in parts.items():
         table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
-    for name, part in present:
+    for name, part in parts.items():
         chance, agreement = (f"{part[key]:.3f}" for key in ("chance", "agreement"))
         table.add_row(name or "starts with the same motion", chance, agreement, "1", "")
     return table

@@ -19,12 +19,7 @@ _DELTA_FRAMES = (1, 4, 8)
 
 
 def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[str, Any]:
-    """Score the clips that a world has encoded and rolled out.
-
-    Args:
-        outputs: Outputs of the world on these clips.
-        config: Config of the world.
-        seed: Seed of bootstrap intervals.
+    """Score the clips that a world has encoded and rolled out; ``seed`` is that of bootstrap intervals.
 
     Returns:
         ``clips``, their number; ``tokenizer``; ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` if the
@@ -75,8 +70,7 @@ def score_frame(rollouts: Rollouts, frame: int) -> dict[str, float]:
     row: dict[str, float] = {"t": frame}
     row |= {f"{name}psnr": pooled_psnr(videos, real) for name, videos in candidates.items()}
     row |= {f"{name}ssim": float(ssim(videos, real).mean()) for name, videos in candidates.items()}
-    means = {f"{name}clip_psnr": float(psnr(candidates[name], real).mean()) for name in ("", "copy_last_")}
-    return row | means
+    return row | {f"{name}clip_psnr": float(psnr(candidates[name], real).mean()) for name in ("", "copy_last_")}
 
 
 def score_control(rollouts: Rollouts, frame: int, seed: int) -> dict[str, Any]:

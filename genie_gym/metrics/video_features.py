@@ -1,6 +1,7 @@
 """The features behind ``fvd_procgen``: a small 3D convolutional network trained on videos of Procgen games."""
 
 import functools
+import itertools
 from pathlib import Path
 
 import torch
@@ -26,10 +27,8 @@ class VideoFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = zip(_WIDTHS[:-1], _WIDTHS[1:], _TIME_STRIDES, strict=True)
-        self.layers = nn.ModuleList(
-            nn.Conv3d(before, after, (3, 4, 4), stride=(stride, 2, 2), padding=1) for before, after, stride in pairs
-        )
+        pairs = zip(itertools.pairwise(_WIDTHS), _TIME_STRIDES, strict=True)
+        self.layers = nn.ModuleList(nn.Conv3d(*pair, (3, 4, 4), (stride, 2, 2), padding=1) for pair, stride in pairs)
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in _WIDTHS[1:])
         self.embed = nn.Linear(_WIDTHS[-1] * _CELL**2, _FEATURES)
         self.game = nn.Linear(_FEATURES, len(GAMES))
@@ -38,7 +37,10 @@ class VideoFeatures(nn.Module):
 
     def frame_features(self, videos: Tensor) -> Tensor:
         """Return (B, T / 2, 64) features around every second frame of (B, T, 3, H, W) videos in [0, 1]."""
-        frames = _to_size(videos)
+        frames = videos.float()
+        if tuple(videos.shape[-2:]) != (FRAME_SIZE, FRAME_SIZE):
+            scaled = F.interpolate(frames.flatten(0, 1), (FRAME_SIZE, FRAME_SIZE), mode="bilinear", antialias=True)
+            frames = scaled.unflatten(0, videos.shape[:2])
         change = F.pad(frames[:, 1:] - frames[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
         features = torch.cat([frames - 0.5, _CHANGE * change], dim=2).transpose(1, 2)  # (B, 6, T, 64, 64)
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -59,16 +61,5 @@ class VideoFeatures(nn.Module):
 
 @functools.lru_cache(maxsize=2)
 def load_features(path: Path = _WEIGHTS) -> VideoFeatures:
-    """Load the shipped network, frozen; repeated calls return the same object.
-
-    Raises:
-        ValueError: If the weights are damaged or of another network.
-    """
+    """Load the shipped network, frozen, once; ``ValueError`` if its weights are damaged or of another network."""
     return load_half(VideoFeatures(), path)
-
-
-def _to_size(videos: Tensor) -> Tensor:
-    if tuple(videos.shape[-2:]) == (FRAME_SIZE, FRAME_SIZE):
-        return videos.float()
-    frames = F.interpolate(videos.float().flatten(0, 1), (FRAME_SIZE, FRAME_SIZE), mode="bilinear", antialias=True)
-    return frames.unflatten(0, videos.shape[:2])

@@ -32,11 +32,7 @@ class ExpertPolicy(nn.Module):
 
 
 class Expert:
-    """A ``Player`` that samples its actions from the shipped ``ExpertPolicy``.
-
-    Args:
-        path: Weights written by ``save_half``.
-        seed: Seed of the sampling.
+    """A ``Player`` that samples its actions from the ``ExpertPolicy`` whose weights ``save_half`` wrote to ``path``.
 
     Raises:
         ValueError: If the weights are damaged or belong to another network.

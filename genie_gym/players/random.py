@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS
 
 _RIGHT = np.array([6, 7, 8], dtype=np.int32)
@@ -32,8 +33,7 @@ class StickyRandom:
 
     def __init__(self, seed: int = 0, repeat: float = 0.9, right_bias: float = 0.25) -> None:
         for field, value in (("repeat", repeat), ("right_bias", right_bias)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{field} must be in [0, 1], got {value}")
+            require(0 <= value <= 1, field, value, "in [0, 1]")
         self._rng = np.random.default_rng(seed)
         self._repeat, self._right_bias = repeat, right_bias
         self._actions = np.empty(0, dtype=np.int32)

@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.players.random import StickyRandom, UniformRandom
 from genie_gym.plugins import build_from_spec, maybe_number
 
@@ -46,8 +47,7 @@ class PlayerShare:
     """Whether the player sees Procgen's painted velocity, which is never recorded."""
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(f"PlayerShare.weight must be positive, got {self.weight}")
+        require(0 < self.weight < np.inf, "PlayerShare.weight", self.weight, "positive")
 
 
 def parse_share(text: str) -> PlayerShare:
@@ -59,12 +59,14 @@ def parse_share(text: str) -> PlayerShare:
     spec, weight = text.strip(), 1.0
     if not spec.endswith((")", VELOCITY)) and "=" in spec:
         spec, _, number = spec.rpartition("=")
-        weight = float(_number("weight", number))
+        value = maybe_number(number)
+        if isinstance(value, str):
+            raise ValueError(f"weight must be a number, got {number!r}")
+        weight = float(value)
     player = load_player(spec, seed=0)  # a wrong spec fails here and not in a worker
     sees_velocity = spec.endswith(VELOCITY) or getattr(player, "sees_velocity", False)
-    return PlayerShare(
-        name=spec, player=functools.partial(load_player, spec), weight=weight, sees_velocity=sees_velocity
-    )
+    factory = functools.partial(load_player, spec)
+    return PlayerShare(name=spec, player=factory, weight=weight, sees_velocity=sees_velocity)
 
 
 def parse_shares(texts: Sequence[str]) -> list[PlayerShare]:
@@ -73,11 +75,7 @@ def parse_shares(texts: Sequence[str]) -> list[PlayerShare]:
 
 
 def load_player(spec: str, seed: int = 0) -> Player:
-    """Build the player that ``spec`` names.
-
-    Args:
-        spec: Spec of the player, see the module's docstring; ``seed`` is passed to factories that accept it.
-        seed: Seed of the player's choices.
+    """Build the player that ``spec`` names (see the module's docstring); factories that accept it get ``seed``.
 
     Raises:
         ValueError: If the player does not exist.
@@ -94,10 +92,3 @@ def _build_expert(*, seed: int) -> Player:
     from genie_gym.players.expert import Expert  # random players need no network
 
     return Expert(seed=seed)
-
-
-def _number(field: str, text: str) -> float:
-    number = maybe_number(text)
-    if isinstance(number, str):
-        raise ValueError(f"{field} must be a number, got {text!r}")
-    return number

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from genie_gym.bench.machine import describe_machine
+from genie_gym.checks import require
 from genie_gym.parallel import run_in_processes
 from genie_gym.results.files import ROOT, require_writable, write_results
 
@@ -134,11 +135,8 @@ class TrainedExperiment(Experiment):
     def _work_on(self, cells: list[Row], work: Callable[[Row], Row], processes: int) -> Iterator[tuple[Row, Row]]:
         timed = functools.partial(_time, work)
         if processes > 1:
-            with tqdm(total=len(cells), unit="row") as bar:
-                threads = max(1, torch.get_num_threads() // processes)
-                for result in run_in_processes(timed, cells, processes, threads):
-                    bar.update()
-                    yield result
+            threads = max(1, torch.get_num_threads() // processes)
+            yield from tqdm(run_in_processes(timed, cells, processes, threads), total=len(cells), unit="row")
             return
         for number, cell in enumerate(cells):
             tqdm.write(f"{self.name}: missing row {number + 1} of {len(cells)}: {cell}")
@@ -153,9 +151,8 @@ class TrainedExperiment(Experiment):
         found: Row = json.loads(path.read_text())
         wanted = json.loads(json.dumps({"preset": self.preset, "seed": self.seed, **settings}))
         for name, value in wanted.items():
-            if found.get(name) != value:
-                difference = f"{name} {found.get(name)!r}, not {value!r}"
-                raise ValueError(f"{path} holds rows of other settings, {difference}{advice}")
+            if (present := found.get(name)) != value:
+                raise ValueError(f"{path} holds rows of other settings, {name} {present!r}, not {value!r}{advice}")
         return found
 
 
@@ -179,14 +176,11 @@ class VariantExperiment(TrainedExperiment):
     def repeat_over_seeds(self, cells: list[Row], seeds: int) -> list[Row]:
         """Return a cell for each seed and each of ``cells``: all cells of the first seed, then those of the next.
 
-        Args:
-            cells: Cells without a seed.
-            seeds: Number of seeds of the preset, of which the option ``seeds`` may select the first few.
+        The option ``seeds`` may select the first few of the preset's ``seeds``.
 
         Raises:
             ValueError: If the option ``seeds`` is not positive.
         """
-        if self.seeds is not None and self.seeds < 1:
-            raise ValueError(f"seeds must be positive, got {self.seeds}")
+        require(self.seeds is None or self.seeds > 0, "seeds", self.seeds, "positive")
         wanted = range(seeds if self.seeds is None else min(seeds, self.seeds))
         return [{**cell, "seed": self.seed + seed} for seed in wanted for cell in cells]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.models.loading import digest_checkpoint
+from genie_gym.system import replace_file
 
 ROOT = Path(__file__).parents[2]
 """Root of the checkout, if the package is in one."""
@@ -58,9 +59,8 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     """
     require_writable(path)
     origin = {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_finite({**origin, **results}), indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(_finite({**origin, **results}), indent=1, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -59,14 +59,25 @@ def unpack(module: nn.Module) -> nn.Module:
     return module
 
 
-class PackedLinear(Linear):
-    """A ``Linear`` whose frozen weights are packed for the kernels."""
+class Packed:
+    """A base of all packed twins."""
+
+    def reset_packing(self) -> None:
+        """Forget packed weights; by default a twin has none of its own."""
+
+
+class PackedProduct(Packed):
+    """A base of twins that multiply by packed weights of their own."""
 
     product: Product
 
     def reset_packing(self) -> None:
         """Forget packed weights."""
         self.product = Product()
+
+
+class PackedLinear(PackedProduct, Linear):
+    """A ``Linear`` whose frozen weights are packed for the kernels."""
 
     def forward(self, features: Tensor) -> Tensor:
         if self.product.takes(features, self.weight):
@@ -74,14 +85,8 @@ class PackedLinear(Linear):
         return super().forward(features)
 
 
-class PackedGridConvolution(GridConvolution):
+class PackedGridConvolution(PackedProduct, GridConvolution):
     """A ``GridConvolution`` as one matrix product over the neighbourhoods of all tokens."""
-
-    product: Product
-
-    def reset_packing(self) -> None:
-        """Forget packed weights."""
-        self.product = Product()
 
     def forward(self, features: Tensor) -> Tensor:
         if self.product.takes(features, self.weight):
@@ -95,11 +100,8 @@ class PackedGridConvolution(GridConvolution):
         return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)
 
 
-class PackedFeedForward(FeedForward):
+class PackedFeedForward(Packed, FeedForward):
     """A ``FeedForward`` with the GELU computed in place."""
-
-    def reset_packing(self) -> None:
-        """Do nothing: its layers hold the packed weights."""
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = self.expand(features)
@@ -108,11 +110,8 @@ class PackedFeedForward(FeedForward):
         return self.contract(F.gelu(hidden, approximate="tanh"))
 
 
-class PackedSpatialAttention(SpatialAttention):
+class PackedSpatialAttention(Packed, SpatialAttention):
     """A ``SpatialAttention`` whose heads are one kernel, QK-norm included."""
-
-    def reset_packing(self) -> None:
-        """Do nothing: its layers hold the packed weights."""
 
     def attend(self, projected: Tensor) -> Tensor:
         if kernels.are_usable_for_heads(projected, self.head_dim, self.value_dim):
@@ -120,11 +119,8 @@ class PackedSpatialAttention(SpatialAttention):
         return super().attend(projected)
 
 
-class PackedTemporalAttention(TemporalAttention):
+class PackedTemporalAttention(Packed, TemporalAttention):
     """A ``TemporalAttention`` whose cached step is one kernel, QK-norm included."""
-
-    def reset_packing(self) -> None:
-        """Do nothing: its layers hold the packed weights."""
 
     def write_and_attend(
         self, projected: Tensor, cache: KVCache, indices: Sequence[CacheIndex], bias: Tensor, outputs: int
@@ -149,7 +145,7 @@ class Structure:
         )
 
 
-class PackedTransformer(SpatioTemporalTransformer):
+class PackedTransformer(Packed, SpatioTemporalTransformer):
     """A transformer whose residual additions are fused with the next norm, and whose step is one kernel if possible."""
 
     step_kernel: StepKernel | None
@@ -228,14 +224,8 @@ class PackedTransformer(SpatioTemporalTransformer):
         return place
 
 
-class PackedDynamics(MaskGITDynamics):
+class PackedDynamics(PackedProduct, MaskGITDynamics):
     """A ``MaskGITDynamics`` whose logits are a packed product with the token embedding."""
-
-    product: Product
-
-    def reset_packing(self) -> None:
-        """Forget packed weights."""
-        self.product = Product()
 
     def logits(self, features: Tensor) -> Tensor:
         if not self.product.takes(features, self.token_embedding.weight):

@@ -19,6 +19,7 @@ from genie_gym.bench.timing import Timing, measure, time_methods
 from genie_gym.bench.training import TRAINING_CLIP_LENGTH, list_jobs, time_training
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.serving import kernels
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -27,7 +28,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 TOP = {
     "matmul_tflops", "env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",
-    "cached_over_uncached_by_rows", "by_maskgit_steps",
+    "cached_over_uncached_by_rows", "by_maskgit_steps", "by_kernels",
     "serving_share", "serving_share_of_fastest", "serving_share_by_envs", "step_gflop",
     "training_share", "training_fps", "training_parameters",
     "labelling_fps", "peak_memory_mb", "gymnasium", "machine", "checkpoint", "maskgit_steps",
@@ -69,6 +70,9 @@ def test_results_have_the_requested_keys(results: dict[str, Any], tiny_world: Ge
         "1": ["1", "2"],
         "3": ["1", "2"],
     }
+    assert all(list(by_rows) == ["1", "2"] for by_rows in results["by_kernels"].values())
+    has_kernels = kernels.can_multiply(torch.float32)
+    assert set(results["by_kernels"]) - {"no-tiles"} == ({"on", "off"} if has_kernels else {"off"})
     assert results["maskgit_steps"] == tiny_world.config.sampling.maskgit_steps
     assert set(results["matmul_tflops"]) == {"bfloat16", "float32"}
     widths = {model: list(by_width) for model, by_width in results["training_share"].items()}
