@@ -16,6 +16,7 @@ class Sums(TrainedExperiment):
 
     name = "sums"
 
+
 def test_finished_rows_are_kept_and_the_missing_ones_computed(tmp_path: Path) -> None:
     asked: list[int] = []
 
