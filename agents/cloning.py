@@ -21,13 +21,13 @@ from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.serving import load_world
 from genie_gym.training.checkpoint import require_config
-from genie_gym.training.loop import BareTrainee, Phase, step_seed
+from genie_gym.training.loop import Phase, Trainee, step_seed
 
 REAL = "real"
 """The ``label_source`` of a policy cloned from real actions."""
 
 
-class Cloning(BareTrainee):
+class Cloning(Trainee):
     """A policy for the training loop; batches hold the indices of their windows."""
 
     def __init__(self, policy: LatentPolicy, windows: Windows) -> None:

@@ -26,7 +26,7 @@ from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.models.base import LossOutput
 from genie_gym.models.reward_model import RewardModel, save_reward_model
-from genie_gym.training.loop import BareTrainee, Phase, step_seed
+from genie_gym.training.loop import Phase, Trainee, step_seed
 
 _ENDS_SHARE = 0.25
 """Share of labelled transitions that end an episode: ends are visible in videos, and worth more labels."""
@@ -35,7 +35,7 @@ _STRETCH, _HELD_OUT = 128, 8
 _CHUNK = 256
 
 
-class RewardModelTrainee(BareTrainee):
+class RewardModelTrainee(Trainee):
     """A reward model for the training loop; batches hold the indices of their transitions."""
 
     def __init__(self, model: RewardModel, targets: Tensor) -> None:

@@ -1,15 +1,26 @@
 """Checks of config fields, with error messages that name the field, the rule and the value."""
 
 import dataclasses
+import math
+import numbers
+import reprlib
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring, _SHORTENED.maxother, _SHORTENED.maxtuple = 200, 200, 20
+
 
 def require(claim: bool, field: str, value: object, rule: str) -> None:
-    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``claim`` holds."""
+    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``claim`` holds; long values are shortened."""
     if not claim:
-        raise ValueError(f"{field} must be {rule}, got {value!r}")
+        raise ValueError(f"{field} must be {rule}, got {_SHORTENED.repr(value)}")
+
+
+def is_integer(value: Any, least: float = -math.inf, below: float = math.inf) -> bool:
+    """Return whether ``value`` is an integer in [least, below); booleans are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) < below
 
 
 def check_fields(

@@ -1,14 +1,14 @@
 """The command line ``genie-gym``; each command only calls the code that does the work."""
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.configs import Preset, RecordConfig
+from genie_gym.configs import RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
@@ -62,30 +62,20 @@ class TrainCommand:
 
     def run(self) -> None:
         """Train until the checkpoint is saved or the time is over."""
+        from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
+        from genie_gym.presets import find_preset
         from genie_gym.training.run import draw_start_frames, train_preset
 
-        preset = self._preset()
+        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
+        preset = vary(find_preset(self.preset), {path: count for path, count in steps.items() if count is not None})
         size = {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
         frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
         checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)
-        if checkpoint is None:
-            print(f"the time is over; run the command again to continue in {self.out}")
-        else:
-            print(f"saved {checkpoint}")
-
-    def _preset(self) -> Preset:
-        from genie_gym.presets import find_preset
-
-        preset = find_preset(self.preset)
-        tokenizer, world = preset.tokenizer_training, preset.world_training
-        if self.tokenizer_steps is not None:
-            tokenizer = replace(tokenizer, train_steps=self.tokenizer_steps)
-        if self.world_steps is not None:
-            world = replace(world, train_steps=self.world_steps)
-        return replace(preset, tokenizer_training=tokenizer, world_training=world)
+        over = f"the time is over; run the command again to continue in {self.out}"
+        print(over if checkpoint is None else f"saved {checkpoint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,22 +272,15 @@ class PromptCommand(_DemoOptions):
         from genie_gym.play.run import write_prompt
         from genie_gym.play.setup import prepare_play
 
-        config = PlayConfig(
-            checkpoint=self.checkpoint,
-            device=self.device,
-            prompt=self.prompt,
-            text_to_image=self.text_to_image,
-            fit=self.fit,
-            seed=self.seed,
-        )
+        world: dict[str, Any] = {"checkpoint": self.checkpoint, "device": self.device}
+        config = PlayConfig(prompt=self.prompt, text_to_image=self.text_to_image, fit=self.fit, seed=self.seed, **world)
         fitted = prepare_play(config).prompt
         assert fitted is not None
         print(f"{fitted.fitting}: see {write_prompt(fitted, self.out)}")
         if self.open:
             PlayCommand(config=config, out=self.out).run()
             return
-        settings = {"checkpoint": self.checkpoint, "device": self.device, "prompt": fitted.frames}
-        play_demo(self.out, self.frames, self.seed, **settings)
+        play_demo(self.out, self.frames, self.seed, prompt=fitted.frames, **world)
         print(f"see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 

@@ -7,6 +7,7 @@ values of d_model / heads and a feed-forward of d_model / 8, the 2.3B row with a
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 from genie_gym.configs import (
     ConvActionConfig,
@@ -23,14 +24,14 @@ from genie_gym.configs import (
     WorldConfig,
 )
 
-SMALL_NETWORK_TRAINING = TrainConfig(
-    train_steps=1000,
-    batch_size=32,
-    optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, schedule="cosine", warmup_steps=50, betas=(0.9, 0.95)
-    ),
-    precision="float32",
-    picture_every=0,
+_SMALL_OPTIMIZER = OptimizerConfig(
+    learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=50, betas=(0.9, 0.95)
+)
+_SMALL_TRAINING = TrainConfig(
+    train_steps=800, batch_size=8, optimizer=_SMALL_OPTIMIZER, precision="float32", picture_every=0
+)
+SMALL_NETWORK_TRAINING = replace(
+    _SMALL_TRAINING, train_steps=1000, batch_size=32, optimizer=replace(_SMALL_OPTIMIZER, schedule="cosine")
 )
 """Training of small networks outside a world: the shipped player, the video features, the inverse model."""
 
@@ -45,11 +46,29 @@ def _convolutions(layers: int, width: int) -> TransformerConfig:
     return TransformerConfig(layers=layers, width=width, heads=1, feed_forward_width=width, attention="conv")
 
 
-TOKENIZER_TRAINING = TrainConfig(
-    train_steps=300_000,
-    batch_size=384,
-    optimizer=OptimizerConfig(learning_rate=3e-4, final_learning_rate=3e-4, warmup_steps=10_000),
-)
+def _tokenizer(patch: int, encoder: TransformerConfig, decoder: TransformerConfig, **quantizer: Any) -> TokenizerConfig:
+    codes = QuantizerConfig(**quantizer)
+    return TokenizerConfig(patch_size=patch, encoder=encoder, decoder=decoder, quantizer=codes)
+
+
+def _transformer_actions(stack: TransformerConfig, codes: int) -> TransformerActionConfig:
+    quantizer = QuantizerConfig(codes=codes, dim=32)
+    return TransformerActionConfig(patch_size=16, encoder=stack, decoder=stack, quantizer=quantizer)
+
+
+def _moving_actions(**changes: Any) -> MovingActionConfig:
+    """Return a latent action model of the shipped world's size for its 64 x 64 frames."""
+    return MovingActionConfig(width=16, history=3, moves=3, error_margin=8, centre=6, **changes)
+
+
+def _small_dynamics(transformer: TransformerConfig, **changes: Any) -> DynamicsConfig:
+    """Return a dynamics model trained as those of all small worlds: frame by frame, and against drift."""
+    shares: dict[str, Any] = {"min_mask_ratio": 0.2, "clean_frames": 0.5, "context_corruption": 0.1}
+    return DynamicsConfig(transformer=transformer, mask_ratio_per="frame", **shares, **changes)
+
+
+_TOKENIZER_OPTIMIZER = OptimizerConfig(learning_rate=3e-4, final_learning_rate=3e-4, warmup_steps=10_000)
+TOKENIZER_TRAINING = TrainConfig(train_steps=300_000, batch_size=384, optimizer=_TOKENIZER_OPTIMIZER)
 """Training of the paper's tokenizers: appendix C.2, batch 384 from table 6."""
 
 WORLD_OPTIMIZER = OptimizerConfig(learning_rate=3e-5, final_learning_rate=3e-6, schedule="cosine", warmup_steps=5_000)
@@ -64,18 +83,8 @@ def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Pr
     world = WorldConfig(
         height=92,
         width=160,
-        tokenizer=TokenizerConfig(
-            patch_size=4,
-            encoder=_stack(12, 512, 8, 64, 128),
-            decoder=_stack(20, 1024, 16, 64, 256),
-            quantizer=QuantizerConfig(codes=1024, dim=32),
-        ),
-        latent_action_model=TransformerActionConfig(
-            patch_size=16,
-            encoder=_stack(20, 1024, 16, 64, 256),
-            decoder=_stack(20, 1024, 16, 64, 256),
-            quantizer=QuantizerConfig(codes=8, dim=32),
-        ),
+        tokenizer=_tokenizer(4, _stack(12, 512, 8, 64, 128), _stack(20, 1024, 16, 64, 256), codes=1024, dim=32),
+        latent_action_model=_transformer_actions(_stack(20, 1024, 16, 64, 256), codes=8),
         dynamics=DynamicsConfig(transformer=dynamics),
         sampling=SamplingConfig(maskgit_steps=25, temperature=2.0),
         precision="bfloat16",
@@ -86,37 +95,22 @@ def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Pr
 
 def _scaling_row(layers: int, heads: int, width: int, head_dim: int) -> TransformerConfig:
     """Return the dynamics of one row of appendix D."""
-    return TransformerConfig(
-        layers=layers,
-        width=width,
-        heads=heads,
-        head_dim=head_dim,
-        value_dim=width // heads,
-        feed_forward_width=width // 8,
-    )
+    return replace(_stack(layers, width, heads, head_dim, feed_forward_width=width // 8), value_dim=width // heads)
 
 
 def _case_study() -> Preset:
     """Return the paper's case study (appendix F): CoinRun, hard, random player, on one mid-range device."""
     eight = _stack(8, 512, 8, 64, 512)
     world = WorldConfig(
-        tokenizer=TokenizerConfig(
-            patch_size=4, encoder=eight, decoder=eight, quantizer=QuantizerConfig(codes=1024, dim=32)
-        ),
-        latent_action_model=TransformerActionConfig(
-            patch_size=16, encoder=eight, decoder=eight, quantizer=QuantizerConfig(codes=6, dim=32)
-        ),
+        tokenizer=_tokenizer(4, eight, eight, codes=1024, dim=32),
+        latent_action_model=_transformer_actions(eight, codes=6),
         dynamics=DynamicsConfig(transformer=_stack(12, 512, 8, 64, 512)),
         sampling=SamplingConfig(maskgit_steps=25, temperature=1.0),
         precision="bfloat16",
     )
     return Preset(
         world=world,
-        tokenizer_training=TrainConfig(
-            train_steps=300_000,
-            batch_size=48,
-            optimizer=OptimizerConfig(learning_rate=3e-4, final_learning_rate=3e-4, warmup_steps=10_000),
-        ),
+        tokenizer_training=replace(TOKENIZER_TRAINING, batch_size=48),
         world_training=TrainConfig(train_steps=200_000, batch_size=36, optimizer=WORLD_OPTIMIZER),
     )
 
@@ -130,50 +124,23 @@ def _coinrun() -> Preset:
     sees the player, whom the camera keeps in the centre, only as in the clip's first frame: the codes have to carry
     what the player does. The dynamics is trained with Muon.
     """
-    tokenizer = TokenizerConfig(
-        patch_size=4,
-        encoder=_convolutions(2, 128),
-        decoder=_convolutions(4, 128),
-        quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
-    )
-    latent_actions = MovingActionConfig(
-        quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.05),
-        width=16,
-        history=3,
-        moves=3,
-        error_margin=8,
-        centre=6,
-        centre_weight=1.5,
-    )
-    dynamics = DynamicsConfig(
-        transformer=_stack(6, 256, 8, 32, 512),
-        action_conditioning="film",
-        min_mask_ratio=0.2,
-        mask_ratio_per="frame",
-        clean_frames=0.5,
-        context_corruption=0.1,
-        fold=2,
-    )
+    networks = _convolutions(2, 128), _convolutions(4, 128)
+    action_codes = QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.05)
     world = WorldConfig(
-        tokenizer=tokenizer,
-        latent_action_model=latent_actions,
-        dynamics=dynamics,
+        tokenizer=_tokenizer(4, *networks, codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
+        latent_action_model=_moving_actions(quantizer=action_codes, centre_weight=1.5),
+        dynamics=_small_dynamics(_stack(6, 256, 8, 32, 512), action_conditioning="film", fold=2),
         sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
         precision="auto",
     )
-    optimizer = OptimizerConfig(
-        learning_rate=2e-3, final_learning_rate=4e-5, schedule="wsd", warmup_steps=100, betas=(0.9, 0.95)
-    )
-    frame_training = TrainConfig(
-        train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer, precision="float32", picture_every=0
-    )
-    clip_optimizer = replace(optimizer, learning_rate=1e-3, final_learning_rate=2e-5)
-    clip_training = TrainConfig(
-        train_steps=6000, batch_size=8, optimizer=clip_optimizer, precision="float32", log_every=20, picture_every=0
-    )
+    optimizer = replace(_SMALL_OPTIMIZER, learning_rate=2e-3, final_learning_rate=4e-5, warmup_steps=100)
+    clip_optimizer = replace(_SMALL_OPTIMIZER, warmup_steps=100)
+    clip_training = replace(_SMALL_TRAINING, train_steps=6000, optimizer=clip_optimizer, log_every=20)
     return Preset(
         world=world,
-        tokenizer_training=frame_training,
+        tokenizer_training=replace(
+            _SMALL_TRAINING, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer
+        ),
         action_training=replace(clip_training, train_steps=1000),
         world_training=replace(clip_training, optimizer=replace(clip_optimizer, kind="muon", learning_rate=3e-3)),
     )
@@ -187,17 +154,8 @@ def _coinrun_jumps() -> Preset:
     the player except for the direction it faces.
     """
     shipped = _coinrun()
-    latent_actions = MovingActionConfig(
-        quantizer=QuantizerConfig(codes=8, dim=16, levels=(4, 2), commitment_weight=0.1, start_after=250),
-        width=16,
-        history=3,
-        moves=3,
-        accelerates=True,
-        error_margin=8,
-        centre=6,
-        centre_shown="mirrored",
-        centre_weight=0.8,
-    )
+    codes = QuantizerConfig(codes=8, dim=16, levels=(4, 2), commitment_weight=0.1, start_after=250)
+    latent_actions = _moving_actions(quantizer=codes, accelerates=True, centre_shown="mirrored", centre_weight=0.8)
     return replace(shipped, world=replace(shipped.world, latent_action_model=latent_actions))
 
 
@@ -205,30 +163,14 @@ def _study() -> Preset:
     """Return the world that experiments vary: 64 tokens per frame; two CPU cores train several an hour."""
     small = _stack(2, 128, 4, 32, 256)
     world = WorldConfig(
-        tokenizer=TokenizerConfig(
-            patch_size=8,
-            encoder=small,
-            decoder=small,
-            quantizer=QuantizerConfig(codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
-        ),
+        tokenizer=_tokenizer(8, small, small, codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
         latent_action_model=ConvActionConfig(
             quantizer=QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.2), width=16, history=3
         ),
-        dynamics=DynamicsConfig(
-            transformer=_stack(4, 128, 4, 32, 256),
-            min_mask_ratio=0.2,
-            mask_ratio_per="frame",
-            clean_frames=0.5,
-            context_corruption=0.1,
-        ),
+        dynamics=_small_dynamics(_stack(4, 128, 4, 32, 256)),
         sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
     )
-    optimizer = OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, schedule="wsd", warmup_steps=50, betas=(0.9, 0.95)
-    )
-    training = TrainConfig(
-        train_steps=800, batch_size=8, optimizer=optimizer, precision="float32", log_every=25, picture_every=0
-    )
+    training = replace(_SMALL_TRAINING, log_every=25)
     return Preset(world=world, tokenizer_training=training, world_training=training)
 
 
@@ -237,16 +179,14 @@ def _tiny() -> Preset:
     small = _stack(1, 32, 2, 16, 32)
     world = WorldConfig(
         context_length=8,
-        tokenizer=TokenizerConfig(
-            patch_size=16, encoder=small, decoder=small, quantizer=QuantizerConfig(codes=64, dim=8)
-        ),
+        tokenizer=_tokenizer(16, small, small, codes=64, dim=8),
         latent_action_model=ConvActionConfig(quantizer=QuantizerConfig(codes=8, dim=8), width=8, history=2),
         dynamics=DynamicsConfig(transformer=_stack(2, 32, 2, 16, 64), mask_ratio_per="frame", clean_frames=0.5),
         sampling=SamplingConfig(maskgit_steps=2),
     )
     optimizer = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, schedule="cosine", warmup_steps=5)
-    training = TrainConfig(
-        train_steps=20, batch_size=4, clip_length=8, optimizer=optimizer, precision="float32", picture_every=10
+    training = replace(
+        _SMALL_TRAINING, train_steps=20, batch_size=4, clip_length=8, optimizer=optimizer, picture_every=10
     )
     return Preset(world=world, tokenizer_training=training, world_training=training)
 

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from genie_gym.envs.arguments import require_options
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
 
 _ENTRY_POINT = f"{GenieVectorEnv.__module__}:{GenieVectorEnv.__name__}"
@@ -91,7 +92,7 @@ class GenieVecEnv(VecEnv):
         return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        return [False for _ in self._get_indices(indices)]
+        return [False] * len(list(self._get_indices(indices)))
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """Return the rows' present frames; None for each row without a render mode."""
@@ -135,9 +136,8 @@ def _merge_options(options: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Merge SB3's options, one dict per row, into those of ``GenieVectorEnv``: each ``prompt`` into ``prompts``."""
     if not any(options):
         return None
-    unknown = sorted({name for each in options for name in each} - {"prompt"})
-    if unknown:
-        raise ValueError(f"options of reset must be among ['prompt'], got {unknown}")
+    for each in options:
+        require_options(each, "prompt")
     if not all("prompt" in each for each in options):
         raise ValueError(f"options must have a prompt for every row or for none, got {reprlib.repr(options)}")
     return {"prompts": [each["prompt"] for each in options]}

@@ -38,7 +38,7 @@ from genie_gym.nn.weights import digest_weights
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import Row, VariantExperiment
-from genie_gym.training.loop import BareTrainee, Batches, Trainee
+from genie_gym.training.loop import Batches, Trainee
 
 _SIZES = {
     "smoke": {"frames": 4_096, "clips": 8, "seeds": 1},
@@ -107,7 +107,6 @@ def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: Evaluation
 
 def count_step(trainee: Trainee, batch: Batch) -> int:
     """Count the floating-point operations of one training step's products and attention, forward and backward."""
-    assert isinstance(trainee, nn.Module)
     trainee.train()
     with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
         trainee.loss(batch).loss.backward()
@@ -128,7 +127,6 @@ def count_parameters(part: nn.Module) -> int:
 
 def count_memory(trainee: Trainee, batch: Batch) -> int:
     """Count the bytes, without weights, that a training step's forward pass keeps for the backward pass."""
-    assert isinstance(trainee, nn.Module)
     trainee.train()
     weights = {weight.untyped_storage().data_ptr() for weight in trainee.parameters()}
     kept: dict[int, int] = {}
@@ -221,7 +219,7 @@ class Encoded(NamedTuple):
         return draw
 
 
-class EncodedTrainee(BareTrainee):
+class EncodedTrainee(Trainee):
     """A dynamics trained on encoded clips, whose loss on ``held_out`` clips of validation levels is logged."""
 
     def __init__(self, dynamics: MaskGITDynamics, training: Encoded, held_out: Encoded) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.release.labels import draw_clips, label_in_chunks, score_halves
 from experiments.release.settings import ReleaseSettings, choose_players
@@ -214,7 +214,6 @@ class _UnprobedTrainee(DynamicsTrainee):
 
 def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
     """Return the seconds of a training step; the weights are left unchanged."""
-    assert isinstance(trainee, nn.Module)
     before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
     optimizer, device = build_optimizer(trainee, config.optimizer), next(trainee.parameters()).device
     trainee.train()

@@ -26,7 +26,7 @@ from genie_gym.players.expert import Expert, ExpertPolicy
 from genie_gym.players.specs import VELOCITY, Player, load_player
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
-from genie_gym.training.loop import BareTrainee, Phase
+from genie_gym.training.loop import Phase, Trainee
 
 _MODES = ("easy", "hard")
 _STEPS_A_BATCH = 4
@@ -68,7 +68,7 @@ class Lesson:
                 games.act(np.where(is_students, choices, advice).astype(np.int32))
 
 
-class Student(BareTrainee):
+class Student(Trainee):
     """The policy with the imitation loss that the training loop asks for."""
 
     def __init__(self, policy: ExpertPolicy, advice: np.ndarray) -> None:

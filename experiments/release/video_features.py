@@ -30,11 +30,11 @@ from genie_gym.nn.weights import save_half
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import SMALL_NETWORK_TRAINING
 from genie_gym.results.files import write_results
-from genie_gym.training.loop import BareTrainee, Phase
+from genie_gym.training.loop import Phase, Trainee
 from genie_gym.training.run import clips
 
 
-class Recogniser(BareTrainee):
+class Recogniser(Trainee):
     """The network with its three losses; labels are looked up by the clips' numbers."""
 
     def __init__(self, network: VideoFeatures, dataset: ClipDataset) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from genie_gym.checks import is_integer, require
+
 
 def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: int) -> np.ndarray:
     """Return latent actions as int64 of ``shape`` in [0, ``below``)."""
@@ -15,16 +17,15 @@ def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: i
         kind = "an integer" if shape == () else f"integers of shape {shape}"
         given = f"{reprlib.repr(latent_actions)} (shape {array.shape}, {array.dtype})"
         raise ValueError(f"latent actions must be {kind}, got {given}")
-    if array.size and not (0 <= int(array.min()) and int(array.max()) < below):
-        raise ValueError(f"latent actions must be in [0, {below}), got {reprlib.repr(latent_actions)}")
+    fits = not array.size or (0 <= int(array.min()) and int(array.max()) < below)
+    require(fits, "latent actions", latent_actions, f"in [0, {below})")
     return array.astype(np.int64)
 
 
 def require_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
     """Return a copy of the options of a reset."""
     unknown = sorted(set(options or {}) - set(known))
-    if unknown:
-        raise ValueError(f"options of reset must be among {sorted(known)}, got {unknown}")
+    require(not unknown, "options of reset", unknown, f"among {sorted(known)}")
     return dict(options or {})
 
 
@@ -33,17 +34,16 @@ def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, 
     if maskgit_steps is not None:
         maskgit_steps = require_count("maskgit_steps", maskgit_steps)
     if temperature is not None:
-        real = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
-        if not (real and 0 < temperature < float("inf")):
-            raise ValueError(f"temperature must be None or a positive number, got {temperature!r}")
+        is_real = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
+        fits = is_real and 0 < temperature < float("inf")
+        require(fits, "temperature", temperature, "None or a positive number")
         temperature = float(temperature)
     return maskgit_steps, temperature
 
 
 def require_count(field: str, value: Any) -> int:
     """Return ``value`` as an int of at least 1."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{field} must be a positive integer, got {value!r}")
+    require(is_integer(value, 1), field, value, "a positive integer")
     return int(value)
 
 
@@ -67,11 +67,11 @@ def require_seeds(seed: Any, num_envs: int) -> list[int | None]:
     """Return one seed per row: ``seed + i`` for row i if ``seed`` is an int, else the list's entry, or None."""
     if seed is None:
         return [None] * num_envs
-    if _is_seed(seed):
+    if is_integer(seed, 0):
         return [int(seed) + row for row in range(num_envs)]
     listed = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) and len(seed) == num_envs
-    if not listed or not all(one is None or _is_seed(one) for one in seed):
-        raise ValueError(f"seed must be an int of at least 0, or a list of num_envs={num_envs} of them, got {seed!r}")
+    fits = listed and all(one is None or is_integer(one, 0) for one in seed)
+    require(fits, "seed", seed, f"an int of at least 0, or a list of num_envs={num_envs} of them")
     return [None if one is None else int(one) for one in seed]
 
 
@@ -80,10 +80,6 @@ def require_mask(mask: Any, num_envs: int) -> np.ndarray:
     if mask is None:
         return np.arange(num_envs)
     array = np.asarray(mask)
-    if array.dtype != bool or array.shape != (num_envs,) or not array.any():
-        raise ValueError(f"options['reset_mask'] must be ({num_envs},) bool and not all False, got {mask!r}")
+    fits = array.dtype == bool and array.shape == (num_envs,) and bool(array.any())
+    require(fits, "options['reset_mask']", mask, f"({num_envs},) bool and not all False")
     return np.flatnonzero(array)
-
-
-def _is_seed(seed: Any) -> bool:
-    return isinstance(seed, int | np.integer) and not isinstance(seed, bool) and int(seed) >= 0

@@ -6,10 +6,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from einops import repeat
 from tqdm import tqdm
 
 from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
+from genie_gym.envs.arguments import require_count
 
 _SCALE = 2  # pixels of the demo per pixel of a frame
 
@@ -29,8 +31,7 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
     Raises:
         ValueError: If ``out`` cannot be written or a setting is invalid.
     """
-    if frames < 1:
-        raise ValueError(f"frames must be positive, got {frames}")
+    require_count("frames", frames)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,14 +39,14 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
     env = gymnasium.make("Genie-v0", **settings)
     assert isinstance(env.action_space, gymnasium.spaces.Discrete)
     actions, started = int(env.action_space.n), time.perf_counter()
-    rows = []
-    for action in tqdm(range(actions), unit="action"):
-        row = [env.reset(seed=seed)[0]]
-        row += [env.step(action)[0] for _ in range(frames)]
-        rows.append(row)
+    videos = np.array(
+        [
+            [env.reset(seed=seed)[0], *(env.step(action)[0] for _ in range(frames))]
+            for action in tqdm(range(actions), unit="action")
+        ]
+    )
     rate = actions * frames / (time.perf_counter() - started)
     env.close()
-    videos = np.array(rows)
     write_image(out / "demo.png", contact_sheet(videos))
     write_video(out / "demo.gif", _side_by_side(videos), fps=10)
     return rate
@@ -53,9 +54,5 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
 
 def _side_by_side(videos: np.ndarray) -> np.ndarray:
     """Arrange (A, T, H, W, 3) in two lines of A / 2 videos, scaled up by s: (T, 2 H s, A / 2 W s, 3)."""
-    videos = videos.repeat(_SCALE, axis=2).repeat(_SCALE, axis=3)
-    half = -(-len(videos) // 2)
-    spare = np.zeros((2 * half - len(videos), *videos.shape[1:]), dtype=np.uint8)
-    lines = np.concatenate([videos, spare]).reshape(2, half, *videos.shape[1:])
-    joined: np.ndarray = lines.transpose(2, 0, 3, 1, 4, 5).reshape(videos.shape[1], 2 * videos.shape[2], -1, 3)
-    return joined
+    even = np.pad(videos, [(0, len(videos) % 2), *4 * [(0, 0)]])  # (A, T, H, W, 3), one more and black if A is odd
+    return repeat(even, "(k a) t h w c -> t (k h y) (a w x) c", k=2, y=_SCALE, x=_SCALE)

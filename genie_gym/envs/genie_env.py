@@ -80,7 +80,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         self.observation_space = self._session.observation_space
         self.action_space = self._session.action_space
         self._prompt = self._session.load_prompt(prompt)
-        self._window = PygameWindow("Genie") if render_mode == "human" else None
+        self._window = PygameWindow() if render_mode == "human" else None
         self._is_over = False
 
     def reset(
@@ -129,11 +129,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         if self.render_mode is None:
             logger.warn('render() without a render_mode: make it with gym.make("Genie-v0", render_mode="rgb_array")')
             return None
-        frame = self._session.frames[0]
-        if self._window is None:
-            return frame
-        self._window.show(frame)
-        return None
+        frame = self._observe()
+        return frame if self._window is None else None
 
     def get_action_meanings(self) -> list[str]:
         """Return the name of each latent action, as Atari environments do; its number if the world has no names."""

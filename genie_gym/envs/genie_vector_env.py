@@ -1,6 +1,5 @@
 """``Genie-v0`` as a vector environment: many rows of play, one pass of the world for all of them."""
 
-import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +9,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from genie_gym.envs.arguments import (
-    require_autoreset_mode,
-    require_count,
-    require_latent_actions,
-    require_limit,
-    require_mask,
-    require_options,
-    require_seeds,
-)
+from genie_gym.checks import require
+from genie_gym.envs import arguments
 from genie_gym.envs.prompts import Prompt, TextToImage
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, require_render_mode
 from genie_gym.envs.rewards import RewardFunction
@@ -73,13 +65,16 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
-        self.num_envs = require_count("num_envs", num_envs)
+        self.num_envs = arguments.require_count("num_envs", num_envs)
         self.render_mode = render_mode
-        self.autoreset_mode = require_autoreset_mode(autoreset_mode)
+        self.autoreset_mode = arguments.require_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.max_episode_steps = require_limit(max_episode_steps)
+        self.max_episode_steps = arguments.require_limit(max_episode_steps)
         self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
-        self._set_spaces()
+        self.single_observation_space = self._session.observation_space
+        self.single_action_space = self._session.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._prompts = self._load_prompts(prompt, prompts)
         self._generators, self._seeds = map(list, zip(*(seeding.np_random() for _ in range(num_envs)), strict=True))
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
@@ -101,9 +96,9 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             ValueError: Naming the option, seed or prompt and its value.
             ResetNeeded: If the first reset has a mask.
         """
-        options = require_options(options, "prompt", "prompts", "reset_mask")
-        rows = require_mask(options.pop("reset_mask", None), self.num_envs)
-        seeds = require_seeds(seed, self.num_envs)
+        options = arguments.require_options(options, "prompt", "prompts", "reset_mask")
+        rows = arguments.require_mask(options.pop("reset_mask", None), self.num_envs)
+        seeds = arguments.require_seeds(seed, self.num_envs)
         prompts = self._load_prompts(options.get("prompt"), options.get("prompts")) if options else self._prompts
         for row in rows:
             if seeds[row] is not None:
@@ -125,7 +120,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             ValueError: If the actions have another shape, type or range.
             ResetNeeded: Before the first reset, and if a row's episode is over and autoreset is disabled.
         """
-        latent_actions = require_latent_actions(actions, (self.num_envs,), int(self._session.action_space.n))
+        latent_actions = arguments.require_latent_actions(actions, (self.num_envs,), int(self._session.action_space.n))
         if self.autoreset_mode is AutoresetMode.DISABLED and self._is_over.any():
             rows = np.flatnonzero(self._is_over).tolist()
             raise ResetNeeded(f"reset(options={{'reset_mask': ...}}) must restart the ended rows {rows} before step()")
@@ -161,12 +156,6 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """The seed of each row, as in ``SyncVectorEnv``."""
         return tuple(self._seeds)
 
-    def _set_spaces(self) -> None:
-        self.single_observation_space = self._session.observation_space
-        self.single_action_space = self._session.action_space
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-
     def _start(self, rows: np.ndarray, prompts: list[np.ndarray | None]) -> dict[str, Any]:
         """Start the next episodes of the given rows and return their infos."""
         infos: dict[str, Any] = {}
@@ -177,15 +166,13 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._session.start(starts)
         else:
             self._session.restart(rows.tolist(), starts)
-        self._elapsed[rows] = 0
-        self._is_over[rows] = False
+        self._elapsed[rows], self._is_over[rows] = 0, False
         for row, start in zip(rows.tolist(), starts, strict=True):
             infos = self._add_info(infos, start.info, row)
         return infos
 
     def _autoreset_same_step(self) -> dict[str, Any]:
-        rows = np.flatnonzero(self._is_over)
-        last = self._session.frames
+        rows, last = np.flatnonzero(self._is_over), self._session.frames
         infos = self._start(rows, self._prompts)
         for row in rows.tolist():
             infos = self._add_info(infos, {"final_obs": last[row].copy(), "final_info": {}}, row)
@@ -197,6 +184,6 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             return [self._session.load_prompt(prompt)] * self.num_envs
         if prompt is not None:
             raise ValueError("prompt and prompts exclude each other, got both")
-        if not isinstance(prompts, list | tuple) or len(prompts) != self.num_envs:
-            raise ValueError(f"prompts must be a list of num_envs={self.num_envs}, got {reprlib.repr(prompts)}")
+        fits = isinstance(prompts, list | tuple) and len(prompts) == self.num_envs
+        require(fits, "prompts", prompts, f"a list of num_envs={self.num_envs}")
         return [self._session.load_prompt(one, f"prompts[{row}]") for row, one in enumerate(prompts)]

@@ -1,7 +1,10 @@
 """A picture as the goal: rewards for coming closer to it, and the end of the episode on arrival."""
 
+import math
+
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.envs.prompts import Prompt, fit_prompt
 from genie_gym.envs.rewards import Rewards
 
@@ -26,11 +29,9 @@ class GoalReward:
     """
 
     def __init__(self, goal: Prompt, threshold: float = 0.05, bonus: float = 1.0, scale: float = 1.0) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be in (0, 1), got {threshold!r}")
-        for name, value in (("bonus", bonus), ("scale", scale)):
-            if not np.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value!r}")
+        require(0 < threshold < 1, "threshold", threshold, "in (0, 1)")
+        require(math.isfinite(bonus), "bonus", bonus, "finite")
+        require(math.isfinite(scale), "scale", scale, "finite")
         self.goal, self.threshold, self.bonus, self.scale = goal, threshold, bonus, scale
         self._blurred = _blur(fit_prompt(goal, 16 * _SQUARES, 16 * _SQUARES, longest=1, field="goal").frames)
 
@@ -49,7 +50,5 @@ def _blur(frames: np.ndarray) -> np.ndarray:
     """Return mean colours: (B, H, W, 3) uint8 -> (B, _SQUARES, _SQUARES, 3) float64 in [0, 1]."""
     rows, columns = (np.arange(_SQUARES) * side // _SQUARES for side in frames.shape[1:3])
     sums = np.add.reduceat(np.add.reduceat(frames.astype(np.float64), rows, axis=1), columns, axis=2)
-    heights, widths = (
-        np.diff(np.append(each, side)) for each, side in zip((rows, columns), frames.shape[1:3], strict=True)
-    )
+    heights, widths = np.diff(rows, append=frames.shape[1]), np.diff(columns, append=frames.shape[2])
     return sums / (heights[:, None] * widths)[:, :, None] / 255

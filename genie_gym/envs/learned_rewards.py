@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie_gym.checks import require
 from genie_gym.data.frames import to_float
 from genie_gym.envs.rewards import Rewards
 from genie_gym.models.reward_model import RewardModel, load_reward_model
@@ -29,8 +30,7 @@ class LearnedReward:
     """
 
     def __init__(self, reward_model: RewardModelOrPath, value: float = 1.0, threshold: float = 0.5) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be in (0, 1), got {threshold!r}")
+        require(0 < threshold < 1, "threshold", threshold, "in (0, 1)")
         self.reward_model, self.value, self.threshold = _open(reward_model, ("reward", "end")), value, threshold
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
@@ -70,13 +70,8 @@ def _open(reward_model: RewardModelOrPath, outputs: tuple[str, ...]) -> RewardMo
 
 @torch.no_grad()
 def _predict_logits(reward_model: RewardModel, previous_frames: np.ndarray, frames: np.ndarray) -> Tensor:
-    """Return (B, outputs) logits.
-
-    Raises:
-        ValueError: If the reward model was trained for another world's frame size.
-    """
-    if frames.shape[1:3] != reward_model.size:
-        raise ValueError(
-            f"reward_fn must be for frames of {frames.shape[1:3]}, got a reward model of {reward_model.size}"
-        )
+    """Return (B, outputs) logits; a ValueError if the reward model was trained for another world's frame size."""
+    size = frames.shape[1:3]
+    if size != reward_model.size:
+        raise ValueError(f"reward_fn must be for frames of {size}, got a reward model of {reward_model.size}")
     return reward_model(torch.stack([to_float(previous_frames), to_float(frames)], dim=1))[:, 0]

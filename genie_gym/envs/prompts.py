@@ -71,9 +71,9 @@ def fit_prompt(
     """
     require_fit(fit)
     frames = _load_frames(field, prompt, text_to_image, longest)
+    resized = np.stack([resize(frame, height, width, fit) for frame in frames])
     h, w = frames[0].shape[:2]
-    fitting = describe_resize(h, w, height, width, fit)
-    return FittedPrompt(np.stack([resize(frame, height, width, fit) for frame in frames]), fitting)
+    return FittedPrompt(resized, describe_resize(h, w, height, width, fit))
 
 
 def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, longest: int) -> list[np.ndarray]:
@@ -109,10 +109,8 @@ def _draw(field: str, text: str, text_to_image: TextToImage | None) -> np.ndarra
     if not text.strip():
         raise ValueError(f"{field} must be an image, a path or a text, got the empty text {text!r}")
     if text_to_image is None:
-        raise ValueError(
-            f"{field} must be a file that exists, or a text together with a text_to_image function that draws it; "
-            f"got {text!r} and no text_to_image"
-        )
+        wanted = "a file that exists, or a text together with a text_to_image function that draws it"
+        raise ValueError(f"{field} must be {wanted}; got {text!r} and no text_to_image")
     image = text_to_image(text)
     if not isinstance(image, np.ndarray | Image.Image):
         raise ValueError(f"text_to_image must return a PIL image or an array, got {reprlib.repr(image)}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
+from genie_gym.checks import require
 from genie_gym.extras import MissingExtraError, need_extra
 
 _MAX_WINDOW_PIXELS = 512  # of the longer side, if the frame is not larger itself
@@ -23,8 +24,7 @@ def require_render_mode(render_mode: str | None, known: list[str]) -> None:
         ValueError: If the mode is unknown.
         PygameMissingError: If it is ``human`` and pygame is missing.
     """
-    if render_mode is not None and render_mode not in known:
-        raise ValueError(f"render_mode must be None or one of {known}, got {render_mode!r}")
+    require(render_mode is None or render_mode in known, "render_mode", render_mode, f"None or one of {known}")
     if render_mode == "human":
         _import_pygame()
 
@@ -42,8 +42,7 @@ def window_scale(height: int, width: int) -> int:
 class PygameWindow:
     """A pygame window, opened by the first frame that it shows."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self) -> None:
         self._pygame = _import_pygame()
         self._screen: Any = None
         self._clock: Any = None
@@ -53,7 +52,10 @@ class PygameWindow:
         scale = window_scale(*frame.shape[:2])
         pixels = frame.repeat(scale, axis=0).repeat(scale, axis=1).transpose(1, 0, 2)
         if self._screen is None:
-            self._open(pixels.shape[:2])
+            self._pygame.display.init()
+            self._screen = self._pygame.display.set_mode(pixels.shape[:2])
+            self._pygame.display.set_caption("Genie")
+            self._clock = self._pygame.time.Clock()
         self._pygame.surfarray.blit_array(self._screen, pixels)
         self._pygame.event.pump()
         self._clock.tick(FRAMES_PER_SECOND)
@@ -64,12 +66,6 @@ class PygameWindow:
         if self._screen is not None:
             self._pygame.display.quit()
             self._screen = self._clock = None
-
-    def _open(self, size: tuple[int, ...]) -> None:
-        self._pygame.display.init()
-        self._screen = self._pygame.display.set_mode(size)
-        self._pygame.display.set_caption(self.title)
-        self._clock = self._pygame.time.Clock()
 
 
 class PygameMissingError(MissingExtraError, DependencyNotInstalled):

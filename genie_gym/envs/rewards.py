@@ -48,10 +48,7 @@ def announce_zero_rewards() -> None:
 def compute_rewards(
     reward_fn: Callable[..., Rewards], previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rewards and terminations of ``reward_fn`` after checking them.
-
-    Returns:
-        (B,) float64 rewards and (B,) bool terminations.
+    """Return the (B,) float64 rewards and (B,) bool terminations of ``reward_fn`` after checking them.
 
     Raises:
         ValueError: If it returns anything but what ``RewardFunction`` promises.
@@ -61,9 +58,8 @@ def compute_rewards(
     shape = (len(frames),)
     if terminations is None:
         terminations = np.zeros(shape, dtype=bool)
-    return _checked("rewards", rewards, shape, "biuf").astype(np.float64), _checked(
-        "terminations", terminations, shape, "b"
-    ).copy()
+    rewards = _checked("rewards", rewards, shape, "biuf").astype(np.float64)
+    return rewards, _checked("terminations", terminations, shape, "b").copy()
 
 
 def _checked(name: str, values: object, shape: tuple[int, ...], kinds: str) -> np.ndarray:

@@ -144,12 +144,8 @@ class Session:
         """Start new episodes, one row for each start."""
         shortest = min(len(start.prompt) for start in starts)
         videos = to_float(np.stack([start.prompt[-shortest:] for start in starts]))
-        self._state, frames = self.world.reset(
-            videos,
-            seeds=[start.world_seed for start in starts],
-            maskgit_steps=self.maskgit_steps,
-            temperature=self.temperature,
-        )
+        seeds = [start.world_seed for start in starts]
+        self._state, frames = self.world.reset(videos, seeds, self.maskgit_steps, self.temperature)
         self._frames = to_uint8(frames)
         longer = [row for row, start in enumerate(starts) if len(start.prompt) > shortest]
         self.restart(longer, [starts[row] for row in longer])
@@ -165,8 +161,7 @@ class Session:
         for length in {len(start.prompt) for start in starts}:
             same = [(row, start) for row, start in zip(rows, starts, strict=True) if len(start.prompt) == length]
             videos = to_float(np.stack([start.prompt for _, start in same]))
-            seeds = [start.world_seed for _, start in same]
-            some = [row for row, _ in same]
+            some, seeds = [row for row, _ in same], [start.world_seed for _, start in same]
             self._state, frames = self.world.replace(self._state, some, videos, seeds)
             present[some] = to_uint8(frames)
         self._frames = present

@@ -1,9 +1,9 @@
 """The world that an environment plays: a checkpoint by name or path, or a world in memory."""
 
 import os
-import reprlib
 from typing import Any
 
+from genie_gym.checks import require
 from genie_gym.models.loading import require_precision
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
@@ -19,8 +19,8 @@ class WorldHandle:
     """
 
     def __init__(self, world: GenieWorldModel) -> None:
-        if not (hasattr(world, "config") and hasattr(world, "reset") and hasattr(world, "replace")):
-            raise ValueError(f"world must be a GenieWorldModel, got {reprlib.repr(world)}")
+        fits = all(hasattr(world, name) for name in ("config", "reset", "replace"))
+        require(fits, "world", world, "a GenieWorldModel")
         self.world = world
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "WorldHandle":
@@ -40,8 +40,6 @@ def open_world(checkpoint: Checkpoint, device: str = "cpu", precision: str | Non
     if isinstance(checkpoint, WorldHandle):
         return checkpoint.world
     if not isinstance(checkpoint, str | os.PathLike):
-        raise ValueError(
-            "checkpoint must be a name, a path, or WorldHandle(world) for a world in memory, "
-            f"got {type(checkpoint).__name__}"
-        )
+        wanted = "a name, a path, or WorldHandle(world) for a world in memory"
+        raise ValueError(f"checkpoint must be {wanted}, got {type(checkpoint).__name__}")
     return load_world(checkpoint, device, precision)

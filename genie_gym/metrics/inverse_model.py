@@ -16,13 +16,13 @@ from genie_gym.models.base import LossOutput
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions
 from genie_gym.nn.layers import Linear
 from genie_gym.presets import SMALL_NETWORK_TRAINING
-from genie_gym.training.loop import BareTrainee, Phase
+from genie_gym.training.loop import Phase, Trainee
 
 _WIDTH, _FEATURES = 32, 128
 _BATCH_SIZE, _WARMUP_STEPS = 16, 20
 
 
-class InverseModel(BareTrainee):
+class InverseModel(Trainee):
     """Predict the kind of action between two frames, for each grouping in ``GROUPS``, from these and earlier frames.
 
     Args:

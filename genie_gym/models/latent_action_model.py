@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerActionConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
-from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, stack_past, stack_transitions
+from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder
+from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, centre_square
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -81,10 +81,7 @@ class LatentActionModel(Model):
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Return the loss of reconstructing frames 1 to T - 1 from the frames before and one code each.
-
-        The quantizer's loss is added.
-        """
+        """Return the quantizer's loss plus that of reconstructing each frame from the frames before and one code."""
         return self.loss_and_labels(videos)[0]
 
     def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:
@@ -96,11 +93,8 @@ class LatentActionModel(Model):
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
         actions = self.config.num_latent_actions
         use = torch.bincount(quantized.tokens.flatten(), minlength=actions) / quantized.tokens.numel()
-        metrics |= {
-            "perplexity": perplexity(quantized.tokens, actions),
-            "least_used": use.min(),
-            "commitment": quantized.loss.detach(),
-        }
+        metrics |= {"perplexity": perplexity(quantized.tokens, actions), "least_used": use.min()}
+        metrics |= {"commitment": quantized.loss.detach()}
         return LossOutput(error + quantized.loss, metrics), quantized.tokens
 
     def _quantize(self, latents: Tensor) -> Quantized:
@@ -128,11 +122,9 @@ class ConvBackbone(nn.Module):
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return the latents of the transitions of videos (B, T, C, H, W)."""
-        return TransitionFeatures(_encode_transitions(self.encoder, videos, self.history, precision))
+        return TransitionFeatures(encode_transitions(self.encoder, videos, self.history, precision))
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted as changes of the frames before, and metrics."""
         changes = self.decoder(_stack_flat(videos, self.history, codes.dtype), codes.flatten(0, 1)).float()
         return _error_over_copying(changes.unflatten(0, codes.shape[:2]), videos)  # (B (T - 1), ...) -> (B, T - 1, ...)
@@ -147,27 +139,19 @@ class MovingBackbone(nn.Module):
 
     def __init__(self, config: WorldConfig, part: MovingActionConfig) -> None:
         super().__init__()
-        self.part, dim = part, latent_dim(part.quantizer)
+        self.part = part
         self.encoder = StridedEncoder(3 * (part.history + 2), part.width, _FEATURES, (config.height, config.width))
-        sizes = (part.history, part.width, _MOTION, dim, part.moves, part.reach)
-        self.decoder: nn.Module
-        if part.accelerates:
-            has_axes = part.quantizer.kind == "vq" and len(part.quantizer.levels) == 2
-            self.decoder = AcceleratingDecoder(*sizes, part.centre, has_axes)
-        else:
-            self.decoder = MovingDecoder(*sizes, part.centre > 0)
-        self.latent_out = Linear(_FEATURES, dim)
+        self.decoder = (AcceleratingDecoder if part.accelerates else MovingDecoder)(part, _MOTION)
+        self.latent_out = Linear(_FEATURES, latent_dim(part.quantizer))
         self.motion_out = Linear(_FEATURES, _MOTION)
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return the latents of the transitions of videos (B, T, C, H, W), and the motion of the ones before."""
-        features = F.relu(_encode_transitions(self.encoder, videos, self.part.history, precision))
+        features = F.relu(encode_transitions(self.encoder, videos, self.part.history, precision))
         motion = self.motion_out(features)[:, :-1]  # (B, T - 1, _FEATURES) -> (B, T - 2, _MOTION)
         return TransitionFeatures(self.latent_out(features), F.pad(motion, (0, 0, 1, 0)))
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted by moving the frames before, and metrics.
 
         The first of several transitions is left out: no motion is known before it.
@@ -182,26 +166,19 @@ class MovingBackbone(nn.Module):
         inner = slice(self.part.error_margin, -self.part.error_margin or None)
         error, metrics = _error_over_copying(changes[..., inner, inner], videos[..., inner, inner])
         if self.part.centre:
-            rows, columns = self._centre(videos)
-            centre_error, _ = _error_over_copying(changes[..., rows, columns], videos[..., rows, columns])
+            square = centre_square(videos, self.part.centre)
+            centre_error, _ = _error_over_copying(changes[square], videos[square])
             error, metrics = error + self.part.centre_weight * centre_error, metrics | {"centre": centre_error.detach()}
-        return error, metrics
+        return LossOutput(error, metrics)
 
     def _hide_player(self, videos: Tensor) -> Tensor:
         """Return the videos with their centre as the decoder may see it."""
         if not self.part.centre:
             return videos
-        rows, columns = self._centre(videos)
-        shown, centre = videos.clone(), videos[..., rows, columns]
-        is_first = self.part.centre_shown == "first"
-        shown[..., rows, columns] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
+        square, is_first = centre_square(videos, self.part.centre), self.part.centre_shown == "first"
+        shown, centre = videos.clone(), videos[square]
+        shown[square] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
         return shown
-
-    def _centre(self, videos: Tensor) -> tuple[slice, slice]:
-        """Return the rows and columns of the square in the middle."""
-        starts = [(side - self.part.centre) // 2 for side in videos.shape[-2:]]
-        rows, columns = (slice(start, start + self.part.centre) for start in starts)
-        return rows, columns
 
 
 class TransformerBackbone(nn.Module):
@@ -243,12 +220,6 @@ class TransformerBackbone(nn.Module):
         """Return the features of each patch or token: (B, T, ...) -> (T, B, N, features)."""
         raise NotImplementedError
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the reconstruction loss of frames 1 to T - 1, and metrics."""
-        raise NotImplementedError
-
 
 class PixelBackbone(TransformerBackbone):
     """ST-transformers on pixels, which the paper finds best (table 2): patches in, sigmoid out."""
@@ -265,9 +236,7 @@ class PixelBackbone(TransformerBackbone):
         edges = (0, -videos.shape[-1] % patch, 0, -videos.shape[-2] % patch)
         return patchify(F.pad(videos.float(), edges), patch)
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the squared error of frames 1 to T - 1 in units of copying, and metrics."""
         patches = self.out(self.decode(videos, codes)).float().sigmoid()  # (T - 1, B, N, 3 p p)
         frames = unpatchify(patches, self.part.patch_size, self.grid)  # (B, T - 1, C, H, W), padded
@@ -286,13 +255,11 @@ class TokenBackbone(TransformerBackbone):
         """Return token embeddings."""
         return self.embedding(videos.transpose(0, 1))  # (B, T, N) -> (T, B, N, D)
 
-    def reconstruction_loss(
-        self, videos: Tensor, codes: Tensor, motion: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the cross-entropy of the tokens of frames 1 to T - 1."""
         logits = self.out(self.decode(videos, codes)).float()  # (T - 1, B, N, K)
         loss = F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten())
-        return loss, {"cross_entropy": loss.detach()}
+        return LossOutput(loss, {"cross_entropy": loss.detach()})
 
 
 def _build_backbone(config: WorldConfig) -> "ConvBackbone | MovingBackbone | PixelBackbone | TokenBackbone":
@@ -304,23 +271,13 @@ def _build_backbone(config: WorldConfig) -> "ConvBackbone | MovingBackbone | Pix
     return (PixelBackbone if part.inputs == "pixels" else TokenBackbone)(config, part)
 
 
-def _encode_transitions(encoder: StridedEncoder, videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
-    """Return the encoder's output for every transition: (B, T, C, H, W) -> (B, T - 1, features)."""
-    pixels = stack_transitions(videos, history).flatten(0, 1).to(precision)  # (B (T - 1), (history + 2) C, H, W)
-    return encoder(_channels_last(pixels)).unflatten(0, (len(videos), -1))
-
-
 def _stack_flat(videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
     """Return the past of every transition: (B, T, C, H, W) -> (B (T - 1), history C, H, W)."""
-    return _channels_last(stack_past(videos, history).flatten(0, 1).to(precision))
+    return stack_past(videos, history).flatten(0, 1).to(precision).contiguous(memory_format=torch.channels_last)
 
 
-def _error_over_copying(changes: Tensor, videos: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _error_over_copying(changes: Tensor, videos: Tensor) -> LossOutput:
     """Return the squared error of predicted changes (B, T - 1, C, H, W) divided by that of copying, and metrics."""
     true = videos[:, 1:] - videos[:, :-1]
     error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
-    return error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()}
-
-
-def _channels_last(pixels: Tensor) -> Tensor:
-    return pixels.contiguous(memory_format=torch.channels_last)
+    return LossOutput(error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()})

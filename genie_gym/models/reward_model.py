@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from genie_gym.models.base import require_videos
-from genie_gym.nn.convolution import StridedEncoder, stack_transitions
+from genie_gym.nn.convolution import StridedEncoder, encode_transitions
 from genie_gym.nn.weights import load_described, read_description, save_described
 
 _FORMAT = 1
@@ -43,9 +42,7 @@ class RewardModel(nn.Module):
             ValueError: If the videos have another size.
         """
         require_videos(videos, 3, *self.size)
-        pixels = stack_transitions(videos, 1).flatten(0, 1)  # (B, T - 1, 3 C, H, W) -> (B (T - 1), 3 C, H, W)
-        logits = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
-        return logits.unflatten(0, (len(videos), -1))
+        return encode_transitions(self.encoder, videos, 1, videos.dtype)
 
 
 def save_reward_model(model: RewardModel, folder: Path) -> Path:

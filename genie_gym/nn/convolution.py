@@ -95,10 +95,8 @@ class SteeredUNet(nn.Module):
 
     def __init__(self, channels: int, width: int, out: int, steer: int | None) -> None:
         super().__init__()
-        self.down = nn.ModuleList(
-            Conv2d(before, after, 4, stride=2, padding=1)
-            for before, after in ((channels, width), (width, 2 * width), (2 * width, 4 * width))
-        )
+        widths = itertools.pairwise([channels, width, 2 * width, 4 * width])
+        self.down = nn.ModuleList(Conv2d(before, after, 4, stride=2, padding=1) for before, after in widths)
         self.middle = Conv2d(4 * width, 4 * width, 3, padding=1)
         self.up = nn.ModuleList(
             Conv2d(before, after, 3, padding=1)
@@ -116,9 +114,9 @@ class SteeredUNet(nn.Module):
         films = [None] * 3 if vector is None else [layer(vector) for layer in self.steer]
         pixels = F.relu(self.middle(_film(pixels, films[0])))  # (M, 4 width, H / 8, W / 8)
         pixels = F.relu(F.pixel_shuffle(self.up[0](pixels), 2))  # (M, 2 width, H / 4, W / 4)
-        pixels = _film(torch.cat([pixels, skips[1]], dim=1), _repeat_film(films[1]))  # (M, 4 width, H / 4, W / 4)
+        pixels = _film(torch.cat([pixels, skips[1]], dim=1), films[1], copies=2)  # (M, 4 width, H / 4, W / 4)
         pixels = F.relu(F.pixel_shuffle(self.up[1](pixels), 2))  # (M, width, H / 2, W / 2)
-        pixels = _film(torch.cat([pixels, skips[0]], dim=1), _repeat_film(films[2]))  # (M, 2 width, H / 2, W / 2)
+        pixels = _film(torch.cat([pixels, skips[0]], dim=1), films[2], copies=2)  # (M, 2 width, H / 2, W / 2)
         return F.pixel_shuffle(self.up[2](pixels), 2)  # (M, out, H, W)
 
 
@@ -138,22 +136,22 @@ def stack_transitions(videos: Tensor, history: int) -> Tensor:
     return torch.cat([stack_past(videos, history), videos[:, 1:] - 0.5, videos[:, 1:] - videos[:, :-1]], dim=2)
 
 
+def encode_transitions(encoder: StridedEncoder, videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
+    """Return the encoder's output for every transition: (B, T, C, H, W) -> (B, T - 1, features)."""
+    pixels = stack_transitions(videos, history).flatten(0, 1).to(precision)  # (B (T - 1), (history + 2) C, H, W)
+    return encoder(pixels.contiguous(memory_format=torch.channels_last)).unflatten(0, (len(videos), -1))
+
+
 def _norm(norm: nn.Module, features: Tensor) -> Tensor:
     assert isinstance(norm, nn.GroupNorm)
     weight, bias = norm.weight.to(features.dtype), norm.bias.to(features.dtype)
     return F.group_norm(features, norm.num_groups, weight, bias, norm.eps)
 
 
-def _film(features: Tensor, scale_and_shift: Tensor | None) -> Tensor:
+def _film(features: Tensor, scale_and_shift: Tensor | None, copies: int = 1) -> Tensor:
+    """Scale and shift features; with two copies, the upsampled and the skipped ones by one scale and shift."""
     if scale_and_shift is None:
         return features
-    scale, shift = scale_and_shift[:, :, None, None].chunk(2, dim=1)  # (M, 2 D) -> twice (M, D, 1, 1)
+    scales_and_shifts = scale_and_shift[:, :, None, None].chunk(2, dim=1)  # (M, 2 D) -> twice (M, D, 1, 1)
+    scale, shift = (each.repeat(1, copies, 1, 1) for each in scales_and_shifts)
     return features * (1 + scale) + shift
-
-
-def _repeat_film(scale_and_shift: Tensor | None) -> Tensor | None:
-    """Use one scale and shift for both the upsampled and the skipped features: (M, 2 D) -> (M, 4 D)."""
-    if scale_and_shift is None:
-        return None
-    scale, shift = scale_and_shift.chunk(2, dim=1)
-    return torch.cat([scale, scale, shift, shift], dim=1)

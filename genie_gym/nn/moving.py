@@ -4,12 +4,16 @@ After Finn, Goodfellow and Levine 2016, "Unsupervised learning for physical inte
 3.2). In shapes M is the number of transitions, S the number of shifted copies and R = 2 reach + 1.
 """
 
+from types import EllipsisType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_gym.configs import MovingActionConfig
 from genie_gym.nn.convolution import SteeredUNet
 from genie_gym.nn.layers import Linear
+from genie_gym.nn.quantizer import latent_dim
 
 _HIDDEN_FEATURES = 256
 _PAINT_MARGIN = 2
@@ -22,29 +26,23 @@ class MovingDecoder(nn.Module):
     """Predict the change from the last frame to the next from past frames, their motion, and one vector.
 
     The whole frame is shifted in a few ways, each by a distribution over vertical and one over horizontal shifts. Masks
-    mix the shifted copies pixel by pixel, and one more mask paints what no copy provides. Unless it ``paints``, the
-    vector affects the shifts alone, and masks and paint depend only on past frames: it can select how things move, but
-    not how they look.
+    mix the shifted copies pixel by pixel, and one more mask paints what no copy provides. With a ``centre`` the vector
+    also steers masks and paint. Otherwise it affects the shifts alone, and masks and paint depend only on past frames:
+    it can select how things move, but not how they look.
 
     Args:
-        history: Number of past frames.
-        width: Channels at the finest scale.
+        config: Sizes of the decoder; the vector is a code of its quantizer.
         motion: Features of the past motion.
-        steer: Features of the vector.
-        moves: Number of shifted copies.
-        reach: Largest shift in pixels, vertically and horizontally.
-        paints: Whether the vector also steers masks and paint.
     """
 
-    def __init__(
-        self, history: int, width: int, motion: int, steer: int, moves: int, reach: int, paints: bool = False
-    ) -> None:
+    def __init__(self, config: MovingActionConfig, motion: int) -> None:
         super().__init__()
-        self.moves, self.paints = moves, paints
+        steer = latent_dim(config.quantizer)
+        self.moves, self.paints = config.moves, config.centre > 0 and not config.accelerates
         # Predicts masks and paint. Digests of labels depend on the names of weights, so this one keeps its name.
-        self.where = SteeredUNet(3 * history, width, moves + 4, steer if paints else None)
+        self.where = SteeredUNet(3 * config.history, config.width, config.moves + 4, steer if self.paints else None)
         self.hidden = Linear(motion + steer, _HIDDEN_FEATURES)
-        self.shifts = _build_shift_head(_HIDDEN_FEATURES, moves, reach)
+        self.shifts = _build_shift_head(_HIDDEN_FEATURES, config)
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """Return changes (M, C, H, W) in float32.
@@ -62,11 +60,10 @@ class MovingDecoder(nn.Module):
         mixed = (masks[:, :-1, None] * (moved - last[:, None])).sum(dim=1)  # (M, S, C, H, W) -> (M, C, H, W)
         return mixed + masks[:, -1:] * paint
 
-    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
         """Return distributions (M, S, R) over vertical and over horizontal shifts."""
         hidden = F.relu(self.hidden(torch.cat([motion, vector], dim=1)))
-        rows, columns = self._to_distributions(self.shifts(hidden)).unbind(dim=1)
-        return rows, columns
+        return self._to_distributions(self.shifts(hidden)).unbind(dim=1)
 
     def _to_distributions(self, logits: Tensor) -> Tensor:
         """Return softmax over shifts: (M, 2 S R) -> (M, 2, S, R)."""
@@ -77,37 +74,20 @@ class AcceleratingDecoder(MovingDecoder):
     """Predict the next frame with the vector's shifts added to those predicted from past motion.
 
     The vector therefore stands for a change of motion, whatever the motion was. Mixing masks depend only on past
-    frames, so that the vector can move things by its shifts alone. It may paint a square in the middle of the frame.
-
-    Args:
-        history: Number of past frames.
-        width: Channels at the finest scale.
-        motion: Features of the past motion.
-        steer: Features of the vector.
-        moves: Number of shifted copies.
-        reach: Largest shift in pixels of the motion, and of the vector: their sums reach twice as far.
-        paints: Side in pixels of the square that the vector paints, with a small margin around it; 0 for none.
-        has_axes: Whether the first half of the vector controls horizontal shifts and paint and the second half vertical
-            shifts; otherwise the whole vector controls all of them.
+    frames, so that the vector can move things by its shifts alone. The largest shifts of motion and vector are each
+    ``reach`` pixels: their sums reach twice as far. The vector also paints the ``centre``, if there is one, and a small
+    margin around it. With two codebooks, the first half of the vector controls horizontal shifts and paint and the
+    second half vertical shifts; otherwise the whole vector controls all of them. Arguments as for ``MovingDecoder``.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        history: int,
-        width: int,
-        motion: int,
-        steer: int,
-        moves: int,
-        reach: int,
-        paints: int = 0,
-        has_axes: bool = False,
-    ) -> None:
-        super().__init__(history, width, motion, steer, moves, reach)
+    def __init__(self, config: MovingActionConfig, motion: int) -> None:
+        super().__init__(config, motion)
         self.hidden = Linear(motion, _HIDDEN_FEATURES)
-        self.parts, axes = (2, 1) if has_axes else (1, 2)
-        part = steer // self.parts
-        self.added_shifts = nn.ModuleList(_build_shift_head(part, moves, reach, axes) for _ in range(self.parts))
-        self.square, self.player = paints, SteeredUNet(3 * history, width, 4, part) if paints else None
+        self.parts = 2 if config.quantizer.kind == "vq" and len(config.quantizer.levels) == 2 else 1
+        part, axes = latent_dim(config.quantizer) // self.parts, 2 // self.parts
+        self.added_shifts = nn.ModuleList(_build_shift_head(part, config, axes) for _ in range(self.parts))
+        self.square = config.centre
+        self.player = SteeredUNet(3 * config.history, config.width, 4, part) if config.centre else None
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """Return changes (M, C, H, W) in float32; arguments as for ``MovingDecoder``."""
@@ -116,34 +96,31 @@ class AcceleratingDecoder(MovingDecoder):
             return changes
         output = self.player(pixels, vector.chunk(self.parts, dim=1)[0]).float()
         mask, paint = output.split([1, 3], dim=1)  # (M, 1, H, W), (M, C, H, W)
-        mask = mask.sigmoid() * self._find_square(pixels)
+        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
+        inside[centre_square(inside, self.square + 2 * _PAINT_MARGIN)] = 1
+        mask = mask.sigmoid() * inside
         return changes + mask * (paint - changes)
 
-    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
         """Return distributions (M, S, 2 R - 1) over vertical and over horizontal shifts."""
         continued = self._to_distributions(self.shifts(F.relu(self.hidden(motion))))  # (M, 2, S, R)
         parts = reversed(vector.chunk(self.parts, dim=1))  # vertical first, as in the distributions
         logits = [head(part) for head, part in zip(self.added_shifts, parts, strict=True)]
         added = self._to_distributions(torch.cat(logits, dim=1))  # (M, 2, S, R)
-        rows, columns = add_shifts(continued, added).unbind(dim=1)
-        return rows, columns
-
-    def _find_square(self, pixels: Tensor) -> Tensor:
-        """Return (H, W): 1 in the square and its margin, 0 elsewhere."""
-        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
-        rows, columns = (
-            slice(max(0, (side - self.square) // 2 - _PAINT_MARGIN), (side + self.square) // 2 + _PAINT_MARGIN)
-            for side in inside.shape
-        )
-        inside[rows, columns] = 1
-        return inside
+        return add_shifts(continued, added).unbind(dim=1)
 
 
-def _build_shift_head(features: int, moves: int, reach: int, axes: int = 2) -> Linear:
+def centre_square(frames: Tensor, side: int) -> tuple[EllipsisType, slice, slice]:
+    """Return the index of the square in the middle of frames (..., H, W), of ``side`` pixels or up to the edge."""
+    rows, columns = (slice(max(0, (size - side) // 2), (size + side) // 2) for size in frames.shape[-2:])
+    return ..., rows, columns
+
+
+def _build_shift_head(features: int, config: MovingActionConfig, axes: int = 2) -> Linear:
     """Return a layer from features to logits of shifts, along both axes or one, which prefer no shift at first."""
-    layer = Linear(features, axes * moves * (2 * reach + 1))
+    layer = Linear(features, axes * config.moves * (2 * config.reach + 1))
     with torch.no_grad():
-        layer.bias.view(axes * moves, -1)[:, reach] += _STILL_LOGIT
+        layer.bias.view(axes * config.moves, -1)[:, config.reach] += _STILL_LOGIT
     return layer
 
 

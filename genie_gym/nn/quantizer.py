@@ -57,16 +57,11 @@ class VectorQuantizer(nn.Module):
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("codebook", F.normalize(torch.randn(config.codes, config.dim), dim=-1))
-        self.register_buffer("sums", torch.zeros(config.codes, config.dim))
-        self.register_buffer("counts", torch.zeros(config.codes))
-        self.register_buffer("idle", torch.zeros(config.codes, dtype=torch.int64))
-        self.register_buffer("is_initialised", torch.tensor(False))
-        self.codebook: Tensor
-        self.sums: Tensor
-        self.counts: Tensor
-        self.idle: Tensor
-        self.is_initialised: Tensor
+        self.codebook = nn.Buffer(F.normalize(torch.randn(config.codes, config.dim), dim=-1))
+        self.sums = nn.Buffer(torch.zeros(config.codes, config.dim))
+        self.counts = nn.Buffer(torch.zeros(config.codes))
+        self.idle = nn.Buffer(torch.zeros(config.codes, dtype=torch.int64))
+        self.is_initialised = nn.Buffer(torch.tensor(False))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "VectorQuantizer":
         """Move with the module, but stay float32."""
@@ -103,7 +98,7 @@ class VectorQuantizer(nn.Module):
 
     def _wait(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
         """Return unit latents, a random half of them zeroed, with tokens of the still random codebook."""
-        self.idle += 1  # counts the batches before the codebook is fitted
+        self.idle.add_(1)  # counts the batches before the codebook is fitted
         is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < _HIDDEN_SHARE
         codes = torch.where(is_hidden[..., None], 0.0, unit).to(dtype)
         return Quantized(codes, self.nearest(unit.detach()), unit.new_zeros(()))
@@ -139,9 +134,6 @@ class VectorQuantizer(nn.Module):
         self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, tokens, latents), 1 - decay)
         self.idle.copy_(torch.where(counts > 0, 0, self.idle + 1))
         self.codebook.copy_(F.normalize(self.sums, dim=-1))
-        self._restart(latents)
-
-    def _restart(self, latents: Tensor) -> None:
         dead = self.idle >= self.config.restart_after
         fresh = latents[torch.randint(len(latents), (self.config.codes,), device=latents.device)]
         typical = self.counts.mean()
@@ -167,10 +159,9 @@ class ProductQuantizer(nn.Module):
 
     def forward(self, latents: Tensor) -> Quantized:
         """Return the nearest code of each part of each latent (..., dim); the loss is the mean over codebooks."""
-        parts: list[Quantized] = [part(each) for part, each in zip(self.parts, self._split(latents), strict=True)]
-        tokens = torch.zeros_like(parts[0].tokens)
-        for part, step in zip(parts, self._steps(), strict=True):
-            tokens = tokens + step * part.tokens
+        split = latents.chunk(len(self.parts), dim=-1)
+        parts: list[Quantized] = [part(each) for part, each in zip(self.parts, split, strict=True)]
+        tokens = torch.stack([step * part.tokens for part, step in zip(parts, self._steps(), strict=True)]).sum(dim=0)
         loss = torch.stack([part.loss for part in parts]).mean()
         return Quantized(torch.cat([part.codes for part in parts], dim=-1), tokens, loss)
 
@@ -179,9 +170,6 @@ class ProductQuantizer(nn.Module):
         parts = cast(Iterable[VectorQuantizer], self.parts)
         sizes = zip(parts, self._steps(), self.config.levels, strict=True)
         return torch.cat([part.lookup(tokens // step % codes) for part, step, codes in sizes], dim=-1)
-
-    def _split(self, latents: Tensor) -> tuple[Tensor, ...]:
-        return latents.chunk(len(self.parts), dim=-1)
 
     def _steps(self) -> list[int]:
         """Return the stride of each codebook's code within a token."""
@@ -194,27 +182,21 @@ class FiniteScalarQuantizer(nn.Module):
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("levels", torch.tensor(config.levels), persistent=False)
-        steps = torch.tensor((1, *config.levels[:-1])).cumprod(0)
-        self.register_buffer("steps", steps, persistent=False)
-        self.levels: Tensor
-        self.steps: Tensor
+        self.levels = nn.Buffer(torch.tensor(config.levels), persistent=False)
+        self.steps = nn.Buffer(torch.tensor((1, *config.levels[:-1])).cumprod(0), persistent=False)
 
     def forward(self, latents: Tensor) -> Quantized:
         """Return the grid point nearest to each latent (..., len(levels)); the loss is 0."""
         bounded = self._bound(latents.float())
         digits = bounded.round()
-        tokens = ((digits + self._half()).long() * self.steps).sum(dim=-1)
+        tokens = ((digits + self.levels // 2).long() * self.steps).sum(dim=-1)
         codes = (bounded + (digits - bounded).detach()) / (self.levels // 2).clamp(min=1)
         return Quantized(codes.to(latents.dtype), tokens, latents.new_zeros((), dtype=torch.float32))
 
     def lookup(self, tokens: Tensor) -> Tensor:
         """Return the codes of tokens, in about [-1, 1]: (...) int64 -> (..., len(levels))."""
         digits = (tokens[..., None] // self.steps) % self.levels
-        return (digits - self._half()) / (self.levels // 2).clamp(min=1)
-
-    def _half(self) -> Tensor:
-        return self.levels // 2
+        return (digits - self.levels // 2) / (self.levels // 2).clamp(min=1)
 
     def _bound(self, latents: Tensor) -> Tensor:
         """Squash latents to an interval that rounds to exactly ``levels`` integers, from -levels // 2 upward."""

@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from genie_gym.checks import is_integer, require
 from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.video import write_video
-from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
@@ -136,8 +136,7 @@ class Connection:
 
     async def _answer(self, text: str | None, packed: bytes | None) -> None:
         size, most = len(text or packed or ""), self._limits.message_bytes
-        if size > most:
-            raise ValueError(f"message must be at most {most} bytes, got {size}")
+        require(size <= most, "message", size, f"at most {most} bytes")
         if packed is not None:
             await self._start_on_picture(packed)
             return
@@ -154,8 +153,7 @@ class Connection:
         start = next(self._setup.starts)
         if (number := order.get("number")) is not None:
             frames = self._setup.session.world.start_frames
-            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(frames):
-                raise ValueError(f"number must be in [0, {len(frames)}), got {reprlib.repr(number)}")
+            require(is_integer(number, 0, len(frames)), "number", number, f"in [0, {len(frames)})")
             start = start._replace(prompt=frames[number][None], prompt_index=number)
         await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
 
@@ -164,13 +162,11 @@ class Connection:
         await self._send_json({"kind": "fit", "fit": self._fit})
 
     async def _start_on_picture(self, packed: bytes) -> None:
-        prompt = await asyncio.to_thread(self._fit_picture, packed)
+        fit_prompt = self._setup.session.fit_prompt
+        prompt = await asyncio.to_thread(lambda: fit_prompt(open_picture(packed, "picture"), fit=self._fit))
         await self._send_json({"kind": "picture", "message": f"The picture: {prompt.fitting}."})
         start = next(self._setup.starts)._replace(prompt=prompt.frames, prompt_index=-1)
         await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
-
-    def _fit_picture(self, packed: bytes) -> FittedPrompt:
-        return self._setup.session.fit_prompt(open_picture(packed, "picture"), fit=self._fit)
 
     async def _start_visitor(self, visitor: Visitor, start: Start, replayed: Sequence[int] | None = None) -> None:
         await self._scheduler.call(visitor.start, start)
@@ -180,9 +176,8 @@ class Connection:
         await self._send_frame()
 
     async def _step(self, order: dict[str, Any]) -> None:
-        action = order.get("action")
-        if not isinstance(action, int) or isinstance(action, bool):
-            raise ValueError(f"action must be an integer, got {reprlib.repr(action)}")
+        action: Any = order.get("action")
+        require(is_integer(action), "action", action, "an integer")
         await self._take_action(action)
 
     async def _drive(self, order: dict[str, Any]) -> None:
@@ -202,9 +197,8 @@ class Connection:
         await self._send_frame()
 
     async def _save(self, order: dict[str, Any]) -> None:
-        kind = order.get("as")
-        if kind not in ("gif", "mp4", "json"):
-            raise ValueError(f"as must be gif, mp4 or json, got {reprlib.repr(kind)}")
+        kind: Any = order.get("as")
+        require(kind in ("gif", "mp4", "json"), "as", kind, "gif, mp4 or json")
         if kind == "json":
             packed = format_trajectory(self._visitor.trajectory).encode()
         else:
@@ -212,28 +206,21 @@ class Connection:
         await self._send_bytes(bytes([FILE_MESSAGE]) + packed)
 
     async def _replay(self, order: dict[str, Any]) -> None:
-        text = order.get("trajectory")
-        if not isinstance(text, str):
-            raise ValueError(f"trajectory must be a text, got {reprlib.repr(text)}")
+        text: Any = order.get("trajectory")
+        require(isinstance(text, str), "trajectory", text, "a text")
         trajectory = await asyncio.to_thread(parse_trajectory, text)
-        if trajectory.checkpoint != self._setup.digest:
-            raise ValueError(f"trajectory must be of this world, {self._setup.digest!r}, got {trajectory.checkpoint!r}")
-        actions = trajectory.latent_actions
-        for field, value, most in (
-            ("maskgit_steps", trajectory.maskgit_steps, self._limits.maskgit_steps),
-            ("latent_actions", len(actions), self._limits.frames),
-        ):
-            if value > most:
-                raise ValueError(f"trajectory {field} must be at most {most}, got {value}")
-        sampling = trajectory.maskgit_steps, trajectory.temperature
-        visitor = Visitor(self._setup.session.world, self._setup.digest, *sampling, self._limits.undo_steps)
+        digest, limits = self._setup.digest, self._limits
+        require(trajectory.checkpoint == digest, "trajectory", trajectory.checkpoint, f"of this world, {digest!r}")
+        steps, actions = trajectory.maskgit_steps, trajectory.latent_actions
+        require(steps <= limits.maskgit_steps, "trajectory maskgit_steps", steps, f"at most {limits.maskgit_steps}")
+        require(len(actions) <= limits.frames, "trajectory latent_actions", len(actions), f"at most {limits.frames}")
+        visitor = Visitor(self._setup.session.world, digest, steps, trajectory.temperature, limits.undo_steps)
         await self._start_visitor(visitor, Start(trajectory.prompt, -1, trajectory.world_seed), actions)
 
     async def _send_frame(self) -> None:
-        last = self._visitor.last_action
-        action = NO_ACTION if last is None else last
-        header = struct.pack(FRAME_HEADER, FRAME_MESSAGE, self._visitor.steps, action)
-        await self._send_bytes(header + self._visitor.frame.tobytes())
+        visitor, last = self._visitor, self._visitor.last_action
+        header = struct.pack(FRAME_HEADER, FRAME_MESSAGE, visitor.steps, NO_ACTION if last is None else last)
+        await self._send_bytes(header + visitor.frame.tobytes())
 
     async def _send_bytes(self, packed: bytes) -> None:
         await asyncio.wait_for(self._websocket.send_bytes(packed), self._limits.send_seconds)

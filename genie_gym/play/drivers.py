@@ -23,11 +23,7 @@ class Driver(Protocol):
 
 
 def load_driver(spec: str, seed: int = 0) -> Driver:
-    """Build a driver by the factory that ``FILE.py:FACTORY(ARGUMENTS)`` names.
-
-    Args:
-        spec: File, factory and arguments.
-        seed: Passed as ``seed=`` to factories that take it.
+    """Build a driver by the factory that ``FILE.py:FACTORY(ARGUMENTS)`` names, which gets ``seed=`` if it takes it.
 
     Raises:
         ValueError: If there is no such factory.

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-_DIRECTIONS = ("up", "down", "left", "right")
-_KEY_DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right", **{way: way for way in _DIRECTIONS}}
-_STILL = "still"
+_KEY_DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right"}
+_KEY_DIRECTIONS |= {way: way for way in _KEY_DIRECTIONS.values()}
 
 
 class Keymap:
@@ -38,5 +37,5 @@ class Keymap:
         rows, columns = directions & {"up", "down"}, directions & {"left", "right"}
         row = rows.pop() if len(rows) == 1 else ""  # opposite directions cancel
         column = columns.pop() if len(columns) == 1 else ""
-        wanted = (f"{row} {column}".strip(), row, column) if row or column else (_STILL,)
+        wanted = (f"{row} {column}".strip(), row, column) if row or column else ("still",)
         return next((self._actions[name] for name in wanted if name and name in self._actions), None)

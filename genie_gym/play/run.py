@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from genie_gym.checks import require
 from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import FittedPrompt
@@ -29,18 +30,11 @@ def require_address(host: str, port: int, token: str | None) -> None:
     """
     if host != LOOPBACK and not token:
         raise ValueError(f"token must be given with a host that other machines can reach, got {token!r} and {host!r}")
-    if not 0 <= port < 2**16:
-        raise ValueError(f"port must be in [0, {2**16}), got {port}")
+    require(0 <= port < 2**16, "port", port, f"in [0, {2**16})")
 
 
 def play_in_browsers(setup: PlaySetup, host: str, port: int, token: str | None) -> None:
-    """Serve the page until interrupted.
-
-    Args:
-        setup: World and settings shared by all visitors.
-        host: Address to listen on.
-        port: Port to listen on.
-        token: Token that visitors must give; required if other machines can reach the page.
+    """Serve the page at an address until interrupted; all visitors must give the token.
 
     Raises:
         ValueError: If ``require_address`` refuses the address.

@@ -22,7 +22,6 @@ from genie_gym.play.pictures import pack_picture
 from genie_gym.play.setup import PlaySetup
 
 _STATIC = Path(__file__).parent / "static"
-_LOCAL_HOSTS = [LOOPBACK, "localhost"]
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:",
     "X-Content-Type-Options": "nosniff",
@@ -74,7 +73,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
         yield
         scheduler.close()
 
-    hosts = ["*"] if token is not None else _LOCAL_HOSTS
+    hosts = [LOOPBACK, "localhost"] if token is None else ["*"]
     return Starlette(
         routes=[
             Route("/", page),

@@ -45,14 +45,9 @@ def prepare_play(config: PlayConfig) -> PlaySetup:
     """
     driver = None if config.policy is None else load_driver(config.policy, config.seed)
     spec = None if config.prompt is None else config.text_to_image
-    session = Session(
-        config.checkpoint,
-        config.device,
-        maskgit_steps=config.maskgit_steps,
-        temperature=config.temperature,
-        reward_fn=zero_rewards,
-        text_to_image=None if spec is None else load_text_to_image(spec, config.device, config.seed),
-    )
+    draw = None if spec is None else load_text_to_image(spec, config.device, config.seed)
+    sampling = config.maskgit_steps, config.temperature
+    session = Session(config.checkpoint, config.device, None, *sampling, zero_rewards, draw)
     prompt = None if config.prompt is None else session.fit_prompt(config.prompt, fit=config.fit)
     starts = draw_starts(session, None if prompt is None else prompt.frames, config.seed)
     first = next(starts)  # fails before the page opens if there is neither a prompt nor a start frame

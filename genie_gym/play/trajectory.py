@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_gym.checks import is_integer, require
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.play.pictures import open_picture, pack_picture
@@ -80,33 +81,26 @@ def parse_trajectory(text: str) -> Trajectory:
         values: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"trajectory must be JSON: {error}") from error
-    if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
-        raise ValueError(f"trajectory must be an object of format {_FORMAT}, got {reprlib.repr(values)}")
+    fits = isinstance(values, dict) and values.pop("format", None) == _FORMAT
+    require(fits, "trajectory", values, f"an object of format {_FORMAT}")
     known = set(Trajectory.__dataclass_fields__)
     if set(values) != known:
         raise ValueError(f"trajectory must have the fields {sorted(known)}, got {sorted(map(str, values))[:20]}")
-    _require(isinstance(values["checkpoint"], str), "checkpoint", values["checkpoint"], "a text")
-    _require(_is_count(values["world_seed"]), "world_seed", values["world_seed"], "an integer of at least 0")
+    checkpoint, seed = values["checkpoint"], values["world_seed"]
+    require(isinstance(checkpoint, str), "trajectory checkpoint", checkpoint, "a text")
+    require(is_integer(seed, 0, 2**63), "trajectory world_seed", seed, "an integer of at least 0")
     actions = values["latent_actions"]
-    fits = isinstance(actions, list) and len(actions) <= _MAX_ACTIONS and all(map(_is_count, actions))
-    _require(fits, "latent_actions", actions, f"at most {_MAX_ACTIONS} integers of at least 0")
+    fits = isinstance(actions, list) and len(actions) <= _MAX_ACTIONS
+    fits = fits and all(is_integer(action, 0, 2**63) for action in actions)
+    require(fits, "trajectory latent_actions", actions, f"at most {_MAX_ACTIONS} integers of at least 0")
     sampling = require_sampling(values["maskgit_steps"], values["temperature"])
-    _require(None not in sampling, "maskgit_steps and temperature", sampling, "numbers")
+    require(None not in sampling, "trajectory maskgit_steps and temperature", sampling, "numbers")
     frames = values["prompt"]
-    _require(isinstance(frames, list) and 1 <= len(frames) <= MAX_PROMPT_FRAMES, "prompt", frames, "1 to 4 frames")
+    fits = isinstance(frames, list) and 1 <= len(frames) <= MAX_PROMPT_FRAMES
+    require(fits, "trajectory prompt", frames, f"1 to {MAX_PROMPT_FRAMES} frames")
     prompt = [_decode(frame) for frame in frames]
-    _require(len({frame.shape for frame in prompt}) == 1, "prompt", frames, "frames of one size")
-    own = {"prompt": np.stack(prompt), "latent_actions": tuple(actions)}
-    return Trajectory(**{**values, **own})
-
-
-def _require(fits: bool, field: str, value: Any, wanted: str) -> None:
-    if not fits:
-        raise ValueError(f"trajectory {field} must be {wanted}, got {reprlib.repr(value)}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    require(len({frame.shape for frame in prompt}) == 1, "trajectory prompt", frames, "frames of one size")
+    return Trajectory(**{**values, "prompt": np.stack(prompt), "latent_actions": tuple(actions)})
 
 
 def _decode(text: Any) -> np.ndarray:

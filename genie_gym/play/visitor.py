@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.envs.arguments import require_latent_actions
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import Session, Start, step_together
@@ -33,13 +34,8 @@ class Visitor:
         temperature: float | None = None,
         undo_steps: int = 0,
     ) -> None:
-        self.session = Session(
-            WorldHandle(world),
-            maskgit_steps=maskgit_steps,
-            temperature=temperature,
-            reward_fn=zero_rewards,
-            undo_steps=undo_steps,
-        )
+        sampling, handle = (maskgit_steps, temperature), WorldHandle(world)
+        self.session = Session(handle, "cpu", None, *sampling, reward_fn=zero_rewards, undo_steps=undo_steps)
         self._digest = digest
         self._start = Start(np.empty(0), -1, 0)
         self._latent_actions: list[int] = []
@@ -136,18 +132,12 @@ def step_visitors(visitors: Sequence[Visitor], latent_actions: Sequence[int]) ->
 
 
 def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.ndarray:
-    """Return the (1 + S, H, W, 3) uint8 frames of a trajectory of S latent actions.
-
-    Args:
-        world: The world that the trajectory was played in.
-        digest: Digest of the world's checkpoint.
-        trajectory: Trajectory to replay.
+    """Return the (1 + S, H, W, 3) uint8 frames of a trajectory of S latent actions, played in the same world.
 
     Raises:
-        ValueError: If the trajectory is of another checkpoint or another frame size.
+        ValueError: If the trajectory is of another checkpoint than ``digest``, or of another frame size.
     """
-    if trajectory.checkpoint != digest:
-        raise ValueError(f"trajectory must be of the checkpoint {digest!r}, got {trajectory.checkpoint!r}")
+    require(trajectory.checkpoint == digest, "trajectory", trajectory.checkpoint, f"of the checkpoint {digest!r}")
     visitor = Visitor(world, digest, trajectory.maskgit_steps, trajectory.temperature)
     visitor.start(Start(trajectory.prompt, -1, trajectory.world_seed))
     for action in trajectory.latent_actions:

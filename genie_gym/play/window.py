@@ -1,6 +1,6 @@
 """Playing in a window (needs the extra ``human``) with the keys listed in ``WINDOW_KEYS``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,8 @@ class WindowedPlay:
         self, visitor: Visitor, keymap: Keymap, starts: Iterator[Start], out: Path, driver: Driver | None = None
     ) -> None:
         self._visitor, self._keymap, self._starts, self._out, self._driver = visitor, keymap, starts, out, driver
-        self._window = PygameWindow("Genie")
+        self._window = PygameWindow()
         self._is_paused = self._is_over = self._is_driven = False
-        self._commands: dict[str, Callable[[], object]] = {
-            "space": self._pause,
-            "backspace": visitor.undo,
-            "r": visitor.restart,
-            "e": self._start_elsewhere,
-            "p": self._switch_driver,
-            "q": self._quit,
-        }
 
     def run(self, most_frames: int | None = None) -> None:
         """Play at ``FRAMES_PER_SECOND``, or slower if the world is slower.
@@ -52,7 +44,7 @@ class WindowedPlay:
         """
         import pygame
 
-        self._start_elsewhere()
+        self._visitor.start(next(self._starts))
         shown = 0
         while not self._is_over and (most_frames is None or shown < most_frames):
             self._window.show(self._visitor.frame)
@@ -61,19 +53,30 @@ class WindowedPlay:
             if not self._is_paused or steps_once:
                 self._step(_held(pygame))
         self._window.close()
-        self._save()
+        self._out.mkdir(parents=True, exist_ok=True)
+        write_video(self._out / "play.gif", self._visitor.frames, fps=FRAMES_PER_SECOND)
+        save_trajectory(self._visitor.trajectory, self._out / "play.json")
 
     def _handle_events(self, pygame: Any) -> bool:
         """Run the commands of the keys that were pressed; return whether one of them asks for a single frame."""
         steps_once = False
         for event in pygame.event.get():
-            if event.type == pygame.QUIT:
-                self._is_over = True
-            elif event.type == pygame.KEYDOWN:
-                name = pygame.key.name(event.key)
-                steps_once |= name == "n"
-                if name in self._commands:
-                    self._commands[name]()
+            is_key, is_quit = event.type == pygame.KEYDOWN, event.type == pygame.QUIT
+            match pygame.key.name(event.key) if is_key else "q" if is_quit else None:
+                case "n":
+                    steps_once = True
+                case "space":
+                    self._is_paused = not self._is_paused
+                case "backspace":
+                    self._visitor.undo()
+                case "r":
+                    self._visitor.restart()
+                case "e":
+                    self._visitor.start(next(self._starts))
+                case "p":
+                    self._is_driven = not self._is_driven
+                case "q":
+                    self._is_over = True
         return steps_once
 
     def _step(self, held: set[str]) -> None:
@@ -83,23 +86,6 @@ class WindowedPlay:
             action = self._keymap.choose(held)
         if action is not None:
             self._visitor.step(action)
-
-    def _pause(self) -> None:
-        self._is_paused = not self._is_paused
-
-    def _switch_driver(self) -> None:
-        self._is_driven = not self._is_driven
-
-    def _start_elsewhere(self) -> None:
-        self._visitor.start(next(self._starts))
-
-    def _quit(self) -> None:
-        self._is_over = True
-
-    def _save(self) -> None:
-        self._out.mkdir(parents=True, exist_ok=True)
-        write_video(self._out / "play.gif", self._visitor.frames, fps=FRAMES_PER_SECOND)
-        save_trajectory(self._visitor.trajectory, self._out / "play.json")
 
 
 def _held(pygame: Any) -> set[str]:

@@ -11,10 +11,10 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.training.loop import BareTrainee, Phase
+from genie_gym.training.loop import Phase, Trainee
 
 
-class ActionsTrainee(BareTrainee):
+class ActionsTrainee(Trainee):
     """Adapts a latent action model on pixels to the training loop."""
 
     def __init__(self, model: LatentActionModel) -> None:
@@ -42,10 +42,10 @@ def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorl
     Raises:
         ValueError: If the number of actions differs.
     """
+    wanted, given = world.config.num_latent_actions, part.quantizer.codes
+    if given != wanted:
+        raise ValueError(f"part must have the world's {wanted} latent actions, got {given}")
     config = replace(world.config, latent_action_model=part, action_names=())
-    if config.num_latent_actions != world.config.num_latent_actions:
-        wanted = world.config.num_latent_actions
-        raise ValueError(f"part must have the world's {wanted} latent actions, got {config.num_latent_actions}")
     renewed = GenieWorldModel(config, copy.deepcopy(world.start_frames))
     renewed.tokenizer.load_state_dict(world.tokenizer.state_dict())
     renewed.dynamics.load_state_dict(world.dynamics.state_dict())

@@ -42,54 +42,48 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
     Raises:
         ValueError: If the run is damaged, has another config or model, or was saved before moments had names.
     """
-    if not has_run(folder):
+    step = require_config(folder, config)
+    if step == 0:
         return 0
-    require_config(folder, config)
     tensors = load_file(folder / RUN_FILE)
     try:
         module.load_state_dict(_select(tensors, _MODEL))
     except RuntimeError as error:
         raise ValueError(f"run {str(folder)!r} is of another model: {error}") from error
-    _load_moments(folder, _select(tensors, _OPTIMIZER), module, optimizer)
-    return int(_read_metadata(folder / RUN_FILE)["step"])
-
-
-def require_config(folder: Path, config: TrainConfig) -> None:
-    """Raise a ValueError if ``folder`` holds a run that is damaged or was started with another config."""
-    if not has_run(folder):
-        return
-    metadata = _read_metadata(folder / RUN_FILE)
-    if json.loads(metadata["config"]) != json.loads(json.dumps(to_dict(config))):
-        raise ValueError(f"run {str(folder)!r} was started with another config: {metadata['config']}")
-
-
-def _select(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _load_moments(
-    folder: Path, moments: dict[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Give the optimiser its moments, which it numbers by the order of its parameters."""
+    # An optimiser numbers its moments by the order of its parameters.
     names = {parameter: name for name, parameter in module.named_parameters()}
     trained = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = {name: number for number, name in enumerate(trained)}
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in moments.items():
+    for key, tensor in _select(tensors, _OPTIMIZER).items():
         name, _, moment = key.rpartition(".")
-        if name not in numbers:
+        if name not in trained:
             reason = "an earlier version of genie-gym" if name.isdigit() else "a run that trained other parameters"
             raise ValueError(f"run {str(folder)!r} was saved by {reason}: start anew in another folder")
-        state.setdefault(numbers[name], {})[moment] = tensor
+        state.setdefault(trained.index(name), {})[moment] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return step
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
+def require_config(folder: Path, config: TrainConfig) -> int:
+    """Return the number of steps that the run in ``folder`` has done; 0 if there is none.
+
+    Raises:
+        ValueError: If the run is damaged or was started with another config.
+    """
+    if not has_run(folder):
+        return 0
+    path = str(folder / RUN_FILE)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
+        raise ValueError(f"run {path!r} is damaged: {error}") from error
     if not {"step", "config"} <= set(metadata):
-        raise ValueError(f"run {str(path)!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
-    return metadata
+        raise ValueError(f"run {path!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
+    if json.loads(metadata["config"]) != json.loads(json.dumps(to_dict(config))):
+        raise ValueError(f"run {str(folder)!r} was started with another config: {metadata['config']}")
+    return int(metadata["step"])
+
+
+def _select(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -20,30 +20,22 @@ from genie_gym.training.optim import build_optimizer, clip_gradients, learning_r
 
 Batches = Callable[[int, int], Iterator[Batch]]
 """(first batch, number of batches) -> batches; the same numbers give the same batches."""
+_Values = dict[str, Tensor]
 
 
-class Trainee(Protocol):
-    """A module with a loss, and what TensorBoard shows of it."""
+class Trainee(nn.Module):
+    """A base class of modules with a loss, and what TensorBoard shows of it: by default no probe and no pictures."""
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the loss and metrics of videos (B, T, C, H, W)."""
+        raise NotImplementedError
 
     def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Return slower metrics, computed every ``log_every`` steps in eval mode."""
-
-    def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Return pictures (C, H, W) in [0, 1] by name, drawn every ``picture_every`` steps in eval mode."""
-
-
-class BareTrainee(nn.Module):
-    """A base class for trainees without further metrics or pictures."""
-
-    def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Return no metrics."""
         return {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Return no pictures."""
+        """Return pictures (C, H, W) in [0, 1] by name, drawn every ``picture_every`` steps in eval mode."""
         return {}
 
 
@@ -79,7 +71,7 @@ class Phase:
         """Train from where the run in the folder stands to the last step, or until the time limit.
 
         Args:
-            trainee: An ``nn.Module``; its parameters that require gradients are trained.
+            trainee: Module whose parameters that require gradients are trained.
 
         Returns:
             Number of steps done by all calls.
@@ -87,7 +79,6 @@ class Phase:
         Raises:
             ValueError: If the folder holds a run of another config or model.
         """
-        assert isinstance(trainee, nn.Module)
         keep_freed_memory()
         config = self.config
         optimizer = build_optimizer(trainee, config.optimizer)
@@ -111,16 +102,9 @@ class Phase:
         return step
 
     def _watch(
-        self,
-        trainee: Trainee,
-        batch: Batch,
-        metrics: dict[str, Tensor],
-        writer: SummaryWriter,
-        bar: "tqdm[object]",
-        step: int,
+        self, trainee: Trainee, batch: Batch, metrics: _Values, writer: SummaryWriter, bar: "tqdm[object]", step: int
     ) -> None:
         """Log metrics and pictures; since each step seeds the generator anew, this does not change the run."""
-        assert isinstance(trainee, nn.Module)
         if step % self.config.log_every == 0:
             trainee.eval()
             torch.manual_seed(step_seed(self.config.seed, step))
@@ -140,11 +124,8 @@ def step_seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) % 2**63
 
 
-def _update(
-    trainee: Trainee, batch: Batch, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
-) -> dict[str, Tensor]:
+def _update(trainee: Trainee, batch: Batch, optimizer: Optimizer, config: TrainConfig, step: int) -> _Values:
     """Take one optimiser step and return its metrics."""
-    assert isinstance(trainee, nn.Module)
     rate = learning_rate(step, config.train_steps, config.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = rate

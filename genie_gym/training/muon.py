@@ -37,8 +37,7 @@ class Muon(torch.optim.AdamW):
                 self._update(matrices, group["lr"], group["weight_decay"])
             for matrix in trained:
                 matrix.grad = None  # so that AdamW skips it
-        super().step()
-        return None
+        return super().step()
 
     def _update(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
         """Update matrices of one shape together, in a few batched products."""

@@ -12,24 +12,21 @@ _WSD_DECAY = 0.2
 """Share of training over which the ``wsd`` schedule decays."""
 
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return a fused AdamW, or Muon, over the trainable parameters; weight decay acts on matrices and kernels only."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Muon:
+    """Return a fused AdamW or Muon over the trainable parameters; weight decay acts on matrices and kernels only."""
+    parameters = [each for each in module.parameters() if each.requires_grad]
     if config.kind != "adamw":
         layers = (nn.Linear, nn.Conv2d) if config.kind == "muon-conv" else nn.Linear
         matrices = [each.weight for each in module.modules() if isinstance(each, layers) and each.weight.requires_grad]
-        numbers = {id(weight) for weight in matrices}
-        rest = [parameter for parameter in parameters if id(parameter) not in numbers]
-        groups = [
-            {"params": matrices, "orthogonal": True, "weight_decay": config.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        return Muon(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    else:
+        matrices = [each for each in parameters if each.ndim >= 2]
+    numbers = {id(matrix) for matrix in matrices}
+    rest = [each for each in parameters if id(each) not in numbers]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": matrices, "orthogonal": config.kind != "adamw", "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return Muon(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, train_steps: int, config: OptimizerConfig) -> float:

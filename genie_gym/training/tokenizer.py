@@ -7,13 +7,13 @@ from torch import Tensor
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.video_tokenizer import VideoTokenizer
-from genie_gym.training.loop import BareTrainee, Phase
+from genie_gym.training.loop import Phase, Trainee
 
 _INITIAL_BATCHES = 4
 """Number of batches from which the tokenizer is initialised."""
 
 
-class TokenizerTrainee(BareTrainee):
+class TokenizerTrainee(Trainee):
     """Adapts the tokenizer to the training loop."""
 
     def __init__(self, tokenizer: VideoTokenizer) -> None:

@@ -2,19 +2,19 @@
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
-from genie_gym.training.loop import Phase
+from genie_gym.training.loop import Phase, Trainee
 from genie_gym.training.token_cache import TokenCache
 
 _PICTURE_ROWS, _PROMPT_FRAMES = 4, 2
 
 
-class DynamicsTrainee(nn.Module):
+class DynamicsTrainee(Trainee):
     """Adapts the dynamics to the training loop, with labels of a frozen latent action model."""
 
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:

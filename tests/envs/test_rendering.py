@@ -35,7 +35,7 @@ def test_windows_are_scaled_by_whole_factors(size: tuple[int, int], scale: int) 
 
 
 def test_a_window_shows_the_frame(pygame: Any, prompt_image: np.ndarray) -> None:
-    window = PygameWindow("Genie")
+    window = PygameWindow()
     window.show(prompt_image)
     shown = pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
     assert shown.shape == (8 * 42, 12 * 42, 3)

@@ -1,13 +1,25 @@
 """Frames shifted by distributions over shifts, and decoders that learn to shift them."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genie_gym.configs import MovingActionConfig, QuantizerConfig
 from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, add_shifts, shift_frames
 
 REACH = 3
+
+
+def build(
+    history: int, motion: int, dim: int, moves: int, levels: tuple[int, ...] = (), **options: Any
+) -> MovingDecoder:
+    """Return a decoder of width 8 that is steered by codes of ``dim`` features."""
+    quantizer = QuantizerConfig(codes=4, dim=dim, levels=levels)
+    config = MovingActionConfig(quantizer=quantizer, width=8, history=history, moves=moves, reach=REACH, **options)
+    return (AcceleratingDecoder if config.accelerates else MovingDecoder)(config, motion)
 
 
 def by(*shifts: int) -> Tensor:
@@ -45,7 +57,7 @@ def test_frames_of_a_batch_are_shifted_independently() -> None:
 
 @pytest.mark.parametrize("accelerates", [False, True])
 def test_an_untrained_decoder_prefers_no_shift(accelerates: bool) -> None:
-    decoder = (AcceleratingDecoder if accelerates else MovingDecoder)(2, 8, 6, 4, 3, REACH)
+    decoder = build(2, 6, 4, 3, accelerates=accelerates)
     size, reach = (0.5, 2 * REACH) if accelerates else (1.0, REACH)  # the noise of two sums of logits is larger
     rows, columns = decoder._shifts(size * torch.randn(5, 6), size * torch.randn(5, 4))
     for shares in (rows, columns):
@@ -63,7 +75,7 @@ def test_add_shifts_convolves_the_distributions() -> None:
 
 
 def test_an_accelerating_vector_adds_the_same_shift_to_every_motion() -> None:
-    decoder = AcceleratingDecoder(2, 8, 6, 4, 3, REACH)
+    decoder = build(2, 6, 4, 3, accelerates=True)
     with torch.no_grad():
         decoder.shifts.weight.normal_()
         decoder.added_shifts[0].weight.normal_()
@@ -75,7 +87,7 @@ def test_an_accelerating_vector_adds_the_same_shift_to_every_motion() -> None:
 
 
 def test_an_accelerating_vector_paints_only_in_the_middle() -> None:
-    decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4)
+    decoder = build(1, 6, 4, 3, accelerates=True, centre=4)
     with torch.no_grad():
         decoder.added_shifts[0].weight.zero_()
         for parameter in decoder.player.parameters():
@@ -90,7 +102,7 @@ def test_an_accelerating_vector_paints_only_in_the_middle() -> None:
 
 def test_each_half_of_a_vector_controls_one_axis_and_the_first_paints() -> None:
     """The first half shifts columns, the second half rows."""
-    decoder = AcceleratingDecoder(1, 8, 6, 4, 3, REACH, paints=4, has_axes=True)
+    decoder = build(1, 6, 4, 3, levels=(2, 2), accelerates=True, centre=4)
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.normal_(std=0.1)
@@ -114,7 +126,7 @@ def _mean(shares: Tensor) -> Tensor:
 @pytest.mark.parametrize("source", ["motion", "vector", ""])
 def test_it_learns_a_shift_that_motion_or_vector_reveals(source: str) -> None:
     """Noise moves two pixels left or right: it is predicted if motion or vector holds the side, and not otherwise."""
-    decoder = MovingDecoder(1, 8, 1, 1, 2, REACH)
+    decoder = build(1, 1, 1, 2)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(150):
         frames, sides = torch.rand(16, 3, 16, 16), torch.randint(2, (16,)) * 2.0 - 1

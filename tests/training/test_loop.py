@@ -18,7 +18,7 @@ from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training import checkpoint
 from genie_gym.training.checkpoint import RUN_FILE
-from genie_gym.training.loop import BareTrainee, Batches, Phase, step_seed
+from genie_gym.training.loop import Batches, Phase, Trainee, step_seed
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
 
@@ -219,7 +219,7 @@ def test_a_run_of_another_model_is_refused(tmp_path: Path) -> None:
         Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy(width=5))
 
 
-class TwoLines(BareTrainee):
+class TwoLines(Trainee):
     """Two lines, whose order among the children is chosen."""
 
     def __init__(self, names: tuple[str, str]) -> None:
