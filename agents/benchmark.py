@@ -52,6 +52,7 @@ KEYS = ("mode", "method", "labels")
 class Benchmark(MethodExperiment[CloneStore]):
     """Record, label with the checkpoint's latent action model, clone, map and play."""
 
+    name = "figure15_cloning"
     policy: PolicyName = "impala"
     """policy network: ``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper"""
     methods: tuple[str, ...] = tuple(CLONING_METHODS)
@@ -63,10 +64,6 @@ class Benchmark(MethodExperiment[CloneStore]):
 
     known_methods = CLONING_METHODS
     precision = "float32"
-
-    @property
-    def name(self) -> str:
-        return "figure15_cloning"
 
     @property
     def size(self) -> Row:

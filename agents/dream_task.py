@@ -78,12 +78,9 @@ def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: 
 class DreamTask(AgentExperiment):
     """Record, train in the world and score in the world."""
 
+    name = "dream_task"
     mode: Mode = "easy"
     """Procgen's distribution mode of the start frames"""
-
-    @property
-    def name(self) -> str:
-        return "dream_task"
 
     def run(self) -> None:
         """Finish the missing rows and print the outcome."""

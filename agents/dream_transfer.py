@@ -222,16 +222,13 @@ DREAM_METHODS = {method.name: method for method in _METHODS}
 class DreamTransfer(MethodExperiment[DreamStore]):
     """Record, train reward models, clone, train in the checkpoint's world and play."""
 
+    name = "dream_transfer"
     methods: tuple[str, ...] = tuple(DREAM_METHODS)
     """methods to run now; others can follow in a later run"""
     env_steps: int | None = None
     """number of steps in the world, instead of the preset's"""
 
     known_methods = DREAM_METHODS
-
-    @property
-    def name(self) -> str:
-        return "dream_transfer"
 
     @property
     def size(self) -> Row:

@@ -36,14 +36,11 @@ _DREAMERS = 16
 class AgentSpeed(Experiment):
     """Time labelling, playing and stepping a world, with the benchmarks' overhead around the networks."""
 
+    name = "agents_speed"
     checkpoint: str = "coinrun"
     """shipped checkpoint or folder whose latent action model labels"""
     policy: PolicyName = "impala"
     """policy network as in the benchmark, untrained"""
-
-    @property
-    def name(self) -> str:
-        return "agents_speed"
 
     def run(self) -> None:
         """Measure and write frames and environment steps per second."""

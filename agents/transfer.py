@@ -36,14 +36,11 @@ _SIZES: dict[str, dict[str, Any]] = {
 class Transfer(Benchmark):
     """Train a latent action model on other games, then run the benchmark with it."""
 
+    name = "figure15_transfer"
     recipe: str = "coinrun"
     """preset whose latent action model and training are used"""
     games: tuple[str, ...] = PLATFORMERS
     """Procgen games to learn from, without CoinRun"""
-
-    @property
-    def name(self) -> str:
-        return "figure15_transfer"
 
     def run(self) -> None:
         """Train the latent action model if it is missing, then run the benchmark.

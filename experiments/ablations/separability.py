@@ -24,7 +24,7 @@ from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.players.specs import parse_share
-from genie_gym.results.experiment import Experiment, Row
+from genie_gym.results.experiment import Row, WorldExperiment
 from genie_gym.serving import load_world
 
 _SIZES: dict[str, dict[str, Any]] = {
@@ -33,12 +33,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 """Number of ``games`` played at once and of their ``steps``; all moves are tried at each ``every``-th step."""
 _MODES: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
-PAIRS = {
-    "jump running": (7, 8),
-    "jump standing": (4, 5),
-    "left or right": (1, 7),
-    "run or stop": (7, 4),
-}
+PAIRS = {"jump running": (7, 8), "jump standing": (4, 5), "left or right": (1, 7), "run or stop": (7, 4)}
 """Pairs of Procgen's real actions that are compared."""
 _MOVES = tuple(sorted({move for pair in PAIRS.values() for move in pair}))
 
@@ -55,16 +50,9 @@ class Moment(NamedTuple):
 def play_moments(
     mode: Literal["easy", "hard"], player: str, past: int, games: int, steps: int, every: int, seed: int
 ) -> Iterator[Moment]:
-    """Yield moments of play on validation levels.
+    """Yield moments of play on validation levels, one at each ``every``-th of the ``steps`` of games played at once.
 
-    Args:
-        mode: Procgen distribution mode.
-        player: Player, as ``genie-gym record`` takes it.
-        past: Number of frames up to each moment, P.
-        games: Number of games played at once.
-        steps: Number of steps of each game.
-        every: Number of steps between two moments.
-        seed: Seed of the games and the player.
+    The player is one as ``genie-gym record`` takes it; ``past`` is the number of frames up to each moment, P.
     """
     config, share = restrict(RecordConfig(mode=mode), "validation"), parse_share(player)
     played, shown, twins = (
@@ -98,11 +86,8 @@ def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment])
     """Return for each of ``PAIRS`` the number of states, and (N,) float64 of those that differ: 1 if separated."""
     labels, frames = [], []
     for past, after in moments:
-        by_move = []
-        for number in range(len(_MOVES)):
-            videos = to_float(np.concatenate([past, after[:, number, None]], axis=1))
-            by_move.append(label(videos)[:, -1])
-        labels.append(torch.stack(by_move, dim=1))
+        videos = [to_float(np.concatenate([past, after[:, move, None]], axis=1)) for move in range(len(_MOVES))]
+        labels.append(torch.stack([label(each)[:, -1] for each in videos], dim=1))
         frames.append(after)
     codes, shown = torch.cat(labels), np.concatenate(frames)
     outcome = {}
@@ -114,20 +99,15 @@ def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separability(Experiment):
+class Separability(WorldExperiment):
     """Try all moves from the same states, and label the results."""
 
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
+    name = "separability"
     player: str = "expert"
     """player whose states are continued, as ``genie-gym record`` takes it"""
 
-    @property
-    def name(self) -> str:
-        return "separability"
-
     def run(self) -> None:
-        """EvaluationClips, label, and write the results."""
+        """Play, label, and write the results."""
         world, rows = load_world(self.checkpoint, self.device, "float32"), []
         for mode in _MODES:
             past = world.latent_action_model.frames_seen

@@ -16,35 +16,30 @@ import tyro
 from rich.console import Console
 
 import genie_gym
-from genie_gym.metrics.held_out import join_clips, record_clips_by_player
+from experiments.lib.variants import record_play, save_figure
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.report import tabulate_maskgit_steps
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
 """MaskGIT steps compared, and number of clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepsAblation(Experiment):
+class StepsAblation(WorldExperiment):
     """Compare numbers of MaskGIT steps."""
 
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
+    name = "ablation_steps"
     player: str = "expert"
     """player of half of the clips, as ``genie-gym record`` takes it"""
     mode: str = "hard"
     """Procgen distribution mode of the clips"""
 
-    @property
-    def name(self) -> str:
-        return "ablation_steps"
-
     def run(self) -> None:
         """Record clips, play them, print and write the results, draw the figure."""
         world = genie_gym.load(self.checkpoint, self.device)
         maskgit_steps, clips = _SIZES[self.preset]
-        videos = join_clips(record_clips_by_player(self.player, "validation", self.mode, clips, self.seed)).videos
+        videos = record_play(clips, self.seed, self.mode, player=self.player).videos
         rows, speed = compare_maskgit_steps(world, videos, maskgit_steps, self.seed)
         Console().print(tabulate_maskgit_steps(rows, speed, len(videos)))
         about = {"checkpoint": self.checkpoint, "levels": "validation", "mode": self.mode, "player": self.player}
@@ -66,9 +61,7 @@ def draw_steps(rows: list[dict[str, Any]], speed: dict[str, float], path: Path) 
         for x, y, row in zip(fps, values, rows, strict=True):
             axis.annotate(str(row["maskgit_steps"]), (x, y), textcoords="offset points", xytext=(4, 4))
         axis.set(xscale="log", xlabel="frames/s (labels: MaskGIT steps)", ylabel=label)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

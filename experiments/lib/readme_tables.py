@@ -7,41 +7,34 @@ A table stands between two comments that name it, as in ``<!-- world -->`` and `
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import cloning, dreams, paper, quality, speed
+from experiments.lib.tables import agents, paper, quality
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
+_RESULTS = ROOT / "experiments" / "results"
 _OF_THE_SHIPPED_WORLD = (
-    "coinrun_test",
-    "ablation_steps",
-    "play",
-    "figure10_prompts",
-    "figure17_consistency",
-    "agents_speed",
-    "separability",
-    "dream_task",
+    "coinrun_test ablation_steps play figure10_prompts figure17_consistency agents_speed separability dream_task"
 )
-"""Results that are out of date as soon as another world ships."""
+"""Results, separated by spaces, that are out of date as soon as another world ships."""
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "coinrun_test": quality.write_card_tables,
     "ablation_steps": quality.tabulate_steps,
-    "separability": cloning.tabulate_separability,
-    "play": speed.describe_play,
+    "separability": agents.tabulate_separability,
+    "play": quality.describe_play,
     **{name: functools.partial(paper.tabulate_variants, name) for name in paper.VARIANTS},
     **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
     "figure9_scaling": paper.tabulate_scaling,
-    "figure15_cloning": cloning.tabulate_cloning,
-    "figure15_cloning_shipped": cloning.tabulate_cloning,
-    "figure15_transfer": cloning.tabulate_cloning,
-    "dream_task": dreams.tabulate_task,
-    "dream_transfer": dreams.tabulate_dreams,
-    "agents_speed": speed.describe_agents_speed,
+    **dict.fromkeys(("figure15_cloning", "figure15_cloning_shipped", "figure15_transfer"), agents.tabulate_cloning),
+    "dream_task": agents.tabulate_task,
+    "dream_transfer": agents.tabulate_dreams,
+    "agents_speed": agents.describe_agents_speed,
 }
 
 
@@ -52,8 +45,8 @@ def render(document: Path) -> str:
         ValueError: If the document lacks the markers of one of its tables.
     """
     text = document.read_text()
-    for name, write in _sections(document).items():
-        text = fill(text, name, write())
+    for name, table in _write_tables(document):
+        text = fill(text, name, table)
     return text
 
 
@@ -70,23 +63,15 @@ def fill(text: str, name: str, table: str) -> str:
     return f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}"
 
 
-def _sections(document: Path) -> dict[str, Callable[[], str]]:
+def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each table of a document."""
     if document == README:
-        return {"world": lambda: quality.tabulate_world(read("coinrun_test")), "agents": _write_agents}
-    names = ("ablation_steps",) if document == CARD else tuple(name for name in _TABLES if _path(name).exists())
-    sections: dict[str, Callable[[], str]] = {name: functools.partial(_write, name) for name in names}
-    return {
-        "coinrun_test": lambda: "\n\n".join(write(read("coinrun_test")) for write in quality.CARD_TABLES),
-        **sections,
-    }
-
-
-def _write_agents() -> str:
-    return cloning.tabulate_agents(read("figure15_cloning"), read("figure15_cloning_shipped"))
-
-
-def _write(name: str) -> str:
-    return _TABLES[name](read(name))
+        yield "world", quality.tabulate_world(read("coinrun_test"))
+        yield "agents", agents.tabulate_agents(read("figure15_cloning"), read("figure15_cloning_shipped"))
+        return
+    for name in ("coinrun_test", "ablation_steps") if document == CARD else _TABLES:
+        if (_RESULTS / f"{name}.json").exists():
+            yield name, _TABLES[name](read(name))
 
 
 def read(name: str) -> dict[str, Any]:
@@ -95,23 +80,12 @@ def read(name: str) -> dict[str, Any]:
     Raises:
         ValueError: If it was measured on another world than the one that ships, and its table is about that one.
     """
-    results: dict[str, Any] = json.loads(_path(name).read_text())
-    if name in _OF_THE_SHIPPED_WORLD and results.get("shipped") != digest_checkpoint():
-        raise ValueError(
-            f"results of {name} are of another world than the one that ships: measure again or delete them"
-        )
+    results: dict[str, Any] = json.loads((_RESULTS / f"{name}.json").read_text())
+    if name in _OF_THE_SHIPPED_WORLD.split() and results.get("shipped") != digest_checkpoint():
+        raise ValueError(f"results of {name} are of another world than the one that ships: measure again or delete")
     return results
 
 
-def _path(name: str) -> Path:
-    return ROOT / "experiments" / "results" / f"{name}.json"
-
-
-def fill_documents() -> None:
-    """Fill every document."""
+if __name__ == "__main__":
     for path in (README, RESULTS_PAGE, CARD):
         path.write_text(render(path))
-
-
-if __name__ == "__main__":
-    fill_documents()

@@ -5,14 +5,15 @@ Variants of the dynamics are trained on tokens and latent actions of the shipped
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,27 +25,34 @@ from genie_gym.configs import LatentActionConfig, RecordConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
+from genie_gym.metrics import held_out
 from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, label_clips, play_clips
 from genie_gym.metrics.fvd import frechet_distance, procgen_features
-from genie_gym.metrics.held_out import (
-    CLIP_LENGTH,
-    ClipPool,
-    EvaluationClips,
-    join_clips,
-    record_clips_by_player,
-    restrict,
-)
+from genie_gym.metrics.held_out import CLIP_LENGTH, EvaluationClips
 from genie_gym.metrics.image import pooled_psnr
 from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
 from genie_gym.models.base import LossOutput
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.nn.weights import digest_weights
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
+from genie_gym.results.experiment import Row, VariantExperiment
 from genie_gym.training.loop import Batches, Trainee
 
+_SIZES = {
+    "smoke": {"frames": 4_096, "clips": 8, "seeds": 1},
+    "full": {"frames": 122_880, "clips": 128, "seeds": 3},
+}
+_LABELS = {
+    "delta_psnr": "delta PSNR, t = 4, dB",
+    "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
+    "tokenizer_psnr": "tokenizer PSNR, dB",
+    "held_out_loss": "held-out loss, nats",
+    "nmi": "NMI with the nine moves",
+    "perplexity": "perplexity of labels",
+}
+"""Labels of axes by JSON key; other keys are their own label."""
 _PLAYERS = ("sticky=0.6", "expert=0.4")
 _CLIP_EVERY = 8  # frames between the starts of two clips whose tokens are kept
 
@@ -53,14 +61,16 @@ def record_variant_clips(work: Path, levels: str, frames: int, seed: int) -> Cli
     """Record and open CoinRun, hard, on ``training`` or ``validation`` levels; a recording that is there is kept."""
     config = RecordConfig(frames=frames, frames_per_shard=20_480, seed=seed)
     folder = work / f"{levels}-{frames}-{seed}"
-    record(restrict(config, levels), parse_shares(_PLAYERS), folder, progress=False)
+    record(held_out.restrict(config, levels), parse_shares(_PLAYERS), folder, progress=False)
     return ClipDataset(folder, clip_length=CLIP_LENGTH)
 
 
 @functools.cache
-def record_validation(clips: int, seed: int) -> EvaluationClips:
-    """Record clips of validation levels, CoinRun hard, half sticky-random and half the shipped player's."""
-    return join_clips(record_clips_by_player("expert", "validation", "hard", clips, seed))
+def record_play(
+    clips: int, seed: int, mode: str = "hard", levels: str = "validation", player: str = "expert"
+) -> EvaluationClips:
+    """Record clips of CoinRun, half sticky-random and half a trained player's, by default the shipped one's."""
+    return held_out.join_clips(held_out.record_clips_by_player(player, levels, mode, clips, seed))
 
 
 def score_world(world: GenieWorldModel, play: EvaluationClips, seed: int) -> dict[str, Any]:
@@ -85,7 +95,7 @@ def score_world(world: GenieWorldModel, play: EvaluationClips, seed: int) -> dic
 def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: EvaluationClips, seed: int) -> dict[str, Any]:
     """Score how well labels predict true actions, with maps fitted on up to 512 clips of the training recording."""
     assert play.real_actions is not None
-    fitted = ClipPool(dataset, np.arange(len(dataset))).draw(min(512, len(dataset)), seed)
+    fitted = held_out.read_clips(dataset, np.random.default_rng(seed).permutation(len(dataset))[:512])
     assert fitted.real_actions is not None
     actions = world.config.num_latent_actions
     maps = fit_maps(label_clips(world, fitted.videos), fitted.real_actions, actions)
@@ -97,7 +107,6 @@ def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: Evaluation
 
 def count_step(trainee: Trainee, batch: Batch) -> int:
     """Count the floating-point operations of one training step's products and attention, forward and backward."""
-    assert isinstance(trainee, nn.Module)
     trainee.train()
     with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
         trainee.loss(batch).loss.backward()
@@ -105,9 +114,19 @@ def count_step(trainee: Trainee, batch: Batch) -> int:
     return int(counter.get_total_flops())
 
 
+def match_compute(trainee: Trainee, reference: Trainee, steps: int, batch: Batch) -> Row:
+    """Return ``train_steps`` that take as many operations as ``steps`` of the reference, and one's ``step_gflop``."""
+    step = count_step(trainee, batch)
+    return {"train_steps": max(1, round(steps * count_step(reference, batch) / step)), "step_gflop": step / 1e9}
+
+
+def count_parameters(part: nn.Module) -> int:
+    """Return the number of weights."""
+    return sum(weight.numel() for weight in part.parameters())
+
+
 def count_memory(trainee: Trainee, batch: Batch) -> int:
     """Count the bytes, without weights, that a training step's forward pass keeps for the backward pass."""
-    assert isinstance(trainee, nn.Module)
     trainee.train()
     weights = {weight.untyped_storage().data_ptr() for weight in trainee.parameters()}
     kept: dict[int, int] = {}
@@ -124,36 +143,70 @@ def count_memory(trainee: Trainee, batch: Batch) -> int:
     return sum(kept.values())
 
 
-def draw_variants(
-    rows: list[dict[str, Any]], key: str, variants: Sequence[str], labels: dict[str, str], path: Path
-) -> None:
-    """Draw a dot for each run: one panel for each score in ``labels``, one column for each variant, ``row[key]``."""
-    figure, axes = plt.subplots(1, len(labels), figsize=(3.2 * len(labels), 3), squeeze=False)
-    for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
-        for place, variant in enumerate(variants):
-            values = [row[score] for row in rows if row[key] == variant]
-            axis.plot([place] * len(values), values, "o")
-        axis.set(xticks=range(len(variants)), xticklabels=variants, ylabel=label, xlim=(-0.5, len(variants) - 0.5))
+@dataclass(frozen=True, kw_only=True)
+class VariantTable(VariantExperiment):
+    """An experiment that trains each variant for as many floating-point operations, and scores it."""
+
+    key: ClassVar[str]
+    """JSON key of the variant of a row"""
+    kinds: ClassVar[tuple[str, ...]]
+    """variants in the order of the figure"""
+    steps: ClassVar[Mapping[str, dict[str, int]]]
+    """training steps of each preset, by JSON key"""
+    scores: ClassVar[tuple[str, ...]]
+    """JSON keys of the scores drawn, a panel each"""
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Return the preset's numbers of frames recorded, clips scored, seeds and training steps."""
+        return _SIZES[self.preset] | self.steps[self.preset]
+
+    def run(self) -> None:
+        """Train the runs that are missing, write the results, draw the figure."""
+        cells = self.repeat_over_seeds([{self.key: kind} for kind in self.kinds], self.size["seeds"])
+        self._draw(self.finish_rows(cells, {"shipped": digest_shipped(), **self.size}, self.train))
+
+    def train(self, cell: Row) -> Row:
+        """Train the variant of a cell, and return the rest of its row."""
+        raise NotImplementedError
+
+    def record_training(self) -> ClipDataset:
+        """Return the recording of training levels, in memory."""
+        clips = record_variant_clips(self.work / self.preset, "training", self.size["frames"], self.seed)
+        return clips.in_memory()
+
+    def score(self, world: GenieWorldModel, part: nn.Module) -> Row:
+        """Freeze a trained world; return its scores and the number of ``parameters`` of the part that varies."""
+        world.eval().requires_grad_(False)
+        scores = score_world(world, record_play(self.size["clips"], self.seed), self.seed)
+        return {"parameters": count_parameters(part), **scores}
+
+    def _draw(self, rows: list[Row]) -> None:
+        """Draw a dot for each run: one panel for each of ``scores``, one column for each of ``kinds``."""
+        figure, axes = plt.subplots(1, len(self.scores), figsize=(3.2 * len(self.scores), 3), squeeze=False)
+        for axis, score in zip(axes[0], self.scores, strict=True):
+            for place, kind in enumerate(self.kinds):
+                values = [row[score] for row in rows if row[self.key] == kind]
+                axis.plot([place] * len(values), values, "o")
+            axis.set(xticks=range(len(self.kinds)), xticklabels=self.kinds, xlim=(-0.5, len(self.kinds) - 0.5))
+            axis.set_ylabel(_LABELS.get(score, score))
+        save_figure(figure, self.picture)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure with tight margins, and close it."""
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-class Encoded:
-    """Clips as tokens and latent actions of a frozen world; the ``numbers`` of a batch are rows of these.
+class Encoded(NamedTuple):
+    """Clips as tokens and latent actions of a frozen world; the ``numbers`` of a batch are rows of these."""
 
-    Args:
-        world: World whose tokenizer and latent action model encode the clips.
-        dataset: Clips to encode.
-        path: File that keeps the encoded clips for later runs.
-    """
-
-    def __init__(self, world: GenieWorldModel, dataset: ClipDataset, path: Path) -> None:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(_encode(world, dataset), path)
-        tensors = load_file(path)
-        self.tokens, self.latent_actions = tensors["tokens"], tensors["latent_actions"]
+    tokens: Tensor
+    """(M, T, N) int64."""
+    latent_actions: Tensor
+    """(M, T - 1) int64."""
 
     def batches(self, batch_size: int, seed: int) -> Batches:
         """Return batches of row numbers without videos."""
@@ -165,19 +218,9 @@ class Encoded:
 
         return draw
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, T, N) tokens and (B, T - 1) latent actions of these rows, int64."""
-        return self.tokens[rows].long(), self.latent_actions[rows].long()
-
 
 class EncodedTrainee(Trainee):
-    """A dynamics trained on encoded clips, whose loss on held-out clips is logged.
-
-    Args:
-        dynamics: Dynamics to train.
-        training: Clips to train on.
-        held_out: Clips of validation levels for the logged loss.
-    """
+    """A dynamics trained on encoded clips, whose loss on ``held_out`` clips of validation levels is logged."""
 
     def __init__(self, dynamics: MaskGITDynamics, training: Encoded, held_out: Encoded) -> None:
         super().__init__()
@@ -185,12 +228,12 @@ class EncodedTrainee(Trainee):
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the dynamics' loss."""
-        return self.dynamics.loss(*self._training.take(batch.numbers))
+        return self.dynamics.loss(*(each[batch.numbers] for each in self._training))
 
     @torch.no_grad()
     def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Return the held-out loss under fixed masks, with the true and with another clip's latent actions."""
-        tokens, latent_actions = self._held_out.take(torch.arange(min(64, len(self._held_out.tokens))))
+        tokens, latent_actions = (each[:64] for each in self._held_out)
         losses = {}
         for name, actions in (("held_out", latent_actions), ("shuffled", latent_actions.roll(1, dims=0))):
             with torch.random.fork_rng():
@@ -207,13 +250,9 @@ def digest_shipped() -> str:
 def build_variant(
     overrides: dict[str, Any], seed: int, device: str, latent_actions: LatentActionConfig | None = None
 ) -> GenieWorldModel:
-    """Return the shipped world with a new, small dynamics.
+    """Return the shipped world with a new, small dynamics, and a new latent action model if its config is given.
 
-    Args:
-        overrides: Changes of the preset ``study``'s dynamics, by dotted path.
-        seed: Seed of the new weights.
-        device: Device of the new world.
-        latent_actions: Config of a new latent action model; ``None`` keeps the shipped one.
+    ``overrides`` change the preset ``study``'s dynamics, by dotted path; ``seed`` is that of the new weights.
     """
     shipped = copy.deepcopy(genie_gym.load("coinrun", device, "float32"))
     config = replace(
@@ -227,29 +266,28 @@ def build_variant(
     world.tokenizer = shipped.tokenizer
     if latent_actions is None:
         world.latent_action_model = shipped.latent_action_model
-    assert isinstance(shipped.tokenizer.quantizer, VectorQuantizer)
-    world.dynamics.initialise(shipped.tokenizer.quantizer.codebook)
+    world.dynamics.initialise(shipped.tokenizer.quantizer.get_buffer("codebook"))
     return world
 
 
 def encode_splits(work: Path, frames: int, seed: int) -> tuple[Encoded, Encoded]:
-    """Encode clips of training and of validation levels with the shipped world."""
-    world, digest = genie_gym.load("coinrun", precision="float32"), digest_shipped()
-    held_out = max(2_048, frames // 20)
-
-    def encode(levels: str, count: int) -> Encoded:
-        path = work / f"tokens-{digest}-{levels}-{count}-{seed}.safetensors"
-        return Encoded(world, record_variant_clips(work, levels, count, seed), path)
-
-    return encode("training", frames), encode("validation", held_out)
+    """Encode clips of training and of validation levels."""
+    return _encode(work, "training", frames, seed), _encode(work, "validation", max(2_048, frames // 20), seed)
 
 
 @torch.no_grad()
-def _encode(world: GenieWorldModel, dataset: ClipDataset, chunk: int = 32) -> dict[str, Tensor]:
-    numbers = range(0, len(dataset), _CLIP_EVERY)
-    tokens, latent_actions = [], []
-    for start in tqdm(range(0, len(numbers), chunk), desc="encoding clips", mininterval=5):
-        videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))
-        tokens.append(world.tokenizer.encode(videos).to(torch.int16))
-        latent_actions.append(world.label(videos).to(torch.int16))
-    return {"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)}
+def _encode(work: Path, levels: str, frames: int, seed: int, chunk: int = 32) -> Encoded:
+    """Encode clips with the shipped world, and keep them for later runs."""
+    path = work / f"tokens-{digest_shipped()}-{levels}-{frames}-{seed}.safetensors"
+    if not path.exists():
+        world, dataset = (
+            genie_gym.load("coinrun", precision="float32"),
+            record_variant_clips(work, levels, frames, seed),
+        )
+        numbers, tokens, latent_actions = range(0, len(dataset), _CLIP_EVERY), [], []
+        for start in tqdm(range(0, len(numbers), chunk), desc="encoding clips", mininterval=5):
+            videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))
+            tokens.append(world.tokenizer.encode(videos).to(torch.int16))
+            latent_actions.append(world.label(videos).to(torch.int16))
+        save_file({"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)}, path)
+    return Encoded(**{name: tensor.long() for name, tensor in load_file(path).items()})

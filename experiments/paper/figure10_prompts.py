@@ -19,42 +19,33 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import genie_gym
+from experiments.lib.variants import record_play
 from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.record import record
 from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
-from genie_gym.metrics.held_out import join_clips, record_clips_by_player, restrict
+from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
 from genie_gym.players.specs import parse_shares
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
+_GAMES = ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"]
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": ["ninja", "maze"], "frames_a_game": 2, "coinrun": 4, "drawn": 2, "held": 2},
-    "full": {
-        "games": ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"],
-        "frames_a_game": 4,
-        "coinrun": 32,
-        "drawn": 8,
-        "held": 8,
-    },
+    "full": {"games": _GAMES, "frames_a_game": 4, "coinrun": 32, "drawn": 8, "held": 8},
 }
 _PICTURES_A_KIND = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptsFigure(Experiment):
+class PromptsFigure(WorldExperiment):
     """Hold every latent action from each prompt, and measure the motion."""
 
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
+    name = "figure10_prompts"
     prompts: Path | None = None
     """folder of pictures named KIND_anything.png, two or more of each kind"""
-
-    @property
-    def name(self) -> str:
-        return "figure10_prompts"
 
     def run(self) -> None:
         """Gather the prompts, play, write the results, draw the figure."""
@@ -77,14 +68,12 @@ class PromptsFigure(Experiment):
     def _make_pictures(self) -> dict[str, Tensor]:
         """Return (M, C, 64, 64) frames by kind: CoinRun's, drawn ones, and other games'."""
         size = _SIZES[self.preset]
-        own = join_clips(record_clips_by_player("expert", "validation", "hard", size["coinrun"], self.seed)).videos[
-            :, 0
-        ]
-        kinds = {"coinrun": own, "drawn": to_float(np.stack([draw_scene(seed) for seed in range(size["drawn"])]))}
-        kinds["other games"] = torch.cat(
-            [record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]
-        )
-        return kinds
+        others = [record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]
+        return {
+            "coinrun": record_play(size["coinrun"], self.seed).videos[:, 0],
+            "drawn": to_float(np.stack([draw_scene(seed) for seed in range(size["drawn"])])),
+            "other games": torch.cat(others),
+        }
 
 
 def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:

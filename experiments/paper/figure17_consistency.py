@@ -15,11 +15,11 @@ import tyro
 from torch import Tensor
 
 import genie_gym
+from experiments.lib.variants import record_play
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
-from genie_gym.metrics.held_out import join_clips, record_clips_by_player
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.real_moves import play_each_move
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 4, "held": [1, 2], "modes": ["hard"]},
@@ -31,47 +31,30 @@ _PRINTED = ("mode", "held", "explained", "explained_shuffled", "explained_real",
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsistencyFigure(Experiment):
+class ConsistencyFigure(WorldExperiment):
     """Hold every latent action, measure the motion, draw."""
 
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
-
-    @property
-    def name(self) -> str:
-        return "figure17_consistency"
+    name = "figure17_consistency"
 
     def run(self) -> None:
         """Record starts, play, write the results, draw the figure."""
         size, world = _SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
         rows: list[dict[str, Any]] = []
         for mode in size["modes"]:
-            starts = join_clips(record_clips_by_player("expert", "validation", mode, size["starts"], self.seed)).videos[
-                :, :1
-            ]
+            starts = record_play(size["starts"], self.seed, mode).videos[:, :1]
             played = play_each_action(world, starts, max(size["held"]), self.seed)
             real = play_each_move(mode, "validation", size["starts"], max(size["held"]), self.seed)
-            rows += [
-                {
-                    "mode": mode,
-                    "held": held,
-                    **compare_with_shuffled(played[:, :, : held + 1], self.seed),
-                    "explained_real": score_consistency(real[:, :, : held + 1])["explained"],
-                }
-                for held in size["held"]
-            ]
+            for held in size["held"]:
+                scores = compare_with_shuffled(played[:, :, : held + 1], self.seed)
+                explained_real = score_consistency(real[:, :, : held + 1])["explained"]
+                rows.append({"mode": mode, "held": held, **scores, "explained_real": explained_real})
         self.write({"checkpoint": self.checkpoint, **size, "rows": rows})
         for row in rows:
             print({name: row[name] for name in _PRINTED})
-        self._draw(played, size["held"])
-
-    def _draw(self, played: Tensor, held: list[int]) -> None:
-        """Draw a row for each latent action: some starts, each with the frames after it."""
+        # A row of the picture for each latent action: some starts, each with the frames after it.
         chosen = torch.linspace(0, played.shape[1] - 1, min(_PICTURE_STARTS, played.shape[1])).round().long()
-        frames = played[:, chosen][:, :, [0, *held]].flatten(1, 2)
-        write_image(
-            self.picture, contact_sheet(to_uint8(frames), [f"action {action}" for action in range(len(frames))])
-        )
+        frames = to_uint8(played[:, chosen][:, :, [0, *size["held"]]].flatten(1, 2))
+        write_image(self.picture, contact_sheet(frames, [f"action {action}" for action in range(len(frames))]))
 
 
 def compare_with_shuffled(played: Tensor, seed: int) -> dict[str, Any]:

@@ -23,14 +23,8 @@ from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import TrainedExperiment
 from genie_gym.training.loop import Phase
 
-_STACKS = {
-    "2 x 32": (2, 32, 1),
-    "2 x 64": (2, 64, 2),
-    "4 x 96": (4, 96, 3),
-    "4 x 128": (4, 128, 4),
-    "6 x 192": (6, 192, 6),
-}
-"""Layers, width and heads (of 32 features) of the dynamics; the feed-forward layer is twice as wide."""
+_STACKS = {"2 x 32": (2, 32), "2 x 64": (2, 64), "4 x 96": (4, 96), "4 x 128": (4, 128), "6 x 192": (6, 192)}
+"""Layers and width of the dynamics; heads have 32 features, and the feed-forward layer is twice as wide."""
 _BATCHED = "4 x 96"
 """Size of the dynamics whose batch size varies."""
 _SIZES: dict[str, dict[str, Any]] = {
@@ -44,12 +38,9 @@ _SIZES: dict[str, dict[str, Any]] = {
 class ScalingFigure(TrainedExperiment):
     """Train all sizes and batch sizes, fit a power law, draw."""
 
+    name = "figure9_scaling"
     sizes: int = len(_STACKS)
     """number of sizes of the dynamics to train now, smallest first; call again for the others"""
-
-    @property
-    def name(self) -> str:
-        return "figure9_scaling"
 
     def run(self) -> None:
         """Train the runs that are missing, fit, write the results, draw."""
@@ -61,35 +52,28 @@ class ScalingFigure(TrainedExperiment):
         unique = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
         settings = {"shipped": variants.digest_shipped(), **size}
         rows = self.finish_rows(unique, settings, self._train)
-        by_size = [row for row in rows if row["batch_size"] == size["batch_size"]]
-        fit = fit_power_law(*frontier(by_size))
+        fit = fit_power_law(*frontier([row for row in rows if row["batch_size"] == size["batch_size"]]))
         self.write({**settings, "rows": rows, "fit": fit})
         draw_scaling(rows, size["batch_size"], fit, self.picture)
 
     def _train(self, cell: dict[str, Any]) -> dict[str, Any]:
         size = _SIZES[self.preset]
-        layers, width, heads = _STACKS[cell["stack"]]
-        shape = {"layers": layers, "width": width, "heads": heads, "feed_forward_width": 2 * width}
+        layers, width = _STACKS[cell["stack"]]
+        shape = {"layers": layers, "width": width, "heads": width // 32, "feed_forward_width": 2 * width}
         overrides = {f"transformer.{name}": value for name, value in shape.items()}
         world = variants.build_variant(overrides, self.seed, self.device)
         encoded = variants.encode_splits(self.work / self.preset, size["frames"], self.seed)
         steps = [*range(0, size["train_steps"], size["watch_every"]), size["train_steps"]]
         trainee = WatchedTrainee(world.dynamics, *encoded, points=len(steps))
-        config = replace(
-            PRESETS["study"].world_training,
-            batch_size=cell["batch_size"],
-            train_steps=size["train_steps"],
-            log_every=size["watch_every"],
-            seed=self.seed,
-        )
+        config = replace(PRESETS["study"].world_training, batch_size=cell["batch_size"], seed=self.seed)
+        config = replace(config, train_steps=size["train_steps"], log_every=size["watch_every"])
         batches = encoded[0].batches(cell["batch_size"], self.seed)
         step = variants.count_step(trainee, next(iter(batches(0, 1))))
-        folder = self.run_folder / f"{width}-{cell['batch_size']}"
-        Phase(batches, config, folder).run(trainee)
+        Phase(batches, config, self.run_folder / f"{width}-{cell['batch_size']}").run(trainee)
         trainee.eval().probe(next(iter(batches(0, 1))))
         losses = trainee.losses.tolist()
         curve = [{"step": at, "tflop": at * step / 1e12, "loss": loss} for at, loss in zip(steps, losses, strict=True)]
-        parameters = sum(weight.numel() for weight in world.dynamics.parameters())
+        parameters = variants.count_parameters(world.dynamics)
         return {"parameters": parameters, "step_gflop": step / 1e9, "loss": losses[-1], "curve": curve}
 
 
@@ -114,19 +98,16 @@ class WatchedTrainee(variants.EncodedTrainee):
 def frontier(rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Return TFLOP and nats of the points whose loss is below that of every point of less compute."""
     points = sorted((point["tflop"], point["loss"]) for row in rows for point in row["curve"] if point["tflop"] > 0)
-    kept: list[tuple[float, float]] = []
-    for tflop, loss in points:
-        if not kept or loss < kept[-1][1]:
-            kept.append((tflop, loss))
-    return np.array([tflop for tflop, _ in kept]), np.array([loss for _, loss in kept])
+    tflop, losses = np.array(points).T
+    is_best = np.append(True, losses[1:] < np.minimum.accumulate(losses)[:-1])
+    return tflop[is_best], losses[is_best]
 
 
 def fit_power_law(tflop: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
     """Fit log loss = log a - b log compute by least squares; ``r2`` is the share of variance explained."""
     design = np.stack([np.ones(len(tflop)), -np.log(tflop)], axis=1)
     (log_a, b), *_ = np.linalg.lstsq(design, np.log(losses), rcond=None)
-    rest = np.log(losses) - design @ [log_a, b]
-    spread = np.log(losses) - np.log(losses).mean()
+    rest, spread = np.log(losses) - design @ [log_a, b], np.log(losses) - np.log(losses).mean()
     r2 = 1 - float((rest**2).sum() / (spread**2).sum()) if (spread**2).sum() > 0 else 0.0
     return {"a": float(np.exp(log_a)), "b": float(b), "r2": r2, "points": len(tflop)}
 
@@ -148,9 +129,7 @@ def draw_scaling(rows: list[dict[str, Any]], batch_size: int, fit: dict[str, Any
     axes[1].set(xscale="log", xlabel=f"parameters, batch {batch_size}", ylabel="final loss")
     axes[2].plot([row["batch_size"] for row in batched], [row["loss"] for row in batched], "o-")
     axes[2].set(xscale="log", xlabel=f"batch size, {_BATCHED}", ylabel="final loss")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    variants.save_figure(figure, path)
 
 
 if __name__ == "__main__":

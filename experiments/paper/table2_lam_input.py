@@ -8,7 +8,7 @@ pixels is as large as a token's, so that both see as many positions a frame.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import tyro
 
@@ -16,72 +16,39 @@ from experiments.lib import variants
 from genie_gym.configs import TransformerActionConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
-from genie_gym.results.experiment import VariantExperiment
+from genie_gym.results.experiment import Row
 from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 from genie_gym.training.world import WorldTrainee, train_world
 
-_INPUTS = ("pixels", "tokens")
-_SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {"frames": 4_096, "clips": 8, "train_steps": 4, "seeds": 1},
-    "full": {"frames": 122_880, "clips": 128, "train_steps": 700, "seeds": 3},
-}
-"""Number of frames recorded, clips scored, training steps of the pixel model, and seeds."""
-_LABELS = {
-    "delta_psnr": "delta PSNR, t = 4, dB",
-    "fvd_procgen": "fvd_procgen",
-    "nmi": "NMI with the nine moves",
-    "perplexity": "perplexity of labels",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class InputTable(VariantExperiment):
-    """Train and score a latent action model on each kind of input."""
+class InputTable(variants.VariantTable):
+    """Train and score a latent action model on each kind of input; ``train_steps`` are the pixel model's."""
 
-    @property
-    def name(self) -> str:
-        return "table2_lam_input"
+    name, key, kinds = "table2_lam_input", "inputs", ("pixels", "tokens")
+    scores = ("delta_psnr", "fvd_procgen", "nmi", "perplexity")
+    steps: ClassVar = {"smoke": {"train_steps": 4}, "full": {"train_steps": 700}}
 
-    def run(self) -> None:
-        """Train the runs that are missing, write the results, draw the figure."""
-        size = _SIZES[self.preset]
-        cells = self.repeat_over_seeds([{"inputs": inputs} for inputs in _INPUTS], size["seeds"])
-        rows = self.finish_rows(cells, {"shipped": variants.digest_shipped(), **size}, self._train)
-        variants.draw_variants(rows, "inputs", _INPUTS, _LABELS, self.picture)
-
-    def _train(self, cell: dict[str, Any]) -> dict[str, Any]:
-        size = _SIZES[self.preset]
-        world = build_input_variant(cell["inputs"], cell["seed"], self.device)
-        dataset = variants.record_variant_clips(
-            self.work / self.preset, "training", size["frames"], self.seed
-        ).in_memory()
-        config = replace(PRESETS["study"].world_training, seed=cell["seed"])
+    def train(self, cell: Row) -> Row:
+        """Train a latent action model and a dynamics; the row also has the scores of the labels."""
+        dataset, config = self.record_training(), replace(PRESETS["study"].world_training, seed=cell["seed"])
         draw_clips = clips(dataset, config, self.device)
-        batch = next(iter(draw_clips(0, 1)))
-        steps = {
-            inputs: variants.count_step(WorldTrainee(build_input_variant(inputs, 0, self.device)), batch)
-            for inputs in _INPUTS
-        }
-        train_steps = max(1, round(size["train_steps"] * steps["pixels"] / steps[cell["inputs"]]))
-        config = replace(config, train_steps=train_steps)
+        own, pixels = (WorldTrainee(build_input_variant(kind, 0, self.device)) for kind in (cell["inputs"], "pixels"))
+        counts = variants.match_compute(own, pixels, self.size["train_steps"], next(iter(draw_clips(0, 1))))
+        world = build_input_variant(cell["inputs"], cell["seed"], self.device)
+        config = replace(config, train_steps=counts["train_steps"])
         train_world(world, Phase(draw_clips, config, self.run_folder / f"{cell['inputs']}-{cell['seed']}"))
-        world.eval().requires_grad_(False)
-        play = variants.record_validation(size["clips"], self.seed)
-        parameters = sum(weight.numel() for weight in world.latent_action_model.parameters())
-        counts = {"train_steps": train_steps, "step_gflop": steps[cell["inputs"]] / 1e9, "parameters": parameters}
-        return {
-            **counts,
-            **variants.score_world(world, play, self.seed),
-            **variants.score_actions(world, dataset, play, self.seed),
-        }
+        scores = self.score(world, world.latent_action_model)
+        play = variants.record_play(self.size["clips"], self.seed)
+        return {**counts, **scores, **variants.score_actions(world, dataset, play, self.seed)}
 
 
 def build_input_variant(inputs: str, seed: int, device: str) -> GenieWorldModel:
     """Return the shipped tokenizer with a new latent action model of the paper's kind and a new dynamics."""
     study = PRESETS["study"].world
     part = TransformerActionConfig(
-        inputs=inputs,  # type: ignore[arg-type]  # one of _INPUTS
+        inputs=inputs,  # type: ignore[arg-type]  # one of InputTable.kinds
         quantizer=study.latent_action_model.quantizer,
         patch_size=study.tokenizer.patch_size,
         encoder=study.tokenizer.encoder,

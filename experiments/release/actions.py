@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from experiments.release.labels import SCORED_CLIPS, label_in_chunks, score_halves
-from experiments.release.settings import record_mix
-from genie_gym.configs import Mode, RecordConfig, TrainConfig
+from experiments.release.settings import record_modes
+from genie_gym.configs import Mode, RecordConfig
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
@@ -76,24 +76,18 @@ class NewActions:
         world = renew_actions(old, PRESETS[self.preset].world.latent_action_model)
         if self.weights is not None:
             _take_weights(world.latent_action_model, self.weights)
-        folders = {mode: self._record(mode) for mode in self.modes}
+        frames = self.frames // len(self.modes)
+        config = RecordConfig(frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
+        folders = record_modes(self.out, "training", self.modes, config)
         if self.weights is None:
             if self.begins_from_old:
                 begin_from(world.latent_action_model, old.latent_action_model)
             dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
-            if self._train(world.latent_action_model.to(self.device), dataset, training) < steps:
+            phase = Phase(clips(dataset, training, self.device), training, self.out / "actions", self.minutes)
+            if train_actions(world.latent_action_model.to(self.device), phase) < steps:
                 print(f"time is over; call again to go on in {self.out}")
                 return
         self._finish(old, world.to("cpu").eval(), folders)
-
-    def _train(self, model: LatentActionModel, dataset: ClipDataset, training: TrainConfig) -> int:
-        batches = clips(dataset, training, self.device)
-        return train_actions(model, Phase(batches, training, self.out / "actions", self.minutes))
-
-    def _record(self, mode: Mode) -> Path:
-        frames = self.frames // len(self.modes)
-        config = RecordConfig(mode=mode, frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
-        return record_mix(self.out / f"train-{mode}", "training", config)
 
     def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
         """Compare the labels, translate the dynamics' action embeddings to the new ones, save."""

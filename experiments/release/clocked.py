@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.release.labels import draw_clips, label_in_chunks, score_halves
 from experiments.release.settings import ReleaseSettings, choose_players
+from genie_gym.bench.timing import wait_for
 from genie_gym.configs import Mode, Preset, RecordConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.record import Job, record_shard
@@ -34,7 +35,8 @@ from genie_gym.training.run import clips
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import DynamicsTrainee
 
-_PHASES = ("tokenizer", "action", "world")  # in the order of ``batch_sizes``
+_PHASES = {"tokenizer": "tokenizer", "action": "actions", "world": "world"}
+"""Folder of each phase, in the order of ``batch_sizes``."""
 _GAMES = 32  # played at once: 512 frames of each make a shard of 16,384
 _MOST_FRAMES = 2_000_000  # unpacked into the GPU's memory at 60,000 a second
 _SPARE_CORES = 2  # those that train
@@ -79,8 +81,7 @@ class ClockedRun:
                 self._choose_actions(world, dataset)
             self._train_dynamics(world, dataset)
             self._note("done", done=True)
-        trained: dict[str, Any] = {f"{name}_training": self._phase(name) for name in _PHASES}
-        return replace(self._preset, **trained)
+        return replace(self._preset, **{f"{name}_training": self._phase(name) for name in _PHASES})  # type: ignore[arg-type]
 
     def _left_before(self, moment: float) -> float:
         return max(0.0, moment - (time.monotonic() - self._started))
@@ -100,7 +101,7 @@ class ClockedRun:
         return replace(
             config,
             train_steps=self.facts["steps"].get(name, config.train_steps),
-            batch_size=settings.batch_sizes[_PHASES.index(name)],
+            batch_size=settings.batch_sizes[list(_PHASES).index(name)],
             optimizer=replace(config.optimizer, learning_rate=rate),
             precision="float32" if name == "action" else settings.precision,
             log_every=100,
@@ -108,13 +109,17 @@ class ClockedRun:
             picture_every=0,
         )
 
-    def _decide_steps(self, name: str, trainee: Trainee, batches: Batches, end: float) -> TrainConfig:
-        """Return the config with as many steps as fit in before ``end``, unless an earlier call has decided."""
+    def _begin(
+        self, name: str, trainee: Trainee, dataset: ClipDataset, end: float, minutes: float | None = None
+    ) -> Phase:
+        """Return a phase with as many steps as fit in before ``end``, unless an earlier call has decided."""
+        config = self._phase(name)
+        batches = clips(dataset.cut(config.clip_length), config, self._settings.device)
         if name not in self.facts["steps"]:
-            seconds = time_step(trainee, batches, self._phase(name))
+            seconds = time_step(trainee, batches, config)
             steps = max(1, int(self._left_before(end) / seconds))
             self._note(f"{name}: {steps} steps of {seconds:.4f} s", steps=self.facts["steps"] | {name: steps})
-        return self._phase(name)
+        return Phase(batches, self._phase(name), self._settings.out / _PHASES[name], minutes, progress=False)
 
     def _start_recorders(self) -> list[Any]:
         spawn, until = multiprocessing.get_context("spawn"), time.time() + self._left_before(self._first_end)
@@ -141,9 +146,10 @@ class ClockedRun:
         settings = self._settings
         torch.manual_seed(self._preset.tokenizer_training.seed)
         if settings.start is None:
-            world = GenieWorldModel(self._preset.world, self._start_frames).to(settings.device)
+            world = GenieWorldModel(self._preset.world, self._start_frames)
         else:
-            world = read_world(find_checkpoint(settings.start)).to(settings.device)
+            world = read_world(find_checkpoint(settings.start))
+        world.to(settings.device)
         world.set_precision(settings.precision)
         world.latent_action_model.set_precision("float32")
         if settings.compile:
@@ -153,54 +159,49 @@ class ClockedRun:
 
     def _train_first_phases(self, world: GenieWorldModel, shards: list[Path]) -> None:
         """Train the tokenizer for half of the time that recording has left, then the latent action model."""
-        out, device = self._settings.out, self._settings.device
-        config, middle = self._phase("tokenizer"), self._first_end - 0.5 * self._left_before(self._first_end)
-        batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
-        config = self._decide_steps("tokenizer", TokenizerTrainee(world.tokenizer), batches, middle)
-        train_tokenizer(world.tokenizer, Phase(batches, config, out / "tokenizer", progress=False))
-        config = self._phase("action")
-        batches = clips(ClipDataset(shards, clip_length=config.clip_length), config, device)
-        trainee = ActionsTrainee(world.latent_action_model)
-        config = self._decide_steps("action", trainee, batches, self._first_end)
-        train_actions(world.latent_action_model, Phase(batches, config, out / "actions", progress=False))
+        tokenizer, model = world.tokenizer, world.latent_action_model
+        middle = self._first_end - 0.5 * self._left_before(self._first_end)
+        dataset = ClipDataset(shards, clip_length=self._preset.tokenizer_training.clip_length)
+        phase = self._begin("tokenizer", TokenizerTrainee(tokenizer), dataset, middle)
+        train_tokenizer(tokenizer, phase)
+        train_actions(model, self._begin("action", ActionsTrainee(model), dataset, self._first_end))
         self._note("tokenizer and latent action model are trained")
         world.eval()
 
     @torch.no_grad()
     def _choose_actions(self, world: GenieWorldModel, dataset: ClipDataset) -> None:
         """Keep the new latent action model or the baseline's, whichever predicts true actions better."""
-        modes, device = self._settings.modes, self._settings.device
+        settings = self._settings
         candidates = {"new": world.latent_action_model}
-        if self._settings.baseline is not None:
-            baseline = read_world(find_checkpoint(self._settings.baseline))
-            candidates["baseline"] = baseline.latent_action_model.to(device).eval()
+        if settings.baseline is not None:
+            baseline = read_world(find_checkpoint(settings.baseline))
+            candidates["baseline"] = baseline.latent_action_model.to(settings.device).eval()
         scores: dict[str, dict[str, Any]] = {name: {} for name in candidates}
-        for mode in modes:
+        for mode in settings.modes:
             play = draw_clips(dataset, mode)
             for name, model in candidates.items():
-                labels = label_in_chunks(model, play, device)
+                labels = label_in_chunks(model, play, settings.device)
                 scores[name][mode] = score_halves(labels, play, world.config.num_latent_actions)
         for each in scores.values():
-            each["sum"] = round(sum(each[mode][group] for mode in modes for group in ("direction", "up")), 3)
+            each["sum"] = round(sum(each[mode][group] for mode in settings.modes for group in ("direction", "up")), 3)
         best = max(scores, key=lambda name: scores[name]["sum"])
         world.latent_action_model.load_state_dict(candidates[best].state_dict())
         self._note(f"latent actions: {best} of {scores}", latent_actions={"kept": best, "scores": scores})
 
     def _train_dynamics(self, world: GenieWorldModel, dataset: ClipDataset) -> None:
-        settings, config = self._settings, self._phase("world")
-        batches = clips(dataset, config, settings.device)
+        settings = self._settings
         if settings.start is None:
-            torch.manual_seed(config.seed)
+            torch.manual_seed(self._preset.world_training.seed)
             world.dynamics.initialise(world.tokenizer.quantizer.get_buffer("codebook"))
         world.eval().requires_grad_(False)
         world.dynamics.requires_grad_(True)
         trainee = _UnprobedTrainee(world)
-        config, done = self._decide_steps("world", trainee, batches, self._end - _SAVING_SECONDS), 0
-        while done < config.train_steps:
-            phase = Phase(batches, config, settings.out / "world", settings.save_minutes, progress=False)
+        phase = self._begin("world", trainee, dataset, self._end - _SAVING_SECONDS, settings.save_minutes)
+        done, steps = 0, phase.config.train_steps
+        while done < steps:
             done = phase.run(trainee)
             save_world(world, settings.out / "checkpoint")
-            self._note(f"dynamics: {done} of {config.train_steps} steps")
+            self._note(f"dynamics: {done} of {steps} steps")
 
 
 class _UnprobedTrainee(DynamicsTrainee):
@@ -213,29 +214,23 @@ class _UnprobedTrainee(DynamicsTrainee):
 
 def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
     """Return the seconds of a training step; the weights are left unchanged."""
-    assert isinstance(trainee, nn.Module)
     before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
-    optimizer = build_optimizer(trainee, config.optimizer)
+    optimizer, device = build_optimizer(trainee, config.optimizer), next(trainee.parameters()).device
     trainee.train()
     started = time.monotonic()
     for number, batch in enumerate(batches(0, _WARM_UP_STEPS + _TIMED_STEPS)):
         if number == _WARM_UP_STEPS:
-            _finish_queue()
+            wait_for(device)
             started = time.monotonic()
         optimizer.zero_grad(set_to_none=True)
         trainee.loss(batch).loss.backward()
         clip_gradients(trainee, config.optimizer.clip_norm)
         optimizer.step()
-    _finish_queue()
+    wait_for(device)
     spent = (time.monotonic() - started) / _TIMED_STEPS
     trainee.load_state_dict(before)
     optimizer.zero_grad(set_to_none=True)
     return spent
-
-
-def _finish_queue() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _workers(settings: ReleaseSettings) -> int:

@@ -15,13 +15,14 @@ import tyro
 from PIL import Image, ImageDraw
 
 import genie_gym
+from experiments.lib.variants import record_play
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.procgen import open_games
-from genie_gym.metrics.held_out import join_clips, record_clips_by_player, restrict
+from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.players.specs import parse_share
-from genie_gym.results.experiment import Experiment
+from genie_gym.results.experiment import WorldExperiment
 
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 2, "frames": 2, "modes": ["hard"]},
@@ -37,29 +38,22 @@ _FRAME_MS, _PAUSE_MS = 70, 800  # of each frame, and of the first and the last o
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionsFigure(Experiment):
+class ActionsFigure(WorldExperiment):
     """Hold every latent action, draw the animation and the sheets, and measure how alike its motion is."""
 
-    checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or a checkpoint's folder"""
+    name = "figure_actions"
     levels: Literal["test", "validation"] = "validation"
     """levels of the sheets; ``test`` only once, for a finished world"""
 
-    @property
-    def name(self) -> str:
-        return "figure_actions"
-
     def run(self) -> None:
-        """EvaluationClips from the start on the ground and from recorded ones, draw, write the scores."""
+        """Play from the start on the ground and from recorded ones, draw, write the scores."""
         size, world = _SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
         names = world.config.action_names or [f"action {each}" for each in range(world.config.num_latent_actions)]
         played = play_each_action(world, to_float(stand_on_the_ground())[None], _GIF_FRAMES, _GIF_SEED)
         self._write_gif(to_uint8(played[:, 0]), [f"{action}: {name}" for action, name in enumerate(names)])
         rows = []
         for mode in size["modes"]:
-            starts = join_clips(record_clips_by_player("expert", self.levels, mode, size["starts"], self.seed)).videos[
-                :, :1
-            ]
+            starts = record_play(size["starts"], self.seed, mode, self.levels).videos[:, :1]
             played = play_each_action(world, starts, size["frames"], self.seed)
             rows.append({"mode": mode, **score_consistency(played)})
             for start in range(len(starts)):

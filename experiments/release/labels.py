@@ -5,7 +5,7 @@ from torch import Tensor, cat
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.held_out import EvaluationClips, read_clips
-from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
+from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 
@@ -29,13 +29,10 @@ def label_in_chunks(model: GenieWorldModel | LatentActionModel, play: Evaluation
 def score_halves(labels: Tensor, play: EvaluationClips, actions: int) -> dict[str, float]:
     """Return balanced accuracies of the second half's true actions, by maps fitted on the first half.
 
-    Args:
-        labels: (B, T - 1) int64 latent actions.
-        play: The clips they belong to, with real actions.
-        actions: Number of latent actions.
+    The (B, T - 1) int64 labels, of ``actions`` latent actions, belong to the clips of ``play``, with real actions.
     """
     half, real = len(labels) // 2, play.real_actions
     assert real is not None
     scores = score_labels(labels[half:], real[half:], fit_maps(labels[:half], real[:half], actions))
-    accuracies = {name: round(scores[name]["accuracy"], 3) for name in ("direction", "up", "effective")}
+    accuracies = {name: round(scores[name]["accuracy"], 3) for name in GROUPS}
     return {**accuracies, "perplexity": round(score_use(labels, actions)["perplexity"], 2)}

@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from experiments.release.clocked import ClockedRun
 from experiments.release.settings import ReleaseSettings
 from genie_gym.bench.machine import describe_machine
 from genie_gym.cli import EvaluateCommand
-from genie_gym.configs import Preset, TrainConfig
+from genie_gym.configs import Preset
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
@@ -47,21 +46,17 @@ class Release(ReleaseSettings):
     def run(self) -> None:
         """Do what is missing."""
         preset, started = self.find_preset(), time.monotonic()
-        starts = self._draw_start_frames(preset)
+        frames, size = self.frames or _FRAMES, {"height": preset.world.height, "width": preset.world.width}
+        dataset = ClipDataset(self.record("validation", max(frames // 20, 2_000)), clip_length=1, **size)
+        starts = draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
         if self.seconds is not None:
             run = ClockedRun(self, preset, starts)
             preset = run.run()
             self._finish(preset, run.facts["frames"])
         elif self._train_by_steps(preset, starts, started):
-            self._finish(preset, self.frames or _FRAMES)
+            self._finish(preset, frames)
         else:
             print(f"time is over; call again to go on in {self.out}")
-
-    def _draw_start_frames(self, preset: Preset) -> np.ndarray:
-        """Return (32, H, W, 3) uint8 first frames of clips of validation levels."""
-        folders = self.record("validation", max((self.frames or _FRAMES) // 20, 2_000))
-        dataset = ClipDataset(folders, clip_length=1, height=preset.world.height, width=preset.world.width)
-        return draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
 
     def _train_by_steps(self, preset: Preset, starts: np.ndarray, started: float) -> bool:
         """Record and train for the preset's steps; return whether the checkpoint is there."""
@@ -84,7 +79,9 @@ class Release(ReleaseSettings):
         """Name the latent actions, score on validation levels, pack in half precision and write the card."""
         checkpoint, scores = self.out / "checkpoint", self.out / "evaluation.json"
         if not scores.exists():
-            _pack(checkpoint)
+            world = read_world(checkpoint)
+            world.dynamics.half()  # which halves the largest file
+            save_world(world, checkpoint)
             world = load_world(checkpoint, self.device)
             if not world.config.action_names:
                 starts = min(_START_FRAMES, len(world.start_frames))
@@ -98,46 +95,30 @@ class Release(ReleaseSettings):
         print(f"done: {checkpoint}, scores in {scores}")
 
 
-def _pack(checkpoint: Path) -> None:
-    """Store the dynamics in half precision, which halves the largest file."""
-    world = read_world(checkpoint)
-    world.dynamics.half()
-    save_world(world, checkpoint)
-
-
 def write_card(
     preset: Preset, action_names: Sequence[str], frames: int, machine: dict[str, Any], scores: dict[str, Any]
 ) -> str:
     """Return the model card in Markdown: what the world learned from, for how long, and how good it is.
 
-    Args:
-        preset: The preset with the steps it was trained for.
-        action_names: Names of the latent actions, in order.
-        frames: Number of frames recorded for training.
-        machine: Result of ``describe_machine``.
-        scores: Results of ``genie-gym evaluate``.
+    The preset has the steps it was trained for, ``frames`` are those recorded for training, ``machine`` is the result
+    of ``describe_machine``, and ``scores`` are those of ``genie-gym evaluate``.
     """
-    phases = {
-        "tokenizer": preset.tokenizer_training,
-        "latent actions": preset.action_training,
-        "dynamics": preset.world_training,
-    }
+    trainings = (preset.tokenizer_training, preset.action_training, preset.world_training)
+    phases = dict(zip(("tokenizer", "latent actions", "dynamics"), trainings, strict=True))
     rows = [["data", f"{frames:,} frames of Procgen CoinRun, training levels 0..9,999; no actions, no rewards"]]
-    rows += [[name, _describe(training)] for name, training in phases.items() if training is not None]
+    for name, training in phases.items():
+        if training is not None:
+            steps, batch_size, length = training.train_steps, training.batch_size, training.clip_length
+            seen = steps * batch_size * length
+            rows.append([name, f"{steps:,} steps of {batch_size} clips x {length} frames = {seen:,} frames"])
     rows += [
         ["actions", ", ".join(f"{number} {name}" for number, name in enumerate(action_names))],
         ["hardware", f"{machine['device']}, {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}"],
         ["commit", f"`{scores['commit']}`"],
     ]
-    tables = [table(scores) for table in quality.CARD_TABLES]
     faults = [f"- {fault}" for fault in scores["faults"]] or ["- none of the evaluator's bars is missed"]
-    sections = ["# Model card", write_table(["", ""], rows), *tables, "What falls short:", "\n".join(faults)]
-    return "\n\n".join(sections) + "\n"
-
-
-def _describe(training: TrainConfig) -> str:
-    steps, batch_size, frames = training.train_steps, training.batch_size, training.clip_length
-    return f"{steps:,} steps of {batch_size} clips x {frames} frames = {steps * batch_size * frames:,} frames"
+    about, tables = write_table(["", ""], rows), quality.write_card_tables(scores)
+    return "\n\n".join(["# Model card", about, tables, "What falls short:", "\n".join(faults)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -61,30 +61,25 @@ class Lesson:
                 frames = games.observe().frames
                 advice = self._teacher(frames)
                 choices = torch.multinomial(self._student(to_float(frames)).softmax(dim=-1), 1)[:, 0].numpy()
-                self._keep(frames, advice)
+                rows = (self._seen + np.arange(len(frames))) % len(self.advice)
+                self._frames[rows], self.advice[rows] = frames, advice
+                self._seen += len(frames)
                 is_students = np.arange(len(frames)) % 2 == 0
                 games.act(np.where(is_students, choices, advice).astype(np.int32))
-
-    def _keep(self, frames: np.ndarray, advice: np.ndarray) -> None:
-        rows = (self._seen + np.arange(len(frames))) % len(self.advice)
-        self._frames[rows], self.advice[rows] = frames, advice
-        self._seen += len(frames)
 
 
 class Student(Trainee):
     """The policy with the imitation loss that the training loop asks for."""
 
-    def __init__(self, policy: ExpertPolicy) -> None:
+    def __init__(self, policy: ExpertPolicy, advice: np.ndarray) -> None:
         super().__init__()
-        self.policy = policy
-        self.advice = np.empty(0, dtype=np.int64)
+        self.policy, self._advice = policy, advice
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the cross-entropy of the teacher's actions."""
-        advice = torch.from_numpy(self.advice[batch.numbers.numpy()])
-        logits = self.policy(batch.videos[:, 0])
-        loss = F.cross_entropy(logits, advice)
-        return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == advice).float().mean()})
+        advice, logits = torch.from_numpy(self._advice[batch.numbers.numpy()]), self.policy(batch.videos[:, 0])
+        agreement = (logits.argmax(dim=-1) == advice).float().mean()
+        return LossOutput(F.cross_entropy(logits, advice), {"agreement": agreement})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +115,11 @@ class PlayerRelease:
             SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
         torch.manual_seed(self.seed)
-        student = Student(ExpertPolicy())
-        lesson = Lesson(student.policy, load_player(self.teacher, self.seed), self.games_a_mode, self.memory, self.seed)
-        student.advice = lesson.advice
-        done = Phase(lambda first, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes).run(
-            student
-        )
-        path = self.out / "expert.safetensors"
-        save_half(student.policy.eval(), path)
+        policy, path = ExpertPolicy(), self.out / "expert.safetensors"
+        lesson = Lesson(policy, load_player(self.teacher, self.seed), self.games_a_mode, self.memory, self.seed)
+        phase = Phase(lambda _, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes)
+        done = phase.run(Student(policy, lesson.advice))
+        save_half(policy.eval(), path)
         if done < self.train_steps:
             print(f"{done} of {self.train_steps} steps done: call again to go on")
             return

@@ -1,7 +1,8 @@
 """What ``experiments.release.make`` is asked for, and who plays what its worlds learn from."""
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -77,13 +78,8 @@ class ReleaseSettings:
 
     def record(self, levels: str, frames: int) -> tuple[Path, ...]:
         """Record what is missing of a folder for each mode; ``frames`` counts all modes together."""
-        configs = {
-            mode: RecordConfig(mode=mode, frames=frames // len(self.modes), frames_per_shard=50_000, seed=self.seed)
-            for mode in self.modes
-        }
-        return tuple(
-            record_mix(self.out / f"{levels}-{mode}", levels, config, self.player) for mode, config in configs.items()
-        )
+        config = RecordConfig(frames=frames // len(self.modes), frames_per_shard=50_000, seed=self.seed)
+        return tuple(record_modes(self.out, levels, self.modes, config, self.player).values())
 
 
 def choose_players(player: str = "expert") -> list[PlayerShare]:
@@ -91,7 +87,15 @@ def choose_players(player: str = "expert") -> list[PlayerShare]:
     return parse_shares((*_RANDOM_PLAY, *((f"{player}={_PLAYER_WEIGHT}",) if player else ())))
 
 
-def record_mix(folder: Path, levels: str, config: RecordConfig, player: str = "expert") -> Path:
-    """Record on ``training``, ``validation`` or ``test`` levels with all cores; shards already there are kept."""
-    record(restrict(config, levels), choose_players(player), folder, workers=os.cpu_count() or 1)
-    return folder
+def record_modes(
+    out: Path, levels: str, modes: Sequence[Mode], config: RecordConfig, player: str = "expert"
+) -> dict[Mode, Path]:
+    """Record ``training``, ``validation`` or ``test`` levels with all cores, and return each mode's folder in ``out``.
+
+    Shards already there are kept. The config is that of one mode's recording.
+    """
+    folders: dict[Mode, Path] = {mode: out / f"{levels}-{mode}" for mode in modes}
+    for mode, folder in folders.items():
+        games = restrict(replace(config, mode=mode), levels)
+        record(games, choose_players(player), folder, workers=os.cpu_count() or 1)
+    return folders

@@ -26,10 +26,8 @@ from rich.console import Console
 from genie_gym.bench.machine import describe_machine
 from genie_gym.results.files import write_results
 
-_WARM_UP = 3.0
-"""Seconds of play before the measurement."""
-_START = 120.0
-"""Seconds that the server may take to start."""
+_WARM_UP, _START = 3.0, 120.0
+"""Seconds of play before the measurement, and seconds that the server may take to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +67,8 @@ class PlayTable:
                     page.close()
             version = chromium.version
             chromium.close()
-        machine = describe_machine(torch.device("cpu"))
-        about = {"checkpoint": self.checkpoint, "chromium": version, "seconds": self.seconds, "machine": machine}
-        write_results(self.json, {**about, "rows": rows})
+        about = {"checkpoint": self.checkpoint, "chromium": version, "seconds": self.seconds}
+        write_results(self.json, {**about, "machine": describe_machine(torch.device("cpu")), "rows": rows})
 
 
 @contextlib.contextmanager

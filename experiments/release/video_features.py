@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from genie_gym.configs import RecordConfig, TrainConfig
+from genie_gym.configs import Mode, RecordConfig, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
@@ -47,17 +47,16 @@ class Recogniser(Trainee):
         games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
         taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
         moments = self.network.frame_features(videos)
-        game, order = self.network.game(moments.mean(dim=1)), self.network.order(moments.mean(dim=1))
-        as_played = orders == 0
-        action, taken = self.network.action(moments)[as_played], taken[as_played]
-        parts = [F.cross_entropy(game, games), F.cross_entropy(order, orders)]
-        parts.append(F.cross_entropy(action.flatten(0, 1), taken.flatten()))
-        metrics = {
-            "game_accuracy": (game.argmax(dim=-1) == games).float().mean(),
-            "order_accuracy": (order.argmax(dim=-1) == orders).float().mean(),
-            "action_accuracy": (action.argmax(dim=-1) == taken).float().mean(),
+        action, as_played = self.network.action(moments), orders == 0
+        tasks = {
+            "game": (self.network.game(moments.mean(dim=1)), games),
+            "order": (self.network.order(moments.mean(dim=1)), orders),
+            "action": (action[as_played].flatten(0, 1), taken[as_played].flatten()),
         }
-        return LossOutput(torch.stack(parts).sum(), metrics)
+        metrics = {
+            f"{name}_accuracy": (logits.argmax(dim=-1) == true).float().mean() for name, (logits, true) in tasks.items()
+        }
+        return LossOutput(torch.stack([F.cross_entropy(*task) for task in tasks.values()]).sum(), metrics)
 
 
 def reorder(videos: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,16 +116,12 @@ class FeaturesRelease:
             write_results(self.json, {"seed": self.seed, "train_steps": done, **scores})
 
     def _record(self, levels: str) -> ClipDataset:
-        folders = []
-        for game, mode in itertools.product(GAMES, ("easy", "hard")):
-            config = RecordConfig(
-                game=game,
-                mode=mode,  # type: ignore[arg-type]  # one of the two
-                frames=self.frames if levels == "training" else max(self.frames // 8, 1024),
-                seed=self.seed,
-            )
+        frames, folders = self.frames if levels == "training" else max(self.frames // 8, 1024), []
+        modes: tuple[Mode, ...] = ("easy", "hard")
+        for game, mode in itertools.product(GAMES, modes):
+            config = restrict(RecordConfig(game=game, mode=mode, frames=frames, seed=self.seed), levels)
             folders.append(self.out / levels / f"{game}-{mode}")
-            record(restrict(config, levels), parse_shares(["sticky"]), folders[-1], progress=False)
+            record(config, parse_shares(["sticky"]), folders[-1], progress=False)
         return ClipDataset(folders, clip_length=CLIP_LENGTH)
 
     @torch.no_grad()

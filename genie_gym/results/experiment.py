@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from tqdm import tqdm
@@ -26,6 +26,8 @@ Row = dict[str, Any]
 class Experiment:
     """An experiment that writes one JSON file of results and usually one figure."""
 
+    name: ClassVar[str]
+    """file name, without extension, of results and figure"""
     preset: Literal["smoke", "full"] = "smoke"
     """size of the experiment: ``smoke`` tests it in minutes, ``full`` gives the published numbers"""
     out: Path = ROOT / "experiments"
@@ -36,11 +38,6 @@ class Experiment:
     """first random seed; repeated runs use this one and those that follow"""
     device: str = "cpu"
     """torch device for training and playing"""
-
-    @property
-    def name(self) -> str:
-        """Return the file name, without extension, of results and figure."""
-        raise NotImplementedError
 
     @property
     def json(self) -> Path:
@@ -66,6 +63,14 @@ class Experiment:
         """Write the results with preset, seed, machine, command and commit."""
         machine = describe_machine(torch.device(self.device))
         write_results(self.json, {"preset": self.preset, "seed": self.seed, "machine": machine, **results})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldExperiment(Experiment):
+    """An experiment with a finished world."""
+
+    checkpoint: str = "coinrun"
+    """name of a shipped checkpoint, or a checkpoint's folder"""
 
 
 @dataclass(frozen=True, kw_only=True)

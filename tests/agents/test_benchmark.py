@@ -16,7 +16,7 @@ from agents import experiment as agents_experiment
 from agents.benchmark import BENCHMARK_SIZES, KEYS, Benchmark
 from agents.evaluation import gather_seeds
 from agents.methods import CLONING_METHODS
-from experiments.lib.tables.cloning import tabulate_cloning
+from experiments.lib.tables.agents import tabulate_cloning
 from genie_gym.results import experiment as results_experiment
 
 BLIND = ("random", "expert", "oracle", "labelled_only", "marginal")

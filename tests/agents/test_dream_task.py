@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.dream_task import DreamTask, reward_going_right, score_returns, summarize_outcome
-from experiments.lib.tables.dreams import tabulate_task
+from experiments.lib.tables.agents import tabulate_task
 from genie_gym.serving import load_world
 from tests.agents.small import random_frames
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.dream_transfer import DREAM_METHODS, DREAM_TRANSFER_SIZES, DreamTransfer
-from experiments.lib.tables.dreams import tabulate_dreams
+from experiments.lib.tables.agents import tabulate_dreams
 
 
 @pytest.mark.pipeline

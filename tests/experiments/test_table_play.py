@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.lib.tables.speed import describe_play
+from experiments.lib.tables.quality import describe_play
 from experiments.release.table_play import PlayTable
 
 pytestmark = pytest.mark.pipeline

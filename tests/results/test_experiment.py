@@ -14,9 +14,7 @@ from genie_gym.results.experiment import TrainedExperiment, VariantExperiment
 class Sums(TrainedExperiment):
     """A toy experiment with one row for each number."""
 
-    @property
-    def name(self) -> str:
-        return "sums"
+    name = "sums"
 
 
 def test_finished_rows_are_kept_and_the_missing_ones_computed(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ def write_table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
-def write_interval(row: dict[str, Any]) -> str:
-    """Return a delta PSNR with its 95 % interval."""
-    low, high = row["interval"]
-    return f"{row['delta_psnr']:.2f} [{low:.2f}, {high:.2f}]"
+def write_interval(row: dict[str, Any], key: str = "delta_psnr", digits: int = 2, scale: float = 1) -> str:
+    """Return a value with its 95 % interval; 100 as ``scale`` makes shares percent."""
+    value, low, high = (f"{scale * each:.{digits}f}" for each in (row[key], *row["interval"]))
+    return f"{value} [{low}, {high}]"
 
 
 def write_values(values: list[float]) -> str:
@@ -42,16 +42,6 @@ def describe_run(results: dict[str, Any]) -> str:
     minutes = sum(row.get("minutes", 0) for row in results["rows"])
     spent = f", {minutes:.0f} minutes in all" if minutes else ""
     return f"({write_command(results)}, commit `{results['commit']}`, {results['machine']['cpu']}{spent})"
-
-
-def write_solved(solved: dict[str, Any] | None) -> str:
-    """Return percent of levels solved, the 95 % interval and the interquartile mean; a dash without results."""
-    if solved is None:
-        return "-"
-    if len(solved["by_seed"]) == 1:  # one seed has no interval
-        return f"{100 * solved['solved']:.1f} (one seed)"
-    low, high = solved["interval"]
-    return f"{100 * solved['solved']:.1f} [{100 * low:.1f}, {100 * high:.1f}] ({100 * solved['iqm']:.1f})"
 
 
 def count_seeds(results: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Scores of a world, from the JSON of ``genie-gym evaluate`` and of the ablation of MaskGIT steps."""
+"""Scores of a world, from the JSON of ``genie-gym evaluate`` and the ablation of MaskGIT steps; speed of its page."""
 
 from typing import Any
 
@@ -18,51 +18,46 @@ def describe_clips(test: dict[str, Any]) -> str:
 
 def tabulate_world(test: dict[str, Any]) -> str:
     """Return README.md's short table: the most important scores by mode, from four frames."""
-    parts = {"all": test, **test["by_mode"]}
-    rows = [["tokenizer PSNR, dB", *(f"{part['tokenizer']['psnr']:.1f}" for part in parts.values())]]
+    names, parts = ["all", *test["by_mode"]], [test, *test["by_mode"].values()]
+    rows = [["tokenizer PSNR, dB", *(f"{part['tokenizer']['psnr']:.1f}" for part in parts)]]
     for t in (1, 4, 10):
-        steps = [next(row for row in part["continued"]["rollout"] if row["t"] == t) for part in parts.values()]
+        steps = [next(row for row in part["continued"]["rollout"] if row["t"] == t) for part in parts]
         cells = (f"{step['psnr']:.1f} ({step['copy_last_psnr']:.1f})" for step in steps)
         rows.append([f"roll-out from four frames, dB at t = {t} (copying the last frame)", *cells])
-    deltas = [next(row for row in part["continued"]["delta_psnr"] if row["t"] == 4) for part in parts.values()]
+    deltas = [next(row for row in part["continued"]["delta_psnr"] if row["t"] == 4) for part in parts]
     rows.append(["delta PSNR from four frames, dB at t = 4 [95 %]", *(write_interval(delta) for delta in deltas)])
     for key, name in _GROUPS.items():
-        scores = [part["lam"][key] for part in parts.values()]
+        scores = [part["lam"][key] for part in parts]
         cells = (f"{score['accuracy']:.2f} ({score['ceiling']:.2f})" for score in scores)
         rows.append([f"{name} from the label (supervised ceiling; chance {scores[0]['chance']:.2f})", *cells])
-    speed = " / ".join(f"{test['speed'][steps]:.0f}" for steps in ("1", "2"))
+    speed = f"{test['speed']['1']:.0f} / {test['speed']['2']:.0f}"
     rows.append([f"frames/s with 1 / 2 MaskGIT steps, two CPU cores, {test['precision']}", speed, "", ""])
-    return write_table(["", *parts], rows)
+    return write_table(["", *names], rows)
 
 
 def tabulate_scores(test: dict[str, Any]) -> str:
     """Return all scores but the roll-outs, by mode and player."""
-    parts = _split(test)
-    rows = []
+    rows, names, parts = [], list(_split(test)), _split(test).values()
     measures = {"psnr": ("PSNR, dB", 2), "moving_psnr": ("PSNR of moving pixels, dB", 2), "ssim": ("SSIM", 3)}
     for key, (words, digits) in measures.items():
-        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts.values())])
-        clustered = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts.values())
-        rows.append(["- k-means, as many tokens and codes", *clustered])
+        rows.append([f"tokenizer {words}", *(f"{part['tokenizer'][key]:.{digits}f}" for part in parts)])
+        kmeans = (f"{part['tokenizer'][f'kmeans_{key}']:.{digits}f}" for part in parts)
+        rows.append(["- k-means, as many tokens and codes", *kmeans])
     codes = f"codes used of {test['tokenizer']['codes']:,}"
-    rows.append([codes, *(str(part["tokenizer"]["codes_used"]) for part in parts.values())])
+    rows.append([codes, *(str(part["tokenizer"]["codes_used"]) for part in parts)])
     actions = len(test["lam"]["shares"])
-    rows.append([f"latent actions used >= 2 % of {actions}", *(str(part["lam"]["used"]) for part in parts.values())])
-    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts.values())])
+    rows.append([f"latent actions used >= 2 % of {actions}", *(str(part["lam"]["used"]) for part in parts)])
+    rows.append(["their perplexity", *(f"{part['lam']['perplexity']:.2f}" for part in parts)])
     for index, row in enumerate(test["delta_psnr"]):
-        cells = (write_interval(part["delta_psnr"][index]) for part in parts.values())
+        cells = (write_interval(part["delta_psnr"][index]) for part in parts)
         rows.append([f"delta PSNR, t = {row['t']} [95 %]", *cells])
-        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts.values())
+        cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts)
         rows.append([f"- from {test['continued']['prompt_frames']} frames", *cells])
-    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts.values())])
-    baselines = {
-        "rebuilt": "real clips, rebuilt",
-        "copy_last": "the prompt, frozen",
-        "random_actions": "random latent actions",
-    }
-    for key, name in baselines.items():
-        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts.values())])
-    return write_table(["", *parts], rows)
+    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts)])
+    baselines = {"rebuilt": "real clips, rebuilt", "copy_last": "the prompt, frozen"}
+    for key, name in (baselines | {"random_actions": "random latent actions"}).items():
+        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts)])
+    return write_table(["", *names], rows)
 
 
 def tabulate_rollout(test: dict[str, Any]) -> str:
@@ -96,23 +91,22 @@ def tabulate_labels(test: dict[str, Any]) -> str:
     for key, name in _GROUPS.items():
         cells = [f"{part['lam'][key][which]:.3f}" for part in parts.values() for which in ("accuracy", "ceiling")]
         rows.append([f"{name} (chance {test['lam'][key]['chance']:.3f})", *cells])
-    consistency, real = test["consistency"], test["consistency"]["real"]
+    held, real = test["consistency"], test["consistency"]["real"]
     return (
         f"{write_table(['balanced accuracy of true actions', *heads], rows)}\n\n"
         f"The ceiling is a supervised model of the same frames, trained on training levels; the map from latent to "
         f"real actions is fitted there too. Normalised mutual information with the nine moves: "
-        f"{test['lam']['nmi']:.3f}. Each latent action held for {consistency['frames']} frames from "
-        f"{consistency['starts']} starts: it explains "
-        f"{consistency['explained']:.0%} of the motion, and {consistency['agreement']:.0%} of starts move alike "
-        f"({consistency['chance']:.0%} for all actions together); the game's own nine moves, held as long from "
+        f"{test['lam']['nmi']:.3f}. Each latent action held for {held['frames']} frames from {held['starts']} starts: "
+        f"it explains {held['explained']:.0%} of the motion, and {held['agreement']:.0%} of starts move alike "
+        f"({held['chance']:.0%} for all actions together); the game's own nine moves, held as long from "
         f"{real['starts']} of its states, explain {real['explained']:.0%}, and {real['agreement']:.0%} move alike "
-        f"({real['chance']:.0%}). "
-        f"{describe_long_play(test['session'])}"
+        f"({real['chance']:.0%}). {describe_long_play(test['session'])}"
     )
 
 
-CARD_TABLES = (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels)
-"""Sections of a model card, each from the JSON of ``genie-gym evaluate``."""
+def write_card_tables(test: dict[str, Any]) -> str:
+    """Return the sections of a model card."""
+    return "\n\n".join(write(test) for write in (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels))
 
 
 def tabulate_steps(results: dict[str, Any]) -> str:
@@ -129,11 +123,23 @@ def tabulate_steps(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         steps = str(row["maskgit_steps"])
         cells = [steps, f"{results['speed'][steps]:.0f}", f"{row['fvd_procgen']:.1f}"]
-        for part in (*row["rollout"], *row["delta_psnr"]):
-            value = part["delta_psnr"] if "delta_psnr" in part else part["clip_psnr"]
-            cells.append(f"{value:.2f} [{part['interval'][0]:.2f}, {part['interval'][1]:.2f}]")
-        rows.append(cells)
+        cells += [write_interval(part, "clip_psnr") for part in row["rollout"]]
+        rows.append(cells + [write_interval(part) for part in row["delta_psnr"]])
     return f"{about}\n\n{write_table(heads, rows)}"
+
+
+def describe_play(results: dict[str, Any]) -> str:
+    """Return frames a second on the page, in a sentence."""
+    parts = []
+    for row in results["rows"]:
+        rates = row["frames_per_second"]
+        rate = f"{rates[0]:.1f}" if len(rates) == 1 else f"{min(rates):.1f} to {max(rates):.1f} each"
+        parts.append(f"{row['pages']} at once: {rate} ({row['latency_ms']:.0f} ms from key to frame)")
+    return (
+        f"Frames/s on the page, in headless Chromium {results['chromium'].split('.')[0]} on the same machine, "
+        f"{results['machine']['cpu']}, {results['machine']['threads']} threads: {'; '.join(parts)} "
+        f"({write_command(results)}, commit `{results['commit']}`)."
+    )
 
 
 def _split(test: dict[str, Any]) -> dict[str, dict[str, Any]]:
