@@ -100,8 +100,8 @@ class Benchmark(MethodExperiment[CloneStore]):
             cells += self.repeat_over_seeds(wanted, size["seeds"])
         return cells
 
-    def score(self, cell: Row) -> Row:
-        agent, row = self.play(cell)
+    def score(self, run: int, cell: Row) -> Row:
+        agent, row = self.play(run, cell)
         mapping = getattr(agent, "mapping", None)
         if isinstance(mapping, ActionMapping):
             row |= {"unseen_latents": len(mapping.unseen), "fallbacks": mapping.fallbacks}

@@ -246,9 +246,9 @@ class DreamTransfer(MethodExperiment[DreamStore]):
         cells = self.repeat_over_seeds(cells, self.size["seeds"])
         self.finish_methods(cells, {**self.size, **self.describe_world(), **others})
 
-    def score(self, cell: Row) -> Row:
+    def score(self, run: int, cell: Row) -> Row:
         labels = sum(self.size[name] for name in DREAM_METHODS[cell["method"]].labelled_by)
-        return {"real_labels": labels, **self.play(cell)[1]}
+        return {"real_labels": labels, **self.play(run, cell)[1]}
 
     def open(self, mode: Mode, footage: Footage | None = None) -> DreamStore:
         return DreamStore(self, mode, footage)

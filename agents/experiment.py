@@ -1,6 +1,7 @@
 """The base of experiments with agents: methods by name, and resources that all rows of a mode share."""
 
 import functools
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,21 +126,21 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
     def finish_methods(self, cells: list[Row], settings: Row) -> list[Row]:
         """Finish the missing rows, in several processes after the resources that they share, and return all rows."""
-        _open_last.cache_clear()  # its files may have changed since
+        run = time.time_ns()  # each run opens its stores anew: their files may have changed
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
-        return self.finish_rows(cells, settings, self.score, self.processes)
+        return self.finish_rows(cells, settings, functools.partial(self.score, run), self.processes)
 
-    def play(self, cell: Row) -> tuple[Agent, Row]:
-        """Play a cell's agent, and return it with the levels that it solved."""
-        store, levels = _open_last(self, cell["mode"]), choose_levels(self.level_set, self.size["levels"])
+    def play(self, run: int, cell: Row) -> tuple[Agent, Row]:
+        """Play a cell's agent in the run of that number, and return it with the levels that it solved."""
+        store, levels = _open_last(self, cell["mode"], run), choose_levels(self.level_set, self.size["levels"])
         inputs = MethodInputs(store, cell["seed"], levels, cell.get("labels"))
         agent = self.known_methods[cell["method"]].build(inputs)
         return agent, count_solved(play_levels(agent, store.game, levels))
 
     @abstractmethod
-    def score(self, cell: Row) -> Row:
-        """Play a cell's agent and return the rest of its row."""
+    def score(self, run: int, cell: Row) -> Row:
+        """Play a cell's agent in the run of that number, and return the rest of its row."""
 
     def record(self, cell: Row) -> None:
         """Make and save the recordings and labels of a mode."""
@@ -168,6 +169,6 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
 
 @functools.lru_cache(maxsize=1)
-def _open_last(experiment: MethodExperiment[Store], mode: Mode) -> Store:
-    """Open the store of a mode, and keep it in memory, gigabytes, until another one is opened."""
+def _open_last(experiment: MethodExperiment[Store], mode: Mode, run: int) -> Store:
+    """Open the store of a mode, and keep it in memory, gigabytes, until another mode or ``run`` is opened."""
     return experiment.open(mode)

@@ -128,6 +128,25 @@ def tabulate_steps(results: dict[str, Any]) -> str:
     return f"{about}\n\n{write_table(heads, rows)}"
 
 
+def tabulate_speed(bench: dict[str, Any]) -> str:
+    """Return frames a second by batch size: environments, the KV cache, kernels, MaskGIT steps."""
+    machine, rates = bench["machine"], bench["matmul_tflops"]
+    about = (
+        f"Frames/s on {machine['cpu']}, {machine['threads']} threads, in {machine['precision']}, "
+        f"{bench['maskgit_steps']} MaskGIT steps and the C++ kernels where no row says otherwise "
+        f"({write_command(bench)}, commit `{bench['commit']}`). Matrix products of the same run: "
+        f"{rates['bfloat16']:.2f} TFLOP/s in bfloat16, {rates['float32']:.2f} in float32; a frame takes "
+        f"{bench['step_gflop']:.2f} GFLOP."
+    )
+    envs, cached = bench["env_fps"], bench["cached_fps"]
+    tables = [write_table(["environments", *envs], [["frames/s", *(f"{fps:.0f}" for fps in envs.values())]])]
+    rows = {"the world itself": cached, "without its KV cache": bench["uncached_fps"]}
+    rows |= {f"kernels {switch}": fps for switch, fps in bench["by_kernels"].items()}
+    rows |= {f"{steps} MaskGIT steps": fps for steps, fps in bench["by_maskgit_steps"].items()}
+    cells = [[name, *(f"{fps:.1f}" for fps in row.values())] for name, row in rows.items()]
+    return "\n\n".join([about, *tables, write_table(["rows at once", *cached], cells)])
+
+
 def describe_play(results: dict[str, Any]) -> str:
     """Return frames a second on the page, in a sentence."""
     parts = []
