@@ -67,7 +67,7 @@ def fill(text: str, name: str, table: str) -> str:
 def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each table of a document."""
     if document == README:
-        yield "world", quality.tabulate_world(read("coinrun_test"))
+        yield "world", quality.tabulate_world(read("coinrun_test"), read("bench"))
         yield "agents", agents.tabulate_agents(read("figure15_cloning"), read("figure15_cloning_shipped"))
         return
     for name in ("coinrun_test", "ablation_steps") if document == CARD else _TABLES:

@@ -16,7 +16,7 @@ def describe_clips(test: dict[str, Any]) -> str:
     )
 
 
-def tabulate_world(test: dict[str, Any]) -> str:
+def tabulate_world(test: dict[str, Any], bench: dict[str, Any]) -> str:
     """Return README.md's short table: the most important scores by mode, from four frames."""
     names, parts = ["all", *test["by_mode"]], [test, *test["by_mode"].values()]
     rows = [["tokenizer PSNR, dB", *(f"{part['tokenizer']['psnr']:.1f}" for part in parts)]]
@@ -30,8 +30,16 @@ def tabulate_world(test: dict[str, Any]) -> str:
         scores = [part["lam"][key] for part in parts]
         cells = (f"{score['accuracy']:.2f} ({score['ceiling']:.2f})" for score in scores)
         rows.append([f"{name} from the label (supervised ceiling; chance {scores[0]['chance']:.2f})", *cells])
-    speed = f"{test['speed']['1']:.0f} / {test['speed']['2']:.0f}"
-    rows.append([f"frames/s with 1 / 2 MaskGIT steps, two CPU cores, {test['precision']}", speed, "", ""])
+    speed = " / ".join(f"{bench['cached_fps'][rows_at_once]:.0f}" for rows_at_once in ("1", "16"))
+    machine = bench["machine"]
+    rows.append(
+        [
+            f"frames/s alone / 16 at once, {machine['threads']} threads of {machine['cpu']}, {machine['precision']}",
+            speed,
+            "",
+            "",
+        ]
+    )
     return write_table(["", *names], rows)
 
 
