@@ -1,4 +1,4 @@
-"""Agents that play a batch of games, each game with its own memory. ``agents.evaluation`` scores them."""
+"""Agents that play a batch of games with a memory for each game; ``agents.evaluation`` scores them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,24 +16,24 @@ from genie_gym.data.frames import to_float
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import Player
 
-_LABELLED_AT_ONCE = 64
+_LABELLED_AT_ONCE = 64  # transitions in a batch
 
 
 class Agent(Protocol):
-    """Plays B games, and may be asked for actions in some of them only."""
+    """Plays B games; each call asks it for actions in some or all of them."""
 
     sees_velocity: bool
-    """Whether its frames must show the velocity that Procgen can paint."""
+    """Whether its frames must show the velocity that Procgen can paint into them."""
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        """Choose real actions (R,) int32 for the games with the distinct indices ``rows`` (R,).
+        """Choose real actions (M,) int32 in M of the games, given by their distinct indices ``rows`` (M,).
 
-        They show ``frames`` (R, H, W, 3) uint8; ``episode_starts`` (R,) bool is True for the first frame of an episode.
+        These games show ``frames`` (M, H, W, 3) uint8; ``episode_starts`` (M,) bool marks first frames of episodes.
         """
 
 
 class PlayerAgent:
-    """Wraps a player of ``genie_gym.players.specs``, which needs no memory."""
+    """An agent that plays as a player of ``genie_gym.players.specs``, without a memory."""
 
     def __init__(self, player: Player, sees_velocity: bool = False) -> None:
         self._player, self.sees_velocity = player, sees_velocity or getattr(player, "sees_velocity", False)
@@ -43,9 +43,9 @@ class PlayerAgent:
 
 
 class BlindPlayer:
-    """Frame-independent baseline: samples from an empirical action distribution.
+    """Frame-independent baseline: a ``Player`` that samples from an empirical action distribution.
 
-    ``actions`` (N,) are real actions, such as those of the labelled samples.
+    The distribution is that of the real actions ``actions`` (N,), such as those of the labelled samples.
     """
 
     def __init__(self, actions: np.ndarray, seed: int) -> None:
@@ -72,11 +72,11 @@ class RandomLatents:
 
 
 class ThroughLatents:
-    """Upper bound for latent policies: replaces each expert action by a sample from p(action given latent).
+    """Upper bound for latent policies: passes each action of an agent through a latent action.
 
-    The latent action itself is sampled from p(latent given action); the mapping's counts estimate both distributions.
-    Neither draw depends on the frame, so more is lost than with a latent action model that sees the next frame
-    (``SeenThroughLatents``).
+    The latent action is sampled from p(latent given action), and the action played from p(action given latent); the
+    mapping's counts estimate both. Neither depends on the frame, so more is lost than with the latent action that the
+    model infers from the next frame (``SeenThroughLatents``).
     """
 
     def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
@@ -92,11 +92,11 @@ class ThroughLatents:
 
 
 class SeenThroughLatents:
-    """Upper bound for latent policies: the latent action is inferred from the frame that the expert's action leads to.
+    """Upper bound for latent policies: maps the latent action inferred from the frame that an agent's action leads to.
 
-    It looks one step ahead in a copy of the games. Only the information missing in the latent actions is lost, and
-    nothing by cloning. An action that ends the episode is kept, since such transitions have no label. The copy,
-    ``games``, is at the games' start, without painted velocity and owned by this agent.
+    It looks one step ahead in a copy of the games, so only the information missing in latent actions is lost, and none
+    by cloning. An action that ends the episode is played unchanged, since such transitions have no latent action.
+    ``games`` is that copy: at the games' start, without painted velocity, and used by this agent alone.
     """
 
     def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:
@@ -120,7 +120,7 @@ class SeenThroughLatents:
         return chosen
 
     def _look_ahead(self, rows: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (R,) int64 latent actions of the next transitions, and (R,) bool: True where the episode ends."""
+        """Return (M,) int64 latent actions of the wanted actions, and (M,) bool: True where they end the episode."""
         states = self._games.save()
         self._step(rows, wanted)
         then = self._games.observe()
@@ -136,9 +136,10 @@ class SeenThroughLatents:
 
 
 class PolicyMemory:
-    """A frozen policy with the last frames and actions of B games, which chooses among the actions it was cloned from.
+    """A frozen policy with a memory of the last frames and actions of ``games`` games.
 
-    Choices are sampled and never the largest logit (Genie, appendix E).
+    Actions are sampled from the policy's probabilities, as in the paper, instead of taken as the likeliest (Genie,
+    appendix E).
     """
 
     def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:
@@ -148,11 +149,11 @@ class PolicyMemory:
 
     @torch.no_grad()
     def choose(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Return the policy's actions (R,) int32 and its features (R, D) on the CPU; arguments as for ``Agent.act``."""
+        """Return actions (M,) int32, latent for a latent policy, and features (M, D) on the CPU; see ``Agent.act``."""
         fresh = rows[episode_starts]
         self._frames[rows, :-1] = self._frames[rows, 1:]
         self._frames[rows, -1] = frames
-        self._frames[fresh] = frames[episode_starts][:, None]  # an episode's first frame is repeated
+        self._frames[fresh] = frames[episode_starts][:, None]  # frames before the episode are its first
         self._past[fresh] = self.policy.num_actions
         device, past = self.policy.device, torch.from_numpy(self._past[rows])
         features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
@@ -163,24 +164,25 @@ class PolicyMemory:
         return chosen, features.cpu()
 
     def replace(self, rows: np.ndarray, chosen: np.ndarray) -> None:
-        """Replace the actions chosen last in the memory, if others were taken."""
+        """Replace the newest actions in the memory by ``chosen`` (M,), those that were really taken."""
         if self._past.shape[1]:
             self._past[rows, -1] = chosen
 
 
 class ClonedAgent:
-    """A cloned policy in the real game, with a mapping if its actions are latent and without if they are real.
+    """A cloned policy that plays the real game, with a mapping if its actions are latent.
 
     Args:
         policy: Frozen policy.
         games: Number of games, B.
         seed: Seed of all choices.
         mapping: Mapping from its latent actions to real ones; None for a policy of real actions.
-        random_share: Share of actions drawn uniformly instead; the paper's oracle played better with 0.1.
+        random_share: Share of actions replaced by uniformly random ones; the paper's oracle played better with 0.1.
         game: Game whose real actions are played.
 
     Raises:
-        ValueError: If policy and mapping disagree about the number of actions.
+        ValueError: If the policy's number of actions is not that of the mapping, or without one that of the game, or
+            ``random_share`` is not in [0, 1].
     """
 
     sees_velocity = False
@@ -209,14 +211,15 @@ class ClonedAgent:
             drawn = self._rng.integers(self._num_actions, size=len(rows), dtype=np.int32)
             actions = np.where(is_random, drawn, actions)
         if self.mapping is None:
-            self._memory.replace(rows, actions)
+            self._memory.replace(rows, actions)  # a policy of real actions sees those taken
         return actions
 
 
 def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
-    """Return a driver for ``genie-gym play`` that plays a folder's policy on the page (``genie_gym.play.drivers``).
+    """Return a driver for the page of ``genie-gym play``, which plays the policy saved in ``folder``.
 
-    From a clone: ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
+    ``genie_gym.play.drivers`` describes drivers. From a clone of the repository:
+    ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
 
     Raises:
         ValueError: If the folder holds no policy.

@@ -8,11 +8,11 @@ Methods (``agents.methods``), all on the same levels:
     lam             latent policy cloned from videos; a dictionary from ``labels`` samples maps it (``ActionMapping``)
     lam_majority    the same policy, mapped to each latent action's most frequent real action
     lam_features    the same policy, with a mapping that also sees the policy's features
-    lam_oracle_map  the same policy, with a dictionary from all labelled games: no loss by few samples
+    lam_oracle_map  the same policy, with a dictionary from all labelled games instead of a few samples
     expert_latents  upper bound without a clone: the videos' player, each action replaced by a sample from
                     p(latent given action) and then from p(action given latent), by all labelled games
-    expert_seen_latents  the same with less loss: the latent action is inferred from the frame that the player's
-                    action leads to, one step ahead in a copy of the game
+    expert_seen_latents  a higher bound: the latent action is inferred from the frame that the player's action leads
+                    to, one step ahead in a copy of the game
     oracle          same network and budget, cloned from the videos' real actions; plays 10 % random actions
     labelled_only   same network, cloned from the ``labels`` samples only
     marginal        frame-independent baseline: samples from the ``labels`` samples' real actions
@@ -43,14 +43,14 @@ BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
     | {"labels": [16, 32, 64, 128, 200, 512, 1024], "seeds": 5, "levels": 100}
     | {"train_steps": 4000, "batch_size": 512, "labelled_steps": 300},
 }
-"""Sizes by preset; ``labelled_steps`` are the few small batches of ``labelled_only``, which has few samples."""
+"""Sizes by preset; ``labelled_steps`` is the number of batches of ``labelled_only``, small since it has few samples."""
 KEYS = ("mode", "method", "labels")
-"""The values that identify a row, apart from its seed."""
+"""Keys of a row whose values identify it, apart from the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(MethodExperiment[CloneStore]):
-    """Record, label with the checkpoint's latent action model, clone, map and play."""
+    """Record videos, label them with the checkpoint's latent action model, clone, map and play."""
 
     name = "figure15_cloning"
     policy: PolicyName = "impala"
@@ -58,9 +58,9 @@ class Benchmark(MethodExperiment[CloneStore]):
     methods: tuple[str, ...] = tuple(CLONING_METHODS)
     """methods to run now; others can follow in a later run"""
     modes: tuple[Mode, ...] | None = None
-    """modes to run now, instead of all of the preset"""
+    """modes to run now; by default all modes of the preset"""
     baselines: Path | None = None
-    """results with another latent action model, whose rows of methods without latent actions are taken over"""
+    """results file for another latent action model; rows of methods without latent actions are copied from it"""
 
     known_methods = CLONING_METHODS
     precision = "float32"
@@ -78,6 +78,7 @@ class Benchmark(MethodExperiment[CloneStore]):
         size = self.size
         if self.modes is not None and not (self.modes and set(self.modes) <= set(size["modes"])):
             raise ValueError(f"modes must be among {size['modes']}, one or more, got {self.modes}")
+        self.require_known_methods()
         labelled_by = self.describe_world()
         others = {"player": self.player, "policy": self.policy, "level_set": self.level_set}
         settings = {**size, **labelled_by, **others}
@@ -88,7 +89,7 @@ class Benchmark(MethodExperiment[CloneStore]):
         draw_figure(self.finish_methods(cells, settings), self.picture)
 
     def list_cells(self, size: Row) -> list[Row]:
-        """Return a cell for every row, one mode after the other, the first seed of all methods first."""
+        """Return a cell for every row: one mode after the other, and within it one seed after the other."""
         cells: list[Row] = []
         for mode in (mode for mode in size["modes"] if self.modes is None or mode in self.modes):
             wanted: list[Row] = [
@@ -122,7 +123,7 @@ class Benchmark(MethodExperiment[CloneStore]):
 
 
 def draw_figure(rows: list[Row], path: Path) -> None:
-    """Draw levels solved against labelled samples, a panel for each mode, with bands of 95 %."""
+    """Draw levels solved against labelled samples, with bands of 95 % intervals and a panel for each mode."""
     import matplotlib.pyplot as plt
 
     scores = gather_seeds(rows, KEYS)
@@ -131,13 +132,13 @@ def draw_figure(rows: list[Row], path: Path) -> None:
     figure, panels = plt.subplots(1, len(modes), figsize=(5 * len(modes), 4), squeeze=False, sharey=True)
     for panel, mode in zip(panels[0], modes, strict=True):
         for method, colour in sorted(drawn.items(), key=lambda item: item[1]):
-            points = {labels: score for (where, who, labels), score in scores.items() if (where, who) == (mode, method)}
+            points = {labels: score for (*key, labels), score in scores.items() if key == [mode, method]}
             if points:
                 _draw_method(panel, method, points, colour)
         panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))
     panels[0][0].set_ylabel("levels solved")
-    known = panels[0][0].get_legend_handles_labels()
-    figure.legend(*known, loc="lower center", ncols=3 * len(modes), fontsize=8, frameon=False)
+    handles_and_names = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles_and_names, loc="lower center", ncols=3 * len(modes), fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -150,10 +151,10 @@ def _draw_method(panel: Any, method: str, points: dict[int | None, dict[str, Any
         panel.axhline(score["solved"], color=colour, label=method, linestyle="--")
         panel.axhspan(*score["interval"], color=colour, alpha=0.15)
         return
-    known = sorted((labels, score) for labels, score in points.items() if labels is not None)
-    x = [labels for labels, _ in known]
-    panel.plot(x, [score["solved"] for _, score in known], color=colour, label=method, marker="o", markersize=3)
-    panel.fill_between(x, *zip(*(score["interval"] for _, score in known), strict=True), color=colour, alpha=0.15)
+    curve = sorted((labels, score) for labels, score in points.items() if labels is not None)
+    x = [labels for labels, _ in curve]
+    panel.plot(x, [score["solved"] for _, score in curve], color=colour, label=method, marker="o", markersize=3)
+    panel.fill_between(x, *zip(*(score["interval"] for _, score in curve), strict=True), color=colour, alpha=0.15)
 
 
 if __name__ == "__main__":

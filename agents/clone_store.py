@@ -1,4 +1,4 @@
-"""Recordings, labels, clones and mappings of one mode, on which all methods of the benchmark rest."""
+"""Recordings, labels, clones and mappings of one game mode, shared by all methods of the benchmark."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,19 @@ from genie_gym.models.world_model import GenieWorldModel
 
 
 class CloneStore:
-    """Recordings, labels, clones and mappings of one mode, each made on first use and saved.
+    """Recordings, labels, clones and mappings of one mode; all but the mappings are made on first use and saved.
 
-    Latent policies are cloned from files without real actions; only ``oracle`` and ``labelled_only`` read any. Clones
-    of the videos have the ``config``, those of labelled samples the ``labelled_config``, without past actions; they lie
-    in the folder ``work`` with labels and uncompressed frames. Frames of the videos that are in memory already are
-    shared as ``footage``; without it they are read on first use.
+    Latent policies are cloned from files without real actions; the only policies that learn from real actions are
+    those of ``oracle`` and ``labelled_only``.
+
+    Args:
+        recordings: Demonstrations and labelled games of the mode.
+        world: Frozen world whose latent action model labels.
+        config: Config of the policies cloned from the videos.
+        labelled_config: Config of those cloned from labelled samples alone, without past actions: these are labels too.
+        work: Folder for labels, uncompressed frames and clones.
+        device: Device on which policies are trained and returned.
+        footage: Frames of the videos, if they are in memory already; by default they are read on first use.
     """
 
     def __init__(
@@ -53,41 +60,38 @@ class CloneStore:
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the videos' latent actions."""
         source = digest_labels(self.world)
-        windows = lambda: Windows(self.footage, self._label(self._videos), self._num_latents, self._context)  # noqa: E731
-        return self._clone(f"lam-{seed}", self._num_latents, source, windows, self._config, seed)
+        return self._clone(f"lam-{seed}", self._num_latents, source, self._open_latent_windows, self._config, seed)
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the same videos' real actions."""
-        number, folder = self.game.num_actions, self.recordings.folders.oracle  # recorded with the footage
-        windows = lambda: Windows(self.footage, read_real_actions(folder), number, self._context)  # noqa: E731
-        return self._clone(f"oracle-{seed}", number, REAL, windows, self._config, seed)
+        number = self.game.num_actions
+        return self._clone(f"oracle-{seed}", number, REAL, self._open_oracle_windows, self._config, seed)
 
     def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
-        """Return the policy cloned from the labelled samples alone, without past actions: they would be more labels."""
+        """Return the policy cloned from the seed's ``labels`` samples alone, or from all if ``labels`` is None."""
         name, number, among = f"labelled-{labels}-{seed}", self.game.num_actions, self._draw(labels, seed)
-        windows = lambda: Windows(self._labelled_footage, self._labelled_actions, number, self._context)  # noqa: E731
-        return self._clone(name, number, REAL, windows, self._labelled_config, seed, among)
+        return self._clone(name, number, REAL, self._open_labelled_windows, self._labelled_config, seed, among)
 
     def make_shared(self, name: str, seed: int) -> object:
-        """Make a seed's ``lam`` (``latent_policy``) or ``oracle``, which several methods share."""
+        """Make a seed's ``lam`` (see ``latent_policy``) or ``oracle``, clones that several methods share."""
         return {"lam": self.latent_policy, "oracle": self.oracle}[name](seed)
 
     def lacks(self, name: str, seed: int) -> bool:
-        """Return whether a seed's resource of that name for ``make_shared`` is not made yet."""
+        """Return whether ``make_shared`` has yet to make a seed's resource of that name."""
         return not any((self.work / f"{name}-{seed}").glob("*/config.json"))
 
     def draw_actions(self, labels: int | None, seed: int) -> np.ndarray:
-        """Return the real actions (labels,) of the seed's labelled samples."""
+        """Return the real actions (labels,) of the seed's ``labels`` samples, or of all if ``labels`` is None."""
         return self._labelled_actions[self._draw(labels, seed)]
 
     def mapping(self, labels: int | None, seed: int) -> ActionMapping:
-        """Return the paper's dictionary from the seed's ``labels`` samples, or from all."""
+        """Return the paper's dictionary, fitted on the seed's ``labels`` samples, or on all if ``labels`` is None."""
         numbers = self._draw(labels, seed)
         latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
         return ActionMapping.fit(latents, actions, self._num_latents, self.game)
 
     def feature_mapping(self, labels: int | None, seed: int) -> FeatureMapping:
-        """Return a mapping from the same samples that also sees the features of the seed's latent policy."""
+        """Return a mapping fitted on the same samples that also sees the features of the seed's latent policy."""
         numbers, policy = self._draw(labels, seed), self.latent_policy(seed)
         windows = Windows(self._labelled_footage, self._labelled_latents, self._num_latents, self._context)
         seen = windows.videos_at(numbers).to(policy.device), windows.past_at(numbers).to(policy.device)
@@ -112,18 +116,28 @@ class CloneStore:
         name: str,
         actions: int,
         source: str,
-        windows: Callable[[], Windows],
+        open_windows: Callable[[], Windows],
         config: CloningConfig,
         seed: int,
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
-        """Return the policy of that name. Windows, gigabytes of them, are opened only if it is not cloned yet."""
+        """Return the policy saved as ``name``, cloned first if it is missing: only then are its windows read."""
         out, config = self.work / name, replace(config, training=replace(config.training, seed=seed))
         policy = find_clone(config, source, out, self._device)
         if policy is None:
-            policy = clone(windows(), config, actions, source, out, among=among, device=self._device)
+            policy = clone(open_windows(), config, actions, source, out, among=among, device=self._device)
         assert policy is not None, "without a time limit the policy is finished"
         return policy
+
+    def _open_latent_windows(self) -> Windows:
+        return Windows(self.footage, self._label(self._videos), self._num_latents, self._context)
+
+    def _open_oracle_windows(self) -> Windows:
+        folder = self.recordings.folders.oracle  # recorded with the footage, which is read first
+        return Windows(self.footage, read_real_actions(folder), self.game.num_actions, self._context)
+
+    def _open_labelled_windows(self) -> Windows:
+        return Windows(self._labelled_footage, self._labelled_actions, self.game.num_actions, self._context)
 
     def _label(self, dataset: ClipDataset) -> np.ndarray:
         return label_dataset(self.world, dataset, self.work / "labels")

@@ -24,11 +24,11 @@ from genie_gym.training.checkpoint import require_config
 from genie_gym.training.loop import Phase, Trainee
 
 REAL = "real"
-"""The ``label_source`` of a policy cloned from real actions."""
+"""Value of ``label_source`` for a policy cloned from real actions."""
 
 
 class Cloning(Trainee):
-    """A policy for the training loop; batches hold the indices of their windows."""
+    """A policy as the training loop trains it; the ``numbers`` of a batch are the last frames of its windows."""
 
     def __init__(self, policy: LatentPolicy, windows: Windows) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Cloning(Trainee):
         self._windows = windows
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Cross-entropy of the action taken in each window's last frame."""
+        """Return the cross-entropy of the actions taken in the windows' last frames, and the share predicted."""
         numbers, device = batch.numbers.numpy(), self.policy.device
         targets = torch.from_numpy(self._windows.actions_at(numbers)).to(device)
         logits = self.policy(batch.videos.to(device), self._windows.past_at(numbers).to(device))
@@ -61,11 +61,11 @@ def clone(  # noqa: PLR0913
         windows: Windows of frames with their actions.
         config: Sizes of the policy and its training.
         num_actions: Number of actions, A.
-        label_source: Origin of the actions, saved with the policy.
+        label_source: Origin of the actions, saved with the policy: ``REAL``, or the digest by ``digest_labels``.
         out: Folder of the run.
-        minutes: Time limit in minutes.
+        minutes: Time limit of this call in minutes.
         progress: Whether to show a progress bar.
-        among: (M,) frames to learn from; all frames with an action by default.
+        among: (M,) indices of the frames to learn from; all frames with an action by default.
         device: Device to train on and to return the policy on.
 
     Returns:
@@ -122,10 +122,10 @@ class LatentCloning(Training):
     out: Path = Path("runs/latent-policy")
     """folder of labels, training run and policy to write"""
     train_steps: int | None = None
-    """number of training batches, instead of the policy config's"""
+    """number of training batches; None for that of the policy's config"""
 
     def run(self) -> None:
-        """Label, clone and save; finished stages are kept."""
+        """Label the videos, clone a policy and save it; finished stages are not repeated."""
         world = copy.deepcopy(load_world(self.checkpoint, self.device, "float32"))
         config = POLICIES[self.policy]
         steps = config.training.train_steps if self.train_steps is None else self.train_steps

@@ -1,4 +1,4 @@
-"""Hyperparameters of policies and of their cloning, and the options of trainings; imports no torch."""
+"""Hyperparameters of policies and of their cloning, and the options that all trainings share; imports no torch."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,19 +7,19 @@ from genie_gym.checks import check_fields, require
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
 IMPALA_WIDTHS, IMPALA_FEATURES = (16, 32, 32), 256
-"""Sizes of the network in Procgen's baselines (arXiv 1912.01588)."""
+"""Channels of each stage, and number of output features, of the network in Procgen's baselines (arXiv 1912.01588)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyConfig:
-    """A policy over the last frames and the past actions."""
+    """Sizes and inputs of a policy, which chooses an action from the last frames and the past actions."""
 
     network: Literal["impala", "st-vivit"] = "impala"
     """``impala`` (residual convolutions over stacked frames) or ``st-vivit`` (the paper's tokenizer encoder)"""
     context_length: int = 4
     """number of frames the policy sees (Genie, appendix E)"""
     sees_actions: bool = True
-    """whether the policy sees the past actions too"""
+    """whether the policy sees the actions taken between its frames too"""
     widths: tuple[int, ...] = (32, 32)
     """channels of each stage of ``impala``"""
     features: int = 256
@@ -40,7 +40,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CloningConfig:
-    """A policy and the training that clones it."""
+    """Hyperparameters of a policy and of the training that clones it; both have the same number of frames."""
 
     policy: PolicyConfig
     training: TrainConfig
@@ -76,14 +76,14 @@ def _paper() -> CloningConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The options that commands which train have in common."""
+    """Options shared by the commands that train."""
 
     minutes: float | None = None
-    """time limit in minutes; a second call resumes"""
+    """time limit of this call in minutes; a second call resumes the run"""
     device: str = "cpu"
     """torch device of the training, and of the world if there is one"""
     seed: int = 0
-    """seed of the initial weights and all draws"""
+    """seed of the initial weights and of everything drawn at random"""
 
 
 POLICIES = {

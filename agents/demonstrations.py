@@ -6,7 +6,7 @@ Three folders of shards are written:
 
     videos/    the demonstrations; these files hold no real actions and no rewards
     oracle/    the same games with their actions, to train the oracle only
-    labelled/  other games, drawn with another seed, with their actions: samples for the mapping
+    labelled/  games with another seed, with their actions: labelled samples for the mapping
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from genie_gym.data.shards import Shard, copy_frames
 from genie_gym.metrics.held_out import LEVELS
 
 _LABELLED_SEED = 1_000_003
-"""Added to the seed of the labelled games."""
+"""Difference between the seed of the labelled games and that of the demonstrations."""
 
 
 class DemonstrationFolders(NamedTuple):
-    """The folders of the three parts."""
+    """The folders of shards that ``Demonstrations`` writes."""
 
     videos: Path
     oracle: Path
@@ -38,7 +38,7 @@ class Demonstrations:
     """Record a player on training levels, with and without its actions."""
 
     out: Path = Path("runs/demonstrations")
-    """folder in which the three folders are made"""
+    """folder in which ``videos``, ``oracle`` and ``labelled`` are made"""
     mode: Mode = "easy"
     """Procgen's distribution mode"""
     player: str = "expert"
@@ -55,7 +55,7 @@ class Demonstrations:
     """number of recording processes"""
 
     def run(self) -> DemonstrationFolders:
-        """Record the missing shards of all three parts."""
+        """Record the missing shards of all three parts and return their folders."""
         self.record_videos()
         self.record_labelled()
         return self.folders
@@ -66,7 +66,7 @@ class Demonstrations:
         return DemonstrationFolders(self.out / "videos", self.out / "oracle", self.out / "labelled")
 
     def record_videos(self) -> Path:
-        """Record the missing shards of the demonstrations, with and without actions, and return the folder without."""
+        """Record the missing shards of ``videos`` and ``oracle``, and return the folder ``videos``."""
         shards = self._record(self.folders.oracle, self.frames, self.seed)
         self.folders.videos.mkdir(parents=True, exist_ok=True)
         for shard in shards:

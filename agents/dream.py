@@ -1,9 +1,9 @@
-"""Train an agent with PPO inside a world, and evaluate it in the real game meanwhile.
+"""Train an agent with PPO inside a world; evaluate it in the real game from time to time.
 
     python -m agents.dream --reward learned:runs/reward-model/reward_model --starts runs/demonstrations/videos
 
-The agent learns from the world only: episodes start from frames of training levels' videos, with the rewards of
-``genie_gym.envs``. With a few labelled samples (``--labelled``), which map its latent actions to real ones, it is
+The agent learns from the world only: episodes start from frames of videos of training levels, and the rewards are
+those of ``genie_gym.envs``. With ``--labelled``, a few labelled samples map its latent actions to real ones, and it is
 evaluated on validation levels of the real game every few updates.
 """
 
@@ -33,11 +33,11 @@ from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
 
 DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
-"""Config of a dreaming agent as a ``LatentPolicy``; PPO can start from a clone with this config."""
+"""Config of an agent trained in a world, as a ``LatentPolicy``; PPO can start from a clone with this config."""
 
 
 class RepeatedFrameStack(VecFrameStack):
-    """Stacks each row's last frames in channels, oldest first; an episode's first frame is repeated for missing ones.
+    """Stacks each row's last frames in channels, oldest first; frames before an episode are copies of its first.
 
     SB3's ``VecFrameStack`` uses zeros instead, which cloned policies have never seen.
     """
@@ -50,7 +50,7 @@ class RepeatedFrameStack(VecFrameStack):
         return self._repeat(stacks, np.flatnonzero(dones)), rewards, dones, infos
 
     def _repeat(self, stacks: Any, rows: np.ndarray) -> np.ndarray:
-        """Fill the stacks of episodes that begin, in SB3's memory too, and return all of them."""
+        """Fill the stacks of the rows whose episodes begin, in SB3's buffer too, and return a copy of all stacks."""
         newest = stacks.shape[-1] // self.stacked_obs.n_stack
         stacks[rows] = np.tile(stacks[rows, ..., -newest:], self.stacked_obs.n_stack)
         return np.array(stacks)
@@ -59,7 +59,7 @@ class RepeatedFrameStack(VecFrameStack):
 def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> GenieWorldModel:
     """Return a world with the same weights whose episodes start from ``starts`` frames drawn from a folder of videos.
 
-    The videos, or recordings of which only frames are read, have the world's size. The world itself is unchanged.
+    Only frames of the videos or recordings are read, scaled to the world's size. The given world is not changed.
     """
     dataset = ClipDataset(videos, clip_length=2, height=world.config.height, width=world.config.width)
     numbers = np.random.default_rng(seed).integers(len(dataset), size=starts)
@@ -69,7 +69,7 @@ def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> 
 
 
 def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
-    """Copy a dreaming agent into a policy that ``agents.acting`` can play."""
+    """Return a PPO agent's actor as a frozen policy on the CPU, which ``agents.acting`` can play."""
     policy = LatentPolicy(DREAMER, int(model.action_space.n), label_source)  # type: ignore[attr-defined]
     assert isinstance(policy.network, ConvolutionalFeatures)
     copy_actor(model, policy.network.encoder, policy.head)
@@ -77,7 +77,7 @@ def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
 
 
 def start_from(model: PPO, policy: LatentPolicy) -> None:
-    """Copy a cloned policy's weights into a dreaming agent.
+    """Copy a cloned policy's weights into the actor, and its encoder into the critic, of a PPO agent.
 
     Raises:
         ValueError: If the policy has another number of actions or another config than ``DREAMER``.
@@ -95,7 +95,7 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
 
 
 class RealGame:
-    """Evaluates policies on validation levels; arguments as the options of ``Dream`` with these names.
+    """Evaluates policies on validation levels of the real game; arguments are the options of ``Dream`` of that name.
 
     Raises:
         ValueError: If there are fewer samples than ``labels``.
@@ -113,12 +113,12 @@ class RealGame:
 
 @dataclass(frozen=True, kw_only=True)
 class Dream(Training):
-    """Train in the world, evaluate in the real game, and save the policy."""
+    """Train an agent in a world, evaluate it in the real game, and save its policy."""
 
     reward: str
     """reward as for ``gym.make("Genie-v0", reward_fn=...)``"""
     starts: Path
-    """folder of videos of training levels, whose frames episodes start from"""
+    """folder of videos of training levels; episodes start from their frames"""
     labelled: Path | None = None
     """folder of recordings with actions, needed to evaluate in the real game"""
     checkpoint: str = "coinrun"
@@ -126,7 +126,7 @@ class Dream(Training):
     policy: Path | None = None
     """folder of a cloned latent policy to start from, with the config ``DREAMER``"""
     critic_steps: int = 2_048
-    """number of first steps in which a cloned policy is frozen, since an untrained critic would spoil it"""
+    """number of initial steps in which a cloned policy is frozen, since an untrained critic would spoil it"""
     out: Path = Path("runs/dream")
     """folder of the run: log, ``curve.json`` and ``policy``"""
     mode: Mode = "easy"
@@ -134,7 +134,7 @@ class Dream(Training):
     env_steps: int = 100_000
     """number of steps in the world, of all rows together"""
     num_envs: int = 16
-    """number of rows, worlds played at once"""
+    """number of rows, environments played at once"""
     rollout_steps: int = 32
     """number of steps of each row between two updates"""
     max_episode_steps: int = 32
@@ -146,19 +146,20 @@ class Dream(Training):
     levels: int = 50
     """number of validation levels of each evaluation"""
     look_every: int = 20
-    """number of updates between two evaluations, which also save the run"""
+    """number of updates between two evaluations; the run is saved at each"""
     learning_rate: float = 5e-4
     """learning rate of PPO"""
     gamma: float = 0.999
-    """discount per step: Procgen's 0.999 for wins, lower for immediate rewards"""
+    """discount of rewards per step: Procgen's 0.999 suits wins, a lower one immediate rewards"""
     ent_coef: float = 0.01
     """weight of the entropy bonus"""
 
     def run(self) -> LatentPolicy:
-        """Train the remaining steps and return the agent.
+        """Train the remaining steps, save the policy and return it.
 
         Raises:
-            ValueError: If a cloned policy would be frozen beyond the last step.
+            ValueError: If ``critic_steps`` are more than ``env_steps``, the cloned policy does not fit, or there are
+                fewer samples than ``labels``.
         """
         if self.policy is not None and self.critic_steps > self.env_steps:
             raise ValueError(f"critic_steps must be at most env_steps, {self.env_steps}, got {self.critic_steps}")
@@ -168,7 +169,7 @@ class Dream(Training):
             game = RealGame(world, self.labelled, self.labels, self.mode, self.levels, self.seed)
         model = self._open(world)
         first = [] if self.policy is None else [CriticFirst(self.critic_steps)]
-        train_ppo(model, self.env_steps, lambda: self._keep(model, game), self.look_every, self.minutes, *first)
+        train_ppo(model, self.env_steps, lambda: self._checkpoint(model, game), self.look_every, self.minutes, *first)
         policy = to_latent_policy(model, str(self.checkpoint))
         save_policy(policy, self.out / "policy")
         return policy
@@ -186,7 +187,8 @@ class Dream(Training):
             start_from(model, load_policy(self.policy))
         return model
 
-    def _keep(self, model: PPO, game: RealGame | None) -> None:
+    def _checkpoint(self, model: PPO, game: RealGame | None) -> None:
+        """Evaluate, add a row to ``curve.json`` in place of any of later steps, and save the run."""
         returns = [episode["r"] for episode in model.ep_info_buffer or ()]
         mean = float(np.mean(returns)) if returns else None
         row: dict[str, Any] = {"env_steps": model.num_timesteps, "dream_return": mean}

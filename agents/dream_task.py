@@ -1,10 +1,10 @@
-"""Measure whether PPO learns in a world a task that can be scored there: to go right.
+"""Measure whether PPO learns inside a world, by a task that is scored in the world too: going right.
 
     python -m agents.dream_task --preset full
 
-The return of an episode of ``episode_steps`` is the number of pixels that the level scrolls. Episodes start from frames
-of validation levels, which are not used in training. Baselines are random latent actions and each latent action held
-for the whole episode.
+The return of an episode of ``episode_steps`` steps is the number of pixels that the level scrolls to the left. Scored
+episodes start from frames of validation levels, which are not used in training. Baselines are random latent actions and
+each latent action held for the whole episode.
 """
 
 from collections.abc import Callable
@@ -39,18 +39,18 @@ DREAM_TASK_SIZES: dict[str, dict[str, Any]] = {
 """Sizes by preset: ``frames`` of each level set, ``env_steps`` of PPO in the world, ``episodes`` scored."""
 _REWARD = "agents.dream_task:reward_going_right"
 _GAMMA, _ENT_COEF = 0.9, 0.001
-"""Lower than in ``Dream``, since each move is rewarded immediately and random moves cost reward."""
+"""Lower than in ``Dream``: each move is rewarded immediately, and random moves cost reward."""
 _REACH = 6
-"""Largest shift searched for, in pixels a frame; nothing in CoinRun is faster."""
+"""Largest shift that is searched for, in pixels a frame; nothing in CoinRun moves faster."""
 
 Choose = Callable[[np.ndarray, bool], np.ndarray]
-"""A function from frames (B, H, W, 3) uint8, and whether they begin an episode, to latent actions (B,)."""
+"""A function from frames (B, H, W, 3) uint8, and whether they are all first ones, to latent actions (B,)."""
 
 
 def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_frames: np.ndarray) -> np.ndarray:
-    """Return the pixels (B,) float64 that frames (B, H, W, 3) uint8 move to the left, ignoring latent actions (B,).
+    """Return by how many pixels (B,) float64 the picture moves to the left from ``frames`` to ``next_frames``.
 
-    They do so when the camera follows a player to the right.
+    It does so when the camera follows a player to the right. Frames are (B, H, W, 3) uint8; actions are ignored.
     """
     before, after = (to_float(each[:, None])[:, 0] for each in (frames, next_frames))
     rewards: np.ndarray = -estimate_shifts(before, after, _REACH)[:, 1].double().numpy()
@@ -58,9 +58,9 @@ def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_fram
 
 
 def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int) -> np.ndarray:
-    """Play episodes of ``steps`` frames at once and return their returns (episodes,) float64.
+    """Play ``episodes`` episodes of ``steps`` steps, all at once, and return their returns (episodes,) float64.
 
-    They begin with the world's start frames; ``seed`` is that of the start frames and the world's sampling.
+    They begin with the world's start frames; ``seed`` determines which, and the world's sampling.
     """
     envs = gym.make_vec(
         "Genie-v0", episodes, checkpoint=WorldHandle(world), reward_fn=reward_going_right, max_episode_steps=steps
@@ -76,14 +76,14 @@ def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamTask(AgentExperiment):
-    """Record, train in the world and score in the world."""
+    """Record start frames, train PPO in the world, and score it and the baselines in the world."""
 
     name = "dream_task"
     mode: Mode = "easy"
     """Procgen's distribution mode of the start frames"""
 
     def run(self) -> None:
-        """Finish the missing rows and print the outcome."""
+        """Compute the missing rows and print the outcome."""
         size, world = DREAM_TASK_SIZES[self.preset], {"checkpoint": Path(self.checkpoint).name}
         settings = {**size, **world, "digest": digest_checkpoint(self.checkpoint), "mode": self.mode}
         actions = range(load_world(self.checkpoint, self.device).config.num_latent_actions)
@@ -102,18 +102,19 @@ class DreamTask(AgentExperiment):
         return training.run().videos, validation
 
     def score(self, cell: Row) -> Row:
-        """Play a cell's method and return the rest of its row."""
+        """Play a cell's method, trained first if it is PPO, and return the rest of the cell's row."""
         size, world, seed = DREAM_TASK_SIZES[self.preset], load_world(self.checkpoint, self.device), cell["seed"]
         videos, validation = self.record()
-        choose = self._open(cell["method"], world.config.num_latent_actions, videos, seed)
+        choose = self._build_method(cell["method"], world.config.num_latent_actions, videos, seed)
         opened = open_dream(world, validation, size["episodes"], seed)
         returns = score_returns(opened, choose, size["episodes"], size["episode_steps"], seed)
         return {"return": float(returns.mean()), "returns": [float(each) for each in returns]}
 
-    def _open(self, method: str, actions: int, videos: Path, seed: int) -> Choose:
+    def _build_method(self, method: str, num_actions: int, videos: Path, seed: int) -> Choose:
+        """Return the function by which a method chooses among the latent actions; train PPO from ``videos`` first."""
         size, rng = DREAM_TASK_SIZES[self.preset], np.random.default_rng(seed)
         if method == "random":
-            return lambda frames, is_first: rng.integers(actions, size=len(frames))
+            return lambda frames, is_first: rng.integers(num_actions, size=len(frames))
         if method.startswith("held_"):
             return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
         policy = Dream(

@@ -1,12 +1,12 @@
-"""Levels of the real game solved by agents that learned inside a world, beside agents that did not.
+"""Compare agents that learned inside a world with agents that did not, by the levels of the real game they solve.
 
     python -m agents.dream_transfer --preset full
 
-Methods, on easy and hard CoinRun, all on the same levels; ``real_labels`` is the number of real transitions whose
-action, reward or end was used:
+All methods play the same levels of easy and hard CoinRun; ``real_labels`` in a row is the number of real transitions
+whose action, reward or end the agent has learned from:
 
     random          uniform real actions
-    random_latents  uniform latent actions, mapped by ``mapping_labels`` samples: what the mapping alone is worth
+    random_latents  uniform latent actions, mapped by ``mapping_labels`` samples: a baseline with the mapping alone
     clone           latent policy cloned from videos, with the same mapping
     ppo_real        PPO in the real game, for as many steps as ``dream`` has labels
     dream           PPO from scratch in the world, rewarded by a reward model of ``judge_labels`` transitions, mapped
@@ -44,9 +44,9 @@ DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
 }
 """Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
 _CRITIC_SHARE = 10
-"""One in so many steps trains a clone's critic alone."""
+"""Divisor of the steps in the world: in their first tenth, only the critic of a cloned policy is trained."""
 _REAL_ENVS = 8
-"""Number of games of ``ppo_real``, few since its steps are few."""
+"""Number of games that ``ppo_real`` plays at once, few since its steps are few."""
 
 
 class DreamStore(CloneStore):
@@ -60,22 +60,22 @@ class DreamStore(CloneStore):
         super().__init__(recordings, world, config, config, experiment.run_folder / folder, experiment.device, footage)
 
     def prepare(self, cloned: bool) -> None:
-        """Record all parts that are missing, and label the demonstrations."""
+        """Record all parts and label the demonstrations, even without clones: dreams start from their frames."""
         super().prepare(cloned=True)
         self._record_others()
         self._record_held_out()
 
     def make_shared(self, name: str, seed: int) -> object:
-        """Make a seed's ``lam`` (``latent_policy``) or ``reward``, which several methods need."""
+        """Make a seed's ``lam`` (see ``latent_policy``) or ``reward``, which several methods share."""
         return self.reward(seed) if name == "reward" else super().make_shared(name, seed)
 
     def clone(self, seed: int) -> Path:
-        """Return the folder of the seed's cloned policy."""
+        """Clone the seed's latent policy if it is missing, and return its folder."""
         self.latent_policy(seed)
         return self.work / f"lam-{seed}" / "policy"
 
     def reward(self, seed: int) -> str:
-        """Return the name, as ``reward_fn``, of the seed's reward model of labelled transitions."""
+        """Train the seed's reward model on labelled transitions, and return the ``reward_fn`` that uses it."""
         learned = RewardModelTraining(
             labelled=self.recordings.run().labelled,
             held_out=self._record_held_out(),
@@ -88,7 +88,7 @@ class DreamStore(CloneStore):
         return f"learned:{learned.folder}"
 
     def agreement(self, seed: int) -> str:
-        """Return the name, as ``reward_fn``, of the seed's reward model of agreement with the videos."""
+        """Train the seed's reward model of agreement with the videos, and return the ``reward_fn`` that uses it."""
         agreement = AgreementModelTraining(
             videos=self.recordings.run().videos,
             others=self._record_others(),
@@ -100,7 +100,7 @@ class DreamStore(CloneStore):
         return f"agreement:{agreement.folder}"
 
     def dream(self, method: str, reward: str, seed: int, clone: Path | None = None) -> LatentPolicy:
-        """Train a method's agent in the world."""
+        """Train a method's agent in the world, started from the policy in ``clone`` if given; return its policy."""
         size, experiment = self.size, self.experiment
         return Dream(
             reward=reward,
@@ -118,11 +118,11 @@ class DreamStore(CloneStore):
         ).run()
 
     def few_samples(self, seed: int) -> ActionMapping:
-        """Return the mapping from the seed's few samples."""
+        """Return the mapping fitted on the seed's ``mapping_labels`` samples."""
         return self.mapping(self.size["mapping_labels"], seed)
 
     def train_real(self, seed: int) -> PlayerAgent:
-        """Train PPO in the real game for as many steps as a dream has labels, in about four updates."""
+        """Return an agent trained in the real game for as many steps as ``dream`` has labels, in about four updates."""
         steps = self.size["mapping_labels"] + self.size["judge_labels"]
         saved = ExpertTraining(
             out=self.work / f"ppo-{seed}",
@@ -139,7 +139,7 @@ class DreamStore(CloneStore):
         return self._record("others", "training", "sticky")  # play that is no demonstration
 
     def _record_held_out(self) -> Path:
-        return self._record("held-out", "validation", self.experiment.player)  # no reward model learns from these
+        return self._record("held-out", "validation", self.experiment.player)  # scores reward models
 
     def _record(self, name: str, levels: str, player: str) -> Path:
         experiment, folder = self.experiment, self.experiment.run_folder / f"{name}-{self.mode}"
@@ -150,50 +150,55 @@ class DreamStore(CloneStore):
 
 @dataclass(frozen=True)
 class DreamMethod(Method[DreamStore]):
-    """A method of this experiment."""
+    """A method of ``DreamTransfer``."""
 
     labelled_by: tuple[str, ...] = ()
-    """Names of the sizes whose sum is the number of real transitions used."""
+    """Names of the sizes whose sum is ``real_labels``, the number of real transitions that the agent learns from."""
     ppo: dict[str, float] = field(default_factory=dict)
-    """PPO's settings where they differ from those of ``Dream``."""
+    """Settings of PPO that differ from the defaults of ``Dream``."""
 
 
 _Inputs = MethodInputs[DreamStore]
 
 
-def _map(at: _Inputs, policy: LatentPolicy) -> Agent:
-    return at.play_policy(policy, at.store.few_samples(at.seed))
+def _play_mapped(inputs: _Inputs, policy: LatentPolicy) -> Agent:
+    return inputs.play_policy(policy, inputs.store.few_samples(inputs.seed))
+
+
+def _dream(inputs: _Inputs, method: str, reward: str, clone: Path | None = None) -> Agent:
+    return _play_mapped(inputs, inputs.store.dream(method, reward, inputs.seed, clone))
 
 
 _MAPPED, _REWARDED = ("mapping_labels",), ("mapping_labels", "judge_labels")
 
-# Discounts: a win in the world is at most 32 steps away, agreement rewards each move at once as going right does in
-# ``agents.dream_task``. Settings of the clone, chosen on easy validation levels, are to improve it without undoing it.
+# Discounts suit the rewards: a win in the world is at most 32 steps away, agreement rewards each move at once as in
+# ``agents.dream_task``. The other settings of ``dream_clone``, chosen on easy validation levels, let PPO improve the
+# clone without undoing it.
 _METHODS = (
-    DreamMethod("random", "random", lambda at: PlayerAgent(load_player("random", at.seed))),
+    DreamMethod("random", "random", lambda inputs: PlayerAgent(load_player("random", inputs.seed))),
     DreamMethod(
         "random_latents",
         "random latent actions, mapped",
-        lambda at: RandomLatents(at.store.few_samples(at.seed), at.seed),
+        lambda inputs: RandomLatents(inputs.store.few_samples(inputs.seed), inputs.seed),
         labelled_by=_MAPPED,
     ),
     DreamMethod(
         "clone",
         "latent policy, cloned from videos",
-        lambda at: _map(at, at.store.latent_policy(at.seed)),
+        lambda inputs: _play_mapped(inputs, inputs.store.latent_policy(inputs.seed)),
         needs=("lam",),
         labelled_by=_MAPPED,
     ),
     DreamMethod(
         "ppo_real",
         "PPO in the real game for as many steps",
-        lambda at: at.store.train_real(at.seed),
+        lambda inputs: inputs.store.train_real(inputs.seed),
         labelled_by=_REWARDED,
     ),
     DreamMethod(
         "dream",
         "PPO in the world, rewarded by a reward model of labelled transitions",
-        lambda at: _map(at, at.store.dream("dream", at.store.reward(at.seed), at.seed)),
+        lambda inputs: _dream(inputs, "dream", inputs.store.reward(inputs.seed)),
         needs=("reward",),
         labelled_by=_REWARDED,
         ppo={"gamma": 0.99},
@@ -201,7 +206,7 @@ _METHODS = (
     DreamMethod(
         "dream_clone",
         "the cloned policy, dreaming on, rewarded by such a model",
-        lambda at: _map(at, at.store.dream("dream_clone", at.store.reward(at.seed), at.seed, at.store.clone(at.seed))),
+        lambda inputs: _dream(inputs, "dream_clone", inputs.store.reward(inputs.seed), inputs.store.clone(inputs.seed)),
         needs=("lam", "reward"),
         labelled_by=_REWARDED,
         ppo={"gamma": 0.99, "ent_coef": 0.001, "learning_rate": 1e-4},
@@ -209,7 +214,7 @@ _METHODS = (
     DreamMethod(
         "dream_agreement",
         "PPO in the world, rewarded by agreement with videos",
-        lambda at: _map(at, at.store.dream("dream_agreement", at.store.agreement(at.seed), at.seed)),
+        lambda inputs: _dream(inputs, "dream_agreement", inputs.store.agreement(inputs.seed)),
         labelled_by=_MAPPED,
         ppo={"gamma": 0.9, "ent_coef": 0.001},
     ),
@@ -220,13 +225,13 @@ DREAM_METHODS = {method.name: method for method in _METHODS}
 
 @dataclass(frozen=True, kw_only=True)
 class DreamTransfer(MethodExperiment[DreamStore]):
-    """Record, train reward models, clone, train in the checkpoint's world and play."""
+    """Record, train reward models, clone, train agents in the checkpoint's world, and play the real game."""
 
     name = "dream_transfer"
     methods: tuple[str, ...] = tuple(DREAM_METHODS)
     """methods to run now; others can follow in a later run"""
     env_steps: int | None = None
-    """number of steps in the world, instead of the preset's"""
+    """number of steps in the world; None for the preset's"""
 
     known_methods = DREAM_METHODS
 
@@ -235,11 +240,12 @@ class DreamTransfer(MethodExperiment[DreamStore]):
         return DREAM_TRANSFER_SIZES[self.preset] | ({} if self.env_steps is None else {"env_steps": self.env_steps})
 
     def run(self) -> None:
-        """Finish the missing rows.
+        """Compute the missing rows and write the results.
 
         Raises:
             ValueError: If a method is unknown.
         """
+        self.require_known_methods()
         dreams = {name: method.ppo for name, method in DREAM_METHODS.items() if method.ppo}
         others = {"player": self.player, "level_set": self.level_set, "dreams": dreams}
         cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]

@@ -20,7 +20,7 @@ class Outcome(NamedTuple):
     solved: np.ndarray
     """(L,) float64: 1 for a solved level, else 0."""
     env_steps: np.ndarray
-    """(L,) int64: length of the episode."""
+    """(L,) int64: number of steps of the episode."""
 
 
 def choose_levels(levels: str, number: int) -> list[int]:
@@ -35,7 +35,7 @@ def choose_levels(levels: str, number: int) -> list[int]:
 
 
 def play_levels(agent: Agent, game: Game, levels: Sequence[int]) -> Outcome:
-    """Play each of L levels once, by their seeds and all at the same time; the agent needs memory for L games.
+    """Play L levels, given by their seeds, once each and all at the same time; the agent needs memory for L games.
 
     Raises:
         AssertionError: If an episode is longer than the game's ``max_episode_steps``.
@@ -89,7 +89,7 @@ def stratified_interval(
 
 
 def summarize_solved(scores: np.ndarray, seed: int) -> dict[str, Any]:
-    """Summarize (S, L) scores: mean and its interval, interquartile mean over seeds, and each seed's mean."""
+    """Summarize scores (S, L): mean and its interval, and the seeds' means with their interquartile mean."""
     return {
         "solved": float(scores.mean()),
         "interval": stratified_interval(scores, seed),
@@ -99,7 +99,7 @@ def summarize_solved(scores: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def count_solved(outcome: Outcome) -> dict[str, Any]:
-    """Return a row of results: number of levels, share solved, which ones (a digit a level), and total steps."""
+    """Return a row of results: number of levels, share solved, a digit per level (1 if solved), and total steps."""
     return {
         "levels": len(outcome.solved),
         "solved": float(outcome.solved.mean()),
@@ -111,9 +111,9 @@ def count_solved(outcome: Outcome) -> dict[str, Any]:
 def gather_seeds(
     rows: Iterable[Mapping[str, Any]], keys: Sequence[str], seed: int = 0
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Group rows of ``count_solved`` that differ in their seed only, and return ``summarize_solved`` for each group.
+    """Group rows of ``count_solved`` that differ in their seed only, and return ``summarize_solved`` of each group.
 
-    Values of ``keys`` identify a group; ``seed`` is that of the intervals' resampling.
+    A group is identified by its values of ``keys``; ``seed`` determines the resampling for the intervals.
     """
     groups: dict[tuple[Any, ...], list[list[float]]] = {}
     for row in rows:

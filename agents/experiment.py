@@ -1,4 +1,4 @@
-"""The base of experiments with agents: methods by name, and resources that all rows of a mode share."""
+"""Base classes of experiments with agents: methods by name, and resources shared by all rows of one game mode."""
 
 import functools
 import time
@@ -33,57 +33,58 @@ class MethodInputs(Generic[Store]):
     """The inputs from which a method builds its agent."""
 
     store: Store
-    """Resources of the mode that is played."""
+    """Recordings, clones and mappings of the mode that is played."""
     seed: int
-    """Seed of all of its choices."""
+    """Seed of the agent, and of the clones and samples it is made from."""
     levels: Sequence[int]
-    """Levels that the agent will play, all at the same time."""
+    """Seeds of the levels that the agent will play, all at the same time."""
     labels: int | None = None
-    """Number of labelled samples; all if None."""
+    """Number of labelled samples the method may use; None for methods that use none or all."""
 
     def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0) -> Agent:
-        """Return an agent that plays the policy; arguments as for ``ClonedAgent``."""
+        """Return an agent that plays the policy on all levels; the arguments are those of ``ClonedAgent``."""
         return ClonedAgent(policy, len(self.levels), self.seed, mapping, random_share, self.store.game)
 
 
 @dataclass(frozen=True)
 class Method(Generic[Store]):
-    """One way to get an agent, which makes the rows of its name in a table of results."""
+    """One way to get an agent; a table of results has rows for each method."""
 
     name: str
-    """Name in rows and options."""
+    """Name of the method in result files and options."""
     title: str
-    """Words for the agent in a table."""
+    """Description of the agent in a published table."""
     build: Callable[[MethodInputs[Store]], Agent]
     """Function that builds the agent."""
     needs: tuple[str, ...] = ()
-    """Names of clones or reward models, made first, that several methods share."""
+    """Names of the clones and reward models it uses that are made beforehand, since methods share them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentExperiment(VariantExperiment):
-    """An experiment whose rows can be made in several processes, after the resources that they share."""
+    """An experiment that can compute its rows in several processes, once the resources they share are made."""
 
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a folder"""
     workers: int = 1
     """number of recording processes"""
     processes: int = 1
-    """number of processes that train and play, gigabytes each at ``full``"""
+    """number of processes that train and play, each of which needs gigabytes of memory at ``full``"""
 
     def make_apart(self, make: Callable[[Row], object], cells: Iterable[Row]) -> None:
-        """Make resources that several rows share, so that no two processes make the same one.
+        """Make the resources that several rows share in parallel, each by a single process.
 
-        ``make``, a picklable function, makes and saves the resource of each of the distinct cells.
+        ``cells``, all distinct, identify the resources; the picklable function ``make`` makes and saves the resource of
+        one cell.
         """
         threads = max(1, torch.get_num_threads() // self.processes)
         for cell, _ in run_in_processes(make, cells, self.processes, threads):
-            tqdm.write(f"{self.name}: made what rows share: {cell}")
+            tqdm.write(f"{self.name}: made a shared resource: {cell}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodExperiment(AgentExperiment, Generic[Store]):
-    """An experiment with a row for each mode, method and seed, whose rows of one mode share a store."""
+    """An experiment with a row for each mode, method and seed; all rows of a mode use the same store."""
 
     player: str = "expert"
     """spec of the player in the videos, as for ``genie-gym record``"""
@@ -93,46 +94,45 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     """methods to run now; others can follow in a later run"""
     known_methods: ClassVar[Mapping[str, Method[Any]]]
     precision: ClassVar[str | None] = None
-    """Precision of the world, as for ``load_world``."""
+    """Precision of the world, as for ``load_world``; None for the checkpoint's."""
 
     @property
     @abstractmethod
     def size(self) -> Row:
-        """The preset's sizes with those of the command line."""
+        """Sizes of the preset, some of them replaced by options of the command line."""
 
     @abstractmethod
     def open(self, mode: Mode, footage: Footage | None = None) -> Store:
-        """Return the store of a mode, made on first use, on top of ``footage`` if it is given."""
+        """Return a new store of a mode; it uses ``footage``, the videos' frames in memory, if given."""
 
     def load(self) -> GenieWorldModel:
         """Return the checkpoint's world."""
         return load_world(self.checkpoint, self.device, self.precision)
 
     def plan_demonstrations(self, mode: Mode) -> Demonstrations:
-        """Return the recordings of a mode, with the numbers of frames of ``size``; nothing is recorded yet."""
+        """Return the plan of a mode's recordings, with the numbers of frames in ``size``; nothing is recorded yet."""
         out = self.run_folder / f"demonstrations-{mode}"
         numbers = {name: self.size[name] for name in ("frames", "labelled_frames")}
         return Demonstrations(out=out, mode=mode, player=self.player, seed=self.seed, workers=self.workers, **numbers)
 
-    def describe_world(self) -> Row:
-        """Return the settings that identify the checkpoint.
-
-        Raises:
-            ValueError: If a method is unknown.
-        """
+    def require_known_methods(self) -> None:
+        """Raise a ValueError if the option ``methods`` holds an unknown name."""
         if not set(self.methods) <= set(self.known_methods):
             raise ValueError(f"methods must be among {tuple(self.known_methods)}, got {self.methods}")
+
+    def describe_world(self) -> Row:
+        """Return the settings that identify the checkpoint in a results file."""
         return {"checkpoint": Path(self.checkpoint).name, "labels_of": digest_labels(self.load())}
 
     def finish_methods(self, cells: list[Row], settings: Row) -> list[Row]:
-        """Finish the missing rows, in several processes after the resources that they share, and return all rows."""
+        """Compute the missing rows and return all rows; several processes make shared resources first."""
         run = time.time_ns()  # each run opens its stores anew: their files may have changed
         if self.processes > 1:
             self._prepare(self.find_missing(cells, settings))
         return self.finish_rows(cells, settings, functools.partial(self.score, run), self.processes)
 
     def play(self, run: int, cell: Row) -> tuple[Agent, Row]:
-        """Play a cell's agent in the run of that number, and return it with the levels that it solved."""
+        """Build a cell's agent from the stores of ``run``; return it, and the levels it solved (``count_solved``)."""
         store, levels = _open_last(self, cell["mode"], run), choose_levels(self.level_set, self.size["levels"])
         inputs = MethodInputs(store, cell["seed"], levels, cell.get("labels"))
         agent = self.known_methods[cell["method"]].build(inputs)
@@ -140,18 +140,18 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
     @abstractmethod
     def score(self, run: int, cell: Row) -> Row:
-        """Play a cell's agent in the run of that number, and return the rest of its row."""
+        """Play a cell's agent, built from the stores of ``run``, and return the rest of the cell's row."""
 
     def record(self, cell: Row) -> None:
-        """Make and save the recordings and labels of a mode."""
+        """Make and save the recordings and labels of a cell's mode."""
         self.open(cell["mode"]).prepare(cell["cloned"])
 
     def make_shared(self, footages: Mapping[Mode, Footage], cell: Row) -> None:
-        """Make and save a clone or reward model, from ``footages`` if they hold its mode."""
+        """Make and save a cell's clone or reward model, from the frames of its mode if ``footages`` holds them."""
         self.open(cell["mode"], footages.get(cell["mode"])).make_shared(cell["need"], cell["seed"])
 
     def _prepare(self, missing: list[Row]) -> None:
-        """Make recordings and labels, then the clones and reward models that missing rows share."""
+        """Make the recordings and labels of missing rows, then the clones and reward models that they share."""
         stores = {mode: self.open(mode) for mode in dict.fromkeys(cell["mode"] for cell in missing)}
         needs = [
             (row["mode"], row["seed"], need) for row in missing for need in self.known_methods[row["method"]].needs
@@ -170,5 +170,5 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
 @functools.lru_cache(maxsize=1)
 def _open_last(experiment: MethodExperiment[Store], mode: Mode, run: int) -> Store:
-    """Open the store of a mode, and keep it in memory, gigabytes, until another mode or ``run`` is opened."""
+    """Return the store of a mode; it stays in memory, gigabytes of it, until another mode or ``run`` is opened."""
     return experiment.open(mode)

@@ -3,7 +3,7 @@
     python -m agents.expert --mode easy --env-steps 25000000 --out runs/expert
     genie-gym record --players "agents/expert.py:load_expert(runs/expert/expert.safetensors)=1" ...
 
-Procgen's recipe (arXiv 1912.01588): IMPALA network, 64 games x 256 steps, rewards divided by the return's deviation.
+Procgen's recipe (arXiv 1912.01588): IMPALA, 64 games x 256 steps, rewards divided by the return's standard deviation.
 """
 
 from collections.abc import Callable
@@ -28,20 +28,20 @@ from genie_gym.nn.weights import load_half, save_half
 
 
 class ImpalaActor(nn.Module):
-    """The actor of the trained policy: frames (B, C, H, W) in [0, 1] to logits (B, R) of real actions."""
+    """The actor of the trained policy: maps frames (B, C, H, W) in [0, 1] to logits (B, R) of real actions."""
 
     def __init__(self, game: Game = COINRUN) -> None:
         super().__init__()
         self.encoder = ImpalaEncoder(3, IMPALA_WIDTHS, IMPALA_FEATURES, game.frame_size)
         self.out = Linear(IMPALA_FEATURES, game.num_actions)
 
-    def forward(self, videos: Tensor) -> Tensor:
-        pixels = (videos - 0.5).contiguous(memory_format=torch.channels_last)
+    def forward(self, frames: Tensor) -> Tensor:
+        pixels = (frames - 0.5).contiguous(memory_format=torch.channels_last)
         return self.out(self.encoder(pixels))
 
 
 def load_expert(path: str, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a ``Player`` that samples from an actor saved by ``ExpertTraining``: (B, 64, 64, 3) uint8 -> (B,) int32.
+    """Return a ``Player``, (B, 64, 64, 3) uint8 -> (B,) int32, that samples from an actor of ``ExpertTraining``.
 
     Raises:
         ValueError: If the weights are missing, damaged or of another network.
@@ -65,13 +65,13 @@ class ExpertTraining(Training):
     mode: Mode = "easy"
     """Procgen's distribution mode"""
     env_steps: int = 25_000_000
-    """number of environment steps of all games together"""
+    """number of environment steps, of all games together"""
     num_envs: int = 64
     """number of games played at once"""
     rollout_steps: int = 256
     """number of steps of each game between two updates"""
     save_every: int = 10
-    """number of updates between resumable checkpoints"""
+    """number of updates between two saved states of the run"""
 
     def run(self) -> Path:
         """Train the remaining steps and return the actor's file."""

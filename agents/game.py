@@ -23,16 +23,16 @@ from genie_gym.players.specs import parse_shares
 
 
 class GameBatch(Protocol):
-    """B games stepped together; a game that ends begins again at once."""
+    """B games stepped together; when an episode ends, the game starts the next one in the same step."""
 
     def observe(self) -> Observation:
-        """Return what the games show now: frames, rewards, episode starts and level seeds."""
+        """Return the current frames, the rewards of the last step, the episode starts and the level seeds."""
 
     def act(self, real_actions: np.ndarray) -> None:
         """Step every game; ``real_actions`` are (B,) integers."""
 
     def save(self) -> list[bytes]:
-        """Return the state of every game, for ``restore``."""
+        """Return the state of every game, which ``restore`` takes."""
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Continue from states that ``save`` returned."""
@@ -50,7 +50,7 @@ class Game(Protocol):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of its frames in pixels."""
+        """Height and width of the frames in pixels."""
 
     @property
     def max_episode_steps(self) -> int:
@@ -58,10 +58,10 @@ class Game(Protocol):
 
     @property
     def moves(self) -> np.ndarray:
-        """(R,) int64: the move behind each real action; actions with the same effect share one."""
+        """(R,) int64: the move that each real action makes; actions with the same effect make the same move."""
 
     def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
-        """Open one game at the start of each level; a game that ends begins the same level again."""
+        """Open one game at the start of each level, given by its seed; after an episode, the level starts again."""
 
     def open_games(self, levels: str, num_envs: int, seed: int) -> GameBatch:
         """Open games on random ``training``, ``validation`` or ``test`` levels."""
@@ -72,12 +72,12 @@ class Game(Protocol):
         """Record a player on ``training``, ``validation`` or ``test`` levels, as ``genie_gym.data.record`` does."""
 
     def score_returns(self, returns: np.ndarray) -> np.ndarray:
-        """Returns of episodes (L,) -> (L,) float64: 1 where a level was solved, else 0."""
+        """Map the returns (L,) of episodes to (L,) float64: 1 where a level was solved, else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcgenGame:
-    """A game of Procgen whose episodes are worth 10 when they are won, as CoinRun's are."""
+    """A game of Procgen whose only reward is 10 for a won episode, as in CoinRun."""
 
     num_actions: ClassVar[int] = NUM_REAL_ACTIONS
     frame_size: ClassVar[tuple[int, int]] = (FRAME_SIZE, FRAME_SIZE)
@@ -110,7 +110,7 @@ class ProcgenGame:
 
 
 COINRUN = ProcgenGame()
-"""CoinRun on easy levels: the default where only a game's actions and frame size matter."""
+"""CoinRun on easy levels, the default of functions that need only a game's actions and frame size."""
 
 
 def make_game(mode: Mode) -> Game:

@@ -12,11 +12,11 @@ from agents.game import Game, GameBatch
 
 
 class GameVecEnv(VecEnv):
-    """B games with same-step reset, as SB3 expects them.
+    """B games that reset in the step that ends an episode, as SB3 expects.
 
-    Games show no frame of the moment at which an episode ends: ``terminal_observation`` is the last frame before it.
-    An episode that ends after the game's ``max_episode_steps`` counts as truncated (``TimeLimit.truncated``).
-    ``games``, open games of ``game``, are closed with the environment.
+    Games do not show the frame in which an episode ends, so ``terminal_observation`` is the last frame before it. An
+    episode that lasts the game's ``max_episode_steps`` counts as truncated (``TimeLimit.truncated``). ``close`` closes
+    ``games``, which are open games of ``game``.
     """
 
     render_mode = "rgb_array"

@@ -19,7 +19,7 @@ from genie_gym.nn.weights import digest_weights
 NO_LABEL = -1
 """Label of an episode's last frame, which no transition follows."""
 _STRETCH = 64
-"""Number of transitions labelled in one row of a batch."""
+"""Largest number of transitions labelled in one row of a batch."""
 _ROWS = 16
 """Number of rows in a batch."""
 
@@ -28,30 +28,30 @@ class Stretch(NamedTuple):
     """Frames of one episode that are labelled in one row of a batch."""
 
     first: int
-    """First frame that is read: earlier than ``start`` by the frames that a label depends on."""
+    """First frame that is read: before ``start``, since a label depends on past frames too."""
     start: int
-    """Frame of the first transition whose label is kept."""
+    """Frame from which the first transition with a kept label starts."""
     stop: int
-    """Frame after that of the last transition."""
+    """Frame to which the last transition leads; it is read as well."""
 
 
 def digest_labels(world: GenieWorldModel) -> str:
-    """Return a digest of the weights that labels depend on, which identifies the labelling model."""
+    """Return a digest of all weights that a world's labels depend on; it identifies the labelling model."""
     model = world.latent_action_model
     return digest_weights(model) + (digest_weights(world.tokenizer) if model.reads_tokens else "")
 
 
 def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | None = None) -> np.ndarray:
-    """Infer the latent action of every transition of a dataset, each from its episode's past frames.
+    """Infer the latent action of every transition of a dataset, from its two frames and those before in the episode.
 
     Args:
         world: Frozen world whose latent action model labels.
         dataset: Dataset of any clip length.
-        cache: Folder in which labels are saved, and from which labels of the same frames and model are read.
+        cache: Folder in which labels are saved, and read if it has those of the same frames and model.
 
     Returns:
-        (F,) int64 for F frames, one source after the other: entry t takes frame t to t + 1; ``NO_LABEL`` at the last
-        frame of an episode.
+        (F,) int64 for the F frames of all sources in order: entry t is the action from frame t to t + 1, or
+        ``NO_LABEL`` at the last frame of an episode.
 
     Raises:
         ValueError: If a file of the cache is damaged.
@@ -59,7 +59,7 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     about = {"labels_of": digest_labels(world), "data": dataset.fingerprint}
     path = None if cache is None else cache / f"labels-{about['labels_of'][:8]}-{about['data'][:8]}.safetensors"
     if path is not None and path.exists():
-        return _read(path, about)
+        return _read_labels(path, about)
     labels = np.concatenate([_label_source(world, frames, starts) for frames, starts in dataset.read_sources()])
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,12 +70,13 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
 
 
 def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+    """Label the transitions of one source with frames (F, H, W, 3) uint8: (F,) int64."""
     labels = np.full(len(frames), NO_LABEL, dtype=np.int64)
     stretches = list(cut_stretches(episode_starts, world.latent_action_model.frames_seen))
     for first in tqdm(range(0, len(stretches), _ROWS), unit_scale=_ROWS * _STRETCH, unit=" frames", leave=False):
         rows = stretches[first : first + _ROWS]
         longest = max(row.stop - row.first + 1 for row in rows)
-        numbers = [np.minimum(row.first + np.arange(longest), row.stop) for row in rows]  # last frame repeated
+        numbers = [np.minimum(row.first + np.arange(longest), row.stop) for row in rows]  # padded with the last frame
         videos = to_float(torch.from_numpy(frames[np.stack(numbers)]).to(world.device))
         found = world.label(videos).cpu().numpy()  # (rows, longest - 1)
         for row, latents in zip(rows, found, strict=True):
@@ -84,9 +85,9 @@ def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np
 
 
 def cut_stretches(episode_starts: np.ndarray, frames_seen: int) -> Iterator[Stretch]:
-    """Divide all transitions of all episodes, given by (F,) bool, into stretches.
+    """Divide the transitions of all episodes into stretches; ``episode_starts`` (F,) bool marks the first frames.
 
-    They include the past frames which labels depend on: the label of t depends on ``frames_seen`` frames up to t.
+    Stretches include the past frames that labels depend on: ``frames_seen`` frames up to a transition's first one.
     """
     bounds = [*np.flatnonzero(episode_starts), len(episode_starts)]
     for begin, end in itertools.pairwise(bounds):
@@ -94,7 +95,7 @@ def cut_stretches(episode_starts: np.ndarray, frames_seen: int) -> Iterator[Stre
             yield Stretch(max(begin, start - frames_seen + 1), start, min(start + _STRETCH, end - 1))
 
 
-def _read(path: Path, about: dict[str, str]) -> np.ndarray:
+def _read_labels(path: Path, about: dict[str, str]) -> np.ndarray:
     try:
         with safe_open(path, framework="np") as file:
             if file.metadata() != about:

@@ -1,4 +1,4 @@
-"""From latent to real actions with a few labelled samples (Genie, sec. 3.3 and appendix E)."""
+"""Mappings from latent to real actions, fitted on a few labelled samples (Genie, sec. 3.3 and appendix E)."""
 
 from pathlib import Path
 from typing import Protocol
@@ -16,26 +16,26 @@ from genie_gym.models.world_model import GenieWorldModel
 
 
 class Mapping(Protocol):
-    """Turns a policy's latent actions into real ones."""
+    """Maps the latent actions that a policy chose to real actions."""
 
     num_latent_actions: int
 
     def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
-        """Map (B,) latent actions, chosen where the policy computed ``features`` (B, D), to (B,) int32 real actions."""
+        """Map (B,) latent actions to (B,) int32 real ones; ``features`` (B, D) are those the policy chose them from."""
 
 
 class ActionMapping:
-    """The paper's dictionary: samples from the real actions that were seen with a latent action.
+    """The paper's dictionary: samples one of the real actions that labelled samples have for a latent action.
 
-    It ignores the observation. A latent action without samples draws from all samples together; ``unseen`` lists such
-    latent actions and ``fallbacks`` counts how often one was chosen.
+    It ignores the observation. For a latent action without samples, it samples from the real actions of all samples:
+    ``unseen`` lists such latent actions, and ``fallbacks`` counts how often one was mapped.
 
     Args:
         counts: (A, R) number of samples for each latent and real action.
         game: Game with R real actions.
 
     Raises:
-        ValueError: If ``counts`` are not counts of at least one sample.
+        ValueError: If ``counts`` have another shape, or are negative or all zero.
     """
 
     def __init__(self, counts: np.ndarray, game: Game = COINRUN) -> None:
@@ -45,14 +45,14 @@ class ActionMapping:
         self.num_latent_actions = len(counts)
         self.unseen = np.flatnonzero(counts.sum(axis=1) == 0)
         self.fallbacks = 0
-        lists = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0))
-        self._sums = (lists / lists.sum(axis=1, keepdims=True)).cumsum(axis=1)
+        sampled = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0))  # (A, R)
+        self._sums = (sampled / sampled.sum(axis=1, keepdims=True)).cumsum(axis=1)
 
     @classmethod
     def fit(
         cls, latent_actions: np.ndarray, real_actions: np.ndarray, num_latent_actions: int, game: Game = COINRUN
     ) -> "ActionMapping":
-        """Count M labelled samples: latent actions (M,) in [0, A) and the game's real actions (M,) in [0, R), integers.
+        """Return the mapping of M samples, given by integer arrays (M,) of latent and of real actions.
 
         Raises:
             ValueError: If there is no sample, the numbers of samples differ, or an action is out of range.
@@ -74,16 +74,16 @@ class ActionMapping:
     def entropies(self) -> tuple[float, float]:
         """Return the entropy of the samples' moves in bits, and their entropy given the latent action.
 
-        The difference is the information that latent actions hold about moves, over-estimated if samples are few.
+        The difference is the mutual information of moves and latent actions, over-estimated if samples are few.
         Real actions with the same effect count as one move.
         """
         moves = np.stack([np.bincount(self._game.moves, weights=row) for row in self.counts])  # (A, R) -> (A, moves)
         shares = moves.sum(axis=1) / moves.sum()
-        given = sum(float(share) * _bits(row) for share, row in zip(shares, moves, strict=True))
-        return _bits(moves.sum(axis=0)), given
+        given = sum(float(share) * _entropy(row) for share, row in zip(shares, moves, strict=True))
+        return _entropy(moves.sum(axis=0)), given
 
     def majority(self) -> "ActionMapping":
-        """Return a mapping to each latent action's most frequent real action alone; not in the paper."""
+        """Return a mapping from each latent action to its most frequent real action only; this is not in the paper."""
         most = np.zeros_like(self.counts)
         seen = self.counts.sum(axis=1) > 0
         most[seen, self.counts[seen].argmax(axis=1)] = self.counts[seen].sum(axis=1)
@@ -96,10 +96,10 @@ class ActionMapping:
 
 
 class FeatureMapping:
-    """Logistic regression on the latent action and the policy's features; not in the paper.
+    """Logistic regression of the real action on the latent action and the policy's features; not in the paper.
 
-    Samples are those of ``ActionMapping.fit`` with the policy's features (M, D) at each. ``weight_decay`` is the weight
-    of the quadratic penalty.
+    It is fitted on the samples of ``ActionMapping.fit``, with the policy's features (M, D) at each; ``weight_decay`` is
+    the weight of the quadratic penalty.
 
     Raises:
         ValueError: As ``ActionMapping.fit`` does.
@@ -145,7 +145,7 @@ class FeatureMapping:
 def map_from_recordings(
     world: GenieWorldModel, labelled: Path, labels: int, seed: int, game: Game = COINRUN
 ) -> ActionMapping:
-    """Fit the paper's dictionary for a world on ``labels`` samples, drawn from a folder of recordings with actions.
+    """Fit the paper's dictionary on ``labels`` samples from the recordings in ``labelled``, with a world's labels.
 
     Raises:
         ValueError: If there are fewer samples than ``labels``.
@@ -156,7 +156,7 @@ def map_from_recordings(
     return ActionMapping.fit(latents[numbers], actions[numbers], world.config.num_latent_actions, game)
 
 
-def _bits(counts: np.ndarray) -> float:
+def _entropy(counts: np.ndarray) -> float:
     """Return the entropy in bits of the distribution given by counts; 0 if all are 0."""
     shares = counts[counts > 0] / max(counts.sum(), 1)
     return float(-(shares * np.log2(shares)).sum())

@@ -11,48 +11,49 @@ from agents.mapping import Mapping
 from genie_gym.players.specs import load_player, parse_share
 
 PAPERS_LABELS = 200
-"""Number of labelled samples at which the paper's policy equals the oracle."""
+"""Number of labelled samples with which the paper's policy is as good as its oracle."""
 _RANDOM_SHARE = 0.1
 """Share of random actions that the oracle plays (Genie, appendix E)."""
 
 
 @dataclass(frozen=True)
 class CloningMethod(Method[CloneStore]):
-    """A method of the benchmark."""
+    """A method of the benchmark, with the numbers of labelled samples it is run with."""
 
     budgets: Literal["none", "paper", "each"] = "none"
-    """Rows by labelled samples: one that uses none or all, one for the paper's 200, or one for each number."""
+    """Numbers of labelled samples it has rows for: ``none`` (it uses none or all), the ``paper``'s 200, or ``each``."""
     is_blind_to_latents: bool = False
     """Whether its rows are the same for any latent action model, so that ``--baselines`` can take them over."""
     colour: str | None = None
     """Matplotlib colour of its curve, drawn in the order of colours; not drawn if None."""
 
     def list_labels(self, numbers: Sequence[int]) -> list[int | None]:
-        """Return the numbers of labelled samples of its rows, among those of the preset."""
-        most = PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
-        choices: dict[str, list[int | None]] = {"none": [None], "paper": [most], "each": [*numbers]}
+        """Return the number of labelled samples of each of its rows, chosen from the preset's ascending ``numbers``."""
+        papers = PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
+        choices: dict[str, list[int | None]] = {"none": [None], "paper": [papers], "each": [*numbers]}
         return choices[self.budgets]
 
 
 _Inputs = MethodInputs[CloneStore]
 
 
-def _build_random(at: _Inputs) -> PlayerAgent:
-    return PlayerAgent(load_player("random", at.seed))
+def _build_random(inputs: _Inputs) -> PlayerAgent:
+    return PlayerAgent(load_player("random", inputs.seed))
 
 
-def _build_expert(at: _Inputs) -> PlayerAgent:
-    spec = at.store.recordings.player
-    return PlayerAgent(load_player(spec, at.seed), parse_share(spec).sees_velocity)
+def _build_expert(inputs: _Inputs) -> PlayerAgent:
+    spec = inputs.store.recordings.player
+    return PlayerAgent(load_player(spec, inputs.seed), parse_share(spec).sees_velocity)
 
 
-def _build_latent(at: _Inputs, mapping: Mapping | None = None) -> Agent:
-    return at.play_policy(at.store.latent_policy(at.seed), mapping or at.store.mapping(at.labels, at.seed))
+def _build_latent(inputs: _Inputs, mapping: Mapping | None = None) -> Agent:
+    mapping = mapping or inputs.store.mapping(inputs.labels, inputs.seed)
+    return inputs.play_policy(inputs.store.latent_policy(inputs.seed), mapping)
 
 
-def _build_seen_latents(at: _Inputs) -> Agent:
-    mapping, ahead = at.store.mapping(None, at.seed), at.store.game.open_levels(at.levels)
-    return SeenThroughLatents(_build_expert(at), at.store.world, mapping, ahead, at.seed)
+def _build_seen_latents(inputs: _Inputs) -> Agent:
+    mapping, ahead = inputs.store.mapping(None, inputs.seed), inputs.store.game.open_levels(inputs.levels)
+    return SeenThroughLatents(_build_expert(inputs), inputs.store.world, mapping, ahead, inputs.seed)
 
 
 _METHODS = (
@@ -61,7 +62,7 @@ _METHODS = (
     CloningMethod(
         "oracle",
         "oracle: the same policy on the videos' real actions",
-        lambda at: at.play_policy(at.store.oracle(at.seed), random_share=_RANDOM_SHARE),
+        lambda inputs: inputs.play_policy(inputs.store.oracle(inputs.seed), random_share=_RANDOM_SHARE),
         needs=("oracle",),
         is_blind_to_latents=True,
         colour="C1",
@@ -70,7 +71,7 @@ _METHODS = (
     CloningMethod(
         "labelled_only",
         "the labelled samples alone",
-        lambda at: at.play_policy(at.store.labelled_only(at.labels, at.seed)),
+        lambda inputs: inputs.play_policy(inputs.store.labelled_only(inputs.labels, inputs.seed)),
         budgets="each",
         is_blind_to_latents=True,
         colour="C2",
@@ -78,21 +79,21 @@ _METHODS = (
     CloningMethod(
         "lam_majority",
         "- by each latent action's most frequent real one",
-        lambda at: _build_latent(at, at.store.mapping(at.labels, at.seed).majority()),
+        lambda inputs: _build_latent(inputs, inputs.store.mapping(inputs.labels, inputs.seed).majority()),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "lam_features",
         "- by a mapping that also sees the policy's features",
-        lambda at: _build_latent(at, at.store.feature_mapping(at.labels, at.seed)),
+        lambda inputs: _build_latent(inputs, inputs.store.feature_mapping(inputs.labels, inputs.seed)),
         needs=("lam",),
         budgets="paper",
     ),
     CloningMethod(
         "marginal",
         "blind: draws the samples' actions",
-        lambda at: PlayerAgent(BlindPlayer(at.store.draw_actions(at.labels, at.seed), at.seed)),
+        lambda inputs: PlayerAgent(BlindPlayer(inputs.store.draw_actions(inputs.labels, inputs.seed), inputs.seed)),
         budgets="paper",
         is_blind_to_latents=True,
         colour="C3",
@@ -101,7 +102,7 @@ _METHODS = (
     CloningMethod(
         "expert_latents",
         "the videos' player through latent actions",
-        lambda at: ThroughLatents(_build_expert(at), at.store.mapping(None, at.seed), at.seed),
+        lambda inputs: ThroughLatents(_build_expert(inputs), inputs.store.mapping(None, inputs.seed), inputs.seed),
     ),
     CloningMethod("expert_seen_latents", "- by the latent action of what its action leads to", _build_seen_latents),
 )

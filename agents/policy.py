@@ -1,4 +1,4 @@
-"""pi(action | last frames, past actions) over latent actions, or over real ones for the oracle (Genie, appendix E)."""
+"""Policies pi(action | last frames, past actions) of latent actions, or of real ones (Genie, appendix E)."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ _FORMAT = 1
 class LatentPolicy(nn.Module):
     """A network from frames and past actions to logits of the next action.
 
-    Before an episode's start, frames are its first frame and actions are ``num_actions``, which means none.
+    For the time before an episode, frames repeat its first one and actions are ``num_actions``, which means none.
 
     Args:
         config: Sizes of the network.
-        num_actions: Number of latent (or real) actions it chooses from, A.
+        num_actions: Number of latent or real actions that it chooses from, A.
         label_source: Origin of the labels it is cloned from: a digest of the latent action model, or "real".
     """
 
@@ -50,7 +50,7 @@ class LatentPolicy(nn.Module):
 
         Args:
             videos: (B, T, C, H, W) float in [0, 1], oldest frame first; T is the config's ``context_length``.
-            past_actions: (B, T - 1) int64 in [0, A]; entry t took frame t to t + 1, A means no action.
+            past_actions: (B, T - 1) int64 in [0, A]: entry t is the action from frame t to t + 1; A means none.
 
         Returns:
             (B, A) float32.
@@ -61,7 +61,7 @@ class LatentPolicy(nn.Module):
         return self.head(self.features(videos, past_actions)).float()
 
     def features(self, videos: Tensor, past_actions: Tensor) -> Tensor:
-        """Compute the features (B, D) from which a linear layer makes the logits; arguments as for ``forward``."""
+        """Compute the features (B, D) that the linear layer ``head`` maps to logits; arguments as for ``forward``."""
         require_videos(videos, 3, *self.config.frame_size)
         require_pixels("videos", videos)
         require_ids("past_actions", past_actions, self.num_actions + 1)

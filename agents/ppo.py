@@ -21,7 +21,7 @@ _SAVED, _STATISTICS = "ppo.zip", "rewards.pkl"
 
 
 class ImpalaExtractor(BaseFeaturesExtractor):
-    """IMPALA's network from k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features (B, 256)."""
+    """IMPALA's network: maps k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features (B, 256)."""
 
     def __init__(self, observation_space: gym.Space) -> None:
         super().__init__(observation_space, IMPALA_FEATURES)
@@ -43,13 +43,13 @@ def open_ppo(
     is_critic_apart: bool = False,
     **settings: Any,
 ) -> PPO:
-    """Resume the run in ``out``, or begin one. Rewards are divided by the return's standard deviation.
+    """Resume the run in ``out`` with its settings, or begin one; rewards are scaled by the return's standard deviation.
 
     Args:
         out: Folder of the run and its TensorBoard log.
         envs: Environments to train in.
         rollout_steps: Steps of each environment between two updates.
-        seed: Seed of the initial weights and the choices.
+        seed: Seed of the initial weights and the sampled actions.
         device: Device to train on.
         is_critic_apart: Whether the critic has its own network, so that its training leaves the policy unchanged.
         **settings: Learning rate, discounts and entropy bonus that replace Procgen's (arXiv 1912.01588).
@@ -68,7 +68,7 @@ def open_ppo(
 
 
 def save_ppo(model: PPO, out: Path) -> None:
-    """Save the run in SB3's own format (a pickle: load only files of your own runs)."""
+    """Save the run in ``out`` in SB3's own format, a pickle: load only files of your own runs."""
     beside = out / "ppo.tmp.zip"
     model.save(beside)
     normalized = model.get_vec_normalize_env()
@@ -78,7 +78,7 @@ def save_ppo(model: PPO, out: Path) -> None:
 
 
 def copy_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:
-    """Copy the network of a trained agent's actor into an encoder and a last layer of the same sizes."""
+    """Copy the weights of a trained agent's actor into an encoder and a last layer of the same sizes."""
     extractor = model.policy.features_extractor
     assert isinstance(extractor, ImpalaExtractor)
     encoder.load_state_dict(extractor.encoder.state_dict())
@@ -88,9 +88,10 @@ def copy_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:
 def train_ppo(
     model: PPO, env_steps: int, keep: Callable[[], object], every: int, minutes: float | None, *others: BaseCallback
 ) -> None:
-    """Train what is left of a run's ``env_steps``, or until a time limit of this call in minutes.
+    """Train the remaining steps of a run of ``env_steps``, or until a time limit of this call in minutes.
 
-    ``keep`` is called at the end and once in ``every`` updates; ``others`` are further callbacks.
+    ``keep``, such as a function that saves, is called at the end and once in ``every`` updates; ``others`` are further
+    callbacks.
     """
     left, callbacks = env_steps - model.num_timesteps, [Keeper(keep, every, minutes), *others]
     if left > 0:
@@ -99,7 +100,7 @@ def train_ppo(
 
 
 class CriticFirst(BaseCallback):
-    """Freezes the policy for the first steps, while a separate critic learns."""
+    """Freezes the policy for the first ``env_steps`` steps, while a separate critic learns."""
 
     def __init__(self, env_steps: int) -> None:
         super().__init__()
@@ -115,7 +116,7 @@ class CriticFirst(BaseCallback):
 
 
 class Keeper(BaseCallback):
-    """Calls a function, such as saving, every few updates, and stops training at a time limit."""
+    """Calls ``keep``, such as a function that saves, once in ``every`` updates; stops training at a time limit."""
 
     def __init__(self, keep: Callable[[], object], every: int, minutes: float | None) -> None:
         super().__init__()

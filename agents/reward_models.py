@@ -31,14 +31,14 @@ from genie_gym.models.reward_model import RewardModel, save_reward_model
 from genie_gym.training.loop import Phase, Trainee, step_seed
 
 _ENDS_SHARE = 0.25
-"""Share of labelled transitions that end an episode: ends are visible in videos, and worth more labels."""
+"""Share of the labels spent on transitions that end an episode: only these can win, and videos show where they are."""
 _STRETCH, _HELD_OUT = 128, 8
-"""Length of stretches in frames; one in so many stretches is held out for ``demonstration``'s accuracy."""
-_CHUNK = 256
+"""Frames are divided into stretches of 128; one stretch in 8 is held out to measure ``demonstration``'s accuracy."""
+_CHUNK = 256  # transitions scored at once
 
 
 class RewardModelTrainee(Trainee):
-    """A reward model for the training loop; batches hold the indices of their transitions."""
+    """A reward model as the training loop trains it; ``targets`` (F, outputs) are indexed by a batch's ``numbers``."""
 
     def __init__(self, model: RewardModel, targets: Tensor) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class RewardModelTrainee(Trainee):
         self._targets = targets
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Binary cross-entropy, averaged over outputs."""
+        """Return the binary cross-entropy averaged over outputs, and the share of correct predictions."""
         targets, logits = self._targets[batch.numbers], self.model(batch.videos)[:, 0]
         agreement = ((logits > 0) == targets.bool()).float().mean()
         return LossOutput(F.binary_cross_entropy_with_logits(logits, targets), {"agreement": agreement})
@@ -62,8 +62,8 @@ def train_reward_model(
 ) -> RewardModel:
     """Train a reward model with the named outputs on windows of two frames; a second call resumes the run in ``out``.
 
-    Batches are drawn in equal parts from groups of transitions, each given by the indices of the frames after them.
-    ``targets`` (F, outputs) bool belong to the transition into each frame; they are read in the groups only.
+    A transition has the index of its second frame. Each of the ``groups``, arrays of such indices, gives an equal part
+    of every batch. ``targets`` (F, outputs) bool belong to the transition into each frame; only the groups' are used.
 
     Raises:
         ValueError: If a group is empty.
@@ -86,14 +86,14 @@ def score_transitions(model: RewardModel, windows: VideoWindows, numbers: np.nda
 
 
 def score_outputs(predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
-    """Return precision and recall of (M,) bool predictions, None if nothing was predicted or nothing is positive."""
-    hits, claimed, so = (int(each.sum()) for each in (predicted & actual, predicted, actual))
-    precision, recall = hits / claimed if claimed else None, hits / so if so else None
-    return {"precision": precision, "recall": recall, "claimed": claimed, "so": so}
+    """Return precision, recall (None if undefined), predicted positives (``claimed``) and actual ones (``so``)."""
+    hits, claimed, positive = (int(each.sum()) for each in (predicted & actual, predicted, actual))
+    precision, recall = hits / claimed if claimed else None, hits / positive if positive else None
+    return {"precision": precision, "recall": recall, "claimed": claimed, "so": positive}
 
 
 def plan_training(train_steps: int, seed: int) -> TrainConfig:
-    """Return the training config of reward models."""
+    """Return the config by which reward models are trained for ``train_steps`` steps."""
     warmup = min(20, train_steps // 10)
     optimizer = decay_to_hundredth(1e-3, warmup_steps=warmup, weight_decay=1e-2, betas=(0.9, 0.99))
     training = TrainConfig(train_steps=train_steps, batch_size=64, clip_length=2, optimizer=optimizer, seed=seed)
@@ -102,7 +102,7 @@ def plan_training(train_steps: int, seed: int) -> TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TransitionTraining:
-    """The options and results that both trainings share."""
+    """The options and the saving of results that both trainings share."""
 
     out: Path
     """folder of the run and its ``reward_model``"""
@@ -113,11 +113,11 @@ class TransitionTraining:
 
     @property
     def folder(self) -> Path:
-        """Folder of the trained model."""
+        """Folder of the trained reward model."""
         return self.out / "reward_model"
 
     def finish(self, model: RewardModel, scores: dict[str, Any]) -> RewardModel:
-        """Save the model, write and print its scores, and return it."""
+        """Save the model, write its scores to ``scores.json``, print them, and return the model."""
         save_reward_model(model, self.folder)
         (self.out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
         print(json.dumps(scores))
@@ -126,22 +126,22 @@ class TransitionTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelTraining(TransitionTraining):
-    """Learn from labelled transitions which ones win an episode, and which ones end it."""
+    """Train a reward model to recognise transitions that win an episode, and those that end it."""
 
     labelled: Path
-    """folder of recordings with rewards, on training levels"""
+    """folder of recordings of training levels, with rewards"""
     held_out: Path
-    """folder of recordings of other levels, for precision and recall"""
+    """folder of recordings of other levels, on which precision and recall are measured"""
     out: Path = Path("runs/reward-model")
     """folder of the run and its ``reward_model``"""
     labels: int = 800
-    """number of transitions whose outcome is read"""
+    """number of labelled transitions to learn from"""
 
     def run(self) -> RewardModel:
         """Train and save the model, and print its held-out precision and recall.
 
         Raises:
-            ValueError: If the recordings hold too few transitions, or no win.
+            ValueError: If the recordings hold too few transitions of a kind, or the chosen ones no win.
         """
         windows = VideoWindows(read_footage(ClipDataset(self.labelled, clip_length=2)), 2)
         rewarded, ended = read_outcomes(self.labelled)
@@ -156,6 +156,7 @@ class RewardModelTraining(TransitionTraining):
         return self.finish(model, scores)
 
     def _draw(self, ended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices of the labelled transitions: those that end an episode, and others."""
         rng, num_ends = np.random.default_rng(self.seed), round(_ENDS_SHARE * self.labels)
         num_others, ends, others = self.labels - num_ends, np.flatnonzero(ended), np.flatnonzero(~ended)
         if len(ends) < num_ends or len(others) < num_others:
@@ -174,7 +175,7 @@ class RewardModelTraining(TransitionTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementModelTraining(TransitionTraining):
-    """Learn from videos to distinguish demonstrations from other play."""
+    """Train a reward model to distinguish demonstrations from other play, from videos alone."""
 
     videos: Path
     """folder of demonstrations, of which only frames are read"""
@@ -188,19 +189,19 @@ class AgreementModelTraining(TransitionTraining):
         footage = [read_footage(ClipDataset(folder, clip_length=2)) for folder in (self.videos, self.others)]
         windows = VideoWindows(Footage(*(np.concatenate(parts) for parts in zip(*footage, strict=True))), 2)
         is_demonstration = np.arange(len(windows.frames)) < len(footage[0].frames)
-        is_kept = np.concatenate([np.arange(len(part.frames)) // _STRETCH % _HELD_OUT == 0 for part in footage])
-        groups = [np.flatnonzero(~is_kept & (is_demonstration == which)) for which in (True, False)]
+        is_held_out = np.concatenate([np.arange(len(part.frames)) // _STRETCH % _HELD_OUT == 0 for part in footage])
+        groups = [np.flatnonzero(~is_held_out & (is_demonstration == kind)) for kind in (True, False)]
         config = plan_training(self.train_steps, self.seed)
         model = train_reward_model(("demonstration",), windows, is_demonstration[:, None], groups, config, self.out)
-        predicted = score_transitions(model, windows, np.flatnonzero(is_kept))[:, 0] > 0
-        actual = is_demonstration[is_kept]
-        accuracy = [float((predicted == which)[actual == which].mean()) for which in (True, False)]
-        scores = {"balanced_accuracy": float(np.mean(accuracy)), "chance": 0.5, "held_out": int(is_kept.sum())}
+        predicted = score_transitions(model, windows, np.flatnonzero(is_held_out))[:, 0] > 0
+        actual = is_demonstration[is_held_out]
+        accuracy = [float((predicted == kind)[actual == kind].mean()) for kind in (True, False)]
+        scores = {"balanced_accuracy": float(np.mean(accuracy)), "chance": 0.5, "held_out": int(is_held_out.sum())}
         return self.finish(model, scores)
 
 
 def shift_prior(model: RewardModel, trained: np.ndarray, natural: np.ndarray) -> None:
-    """Shift the biases of a model trained on classes with shares ``trained`` to their natural shares."""
+    """Correct a model's biases for training shares (outputs,) of positives that differ from their natural shares."""
     shift = np.log(natural / (1 - natural)) - np.log(trained / (1 - trained))
     model.encoder.out.bias.add_(torch.from_numpy(shift).float())
 

@@ -1,4 +1,4 @@
-"""Measure how fast videos are labelled, levels played and worlds stepped by SB3 on this machine.
+"""Measure how fast videos are labelled, levels are played and a world is stepped through SB3 on this machine.
 
 python -m agents.speed --preset full
 """
@@ -28,19 +28,20 @@ AGENT_SPEED_SIZES: dict[str, dict[str, int]] = {
     "smoke": {"frames": 512, "levels": 2, "dream_steps": 4},
     "full": {"frames": 8192, "levels": 64, "dream_steps": 100},
 }
+"""Sizes by preset: ``frames`` labelled, ``levels`` played at once, and ``dream_steps`` of each environment."""
 _DREAMERS = 16
-"""Number of worlds stepped at once."""
+"""Number of environments stepped at once in the world."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSpeed(Experiment):
-    """Time labelling, playing and stepping a world, with the benchmarks' overhead around the networks."""
+    """Time labelling, playing and stepping a world, including the overhead around the networks."""
 
     name = "agents_speed"
     checkpoint: str = "coinrun"
     """shipped checkpoint or folder whose latent action model labels"""
     policy: PolicyName = "impala"
-    """policy network as in the benchmark, untrained"""
+    """policy network as in the benchmark; it is not trained"""
 
     def run(self) -> None:
         """Measure and write frames and environment steps per second."""
@@ -49,30 +50,30 @@ class AgentSpeed(Experiment):
         self.write({"checkpoint": self.checkpoint, "policy": self.policy, **size, **measured})
 
     def _dream(self, size: dict[str, int]) -> dict[str, float]:
-        """Time SB3's steps of ``Genie-v0``, and the share of a step outside the environment itself."""
+        """Time steps of ``Genie-v0`` through SB3, and the share of this time that SB3's adapter takes."""
         envs = make_sb3_vec_env("Genie-v0", _DREAMERS, seed=self.seed, checkpoint=self.checkpoint, max_episode_steps=32)
-        within, step = 0.0, envs.get_attr("step")[0]
+        inside, step = 0.0, envs.get_attr("step")[0]
 
         def timed(actions: np.ndarray) -> Any:
-            nonlocal within
+            nonlocal inside
             began = time.perf_counter()
             stepped = step(actions)
-            within += time.perf_counter() - began
+            inside += time.perf_counter() - began
             return stepped
 
-        rng, choices = np.random.default_rng(self.seed), int(envs.action_space.n)  # type: ignore[attr-defined]
+        rng, num_actions = np.random.default_rng(self.seed), int(envs.action_space.n)  # type: ignore[attr-defined]
         envs.reset()
-        envs.step(rng.integers(choices, size=_DREAMERS))
+        envs.step(rng.integers(num_actions, size=_DREAMERS))  # not timed: the first step is slower
         envs.set_attr("step", timed)
         began = time.perf_counter()
         for _ in range(size["dream_steps"]):
-            envs.step(rng.integers(choices, size=_DREAMERS))
+            envs.step(rng.integers(num_actions, size=_DREAMERS))
         whole = time.perf_counter() - began
         envs.close()
         return {
             "dreamers": _DREAMERS,
             "dreamt_steps_per_second": _DREAMERS * size["dream_steps"] / whole,
-            "adapter_share": 1 - within / whole,
+            "adapter_share": 1 - inside / whole,
             "peak_memory_mb": peak_memory(torch.device(self.device), "dreamt")["dreamt"],
         }
 

@@ -2,7 +2,7 @@
 
     python -m agents.transfer --preset full
 
-The model learns from random play of other Procgen platformers; then it is frozen and labels CoinRun's videos.
+The model learns from random play of other Procgen games; then it is frozen and labels CoinRun's videos.
 """
 
 from dataclasses import dataclass, replace
@@ -38,15 +38,15 @@ class Transfer(Benchmark):
 
     name = "figure15_transfer"
     recipe: str = "coinrun"
-    """preset whose latent action model and training are used"""
+    """preset that gives the latent action model's config and training"""
     games: tuple[str, ...] = PLATFORMERS
-    """Procgen games to learn from, without CoinRun"""
+    """Procgen games to learn from, CoinRun excluded"""
 
     def run(self) -> None:
         """Train the latent action model if it is missing, then run the benchmark.
 
         Raises:
-            ValueError: If ``games`` are empty or include CoinRun, or the recipe trains no latent actions alone.
+            ValueError: If ``games`` is empty or includes CoinRun, or the recipe does not train latent actions alone.
         """
         if not self.games or "coinrun" in self.games:
             raise ValueError(f"games must be one or more of Procgen's other than coinrun, got {self.games}")

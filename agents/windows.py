@@ -1,4 +1,4 @@
-"""Training samples of policies: at each frame the last frames, the past actions and the next action."""
+"""Training samples of policies: at each frame, the last frames, the past actions, and the action taken there."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -25,14 +25,14 @@ class Footage(NamedTuple):
     frames: np.ndarray | Tensor
     """(F, H, W, 3) uint8; a tensor if on a GPU."""
     episode_starts: np.ndarray
-    """(F,) bool."""
+    """(F,) bool: True for the first frame of an episode."""
 
     def upload(self, device: str) -> "Footage":
-        """Return a copy in a GPU's memory, or itself if the device is ``cpu``."""
+        """Return a copy whose frames are in a GPU's memory, or the footage itself if the device is ``cpu``."""
         if device == "cpu":
             return self
         there = torch.empty(self.frames.shape, dtype=torch.uint8, device=device)
-        for first in range(0, len(there), _UPLOADED_AT_ONCE):  # in parts, read from the disk
+        for first in range(0, len(there), _UPLOADED_AT_ONCE):  # memory-mapped frames are read in parts
             part = slice(first, first + _UPLOADED_AT_ONCE)
             there[part] = torch.tensor(self.frames[part])
         return Footage(there, self.episode_starts)
@@ -61,7 +61,7 @@ def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
 
 
 class VideoWindows:
-    """Windows of the last T frames up to each of F frames; an episode's first frame is repeated for missing ones."""
+    """A window of the last T frames for each of F frames; where an episode has fewer, its first one is repeated."""
 
     def __init__(self, footage: Footage, context_length: int) -> None:
         self.frames, self._length = footage.frames, context_length
@@ -69,31 +69,31 @@ class VideoWindows:
         self._begins = np.maximum.accumulate(np.where(footage.episode_starts, numbers, 0))
 
     def videos_at(self, numbers: np.ndarray) -> Tensor:
-        """Return windows (M, T, C, H, W) float in [0, 1], on the frames' device, that end at ``numbers`` (M,)."""
+        """Return the windows that end at frames ``numbers`` (M,): (M, T, C, H, W) float in [0, 1] on their device."""
         indices, frames = np.maximum(*self._window(numbers)), self.frames  # (M, T)
         return to_float(frames[torch.from_numpy(indices).to(frames.device) if isinstance(frames, Tensor) else indices])
 
     def batches(self, groups: Mapping[int, np.ndarray], each: int, first: int, number: int) -> Iterator[Batch]:
-        """Yield ``number`` batches from number ``first`` on: windows, with the numbers of their last frames.
+        """Yield ``number`` batches of a run, from its batch ``first`` on.
 
-        ``each`` windows of every group of frames are drawn, with replacement. The group's key is the seed that, with a
-        batch's number, determines them.
+        A batch holds ``each`` windows from every group of frames, drawn with replacement; its ``numbers`` are their
+        last frames. A group's key is a seed: with the number of the batch, it determines the windows drawn.
         """
         for batch in range(first, first + number):
             numbers = np.concatenate([draw_numbers(group, each, seed, batch) for seed, group in groups.items()])
             yield Batch(self.videos_at(numbers), torch.from_numpy(numbers))
 
     def _window(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the windows' frames (M, T), possibly before the episode, and the episodes' first frames (M, 1)."""
+        """Return indices (M, T) of the windows' frames, maybe before their episode, and of its first frame (M, 1)."""
         return numbers[:, None] + np.arange(1 - self._length, 1), self._begins[numbers][:, None]
 
 
 class Windows(VideoWindows):
-    """Windows with their actions; ``num_actions`` means no action, as in a policy's memory.
+    """Windows of frames and actions; past actions before the episode are ``num_actions``, which means none.
 
     Args:
         footage: F frames.
-        actions: (F,) action at each frame, one source after the other; ``NO_LABEL`` if there is none.
+        actions: (F,) action taken at each frame; ``NO_LABEL`` if there is none.
         num_actions: Number of actions, A.
         context_length: Number of frames of a window, T.
 
@@ -113,10 +113,10 @@ class Windows(VideoWindows):
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
         """Return the past actions (M, T - 1) int64 of the windows that end at frames ``numbers`` (M,)."""
-        wanted, first = self._window(numbers)
-        before = wanted[:, :-1]
-        actions = self._actions[np.maximum(before, first)]
-        return torch.from_numpy(np.where(before >= first, actions, self._num_actions))
+        window, first = self._window(numbers)  # (M, T), (M, 1)
+        past = window[:, :-1]  # (M, T - 1)
+        actions = self._actions[np.maximum(past, first)]
+        return torch.from_numpy(np.where(past >= first, actions, self._num_actions))
 
     def actions_at(self, numbers: np.ndarray) -> np.ndarray:
         """Return the actions (M,) at frames ``numbers`` (M,)."""
@@ -124,9 +124,9 @@ class Windows(VideoWindows):
 
 
 def read_real_actions(folder: Path) -> np.ndarray:
-    """Return (F,) int64 real actions of a folder's shards, in order; ``NO_LABEL`` at the last frame of an episode.
+    """Return (F,) int64 real actions of all frames of a folder's shards; ``NO_LABEL`` at the last one of an episode.
 
-    The action taken there ends the episode: no frame follows, so a latent action model has no transition to label.
+    The action taken there ends the episode and no frame follows, so it has no latent action either.
     """
     parts = []
     for shard in _open_shards(folder):
@@ -136,9 +136,9 @@ def read_real_actions(folder: Path) -> np.ndarray:
 
 
 def draw_labelled(actions: np.ndarray, labels: int, seed: int) -> np.ndarray:
-    """Sample (labels,) frames with an action, without replacement.
+    """Draw the indices (labels,) of frames with an action, without replacement.
 
-    Samples for smaller budgets are prefixes of larger ones with the same seed.
+    With the same seed, fewer samples are the first ones of more samples.
 
     Raises:
         ValueError: If there are fewer frames with an action.
@@ -151,7 +151,7 @@ def draw_labelled(actions: np.ndarray, labels: int, seed: int) -> np.ndarray:
 def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return (F,) bool each: whether the action at each frame was rewarded, and whether it ended the episode.
 
-    Frames are those of a folder's shards, in order. Both are False at a shard's last frame, whose outcome was not
+    The F frames are those of a folder's shards, in order. Both are False at a shard's last frame, whose outcome is not
     recorded.
     """
     rewarded, ended = [], []

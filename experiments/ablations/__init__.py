@@ -1,1 +1,1 @@
-"""Questions of our own about the model: one file for each."""
+"""Ablations that are not in the paper, one file each."""

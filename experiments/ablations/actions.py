@@ -1,9 +1,9 @@
-"""How a latent action should condition the dynamics: added (as in the paper), as a token, or by FiLM.
+"""Ablation of how latent actions condition the dynamics: added (as in the paper), as tokens, or by FiLM.
 
     python -m experiments.ablations.actions --preset full
 
-Tokenizer and latent action model are the shipped world's, frozen. A dynamics of each kind trains on the same clips for
-as many floating-point operations, over three seeds.
+Tokenizer and latent action model are the shipped world's, frozen. For three seeds, a dynamics of each kind trains on
+the same clips for the same number of floating-point operations.
 """
 
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from genie_gym.training.loop import Phase
 
 @dataclass(frozen=True, kw_only=True)
 class ActionsAblation(variants.VariantTable):
-    """Train and score a dynamics of each kind; ``train_steps`` are the additive kind's."""
+    """Train and score a dynamics of each kind; the preset's ``train_steps`` are those of the additive kind."""
 
     name, key, kinds = "ablation_actions", "kind", ("additive", "token", "film")
     scores = ("delta_psnr", "fvd_procgen", "held_out_loss")
     steps: ClassVar = {"smoke": {"train_steps": 4}, "full": {"train_steps": 600}}
 
     def train(self, cell: Row) -> Row:
-        """Train a dynamics on the shipped world's tokens; its row also has the held-out losses."""
+        """Train a cell's dynamics on the shipped world's tokens; its row also has the held-out losses."""
         world = variants.build_variant({"action_conditioning": cell["kind"]}, cell["seed"], self.device)
         encoded = variants.encode_splits(self.work / self.preset, self.size["frames"], self.seed)
         trainee, config = variants.EncodedTrainee(world.dynamics, *encoded), PRESETS["study"].world_training

@@ -1,10 +1,10 @@
-"""Separability: how often two of the game's moves get different latent actions, where they lead to different frames.
+"""Measure how often two moves that lead to different frames get different latent actions (separability).
 
     python -m experiments.ablations.separability --preset full
 
-A label can only depend on a key that changes the frame: a jump in mid-air changes nothing. So states of play on
-validation levels are continued with several moves each, and only pairs of moves that lead to different frames count. If
-both moves get the same latent action, no policy can learn from these labels when to choose which.
+States of play on validation levels are continued with several moves each. Pairs of moves that lead to the same frame,
+such as jumps in mid-air, are not counted, since no label can tell them apart. If two other moves get the same latent
+action, no policy can learn from these labels when to choose the one or the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,31 +31,32 @@ _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": 8, "steps": 24, "every": 8},
     "full": {"games": 64, "steps": 192, "every": 6},
 }
-"""Number of ``games`` played at once and of their ``steps``; all moves are tried at each ``every``-th step."""
+"""Sizes by preset: ``games`` played at once, their ``steps``, and steps from one moment to the next (``every``)."""
 _MODES: tuple[Literal["easy", "hard"], ...] = ("easy", "hard")
 PAIRS = {"jump running": (7, 8), "jump standing": (4, 5), "left or right": (1, 7), "run or stop": (7, 4)}
 """Pairs of Procgen's real actions that are compared."""
-_MOVES = tuple(sorted({move for pair in PAIRS.values() for move in pair}))
+_MOVES = tuple(sorted({move for pair in PAIRS.values() for move in pair}))  # tried in each state
 
 
 class Moment(NamedTuple):
-    """States of M games, and the frame that each of ``_MOVES`` leads to; games whose episode ends are left out."""
+    """States of M games and the next frame under each of ``_MOVES``, without games whose episode a move ends."""
 
     past: np.ndarray
-    """(M, P, H, W, 3) uint8, the last frames of the episode."""
+    """(M, P, H, W, 3) uint8: the frames up to the state."""
     next_frames: np.ndarray
-    """(M, moves, H, W, 3) uint8, the next frame under each move."""
+    """(M, moves, H, W, 3) uint8: the frame that each move leads to."""
 
 
 def play_moments(
     mode: Literal["easy", "hard"], player: str, past: int, games: int, steps: int, every: int, seed: int
 ) -> Iterator[Moment]:
-    """Yield moments of play on validation levels, one at each ``every``-th of the ``steps`` of games played at once.
+    """Yield a moment of play on validation levels every ``every`` steps, once ``past`` frames (P) are played.
 
-    The player is one as ``genie-gym record`` takes it; ``past`` is the number of frames up to each moment, P.
+    ``player`` is a spec as for ``genie-gym record``; it plays ``games`` games at once, for ``steps`` steps each.
     """
     config, share = restrict(RecordConfig(mode=mode), "validation"), parse_share(player)
-    played, shown, twins = (
+    # Three copies of the same games: the frames to label, those that the player sees, and games to try moves in.
+    played, shown, tried = (
         open_games(config, seed=seed, num_envs=games, paint_velocity=painted and share.sees_velocity)
         for painted in (False, True, False)
     )
@@ -69,32 +70,36 @@ def play_moments(
             goes_on = ~np.any(starts[1:], axis=0)
             states, after = played.save(), []
             for move in _MOVES:
-                twins.restore(states)
-                twins.act(np.full(games, move, dtype=np.int32))
-                then = twins.observe()
+                tried.restore(states)
+                tried.act(np.full(games, move, dtype=np.int32))
+                then = tried.observe()
                 after.append(then.frames.copy())
                 goes_on &= ~then.episode_starts
             yield Moment(np.stack(seen, axis=1)[goes_on], np.stack(after, axis=1)[goes_on])
         actions = choose(shown.observe().frames)
         played.act(actions)
         shown.act(actions)
-    for each in (played, shown, twins):
+    for each in (played, shown, tried):
         each.close()
 
 
 def separate_moves(label: Callable[[Tensor], Tensor], moments: Iterator[Moment]) -> dict[str, tuple[int, Tensor]]:
-    """Return for each of ``PAIRS`` the number of states, and (N,) float64 of those that differ: 1 if separated."""
+    """Return, for each of ``PAIRS``, the number of states and how the moves are labelled where their frames differ.
+
+    ``label`` maps videos (M, T, C, H, W) to latent actions (M, T - 1). The second value has shape (N,), float64, for
+    the N states where the two frames differ: 1 if the latent actions differ too, else 0.
+    """
     labels, frames = [], []
     for past, after in moments:
         videos = [to_float(np.concatenate([past, after[:, move, None]], axis=1)) for move in range(len(_MOVES))]
         labels.append(torch.stack([label(each)[:, -1] for each in videos], dim=1))
         frames.append(after)
-    codes, shown = torch.cat(labels), np.concatenate(frames)
+    latents, shown = torch.cat(labels), np.concatenate(frames)  # (M, moves), (M, moves, H, W, 3)
     outcome = {}
     for name, pair in PAIRS.items():
         one, other = (_MOVES.index(move) for move in pair)
         differs = torch.from_numpy((shown[:, one] != shown[:, other]).any(axis=(1, 2, 3)))
-        outcome[name] = len(codes), (codes[:, one] != codes[:, other])[differs].double()
+        outcome[name] = len(latents), (latents[:, one] != latents[:, other])[differs].double()
     return outcome
 
 
@@ -104,7 +109,7 @@ class Separability(WorldExperiment):
 
     name = "separability"
     player: str = "expert"
-    """player whose states are continued, as ``genie-gym record`` takes it"""
+    """spec of the player whose states are continued, as for ``genie-gym record``"""
 
     def run(self) -> None:
         """Play, label, and write the results."""
@@ -119,7 +124,7 @@ class Separability(WorldExperiment):
 
 
 def summarise_pair(mode: str, pair: str, states: int, separated: Tensor, seed: int) -> Row:
-    """Return a row of results: the share of states where the frames differ, and of these the share separated."""
+    """Return a row of results: the share of states whose frames differ, and the share of these that is separated."""
     shows = len(separated)
     about: Row = {"mode": mode, "pair": pair, "states": states, "shows": shows / states if states else None}
     if not shows:

@@ -1,10 +1,10 @@
-"""Quality and speed by the number of MaskGIT steps a frame.
+"""Measure quality and speed by the number of MaskGIT steps per frame.
 
     python -m experiments.ablations.steps --preset full
 
 Clips of validation levels, half sticky-random and half a trained player's, are rolled out from one frame under inferred
-and random latent actions, with the same seeds for every number of steps. Differences to the largest number of steps are
-paired by clip.
+and random latent actions, with the same seeds for every number of steps. Scores are compared clip by clip with those of
+the largest number of steps.
 """
 
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from genie_gym.metrics.report import tabulate_maskgit_steps
 from genie_gym.results.experiment import WorldExperiment
 
 _SIZES = {"smoke": ((1, 2), 4), "full": ((1, 2, 4, 8, 25), 96)}
-"""MaskGIT steps compared, and number of clips."""
+"""By preset: numbers of MaskGIT steps that are compared, and number of clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepsAblation(WorldExperiment):
-    """Compare numbers of MaskGIT steps."""
+    """Compare a world's quality and speed by the number of MaskGIT steps."""
 
     name = "ablation_steps"
     player: str = "expert"
-    """player of half of the clips, as ``genie-gym record`` takes it"""
+    """spec of the player of half of the clips, as for ``genie-gym record``"""
     mode: str = "hard"
     """Procgen distribution mode of the clips"""
 
@@ -49,7 +49,7 @@ class StepsAblation(WorldExperiment):
 
 
 def draw_steps(rows: list[dict[str, Any]], speed: dict[str, float], path: Path) -> None:
-    """Draw ``fvd_procgen`` and delta PSNR against frames/s."""
+    """Draw ``fvd_procgen`` and delta PSNR against frames per second, a point for each number of MaskGIT steps."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
     fps = [speed[str(row["maskgit_steps"])] for row in rows]
     scores = {

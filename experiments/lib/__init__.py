@@ -1,1 +1,1 @@
-"""What the experiments share: variants trained for equal compute, and the tables of the pages."""
+"""Code that experiments share: variants trained for equal compute, and the tables of the published pages."""

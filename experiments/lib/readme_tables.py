@@ -2,7 +2,7 @@
 
     python -m experiments.lib.readme_tables
 
-A table stands between two comments that name it, as in ``<!-- world -->`` and ``<!-- /world -->``.
+Each table stands between two comments with its name, such as ``<!-- world -->`` and ``<!-- /world -->``.
 """
 
 import functools
@@ -19,10 +19,10 @@ README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
 _RESULTS = ROOT / "experiments" / "results"
-_OF_THE_SHIPPED_WORLD = (
+_SHIPPED_RESULTS = (
     "coinrun_test ablation_steps bench play figure10_prompts figure17_consistency agents_speed separability dream_task"
 )
-"""Results, separated by spaces, that are out of date as soon as another world ships."""
+"""Names of results about the shipped world, separated by spaces: out of date as soon as another world ships."""
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coinrun_test": quality.write_card_tables,
     "ablation_steps": quality.tabulate_steps,
@@ -37,13 +37,14 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "dream_transfer": agents.tabulate_dreams,
     "agents_speed": agents.describe_agents_speed,
 }
+"""Name of results, and of their table in docs/results.md -> function that writes the table."""
 
 
 def render(document: Path) -> str:
-    """Return the text of a document with its tables as the results have them now.
+    """Return the text of a document with all of its tables written anew from the results.
 
     Raises:
-        ValueError: If the document lacks the markers of one of its tables.
+        ValueError: If the document lacks the comments of a table, or results are those of another world.
     """
     text = document.read_text()
     for name, table in _write_tables(document):
@@ -52,10 +53,10 @@ def render(document: Path) -> str:
 
 
 def fill(text: str, name: str, table: str) -> str:
-    """Return ``text`` with everything between the markers ``name`` replaced by ``table``.
+    """Return ``text`` with ``table`` in place of everything between the two comments with its ``name``.
 
     Raises:
-        ValueError: If the markers are missing.
+        ValueError: If the comments are missing.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if begin not in text or end not in text:
@@ -76,14 +77,14 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return a file of results.
+    """Read a file of ``experiments/results`` by name.
 
     Raises:
-        ValueError: If it was measured on another world than the one that ships, and its table is about that one.
+        ValueError: If its table is about the shipped world, but it was measured on another one.
     """
     results: dict[str, Any] = json.loads((_RESULTS / f"{name}.json").read_text())
-    if name in _OF_THE_SHIPPED_WORLD.split() and results.get("shipped") != digest_checkpoint():
-        raise ValueError(f"results of {name} are of another world than the one that ships: measure again or delete")
+    if name in _SHIPPED_RESULTS.split() and results.get("shipped") != digest_checkpoint():
+        raise ValueError(f"results of {name} are of another world than the shipped one: measure again or delete them")
     return results
 
 

@@ -1,6 +1,6 @@
 """Variants of a model at equal compute: trained on one recording, scored on validation levels, drawn side by side.
 
-Variants of the dynamics are trained on tokens and latent actions of the shipped world, which are computed once.
+Variants of the dynamics train on tokens and latent actions of the shipped world, which are computed once and saved.
 """
 
 import copy
@@ -44,6 +44,7 @@ _SIZES = {
     "smoke": {"frames": 4_096, "clips": 8, "seeds": 1},
     "full": {"frames": 122_880, "clips": 128, "seeds": 3},
 }
+"""Sizes by preset: ``frames`` of training levels recorded, ``clips`` scored, and ``seeds``."""
 _LABELS = {
     "delta_psnr": "delta PSNR, t = 4, dB",
     "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
@@ -53,12 +54,12 @@ _LABELS = {
     "perplexity": "perplexity of labels",
 }
 """Labels of axes by JSON key; other keys are their own label."""
-_PLAYERS = ("sticky=0.6", "expert=0.4")
-_CLIP_EVERY = 8  # frames between the starts of two clips whose tokens are kept
+_PLAYERS = ("sticky=0.6", "expert=0.4")  # with their shares of the recorded games
+_CLIP_EVERY = 8  # frames between the starts of two clips that are encoded
 
 
 def record_variant_clips(work: Path, levels: str, frames: int, seed: int) -> ClipDataset:
-    """Record and open CoinRun, hard, on ``training`` or ``validation`` levels; a recording that is there is kept."""
+    """Return clips of hard CoinRun on ``training`` or ``validation`` levels, recorded first if missing in ``work``."""
     config = RecordConfig(frames=frames, frames_per_shard=20_480, seed=seed)
     folder = work / f"{levels}-{frames}-{seed}"
     record(held_out.restrict(config, levels), parse_shares(_PLAYERS), folder, progress=False)
@@ -69,12 +70,12 @@ def record_variant_clips(work: Path, levels: str, frames: int, seed: int) -> Cli
 def record_play(
     clips: int, seed: int, mode: str = "hard", levels: str = "validation", player: str = "expert"
 ) -> EvaluationClips:
-    """Record clips of CoinRun, half sticky-random and half a trained player's, by default the shipped one's."""
+    """Record ``clips`` clips of CoinRun, half of them sticky-random play and half by the ``player`` of that spec."""
     return held_out.join_clips(held_out.record_clips_by_player(player, levels, mode, clips, seed))
 
 
 def score_world(world: GenieWorldModel, play: EvaluationClips, seed: int) -> dict[str, Any]:
-    """Score the roll-outs (``fvd_procgen``, delta PSNR with its interval, PSNR beside copying) and the tokenizer."""
+    """Score the tokenizer, and roll-outs by ``fvd_procgen``, delta PSNR with its interval, and PSNR beside copying."""
     videos = play.videos
     played = play_clips(world, videos, seed)
     values = delta_psnr(played, 4)
@@ -93,7 +94,7 @@ def score_world(world: GenieWorldModel, play: EvaluationClips, seed: int) -> dic
 
 
 def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: EvaluationClips, seed: int) -> dict[str, Any]:
-    """Score how well labels predict true actions, with maps fitted on up to 512 clips of the training recording."""
+    """Score how well labels of ``play`` predict true actions, by maps fitted on up to 512 clips of ``dataset``."""
     assert play.real_actions is not None
     fitted = held_out.read_clips(dataset, np.random.default_rng(seed).permutation(len(dataset))[:512])
     assert fitted.real_actions is not None
@@ -106,7 +107,7 @@ def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: Evaluation
 
 
 def count_step(trainee: Trainee, batch: Batch) -> int:
-    """Count the floating-point operations of one training step's products and attention, forward and backward."""
+    """Count the floating-point operations, in matrix products and attention alone, of a training step on a batch."""
     trainee.train()
     with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
         trainee.loss(batch).loss.backward()
@@ -115,18 +116,18 @@ def count_step(trainee: Trainee, batch: Batch) -> int:
 
 
 def match_compute(trainee: Trainee, reference: Trainee, steps: int, batch: Batch) -> Row:
-    """Return ``train_steps`` that take as many operations as ``steps`` of the reference, and one's ``step_gflop``."""
+    """Return the ``train_steps`` that take as many operations as ``steps`` of the reference, and its ``step_gflop``."""
     step = count_step(trainee, batch)
     return {"train_steps": max(1, round(steps * count_step(reference, batch) / step)), "step_gflop": step / 1e9}
 
 
 def count_parameters(part: nn.Module) -> int:
-    """Return the number of weights."""
+    """Return the number of weights of a module."""
     return sum(weight.numel() for weight in part.parameters())
 
 
 def count_memory(trainee: Trainee, batch: Batch) -> int:
-    """Count the bytes, without weights, that a training step's forward pass keeps for the backward pass."""
+    """Count the bytes that a forward pass on a batch keeps for the backward pass, without the weights."""
     trainee.train()
     weights = {weight.untyped_storage().data_ptr() for weight in trainee.parameters()}
     kept: dict[int, int] = {}
@@ -145,16 +146,16 @@ def count_memory(trainee: Trainee, batch: Batch) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantTable(VariantExperiment):
-    """An experiment that trains each variant for as many floating-point operations, and scores it."""
+    """An experiment that trains all variants for the same number of floating-point operations, and scores them."""
 
     key: ClassVar[str]
-    """JSON key of the variant of a row"""
+    """JSON key under which a row names its variant"""
     kinds: ClassVar[tuple[str, ...]]
-    """variants in the order of the figure"""
+    """names of the variants, in the order of the figure"""
     steps: ClassVar[Mapping[str, dict[str, int]]]
-    """training steps of each preset, by JSON key"""
+    """numbers of training steps by preset and JSON key"""
     scores: ClassVar[tuple[str, ...]]
-    """JSON keys of the scores drawn, a panel each"""
+    """JSON keys of the scores that the figure shows, in a panel each"""
 
     @property
     def size(self) -> dict[str, int]:
@@ -162,21 +163,21 @@ class VariantTable(VariantExperiment):
         return _SIZES[self.preset] | self.steps[self.preset]
 
     def run(self) -> None:
-        """Train the runs that are missing, write the results, draw the figure."""
+        """Train and score the missing rows, write the results and draw the figure."""
         cells = self.repeat_over_seeds([{self.key: kind} for kind in self.kinds], self.size["seeds"])
         self._draw(self.finish_rows(cells, {"shipped": digest_shipped(), **self.size}, self.train))
 
     def train(self, cell: Row) -> Row:
-        """Train the variant of a cell, and return the rest of its row."""
+        """Train and score the variant of a cell, and return the rest of the cell's row."""
         raise NotImplementedError
 
     def record_training(self) -> ClipDataset:
-        """Return the recording of training levels, in memory."""
+        """Return clips of training levels, recorded first if missing, in memory."""
         clips = record_variant_clips(self.work / self.preset, "training", self.size["frames"], self.seed)
         return clips.in_memory()
 
     def score(self, world: GenieWorldModel, part: nn.Module) -> Row:
-        """Freeze a trained world; return its scores and the number of ``parameters`` of the part that varies."""
+        """Freeze and score a trained world; return the scores and the ``parameters`` of the part that varies."""
         world.eval().requires_grad_(False)
         scores = score_world(world, record_play(self.size["clips"], self.seed), self.seed)
         return {"parameters": count_parameters(part), **scores}
@@ -201,7 +202,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 class Encoded(NamedTuple):
-    """Clips as tokens and latent actions of a frozen world; the ``numbers`` of a batch are rows of these."""
+    """M clips as tokens and latent actions of a frozen world; the ``numbers`` of a batch are indices of clips."""
 
     tokens: Tensor
     """(M, T, N) int64."""
@@ -209,7 +210,7 @@ class Encoded(NamedTuple):
     """(M, T - 1) int64."""
 
     def batches(self, batch_size: int, seed: int) -> Batches:
-        """Return batches of row numbers without videos."""
+        """Return batches of randomly drawn ``numbers``, without videos."""
 
         def draw(first: int, number: int) -> Iterator[Batch]:
             for index in range(first, first + number):
@@ -220,7 +221,7 @@ class Encoded(NamedTuple):
 
 
 class EncodedTrainee(Trainee):
-    """A dynamics trained on encoded clips, whose loss on ``held_out`` clips of validation levels is logged."""
+    """A dynamics that trains on encoded clips; its loss on the clips ``held_out``, of validation levels, is logged."""
 
     def __init__(self, dynamics: MaskGITDynamics, training: Encoded, held_out: Encoded) -> None:
         super().__init__()
@@ -232,7 +233,7 @@ class EncodedTrainee(Trainee):
 
     @torch.no_grad()
     def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the held-out loss under fixed masks, with the true and with another clip's latent actions."""
+        """Return the loss of 64 held-out clips under fixed masks, with their own and another clip's latent actions."""
         tokens, latent_actions = (each[:64] for each in self._held_out)
         losses = {}
         for name, actions in (("held_out", latent_actions), ("shuffled", latent_actions.roll(1, dims=0))):
@@ -243,7 +244,7 @@ class EncodedTrainee(Trainee):
 
 
 def digest_shipped() -> str:
-    """Return 12 hex digits of the shipped world's weights: variants on another world's tokens cannot be compared."""
+    """Return 12 hex digits that identify the shipped world, whose tokens all comparable variants are trained on."""
     return digest_weights(genie_gym.load("coinrun", precision="float32"))[:12]
 
 
@@ -252,7 +253,7 @@ def build_variant(
 ) -> GenieWorldModel:
     """Return the shipped world with a new, small dynamics, and a new latent action model if its config is given.
 
-    ``overrides`` change the preset ``study``'s dynamics, by dotted path; ``seed`` is that of the new weights.
+    ``overrides`` change fields of the preset ``study``'s dynamics, by dotted path; ``seed`` draws the new weights.
     """
     shipped = copy.deepcopy(genie_gym.load("coinrun", device, "float32"))
     config = replace(
@@ -271,19 +272,17 @@ def build_variant(
 
 
 def encode_splits(work: Path, frames: int, seed: int) -> tuple[Encoded, Encoded]:
-    """Encode clips of training and of validation levels."""
+    """Return encoded clips of training and of validation levels, from ``frames`` frames of the former."""
     return _encode(work, "training", frames, seed), _encode(work, "validation", max(2_048, frames // 20), seed)
 
 
 @torch.no_grad()
 def _encode(work: Path, levels: str, frames: int, seed: int, chunk: int = 32) -> Encoded:
-    """Encode clips with the shipped world, and keep them for later runs."""
+    """Return clips encoded by the shipped world; they are saved in ``work`` and read again by later runs."""
     path = work / f"tokens-{digest_shipped()}-{levels}-{frames}-{seed}.safetensors"
     if not path.exists():
-        world, dataset = (
-            genie_gym.load("coinrun", precision="float32"),
-            record_variant_clips(work, levels, frames, seed),
-        )
+        world = genie_gym.load("coinrun", precision="float32")
+        dataset = record_variant_clips(work, levels, frames, seed)
         numbers, tokens, latent_actions = range(0, len(dataset), _CLIP_EVERY), [], []
         for start in tqdm(range(0, len(numbers), chunk), desc="encoding clips", mininterval=5):
             videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))

@@ -1,1 +1,1 @@
-"""The tables and figures of the Genie paper at our size, one file each; figure 15 is ``agents.benchmark``."""
+"""Tables and figures of the Genie paper at a smaller size, one file each; figure 15 is ``agents.benchmark``."""

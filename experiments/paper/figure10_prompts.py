@@ -1,10 +1,10 @@
-"""The paper's figure 10: the world prompted with pictures unlike any frame it was trained on, and played.
+"""The paper's figure 10: play the world from prompts unlike any frame that it was trained on.
 
     python -m experiments.paper.figure10_prompts --preset full --prompts FOLDER
 
-The prompts are pictures of the folder (named KIND_anything: photo_1.png, sketch_cat.png), scenes drawn by this script,
-and frames of other Procgen games, with CoinRun's own frames of validation levels as the reference. Every latent action
-is held from each prompt.
+The prompts are pictures in the folder (named KIND_anything, such as photo_1.png), scenes drawn by this script, frames
+of other Procgen games, and, as the reference, CoinRun's own frames of validation levels. Every latent action is held
+from each prompt.
 """
 
 import tempfile
@@ -36,12 +36,13 @@ _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"games": ["ninja", "maze"], "frames_a_game": 2, "coinrun": 4, "drawn": 2, "held": 2},
     "full": {"games": _GAMES, "frames_a_game": 4, "coinrun": 32, "drawn": 8, "held": 8},
 }
-_PICTURES_A_KIND = 4
+"""Sizes by preset: other ``games`` and frames of each, frames of CoinRun, drawn scenes, and steps an action is held."""
+_PICTURES_A_KIND = 4  # drawn at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsFigure(WorldExperiment):
-    """Hold every latent action from each prompt, and measure the motion."""
+    """Hold every latent action from each prompt, measure the motion, and draw the last frames."""
 
     name = "figure10_prompts"
     prompts: Path | None = None
@@ -66,7 +67,7 @@ class PromptsFigure(WorldExperiment):
         write_image(self.picture, contact_sheet(sheet, [kind for kind, _ in pictures]))
 
     def _make_pictures(self) -> dict[str, Tensor]:
-        """Return (M, C, 64, 64) frames by kind: CoinRun's, drawn ones, and other games'."""
+        """Return (M, C, 64, 64) prompts by kind: CoinRun's frames, drawn scenes, and other games' frames."""
         size = _SIZES[self.preset]
         others = [record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]
         return {
@@ -77,7 +78,7 @@ class PromptsFigure(WorldExperiment):
 
 
 def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:
-    """Return (M, C, height, width) pictures by the first word of their names.
+    """Return the pictures of a folder by kind, the first word of their names: (M, C, height, width) each.
 
     Raises:
         ValueError: If there is no such folder, or a kind has fewer than two pictures to compare.
@@ -96,7 +97,7 @@ def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:
 
 
 def score_prompts(frames: Tensor, played: Tensor) -> dict[str, Any]:
-    """Score how well the tokenizer rebuilds (M, C, H, W) prompts, how far they move, and whether they move alike."""
+    """Score how well prompts (M, C, H, W) are rebuilt, and how far and how alike (A, M, T, C, H, W) roll-outs move."""
     first, last = played[:, :, 0].flatten(0, 1), played[:, :, -1].flatten(0, 1)
     shifts = estimate_shifts(first, last).double().norm(dim=1)
     return {
@@ -108,7 +109,7 @@ def score_prompts(frames: Tensor, played: Tensor) -> dict[str, Any]:
 
 
 def draw_scene(seed: int) -> np.ndarray:
-    """Draw a platform game in thick lines on white: a ground, boxes, a sun and a stick figure; (64, 64, 3) uint8."""
+    """Draw a platform game (64, 64, 3) uint8 in thick lines on white: ground, boxes, a sun and a stick figure."""
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", (256, 256), "white")
     pen = ImageDraw.Draw(image)
@@ -127,12 +128,12 @@ def draw_scene(seed: int) -> np.ndarray:
 
 
 def record_frames(game: str, frames: int, seed: int) -> Tensor:
-    """Return (frames, C, 64, 64) of another game's validation levels, 15 steps after their start."""
+    """Return (frames, C, 64, 64) of a game's validation levels, each 15 steps after the start of its recording."""
     config = RecordConfig(game=game, frames=16 * frames, num_envs=frames, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         record(restrict(config, "validation"), parse_shares(["sticky"]), Path(folder), progress=False)
         dataset = ClipDataset(folder, clip_length=1)
-        return to_float(np.stack([dataset[16 * game + 15][0] for game in range(frames)]))
+        return to_float(np.stack([dataset[16 * row + 15][0] for row in range(frames)]))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m experiments.paper.figure17_consistency --preset full
 
-Every latent action is held from the same frames of validation levels. Its motion is the shift at which the frames
-before and after match best. Baselines: the same frames with shuffled actions, and the game's own nine moves held from
-states of the game.
+Every latent action is held from the same frames of validation levels. Its motion is the shift with which the frames
+before and after match best. Baselines are the same frames with shuffled actions, and the game's own nine moves, each
+held from states of the game.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"starts": 4, "held": [1, 2], "modes": ["hard"]},
     "full": {"starts": 128, "held": [1, 2, 4, 8], "modes": ["easy", "hard"]},
 }
-"""Number of starts of each mode, and of frames that an action is held."""
-_PICTURE_STARTS = 6
+"""By preset: number of starts of each mode, and numbers of frames that an action is held."""
+_PICTURE_STARTS = 6  # drawn at most
 _PRINTED = ("mode", "held", "explained", "explained_shuffled", "explained_real", "agreement", "chance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencyFigure(WorldExperiment):
-    """Hold every latent action, measure the motion, draw."""
+    """Hold every latent action, measure the motion, and draw some starts."""
 
     name = "figure17_consistency"
 
@@ -58,7 +58,7 @@ class ConsistencyFigure(WorldExperiment):
 
 
 def compare_with_shuffled(played: Tensor, seed: int) -> dict[str, Any]:
-    """Score (A, M, T, C, H, W) roll-outs, and the motion explained when the actions are shuffled."""
+    """Score (A, M, T, C, H, W) roll-outs, and the motion explained if roll-outs are assigned to random actions."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(played.shape[0] * played.shape[1], generator=generator)
     ends = played[:, :, [0, -1]]

@@ -1,9 +1,9 @@
-"""The paper's figure 9 at our size: loss against compute for sizes of the dynamics, and for batch sizes.
+"""The paper's figure 9 at a smaller size: loss against compute by size of the dynamics, and by batch size.
 
     python -m experiments.paper.figure9_scaling --preset full
 
-As in the paper, all sizes train for the same number of steps on the same batches, and so do all batch sizes. Tokenizer
-and latent action model are those of the shipped world. Losses are of validation levels under fixed masks.
+As in the paper, all runs train for the same number of steps, and all sizes on the same batches. Tokenizer
+and latent action model are those of the shipped world. Losses are measured on validation levels under fixed masks.
 """
 
 from dataclasses import dataclass, replace
@@ -24,26 +24,26 @@ from genie_gym.results.experiment import TrainedExperiment
 from genie_gym.training.loop import Phase
 
 _STACKS = {"2 x 32": (2, 32), "2 x 64": (2, 64), "4 x 96": (4, 96), "4 x 128": (4, 128), "6 x 192": (6, 192)}
-"""Layers and width of the dynamics; heads have 32 features, and the feed-forward layer is twice as wide."""
+"""Layers and width of each dynamics; heads have 32 features, and feed-forward layers are twice as wide."""
 _BATCHED = "4 x 96"
 """Size of the dynamics whose batch size varies."""
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"frames": 4_096, "train_steps": 12, "watch_every": 4, "batch_size": 2, "batch_sizes": [1, 2, 4]},
     "full": {"frames": 122_880, "train_steps": 400, "watch_every": 25, "batch_size": 8, "batch_sizes": [2, 8, 32]},
 }
-"""``batch_size`` is that of the comparison of sizes, ``batch_sizes`` those compared at one size."""
+"""Sizes by preset: ``batch_size`` serves to compare sizes of the dynamics; ``batch_sizes`` are compared at one size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingFigure(TrainedExperiment):
-    """Train all sizes and batch sizes, fit a power law, draw."""
+    """Train all sizes and batch sizes, fit a power law to the losses, and draw both."""
 
     name = "figure9_scaling"
     sizes: int = len(_STACKS)
     """number of sizes of the dynamics to train now, smallest first; call again for the others"""
 
     def run(self) -> None:
-        """Train the runs that are missing, fit, write the results, draw."""
+        """Train the missing runs, fit the power law, write the results and draw the figure."""
         if not 2 <= self.sizes <= len(_STACKS):
             raise ValueError(f"sizes must be in 2..{len(_STACKS)}, got {self.sizes}")
         size = _SIZES[self.preset]
@@ -78,7 +78,7 @@ class ScalingFigure(TrainedExperiment):
 
 
 class WatchedTrainee(variants.EncodedTrainee):
-    """An encoded trainee that saves the held-out losses with its weights, so that an interrupted curve goes on."""
+    """An ``EncodedTrainee`` that saves its held-out losses with the weights, so that a resumed run keeps its curve."""
 
     def __init__(
         self, dynamics: MaskGITDynamics, training: variants.Encoded, held_out: variants.Encoded, points: int
@@ -89,14 +89,14 @@ class WatchedTrainee(variants.EncodedTrainee):
 
     @torch.no_grad()
     def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the held-out losses, and keep the true one."""
+        """Return the held-out losses, and keep the one with the true latent actions."""
         probed = super().probe(batch)
         self.losses[int(self.losses.isfinite().sum())] = probed["held_out"]
         return probed
 
 
 def frontier(rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return TFLOP and nats of the points whose loss is below that of every point of less compute."""
+    """Return the compute in TFLOP and the loss of all points that no point of less compute equals or beats."""
     points = sorted((point["tflop"], point["loss"]) for row in rows for point in row["curve"] if point["tflop"] > 0)
     tflop, losses = np.array(points).T
     is_best = np.append(True, losses[1:] < np.minimum.accumulate(losses)[:-1])

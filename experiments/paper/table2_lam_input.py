@@ -1,10 +1,10 @@
-"""The paper's table 2 at our size: a latent action model that reads pixels against one that reads tokens.
+"""The paper's table 2 at a smaller size: a latent action model that reads pixels against one that reads tokens.
 
     python -m experiments.paper.table2_lam_input --preset full
 
-Both are ST-transformers of the paper's kind and of one size. Each trains beside a dynamics of its own, on the same
-clips and the tokens of the shipped tokenizer, for as many floating-point operations, over three seeds. A patch of
-pixels is as large as a token's, so that both see as many positions a frame.
+Both are ST-transformers of the paper's kind and of equal size. For three seeds, each trains together with a dynamics of
+its own, on the same clips and the tokens of the shipped tokenizer, for the same number of floating-point operations. A
+patch of pixels is as large as that of a token, so that both models see equally many positions per frame.
 """
 
 from dataclasses import dataclass, replace
@@ -24,14 +24,14 @@ from genie_gym.training.world import WorldTrainee, train_world
 
 @dataclass(frozen=True, kw_only=True)
 class InputTable(variants.VariantTable):
-    """Train and score a latent action model on each kind of input; ``train_steps`` are the pixel model's."""
+    """Train and score a latent action model on each kind of input; the preset's ``train_steps`` are for pixels."""
 
     name, key, kinds = "table2_lam_input", "inputs", ("pixels", "tokens")
     scores = ("delta_psnr", "fvd_procgen", "nmi", "perplexity")
     steps: ClassVar = {"smoke": {"train_steps": 4}, "full": {"train_steps": 700}}
 
     def train(self, cell: Row) -> Row:
-        """Train a latent action model and a dynamics; the row also has the scores of the labels."""
+        """Train a cell's latent action model and dynamics; the row also has the scores of the labels."""
         dataset, config = self.record_training(), replace(PRESETS["study"].world_training, seed=cell["seed"])
         draw_clips = clips(dataset, config, self.device)
         own, pixels = (WorldTrainee(build_input_variant(kind, 0, self.device)) for kind in (cell["inputs"], "pixels"))
@@ -45,7 +45,7 @@ class InputTable(variants.VariantTable):
 
 
 def build_input_variant(inputs: str, seed: int, device: str) -> GenieWorldModel:
-    """Return the shipped tokenizer with a new latent action model of the paper's kind and a new dynamics."""
+    """Return a world with the shipped tokenizer, a new latent action model on ``inputs`` and a new dynamics."""
     study = PRESETS["study"].world
     part = TransformerActionConfig(
         inputs=inputs,  # type: ignore[arg-type]  # one of InputTable.kinds

@@ -1,1 +1,1 @@
-"""How the shipped checkpoint is made and measured."""
+"""Programs that make and measure the shipped checkpoint."""

@@ -1,10 +1,10 @@
-"""Give a finished world a new latent action model; tokenizer and dynamics are kept.
+"""Give a finished world a new latent action model, and keep its tokenizer and dynamics.
 
     python -m experiments.release.actions --out runs/actions --weights experiments/release/jumps.safetensors
     python -m experiments.release.make --start runs/actions/checkpoint --out runs/more --seconds 650 --device cuda
 
-The dynamics starts from each new action as a blend of the old ones' embeddings, and has to be trained further, as in
-the second line. Resumable.
+The dynamics' embedding of a new action is a blend of the embeddings of old ones, so the dynamics has to be trained
+further, as in the second line. Resumable.
 """
 
 import json
@@ -35,37 +35,37 @@ from genie_gym.training.run import clips
 
 @dataclass(frozen=True, kw_only=True)
 class NewActions:
-    """Record, train a latent action model, save the world with it."""
+    """Record clips, train a latent action model, and save the world with it."""
 
     start: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder, to start from"""
     preset: str = "coinrun-jumps"
     """name of the preset whose latent action model is trained"""
     weights: Path | None = None
-    """weights of a trained latent action model of that preset, to use instead of training"""
+    """weights of a trained latent action model of that preset; None to train one"""
     out: Path = Path("runs/actions")
     """folder of recordings, training run and checkpoint"""
     modes: tuple[Mode, ...] = ("easy", "hard")
     """Procgen distribution modes, recorded in equal parts"""
     begins_from_old: bool = True
-    """whether the new model starts from the old one's weights of the same shape; its codes are new in any case"""
+    """whether training starts from the old model's weights where shapes agree; codes are new in any case"""
     frames: int = 240_000
     """number of frames of training levels, all modes together"""
     train_steps: int | None = None
-    """number of training steps; None for the preset's"""
+    """number of training steps; None for the preset's number"""
     minutes: float | None = None
-    """minutes after which training stops, to be called again"""
+    """minutes after which training stops; a second call resumes"""
     seed: int = 1
     """seed of the recording"""
     device: str = "cpu"
     """device to train on"""
 
     def run(self) -> None:
-        """Record and train what is missing, and save the world.
+        """Record and train what is missing, then save the world.
 
         Raises:
-            ValueError: If the preset does not train latent actions alone, has another number of them, or the weights
-                do not fit its model.
+            ValueError: If the preset does not train latent actions alone or does not fit the world, or the weights do
+                not fit the preset.
         """
         if self.preset not in PRESETS or (training := PRESETS[self.preset].action_training) is None:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
@@ -85,12 +85,12 @@ class NewActions:
             dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
             phase = Phase(clips(dataset, training, self.device), training, self.out / "actions", self.minutes)
             if train_actions(world.latent_action_model.to(self.device), phase) < steps:
-                print(f"time is over; call again to go on in {self.out}")
+                print(f"time is over; run again to resume in {self.out}")
                 return
         self._finish(old, world.to("cpu").eval(), folders)
 
     def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
-        """Compare the labels, translate the dynamics' action embeddings to the new ones, save."""
+        """Score both models' labels, fit the dynamics' action embeddings to the new actions, and save the world."""
         labels, scores = [], {}
         for mode, folder in folders.items():
             dataset = ClipDataset(folder, clip_length=old.config.context_length)

@@ -1,9 +1,9 @@
-"""Train a world within a number of seconds, for a GPU that is lent for minutes.
+"""Train a world within a number of seconds, for a GPU that is available for minutes only.
 
-All cores but two record until ``first_phases`` of the time is over. Meanwhile the tokenizer and then the latent action
-model train on the first shards; after that the dynamics trains on all frames until the time is over. Step counts follow
-from step times measured on the spot, so that the learning rate has come down when time ends. They are kept in the run's
-folder: a run that was interrupted goes on, with the seconds it had left.
+All cores but two record until the share ``first_phases`` of the time is over. Meanwhile the tokenizer and then the
+latent action model train on the first shards; after that, the dynamics trains on all frames until the time is over.
+Before each phase the time of a training step is measured, and the number of steps chosen so that the learning rate's
+decay ends with the phase. These numbers are kept in the run's folder: an interrupted run resumes with the seconds left.
 """
 
 import json
@@ -36,20 +36,20 @@ from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import DynamicsTrainee
 
 _PHASES = {"tokenizer": "tokenizer", "action": "actions", "world": "world"}
-"""Folder of each phase, in the order of ``batch_sizes``."""
-_GAMES = 32  # played at once: 512 frames of each make a shard of 16,384
-_MOST_FRAMES = 2_000_000  # unpacked into the GPU's memory at 60,000 a second
-_SPARE_CORES = 2  # those that train
+"""Folder of each phase by its name in ``Preset``, in the order of ``batch_sizes``."""
+_GAMES = 32  # played at once by each process: 512 frames of each game make a shard of 16,384
+_MOST_FRAMES = 2_000_000  # limits the time to unpack them into the GPU's memory, 60,000 a second
+_SPARE_CORES = 2  # left to the training
 _WARM_UP_STEPS, _TIMED_STEPS = 8, 16
-_SAVING_SECONDS = 12.0
+_SAVING_SECONDS = 12.0  # left at the end to save the world
 
 
 class ClockedRun:
-    """A run by the clock, and what it has decided so far.
+    """A release run within a number of seconds, and the decisions it has made so far.
 
     Args:
         settings: Settings of the release; ``seconds`` is the budget.
-        preset: World and phases; its step counts are not used.
+        preset: Configs of the world and its phases; their step counts are replaced.
         start_frames: (M, H, W, 3) uint8 frames to ship with the world.
     """
 
@@ -65,7 +65,7 @@ class ClockedRun:
         self._started = time.monotonic() - self.facts["spent"]
 
     def run(self) -> Preset:
-        """Record and train until the time is over; return the preset with the steps that were trained."""
+        """Record and train until the time is over; return the preset with the training configs that were used."""
         if "done" not in self.facts:
             recorders = self._start_recorders()
             world = self._build_world()
@@ -81,20 +81,20 @@ class ClockedRun:
                 self._choose_actions(world, dataset)
             self._train_dynamics(world, dataset)
             self._note("done", done=True)
-        return replace(self._preset, **{f"{name}_training": self._phase(name) for name in _PHASES})  # type: ignore[arg-type]
+        return replace(self._preset, **{f"{name}_training": self._config(name) for name in _PHASES})  # type: ignore[arg-type]
 
     def _left_before(self, moment: float) -> float:
         return max(0.0, moment - (time.monotonic() - self._started))
 
     def _note(self, text: str, **facts: Any) -> None:
-        """Print a line with the time, and keep the facts."""
+        """Print a line with the time, and save the facts for later calls."""
         self.facts |= {**facts, "spent": round(time.monotonic() - self._started, 1)}
         print(f"{self.facts['spent']:6.1f} s of {self._end:g}: {text}", flush=True)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self.facts, indent=1) + "\n")
 
-    def _phase(self, name: str) -> TrainConfig:
-        """Return the config of one of the phases, with the steps decided on if they are."""
+    def _config(self, name: str) -> TrainConfig:
+        """Return the training config of a phase, with the preset's steps until their number is decided."""
         settings = self._settings
         config: TrainConfig = getattr(self._preset, f"{name}_training")
         rate = settings.learning_rate if name == "world" else config.optimizer.learning_rate
@@ -109,23 +109,23 @@ class ClockedRun:
             picture_every=0,
         )
 
-    def _begin(
+    def _plan_phase(
         self, name: str, trainee: Trainee, dataset: ClipDataset, end: float, minutes: float | None = None
     ) -> Phase:
-        """Return a phase with as many steps as fit in before ``end``, unless an earlier call has decided."""
-        config = self._phase(name)
+        """Return a phase with as many steps as fit before ``end`` seconds of the run, or as an earlier call decided."""
+        config = self._config(name)
         batches = clips(dataset.cut(config.clip_length), config, self._settings.device)
         if name not in self.facts["steps"]:
             seconds = time_step(trainee, batches, config)
             steps = max(1, int(self._left_before(end) / seconds))
             self._note(f"{name}: {steps} steps of {seconds:.4f} s", steps=self.facts["steps"] | {name: steps})
-        return Phase(batches, self._phase(name), self._settings.out / _PHASES[name], minutes, progress=False)
+        return Phase(batches, self._config(name), self._settings.out / _PHASES[name], minutes, progress=False)
 
     def _start_recorders(self) -> list[Any]:
         spawn, until = multiprocessing.get_context("spawn"), time.time() + self._left_before(self._first_end)
         recorders = [
             spawn.Process(target=_record_shards, args=(self._settings, mode, worker, until))
-            for worker in range(_workers(self._settings))
+            for worker in range(_num_workers(self._settings))
             for mode in self._settings.modes
         ]
         for recorder in recorders:
@@ -134,10 +134,10 @@ class ClockedRun:
 
     def _wait_for_first_shards(self, recorders: list[Any]) -> list[Path]:
         settings = self._settings
-        first = [_shard_file(settings, mode, each) for mode in settings.modes for each in range(_workers(settings))]
+        first = [_shard_file(settings, mode, each) for mode in settings.modes for each in range(_num_workers(settings))]
         while not all(path.exists() for path in first):
             if any(recorder.exitcode for recorder in recorders):
-                raise RuntimeError("a process that records has failed")
+                raise RuntimeError("a recording process failed")
             time.sleep(0.1)
         self._note("the first shards are recorded")
         return first
@@ -158,13 +158,13 @@ class ClockedRun:
         return world.eval().requires_grad_(True)
 
     def _train_first_phases(self, world: GenieWorldModel, shards: list[Path]) -> None:
-        """Train the tokenizer for half of the time that recording has left, then the latent action model."""
+        """Train the tokenizer for half of the time left to the first phases, then the latent action model."""
         tokenizer, model = world.tokenizer, world.latent_action_model
         middle = self._first_end - 0.5 * self._left_before(self._first_end)
         dataset = ClipDataset(shards, clip_length=self._preset.tokenizer_training.clip_length)
-        phase = self._begin("tokenizer", TokenizerTrainee(tokenizer), dataset, middle)
+        phase = self._plan_phase("tokenizer", TokenizerTrainee(tokenizer), dataset, middle)
         train_tokenizer(tokenizer, phase)
-        train_actions(model, self._begin("action", ActionsTrainee(model), dataset, self._first_end))
+        train_actions(model, self._plan_phase("action", ActionsTrainee(model), dataset, self._first_end))
         self._note("tokenizer and latent action model are trained")
         world.eval()
 
@@ -196,7 +196,7 @@ class ClockedRun:
         world.eval().requires_grad_(False)
         world.dynamics.requires_grad_(True)
         trainee = _UnprobedTrainee(world)
-        phase = self._begin("world", trainee, dataset, self._end - _SAVING_SECONDS, settings.save_minutes)
+        phase = self._plan_phase("world", trainee, dataset, self._end - _SAVING_SECONDS, settings.save_minutes)
         done, steps = 0, phase.config.train_steps
         while done < steps:
             done = phase.run(trainee)
@@ -213,7 +213,7 @@ class _UnprobedTrainee(DynamicsTrainee):
 
 
 def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
-    """Return the seconds of a training step; the weights are left unchanged."""
+    """Measure and return the seconds of a training step; the weights are restored."""
     before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
     optimizer, device = build_optimizer(trainee, config.optimizer), next(trainee.parameters()).device
     trainee.train()
@@ -233,8 +233,8 @@ def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
     return spent
 
 
-def _workers(settings: ReleaseSettings) -> int:
-    """Return how many processes record each mode."""
+def _num_workers(settings: ReleaseSettings) -> int:
+    """Return the number of processes that record each mode."""
     return max(1, ((os.cpu_count() or 1) - _SPARE_CORES) // len(settings.modes))
 
 
@@ -243,9 +243,9 @@ def _shard_file(settings: ReleaseSettings, mode: Mode, number: int) -> Path:
 
 
 def _record_shards(settings: ReleaseSettings, mode: Mode, worker: int, until: float) -> None:
-    """Record each ``worker``-th shard of a mode until that time; the last one is finished, those there are kept."""
+    """Record a worker's shards of a mode until the time ``until``; existing ones are kept, the last one is finished."""
     torch.set_num_threads(1)
-    frames, players, workers = settings.shard_frames, tuple(choose_players(settings.player)), _workers(settings)
+    frames, players, workers = settings.shard_frames, tuple(choose_players(settings.player)), _num_workers(settings)
     config = RecordConfig(mode=mode, num_envs=_GAMES, frames_per_shard=frames, seed=settings.seed)
     shards = (settings.frames or _MOST_FRAMES) // (frames * len(settings.modes))
     for number in range(worker, max(shards, workers), workers):

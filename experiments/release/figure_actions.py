@@ -1,10 +1,10 @@
-"""Pictures of every latent action held: the README's animation, and a contact sheet for each of some starts.
+"""Draw every latent action held: the README's animation, and a contact sheet for each of several starts.
 
     python -m experiments.release.figure_actions --preset full --levels test
 
-``actions.gif`` shows each latent action held from one four-frame start on the ground. The start comes from the game: on
-a validation level the shipped player plays some steps and then stands still. The sheets have one row for each latent
-action: an action should look alike on all of them, and the last frames should still show a level of the game.
+``actions.gif`` shows each latent action held from the same four frames of the game: on a validation level, the shipped
+player has played some steps and then stands still. The sheets have one row for each latent action. An action should
+look alike on all of them, and the last frames should still show a level of the game.
 """
 
 from dataclasses import dataclass
@@ -30,23 +30,23 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 """Number of starts of each mode, and of frames that an action is held on the sheets."""
 _GIF_FRAMES, _PROMPT_FRAMES = 24, 4
-_GIF_SEED, _GAMES, _GAME = 2, 16, 1  # of these easy games the one whose level has ground, a ledge and a box in reach
-_PLAY_STEPS, _STILL_STEPS = 30, 12
+_GIF_SEED, _GAMES, _GAME = 2, 16, 1  # the level of game 1 of 16 has ground, a ledge and a box in reach
+_PLAY_STEPS, _STILL_STEPS = 30, 12  # before the start
 _STAND_STILL = 4  # Procgen's real action that presses no key
-_COLUMNS, _SCALE, _CAPTION = 4, 2, 18  # tiles a row, pixels a pixel, height of a tile's caption
-_FRAME_MS, _PAUSE_MS = 70, 800  # of each frame, and of the first and the last one
+_COLUMNS, _SCALE, _CAPTION = 4, 2, 18  # tiles per row, enlargement, height of a tile's caption in pixels
+_FRAME_MS, _PAUSE_MS = 70, 800  # milliseconds of each frame, and of the first and the last one
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActionsFigure(WorldExperiment):
-    """Hold every latent action, draw the animation and the sheets, and measure how alike its motion is."""
+    """Hold every latent action, draw the animation and the sheets, and measure how consistent its motion is."""
 
     name = "figure_actions"
     levels: Literal["test", "validation"] = "validation"
-    """levels of the sheets; ``test`` only once, for a finished world"""
+    """levels of the sheets; ``test`` is for a finished world only"""
 
     def run(self) -> None:
-        """Play from the start on the ground and from recorded ones, draw, write the scores."""
+        """Play from the start on the ground and from recorded starts, draw, and write the scores."""
         size, world = _SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
         names = world.config.action_names or [f"action {each}" for each in range(world.config.num_latent_actions)]
         played = play_each_action(world, to_float(stand_on_the_ground())[None], _GIF_FRAMES, _GIF_SEED)
@@ -62,7 +62,7 @@ class ActionsFigure(WorldExperiment):
         self.write({"checkpoint": self.checkpoint, "levels": self.levels, **size, "names": list(names), "rows": rows})
 
     def _write_gif(self, videos: np.ndarray, titles: list[str]) -> None:
-        """Write (A, T, H, W, 3) uint8 videos side by side as ``actions.gif``."""
+        """Write (A, T, H, W, 3) uint8 videos with their titles, side by side, as ``actions.gif``."""
         pictures = [_lay_out(frames, titles) for frames in videos.swapaxes(0, 1)]
         durations = [_PAUSE_MS, *[_FRAME_MS] * (len(pictures) - 2), _PAUSE_MS]
         path = self.picture.with_name("actions.gif")
@@ -87,7 +87,7 @@ def stand_on_the_ground() -> np.ndarray:
 
 
 def _lay_out(frames: np.ndarray, titles: list[str]) -> Image.Image:
-    """Lay one frame of each latent action, (A, H, W, 3) uint8, out in rows of four under their titles."""
+    """Return a picture of (A, H, W, 3) uint8 frames, one for each latent action, in rows of four under titles."""
     height, width = frames.shape[1] * _SCALE, frames.shape[2] * _SCALE
     rows = -(-len(frames) // _COLUMNS)
     picture = Image.new("RGB", (_COLUMNS * (width + 4) - 4, rows * (height + _CAPTION)), "white")

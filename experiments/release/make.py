@@ -1,12 +1,12 @@
-"""Make a checkpoint as the shipped one was made: record, train, choose, name, score, and pack with its card.
+"""Make a checkpoint in the way the shipped one was made: record, train, name its actions, score it, write its card.
 
     python -m experiments.release.make --out runs/release                        # the preset's steps, on any machine
     python -m experiments.release.make --seconds 650 --first-phases 0.27 --device cuda      # by the clock, on a GPU
     python -m experiments.release.make --start coinrun --seconds 650 --device cuda          # go on with its dynamics
 
 CoinRun is recorded on training levels, half sticky-random play, a tenth random, two fifths a trained player's. Start
-frames, names and scores come from validation levels; test levels are for the model card alone. Resumable: call it again
-until it says done.
+frames, names and scores come from validation levels; test levels are for the published card alone. Resumable: run it
+again until it prints "done".
 """
 
 import json
@@ -35,8 +35,8 @@ from genie_gym.training.run import clips, draw_start_frames, train_preset
 from genie_gym.training.world import train_dynamics
 
 _START_FRAMES = 32
-_NAMED_FRAMES = 6  # for which each action is held to be named
-_FRAMES = 400_000
+_NAMED_FRAMES = 6  # each action is held for so many frames to propose its name
+_FRAMES = 400_000  # of training levels, unless the options say otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Release(ReleaseSettings):
     """Record, train, name, score and pack a world."""
 
     def run(self) -> None:
-        """Do what is missing."""
+        """Run the missing stages, and print whether another call has to resume."""
         preset, started = self.find_preset(), time.monotonic()
         frames, size = self.frames or _FRAMES, {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.record("validation", max(frames // 20, 2_000)), clip_length=1, **size)
@@ -56,10 +56,10 @@ class Release(ReleaseSettings):
         elif self._train_by_steps(preset, starts, started):
             self._finish(preset, frames)
         else:
-            print(f"time is over; call again to go on in {self.out}")
+            print(f"time is over; run again to resume in {self.out}")
 
     def _train_by_steps(self, preset: Preset, starts: np.ndarray, started: float) -> bool:
-        """Record and train for the preset's steps; return whether the checkpoint is there."""
+        """Record and train for the preset's steps; return whether the checkpoint is finished."""
         folders = self.record("training", self.frames or _FRAMES)
         if (self.out / "checkpoint" / "config.json").exists():
             return True
@@ -80,7 +80,7 @@ class Release(ReleaseSettings):
         checkpoint, scores = self.out / "checkpoint", self.out / "evaluation.json"
         if not scores.exists():
             world = read_world(checkpoint)
-            world.dynamics.half()  # which halves the largest file
+            world.dynamics.half()  # halves the largest file
             save_world(world, checkpoint)
             world = load_world(checkpoint, self.device)
             if not world.config.action_names:

@@ -2,8 +2,8 @@
 
     python -m experiments.release.player --teacher "players.py:load_player(name)+velocity"
 
-The student plays half of the games and the teacher the others; the teacher's action is the target in every frame of
-both. Levels are training levels, easy and hard. Resumable, with fresh games.
+The student plays half of the games and the teacher the others, on easy and hard training levels; the target is always
+the teacher's action. Resumable; a resumed run plays new games.
 """
 
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ from genie_gym.training.loop import Phase, Trainee
 
 _MODES = ("easy", "hard")
 _STEPS_A_BATCH = 4
-"""Steps of every game between two batches."""
+"""Number of steps of every game between two batches."""
 
 
 class Lesson:
-    """Games of both modes, with a memory of the frames seen and the teacher's action in each."""
+    """Games of both modes, with a memory of the latest frames and of ``advice``, the teacher's action in each."""
 
     def __init__(self, student: ExpertPolicy, teacher: Player, games_a_mode: int, memory: int, seed: int) -> None:
         self._student, self._teacher = student, teacher
@@ -47,15 +47,15 @@ class Lesson:
         self._seen = 0
 
     def batches(self, batch_size: int, number: int) -> Iterator[Batch]:
-        """Yield ``number`` batches drawn from the latest frames; the games go on in between."""
-        self._go_on(32)
+        """Yield ``number`` batches drawn from the memory; before each, all games are played some steps."""
+        self._play(32)
         for _ in range(number):
-            self._go_on(_STEPS_A_BATCH)
+            self._play(_STEPS_A_BATCH)
             rows = self._rng.integers(min(self._seen, len(self.advice)), size=batch_size)
             yield Batch(to_float(self._frames[rows])[:, None], torch.from_numpy(rows))
 
     @torch.no_grad()
-    def _go_on(self, steps: int) -> None:
+    def _play(self, steps: int) -> None:
         for _ in range(steps):
             for games in self._games:
                 frames = games.observe().frames
@@ -69,14 +69,14 @@ class Lesson:
 
 
 class Student(Trainee):
-    """The policy with the imitation loss that the training loop asks for."""
+    """The policy with its imitation loss, as the training loop trains it."""
 
     def __init__(self, policy: ExpertPolicy, advice: np.ndarray) -> None:
         super().__init__()
         self.policy, self._advice = policy, advice
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Return the cross-entropy of the teacher's actions."""
+        """Return the cross-entropy of the teacher's actions, and the share predicted."""
         advice, logits = torch.from_numpy(self._advice[batch.numbers.numpy()]), self.policy(batch.videos[:, 0])
         agreement = (logits.argmax(dim=-1) == advice).float().mean()
         return LossOutput(F.cross_entropy(logits, advice), {"agreement": agreement})
@@ -84,10 +84,10 @@ class Student(Trainee):
 
 @dataclass(frozen=True, kw_only=True)
 class PlayerRelease:
-    """Train, score and save the player."""
+    """Train a player, save it and score it."""
 
     teacher: str
-    """trained player that is shown the velocity, path/to/file.py:factory(argument)+velocity"""
+    """spec of a trained player that sees the velocity: path/to/file.py:factory(argument)+velocity"""
     out: Path = Path("runs/player")
     """folder of the training run and of expert.safetensors"""
     train_steps: int = 3000
@@ -99,18 +99,18 @@ class PlayerRelease:
     memory: int = 200_000
     """number of latest frames that batches are drawn from"""
     minutes: float | None = None
-    """minutes after which this call stops, to be called again"""
+    """minutes after which this call stops; a second call resumes"""
     episodes: int = 256
-    """number of episodes of each mode on validation levels that score teacher and student"""
+    """number of episodes of each mode, on validation levels, that each player is scored by"""
     seed: int = 0
     """seed of games, weights and batches"""
     json: Path | None = None
     """JSON file of results to write"""
 
     def run(self) -> None:
-        """Train until the last step or minute, then score."""
+        """Train until the last step or minute; after the last step, score random play, teacher and student."""
         if not self.teacher.endswith(VELOCITY):
-            raise ValueError(f"teacher must be shown the velocity, as in SPEC{VELOCITY}, got {self.teacher!r}")
+            raise ValueError(f"teacher must see the velocity, as in SPEC{VELOCITY}, got {self.teacher!r}")
         config = replace(
             SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
@@ -121,7 +121,7 @@ class PlayerRelease:
         done = phase.run(Student(policy, lesson.advice))
         save_half(policy.eval(), path)
         if done < self.train_steps:
-            print(f"{done} of {self.train_steps} steps done: call again to go on")
+            print(f"{done} of {self.train_steps} steps done; run again to resume")
             return
         players: dict[str, str | Path] = {"random": "random", "teacher": self.teacher, "student": path}
         solved = {name: {mode: self._score(spec, mode) for mode in _MODES} for name, spec in players.items()}
@@ -141,7 +141,7 @@ def open_painted(levels: str, mode: str, number: int, seed: int) -> Games:
 
 
 def score_player(player: Player, mode: str, episodes: int, seed: int, num_envs: int = 64) -> float:
-    """Return the share of validation levels solved in the first episodes of each game, none dropped for its length."""
+    """Return the share of validation levels solved, over the first episodes of each game, whatever their length."""
     games = open_painted("validation", mode, num_envs, seed)
     each, done, solved = max(1, episodes // num_envs), np.zeros(num_envs, dtype=int), 0
     while (done < each).any():

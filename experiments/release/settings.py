@@ -1,4 +1,4 @@
-"""What ``experiments.release.make`` is asked for, and who plays what its worlds learn from."""
+"""Options of ``experiments.release.make``, and the players whose recordings its worlds learn from."""
 
 import os
 from collections.abc import Sequence
@@ -15,32 +15,32 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.players.specs import PlayerShare, parse_shares
 from genie_gym.presets import PRESETS
 
-_RANDOM_PLAY = ("sticky=0.5", "random=0.1")
-_PLAYER_WEIGHT = 0.4
+_RANDOM_PLAY = ("sticky=0.5", "random=0.1")  # with their shares of the games
+_PLAYER_WEIGHT = 0.4  # share of a trained player
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSettings:
-    """Settings of a release run; sizes, optimisers and, without ``seconds``, steps are those of the preset."""
+    """Settings of a release run; the preset gives model sizes, optimisers and, without ``seconds``, training steps."""
 
     out: Path = Path("runs/release")
     """folder of recordings, training runs, scores and the finished checkpoint"""
     preset: str = "coinrun"
     """name of the preset to train"""
     seconds: float | None = None
-    """wall-clock budget in seconds for recording and training, from which step counts follow; None for the preset's"""
+    """wall-clock seconds for recording and training, which determine the step counts; None for the preset's steps"""
     minutes: float | None = None
-    """minutes after which this call stops, to be called again; only without ``seconds``"""
+    """minutes after which this call stops, and a second one resumes; only without ``seconds``"""
     modes: tuple[Mode, ...] = ("easy", "hard")
     """Procgen distribution modes, recorded in equal parts"""
     player: str = "expert"
-    """player of two fifths of the games, as ``genie-gym record`` takes it; empty for random play alone"""
+    """spec of the player of two fifths of the games, as for ``genie-gym record``; empty for random play alone"""
     frames: int | None = None
     """number of frames of training levels, all modes together; None for 400,000, or at most 2,000,000 by the clock"""
     seed: int = 1
     """seed of the recordings"""
     start: str | None = None
-    """finished checkpoint whose dynamics is trained further, everything else kept; None trains a new world"""
+    """finished checkpoint whose dynamics alone is trained further; None trains a new world"""
     device: str = "cpu"
     """device to train and score on"""
     baseline: str | None = "coinrun"
@@ -66,7 +66,7 @@ class ReleaseSettings:
         """Return the preset.
 
         Raises:
-            ValueError: If there is none of that name, or the options contradict each other.
+            ValueError: If there is none of that name, or ``seconds`` is given with ``minutes`` or an unfit preset.
         """
         if self.preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {self.preset!r}")
@@ -77,13 +77,13 @@ class ReleaseSettings:
         return PRESETS[self.preset]
 
     def record(self, levels: str, frames: int) -> tuple[Path, ...]:
-        """Record what is missing of a folder for each mode; ``frames`` counts all modes together."""
+        """Record the missing shards of ``frames`` frames, all modes together, and return the folder of each mode."""
         config = RecordConfig(frames=frames // len(self.modes), frames_per_shard=50_000, seed=self.seed)
         return tuple(record_modes(self.out, levels, self.modes, config, self.player).values())
 
 
 def choose_players(player: str = "expert") -> list[PlayerShare]:
-    """Return random play beside a trained player's two fifths; only random play if no player is named."""
+    """Return the random players, and the ``player`` of two fifths of the games unless its spec is empty."""
     return parse_shares((*_RANDOM_PLAY, *((f"{player}={_PLAYER_WEIGHT}",) if player else ())))
 
 
@@ -92,7 +92,7 @@ def record_modes(
 ) -> dict[Mode, Path]:
     """Record ``training``, ``validation`` or ``test`` levels with all cores, and return each mode's folder in ``out``.
 
-    Shards already there are kept. The config is that of one mode's recording.
+    Shards that exist are kept. ``config`` is the recording of one mode; ``out`` gets a folder for each.
     """
     folders: dict[Mode, Path] = {mode: out / f"{levels}-{mode}" for mode in modes}
     for mode, folder in folders.items():

@@ -1,4 +1,4 @@
-"""Speed of the page that ``genie-gym play`` serves, in headless Chromium with a key held down.
+"""Measure the speed of the page of ``genie-gym play``, in headless Chromium with a key held down.
 
     python -m experiments.release.table_play
 
@@ -27,28 +27,28 @@ from genie_gym.bench.machine import describe_machine
 from genie_gym.results.files import write_results
 
 _WARM_UP, _START = 3.0, 120.0
-"""Seconds of play before the measurement, and seconds that the server may take to start."""
+"""Seconds of play before the measurement, and most seconds that the server may take to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlayTable:
-    """Measure one page, and several at once."""
+    """Measure the speed of one page, and of several at once."""
 
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
     pages: tuple[int, ...] = (1, 2, 4)
-    """numbers of pages that play at once"""
+    """numbers of pages to measure that play at once"""
     seconds: float = 20.0
     """seconds of play that are measured"""
     port: int = 8017
     """port of the server"""
     browser: str | None = None
-    """path of a Chromium; None for the one in PATH"""
+    """path of a Chromium binary; None for the one in PATH"""
     json: Path = Path("experiments/results/play.json")
     """JSON file of results to write"""
 
     def run(self) -> None:
-        """Play, print and write the results.
+        """Play each number of pages, print and write the results.
 
         Raises:
             ValueError: If no browser is found.
@@ -73,7 +73,7 @@ class PlayTable:
 
 @contextlib.contextmanager
 def serve_page(checkpoint: str, port: int) -> Iterator[str]:
-    """Start a server, and yield its address; it stops when the block ends."""
+    """Start a server in a process of its own and yield its address; it stops when the ``with`` block ends."""
     command = [sys.executable, "-m", "genie_gym.cli", "play", "--port", str(port), "--checkpoint", checkpoint]
     server, address = subprocess.Popen(command), f"http://127.0.0.1:{port}"
     try:
@@ -107,7 +107,7 @@ def _visit(chromium: Any, address: str) -> Page:
 
 
 def _measure(pages: list[Page], seconds: float) -> dict[str, Any]:
-    """Return frames a second of each page, and the median milliseconds from an action to its frame."""
+    """Return the frames per second of each page, and the median milliseconds from an action to its frame."""
     time.sleep(_WARM_UP)
     began, before = time.perf_counter(), [_steps(page) for page in pages]
     time.sleep(seconds)

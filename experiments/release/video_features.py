@@ -2,9 +2,9 @@
 
     python -m experiments.release.video_features --out runs/video_features
 
-It trains on sticky-random play of training levels of all 16 games, easy and hard. Predicting actions needs little
-motion, so half of the clips are shuffled or frozen, and the network also predicts which. Resumable; scored on
-validation levels.
+The network trains on sticky-random play of training levels of all 16 games, easy and hard. Games and actions can be
+predicted from little motion, so half of the clips are shuffled or frozen, and the network also predicts which. It is
+scored on validation levels. Resumable.
 """
 
 import itertools
@@ -35,14 +35,14 @@ from genie_gym.training.run import clips
 
 
 class Recogniser(Trainee):
-    """The network with its three losses; labels are looked up by the clips' numbers."""
+    """The network with its three losses; the targets of a clip are looked up in the dataset by its number."""
 
     def __init__(self, network: VideoFeatures, dataset: ClipDataset) -> None:
         super().__init__()
         self.network, self._dataset = network, dataset
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Return the summed cross-entropy of the game, the order of frames, and the action at every second frame."""
+        """Return the summed cross-entropies of game, order and, in unchanged clips, action at every second frame."""
         numbers, (videos, orders) = batch.numbers.tolist(), reorder(batch.videos)
         games = torch.tensor([GAMES.index(str(self._dataset.attribute(number, "game"))) for number in numbers])
         taken = torch.stack([torch.from_numpy(self._dataset.private(number)[0][::2]) for number in numbers]).long()
@@ -60,9 +60,9 @@ class Recogniser(Trainee):
 
 
 def reorder(videos: Tensor) -> tuple[Tensor, Tensor]:
-    """Shuffle half of (B, T, C, H, W) clips within spans of frames, or freeze them from a frame on; return which, (B,).
+    """Leave the first half of (B, T, C, H, W) clips as played; shuffle or freeze each of the others.
 
-    The first half of the batch is left as played.
+    The second value is the index (B,) int64 of each clip's order in ``ORDERS``.
     """
     size, frames = videos.shape[:2]
     orders = torch.zeros(size, dtype=torch.int64)
@@ -84,20 +84,20 @@ class FeaturesRelease:
     out: Path = Path("runs/video_features")
     """folder of recordings, training run and video_features.safetensors"""
     frames: int = 6144
-    """number of frames of each game and mode"""
+    """number of frames of training levels of each game and mode"""
     train_steps: int = 1500
     """number of training batches"""
     batch_size: int = 32
     """number of clips a batch"""
     minutes: float | None = None
-    """minutes after which this call stops, to be called again"""
+    """minutes after which this call stops; a second call resumes"""
     seed: int = 0
     """seed of recordings, weights and batches"""
     json: Path | None = None
     """JSON file of results to write"""
 
     def run(self) -> None:
-        """Record what is missing, train until the last step or minute, then score."""
+        """Record what is missing and train until the last step or minute; after the last step, score."""
         training, validation = (self._record(levels) for levels in ("training", "validation"))
         config = replace(
             SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
@@ -107,7 +107,7 @@ class FeaturesRelease:
         done = Phase(clips(training, config), config, self.out, self.minutes).run(Recogniser(network, training))
         save_half(network, self.out / "video_features.safetensors")
         if done < self.train_steps:
-            print(f"{done} of {self.train_steps} steps done: call again to go on")
+            print(f"{done} of {self.train_steps} steps done; run again to resume")
             return
         torch.manual_seed(self.seed)
         scores = self._score(network.eval(), validation, config)
@@ -133,30 +133,30 @@ class FeaturesRelease:
 
 
 def measure_distortions(network: VideoFeatures, seed: int, number: int = 96) -> dict[str, Any]:
-    """Return distances of CoinRun's validation clips to distorted copies, by kind and size, and to other real clips."""
+    """Return the distances of CoinRun clips to distorted copies, by kind and size, and to other clips of play."""
     videos, others = (record_clips("sticky", "validation", "hard", number, seed + more).videos for more in (0, 1))
     real = network(videos)
-    far: dict[str, Any] = {"clips": number, "other_clips": frechet_distance(real, network(others))}
+    distances: dict[str, Any] = {"clips": number, "other_clips": frechet_distance(real, network(others))}
     for name, (distort, sizes) in DISTORTIONS.items():
-        far[name] = {str(size): frechet_distance(real, network(distort(videos, size))) for size in sizes}
-    return far
+        distances[name] = {str(size): frechet_distance(real, network(distort(videos, size))) for size in sizes}
+    return distances
 
 
 def add_noise(videos: Tensor, size: float) -> Tensor:
-    """Add Gaussian noise of standard deviation ``size`` to (B, T, C, H, W) videos, always the same."""
+    """Add Gaussian noise of standard deviation ``size``, the same in every call, to (B, T, C, H, W) videos."""
     noise = torch.randn(videos.shape, generator=torch.Generator().manual_seed(0))
     return (videos + size * noise).clamp(0, 1)
 
 
 def blur(videos: Tensor, size: float) -> Tensor:
-    """Replace each pixel by the mean of a square of ``size`` pixels a side, an odd number."""
+    """Replace each pixel by the mean of the square around it, whose side is ``size`` pixels, an odd number."""
     side = int(size)
     padded = F.pad(videos.flatten(0, 1), (side // 2,) * 4, mode="replicate")
     return F.avg_pool2d(padded, side, 1).unflatten(0, videos.shape[:2])
 
 
 def shuffle(videos: Tensor, share: float) -> Tensor:
-    """Permute a share of the frames, in all clips alike."""
+    """Permute a ``share`` of the frames, in the same way in all clips and calls."""
     order = torch.arange(videos.shape[1])
     chosen = torch.randperm(len(order), generator=torch.Generator().manual_seed(0))[: round(share * len(order))]
     order[chosen.sort().values] = order[chosen]
@@ -174,7 +174,7 @@ DISTORTIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, ...
     "shuffling": (shuffle, (0.25, 0.5, 1.0)),
     "freezing": (freeze, (5, 10, 15)),
 }
-"""Distortions that a video distance must notice, each with growing sizes."""
+"""Distortions that a video distance should notice, each with growing sizes."""
 
 
 if __name__ == "__main__":

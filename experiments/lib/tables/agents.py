@@ -1,4 +1,4 @@
-"""Agents: levels solved by those that learned from videos or in a world, what labels separate, and speed."""
+"""Tables about agents: levels solved after learning from videos or in a world, separability of labels, and speed."""
 
 import functools
 from collections import Counter
@@ -15,10 +15,10 @@ from experiments.lib.tables.markdown import count_seeds, describe_run, write_com
 _Solved = Mapping[tuple[Any, ...], dict[str, Any]]
 """Results of ``gather_seeds``; a key begins with the mode."""
 _ROW_ORDER = (
-    *("lam", "lam_majority", "lam_features", "lam_oracle_map", "expert_latents", "expert_seen_latents"),
-    *("oracle", "labelled_only", "marginal", "random", "expert"),
+    "lam lam_majority lam_features lam_oracle_map expert_latents expert_seen_latents "
+    "oracle labelled_only marginal random expert"
 )
-"""Methods in the order of the table's rows."""
+"""Methods, separated by spaces, in the order of the rows of figure 15's table."""
 _README_ROWS = {
     ("lam", 200): "latent policy, 200 labelled samples",
     ("oracle", None): "oracle: cloned from the videos' real actions",
@@ -26,12 +26,13 @@ _README_ROWS = {
     ("expert", None): "the videos' player",
     ("random", None): "random",
 }
+"""Rows of README.md's table: method and labelled samples -> first cell."""
 
 
 def tabulate_cloning(results: dict[str, Any]) -> str:
-    """Return figure 15: a row for each method and number of labels, a column for each mode."""
+    """Return figure 15 as a table: a row for each method and number of labels, a column for each mode."""
     solved = gather_seeds(results["rows"], KEYS, results["seed"])
-    keys = sorted({key[1:] for key in solved}, key=lambda key: (_ROW_ORDER.index(key[0]), key[1] or 0))
+    keys = sorted({key[1:] for key in solved}, key=lambda key: (_ROW_ORDER.split().index(key[0]), key[1] or 0))
     names = {(m, labels): [CLONING_METHODS[m].title, "-" if labels is None else f"{labels:,}"] for m, labels in keys}
     commits = Counter(row["commit"] for row in results["rows"] if "commit" in row)
     taken_over = [f"; {rows} of {len(results['rows'])} rows from commit `{each}`" for each, rows in commits.items()]
@@ -43,7 +44,7 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
 
 
 def tabulate_dreams(results: dict[str, Any]) -> str:
-    """Return agents that learned inside a world, in the real game: a row for each method, a column for each mode."""
+    """Return the table of agents that learned in a world and play the real game: a row a method, a column a mode."""
     solved = gather_seeds(results["rows"], ("mode", "method"), results["seed"])
     labels = {row["method"]: row["real_labels"] for row in results["rows"]}
     names = {(m,): [known.title, f"{labels[m]:,}"] for m, known in DREAM_METHODS.items() if m in labels}
@@ -54,7 +55,7 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
 def _tabulate_solved(
     results: dict[str, Any], solved: _Solved, heads: list[str], names: Mapping[Any, list[str]], about: str
 ) -> str:
-    """Return the levels solved by mode and key; ``names`` are the first cells of each key's row."""
+    """Return a table of levels solved, a column for each mode; ``names`` maps the key of a row to its first cells."""
     modes = _list_modes(solved)
     rows = [[*cells, *(_write_solved(solved.get((mode, *key))) for mode in modes)] for key, cells in names.items()]
     head = (
@@ -72,7 +73,7 @@ def _list_modes(solved: _Solved) -> list[str]:
 
 
 def _write_solved(solved: dict[str, Any] | None) -> str:
-    """Return percent of levels solved, the 95 % interval and the interquartile mean; a dash without results."""
+    """Return the percentage of levels solved, its 95 % interval and the interquartile mean; a dash without results."""
     if solved is None:
         return "-"
     if len(solved["by_seed"]) == 1:  # one seed has no interval
@@ -81,7 +82,7 @@ def _write_solved(solved: dict[str, Any] | None) -> str:
 
 
 def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
-    """Return README.md's short table, and the latent policy with the shipped world's labels in a sentence."""
+    """Return README.md's short table, and a sentence about the latent policy with the shipped world's labels."""
     solved, other = (gather_seeds(each["rows"], KEYS, each["seed"]) for each in (jumps, shipped))
     modes = _list_modes(solved)
     names = {name: [solved[mode, method, labels] for mode in modes] for (method, labels), name in _README_ROWS.items()}
@@ -97,14 +98,14 @@ def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
 
 
 def tabulate_task(results: dict[str, Any]) -> str:
-    """Return a row for each method, the best first, with each seed beside the mean."""
+    """Return the table of the task in the world: a row for each method, the best first, with its mean and its seeds."""
     returns, rows = score_methods(results["rows"]), []
     for method in sorted(returns, key=lambda method: -returns[method]["return"]):
         seeds = {row["seed"]: row["return"] for row in results["rows"] if row["method"] == method}
         by_seed = ", ".join(f"{seeds[seed]:.1f}" for seed in sorted(seeds))
         kind, _, action = method.partition("_")
-        word = {"ppo": "PPO in the world", "random": "random", "held": f"latent action {action}, held"}[kind]
-        rows.append([word, write_interval(returns[method], "return", 1), by_seed])
+        title = {"ppo": "PPO in the world", "random": "random", "held": f"latent action {action}, held"}[kind]
+        rows.append([title, write_interval(returns[method], "return", 1), by_seed])
     head = (
         f"To go right in the world: pixels that the level scrolls to the left in {results['episode_steps']} steps, "
         f"from frames of `{results['mode']}` validation levels that no agent began on. Mean of {results['episodes']} "
@@ -115,7 +116,7 @@ def tabulate_task(results: dict[str, Any]) -> str:
 
 
 def tabulate_separability(results: dict[str, Any]) -> str:
-    """Return a row for each pair of moves: where the frames differ, and where the latent actions do."""
+    """Return the table of separability: for each pair of moves, how often the frames differ, and the latent actions."""
     modes = list(dict.fromkeys(row["mode"] for row in results["rows"]))
     found = {(row["pair"], row["mode"]): row for row in results["rows"]}
     rows = []
@@ -139,7 +140,7 @@ def _write_pair(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def describe_agents_speed(results: dict[str, Any]) -> str:
-    """Return the speed of labelling, playing and dreaming, in a sentence."""
+    """Return a sentence on the speed of labelling, playing and stepping a world."""
     machine, dreamt = results["machine"], results["dreamt_steps_per_second"]
     return (
         f"On {machine['cpu']}, {machine['threads']} threads ({write_command(results)}, commit `{results['commit']}`): "

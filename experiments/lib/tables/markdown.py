@@ -1,4 +1,4 @@
-"""Markdown tables, and the parts of a caption that all of them share."""
+"""Markdown tables, and the parts of captions that several tables share."""
 
 import re
 from typing import Any
@@ -9,42 +9,42 @@ _MOVED = {
     r"experiments\.told_apart": "experiments.ablations.separability",
     r"experiments\.(table_play|figure_actions)": r"experiments.release.\1",
 }
-"""Where modules are today that a recorded command names by an earlier path."""
+"""Patterns of earlier module paths in recorded commands -> the modules' paths today."""
 
 
 def write_table(heads: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table with a head for each column."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def write_interval(row: dict[str, Any], key: str = "delta_psnr", digits: int = 2, scale: float = 1) -> str:
-    """Return a value with its 95 % interval; 100 as ``scale`` makes shares percent."""
+    """Return the value ``key`` of a row and its 95 % ``interval``, both times ``scale`` (100 for percent of shares)."""
     value, low, high = (f"{scale * each:.{digits}f}" for each in (row[key], *row["interval"]))
     return f"{value} [{low}, {high}]"
 
 
 def write_values(values: list[float]) -> str:
-    """Return the mean, with the lowest and the highest value where they differ."""
+    """Return the mean of values, with the lowest and the highest one in brackets if they differ."""
     spread = f" ({min(values):.4g} to {max(values):.4g})" if min(values) < max(values) else ""
     return f"{sum(values) / len(values):.4g}{spread}"
 
 
 def write_command(results: dict[str, Any]) -> str:
-    """Return the command of a file of results, with the modules' names of today."""
+    """Return the command that made a file of results, with today's module paths."""
     command: str = results["command"]
-    for earlier, today in _MOVED.items():
-        command = re.sub(earlier, today, command)
+    for earlier, path in _MOVED.items():
+        command = re.sub(earlier, path, command)
     return f"`{command}`"
 
 
 def describe_run(results: dict[str, Any]) -> str:
-    """Return command, commit, machine and time in brackets."""
+    """Return the command, commit, machine and total time of results, in brackets."""
     minutes = sum(row.get("minutes", 0) for row in results["rows"])
     spent = f", {minutes:.0f} minutes in all" if minutes else ""
     return f"({write_command(results)}, commit `{results['commit']}`, {results['machine']['cpu']}{spent})"
 
 
 def count_seeds(results: dict[str, Any]) -> str:
-    """Return the number of seeds that have rows, and the number planned if there will be more."""
+    """Return the number of seeds with rows, and the number planned if it differs."""
     done = len({row["seed"] for row in results["rows"]})
     return f"{done} seeds" if done == results["seeds"] else f"{done} of {results['seeds']} seeds so far"

@@ -1,4 +1,4 @@
-"""The paper's tables and figures at our size, and the ablation of the action conditioning."""
+"""Tables of the experiments from the paper, and of the ablation of action conditioning."""
 
 from typing import Any
 
@@ -24,22 +24,22 @@ _HEADS = {
     "up": "up / none",
     "train_steps": "steps",
 }
-"""Heads of columns by JSON key; other keys are their own head."""
+"""Column heads by JSON key; other keys are their own head."""
 VARIANTS = {
     "table2_lam_input": "inputs fvd_procgen delta_psnr perplexity nmi direction up train_steps",
     "table3_tokenizer": "kind fvd_procgen fvd_procgen_rebuilt delta_psnr tokenizer_psnr activations_mb train_steps",
     "ablation_actions": "kind fvd_procgen delta_psnr held_out_loss shuffled_loss train_steps",
 }
-"""JSON keys of the columns, by file of results; the first key names the variant, of which each seed has a row."""
+"""JSON keys of the columns by file of results, which has a row for each seed; the first key names the variant."""
 ROW_TABLES = {
     "figure10_prompts": "kind pictures rebuilt_psnr mean_shift explained agreement chance",
     "figure17_consistency": "mode held starts explained explained_shuffled explained_real agreement chance",
 }
-"""JSON keys of the columns, by file of results whose rows are the table's rows."""
+"""JSON keys of the columns by file of results; each of its rows is a row of the table."""
 
 
 def tabulate_variants(name: str, results: dict[str, Any]) -> str:
-    """Return each variant's mean over seeds with its lowest and highest value; ``name`` is one of ``VARIANTS``."""
+    """Return a table of each variant's mean over seeds, with lowest and highest value; ``name`` is in ``VARIANTS``."""
     key, *columns = VARIANTS[name].split()
     rows = []
     for variant in dict.fromkeys(row[key] for row in results["rows"]):
@@ -50,14 +50,14 @@ def tabulate_variants(name: str, results: dict[str, Any]) -> str:
 
 
 def tabulate_rows(name: str, results: dict[str, Any]) -> str:
-    """Return the rows of the results as they are; ``name`` is one of ``ROW_TABLES``."""
+    """Return a table with a row for each row of the results; ``name`` is in ``ROW_TABLES``."""
     columns = ROW_TABLES[name].split()
     rows = [[f"{v:.3f}" if isinstance(v := row[key], float) else str(v) for key in columns] for row in results["rows"]]
     return f"{describe_run(results)}:\n\n{write_table([_HEADS.get(key, key) for key in columns], rows)}"
 
 
 def tabulate_scaling(results: dict[str, Any]) -> str:
-    """Return figure 9 as a table, with the power law of its frontier."""
+    """Return figure 9 as a table, with the power law fitted to its frontier."""
     heads = ["layers x width", "parameters", "batch", "training compute, TFLOP", "loss on validation levels, nats"]
     rows = []
     for row in results["rows"]:

@@ -1,4 +1,4 @@
-"""Scores of a world, from the JSON of ``genie-gym evaluate`` and the ablation of MaskGIT steps; speed of its page."""
+"""Tables of a world's quality and speed, from results of ``genie-gym evaluate`` and ``bench``, and of experiments."""
 
 from typing import Any
 
@@ -6,10 +6,11 @@ from experiments.lib.tables.markdown import write_command, write_interval, write
 from genie_gym.metrics.report import describe_long_play
 
 _GROUPS = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
+"""Groups of true actions, by JSON key, that are predicted from labels."""
 
 
 def describe_clips(test: dict[str, Any]) -> str:
-    """Return the number and origin of the clips, with the command."""
+    """Return a line on the number and origin of the clips, and the command that scored them."""
     return (
         f"CoinRun, {test['levels']} levels, {test['clips']} clips of 16 frames, as many of each mode and player, seed "
         f"{test['seed']}, commit `{test['commit']}`, {test['maskgit_steps']} MaskGIT steps: {write_command(test)}"
@@ -44,7 +45,7 @@ def tabulate_world(test: dict[str, Any], bench: dict[str, Any]) -> str:
 
 
 def tabulate_scores(test: dict[str, Any]) -> str:
-    """Return all scores but the roll-outs, by mode and player."""
+    """Return the table of all scores except PSNR of roll-outs, by mode and player."""
     rows, names, parts = [], list(_split(test)), _split(test).values()
     measures = {"psnr": ("PSNR, dB", 2), "moving_psnr": ("PSNR of moving pixels, dB", 2), "ssim": ("SSIM", 3)}
     for key, (words, digits) in measures.items():
@@ -69,7 +70,7 @@ def tabulate_scores(test: dict[str, Any]) -> str:
 
 
 def tabulate_rollout(test: dict[str, Any]) -> str:
-    """Return roll-outs by t beside their baselines, from one frame and from several."""
+    """Return tables of roll-outs and their baselines by step t, from one frame and from several."""
     columns = {
         "": "world",
         "copy_last_": "copy the prompt",
@@ -92,7 +93,7 @@ def tabulate_rollout(test: dict[str, Any]) -> str:
 
 
 def tabulate_labels(test: dict[str, Any]) -> str:
-    """Return how well latent actions predict true ones, and how alike they move the frame."""
+    """Return a table of how well latent actions predict true ones, and a text on how consistently they move frames."""
     parts = _split(test)
     heads = [f"{name}: {which}" for name in parts for which in ("label", "ceiling")]
     rows = []
@@ -113,12 +114,12 @@ def tabulate_labels(test: dict[str, Any]) -> str:
 
 
 def write_card_tables(test: dict[str, Any]) -> str:
-    """Return the sections of a model card."""
+    """Return the model card's sections of scores."""
     return "\n\n".join(write(test) for write in (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels))
 
 
 def tabulate_steps(results: dict[str, Any]) -> str:
-    """Return quality and speed by the number of MaskGIT steps."""
+    """Return the table of quality and speed by number of MaskGIT steps."""
     about = (
         f"{results['clips']} clips of {results['levels']} levels ({write_command(results)}, commit "
         f"`{results['commit']}`): mean PSNR over clips and delta PSNR in dB, with the 95 % interval of the loss "
@@ -137,7 +138,7 @@ def tabulate_steps(results: dict[str, Any]) -> str:
 
 
 def tabulate_speed(bench: dict[str, Any]) -> str:
-    """Return frames a second by batch size: environments, the KV cache, kernels, MaskGIT steps."""
+    """Return tables of frames per second by batch size: environments, then the world itself in several settings."""
     machine, rates = bench["machine"], bench["matmul_tflops"]
     about = (
         f"Frames/s on {machine['cpu']}, {machine['threads']} threads, in {machine['precision']}, "
@@ -156,7 +157,7 @@ def tabulate_speed(bench: dict[str, Any]) -> str:
 
 
 def describe_play(results: dict[str, Any]) -> str:
-    """Return frames a second on the page, in a sentence."""
+    """Return a sentence on the frames per second of the web page."""
     parts = []
     for row in results["rows"]:
         rates = row["frames_per_second"]
