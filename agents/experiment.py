@@ -72,7 +72,7 @@ class AgentExperiment(VariantExperiment):
     """number of processes that train and play, each of which needs gigabytes of memory at ``full``"""
 
     def make_apart(self, make: Callable[[Row], object], cells: Iterable[Row]) -> None:
-        """Make the resources that several rows share in parallel, each by a single process.
+        """Make, in parallel, the resources that several rows share, each of them in a single process.
 
         ``cells``, all distinct, identify the resources; the picklable function ``make`` makes and saves the resource of
         one cell.
