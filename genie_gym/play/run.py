@@ -19,7 +19,7 @@ from genie_gym.play.window import WINDOW_KEYS, WindowedPlay
 from genie_gym.serving import load_world
 
 WINDOW_UNDO_STEPS = 32
-"""Number of successive steps that can be undone in a window; each keeps at most 0.8 MB of the shipped world."""
+"""Number of successive steps that can be undone in a window; each keeps at most 0.8 MB in the shipped world."""
 
 
 def require_address(host: str, port: int, token: str | None) -> None:
