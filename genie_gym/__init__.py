@@ -1,8 +1,8 @@
 """genie-gym: learn a world from videos and play it as a Gymnasium environment.
 
-Importing it only registers ``Genie-v0``; torch is imported when a world is loaded. Episodes of ``gym.make`` and
-``gym.make_vec`` are truncated after ``MAX_EPISODE_STEPS``, as in CoinRun: generated frames drift, and most learners
-count in episodes. ``max_episode_steps=N`` sets another limit, -1 none.
+Importing the package only registers ``Genie-v0``; torch is imported when a world is loaded. ``gym.make`` and
+``gym.make_vec`` truncate episodes after ``MAX_EPISODE_STEPS``, as CoinRun does, because generated frames drift and
+most RL libraries log returns by episode. ``max_episode_steps=N`` sets another limit, -1 removes it.
 """
 
 from typing import TYPE_CHECKING

@@ -12,14 +12,14 @@ _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring, _SHORTENED.maxother, _SHORTENED.maxtuple = 200, 200, 20
 
 
-def require(claim: bool, field: str, value: object, rule: str) -> None:
-    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``claim`` holds; long values are shortened."""
-    if not claim:
+def require(is_met: bool, field: str, value: object, rule: str) -> None:
+    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``is_met``; long values are shortened."""
+    if not is_met:
         raise ValueError(f"{field} must be {rule}, got {_SHORTENED.repr(value)}")
 
 
 def is_integer(value: Any, least: float = -math.inf, below: float = math.inf) -> bool:
-    """Return whether ``value`` is an integer in [least, below); booleans are none."""
+    """Return whether ``value`` is an integer in [least, below); booleans do not count."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) < below
 
 
@@ -37,7 +37,7 @@ def check_fields(
         positive: Names of the fields that must be above 0, separated by spaces.
         not_negative: Names of the fields that must be 0 or more.
         shares: Names of the fields that must lie in [0, 1].
-        multiples: Divisors of the fields that must be multiples of them, by name.
+        multiples: Name of each field that must be a multiple of some number -> that number.
 
     Raises:
         ValueError: Naming the first field that breaks its rule.

@@ -39,7 +39,7 @@ class RecordCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """Train a world from shards or videos; run again with the same folder, it continues."""
+    """Train a world from shards or videos; the same command run again continues in the same folder."""
 
     data: tuple[Path, ...]
     """folders of HDF5 shards or videos to train on"""
@@ -52,7 +52,7 @@ class TrainCommand:
     device: str = "cpu"
     """torch device to train on"""
     start_data: tuple[Path, ...] = ()
-    """folders of shards to draw the shipped start frames from; by default --data"""
+    """folders of shards or videos to draw the shipped start frames from; by default --data"""
     start_frames: int = 32
     """number of start frames shipped with the checkpoint"""
     tokenizer_steps: int | None = None
@@ -74,8 +74,8 @@ class TrainCommand:
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
         frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
         checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)
-        over = f"the time is over; run the command again to continue in {self.out}"
-        print(over if checkpoint is None else f"saved {checkpoint}")
+        paused = f"the time is over; run the command again to continue in {self.out}"
+        print(paused if checkpoint is None else f"saved {checkpoint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class EvaluateCommand:
     json: Path | None = None
     """JSON file to write the results to"""
     picture: Path = Path("out/evaluate.png")
-    """PNG file to write real, reconstructed and generated clips to, and each latent action"""
+    """PNG file of real, reconstructed and generated clips, and of frames under each latent action"""
 
     def run(self) -> None:
         """Evaluate, print and write the results."""
@@ -223,7 +223,7 @@ class PlayCommand:
     window: bool = False
     """play in a window instead of a page, and save play.gif and play.json when it is closed"""
     host: str = LOOPBACK
-    """address that the page listens on; any but this machine's own needs --token"""
+    """address that the page listens on; any but 127.0.0.1 (this machine only) needs --token"""
     port: int = 8000
     """port of the web page"""
     token: str | None = None
@@ -262,7 +262,7 @@ class PromptCommand(_DemoOptions):
     text_to_image: str | None = None
     """model that draws a text: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)"""
     fit: Fit = "crop"
-    """method that brings a picture of another aspect ratio to the world's"""
+    """method that changes a picture's aspect ratio to the world's"""
     open: bool = False
     """play from the prompt on the page of genie-gym play, instead of writing the demo"""
 
@@ -272,15 +272,15 @@ class PromptCommand(_DemoOptions):
         from genie_gym.play.run import write_prompt
         from genie_gym.play.setup import prepare_play
 
-        world: dict[str, Any] = {"checkpoint": self.checkpoint, "device": self.device}
-        config = PlayConfig(prompt=self.prompt, text_to_image=self.text_to_image, fit=self.fit, seed=self.seed, **world)
+        where: dict[str, Any] = {"checkpoint": self.checkpoint, "device": self.device}
+        config = PlayConfig(prompt=self.prompt, text_to_image=self.text_to_image, fit=self.fit, seed=self.seed, **where)
         fitted = prepare_play(config).prompt
         assert fitted is not None
         print(f"{fitted.fitting}: see {write_prompt(fitted, self.out)}")
         if self.open:
             PlayCommand(config=config, out=self.out).run()
             return
-        play_demo(self.out, self.frames, self.seed, prompt=fitted.frames, **world)
+        play_demo(self.out, self.frames, self.seed, prompt=fitted.frames, **where)
         print(f"see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 

@@ -20,7 +20,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Build a config from the output of ``to_dict``, of this version or of an earlier one.
+    """Build a config of class ``kind`` from the output of ``to_dict``, of this version or of an earlier one.
 
     Raises:
         ValueError: Naming the class and the unknown or missing field.
@@ -60,6 +60,7 @@ def vary(config: Config, overrides: dict[str, Any]) -> Config:
 
 
 def _build(hint: Any, value: Any) -> Any:
+    """Convert a JSON value to the type of a config's field."""
     if hint == LatentActionConfig:
         return _build_latent_actions(value)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

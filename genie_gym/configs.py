@@ -1,4 +1,4 @@
-"""Every hyperparameter of genie-gym, as frozen dataclasses that import no torch.
+"""All hyperparameters of genie-gym as frozen dataclasses; this module does not import torch.
 
 ``__post_init__`` only validates; derived values are properties. ``presets`` holds configs by name, ``config_io`` turns
 them into JSON and back. "The paper" is "Genie: Generative Interactive Environments" (arXiv 2402.15391); it never states
@@ -20,7 +20,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig:
-    """A stack of blocks over (B, T, N, D) features."""
+    """A stack of transformer blocks over features (T, B, N, D): time, batch, tokens of a frame, features."""
 
     layers: int
     """number of blocks"""
@@ -58,21 +58,21 @@ class QuantizerConfig:
     codes: int
     """codebook size: K for tokens, A for latent actions"""
     dim: int = 32
-    """features per code of a ``vq``; ignored for an ``fsq``, which has one per level"""
+    """features per code of a ``vq``; ignored for an ``fsq``, which has one feature per entry of ``levels``"""
     levels: tuple[int, ...] = ()
     """grid steps per feature (``fsq``), or sizes of several codebooks over equal parts of the features (``vq``); their
     product is ``codes``"""
     commitment_weight: float = 0.25
     """weight of the loss that pulls latents to their codes (not stated in the paper; VQ-VAE's 0.25)"""
     diversity_weight: float = 0.0
-    """weight of ln K minus the entropy of a batch's soft code use (``vq``); keeps a small codebook alive"""
+    """weight of ln K minus the entropy of a batch's soft code use (``vq``); keeps all of a few codes in use"""
     decay: float = 0.99
     """decay of the moving average that updates the codes (not stated in the paper)"""
     start_after: int = 0
-    """number of training batches before the codebook is fitted (``vq``); until then latents pass unquantized and a
-    random half is zeroed, so that they encode what the decoder cannot predict before they are clustered"""
+    """number of training batches before the codebook is fitted (``vq``). Until then latents pass unquantized, a random
+    half of them zeroed: the decoder learns to predict without them, and latents encode what it cannot predict"""
     restart_after: int = 20
-    """number of training batches without use after which a code restarts from a latent of the batch"""
+    """number of consecutive training batches without use after which a code is replaced by a latent of the batch"""
 
     def __post_init__(self) -> None:
         weights = "commitment_weight diversity_weight start_after"
@@ -114,7 +114,7 @@ class TransformerActionConfig:
     quantizer: QuantizerConfig
     """codebook of the latent actions, one code per transition"""
     inputs: Literal["pixels", "tokens"] = "pixels"
-    """frames read and reconstructed: pixels (the paper) or token embeddings (table 2)"""
+    """form in which frames are read and reconstructed: pixels (the paper) or the tokenizer's tokens (its table 2)"""
     patch_size: int = 16
     """side in pixels of a patch"""
     encoder: TransformerConfig
@@ -150,7 +150,7 @@ class ConvActionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MovingActionConfig:
-    """A convolutional latent action model whose decoder moves the last frame: codes describe motion, not looks."""
+    """A convolutional latent action model whose decoder moves the last frame: codes describe motion, not appearance."""
 
     backbone: Literal["moving"] = "moving"
     """name of this backbone in JSON"""
@@ -172,10 +172,10 @@ class MovingActionConfig:
     """width in pixels of a border left out of the loss: newly revealed content is unpredictable"""
     centre: int = 0
     """side in pixels of a square in the middle of the frame, where the camera keeps the player; 0 for none. The decoder
-    sees little of it, so that the code has to carry the player's pose, in which a held key shows first"""
+    sees little of it, so that the code has to carry the player's pose, the first sign that a key is pressed"""
     centre_shown: Literal["first", "mirrored"] = "first"
-    """centre of the decoder's input: that of the clip's first frame throughout, or each frame averaged with its mirror
-    image, which hides only the direction the player faces"""
+    """centre of the frames that the decoder sees. ``first``: always that of the clip's first frame; ``mirrored``: each
+    frame's own, averaged with its mirror image, which hides only the direction the player faces"""
     centre_weight: float = 1.0
     """weight of the error inside the ``centre`` relative to that of the whole frame"""
 
@@ -225,9 +225,9 @@ class SamplingConfig:
     temperature: float = 1.0
     """sampling temperature of the tokens; 2 in the paper, 1 in its CoinRun case study, 0.5 in the shipped world"""
     schedule: Literal["cosine", "linear"] = "cosine"
-    """share of tokens still hidden after each step (not stated in the paper; MaskGIT's cosine)"""
+    """schedule of the share of tokens still hidden after each step (not stated in the paper; MaskGIT's cosine)"""
     order: Literal["confidence", "random"] = "confidence"
-    """order in which sampled tokens are kept"""
+    """order in which sampled tokens are kept: most confident ones first, or random"""
     choice_temperature: float = 1.0
     """scale of the noise added to confidences, annealed to 0 over the steps; MaskGIT uses 4.5 for images"""
 
@@ -238,7 +238,7 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorldConfig:
-    """The three models of a world and how it is sampled; stored inside the checkpoint."""
+    """The three models of a world and its sampling settings; stored inside the checkpoint."""
 
     height: int = 64
     """frame height in pixels"""
@@ -308,7 +308,7 @@ class OptimizerConfig:
     final_learning_rate: float = 3e-4
     """learning rate at the last step of ``cosine`` and ``wsd``"""
     schedule: Literal["constant", "cosine", "wsd"] = "constant"
-    """learning rate after warm-up: flat, half a cosine, or flat and then linear over the last fifth"""
+    """learning rate after warm-up: constant, half a cosine, or (``wsd``) constant, then linear in the last fifth"""
     warmup_steps: int = 1000
     """number of steps over which the learning rate rises linearly from zero"""
     betas: tuple[float, float] = (0.9, 0.9)
@@ -378,7 +378,7 @@ class RecordConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """A world and how its phases are trained, each on clips of its own length."""
+    """A world and its training phases, each with clips of its own length."""
 
     world: WorldConfig
     """the world to train"""

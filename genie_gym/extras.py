@@ -1,4 +1,4 @@
-"""Optional packages, which the extras of this project install."""
+"""Errors about optional packages that name the extra of this project to install."""
 
 import contextlib
 from collections.abc import Iterator

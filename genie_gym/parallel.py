@@ -20,10 +20,10 @@ def run_in_processes(
     If a task fails or the caller stops iterating, tasks that have not begun are cancelled.
 
     Args:
-        work: Function from a task to its result; all three must be picklable.
+        work: Function from a task to its result. The function, the tasks and the results must be picklable.
         tasks: Tasks in the order in which they begin.
         processes: Number of processes.
-        threads: Torch threads per process, so that the processes do not compete for cores.
+        threads: Number of torch threads in each process; few keep the processes from competing for cores.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, initializer=functools.partial(torch.set_num_threads, threads)) as pool:

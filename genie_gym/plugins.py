@@ -14,14 +14,14 @@ _CALL = re.compile(r"(?P<name>[^()]+?)(\((?P<arguments>[^()]*)\))?")
 
 
 def find_function(field: str, function: Callable[..., Any] | str) -> Callable[..., Any]:
-    """Return a function given as such, or import the one that ``"module:name"`` names.
+    """Return ``function`` unchanged, or import it if it is the string ``"module:name"``.
 
     Args:
         field: Name of the argument in errors.
-        function: Function or its name; with a name, ``env.spec`` stays JSON-able.
+        function: Function or its name. An environment made with the name has a JSON-able ``env.spec``.
 
     Raises:
-        ValueError: Naming ``field`` and what was given for it.
+        ValueError: If there is no such function; the message names ``field`` and the value.
     """
     found: Any = function
     if isinstance(function, str) and ":" in function:
@@ -40,8 +40,8 @@ def build_from_spec(field: str, spec: str, known: Mapping[str, Callable[..., Any
 
     Args:
         field: Name of the option in errors.
-        spec: A name in ``known``, or ``FILE.py:NAME`` for any function of a Python file; arguments in brackets are
-            passed as numbers where they read as such, else as strings.
+        spec: A name in ``known``, or ``FILE.py:NAME`` for any function of a Python file. Arguments may follow in
+            brackets; those that read as numbers are passed as numbers, the others as strings.
         known: Factories by name.
         **optional: Keyword arguments passed to factories that take them.
 
@@ -67,7 +67,7 @@ def build_from_spec(field: str, spec: str, known: Mapping[str, Callable[..., Any
 
 
 def maybe_number(text: str) -> str | float:
-    """Convert a text that reads as a number to int or float; return other texts unchanged."""
+    """Convert a text to int, or else to float, if it reads as one; return other texts unchanged."""
     for kind in (int, float):
         try:
             return kind(text)

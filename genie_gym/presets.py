@@ -57,12 +57,12 @@ def _transformer_actions(stack: TransformerConfig, codes: int) -> TransformerAct
 
 
 def _moving_actions(**changes: Any) -> MovingActionConfig:
-    """Return a latent action model of the shipped world's size for its 64 x 64 frames."""
+    """Return a ``moving`` latent action model of the shipped world's size, for frames of 64 x 64 pixels."""
     return MovingActionConfig(width=16, history=3, moves=3, error_margin=8, centre=6, **changes)
 
 
 def _small_dynamics(transformer: TransformerConfig, **changes: Any) -> DynamicsConfig:
-    """Return a dynamics model trained as those of all small worlds: frame by frame, and against drift."""
+    """Return a dynamics model with the small worlds' training options: masks per frame, and noise against drift."""
     shares: dict[str, Any] = {"min_mask_ratio": 0.2, "clean_frames": 0.5, "context_corruption": 0.1}
     return DynamicsConfig(transformer=transformer, mask_ratio_per="frame", **shares, **changes)
 
@@ -119,10 +119,10 @@ def _coinrun() -> Preset:
     """Return the shipped world, of a size that two CPU cores train in hours and play live.
 
     256 tokens per frame cost about as much as 64, because squares of 2 x 2 tokens are folded into one position. The
-    tokenizer is convolutional and sees each frame alone, so it is trained on single frames: 64 different ones teach
-    more than 4 clips. The latent action model is trained before the dynamics. Its decoder moves the last frame, and
-    sees the player, whom the camera keeps in the centre, only as in the clip's first frame: the codes have to carry
-    what the player does. The dynamics is trained with Muon.
+    tokenizer is convolutional and sees each frame alone, so it is trained on single frames: 64 unrelated frames
+    teach more than 4 clips of 16. The latent action model is trained before the dynamics. Its decoder moves the last
+    frame, and sees the player, whom the camera keeps in the centre, only as in the clip's first frame: the codes have
+    to carry what the player does. The dynamics is trained with Muon.
     """
     networks = _convolutions(2, 128), _convolutions(4, 128)
     action_codes = QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.05)
@@ -203,7 +203,7 @@ SCALING_ROWS = {
 """Dynamics of the paper's scaling study by size (appendix D), all trained at batch 256 for 200k steps."""
 
 _RENAMED = {"coinrun-fine": "coinrun"}
-"""Deprecated names, which go with the next release, and those that replace them."""
+"""Deprecated preset name -> present name; the deprecated ones are removed in the next release."""
 
 
 class _PresetTable(dict[str, Preset]):
@@ -212,7 +212,7 @@ class _PresetTable(dict[str, Preset]):
     def __missing__(self, name: str) -> Preset:
         if name not in _RENAMED:
             raise KeyError(name)
-        message = f"preset {name!r} is now called {_RENAMED[name]!r}; the old name goes with the next release"
+        message = f"preset {name!r} is now called {_RENAMED[name]!r}; the old name is removed in the next release"
         warnings.warn(message, FutureWarning, stacklevel=3)
         return self[_RENAMED[name]]
 

@@ -39,7 +39,10 @@ class GenieVecEnv(VecEnv):
         self._actions = np.zeros(self.num_envs, dtype=np.int64)
 
     def reset(self) -> VecEnvObs:
-        """Start episodes in all rows, using the seeds of ``seed()`` and the options of ``set_options()`` once."""
+        """Start episodes in all rows and return their first frames, (num_envs, H, W, 3) uint8.
+
+        The seeds of ``seed()`` and the options of ``set_options()`` apply to this reset only.
+        """
         frames, infos = self._envs.reset(seed=self._seeds, options=_merge_options(self._options))
         self.reset_infos = [_info_of(infos, row) for row in range(self.num_envs)]
         self._reset_seeds()
@@ -65,7 +68,7 @@ class GenieVecEnv(VecEnv):
         self._envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute, which all rows share, once for each row."""
+        """Return a list with the value of an attribute, which all rows share, once for each row."""
         return [getattr(self._envs, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -95,7 +98,7 @@ class GenieVecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return the rows' present frames; None for each row without a render mode."""
+        """Return the present frame of each row, (H, W, 3) uint8; None for each row if there is no render mode."""
         frames = self._envs.render()
         return [None] * self.num_envs if frames is None else frames
 
@@ -120,7 +123,7 @@ def make_sb3_vec_env(
         **kwargs: Arguments of ``GenieVectorEnv``: ``reward_fn``, ``prompt``, ``checkpoint``, ``max_episode_steps``, ...
 
     Raises:
-        ValueError: Naming the argument and its value.
+        ValueError: If an argument is invalid; the message names it and its value.
     """
     if gym.spec(env_id).vector_entry_point != _ENTRY_POINT:
         raise ValueError(f"env_id must name an environment of genie-gym, got {env_id!r}")

@@ -13,13 +13,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from gli
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Make glibc's allocator keep the memory that this process frees, once per process.
+    """Make glibc's allocator keep the memory that this process frees; only the first call acts.
 
     By default glibc returns large blocks to the kernel and requests them again for every intermediate tensor, at one
     page fault per 4 KiB. Users who set ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_THRESHOLD_`` keep their own choice.
 
     Returns:
-        Whether the allocator accepted; always False with another C library.
+        Whether the allocator accepted; False with another C library, or if one of those variables is set.
     """
     if platform.libc_ver()[0] != "glibc" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & set(os.environ):
         return False

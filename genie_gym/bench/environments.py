@@ -1,4 +1,4 @@
-"""Speed of ``Genie-v0`` in steady state, by parts of a step, and Gymnasium's own benchmarks."""
+"""Speed of ``Genie-v0`` by parts of a step, with a full context, and Gymnasium's own benchmarks."""
 
 from typing import Any
 

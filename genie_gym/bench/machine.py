@@ -33,9 +33,9 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device, when: str) -> dict[str, float]:
-    """Return the peak resident memory of this process in megabytes, and torch's peak on a GPU.
+    """Return the peak memory since the process began, in megabytes, under a key that names the moment.
 
-    The key of the former is ``when``, that of the latter ``cuda_`` followed by it.
+    The key ``when`` has the resident memory of this process, the key ``cuda_`` + ``when`` torch's memory on a GPU.
     """
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {when: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE}

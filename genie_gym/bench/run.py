@@ -32,15 +32,15 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
         report: Called with the name of each stage as it begins.
 
     Returns:
-        By number of environments (``alone`` is ``gym.make``): ``env_fps``; ``env_split``, milliseconds per step of all
-        of them, by part; ``serving_share_by_envs``, useful operations per second relative to the bfloat16 matrix rate.
-        ``serving_share`` is that of 16 environments, or else of the most, and ``serving_share_of_fastest`` the same
-        relative to the faster precision. By batch size of the world itself: ``cached_fps``, ``uncached_fps``,
+        ``checkpoint``, ``maskgit_steps``, ``machine``, ``step_gflop`` (useful operations per generated frame),
+        ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb`` and ``gymnasium``. By number of environments (``alone``
+        is ``gym.make``): ``env_fps``; ``env_split``, milliseconds per step of all of them, by part;
+        ``serving_share_by_envs``, useful operations per second relative to the bfloat16 matrix rate. ``serving_share``
+        is that of 16 environments, or else of the largest number; ``serving_share_of_fastest`` is relative to the
+        faster precision. By batch size of the world itself: ``cached_fps``, ``uncached_fps`` and their ratio
         ``cached_over_uncached_by_rows``; ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then
-        batch size: ``by_maskgit_steps``; by kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By
-        model, then width: ``training_fps``, ``training_share``, ``training_parameters``. Also ``matmul_tflops``,
-        ``labelling_fps``, ``peak_memory_mb``, ``gymnasium``, ``machine``, ``checkpoint``, ``maskgit_steps`` and
-        ``step_gflop`` (useful operations per generated frame).
+        batch size: ``by_maskgit_steps``. By kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By
+        model, then width: ``training_fps``, ``training_share`` and ``training_parameters``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.

@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 
 LEAST_RUNS, MOST_RUNS = 3, 5
-"""Number of runs of which the median is taken: the most, or fewer if time is up."""
+"""Smallest and largest number of runs, of which the median is taken; time decides between them."""
 
 
 class Timing(NamedTuple):

@@ -86,7 +86,7 @@ def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, C
 
 
 def _widen(width: int, layers: int) -> WorldConfig:
-    """Return the preset ``study`` with all transformers of the given width."""
+    """Return the world of the preset ``study`` with only transformers, all of the given width and number of layers."""
     head_dim = min(width, 64)
     heads = width // head_dim
     stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)

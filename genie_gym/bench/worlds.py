@@ -17,7 +17,9 @@ from genie_gym.serving import kernels, libraries, prepare
 from genie_gym.serving.build import SWITCH, load_library
 
 UNCACHED_FRAMES = 2
+"""Number of frames generated in each timed roll-out without KV cache."""
 LABELLED_CLIPS, LABELLED_FRAMES = 32, 16
+"""Size of the batch whose latent actions are inferred: clips, and frames in each."""
 
 
 def cached_fps(world: GenieWorldModel, rows: int, seconds: float, maskgit_steps: int | None = None) -> float:
@@ -40,7 +42,7 @@ def cached_fps(world: GenieWorldModel, rows: int, seconds: float, maskgit_steps:
 
 
 def uncached_fps(world: GenieWorldModel, rows: int, seconds: float) -> float:
-    """Return the frames per second of ``rollout_uncached``, whose every pass is over the whole context.
+    """Return the frames per second of ``rollout_uncached``, which computes the whole context in every pass.
 
     Only generated frames count: the time of a roll-out that reads the prompt and generates nothing is subtracted.
     """
@@ -59,7 +61,7 @@ def uncached_fps(world: GenieWorldModel, rows: int, seconds: float) -> float:
 def fps_by_kernels(world: GenieWorldModel, rows: Sequence[int], seconds: float) -> dict[str, dict[str, float]]:
     """Return ``cached_fps`` by kernels and batch size: ``on``, ``off``, and ``no-tiles`` if the processor has AMX.
 
-    All play the world's own precision; ``off`` is PyTorch alone. Where there are no kernels, there is ``off`` only.
+    All use the world's own precision; ``off`` is PyTorch alone, and the only entry if there are no kernels.
     """
     precision, library = str(world.dynamics.precision).removeprefix("torch."), libraries.rows_library()
     switches = ["off"]
@@ -75,7 +77,7 @@ def fps_by_kernels(world: GenieWorldModel, rows: Sequence[int], seconds: float) 
 
 @contextlib.contextmanager
 def _switch_kernels(value: str) -> Iterator[None]:
-    """Set the kernels' environment variable for a while, and load the kernels anew before and after."""
+    """Set the kernels' environment variable within the block; the kernels are loaded anew inside and after it."""
     caches = (load_library, libraries.rows_library, libraries.transformer_library, kernels.can_multiply)
     try:
         with mock.patch.dict(os.environ, {SWITCH: value}):

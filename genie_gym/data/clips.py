@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """A batch of clips."""
 
     videos: Tensor
-    """(B, T, H, W, C) uint8 when read; (B, T, C, H, W) float in [0, 1] when passed to a model."""
+    """(B, T, H, W, C) uint8 as read from disk; (B, T, C, H, W) float in [0, 1] as passed to a model."""
     numbers: Tensor
     """(B,) int64: indices of the clips in the dataset."""
 
@@ -53,21 +53,23 @@ class ClipDataset(Dataset[np.ndarray]):
         self, paths: Paths, clip_length: int = 16, frame_step: int = 1, height: int = 64, width: int = 64
     ) -> None:
         self.clip_length, self.frame_step, self.height, self.width = clip_length, frame_step, height, width
-        self._require_sizes()
+        self._checked_sizes()
         self._files = open_sources(paths, height, width)
         self._sources: list[Source] = list(self._files)
-        self._count_clips()
+        self._find_clips()
 
-    def _require_sizes(self) -> dict[str, int]:
+    def _checked_sizes(self) -> dict[str, int]:
+        """Return the arguments that are numbers, after checking that all are positive."""
         sizes = {name: getattr(self, name) for name in ("clip_length", "frame_step", "height", "width")}
         for field, value in sizes.items():
             require(value > 0, field, value, "positive")
         return sizes
 
-    def _count_clips(self) -> None:
+    def _find_clips(self) -> None:
+        """Find the frames at which clips can start in each source, and compute the fingerprint."""
         paths = [file.path for file in self._files]
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        self.fingerprint = hashlib.sha256(repr((stats, self._require_sizes())).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(repr((stats, self._checked_sizes())).encode()).hexdigest()
         self._starts = [_clip_starts(source.episode_starts, self._span) for source in self._sources]
         self._ends = np.cumsum([len(starts) for starts in self._starts])
         if len(self) == 0:
@@ -103,9 +105,9 @@ class ClipDataset(Dataset[np.ndarray]):
     def private(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the (T - 1,) int32 real actions and the (T - 1,) float32 rewards of clip ``index``, for metrics only.
 
-        The actions are those taken at each frame but the last, the rewards those received for them. With ``frame_step``
-        k, the first of every k actions and the sum of every k rewards. A reward that ends an episode, such as
-        CoinRun's coin, is in no clip.
+        Each frame but the last has the action taken there and the reward received for it. With a ``frame_step`` of k,
+        it has the first of k actions and the sum of k rewards. A reward that ends an episode, such as CoinRun's coin,
+        is in no clip.
 
         Raises:
             ValueError: If the clip comes from a video or its shard holds no actions.
@@ -158,12 +160,12 @@ class ClipDataset(Dataset[np.ndarray]):
             yield load_source(source, self.height, self.width).frames, source.episode_starts
 
     def cut(self, clip_length: int) -> "ClipDataset":
-        """Return a dataset of the same frames with clips of another length; ``ValueError`` if no episode is so long."""
+        """Return a dataset of the same frames in clips of another length; ``ValueError`` if no episode is that long."""
         if clip_length == self.clip_length:
             return self
         other = copy.copy(self)
         other.clip_length = clip_length
-        other._count_clips()
+        other._find_clips()
         return other
 
     def in_memory(self) -> "ClipDataset":
@@ -174,6 +176,7 @@ class ClipDataset(Dataset[np.ndarray]):
 
     @property
     def _span(self) -> int:
+        """The number of frames from the first to the last of a clip."""
         return (self.clip_length - 1) * self.frame_step + 1
 
     def _locate(self, index: int) -> tuple[int, int]:
@@ -205,7 +208,7 @@ def batches(
     Args:
         dataset: Dataset to draw from.
         batch_size: Number of clips in a batch, B.
-        seed: Seed of the draws; it and a batch's number alone decide its clips, whatever the first batch and workers.
+        seed: Seed of the draws. A batch's clips depend only on it and on the batch's number.
         first_batch: Number of the first batch to yield.
         num_batches: Number of batches to yield, or ``None`` for an endless iterator.
         workers: Threads that read ahead; decompressing shards releases the GIL, so they run in parallel.

@@ -1,4 +1,4 @@
-"""Clips drawn from frames in a GPU's memory (12 kB each at 64 x 64), so that no batch waits for a disk."""
+"""Clips drawn from frames in a GPU's memory (12 kB per frame of 64 x 64), so that no batch waits for a disk."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 
 
 class DeviceClips:
-    """All frames of a dataset in the memory of a device."""
+    """All frames of a dataset in the memory of a device, with batches of its clips."""
 
     def __init__(self, dataset: ClipDataset, device: str | torch.device) -> None:
         size = (dataset.num_frames, dataset.height, dataset.width, 3)

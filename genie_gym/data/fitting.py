@@ -7,7 +7,7 @@ import reprlib
 from typing import Any, Literal, cast, get_args
 
 Fit = Literal["crop", "pad"]
-"""Ways to change an aspect ratio: crop the centre, or pad two sides by repeating the outermost pixels."""
+"""Ways to change an aspect ratio: crop to the centre, or pad two sides by repeating the outermost pixels."""
 
 
 def require_fit(fit: Any) -> Fit:
@@ -18,7 +18,7 @@ def require_fit(fit: Any) -> Fit:
 
 
 def describe_resize(h: int, w: int, height: int, width: int, fit: Fit = "crop") -> str:
-    """Describe in words how ``resize`` changes a frame of (h, w) pixels."""
+    """Describe how ``resize`` changes a frame: ``80 x 64 pixels, 16 columns cut off, scaled to 64 x 64``."""
     if (h, w) == (height, width):
         return f"{w} x {h} pixels, as they are"
     if fit == "pad":
@@ -32,7 +32,7 @@ def describe_resize(h: int, w: int, height: int, width: int, fit: Fit = "crop") 
 
 
 def missing_pixels(h: int, w: int, height: int, width: int) -> tuple[int, int]:
-    """Return how many rows and columns (h, w) pixels lack for the aspect ratio height : width."""
+    """Return the numbers of rows and columns to add to (h, w) pixels for the aspect ratio height : width."""
     scale = max(h / height, w / width)
     return max(0, round(scale * height) - h), max(0, round(scale * width) - w)
 

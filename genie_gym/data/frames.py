@@ -1,4 +1,4 @@
-"""Conversions between uint8 frames and float videos (the only ones in the package), resizing, and pictures."""
+"""Frames: all conversions between uint8 frames and float videos, resizing, contact sheets, and PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from genie_gym.data.fitting import Fit, centre_box, missing_pixels, require_fit
 from genie_gym.system import replace_file
 
 _MARGIN = 64
-"""Width in pixels of the titles of a contact sheet."""
+"""Width in pixels of the margin with the titles of a contact sheet."""
 
 
 def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = None) -> None:
@@ -91,7 +91,10 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
 
 
 def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
-    """Arrange videos as rows with time to the right, titles in a left margin: (R, T, H, W, 3) -> (R H, T W, 3)."""
+    """Arrange videos as rows with time to the right: (R, T, H, W, 3) -> (R H, T W, 3) uint8.
+
+    Titles, one for each video, stand in a margin that adds 64 pixels at the left; ``ValueError`` for another number.
+    """
     check_frames("videos", videos, ndim=5)
     sheet = rearrange(videos, "r t h w c -> (r h) (t w) c")
     if not titles:

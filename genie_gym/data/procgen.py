@@ -59,9 +59,9 @@ class Observation(NamedTuple):
     """The observation of B games at one step."""
 
     frames: np.ndarray
-    """(B, 64, 64, 3) uint8; the next step overwrites it."""
+    """(B, 64, 64, 3) uint8; the next step overwrites them."""
     rewards: np.ndarray
-    """(B,) float32, received for the last action."""
+    """(B,) float32, received for the latest action."""
     episode_starts: np.ndarray
     """(B,) bool; True if the frame is the first of its level."""
     level_seeds: np.ndarray
@@ -81,7 +81,7 @@ class Games:
         return Observation(frames["rgb"], rewards, episode_starts, level_seeds)
 
     def act(self, real_actions: np.ndarray) -> None:
-        """Step every game; ``real_actions`` (B,) integers in [0, 15)."""
+        """Step every game with its real action, (B,) integers in [0, 15)."""
         self._env.act(real_actions)
 
     def save(self) -> list[bytes]:
@@ -101,7 +101,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
     """Open ``num_envs`` games on the levels of ``config``; equal arguments give equal games.
 
     Args:
-        config: Recording config, of which game, mode, start_level and num_levels are used.
+        config: Recording config; only its game, mode, start_level and num_levels are used.
         seed: Seed of the order of levels, in [0, 2**31).
         num_envs: Number of games, B.
         paint_velocity: Whether the player's velocity is painted into a corner of the frame. It changes
@@ -112,7 +112,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
         MissingExtraError: If procgen is not installed.
     """
     require(config.game in GAMES, "RecordConfig.game", config.game, f"one of {GAMES}")
-    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # with 0, Procgen ignores start_level
+    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # Procgen would ignore start_level with 0
     if num_levels < 1 or config.start_level + num_levels > MAX_LEVEL_SEED:
         levels = (config.start_level, config.num_levels)
         raise ValueError(f"RecordConfig levels must lie below {MAX_LEVEL_SEED}, got start and number {levels}")
@@ -133,7 +133,7 @@ def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: 
     """Open one game at the start of each of ``levels``; a game that ends starts the same level again.
 
     Args:
-        config: Recording config, of which game and mode are used.
+        config: Recording config; only its game and mode are used.
         levels: B level seeds.
         paint_velocity: As in ``open_games``.
 

@@ -1,4 +1,4 @@
-"""Games recorded into shards.
+"""Recording of games into shards.
 
 Every shard depends on the config, the players and its number alone, so an interrupted recording can be resumed and
 several processes can record at once.
@@ -54,12 +54,12 @@ def record(
         Paths of all shards, in order.
 
     Raises:
-        ValueError: If the folder holds a recording with another config or other players, if there are
-            more players than games, or if a player returns invalid actions.
+        ValueError: If the folder holds a recording with another config or other players, there are more players than
+            games, a player returns invalid actions, or ``workers`` or the config's seed is out of range.
     """
     if config.seed < 0 or workers < 1:
         raise ValueError(f"seed must be 0 or more and workers positive, got {config.seed} and {workers}")
-    _split_games(config.num_envs, players)
+    _split_games(config.num_envs, players)  # fails before anything is written if there are too many players
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     jobs = _plan(config, tuple(players), out)
@@ -76,7 +76,7 @@ def record(
 
 
 def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: None) -> int:
-    """Record one shard and return its number of frames; ``advance`` is called with the number of new frames."""
+    """Record one shard and return its number of frames; each step calls ``advance`` with the number of new frames."""
     config = job.config
     length = -(-job.num_frames // config.num_envs)  # frames of each game; the last game may be cut short
     buffers = Recording.allocate((config.num_envs, length), FRAME_SIZE, FRAME_SIZE)
@@ -145,6 +145,7 @@ def _plan(config: RecordConfig, players: tuple[PlayerShare, ...], out: Path) -> 
 
 
 def _attributes(job: Job) -> dict[str, str | int]:
+    """Return the attributes of a job's shard; ``recording`` identifies the config and players of all shards."""
     config = to_dict(job.config)
     del config["frames"]  # a recording may grow
     names = ("game", "mode", "seed", "start_level", "num_levels")
@@ -157,7 +158,7 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
     """Return the jobs whose shards are not yet complete.
 
     Raises:
-        ValueError: If the folder holds a shard that is not part of these jobs, or longer than planned.
+        ValueError: If the folder holds a shard that is not part of these jobs, or is longer than planned.
     """
     planned = {job.path: job for job in jobs}
     missing = dict(planned)

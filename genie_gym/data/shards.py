@@ -59,7 +59,7 @@ def write_shard(
         path: File to write; an existing one is replaced.
         recording: Arrays to store.
         players: Names that ``recording.player`` indexes.
-        attributes: Game, mode, seed, level range and the like.
+        attributes: Further attributes: game, mode, seed, level range and the like.
 
     Raises:
         ValueError: If the arrays' shapes or types do not fit the format or each other.
@@ -73,7 +73,7 @@ def write_shard(
 
 def _write_arrays(file: h5py.File, recording: Recording) -> None:
     size = recording.frames.shape[1:]
-    layout = {"chunks": (_CHUNK_FRAMES, *size), "maxshape": (None, *size)}  # only if resizable, F may be below a chunk
+    layout = {"chunks": (_CHUNK_FRAMES, *size), "maxshape": (None, *size)}  # chunks beyond F need an F that can grow
     file.create_dataset("frames", data=recording.frames, compression="gzip", compression_opts=1, **layout)
     private = file.create_group("private")
     for field, array in recording._asdict().items():
@@ -199,7 +199,7 @@ def _check_array(field: str, array: np.ndarray | h5py.Dataset | None, shape: tup
 
 
 def copy_frames(source: Path, target: Path) -> None:
-    """Copy a shard without its group ``private``, so that the copy holds no real actions and rewards.
+    """Copy a shard without its group ``private``, so that the copy holds neither real actions nor rewards.
 
     Raises:
         ValueError: If the source is not a complete shard.

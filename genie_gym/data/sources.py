@@ -1,4 +1,4 @@
-"""Sources of frames: shards and videos, and threads that read ahead."""
+"""Sources of frames (shards on disk, videos in memory), and threads that read them ahead of use."""
 
 import os
 from collections import deque
@@ -18,7 +18,7 @@ Paths = str | Path | Sequence[str | Path]
 _PART_FRAMES = 1024
 """Number of frames that ``read_parts`` reads at once."""
 _MAX_READERS = 16
-"""Most threads that unpack shards, on machines with more cores."""
+"""Largest number of threads that decompress shards, however many cores there are."""
 
 
 class Source(Protocol):
@@ -33,7 +33,14 @@ class Source(Protocol):
 
 
 class MemorySource:
-    """Frames (F, H, W, 3) uint8 in memory, episode starts (F,) bool, their file, and the size of its frames (h, w)."""
+    """A source whose frames are in memory.
+
+    Args:
+        path: File that the frames come from.
+        frames: (F, H, W, 3) uint8.
+        episode_starts: (F,) bool, True on the first frame of an episode.
+        frame_size: Height and width of a decoded video's frames before scaling.
+    """
 
     def __init__(self, path: Path, frames: np.ndarray, episode_starts: np.ndarray, frame_size: tuple[int, ...]) -> None:
         self.path, self.frames, self.num_frames = path, frames, len(frames)
@@ -92,7 +99,7 @@ def read_parts(sources: Iterable[Source], height: int, width: int) -> Iterator[n
 
 
 def load_source(source: Source, height: int, width: int) -> MemorySource:
-    """Read a source into memory, its frames scaled to (height, width)."""
+    """Read a source into memory with its frames scaled to (height, width)."""
     frames, done = np.empty((source.num_frames, height, width, 3), dtype=np.uint8), 0
     for part in read_parts([source], height, width):
         frames[done : done + len(part)] = part

@@ -21,7 +21,7 @@ VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
 _MAX_FPS = {".mp4": 1000, ".gif": 50}
 """Highest frame rate of each format that can be written."""
 _CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
-"""Container, pixel format and options of each codec. FFmpeg's transdiff corrupts frames that use all 256 colours."""
+"""Codec -> container, pixel format and options. FFmpeg's transdiff corrupts frames that use all 256 colours."""
 
 
 def iterate_video(path: str | Path) -> Iterator[np.ndarray]:
@@ -96,7 +96,7 @@ def _picture(frame: np.ndarray) -> av.VideoFrame:
 
 
 def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
-    """Convert a frame to 256 colours: exactly if it has no more, otherwise to similar ones."""
+    """Convert a frame to a palette of 256 colours: exactly if it has no more, otherwise to the nearest ones found."""
     colours, indices = np.unique(frame.reshape(-1, 3), axis=0, return_inverse=True)
     if len(colours) > 256:
         reduced = Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE).convert("RGB")

@@ -23,14 +23,14 @@ def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: i
 
 
 def require_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
-    """Return a copy of the options of a reset."""
+    """Return a copy of the options of a reset, all of which must be ``known``."""
     unknown = sorted(set(options or {}) - set(known))
     require(not unknown, "options of reset", unknown, f"among {sorted(known)}")
     return dict(options or {})
 
 
 def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, float | None]:
-    """Return the overrides of a checkpoint's sampling; None keeps the checkpoint's value."""
+    """Return the arguments that override a checkpoint's sampling; None keeps the checkpoint's value."""
     if maskgit_steps is not None:
         maskgit_steps = require_count("maskgit_steps", maskgit_steps)
     if temperature is not None:
@@ -55,7 +55,7 @@ def require_limit(max_episode_steps: Any) -> float:
 
 
 def require_autoreset_mode(mode: Any) -> AutoresetMode:
-    """Return the autoreset mode given as such or by its value."""
+    """Return the autoreset mode that is given as an ``AutoresetMode`` or as its value."""
     try:
         return AutoresetMode(mode)
     except ValueError as error:
@@ -70,9 +70,9 @@ def require_seeds(seed: Any, num_envs: int) -> list[int | None]:
     if is_integer(seed, 0):
         return [int(seed) + row for row in range(num_envs)]
     listed = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) and len(seed) == num_envs
-    fits = listed and all(one is None or is_integer(one, 0) for one in seed)
+    fits = listed and all(each is None or is_integer(each, 0) for each in seed)
     require(fits, "seed", seed, f"an int of at least 0, or a list of num_envs={num_envs} of them")
-    return [None if one is None else int(one) for one in seed]
+    return [None if each is None else int(each) for each in seed]
 
 
 def require_mask(mask: Any, num_envs: int) -> np.ndarray:

@@ -20,7 +20,7 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
     """Hold each latent action from the same start frame with the same noise, through ``Genie-v0``.
 
     Args:
-        out: Folder to write ``demo.png`` (a row for each action) and ``demo.gif`` (all at once) into.
+        out: Folder to write ``demo.png`` (a row for each action) and ``demo.gif`` (all actions at once) into.
         frames: Number of frames generated for each action.
         seed: Seed of the start frame and the sampling.
         **settings: Further arguments of ``Genie-v0``.
@@ -53,6 +53,6 @@ def play_demo(out: Path, frames: int, seed: int, **settings: Any) -> float:
 
 
 def _side_by_side(videos: np.ndarray) -> np.ndarray:
-    """Arrange (A, T, H, W, 3) in two lines of A / 2 videos, scaled up by s: (T, 2 H s, A / 2 W s, 3)."""
+    """Arrange (A, T, H, W, 3) as 2 x A / 2 videos, scaled up by s = ``_SCALE``: (T, 2 H s, A / 2 W s, 3)."""
     even = np.pad(videos, [(0, len(videos) % 2), *4 * [(0, 0)]])  # (A, T, H, W, 3), one more and black if A is odd
     return repeat(even, "(k a) t h w c -> t (k h y) (a w x) c", k=2, y=_SCALE, x=_SCALE)

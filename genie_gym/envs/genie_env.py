@@ -53,7 +53,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
             texts.
 
     Raises:
-        ValueError: Naming the argument and its value.
+        ValueError: If an argument is invalid; the message names it and its value.
         DependencyNotInstalled: If ``render_mode`` is ``human`` and pygame is missing.
     """
 
@@ -74,7 +74,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        # The class lists all modes, for gym.make; the instance those that check_env can try on this machine.
+        # gym.make reads all modes from the class; check_env tries those of the instance, so it lists the possible ones.
         self.metadata = {**self.metadata, "render_modes": available_modes(self.metadata["render_modes"])}
         self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self.observation_space = self._session.observation_space
@@ -96,7 +96,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
             The first frame, (H, W, 3) uint8, and the info: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
 
         Raises:
-            ValueError: Naming the option or prompt and its value.
+            ValueError: If an option is unknown or a prompt invalid; the message names it.
         """
         super().reset(seed=seed)
         options = require_options(options, "prompt")
@@ -110,8 +110,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         """Take a latent action.
 
         Returns:
-            The next frame, (H, W, 3) uint8, the reward, whether ``reward_fn`` ended the episode, False, and an empty
-            info.
+            The next frame, (H, W, 3) uint8, the reward, whether ``reward_fn`` ended the episode, False (``gym.make``
+            adds truncation), and an empty info.
 
         Raises:
             ValueError: If the action is not an integer in [0, A).
@@ -125,7 +125,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         return self._observe(), float(rewards[0]), self._is_over, False, {}
 
     def render(self) -> np.ndarray | None:
-        """Return the present frame, (H, W, 3) uint8; None if a window shows it."""
+        """Return the present frame, (H, W, 3) uint8; None if a window shows it or there is no render mode."""
         if self.render_mode is None:
             logger.warn('render() without a render_mode: make it with gym.make("Genie-v0", render_mode="rgb_array")')
             return None

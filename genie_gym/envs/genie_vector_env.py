@@ -27,14 +27,14 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     **Observation and action space.** ``Box(0, 255, (num_envs, H, W, 3), uint8)`` and ``MultiDiscrete([A] * num_envs)``:
     the frames and latent actions of ``GenieEnv``, one row for each environment.
 
-    **Rewards, starting state and episode end.** As in ``GenieEnv``, row by row; ``reset(seed=s)`` seeds row i with ``s
-    + i``. ``autoreset_mode`` decides how the next episode of a row starts.
+    **Rewards, starting state and episode end.** As in ``GenieEnv``, row by row. Row i of ``reset(seed=s)`` has the
+    seed ``s + i``; ``autoreset_mode`` decides how the next episode of a row starts.
 
     Args:
         num_envs: Number of rows.
         prompt: Start of the episodes of all rows, as in ``GenieEnv``.
         prompts: One prompt for each row, instead of ``prompt``; None among them draws a start frame.
-        checkpoint: As in ``GenieEnv``, like the seven arguments after it.
+        checkpoint: As in ``GenieEnv``, like the seven arguments after it; the only ``render_mode`` is ``rgb_array``.
         max_episode_steps: Number of steps after which an episode is truncated; None or -1 for no limit.
         autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after the end of an episode ignores the
             row's action, starts the next episode and has reward 0. ``SameStep``: the step that ends an episode returns
@@ -42,7 +42,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             restarts rows with ``reset(options={"reset_mask": ...})``.
 
     Raises:
-        ValueError: Naming the argument and its value.
+        ValueError: If an argument is invalid; the message names it and its value.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
@@ -93,8 +93,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             The frames, (num_envs, H, W, 3) uint8, and the infos ``prompt_index`` and ``world_seed``.
 
         Raises:
-            ValueError: Naming the option, seed or prompt and its value.
-            ResetNeeded: If the first reset has a mask.
+            ValueError: If an option, seed or prompt is invalid; the message names it.
+            ResetNeeded: If the first reset has a mask that leaves rows out.
         """
         options = arguments.require_options(options, "prompt", "prompts", "reset_mask")
         rows = arguments.require_mask(options.pop("reset_mask", None), self.num_envs)
@@ -113,8 +113,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             actions: (num_envs,) integers in [0, A).
 
         Returns:
-            (num_envs, H, W, 3) uint8 frames; (num_envs,) float64 rewards, bool terminations and truncations;
-            infos.
+            (num_envs, H, W, 3) uint8 frames; (num_envs,) float64 rewards, bool terminations and truncations; infos:
+            ``prompt_index`` and ``world_seed`` of rows that restarted, with ``SameStep`` also ``final_obs``.
 
         Raises:
             ValueError: If the actions have another shape, type or range.
@@ -128,7 +128,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         rewards, terminations = self._session.step(latent_actions, playing)
         self._elapsed[playing] += 1
         truncations = playing & (self._elapsed >= self.max_episode_steps)
-        infos = self._start(np.flatnonzero(~playing), self._prompts)
+        infos = self._start(np.flatnonzero(~playing), self._prompts)  # NextStep: rows whose episode ended a step ago
         self._is_over = terminations | truncations
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             infos = self._autoreset_same_step()
@@ -172,6 +172,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return infos
 
     def _autoreset_same_step(self) -> dict[str, Any]:
+        """Restart the rows whose episode has just ended; the infos keep their last frames."""
         rows, last = np.flatnonzero(self._is_over), self._session.frames
         infos = self._start(rows, self._prompts)
         for row in rows.tolist():

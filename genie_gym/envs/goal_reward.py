@@ -9,7 +9,7 @@ from genie_gym.envs.prompts import Prompt, fit_prompt
 from genie_gym.envs.rewards import Rewards
 
 _SQUARES = 8
-"""Pictures are compared by the mean colours of 8 x 8 squares, so that a small shift changes little."""
+"""Number of squares along each side of a picture whose mean colours are compared; a small shift changes little."""
 
 
 class GoalReward:
@@ -19,13 +19,13 @@ class GoalReward:
     the distance covered, so going back and forth earns nothing (potential-based shaping, Ng et al. 1999).
 
     Args:
-        goal: Goal picture, given like the ``prompt`` of ``GenieEnv``.
+        goal: Goal picture: any single frame that ``GenieEnv`` takes as its ``prompt``.
         threshold: Distance below which the goal counts as reached and the episode ends.
         bonus: Reward for reaching the goal.
         scale: Factor of the rewards on the way.
 
     Raises:
-        ValueError: Naming the argument and the value.
+        ValueError: If an argument is invalid; the message names it and its value.
     """
 
     def __init__(self, goal: Prompt, threshold: float = 0.05, bonus: float = 1.0, scale: float = 1.0) -> None:
@@ -33,6 +33,7 @@ class GoalReward:
         require(math.isfinite(bonus), "bonus", bonus, "finite")
         require(math.isfinite(scale), "scale", scale, "finite")
         self.goal, self.threshold, self.bonus, self.scale = goal, threshold, bonus, scale
+        # The size does not depend on the world, since blurring reduces goal and frames alike to 8 x 8 colours.
         self._blurred = _blur(fit_prompt(goal, 16 * _SQUARES, 16 * _SQUARES, longest=1, field="goal").frames)
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:

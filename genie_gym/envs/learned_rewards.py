@@ -14,7 +14,7 @@ from genie_gym.models.reward_model import RewardModel, load_reward_model
 
 RewardModelOrPath = RewardModel | str | os.PathLike[str]
 MAX_AGREEMENT = 5.0
-"""Largest size of an agreement reward: logits are clipped, so that confident reward models do not dominate."""
+"""Largest absolute agreement reward: logits are clipped, so that a few confident predictions do not dominate."""
 
 
 class LearnedReward:
@@ -42,8 +42,8 @@ class LearnedReward:
 class AgreementReward:
     """A ``RewardFunction``: how much more a transition resembles the demonstrations than other play.
 
-    It is the logit of a reward model that classifies the two, as in adversarial imitation from observation
-    (arXiv 1807.06158).
+    The reward is the logit, clipped to +-``MAX_AGREEMENT``, of a reward model trained to distinguish transitions of
+    demonstrations from those of other play, as in adversarial imitation from observation (arXiv 1807.06158).
 
     Args:
         reward_model: Reward model with the output ``demonstration``, or its folder.

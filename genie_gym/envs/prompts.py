@@ -10,7 +10,8 @@
 | list or tuple of the single frames above | those frames, oldest first |
 | other text | one frame, drawn by the caller's ``text_to_image`` |
 
-Frames of another size are cropped or padded, and scaled (``data.frames.resize``); transparent pixels lie on black.
+Frames of another size are cropped or padded, and scaled (``data.frames.resize``). Transparent pixels are blended with
+black.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from genie_gym.data.frames import resize
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
 MAX_PROMPT_FRAMES = 4
-"""Largest number of prompt frames: enough to show velocity (GenieRedux found four to suffice)."""
+"""Largest number of prompt frames: enough to show velocity (four suffice for GenieRedux, arXiv 2409.06445)."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -41,7 +42,7 @@ class FittedPrompt(NamedTuple):
     """A prompt converted to the world's size."""
 
     frames: np.ndarray
-    """prompt frames, (P, height, width, 3) uint8, in memory of their own"""
+    """prompt frames, (P, height, width, 3) uint8, a copy"""
     fitting: str
     """description of how the first frame was brought to the world's size"""
 
@@ -61,16 +62,16 @@ def fit_prompt(
         prompt: One of the kinds in this module's table.
         height: Height of the world's frames.
         width: Width of the world's frames.
-        text_to_image: Function that draws a text which is no path.
-        longest: Largest number of frames.
+        text_to_image: Function that draws the image of a prompt that is a text; None refuses texts.
+        longest: Largest number of frames; longer videos are cut, longer sequences refused.
         field: Name of the prompt in errors.
         fit: Whether frames of another aspect ratio are cropped or padded.
 
     Raises:
-        ValueError: Naming ``field`` and what is wrong with it.
+        ValueError: If the prompt is invalid; the message names ``field`` and the fault.
     """
     require_fit(fit)
-    frames = _load_frames(field, prompt, text_to_image, longest)
+    frames = _load_frames(field, prompt, text_to_image, longest)  # of any size, (h, w, 3) uint8
     resized = np.stack([resize(frame, height, width, fit) for frame in frames])
     h, w = frames[0].shape[:2]
     return FittedPrompt(resized, describe_resize(h, w, height, width, fit))
@@ -82,7 +83,7 @@ def _load_frames(field: str, prompt: Any, text_to_image: TextToImage | None, lon
             raise ValueError(f"{field} must hold 1 to {longest} frames, got {len(prompt)}")
         return [_load_frame(f"{field}[{index}]", frame) for index, frame in enumerate(prompt)]
     if isinstance(prompt, str) and _is_text(prompt):
-        return [_draw(field, prompt, text_to_image)]
+        return [_draw_text(field, prompt, text_to_image)]
     if isinstance(prompt, str | os.PathLike) and _suffix(prompt) in VIDEO_SUFFIXES:
         return _load_video(field, prompt, longest)
     return [_load_frame(field, prompt)]
@@ -105,7 +106,7 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     return os.path.splitext(os.fspath(path))[1].lower()
 
 
-def _draw(field: str, text: str, text_to_image: TextToImage | None) -> np.ndarray:
+def _draw_text(field: str, text: str, text_to_image: TextToImage | None) -> np.ndarray:
     if not text.strip():
         raise ValueError(f"{field} must be an image, a path or a text, got the empty text {text!r}")
     if text_to_image is None:
@@ -134,7 +135,7 @@ def _load_video(field: str, path: str | os.PathLike[str], longest: int) -> list[
 
 
 def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.ndarray:
-    """Load the pixels of an image, given as such or by its path, (h, w, 3) uint8."""
+    """Return the pixels, (h, w, 3) uint8, of an image or of the file at a path."""
     source = image if isinstance(image, Image.Image) else _existing_file(field, image)
     try:
         with Image.open(source) if isinstance(source, str) else contextlib.nullcontext(source) as opened:
@@ -145,13 +146,13 @@ def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.n
 
 
 def _image_to_array(image: Image.Image) -> np.ndarray:
-    """Return the upright image as (h, w, 3|4) uint8, or (h, w) float if it holds more than 8 bits."""
+    """Return the upright image as (h, w, 3|4) uint8, or (h, w) float in [0, 1] if its mode holds more than 8 bits."""
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         return np.asarray(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
-        return values / (65535 if values.max() > 255 else 255)
+        return values / (65535 if values.max() > 255 else 255)  # the mode does not state the range
     return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 

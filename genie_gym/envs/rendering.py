@@ -11,7 +11,7 @@ from gymnasium.error import DependencyNotInstalled
 from genie_gym.checks import require
 from genie_gym.extras import MissingExtraError, need_extra
 
-_MAX_WINDOW_PIXELS = 512  # of the longer side, if the frame is not larger itself
+_MAX_WINDOW_PIXELS = 512  # longer side of the window; a larger frame is shown unscaled
 
 FRAMES_PER_SECOND = 10
 """Frame rate of windows and recordings: that of the paper's platformer videos."""
@@ -35,7 +35,7 @@ def available_modes(known: list[str]) -> list[str]:
 
 
 def window_scale(height: int, width: int) -> int:
-    """Return the largest whole factor by which a scaled frame still fits the window; at least 1."""
+    """Return the largest whole factor by which a frame can be scaled up and still fit the window; at least 1."""
     return max(1, _MAX_WINDOW_PIXELS // max(height, width))
 
 
@@ -48,7 +48,7 @@ class PygameWindow:
         self._clock: Any = None
 
     def show(self, frame: np.ndarray) -> None:
-        """Show an (H, W, 3) uint8 frame, its pixels as squares, and wait until the frame's time has passed."""
+        """Show an (H, W, 3) uint8 frame scaled up, after waiting for its turn at ``FRAMES_PER_SECOND``."""
         scale = window_scale(*frame.shape[:2])
         pixels = frame.repeat(scale, axis=0).repeat(scale, axis=1).transpose(1, 0, 2)
         if self._screen is None:

@@ -12,10 +12,10 @@ _NAMED_REWARDS = {"goal": GoalReward, "learned": LearnedReward, "agreement": Agr
 
 
 def find_reward(reward_fn: RewardFunction | str) -> RewardFunction:
-    """Return a reward function given as such, as ``"goal:PATH"`` and the like, or as ``"module:name"``.
+    """Return the reward function that is given itself, as ``"goal:PATH"`` and the like, or as ``"module:name"``.
 
     Raises:
-        ValueError: If it is no function, or names none.
+        ValueError: If it is no function, or the string names none.
     """
     if isinstance(reward_fn, str):
         name, _, path = reward_fn.partition(":")

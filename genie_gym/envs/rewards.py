@@ -1,4 +1,4 @@
-"""Reward functions: they come from the user, since a world learned from videos has no rewards."""
+"""Reward functions: users pass one to the environment, since a world learned from videos has no rewards."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""Rows of play in one world: what ``GenieEnv`` (one row), ``GenieVectorEnv`` (many) and ``genie-gym play`` share.
+"""Rows of play in one world, on which ``GenieEnv`` (one row), ``GenieVectorEnv`` and ``genie-gym play`` are built.
 
 A row's episode depends only on its ``Start`` and its latent actions, so a row of a batch equals a row played alone.
 """
@@ -27,7 +27,7 @@ WORLD_SEEDS = 2**31
 
 
 class NotStartedError(ResetNeeded, ValueError):
-    """No episode has been started; a ``ValueError`` too, since visitors of the page can cause it."""
+    """No episode has been started; also a ``ValueError``, which the server of the page reports to the visitor."""
 
 
 class Start(NamedTuple):
@@ -51,10 +51,10 @@ class Session:
 
     Args:
         checkpoint: As in ``GenieEnv``, like the six arguments after it.
-        undo_steps: Number of steps in a row that ``undo`` can take back; each one kept costs memory.
+        undo_steps: Number of successive steps that ``undo`` can take back; each one kept costs memory.
 
     Raises:
-        ValueError: Naming the argument and its value.
+        ValueError: If an argument is invalid; the message names it and its value.
     """
 
     def __init__(  # noqa: PLR0913
@@ -94,11 +94,11 @@ class Session:
 
     @property
     def frames(self) -> np.ndarray:
-        """A copy of the present frames, (B, H, W, 3) uint8; see ``require_started``."""
+        """A copy of the present frames, (B, H, W, 3) uint8; errors as in ``require_started``."""
         return self.require_started().copy()
 
     def require_started(self) -> np.ndarray:
-        """Return the present frames without a copy; not to be written to.
+        """Return the present frames, (B, H, W, 3) uint8, without a copy: they must not be written to.
 
         Raises:
             NotStartedError: Before the first ``start``, and after ``close``.
@@ -141,7 +141,10 @@ class Session:
         return Start(start_frames[index][None], index, world_seed)
 
     def start(self, starts: Sequence[Start]) -> None:
-        """Start new episodes, one row for each start."""
+        """Start new episodes, one row for each start.
+
+        All rows start with as many prompt frames as the shortest prompt has; rows with longer prompts then restart.
+        """
         shortest = min(len(start.prompt) for start in starts)
         videos = to_float(np.stack([start.prompt[-shortest:] for start in starts]))
         seeds = [start.world_seed for start in starts]
@@ -193,7 +196,7 @@ class Session:
         """Take back the last step of all rows.
 
         Returns:
-            Whether there was a step to take back: at most ``undo_steps`` in a row, and none before a (re)start.
+            Whether there was a step to take back: at most ``undo_steps`` successive ones, and none before a (re)start.
 
         Raises:
             NotStartedError: Before the first ``start``.
@@ -215,6 +218,7 @@ class Session:
         return self.world.remember(self._state) if self._past.maxlen else None
 
     def _advance(self, step_back: Any, state: Any, frames: np.ndarray) -> np.ndarray:
+        """Keep the present frames for ``undo``, make the new state and frames the present ones, and return these."""
         self._past.append((step_back, self.require_started()))  # a deque of length 0 drops it
         self._state, self._frames = state, frames
         return frames
@@ -231,7 +235,7 @@ def step_together(sessions: Sequence[Session], latent_actions: np.ndarray) -> No
         NotStartedError: If a session has not been started.
         ValueError: If the sessions' sampling configs differ.
     """
-    if len(sessions) == 1:  # without the copies that join and split make
+    if len(sessions) == 1:  # spares the copies that join and split make
         sessions[0].step(latent_actions, np.array([True]))
         return
     for session in sessions:

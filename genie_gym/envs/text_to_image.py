@@ -1,4 +1,4 @@
-"""Drawing a text prompt: by a diffusers pipeline (needs the extra ``text``), or a function of any Python file."""
+"""Images drawn from text prompts by a diffusers pipeline (extra ``text``) or a function of any Python file."""
 
 import functools
 from typing import cast

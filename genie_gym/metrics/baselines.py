@@ -24,6 +24,7 @@ def fit_patches(videos: Tensor, patch_size: int, codes: int, seed: int, rounds: 
         nearest = _nearest(points, means)
         counts = torch.bincount(nearest, minlength=len(means))[:, None]
         sums = torch.zeros_like(means).index_add_(0, nearest, points)
+        # A centre that is nearest to no point moves to a random one.
         spare = points[torch.randint(len(points), (len(means),), generator=generator)]
         means = torch.where(counts > 0, sums / counts.clamp(min=1), spare)
     return means
@@ -38,5 +39,6 @@ def cluster_patches(videos: Tensor, means: Tensor, patch_size: int) -> Tensor:
 
 
 def _nearest(points: Tensor, means: Tensor, chunk: int = 16_384) -> Tensor:
-    lengths = means.square().sum(dim=1)
-    return torch.cat([(2 * part @ means.T - lengths).argmax(dim=1) for part in points.split(chunk)])
+    """Return the index of the nearest mean to each point: |x - m|^2 is least where 2 x m - |m|^2 is greatest."""
+    squares = means.square().sum(dim=1)
+    return torch.cat([(2 * part @ means.T - squares).argmax(dim=1) for part in points.split(chunk)])

@@ -16,7 +16,7 @@ class EvaluateConfig:
     checkpoint: Annotated[str, tyro.conf.Positional] = "coinrun"
     """name of a shipped checkpoint, or folder of one"""
     data: Path | None = None
-    """folder of recordings or videos, half of which fits the baselines; by default CoinRun is recorded"""
+    """folder of recordings or videos; half of its clips fit the baselines; by default CoinRun is recorded"""
     resize: bool = False
     """crop and scale ``data`` to the size of the world's frames, as in training"""
     player: str = "expert"

@@ -1,4 +1,4 @@
-"""Controllability: how much a roll-out depends on its latent actions (delta PSNR, Genie, sec. 3.1)."""
+"""Controllability: the influence of latent actions on a roll-out, as delta PSNR (Genie, sec. 3.1)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from genie_gym.models.world_model import GenieWorldModel
 
 
 class Rollouts(NamedTuple):
-    """Real clips and roll-outs from their first frames, (B, T, C, H, W) each."""
+    """Real clips, and roll-outs that start with their first frames, (B, T, C, H, W) each."""
 
     real: Tensor
     inferred: Tensor
@@ -46,7 +46,7 @@ def play_clips(
         seed: Seed of the roll-outs and of the random actions.
         prompt_frames: Number of real frames in each prompt.
         maskgit_steps: MaskGIT steps per frame; the config's if None.
-        kinds: Roll-outs to compute; the others have no rows.
+        kinds: Names of the roll-outs to compute; the others are returned with no rows.
         report: Called with the share done, 0 to 1.
     """
     labels = label_clips(world, videos)[:, prompt_frames - 1 :]
@@ -65,7 +65,7 @@ def play_clips(
 
 @torch.no_grad()
 def label_clips(world: GenieWorldModel, videos: Tensor) -> Tensor:
-    """Return the (B, T - 1) latent actions of (B, T, C, H, W) clips, computed batch by batch."""
+    """Infer the (B, T - 1) latent actions of (B, T, C, H, W) clips, batch by batch."""
     return torch.cat([world.label(part.to(world.device)).cpu() for part in videos.split(_CHUNK)])
 
 

@@ -17,11 +17,11 @@ from genie_gym.metrics.score import score_clips
 from genie_gym.models.world_model import GenieWorldModel
 
 MOTION_FRAMES = 4
-"""Frames for which a latent action is held when its motion is measured."""
+"""Number of frames for which a latent action is held when its motion is measured."""
 _COMPARED_FRAMES = 9
 """Length of the clips on which MaskGIT step counts are compared."""
 _LONG_STARTS, _RANGE_CLIPS = 8, 256
-"""Start frames of long play, and separate clips that the range of real features is fitted on."""
+"""Numbers of start frames of long play, and of separate clips that the range of real features is fitted on."""
 
 
 class Evaluation(NamedTuple):
@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
     scores: dict[str, Any]
     outputs: WorldOutputs
     held: Tensor
-    """(A, M, 1 + frames, C, H, W) each latent action held from M start frames."""
+    """(A, M, 1 + ``MOTION_FRAMES``, C, H, W): each latent action held from M start frames."""
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
     config: EvaluateConfig,
     report: Report = lambda stage, share: None,
 ) -> Evaluation:
-    """Score a world on named sets of clips, over all of them and separately.
+    """Score a world on named sets of clips, all together and each alone.
 
     Args:
         world: World model in eval mode.

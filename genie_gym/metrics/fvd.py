@@ -41,6 +41,7 @@ def frechet_distance(features: Tensor, others: Tensor) -> float:
     first, second = features.double(), others.double()
     means = first.mean(dim=0), second.mean(dim=0)
     cov, other_cov = (torch.atleast_2d(rows.T.cov()) for rows in (first, second))
+    # (S1 S2)^1/2 has the trace of (S1^1/2 S2 S1^1/2)^1/2, whose eigenvalues are real.
     values, vectors = torch.linalg.eigh(cov)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     crossed = torch.linalg.eigvalsh(root @ other_cov @ root).clamp(min=0).sqrt().sum()
@@ -82,7 +83,7 @@ def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> FeatureEx
 
 
 def prepare_for_i3d(videos: Tensor) -> Tensor:
-    """Scale and crop (B, T, 3, H, W) videos in [0, 1] to their central (B, 3, T, 224, 224), in [-1, 1].
+    """Scale (B, T, 3, H, W) videos in [0, 1] and crop them to their centre: (B, 3, T, 224, 224) in [-1, 1].
 
     Raises:
         ValueError: If there are fewer than 10 frames.

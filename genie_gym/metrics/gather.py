@@ -17,7 +17,7 @@ from genie_gym.metrics.outputs import Report
 from genie_gym.metrics.real_moves import play_each_move
 
 SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
-"""Frames recorded for each mode and player, from the scored levels and from training levels."""
+"""Numbers of frames recorded for each mode and player, on the scored levels and on training levels."""
 
 
 class EvaluationData(NamedTuple):
@@ -26,9 +26,9 @@ class EvaluationData(NamedTuple):
     sets: dict[str, EvaluationClips]
     """Clips to score, by ``MODE/PLAYER``."""
     fitted: ClipPool
-    """Clips of other levels, for baselines and ceilings."""
+    """Clips of other levels that baselines and ceilings are fitted on."""
     moves: Tensor | None
-    """(9, M, T, C, H, W) each move of the game held from M states of it; None for ``data``."""
+    """(9, M, T, C, H, W): each of CoinRun's nine moves held from M states; None if ``config.data`` is used."""
     source: Mapping[str, object]
     """JSON-able description of where the data come from."""
 
@@ -99,6 +99,7 @@ def _group(dataset: ClipDataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _divide(clips: int, sets: int) -> int:
+    """Return the number of clips for each of several sets."""
     if clips < 2 * sets:
         raise ValueError(f"clips must be at least two for each of the {sets} sets, got {clips}")
     return clips // sets

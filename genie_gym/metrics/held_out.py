@@ -20,9 +20,9 @@ from genie_gym.players.specs import parse_shares
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
 """First level seed and number of levels. Test levels are used neither for training nor for choosing a model."""
 RECORDED_FRAMES = 32_768
-"""Frames recorded by default, from which clips are drawn."""
+"""Number of frames that a pool records by default."""
 CLIP_LENGTH = 16
-"""Frames per clip, as in the paper."""
+"""Number of frames in a clip, as in the paper."""
 
 
 class EvaluationClips(NamedTuple):
@@ -65,7 +65,7 @@ class ClipPool(NamedTuple):
             ValueError: If the pool has fewer than ``clips``.
         """
         if not 1 <= clips <= len(self.numbers):
-            raise ValueError(f"clips must be 1 to {len(self.numbers)}, the number of clips of that length, got {clips}")
+            raise ValueError(f"clips must be 1 to {len(self.numbers)}, the number of clips in the pool, got {clips}")
         chosen = self.numbers[np.random.default_rng(seed).permutation(len(self.numbers))[:clips]]
         return read_clips(self.dataset, chosen, self.has_actions)
 
@@ -124,6 +124,6 @@ def record_clips(spec: str, levels: str, mode: str, clips: int, seed: int) -> Ev
 def record_clips_by_player(
     player: str | None, levels: str, mode: str, clips: int, seed: int
 ) -> dict[str, EvaluationClips]:
-    """Record ``clips`` clips in all: half of the sticky-random player, half of ``player`` unless it is None."""
+    """Record clips by player: half ``sticky`` and half ``player``, or all ``sticky`` if ``player`` is None."""
     specs = {"sticky": "sticky"} | ({} if player is None else {"player": player})
     return {name: record_clips(spec, levels, mode, clips // len(specs), seed) for name, spec in specs.items()}

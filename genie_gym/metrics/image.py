@@ -43,16 +43,16 @@ def _channel_ssim(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor
     products = (x, y, x * x, y * y, x * y)
     mean_x, mean_y, square_x, square_y, product = (rows @ each @ columns.T for each in products)
     squares = mean_x**2 + mean_y**2
-    light = (2 * mean_x * mean_y + 0.01**2) / (squares + 0.01**2)
+    luminance = (2 * mean_x * mean_y + 0.01**2) / (squares + 0.01**2)
     structure = (2 * (product - mean_x * mean_y) + 0.03**2) / (square_x + square_y - squares + 0.03**2)
-    return (light * structure).mean(dim=(-2, -1))
+    return (luminance * structure).mean(dim=(-2, -1))
 
 
 def moving_psnr(videos: Tensor, others: Tensor, threshold: float = 0.02) -> float:
-    """Return the pooled PSNR in dB over pixels that differ from the frame before, where a game's sprites are.
+    """Return the pooled PSNR in dB over moving pixels: those that differ from the real frame before.
 
     A pixel of the real (B, T, C, H, W) ``videos`` in [0, 1] differs if any channel changes by more than ``threshold``.
-    The PSNR is NaN if nothing moves.
+    The result is NaN if nothing moves.
     """
     moves = ((videos[:, 1:] - videos[:, :-1]).abs().amax(dim=2, keepdim=True) > threshold).float()
     error = ((videos[:, 1:].float() - others[:, 1:].float()).square() * moves).sum()

@@ -1,4 +1,4 @@
-"""The ceiling of latent actions: a supervised network that predicts the true actions from the same frames."""
+"""The upper bound (ceiling) of latent actions: a supervised network that predicts true actions from the same frames."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,9 +52,9 @@ class InverseModel(Trainee):
 
         Neighbouring transitions are nearly redundant, so every second one is used.
         """
-        rows = slice(int(torch.randint(2, ())), None, 2)
-        kinds = group_actions(read_actions(self._pool.dataset, batch.numbers.numpy())[:, rows])
-        logits = self._predict(stack_transitions(batch.videos, self.history)[:, rows])
+        every_second = slice(int(torch.randint(2, ())), None, 2)
+        kinds = group_actions(read_actions(self._pool.dataset, batch.numbers.numpy())[:, every_second])
+        logits = self._predict(stack_transitions(batch.videos, self.history)[:, every_second])
         losses, metrics = [], {}
         for name, size in GROUPS.items():
             counts = torch.bincount(kinds[name].flatten(), minlength=size)
@@ -72,10 +72,10 @@ def train_inverse_model(
     seed: int,
     report: Callable[[float], object] = lambda share: None,
 ) -> InverseModel:
-    """Train an ``InverseModel`` on clips of levels that are not scored.
+    """Train an ``InverseModel`` and return it in eval mode.
 
     Args:
-        pool: Clips to train on.
+        pool: Clips to train on, of levels that are not scored.
         history: Number of frames up to t in its input.
         size: Height and width of frames in pixels.
         train_steps: Number of batches of 16 clips.

@@ -1,7 +1,7 @@
 """Latent actions compared with the true actions, which only metrics may read.
 
-Frames do not determine the action: momentum hides the key, and a player that runs against a wall does not move. So
-accuracies are reported between chance and a *ceiling*, a supervised model with the same inputs.
+Frames do not determine the action: momentum can hide it, and a player that runs against a wall does not move. So an
+accuracy is reported between chance and the *ceiling*, the accuracy of a supervised model with the same inputs.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from genie_gym.data.procgen import NUM_MOVES, direction, vertical
 from genie_gym.nn.quantizer import perplexity
 
 USED_SHARE = 0.02
-"""Share of the transitions from which a latent action counts as used."""
+"""Smallest share of the transitions at which a latent action counts as used."""
 IDLE = 4
 """The move that does nothing; Procgen's special keys do the same in CoinRun."""
 GROUPS = {"direction": 3, "up": 2, "effective": NUM_MOVES}
-"""Groupings of CoinRun's 15 real actions, with the number of kinds in each."""
+"""Groupings of CoinRun's 15 real actions -> number of kinds in each."""
 GROUP_NAMES = {"direction": "left / still / right", "up": "up / none", "effective": "nine moves"}
 """Readable names of ``GROUPS``."""
 
@@ -50,7 +50,7 @@ def normalized_mutual_information(counts: Tensor) -> float:
 def fit_map(counts: Tensor) -> Tensor:
     """Return the (num_labels,) int64 map from labels to kinds with the best balanced accuracy on the counted clips.
 
-    Each label is mapped to the kind of whose occurrences it has the largest share.
+    A label is mapped to the kind that maximises count(label, kind) / count(kind).
     """
     return (counts / counts.sum(dim=0).clamp(min=1)).argmax(dim=1)
 
@@ -64,7 +64,7 @@ def balanced_accuracy(predicted: Tensor, kinds: Tensor, num_kinds: int) -> float
 
 
 def score_use(labels: Tensor, latent_actions: int) -> dict[str, Any]:
-    """Return the ``shares``, the number ``used`` and the ``perplexity`` of (B, T - 1) latent actions."""
+    """Return the number of ``transitions`` of (B, T - 1) labels, ``shares``, number ``used`` and ``perplexity``."""
     shares = torch.bincount(labels.flatten(), minlength=latent_actions) / labels.numel()
     return {
         "transitions": labels.numel(),
@@ -75,7 +75,7 @@ def score_use(labels: Tensor, latent_actions: int) -> dict[str, Any]:
 
 
 def fit_maps(labels: Tensor, real_actions: Tensor, latent_actions: int) -> dict[str, Tensor]:
-    """Return ``fit_map`` for each of ``GROUPS``; pass clips that are not scored."""
+    """Return ``fit_map`` for each of ``GROUPS``, given (B, T - 1) labels and actions of clips that are not scored."""
     kinds = group_actions(real_actions)
     return {name: fit_map(count_pairs(labels, kinds[name], latent_actions, size)) for name, size in GROUPS.items()}
 

@@ -1,4 +1,4 @@
-"""Long play: how soon roll-outs far beyond the context stop looking like the game."""
+"""Long play: the share of frames that stop looking like the game in roll-outs far beyond the context."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from genie_gym.metrics.video_features import load_features
 from genie_gym.models.world_model import GenieWorldModel
 
 LONG_PLAY_FRAMES, HELD_FRAMES = 100, 8
-"""Frames of a long roll-out, and the number of them for which each random latent action is held."""
+"""Number of frames in a long roll-out, and of those for which each random latent action is held."""
 RANGE_SHARE = 0.99
 """Share of the feature vectors of real clips inside the fitted range."""
 _CHUNK = 32
@@ -17,7 +17,7 @@ _CHUNK = 32
 _PARTS = 4
 """Number of equal parts of a roll-out that are reported separately."""
 _LEAST_VARIANCE = 1e-4
-"""Smallest variance of a direction, relative to the mean variance, so that constant features do not decide."""
+"""Smallest variance of a direction relative to the mean variance; keeps nearly constant features from dominating."""
 
 
 class RealRange(NamedTuple):
@@ -96,4 +96,5 @@ def draw_held_actions(rows: int, frames: int, num_latent_actions: int, seed: int
 
 
 def _lengths(features: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:
+    """Return the (...) lengths of the whitened deviations of (..., D) features from the mean."""
     return ((features.double() - mean) @ whiten).norm(dim=-1)

@@ -43,6 +43,7 @@ def compare_maskgit_steps(
         rollouts[steps] = play_clips(world, videos, seed, maskgit_steps=steps, kinds=("inferred", "random"))
         frames = 2 * len(videos) * (videos.shape[1] - 1)
         speed[str(steps)] = frames / (time.perf_counter() - began)
+        # A roll-out takes time in proportion to its number of steps.
         report(sum(list(maskgit_steps)[: len(rollouts)]) / sum(maskgit_steps))
     reference = rollouts[maskgit_steps[-1]]
     rows = [{"maskgit_steps": steps, **_score(each, reference, seed)} for steps, each in rollouts.items()]

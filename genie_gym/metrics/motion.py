@@ -12,13 +12,13 @@ _REACH = 10
 _STILL = 1
 """Largest shift in pixels that counts as no motion."""
 _SLOWEST = 0.5
-"""Smallest speed in pixels per frame that names an action after its direction."""
+"""Smallest speed in pixels per frame at which an action is named after its direction."""
 
 
 def estimate_shifts(before: Tensor, after: Tensor, reach: int = _REACH) -> Tensor:
-    """Return the (B, 2) int64 shift, rows down and columns right, at which the overlap of two images differs least.
+    """Return the (B, 2) int64 shifts, rows down and columns right, at which the overlaps of two images differ least.
 
-    If several differ equally, it is the smallest shift.
+    Among shifts that differ equally, the smallest is returned.
 
     Args:
         before: (B, C, H, W) images.
@@ -99,7 +99,7 @@ def name_actions(played: Tensor) -> tuple[str, ...]:
     before, after = (frames.flatten(0, 2) for frames in (played[:, :, :-1], played[:, :, 1:]))
     shifts = estimate_shifts(before, after).double().unflatten(0, (len(played), -1))
     speeds = -shifts.mean(dim=1)
-    ways = [" ".join(_name(row, "up", "down") + _name(column, "left", "right")) or "still" for row, column in speeds]
+    ways = [" ".join(_way(row, "up", "down") + _way(column, "left", "right")) or "still" for row, column in speeds]
     names = list(ways)
     order = sorted(range(len(ways)), key=lambda action: -float(speeds[action].norm()))
     for way in {way for way in ways if ways.count(way) > 1}:
@@ -108,7 +108,7 @@ def name_actions(played: Tensor) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _name(speed: Tensor, negative: str, positive: str) -> list[str]:
+def _way(speed: Tensor, negative: str, positive: str) -> list[str]:
     return [] if abs(speed) < _SLOWEST else [negative if speed < 0 else positive]
 
 

@@ -1,4 +1,4 @@
-"""What a world computes from real clips: reconstructions, latent actions and roll-outs, from which it is scored."""
+"""Outputs of a world on real clips (reconstructions, latent actions, roll-outs), from which it is scored."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +17,11 @@ from genie_gym.metrics.latent_actions import fit_maps
 from genie_gym.models.world_model import GenieWorldModel
 
 CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
-"""Separate clips for k-means, and for the maps from latent to real actions."""
+"""Numbers of separate clips for k-means, and for the maps from latent to real actions."""
 LONG_PROMPT_FRAMES = 4
-"""Frames of the longer prompts, which unlike single frames show velocities."""
+"""Number of frames of the longer prompts, which show velocities, unlike single frames."""
 _HISTORY = 3
-"""Frames up to t that the inverse model sees if the config of the latent action model has no such number."""
+"""Number of frames up to t that the inverse model sees if the latent action model has no such setting."""
 
 Report = Callable[[str, float], object]
 """Function that is called with the name of a stage and the share of it done, 0 to 1."""
@@ -41,7 +41,7 @@ class EncodedClips(NamedTuple):
 
 
 class ActionReference(NamedTuple):
-    """The true actions of clips, and what latent actions are compared with."""
+    """The true actions of clips, with the maps and predictions by which latent actions are compared with them."""
 
     real_actions: Tensor
     """(B, T - 1) int64."""
@@ -60,7 +60,7 @@ class WorldOutputs(NamedTuple):
     continued: Rollouts
     """Roll-outs from ``LONG_PROMPT_FRAMES`` frames, the last of which is frame 0 here."""
     actions: ActionReference | None
-    """None if the true actions are unknown."""
+    """True actions to compare labels with; None if they are unknown."""
     features: dict[str, dict[str, Tensor]]
     """(B, D) features by name of the distance, then by kind of video: real, rolled out, or a baseline."""
 
@@ -134,8 +134,8 @@ def _reference_actions(
         return None
     report("maps from latent to real actions", 0)
     maps = fit_maps(label_clips(world, drawn.videos), drawn.real_actions, world.config.num_latent_actions)
-    part = world.config.latent_action_model
-    history = part.history if part.backbone == "conv" else _HISTORY
+    model_config = world.config.latent_action_model
+    history = model_config.history if model_config.backbone == "conv" else _HISTORY
     size = (world.config.height, world.config.width)
     progress = partial(report, "training a supervised inverse model")
     model = train_inverse_model(fitted, history, size, config.inverse_steps, config.seed, progress)

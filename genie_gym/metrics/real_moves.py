@@ -1,4 +1,4 @@
-"""The real moves of CoinRun, held like latent actions: how well an action determines motion in the game itself."""
+"""The real moves of CoinRun, held like latent actions, to measure how much of the game's motion an action explains."""
 
 import numpy as np
 import torch

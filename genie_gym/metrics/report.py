@@ -65,7 +65,7 @@ def draw_picture(path: Path, evaluated: Evaluation) -> None:
     for action, videos in enumerate(evaluated.held):
         starts = torch.linspace(0, len(videos) - 1, frames // videos.shape[1]).round().long()
         held = videos[starts].flatten(0, 1)
-        rows.append(torch.cat([held, torch.ones_like(rows[0][len(held) :])]))
+        rows.append(torch.cat([held, torch.ones_like(rows[0][len(held) :])]))  # white up to the row's length
         titles.append(f"action {action}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, contact_sheet(to_uint8(torch.stack(rows)), titles))

@@ -19,7 +19,7 @@ _DELTA_FRAMES = (1, 4, 8)
 
 
 def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[str, Any]:
-    """Score the clips that a world has encoded and rolled out; ``seed`` is that of bootstrap intervals.
+    """Score the clips that a world has encoded and rolled out; ``seed`` is the seed of the bootstrap intervals.
 
     Returns:
         ``clips``, their number; ``tokenizer``; ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` if the

@@ -19,7 +19,9 @@ _TIME_STRIDES = (1, 2, 1, 1)
 _CHANGE = 4.0
 """Scale of the change since the previous frame, a second input next to the frame itself."""
 ORDERS = ("as played", "shuffled", "frozen")
+"""Orders of frames that the network was trained to classify."""
 _CELL = FRAME_SIZE // 16
+"""Height and width of the last layer's features."""
 
 
 class VideoFeatures(nn.Module):

@@ -1,4 +1,4 @@
-"""What a world does worst: its scores compared with the goals of a good world."""
+"""Weaknesses of a world: its scores compared with the goals that a good world reaches."""
 
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ class Goal(NamedTuple):
 
 
 def find_weaknesses(scores: dict[str, Any]) -> list[str]:
-    """Return a sentence for each missed goal, sorted by the share of the goal that is reached, the worst first.
+    """Return a line of text for each missed goal, sorted by the share of the goal that is reached, the worst first.
 
-    Goals: a tokenizer 3 dB above k-means; roll-outs from one and from several frames 1 dB above copying; a 95 %
-    interval of delta PSNR above 0.5 dB; labels that keep half of the ceiling's gain over chance; latent actions that
-    explain half as much of the motion as the game's own moves do, or half of the motion if there is no game.
+    Goals: a tokenizer 3 dB above k-means; roll-outs from one and from several frames 1 dB above copies of the last
+    prompt frame; a 95 % interval of delta PSNR above 0.5 dB; labels that keep half of the ceiling's gain over chance;
+    latent actions that explain half as much of the motion as the game's own moves, or half of it if there is no game.
 
     Args:
         scores: Scores from ``evaluate``.

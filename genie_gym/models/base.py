@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class LossOutput(NamedTuple):
-    """``loss`` () to minimise, and detached scalar ``metrics``."""
+    """A model's ``loss`` () to minimise, and detached scalar ``metrics`` by name."""
 
     loss: Tensor
     metrics: dict[str, Tensor]

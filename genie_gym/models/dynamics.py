@@ -76,7 +76,7 @@ class MaskGITDynamics(Model):
             tokens: (B, F, N).
             previous_actions: (B, F).
             cache: Cache that receives the frames' keys and values, as drafts.
-            first: Number of frames between the settled ones and the first of these.
+            first: Number of frames between the cache's settled ones and the first of the F.
 
         Returns:
             (1, B, N, D / fold).
@@ -91,7 +91,7 @@ class MaskGITDynamics(Model):
         return FrameCache(self.transformer, batch, positions, 2, self.precision)
 
     def embed(self, tokens: Tensor, previous_actions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embed tokens and actions as the transformer's input.
+        """Embed tokens (B, T, N) and previous actions (B, T) as the transformer's input.
 
         Returns:
             Features (T, B, positions, D), and with ``film`` a condition (T, B, 1, D).
@@ -105,7 +105,7 @@ class MaskGITDynamics(Model):
         return self.condition(features, actions)
 
     def condition(self, features: Tensor, actions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Let actions (T, B, 1, D) act on features (T, B, positions, D), as ``action_conditioning`` says."""
+        """Apply actions (T, B, 1, D) to features (T, B, positions, D) by the ``action_conditioning``; see ``embed``."""
         conditioning = self.config.dynamics.action_conditioning
         if conditioning == "film":
             return features, actions
@@ -123,7 +123,7 @@ class MaskGITDynamics(Model):
         return F.linear(features, weights.to(features.dtype), self.output_bias.to(features.dtype))
 
     def loss(self, tokens: Tensor, latent_actions: Tensor) -> LossOutput:
-        """Masked-token cross-entropy for next-frame prediction (Genie, sec. 2.1).
+        """Return the cross-entropy of hidden tokens, for next-frame prediction (Genie, sec. 2.1).
 
         Frame 0 is never hidden. ``latent_actions[:, t]`` takes frame ``t`` to ``t + 1``.
 

@@ -62,7 +62,7 @@ class LatentActionModel(Model):
 
     @property
     def frames_seen(self) -> int:
-        """Number of frames up to t on which the label of the transition from t depends (``st``: per block)."""
+        """Number of frames up to t on which the label of the transition from t depends; with ``st`` in each block."""
         part = self.config.latent_action_model
         return self.config.context_length if isinstance(part, TransformerActionConfig) else part.history
 
@@ -82,11 +82,11 @@ class LatentActionModel(Model):
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Return the quantizer's loss plus that of reconstructing each frame from the frames before and one code."""
+        """Return the loss of reconstructing each frame from earlier ones and one code, plus the quantizer's loss."""
         return self.loss_and_labels(videos)[0]
 
     def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:
-        """Return ``loss`` and, from the same pass, the labels (B, T - 1), which carry no gradient."""
+        """Return ``loss`` and, from the same pass, ``label``'s result (B, T - 1), which carries no gradient."""
         self._check(videos)
         features = self.backbone.encode(videos, self.precision)  # latents (B, T - 1, dim)
         quantized = self._quantize(features.latents)

@@ -29,7 +29,7 @@ _OLD_WEIGHT_NAMES = {
     r"^dynamics\.places$": "dynamics.position_embeddings",
     r"^(tokenizer|latent_action_model\.backbone)\.(encoder|decoder)_places$": r"\1.\2_position_embeddings",
 }
-"""Pattern of weight names in checkpoints of version 0.1 -> present name."""
+"""Pattern of a weight's name in checkpoints of version 0.1 -> its present name."""
 
 
 def require_precision(precision: str | None) -> None:
@@ -49,7 +49,7 @@ def require_device(device: str | torch.device) -> str:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda', got {device!r}: {error}") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device must be there, got {str(device)!r} and torch finds no CUDA")
+        raise ValueError(f"device must be available, got {str(device)!r}, but torch finds no CUDA")
     return str(torch.device(device))
 
 
@@ -95,10 +95,10 @@ def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence
     """
     folder = find_checkpoint(name_or_path)
     config = replace(_read_config(folder), action_names=tuple(action_names))
-    beside = folder / "config.json.tmp"
+    temporary = folder / "config.json.tmp"
     try:
-        beside.write_text(_format_config(config))
-        os.replace(beside, folder / "config.json")
+        temporary.write_text(_format_config(config))
+        os.replace(temporary, folder / "config.json")
     except OSError as error:
         raise ValueError(f"checkpoint {str(folder)!r} cannot be written: {error}") from error
     return folder
@@ -124,26 +124,26 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
         raise ValueError(f"folder {str(folder)!r} exists and is no checkpoint: not overwritten")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise ValueError(f"folder {str(folder)!r} cannot be written: {error}") from error
     try:
-        _write(world, beside, card)
-        beside.chmod(0o755)
-        for path in beside.iterdir():
+        _write(world, temporary, card)
+        temporary.chmod(0o755)  # mkdtemp's folders are private
+        for path in temporary.iterdir():
             path.chmod(0o644)
-        _put_in_place(beside, folder)
+        _put_in_place(temporary, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _put_in_place(beside: Path, folder: Path) -> None:
-    """Rename ``beside`` to ``folder``; an earlier folder stays whole under a temporary name until then."""
-    earlier = beside.with_name(f"{beside.name}-earlier")
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename ``temporary`` to ``folder``; an earlier folder stays whole under another name until then."""
+    earlier = temporary.with_name(f"{temporary.name}-earlier")
     if folder.exists():
         folder.rename(earlier)
-    beside.rename(folder)
+    temporary.rename(folder)
     shutil.rmtree(earlier, ignore_errors=True)
 
 

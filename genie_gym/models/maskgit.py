@@ -16,7 +16,7 @@ _CHUNK_LOGITS = 2**17
 """Number of logits that a CPU draws from at once, so that intermediate results stay in its cache."""
 
 Predict = Callable[[Tensor], Tensor]
-"""Tokens (B, N) to logits (B, N, K)."""
+"""A function of tokens (B, N) that returns logits (B, N, K)."""
 Draw = Callable[[Tensor, float, Tensor], tuple[Tensor, Tensor]]
 """A function like ``draw``; ``genie_gym.serving`` has a compiled one."""
 
@@ -50,8 +50,8 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
 def _draw_rows(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     probabilities = torch.softmax(logits.float() / temperature, dim=-1)
     cumulative = probabilities.cumsum(dim=-1)
-    wanted = uniforms[..., None] * cumulative[..., -1:]
-    tokens = torch.searchsorted(cumulative, wanted, right=True).clamp_(max=logits.shape[-1] - 1)
+    thresholds = uniforms[..., None] * cumulative[..., -1:]  # the last sum is 1 up to rounding
+    tokens = torch.searchsorted(cumulative, thresholds, right=True).clamp_(max=logits.shape[-1] - 1)
     return tokens[..., 0], probabilities.gather(-1, tokens)[..., 0].clamp(min=1e-30).log()
 
 
@@ -70,16 +70,16 @@ def sample(
         tokens: (B, N) int64, with ``hidden_token`` at the positions to fill.
         hidden_token: Id that marks a hidden token.
         config: Number of steps, temperature, schedule and order.
-        uniforms: (B, maskgit_steps, 2, N) in [0, 1): one for each token, one for the order.
+        uniforms: (B, maskgit_steps, 2, N) in [0, 1): per step and token, one for the draw and one for the order.
         draw: Function that samples tokens from logits.
 
     Returns:
         (B, N) int64 without hidden tokens.
 
     Raises:
-        FloatingPointError: On a CPU, if logits are NaN or infinite. A GPU is not asked: the answer would stall it.
+        FloatingPointError: On a CPU, if logits are NaN or infinite. On a GPU the check would wait for all queued work.
     """
-    wanted = (tokens == hidden_token).sum(dim=-1, keepdim=True)
+    hidden_at_first = (tokens == hidden_token).sum(dim=-1, keepdim=True)  # (B, 1)
     for step in range(config.maskgit_steps):
         is_hidden = tokens == hidden_token
         logits = predict(tokens)
@@ -91,9 +91,9 @@ def sample(
             )
         score = _keep_score(log_probabilities, uniforms[:, step, 1], config, step)
         score = score.masked_fill(~is_hidden, float("inf"))
-        left = wanted * hidden_after(step, config, tokens.shape[-1]) // tokens.shape[-1]  # (B, 1) hidden afterwards
+        still_hidden = hidden_at_first * hidden_after(step, config, tokens.shape[-1]) // tokens.shape[-1]  # (B, 1)
         rank = score.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)  # 0 for the lowest score
-        tokens = torch.where(is_hidden & (rank >= left), drawn, tokens)
+        tokens = torch.where(is_hidden & (rank >= still_hidden), drawn, tokens)
     return tokens
 
 

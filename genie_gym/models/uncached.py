@@ -1,4 +1,4 @@
-"""Playing a world without a KV cache: slow, the reference that the cache is tested and timed against."""
+"""Playing a world without a KV cache: the slow reference against which the cache is tested and timed."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def rollout_uncached(
 
     Args:
         world: World in eval mode.
-        prompt_videos: (B, P, C, H, W) float in [0, 1].
+        prompt_videos: (B, P, C, H, W) float in [0, 1]; all frames are used, also those beyond ``context_length``.
         latent_actions: (B, S) int64 in [0, A).
         seed: Seed of the first row.
         maskgit_steps: MaskGIT steps per frame; ``None`` for the config's.
@@ -45,9 +45,9 @@ def rollout_uncached(
         stop = tokens.shape[1] + 1
         start = 0 if window is None else max(0, stop - window)
 
-        def predict(asked: Tensor, start: int = start, stop: int = stop, tokens: Tensor = tokens) -> Tensor:
-            whole = torch.cat([tokens, asked[:, None]], dim=1)[:, start:]
-            return world.dynamics.logits(world.dynamics(whole, actions[:, start:stop])[0][-1])
+        def predict(draft: Tensor, start: int = start, stop: int = stop, tokens: Tensor = tokens) -> Tensor:
+            frames_seen = torch.cat([tokens, draft[:, None]], dim=1)[:, start:]
+            return world.dynamics.logits(world.dynamics(frames_seen, actions[:, start:stop])[0][-1])
 
         uniforms = draw_uniforms(seeds, [age] * len(seeds), sampling, positions).to(world.device)
         drawn = sample(predict, empty, world.dynamics.hidden_token, sampling, uniforms, world.draw_tokens)

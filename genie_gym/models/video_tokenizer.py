@@ -78,7 +78,7 @@ class VideoTokenizer(Model):
         return self.decode_with_cache(tokens)[0]
 
     def decode_with_cache(self, tokens: Tensor) -> tuple[Tensor, list[KeyValues | None]]:
-        """Decode tokens (B, T, N), and return the keys and values of the decoder's blocks for a ``FrameCache``."""
+        """Return what ``decode`` does, and the keys and values of the decoder's blocks for a ``FrameCache``."""
         self._require_tokens(tokens)
         codes = self.quantizer.lookup(tokens.transpose(0, 1))
         features, keys_values = self.decoder(self._embed(codes))
@@ -89,14 +89,14 @@ class VideoTokenizer(Model):
         return FrameCache(self.decoder, batch, self.positions, 1, self.precision)
 
     def decode_next(self, tokens: Tensor, cache: FrameCache) -> Tensor:
-        """Decode the tokens (B, 1, N) of one frame that follows those in ``cache``, and add it to the cache."""
+        """Decode one frame, (B, 1, N) -> (B, 1, C, H, W), that follows those in ``cache``, and add it to the cache."""
         codes = self.quantizer.lookup(tokens.transpose(0, 1))
         features = self.decoder.step(self._embed(codes), cache.blocks, cache.window(0, 1, codes.device))
         cache.advance()
         return self._to_pixels(features, codes).clamp(0, 1)
 
     def loss(self, videos: Tensor) -> LossOutput:
-        """Squared error of rebuilt pixels, divided by their variance, plus the quantizer's loss (Genie, sec. 2.1)."""
+        """Return the squared error of rebuilt pixels over their variance, plus the quantizer's loss (sec. 2.1)."""
         quantized = self._quantize(videos)
         features, _ = self.decoder(self._embed(quantized.codes))
         error = F.mse_loss(self._to_pixels(features, quantized.codes), videos)
@@ -113,7 +113,7 @@ class VideoTokenizer(Model):
         """Start the linear path and the codebook from data, so that training starts at the quality of k-means.
 
         Latents start as principal components beside one constant feature. This lift makes angles on the unit sphere
-        follow Euclidean distances, which cosine codes alone would lose.
+        follow Euclidean distances, which cosine codes alone would lose. Only a ``VectorQuantizer`` is initialised.
 
         Args:
             videos: (B, T, C, H, W) float in [0, 1]; a few thousand frames are enough.

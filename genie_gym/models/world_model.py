@@ -1,6 +1,6 @@
 """The three models as one world: a prompt, then a frame for every latent action (Genie, sec. 2.2).
 
-A world is a batch of rows. Each row's frames depend on its own prompt, seed and latent actions alone.
+A world plays a batch of rows. Each row's frames depend on its own prompt, seed and latent actions alone.
 """
 
 from collections.abc import Sequence
@@ -66,8 +66,8 @@ class GenieWorldModel(nn.Module):
         self.tokenizer = VideoTokenizer(config)
         self.latent_action_model = LatentActionModel(config)
         self.dynamics = MaskGITDynamics(config)
-        none = np.empty((0, config.height, config.width, 3), dtype=np.uint8)
-        self.start_frames = none if start_frames is None else start_frames
+        no_frames = np.empty((0, config.height, config.width, 3), dtype=np.uint8)
+        self.start_frames = no_frames if start_frames is None else start_frames
         self.draw_tokens: Draw = draw
         self.set_precision("float32" if config.precision == "auto" else config.precision)
 
@@ -163,13 +163,16 @@ class GenieWorldModel(nn.Module):
         return StepBack(*caches, state.tokens, state.previous_actions, state.ages)
 
     def undo(self, state: WorldState, back: StepBack) -> WorldState:
-        """Return the state before the last step, in the memory of the present one.
+        """Return the state from which the last step was taken, in the memory of the present one.
 
         Args:
-            state: Latest state of its rows: one step after ``back`` was remembered, or with all later steps undone.
+            state: Latest state of its rows, exactly one step after ``back`` was remembered: undo later steps first.
                 The rows may have gone through ``join`` and ``split`` in between.
-            back: What ``remember`` returned before that step. With one per step, several steps can be undone, the last
-                one first.
+            back: Result of ``remember`` before that step. With one per step, several steps can be undone, the last one
+                first.
+
+        Raises:
+            ValueError: If the state is not the latest one.
         """
         self._require_latest(state)
         state.dynamics.withdraw(back.dynamics)
@@ -264,14 +267,18 @@ class GenieWorldModel(nn.Module):
         """Play whole sequences of latent actions; row b has the seed ``seed + b``.
 
         Args:
-            prompt_videos: (B, P, C, H, W) float in [0, 1].
+            prompt_videos: (B, P, C, H, W) float in [0, 1]; only the last ``context_length`` frames are used.
             latent_actions: (B, S) int64 in [0, A).
             seed: Seed of the first row.
             maskgit_steps: MaskGIT steps per frame; ``None`` for the config's.
             temperature: Sampling temperature; ``None`` for the config's.
 
         Returns:
-            (B, P + S, C, H, W) in [0, 1]: the prompt as the tokenizer rebuilds it, then S generated frames.
+            (B, min(P, context_length) + S, C, H, W) in [0, 1]: the prompt as the tokenizer rebuilds it, then S
+            generated frames.
+
+        Raises:
+            ValueError: If an argument has a wrong shape, type or range; the message names it.
         """
         if latent_actions.ndim != 2 or len(latent_actions) != len(prompt_videos):
             raise ValueError(f"latent_actions must be ({len(prompt_videos)}, S), got {tuple(latent_actions.shape)}")
@@ -284,12 +291,12 @@ class GenieWorldModel(nn.Module):
         return torch.cat(frames, dim=1)
 
     def sampling(self, maskgit_steps: int | None = None, temperature: float | None = None) -> SamplingConfig:
-        """Return the config's sampling with the given values in place of its own."""
-        usual = self.config.sampling
+        """Return the config's sampling settings with the given values replaced; ``None`` keeps the config's."""
+        default = self.config.sampling
         return replace(
-            usual,
-            maskgit_steps=usual.maskgit_steps if maskgit_steps is None else maskgit_steps,
-            temperature=usual.temperature if temperature is None else temperature,
+            default,
+            maskgit_steps=default.maskgit_steps if maskgit_steps is None else maskgit_steps,
+            temperature=default.temperature if temperature is None else temperature,
         )
 
     def _require_latest(self, state: WorldState) -> None:
@@ -306,20 +313,21 @@ class GenieWorldModel(nn.Module):
             raise ValueError(f"seeds must be {len(prompt_videos)} numbers of 0 or more, got {list(seeds)}")
 
     def _open(self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig) -> tuple[WorldState, Tensor]:
+        """Start rows from prompts as ``reset`` does, and return the state and all rebuilt frames (B, P, C, H, W)."""
         self._require_prompts(prompt_videos, seeds)
         batch = len(prompt_videos)
         dynamics, decoder = self.dynamics.empty_cache(batch), self.tokenizer.empty_cache(batch)
         tokens, actions, videos = self._settle_prompts(prompt_videos, range(batch), dynamics, decoder)
-        own = tuple(int(seed) for seed in seeds)
-        return WorldState(dynamics, decoder, tokens, actions, own, (0,) * batch, sampling, dynamics.version), videos
+        numbers = tuple(int(seed) for seed in seeds)
+        return WorldState(dynamics, decoder, tokens, actions, numbers, (0,) * batch, sampling, dynamics.version), videos
 
     def _settle_prompts(
         self, prompt_videos: Tensor, rows: Sequence[int], dynamics: FrameCache, decoder: FrameCache
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode prompts into rows of the caches.
+        """Encode the last ``context_length`` frames of prompts (R, P, C, H, W) into rows of the caches.
 
         Returns:
-            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all frames (R, P, C, H, W).
+            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all frames used.
         """
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
@@ -339,7 +347,7 @@ class GenieWorldModel(nn.Module):
 
         def predict(tokens: Tensor) -> Tensor:
             nonlocal is_first
-            if is_first:  # the present frame's keys and values are not cached yet: it goes along in the first pass
+            if is_first:  # the present frame's keys and values are not cached yet, so the first pass includes it
                 is_first = False
                 both = torch.cat([state.tokens, tokens[:, None]], dim=1)
                 features = self.dynamics.step(both, both_actions, state.dynamics, first=0)

@@ -1,1 +1,1 @@
-"""Blocks that know nothing of Genie: layers, attention, transformers, patches, quantizers, convolutions."""
+"""Building blocks that do not depend on Genie: layers, attention, transformers, patches, quantizers, convolutions."""

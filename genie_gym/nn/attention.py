@@ -4,7 +4,7 @@ Notable choices:
 - Features run time first, (T, B, N, D). Both the spatial batch (T B) and the temporal batch (B N) are then views of
   one memory, and alternating between the two kinds of attention copies nothing.
 - Time has no position embedding, only a learned bias per head and distance in frames. Results depend on how far back a
-  frame lies and not on a clock, so the KV cache can be a ring that is overwritten for ever.
+  frame lies and not on its absolute time, so the KV cache can be a ring that is overwritten for ever.
 """
 
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ class KVCache(NamedTuple):
     """Keys and values of past frames of one block, S frames long."""
 
     keys: Tensor
-    """(B, N, heads, S, head_dim)."""
+    """keys (B, N, heads, S, head_dim)"""
     values: Tensor
-    """(B, N, heads, S, value_dim)."""
+    """values (B, N, heads, S, value_dim)"""
 
     def write(self, rows: slice | Sequence[int] | Tensor, index: CacheIndex, keys: Tensor, values: Tensor) -> None:
         """Write (R, N, heads, head_dim) keys and (R, N, heads, value_dim) values of one frame of R rows."""
@@ -49,7 +49,7 @@ class CacheWindow(NamedTuple):
     indices: Sequence[CacheIndex]
     """Cache index of each new frame."""
     distance: Tensor
-    """(B or 1, F, S) int64: number of frames between a new frame and the cached one, counted backwards."""
+    """(B or 1, F, S) int64: number of frames from a cached frame forward to the new one; 0 for the new one itself."""
     is_visible: Tensor
     """(B or 1, F, S) bool: whether the cached frame exists, is not later, and is within the context."""
 
@@ -59,7 +59,7 @@ _FEW_KEYS = 16
 
 
 def scaled_dot_products(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute softmax(q k / sqrt(d) + bias) v over (batch, heads, S, d).
+    """Compute softmax(q k / sqrt(d) + bias) v: (batch, heads, F, d), (..., S, d), (..., S, e) -> (..., F, e).
 
     On a GPU this is PyTorch's fused kernel unless there are few keys. On a CPU it is three plain products: with a few
     dozen tokens the fused kernel takes twice as long, and its backward pass 2 to 3 times.
@@ -144,7 +144,7 @@ class CausalAttention(Attention):
             cache: Past frames of this block; changed in place.
             indices: Cache index of each new frame.
             bias: (B or 1, heads, F, S), see ``gather_bias``.
-            outputs: Number of last frames to return.
+            outputs: Number of frames to return, the last of the F.
 
         Returns:
             (outputs, B, N, D).
@@ -154,7 +154,7 @@ class CausalAttention(Attention):
     def write_and_attend(
         self, projected: Tensor, cache: KVCache, indices: Sequence[CacheIndex], bias: Tensor, outputs: int
     ) -> Tensor:
-        """Do the part of ``step`` between its two projections: (F, B, N, sum of sizes) -> (outputs, B, N, h d)."""
+        """Compute the part of ``step`` between its two projections: (F, B, N, sum of sizes) -> (outputs, B, N, h d)."""
         queries, keys, values = self.split_heads(projected)
         for index, frame_keys, frame_values in zip(indices, keys, values, strict=True):
             rows = slice(None) if isinstance(index, int) else torch.arange(len(index), device=projected.device)

@@ -121,9 +121,9 @@ class SteeredUNet(nn.Module):
 
 
 def stack_past(videos: Tensor, history: int) -> Tensor:
-    """Stack the frames up to t, oldest first: (B, T, C, H, W) -> (B, T - 1, history C, H, W).
+    """Stack the last frames before each transition, oldest first: (B, T, C, H, W) -> (B, T - 1, history C, H, W).
 
-    Frame 0 stands in for the frames before it. Pixels are shifted to [-0.5, 0.5].
+    Frame 0 stands in for the frames before it. Pixels are shifted from [0, 1] to [-0.5, 0.5].
     """
     length = videos.shape[1]
     first = videos[:, :1].expand(-1, history - 1, -1, -1, -1)
@@ -149,7 +149,7 @@ def _norm(norm: nn.Module, features: Tensor) -> Tensor:
 
 
 def _film(features: Tensor, scale_and_shift: Tensor | None, copies: int = 1) -> Tensor:
-    """Scale and shift features; with two copies, the upsampled and the skipped ones by one scale and shift."""
+    """Scale and shift features; ``copies=2`` treats the two halves of their channels, upsampled and skipped, alike."""
     if scale_and_shift is None:
         return features
     scales_and_shifts = scale_and_shift[:, :, None, None].chunk(2, dim=1)  # (M, 2 D) -> twice (M, D, 1, 1)

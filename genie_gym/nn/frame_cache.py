@@ -48,7 +48,7 @@ class FrameCache:
         return _place_together(settled, first, frames, self.size, self.context_length, device)
 
     def advance(self) -> None:
-        """Settle the next frame."""
+        """Settle the next frame, which has been written as a draft."""
         self.version += 1
         self.settled += 1
 
@@ -60,21 +60,21 @@ class FrameCache:
         """Take back the last settled frame.
 
         Args:
-            oldest: ``read_oldest`` of before the step that settled it.
+            oldest: Result of ``read_oldest`` from before the step that settled it.
         """
         self.version += 1
         self.settled -= 1
-        for cache, own in zip(self.blocks, oldest, strict=True):
-            if cache is not None and own is not None:
-                cache.keys[self._oldest()], cache.values[self._oldest()] = own
+        for cache, overwritten in zip(self.blocks, oldest, strict=True):
+            if cache is not None and overwritten is not None:
+                cache.keys[self._oldest()], cache.values[self._oldest()] = overwritten
 
     def _oldest(self) -> tuple[Tensor | slice, ...]:
-        """Index of the frame that the last draft of the next step overwrites."""
+        """Return the index of the frame that the last draft of the next step overwrites, for each row."""
         indices = (self.settled + self.size - self.context_length) % self.size
         return torch.arange(len(indices)), slice(None), slice(None), torch.from_numpy(indices)
 
     def begin(self, rows: Sequence[int], frames: int, keys_values: Sequence[KeyValues | None]) -> None:
-        """Forget the frames of some rows and settle others.
+        """Replace all frames of some rows by other settled ones.
 
         Args:
             rows: R row numbers.
@@ -127,6 +127,7 @@ def _place_together(
 def _place(
     settled: np.ndarray, first: int, frames: int, size: int, context_length: int, device: torch.device
 ) -> CacheWindow:
+    """Return the window of new frames of rows that have settled (B,) frames; see ``FrameCache.window``."""
     times = settled[:, None] + np.arange(first, first + frames)  # (B, F)
     distance = (times[..., None] - np.arange(size)) % size  # (B, F, S)
     is_visible = distance <= np.minimum(times, context_length - 1)[..., None]

@@ -64,7 +64,7 @@ class GridConvolution(Conv2d):
 
 
 def zero_(layer: Linear) -> Linear:
-    """Set the weights of a layer to zero, so that its branch is silent at the start, and return it."""
+    """Set the weights of a layer to zero, so that its branch adds nothing at the start, and return it."""
     with torch.no_grad():
         layer.weight.zero_()
         if layer.bias is not None:

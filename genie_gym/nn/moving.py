@@ -71,7 +71,7 @@ class MovingDecoder(nn.Module):
 
 
 class AcceleratingDecoder(MovingDecoder):
-    """Predict the next frame with the vector's shifts added to those predicted from past motion.
+    """Predict the change to the next frame, with the vector's shifts added to those predicted from past motion.
 
     The vector therefore stands for a change of motion, whatever the motion was. Mixing masks depend only on past
     frames, so that the vector can move things by its shifts alone. The largest shifts of motion and vector are each
@@ -155,10 +155,13 @@ def shift_frames(frames: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.einsum("mkciw,mkvw->mkciv", shifted, _shift_matrix(columns, width))
 
 
-def _shift_matrix(shares: Tensor, size: int) -> Tensor:
-    """Return (M, S, R) -> (M, S, size, size): row i holds the shares at columns i - reach to i + reach."""
-    reach = shares.shape[-1] // 2
-    positions = torch.arange(size, device=shares.device)
-    offsets = torch.arange(-reach, reach + 1, device=shares.device)
+def _shift_matrix(probabilities: Tensor, size: int) -> Tensor:
+    """Return matrices that shift ``size`` pixels: (M, S, R) -> (M, S, size, size).
+
+    Row i holds the probabilities of the shifts at columns i - reach to i + reach.
+    """
+    reach = probabilities.shape[-1] // 2
+    positions = torch.arange(size, device=probabilities.device)
+    offsets = torch.arange(-reach, reach + 1, device=probabilities.device)
     sources = (positions + offsets[:, None]).clamp(0, size - 1)  # (R, size); beyond the edge the edge is repeated
-    return torch.einsum("mkr,rij->mkij", shares, F.one_hot(sources, size).to(shares.dtype))
+    return torch.einsum("mkr,rij->mkij", probabilities, F.one_hot(sources, size).to(probabilities.dtype))

@@ -30,7 +30,7 @@ class Quantized(NamedTuple):
 
 
 def kmeans(points: Tensor, clusters: int, rounds: int = 10) -> Tensor:
-    """Return spherical k-means: (M, D) points -> (clusters, D) unit centres; empty clusters restart from points."""
+    """Run spherical k-means: (M, D) points -> (clusters, D) unit centres; empty clusters restart at random points."""
     points = F.normalize(points.float(), dim=-1)
     centres = points[torch.randint(len(points), (clusters,), device=points.device)]
     if len(points) >= clusters:
@@ -45,7 +45,7 @@ def kmeans(points: Tensor, clusters: int, rounds: int = 10) -> Tensor:
 
 
 class VectorQuantizer(nn.Module):
-    """A codebook with cosine distances whose codes are moving averages of their latents.
+    """A codebook with cosine distances; each code is a moving average of the latents assigned to it.
 
     The first training batch after ``start_after`` (or ``initialise``) fits the codebook by k-means over its latents.
     Until then latents pass unquantized and half of them are zeroed, so that the decoder learns what it can predict
@@ -82,7 +82,7 @@ class VectorQuantizer(nn.Module):
         unit = F.normalize(latents.float(), dim=-1)
         if self.training and not self.is_initialised:
             if self.idle[0] < self.config.start_after:
-                return self._wait(unit, latents.dtype)
+                return self._pass_unquantized(unit, latents.dtype)
             self.initialise(unit.detach())
         tokens = self.nearest(unit)
         chosen = self.codebook[tokens]
@@ -92,11 +92,11 @@ class VectorQuantizer(nn.Module):
         if self.training and self.config.diversity_weight > 0:
             loss = loss + self.config.diversity_weight * uneven_use(unit @ self.codebook.T.clone())
         if self.training:
-            self._follow(unit.detach().flatten(0, -2), tokens.flatten())
+            self._update_codebook(unit.detach().flatten(0, -2), tokens.flatten())
         codes = unit + (chosen - unit).detach()
         return Quantized(codes.to(latents.dtype), tokens, loss)
 
-    def _wait(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
+    def _pass_unquantized(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
         """Return unit latents, a random half of them zeroed, with tokens of the still random codebook."""
         self.idle.add_(1)  # counts the batches before the codebook is fitted
         is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < _HIDDEN_SHARE
@@ -127,7 +127,8 @@ class VectorQuantizer(nn.Module):
 
     @torch.compiler.disable
     @torch.no_grad()
-    def _follow(self, latents: Tensor, tokens: Tensor) -> None:
+    def _update_codebook(self, latents: Tensor, tokens: Tensor) -> None:
+        """Move codes towards the latents (M, dim) of their tokens (M,); restart codes that have long been unused."""
         decay = self.config.decay
         counts = torch.bincount(tokens, minlength=self.config.codes)
         self.counts.lerp_(counts.float(), 1 - decay)
@@ -146,7 +147,7 @@ class VectorQuantizer(nn.Module):
 class ProductQuantizer(nn.Module):
     """Several codebooks, of ``levels`` codes each, over equal parts of a latent (Jegou, Douze and Schmid 2011).
 
-    A token combines one code of each; the first codebook's code varies fastest.
+    A token combines one code of each codebook; the first codebook's code varies fastest.
     """
 
     def __init__(self, config: QuantizerConfig) -> None:
@@ -199,7 +200,7 @@ class FiniteScalarQuantizer(nn.Module):
         return (digits - self.levels // 2) / (self.levels // 2).clamp(min=1)
 
     def _bound(self, latents: Tensor) -> Tensor:
-        """Squash latents to an interval that rounds to exactly ``levels`` integers, from -levels // 2 upward."""
+        """Squash latents to an interval that rounds to exactly ``levels`` integers, from -(levels // 2) upward."""
         half = (self.levels - 1) * (1 - 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = torch.where(self.levels > 2, offset / half, 0.0).atanh()  # two levels are symmetric already
@@ -217,7 +218,7 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
 
 
 def latent_dim(config: QuantizerConfig) -> int:
-    """Return the number of features of a latent, and of a code."""
+    """Return the number of features of a latent, which is also that of a code."""
     return config.dim if config.kind == "vq" else len(config.levels)
 
 

@@ -68,7 +68,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width, config.feed_forward_width, grid if config.attention == "conv" else None)
 
     def forward(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, KeyValues | None]:
-        """Transform whole videos (T, B, N, D), and return the keys and values of their frames."""
+        """Transform whole videos (T, B, N, D), and also return the causal attention's keys and values, if any."""
         keys_values = None
         features = self.mix_space(features)
         if self.causal is not None and self.causal_norm is not None:
@@ -85,7 +85,7 @@ class Block(nn.Module):
         bias: Tensor,
         outputs: int,
     ) -> Tensor:
-        """Transform F frames that follow those in the KV cache, which is changed in place.
+        """Transform F frames that follow those in the KV cache; arguments as for ``CausalAttention.step`` and ``feed``.
 
         Returns:
             (outputs, B, N, D): the last ``outputs`` frames.
@@ -145,7 +145,7 @@ class SpatioTemporalTransformer(nn.Module):
         """Transform whole videos.
 
         Args:
-            features: (T, B, N, D); with more than ``context_length`` frames each frame still sees that many.
+            features: (T, B, N, D). Each frame attends to at most ``context_length`` frames, however large T is.
             condition: (T, B, 1, condition_width).
 
         Returns:
@@ -160,12 +160,12 @@ class SpatioTemporalTransformer(nn.Module):
     def step(
         self, features: Tensor, caches: Sequence[KVCache | None], window: CacheWindow, condition: Tensor | None = None
     ) -> Tensor:
-        """Transform F frames that follow cached ones and return the last; equals ``forward`` over all of them.
+        """Transform F frames that follow cached ones and return the last; equals ``forward`` over all frames.
 
         Args:
             features: (F, B, N, D).
             caches: One KV cache per block, changed in place.
-            window: Where the frames are written and what they see.
+            window: Cache indices of the new frames, and the cached frames that each of them attends to.
             condition: (F, B, 1, condition_width).
 
         Returns:

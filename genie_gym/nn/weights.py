@@ -52,7 +52,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:
-    """Return the ``about`` that ``save_described`` wrote to ``folder``.
+    """Return the ``about`` that ``save_described`` wrote to ``folder``; errors call the network ``what``.
 
     Raises:
         ValueError: If it cannot be read, or its ``format`` is not ``version``.
@@ -67,7 +67,7 @@ def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:
 
 
 def load_described(module: Module, folder: Path, what: str) -> Module:
-    """Load the weights that ``save_described`` wrote into ``module``, freeze it, and return it.
+    """Load the weights that ``save_described`` wrote, freeze ``module``, and return it; errors call it ``what``.
 
     Raises:
         ValueError: If they are missing, damaged, or belong to another network.

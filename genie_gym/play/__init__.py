@@ -1,1 +1,1 @@
-"""Playing a world by hand: a page in the browser with its server, a window, and trajectories that can be replayed."""
+"""Play of a world by people: a page in the browser with its server, a window, and trajectories to replay."""

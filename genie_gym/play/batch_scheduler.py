@@ -1,4 +1,4 @@
-"""One world for several visitors: requests that arrive while a frame is made are served together by the next pass."""
+"""One world for several visitors: requests that arrive during a pass of the world share the next pass."""
 
 import asyncio
 import functools
@@ -51,7 +51,7 @@ class BatchScheduler:
     async def call(
         self, function: Callable[_Arguments, _Result], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Result:
-        """Call another function that uses the world, in the same thread."""
+        """Call another function that uses the world, in the same thread, and return its result."""
         work = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -60,6 +60,7 @@ class BatchScheduler:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self) -> None:
+        """Serve the waiting requests in batches until none is left."""
         while self._requests:
             sampling = self._requests[0].visitor.session.sampling  # a batch shares one sampling config
             batch = [each for each in self._requests if each.visitor.session.sampling == sampling][: self._batch_size]

@@ -21,7 +21,7 @@ class PlayConfig:
     text_to_image: str | None = None
     """model that draws a text prompt: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)"""
     fit: Fit = "crop"
-    """method that brings a prompt of another aspect ratio to the world's"""
+    """method that changes a prompt's aspect ratio to the world's"""
     policy: str | None = None
     """policy that can play in a person's place: path/to/file.py:factory(argument)"""
     maskgit_steps: int | None = None

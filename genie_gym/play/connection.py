@@ -1,7 +1,7 @@
 """One visitor's WebSocket connection: one frame for every latent action.
 
-A message of the page is JSON with a ``do``, or the bytes of a picture to start from. Each is answered before the next
-is read, so nobody can pile up work. An answer is bytes (a frame or a file), or JSON with a ``kind``.
+A message of the page is a command (JSON with a ``do``) or the bytes of a picture to start from. Each is answered before
+the next is read, so nobody can pile up work. An answer is bytes (a frame or a file), or JSON with a ``kind``.
 
 | do | |
 |---|---|
@@ -64,7 +64,7 @@ class Limits:
     frames: int = 10_000
     """largest number of steps of an episode, 12 kB each at 64 x 64"""
     undo_steps: int = 8
-    """largest number of steps undone in a row, 14 MB each in the shipped world"""
+    """largest number of successive steps undone, each at most 0.8 MB in the shipped world"""
     maskgit_steps: int = 64
     """largest number of MaskGIT steps per frame in a replayed trajectory"""
     idle_seconds: float = 300.0
@@ -77,7 +77,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def describe_world(setup: PlaySetup) -> dict[str, Any]:
-    """Return what the page has to know about the world."""
+    """Return the JSON-able description of the world that the page reads first."""
     config = setup.session.world.config
     return {
         "kind": "world",
@@ -96,7 +96,7 @@ class Connection:
     Args:
         websocket: Accepted WebSocket of the visitor's page.
         setup: World and settings shared by all visitors.
-        scheduler: Scheduler of the world's passes, shared too.
+        scheduler: Scheduler of the world's passes, shared by all visitors.
         limits: Upper bounds on what the visitor may ask for.
     """
 
@@ -141,24 +141,24 @@ class Connection:
             await self._start_on_picture(packed)
             return
         try:
-            order: Any = json.loads(text or "")
+            command: Any = json.loads(text or "")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"message must be JSON or a picture: {error}") from error
-        known = isinstance(order, dict) and isinstance(order.get("do"), str) and order["do"] in self._handlers
+        known = isinstance(command, dict) and isinstance(command.get("do"), str) and command["do"] in self._handlers
         if not known:
-            raise ValueError(f"message must have a do of {sorted(self._handlers)}, got {reprlib.repr(order)}")
-        await self._handlers[order["do"]](order)
+            raise ValueError(f"message must have a do of {sorted(self._handlers)}, got {reprlib.repr(command)}")
+        await self._handlers[command["do"]](command)
 
-    async def _start(self, order: dict[str, Any]) -> None:
+    async def _start(self, command: dict[str, Any]) -> None:
         start = next(self._setup.starts)
-        if (number := order.get("number")) is not None:
+        if (number := command.get("number")) is not None:
             frames = self._setup.session.world.start_frames
             require(is_integer(number, 0, len(frames)), "number", number, f"in [0, {len(frames)})")
             start = start._replace(prompt=frames[number][None], prompt_index=number)
         await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
 
-    async def _set_fit(self, order: dict[str, Any]) -> None:
-        self._fit = require_fit(order.get("as"))
+    async def _set_fit(self, command: dict[str, Any]) -> None:
+        self._fit = require_fit(command.get("as"))
         await self._send_json({"kind": "fit", "fit": self._fit})
 
     async def _start_on_picture(self, packed: bytes) -> None:
@@ -175,12 +175,12 @@ class Connection:
             await self._send_json({"kind": "replay", "actions": replayed})
         await self._send_frame()
 
-    async def _step(self, order: dict[str, Any]) -> None:
-        action: Any = order.get("action")
+    async def _step(self, command: dict[str, Any]) -> None:
+        action: Any = command.get("action")
         require(is_integer(action), "action", action, "an integer")
         await self._take_action(action)
 
-    async def _drive(self, order: dict[str, Any]) -> None:
+    async def _drive(self, command: dict[str, Any]) -> None:
         if self._setup.driver is None:
             raise ValueError("no policy is loaded: start the page with --policy FILE.py:FACTORY(ARGUMENTS)")
         seen = self._visitor.look_back(DRIVER_FRAMES)
@@ -192,12 +192,12 @@ class Connection:
         await self._scheduler.step(self._visitor, action)
         await self._send_frame()
 
-    async def _undo_or_restart(self, order: dict[str, Any]) -> None:
-        await self._scheduler.call(self._visitor.undo if order["do"] == "undo" else self._visitor.restart)
+    async def _undo_or_restart(self, command: dict[str, Any]) -> None:
+        await self._scheduler.call(self._visitor.undo if command["do"] == "undo" else self._visitor.restart)
         await self._send_frame()
 
-    async def _save(self, order: dict[str, Any]) -> None:
-        kind: Any = order.get("as")
+    async def _save(self, command: dict[str, Any]) -> None:
+        kind: Any = command.get("as")
         require(kind in ("gif", "mp4", "json"), "as", kind, "gif, mp4 or json")
         if kind == "json":
             packed = format_trajectory(self._visitor.trajectory).encode()
@@ -205,8 +205,8 @@ class Connection:
             packed = await asyncio.to_thread(_encode_video, self._visitor.frames, kind)
         await self._send_bytes(bytes([FILE_MESSAGE]) + packed)
 
-    async def _replay(self, order: dict[str, Any]) -> None:
-        text: Any = order.get("trajectory")
+    async def _replay(self, command: dict[str, Any]) -> None:
+        text: Any = command.get("trajectory")
         require(isinstance(text, str), "trajectory", text, "a text")
         trajectory = await asyncio.to_thread(parse_trajectory, text)
         digest, limits = self._setup.digest, self._limits

@@ -23,7 +23,7 @@ class Driver(Protocol):
 
 
 def load_driver(spec: str, seed: int = 0) -> Driver:
-    """Build a driver by the factory that ``FILE.py:FACTORY(ARGUMENTS)`` names, which gets ``seed=`` if it takes it.
+    """Build the driver that ``FILE.py:FACTORY(ARGUMENTS)`` names; the factory is passed ``seed=`` if it accepts one.
 
     Raises:
         ValueError: If there is no such factory.

@@ -1,4 +1,4 @@
-"""The latent action that a key means: by its number, or by the direction in its name."""
+"""Latent actions chosen with the keyboard: by number, or by the direction in the action's name."""
 
 from collections.abc import Collection, Sequence
 
@@ -9,10 +9,10 @@ _KEY_DIRECTIONS |= {way: way for way in _KEY_DIRECTIONS.values()}
 class Keymap:
     """Maps the keys held down to a latent action.
 
-    A digit means that latent action, counted from 1. Arrows and WASD mean a direction, two of them a diagonal: the
-    first action of that name (``name_actions`` puts the fastest first). If the world has no action of the diagonal's
-    name, the vertical part is used, or else the horizontal part. No key means standing still, if an action has that
-    name.
+    A digit chooses the latent action of that number, counted from 1. Arrows and WASD choose a direction, two of them a
+    diagonal: the first action of that name (``name_actions`` numbers the fastest first). If no action is named after
+    the diagonal, its vertical part is used, or else its horizontal part. Without a direction, the action named
+    ``still`` is chosen, if there is one.
 
     Args:
         names: Names of all latent actions, in order.
@@ -25,7 +25,7 @@ class Keymap:
             self._actions.setdefault(names[action].rstrip("0123456789").strip(), action)
 
     def choose(self, held: Collection[str]) -> int | None:
-        """Return the latent action, or None if the keys mean none and the world should wait.
+        """Return the latent action, or None if the keys choose none and the world should wait.
 
         Args:
             held: Names of the keys held: ``"up"``, ``"a"``, ``"3"``, ...

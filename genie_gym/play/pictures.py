@@ -14,7 +14,7 @@ def open_picture(packed: bytes, field: str, formats: tuple[str, ...] = PICTURE_F
     """Decode the bytes of a picture file; of an animation, its first frame.
 
     Raises:
-        ValueError: Naming ``field``, if it is no picture of these formats, damaged, or has too many pixels.
+        ValueError: If it is no picture of these formats, damaged, or has too many pixels; the message names ``field``.
     """
     try:
         image = Image.open(io.BytesIO(packed), formats=formats)

@@ -19,11 +19,11 @@ from genie_gym.play.window import WINDOW_KEYS, WindowedPlay
 from genie_gym.serving import load_world
 
 WINDOW_UNDO_STEPS = 32
-"""Number of steps that can be undone in a row in a window; each keeps 0.8 MB of the shipped world's memory."""
+"""Number of successive steps that can be undone in a window; each keeps at most 0.8 MB in the shipped world."""
 
 
 def require_address(host: str, port: int, token: str | None) -> None:
-    """Check the address that a page is to be served at.
+    """Check the address at which a page will be served.
 
     Raises:
         ValueError: If other machines can reach the page without a token, or there is no such port.
@@ -65,7 +65,7 @@ def play_in_window(setup: PlaySetup, out: Path, report: Callable[[str], object])
     Args:
         setup: World and settings to play with.
         out: Folder to write ``play.gif`` and ``play.json`` into.
-        report: Function that is given the list of keys, such as ``print``.
+        report: Function that shows a text, such as ``print``; it is called with the list of keys.
 
     Raises:
         DependencyNotInstalled: If pygame is missing.
@@ -79,7 +79,7 @@ def write_prompt(prompt: FittedPrompt, out: Path) -> Path:
     """Write a prompt's frames side by side, oldest at the left, and return the path of ``prompt.png``.
 
     Raises:
-        ValueError: If it cannot be written.
+        ValueError: If the file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_image(out / "prompt.png", contact_sheet(prompt.frames[None]))

@@ -35,7 +35,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
     Args:
         setup: World and settings shared by all visitors.
         limits: Upper bounds on what visitors may ask for.
-        token: Token that visitors must give; None refuses all who do not use this machine's own address.
+        token: Token that visitors must give; with None, only requests to this machine's own address are answered.
     """
     scheduler, connected = BatchScheduler(limits.visitors), set[WebSocket]()
     start_frames = setup.session.world.start_frames
@@ -88,7 +88,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
 
 
 def _is_same_origin(websocket: WebSocket) -> bool:
-    """Whether the socket was opened by this server's own page, or by no page."""
+    """Return whether the socket was opened by this server's own page, or by a program that is no browser."""
     origin = websocket.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")
 

@@ -1,4 +1,4 @@
-"""What visitors need to play: a loaded world, its prompt and the starts of their episodes."""
+"""The setup that visitors share: a loaded world, its prompt and policy, and the starts of their episodes."""
 
 import itertools
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class PlaySetup(NamedTuple):
     """policy that can play in a person's place"""
 
     def new_visitor(self, undo_steps: int) -> Visitor:
-        """Create a visitor who has not started yet and can undo ``undo_steps`` in a row."""
+        """Create a visitor who has not started yet and can undo ``undo_steps`` successive steps."""
         sampling = self.session.maskgit_steps, self.session.temperature
         return Visitor(self.session.world, self.digest, *sampling, undo_steps)
 
@@ -40,7 +40,7 @@ def prepare_play(config: PlayConfig) -> PlaySetup:
     """Load the world, the prompt and the policy that a config names.
 
     Raises:
-        ValueError: Naming the field and its value.
+        ValueError: If a field is invalid; the message names it and its value.
         MissingExtraError: If the prompt is a text and the package that draws it is missing.
     """
     driver = None if config.policy is None else load_driver(config.policy, config.seed)
@@ -62,6 +62,6 @@ def draw_starts(session: Session, prompt: np.ndarray | None, seed: int) -> Itera
     """
     generator = np.random.default_rng(seed)
     yield session.draw_start(generator, prompt, seed)
-    while True:  # the index before the world seed: trajectories of earlier versions have the same starts
+    while True:  # index first, then world seed: this order decides which starts a seed gives
         start = session.draw_start(generator, prompt, world_seed=0)
         yield start._replace(world_seed=int(generator.integers(WORLD_SEEDS)))

@@ -75,7 +75,7 @@ def parse_trajectory(text: str) -> Trajectory:
     """Read a trajectory from its JSON.
 
     Raises:
-        ValueError: Naming the field that is missing or invalid, and its value.
+        ValueError: If a field is missing or invalid; the message names it and its value.
     """
     try:
         values: Any = json.loads(text)

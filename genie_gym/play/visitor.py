@@ -23,7 +23,7 @@ class Visitor:
         digest: Digest of the world's checkpoint, for the trajectory.
         maskgit_steps: MaskGIT steps per frame; None for the world's.
         temperature: Sampling temperature; None for the world's.
-        undo_steps: Number of steps in a row that can be undone.
+        undo_steps: Number of successive steps that can be undone.
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class Visitor:
         return self.start(self._start)
 
     def require_action(self, latent_action: int) -> None:
-        """Raise a ValueError before the start, and if there is no such latent action."""
+        """Raise a ValueError if no episode has started or there is no such latent action."""
         self.session.require_started()
         require_latent_actions(latent_action, (), int(self.session.action_space.n))
 
 
 def step_visitors(visitors: Sequence[Visitor], latent_actions: Sequence[int]) -> None:
-    """Take one step for each of several visitors in a single pass of the world; each frame is as if played alone.
+    """Take one step for each of several visitors in a single pass; each gets the frame that playing alone would give.
 
     Raises:
-        ValueError: Before a visitor's start, if there is no such latent action, or if their sampling differs.
+        ValueError: If a visitor has not started, there is no such latent action, or their sampling differs.
     """
     for visitor, action in zip(visitors, latent_actions, strict=True):
         visitor.require_action(action)

@@ -58,7 +58,7 @@ class WindowedPlay:
         save_trajectory(self._visitor.trajectory, self._out / "play.json")
 
     def _handle_events(self, pygame: Any) -> bool:
-        """Run the commands of the keys that were pressed; return whether one of them asks for a single frame."""
+        """Run the commands of the keys just pressed, and return whether one of them asks for a single frame."""
         steps_once = False
         for event in pygame.event.get():
             is_key, is_quit = event.type == pygame.KEYDOWN, event.type == pygame.QUIT

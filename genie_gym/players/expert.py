@@ -18,7 +18,7 @@ _WIDTH, _FEATURES = 24, 128
 
 
 class ExpertPolicy(nn.Module):
-    """A network from one frame with Procgen's painted velocity to logits of real actions."""
+    """A network that maps one frame with Procgen's painted velocity to logits of real actions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,11 @@ class ExpertPolicy(nn.Module):
 
 
 class Expert:
-    """A ``Player`` that samples its actions from the ``ExpertPolicy`` whose weights ``save_half`` wrote to ``path``.
+    """A ``Player`` that samples its actions from an ``ExpertPolicy``.
+
+    Args:
+        path: Weights of the policy, written by ``save_half``.
+        seed: Seed of the sampling.
 
     Raises:
         ValueError: If the weights are damaged or belong to another network.

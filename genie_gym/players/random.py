@@ -5,7 +5,7 @@ import numpy as np
 from genie_gym.checks import require
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS
 
-_RIGHT = np.array([6, 7, 8], dtype=np.int32)
+_RIGHT = np.array([6, 7, 8], dtype=np.int32)  # right with down, alone and with up
 
 
 class UniformRandom:
@@ -19,11 +19,11 @@ class UniformRandom:
 
 
 class StickyRandom:
-    """A player that repeats each action for some frames, which explores more and makes every action visible.
+    """A player that repeats each action for some frames, so that it gets farther and every action has a visible effect.
 
     Args:
         seed: Seed of the choices.
-        repeat: Probability that a game keeps its action for one more frame.
+        repeat: Probability that a game keeps its action for the next frame.
         right_bias: Probability that a new action is one of the three that go right; other new actions are
             uniform over the nine moves.
 

@@ -3,10 +3,10 @@
 A player maps frames to real actions. Its spec is also its name in recordings:
 
     random                                     uniform over Procgen's 15 actions
-    sticky, sticky(repeat), sticky(repeat, right_bias)
+    sticky, sticky(repeat), sticky(repeat, right_bias)    ``StickyRandom``, by default sticky(0.9, 0.25)
     expert                                     the shipped CoinRun player, which sees the velocity
     path/to/file.py:factory(argument, ...)     the player that the file's factory returns
-    ...+velocity                               a player that sees Procgen's painted velocity
+    SPEC+velocity                              any of these, shown frames with Procgen's painted velocity
 
 ``SPEC=WEIGHT`` gives a player a share of the games.
 """
@@ -57,7 +57,7 @@ def parse_share(text: str) -> PlayerShare:
         ValueError: If the player does not exist, or the weight is not a positive number.
     """
     spec, weight = text.strip(), 1.0
-    if not spec.endswith((")", VELOCITY)) and "=" in spec:
+    if not spec.endswith((")", VELOCITY)) and "=" in spec:  # an "=" within brackets gives no weight
         spec, _, number = spec.rpartition("=")
         value = maybe_number(number)
         if isinstance(value, str):

@@ -67,7 +67,7 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldExperiment(Experiment):
-    """An experiment with a finished world."""
+    """An experiment on a world that is already trained."""
 
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder"""
@@ -99,23 +99,23 @@ class TrainedExperiment(Experiment):
         rows = self._read_rows(settings)
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
-        for cell, measured in self._work_on(missing, work, processes):
+        for cell, measured in self._measure(missing, work, processes):
             rows.append({**cell, **measured, "cpu": cpu})
             self.write({**settings, "rows": rows})
-        wanted = [next(row for row in rows if _is_of(row, cell)) for cell in cells]
+        wanted = [next(row for row in rows if _has_settings(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
 
     def find_missing(self, cells: Iterable[Row], settings: Row) -> list[Row]:
         """Return the cells that have no row yet; arguments and errors as in ``finish_rows``."""
         rows = self._read_rows(settings)
-        return [cell for cell in cells if not any(_is_of(row, cell) for row in rows)]
+        return [cell for cell in cells if not any(_has_settings(row, cell) for row in rows)]
 
     def copy_rows(self, path: Path, cells: Iterable[Row], settings: Row, ignored: Container[str] = ()) -> None:
-        """Copy rows that are still missing from another results file, each with the commit that made it.
+        """Copy the rows that are still missing here from another results file, each with the commit that made it.
 
         Args:
             path: Results file to copy from.
-            cells: Cells to copy, as in ``finish_rows``.
+            cells: Cells whose rows to copy, as in ``finish_rows``.
             settings: Settings of both files, as in ``finish_rows``.
             ignored: Names of settings that may differ in the other file.
 
@@ -127,12 +127,12 @@ class TrainedExperiment(Experiment):
             raise ValueError(f"results {str(path)!r} must be a file")
         found = self._read(path, {name: value for name, value in settings.items() if name not in ignored})
         missing = self.find_missing(cells, settings)
-        known = [row for row in found["rows"] if any(_is_of(row, cell) for cell in missing)]
+        known = [row for row in found["rows"] if any(_has_settings(row, cell) for cell in missing)]
         if known:
             dated = [{"commit": found["commit"], **row} for row in known]
             self.write({**settings, "rows": self._read_rows(settings) + dated})
 
-    def _work_on(self, cells: list[Row], work: Callable[[Row], Row], processes: int) -> Iterator[tuple[Row, Row]]:
+    def _measure(self, cells: list[Row], work: Callable[[Row], Row], processes: int) -> Iterator[tuple[Row, Row]]:
         timed = functools.partial(_time, work)
         if processes > 1:
             threads = max(1, torch.get_num_threads() // processes)
@@ -148,6 +148,7 @@ class TrainedExperiment(Experiment):
         return list(self._read(self.json, settings, "; move it away to start again")["rows"])
 
     def _read(self, path: Path, settings: Row, advice: str = "") -> Row:
+        """Return the content of a results file, after checking that its settings are those of this run."""
         found: Row = json.loads(path.read_text())
         wanted = json.loads(json.dumps({"preset": self.preset, "seed": self.seed, **settings}))
         for name, value in wanted.items():
@@ -156,7 +157,7 @@ class TrainedExperiment(Experiment):
         return found
 
 
-def _is_of(row: Row, cell: Row) -> bool:
+def _has_settings(row: Row, cell: Row) -> bool:
     return cell.items() <= row.items()
 
 

@@ -31,7 +31,7 @@ def current_commit() -> str | None:
 
 
 def current_command() -> str:
-    """Return the shell command that started this process, for the root of the checkout."""
+    """Return the shell command that started this process, to be run in the root of the checkout."""
     module = sys.modules["__main__"].__spec__
     program = [Path(sys.argv[0]).name] if module is None else ["python", "-m", module.name]
     return shlex.join([*program, *sys.argv[1:]])

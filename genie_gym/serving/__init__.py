@@ -1,6 +1,6 @@
 """Fast inference of a frozen world: packed weights, C++ kernels for CPUs, and the choice of precision.
 
-``prepare(world, precision)`` swaps modules of a world for packed twins; ``nn`` and ``models`` know nothing of them.
+``prepare(world, precision)`` swaps modules of a world for packed twins; ``nn`` and ``models`` do not depend on them.
 """
 
 from genie_gym.serving.loading import load_world

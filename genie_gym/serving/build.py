@@ -56,7 +56,7 @@ def load_library(name: str, *definitions: str) -> ctypes.CDLL | None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of compiled kernels."""
+    """Return the folder of compiled kernels, which follows XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genie-gym" / "kernels"
 
 
@@ -74,7 +74,7 @@ def compile_library(command: list[str], source: Path, path: Path) -> bool:
 
     The file appears whole or not at all, even if several processes compile it at once.
     """
-    logger.warning("Compiling %s for this processor, once, in seconds (%s=off: no kernels).", source.name, SWITCH)
+    logger.warning("Compiling %s for this processor once; it takes seconds (%s=off avoids it).", source.name, SWITCH)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = tempfile.TemporaryDirectory(dir=path.parent)

@@ -18,7 +18,7 @@ _LANES = 16
 
 
 def are_usable(features: Tensor) -> bool:
-    """Return whether the kernels for rows of features (..., D) take these."""
+    """Return whether the kernels for rows take these features (..., D)."""
     return (
         not torch.is_grad_enabled()
         and features.device.type == "cpu"
@@ -31,7 +31,7 @@ def are_usable(features: Tensor) -> bool:
 
 @functools.cache
 def can_multiply(dtype: torch.dtype) -> bool:
-    """Return whether there are kernels here for a type; float16 needs a processor that multiplies it."""
+    """Return whether this machine has kernels for a type; float16 needs a processor that multiplies it."""
     library = rows_library()
     return library is not None and bool(library.genie_has_kind(KINDS[dtype]))
 
@@ -46,19 +46,19 @@ def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tup
     features = features.contiguous()
     addend = None if addend is None else addend.contiguous()
     sums, normed = features if addend is None else torch.empty_like(features), torch.empty_like(features)
-    weights, own = norm_weights(norm, features.dtype)
+    kept, weights = norm_weights(norm, features.dtype)
     rows_library().genie_add_norm(
         KINDS[features.dtype],
         sums.data_ptr(),
         normed.data_ptr(),
         features.data_ptr(),
         None if addend is None else addend.data_ptr(),
-        own,
+        weights,
         features.numel() // features.shape[-1],
         features.shape[-1],
         torch.get_num_threads(),
     )
-    del weights
+    del kept  # not before the call: ``weights`` points into them
     return sums, normed
 
 
@@ -70,7 +70,7 @@ def gelu_(features: Tensor) -> Tensor:
 
 
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample tokens as ``models.maskgit.draw`` does, which takes over if the kernels cannot be used."""
+    """Sample tokens as ``models.maskgit.draw`` does, which is called if the kernels cannot be used."""
     if not are_usable(logits):
         return maskgit.draw(logits, temperature, uniforms)
     logits, uniforms = logits.contiguous(), uniforms.float().contiguous()
@@ -106,7 +106,7 @@ def attend_in_space(projected: Tensor, heads: int, query_norm: nn.LayerNorm, key
     head_dim = query_norm.normalized_shape[0]
     value_dim = width // heads - 2 * head_dim
     mixed = projected.new_empty(*projected.shape[:-1], heads * value_dim)
-    (weights, query), (more, key) = (norm_weights(norm, projected.dtype) for norm in (query_norm, key_norm))
+    (query_kept, query), (key_kept, key) = (norm_weights(norm, projected.dtype) for norm in (query_norm, key_norm))
     transformer_library(head_dim, value_dim).genie_attend_in_space(
         KINDS[projected.dtype],
         mixed.data_ptr(),
@@ -118,7 +118,7 @@ def attend_in_space(projected: Tensor, heads: int, query_norm: nn.LayerNorm, key
         heads,
         torch.get_num_threads(),
     )
-    del weights, more
+    del query_kept, key_kept
     return mixed
 
 
@@ -138,7 +138,7 @@ def attend_in_time(
         indices: (F, B) int64, cache index of each new frame.
         bias: (B or 1, heads, F, S), added to the scores.
         norms: Norms of each head's queries and keys.
-        outputs: Number of last frames to return.
+        outputs: Number of frames to return, the last of the F.
 
     Returns:
         (outputs, B, N, heads * value_dim).
@@ -150,7 +150,7 @@ def attend_in_time(
     frames, batch, positions, _ = projected.shape
     heads, count, head_dim, value_dim = *keys.shape[2:], values.shape[-1]
     mixed = projected.new_empty(outputs, batch, positions, heads * value_dim)
-    (weights, query), (more, key) = (norm_weights(norm, projected.dtype) for norm in norms)
+    (query_kept, query), (key_kept, key) = (norm_weights(norm, projected.dtype) for norm in norms)
     transformer_library(head_dim, value_dim).genie_attend_in_time(
         KINDS[projected.dtype],
         mixed.data_ptr(),
@@ -164,5 +164,5 @@ def attend_in_time(
         CacheSizes(frames, batch, positions, heads, count, outputs, batch, len(bias)),
         torch.get_num_threads(),
     )
-    del weights, more
+    del query_kept, key_kept
     return mixed

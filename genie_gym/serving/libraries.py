@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from genie_gym.serving.build import load_library
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-"""The number of each type in the C++ code."""
+"""Number that stands for each type in the C++ code, its ``kind``."""
 _SPARE_ROWS = 31
-"""Number of rows behind the last one that a bfloat16 product may read."""
+"""Number of rows behind the last one that a bfloat16 product may read; SPARE_ROWS in matmul.h."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class CacheSizes(ctypes.Structure):
 
 @functools.cache
 def rows_library() -> Any:
-    """Return the compiled rows.cpp, or None if there are no kernels here."""
+    """Return the compiled rows.cpp, or None if this machine has no kernels."""
     library = _load_multiplying("rows")
     if library is not None:
         _declare(library.genie_add_norm, [c_void_p] * 4 + [POINTER(NormWeights), c_int64, c_int64, c_int])
@@ -55,7 +55,7 @@ def rows_library() -> Any:
 
 @functools.cache
 def transformer_library(head_dim: int, value_dim: int, *definitions: str) -> Any:
-    """Return transformer.cpp compiled for a head size, or None if there are no kernels here.
+    """Return transformer.cpp compiled for a head size, or None if this machine has no kernels.
 
     Args:
         head_dim: Features per head of queries and keys.
@@ -72,7 +72,7 @@ def transformer_library(head_dim: int, value_dim: int, *definitions: str) -> Any
 
 
 def _load_multiplying(name: str, *definitions: str) -> Any:
-    """Load a library with ``genie_multiply``; compiled without AMX tiles if these cannot be used here."""
+    """Load a library with ``genie_multiply``; it is compiled without AMX tiles if this process cannot use them."""
     library = load_library(name, *definitions)
     if library is not None:
         library.genie_has_tiles.restype = library.genie_may_use_tiles.restype = c_int
@@ -111,9 +111,9 @@ def pack_weights(
 def multiply(features: Tensor, weight: Tensor, bias: Tensor | None, library: Any) -> Tensor:
     """Compute ``F.linear`` of features (rows, inputs) by a library's kernel, packing the weights anew."""
     packed, kept = pack_weights(weight, bias, features.dtype, library)
-    out = features.new_full((len(features), len(weight)), float("nan"))  # an unwritten entry is no stale right answer
+    out = features.new_full((len(features), len(weight)), float("nan"))  # shows entries that the kernel does not write
     multiply_into(out, features, packed, library)
-    del kept
+    del kept  # not before: ``packed`` points into these tensors
     return out
 
 
@@ -126,7 +126,7 @@ def tiles_are_right(library: Any) -> bool:
 
 
 def multiply_into(out: Tensor, features: Tensor, packed: PackedWeights, library: Any) -> None:
-    """Multiply (..., inputs) into ``out`` (..., outputs)."""
+    """Multiply features (..., inputs) by packed weights, and write the result to ``out`` (..., outputs)."""
     rows = out.numel() // packed.outputs
     if features.dtype == torch.bfloat16:
         features = F.pad(features.flatten(0, -2), (0, 0, 0, _SPARE_ROWS))
@@ -137,6 +137,6 @@ def multiply_into(out: Tensor, features: Tensor, packed: PackedWeights, library:
 
 
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:
-    """Round the weights of a LayerNorm to a type: tensors that have to outlive the call, and pointers to them."""
+    """Round a LayerNorm's weights to a type: tensors that have to outlive the kernel's call, and pointers to them."""
     weights = [weight.detach().to(dtype).float() for weight in (norm.weight, norm.bias)]
     return weights, NormWeights(*(weight.data_ptr() for weight in weights), norm.eps)

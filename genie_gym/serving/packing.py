@@ -1,7 +1,7 @@
 """Packed twins of modules: the same weights and the same results up to rounding, computed by C++ kernels.
 
 ``pack`` changes the class of each known module in place, as PyTorch's ``fully_shard`` does, so parameters, names and
-references stay. A twin falls back to PyTorch for input that the kernels do not take: gradients, GPUs, odd sizes.
+references stay. A twin falls back to PyTorch for input that the kernels do not take: gradients, GPUs, other sizes.
 
 Modules are known by an allow-list of exact types and children. A transformer with a block that is not on the list is
 left to PyTorch, with a warning, and never computed as if it were a known one.
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 def pack(module: nn.Module) -> nn.Module:
     """Swap all known modules inside ``module``, itself included, for packed twins, and return it."""
     unpack(module)
-    unknown = {name for name, each in module.named_modules() if _is_transformer(each) and not _knows_blocks(each, name)}
+    unknown = {name for name, each in module.named_modules() if _is_transformer(each) and not _check_blocks(each, name)}
     for name, each in module.named_modules():
         if type(each) in PACKED and name not in unknown:
             each.__class__ = PACKED[type(each)]
@@ -97,7 +97,7 @@ class PackedGridConvolution(PackedProduct, GridConvolution):
         """Gather each token's 3 x 3 neighbourhood: (..., N, in) -> (..., N, 9 in), zeros around the grid."""
         framed = F.pad(features.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
         squares = framed.unfold(-3, 3, 1).unfold(-3, 3, 1)  # (..., rows, columns, in, 3, 3)
-        return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)
+        return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)  # channels last, as the packed weights
 
 
 class PackedFeedForward(Packed, FeedForward):
@@ -153,7 +153,7 @@ class PackedTransformer(Packed, SpatioTemporalTransformer):
     windows: dict[tuple[int, int], tuple[CacheWindow, Tensor, Tensor]]
 
     def reset_packing(self) -> None:
-        """Forget packed weights, and take the present modules for the known ones."""
+        """Forget packed weights, and record the present modules, to notice later changes."""
         self.step_kernel, self.windows = None, {}
         self.structure = Structure(self)
 
@@ -279,8 +279,8 @@ def _is_transformer(module: nn.Module) -> bool:
     return type(module) is SpatioTemporalTransformer
 
 
-def _knows_blocks(transformer: nn.Module, name: str) -> bool:
-    """Return whether all blocks of a transformer are known, and warn if not."""
+def _check_blocks(transformer: nn.Module, name: str) -> bool:
+    """Return whether the kernels know all blocks of a transformer, and warn if not."""
     assert isinstance(transformer, SpatioTemporalTransformer)
     strange = next((found for block in transformer.blocks if (found := _find_unknown(block, "")) is not None), None)
     if strange is None and (set(transformer._modules) != {"blocks", "norm"} or _has_hooks(transformer)):

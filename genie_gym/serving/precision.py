@@ -1,4 +1,4 @@
-"""The precision that a device plays worlds fastest in."""
+"""Choice of the precision in which a device plays worlds fastest."""
 
 import torch
 

@@ -29,7 +29,7 @@ class Product:
         return not weight.requires_grad and kernels.are_usable(features)
 
     def __call__(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Map (..., inputs) to (..., outputs), if ``takes`` says so.
+        """Map (..., inputs) to (..., outputs); only for arguments that ``takes`` accepts.
 
         Args:
             features: (..., inputs).
@@ -42,7 +42,7 @@ class Product:
         if self._packed is None or state != self._state:
             flat = weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(1)
             self._packed, self._state = pack_weights(flat, bias, features.dtype, rows_library()), state
-        held = self._packed  # another thread may pack anew meanwhile
+        held = self._packed  # keeps the tensors alive even if another thread packs anew meanwhile
         out = features.new_empty(*features.shape[:-1], held[0].outputs)
         multiply_into(out, features, held[0], rows_library())
         return out

@@ -231,15 +231,15 @@ def _join_modulations(blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
     A norm n w + b that is scaled by 1 + s and shifted by t is a norm with weight w (1 + s) and bias b (1 + s) + t.
 
     Returns:
-        Weight (2 blocks D, features) and bias, float32.
+        Weight (2 blocks D, features) and bias (2 blocks D,), float32.
     """
     weights, biases = [], []
     for block in blocks:
         assert block.modulate is not None
         norm = block.feed_forward_norm
-        scale, shift = block.modulate.weight.float().chunk(2)
-        plus, moved = block.modulate.bias.float().chunk(2)
-        for own, added, constant in ((norm.weight, 0, 0), (norm.bias, shift, moved)):
-            weights.append(own.float()[:, None] * scale + added)
-            biases.append(own.float() * (1 + plus) + constant)
+        scale_weight, shift_weight = block.modulate.weight.float().chunk(2)
+        scale_bias, shift_bias = block.modulate.bias.float().chunk(2)
+        for own, added_weight, added_bias in ((norm.weight, 0, 0), (norm.bias, shift_weight, shift_bias)):
+            weights.append(own.float()[:, None] * scale_weight + added_weight)
+            biases.append(own.float() * (1 + scale_bias) + added_bias)
     return torch.cat(weights), torch.cat(biases)

@@ -1,1 +1,1 @@
-"""Training: one loop for every model, and the paper's two phases."""
+"""Training: one loop for every model, and the phases of a preset."""

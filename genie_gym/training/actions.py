@@ -53,7 +53,7 @@ def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorl
 
 
 def begin_from(model: LatentActionModel, old: LatentActionModel) -> None:
-    """Copy those weights of another model's networks that fit; codes, and the layer before them, stay new."""
+    """Copy the weights of ``old``'s networks that fit to ``model``; its codes and the layer before them stay new."""
     weights = model.state_dict()
     for name, weight in old.state_dict().items():
         is_copied = name.startswith("backbone.") and ".latent_out." not in name
@@ -66,7 +66,7 @@ def begin_from(model: LatentActionModel, old: LatentActionModel) -> None:
 def translate_actions(world: GenieWorldModel, old_labels: Tensor, labels: Tensor) -> None:
     """Initialise the embeddings of new actions from those that the dynamics has learned for the old ones.
 
-    Each is the mean embedding of the old actions of its transitions; an action that labels none gets the overall mean.
+    Each is the mean embedding of the old actions of its transitions; an action without any gets the overall mean.
 
     Args:
         world: World whose dynamics is changed.

@@ -65,7 +65,7 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def require_config(folder: Path, config: TrainConfig) -> int:
-    """Return the number of steps that the run in ``folder`` has done; 0 if there is none.
+    """Check that the run in ``folder`` has this config, and return the number of steps done; 0 if there is no run.
 
     Raises:
         ValueError: If the run is damaged or was started with another config.

@@ -1,4 +1,4 @@
-"""The only training loop: it trains any module with ``loss(batch) -> LossOutput``."""
+"""The training loop of all models: it trains any ``Trainee``, a module with ``loss(batch) -> LossOutput``."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +19,12 @@ from genie_gym.training.checkpoint import has_run, resume_run, save_run
 from genie_gym.training.optim import build_optimizer, clip_gradients, learning_rate
 
 Batches = Callable[[int, int], Iterator[Batch]]
-"""(first batch, number of batches) -> batches; the same numbers give the same batches."""
+"""A function (first batch, number of batches) -> batches; equal arguments give equal batches."""
 _Values = dict[str, Tensor]
 
 
 class Trainee(nn.Module):
-    """A base class of modules with a loss, and what TensorBoard shows of it: by default no probe and no pictures."""
+    """A base class of modules to train: a loss, and metrics and pictures for TensorBoard, by default none."""
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the loss and metrics of videos (B, T, C, H, W)."""
@@ -68,7 +68,7 @@ class Phase:
         torch.manual_seed(step_seed(self.config.seed, -1))
 
     def run(self, trainee: Trainee) -> int:
-        """Train from where the run in the folder stands to the last step, or until the time limit.
+        """Train from the run's last checkpoint, or from the start, to the last step or the time limit.
 
         Args:
             trainee: Module whose parameters that require gradients are trained.
@@ -78,6 +78,7 @@ class Phase:
 
         Raises:
             ValueError: If the folder holds a run of another config or model.
+            FloatingPointError: If the loss is NaN or infinite.
         """
         keep_freed_memory()
         config = self.config
@@ -92,7 +93,7 @@ class Phase:
                 torch.manual_seed(step_seed(config.seed, step))
                 metrics = _update(trainee, batch, optimizer, config, step)
                 bar.update()
-                self._watch(trainee, batch, metrics, writer, bar, step)
+                self._log(trainee, batch, metrics, writer, bar, step)
                 step += 1
                 is_last = step == config.train_steps or time.monotonic() > deadline
                 if is_last or step % config.checkpoint_every == 0:
@@ -101,7 +102,7 @@ class Phase:
                     break
         return step
 
-    def _watch(
+    def _log(
         self, trainee: Trainee, batch: Batch, metrics: _Values, writer: SummaryWriter, bar: "tqdm[object]", step: int
     ) -> None:
         """Log metrics and pictures; since each step seeds the generator anew, this does not change the run."""

@@ -11,7 +11,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 MOMENTUM = 0.95
 UPDATE_RMS = 2 / 3
-"""Root mean square of a matrix's update in learning rates; AdamW's is near 1 at first and smaller later."""
+"""Root mean square of a matrix's update, in units of the learning rate; AdamW's is near 1 at first, then smaller."""
 
 
 class Muon(torch.optim.AdamW):
@@ -26,7 +26,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update all parameters once; gradients of Muon's matrices are set to None."""
+        """Update all parameters once; gradients of Muon's matrices are then None."""
         assert closure is None, "no line search"
         for group in self.param_groups:
             trained = [each for each in group["params"] if group["orthogonal"] and each.grad is not None]

@@ -32,8 +32,8 @@ def train_preset(
 ) -> Path | None:
     """Train a world and save it as ``out/checkpoint``; another call resumes where the last one stopped.
 
-    If the last phase draws at least as many clips as there are, a ``TokenCache`` keeps the tokens of clips that are
-    drawn again; with fewer draws hardly any clip is. A GPU needs no cache: it encodes faster than files are read.
+    On a CPU, if the last phase draws at least as many clips as there are, a ``TokenCache`` spares encoding a clip
+    again; with fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read.
 
     Args:
         preset: World to train, and its phases.
@@ -47,6 +47,9 @@ def train_preset(
 
     Returns:
         Folder of the checkpoint, or ``None`` if time ran out before the last step.
+
+    Raises:
+        ValueError: If ``out`` holds a run of another preset.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
@@ -72,15 +75,15 @@ def train_preset(
 
 
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
-    """Return a source of training batches: float videos on the device.
+    """Return a source of training batches, whose videos are float in [0, 1] and on the device.
 
     On a CPU one thread reads ahead. On a GPU all frames are copied into its memory once, when the first batch is drawn.
     """
-    hold = functools.cache(lambda: DeviceClips(dataset, device))
+    load_frames = functools.cache(lambda: DeviceClips(dataset, device))
 
     def draw(first: int, number: int) -> Iterator[Batch]:
         if torch.device(device).type == "cuda":
-            drawn = hold().batches(config.batch_size, config.seed, first, number)
+            drawn = load_frames().batches(config.batch_size, config.seed, first, number)
         else:
             drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=1)
         for batch in drawn:

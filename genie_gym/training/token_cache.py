@@ -34,8 +34,8 @@ class TokenCache:
         self._shape = (dataset.clip_length, tokenizer.config.tokens_per_frame)
         self._dtype = np.dtype(np.uint16 if tokenizer.config.tokenizer.quantizer.codes < 2**16 else np.uint32)
         self.path = folder / f"tokens-{_digest(tokenizer, dataset, config)}.bin"
-        for other in set(folder.glob("tokens-*.bin")) - {self.path}:
-            other.unlink()
+        for outdated in set(folder.glob("tokens-*.bin")) - {self.path}:
+            outdated.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             file.truncate(len(dataset) * self._entry_bytes)
@@ -44,7 +44,7 @@ class TokenCache:
     def encode(self, batch: Batch) -> Tensor:
         """Return the tokens (B, T, N) int64 of the batch's videos, encoding only clips without an entry.
 
-        Those are encoded in a batch of the same size, padded with the last of them: the choice of kernels, and with it
+        They are encoded in a batch of the same size, padded with the last of them: the choice of kernels, and with it
         the last bits of a result, may depend on a batch's shape.
         """
         numbers, entries = batch.numbers.tolist(), np.zeros((len(batch.numbers), *self._shape), self._dtype)

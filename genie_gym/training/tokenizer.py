@@ -26,7 +26,7 @@ class TokenizerTrainee(Trainee):
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Return a row of real frames above a row of reconstructed ones."""
+        """Return a row of real frames above a row of reconstructed ones, as ``rebuilt``."""
         real = batch.videos[:1]
         rebuilt = self.tokenizer.decode(self.tokenizer.encode(real))
         return {"rebuilt": rearrange(torch.cat([real, rebuilt]), "b t c h w -> c (b h) (t w)")}

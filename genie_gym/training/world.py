@@ -20,7 +20,7 @@ class DynamicsTrainee(Trainee):
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__()
         self.dynamics = world.dynamics
-        self._world = [world]  # in a list, which is no submodule: frozen models are not saved with the run
+        self._world = [world]  # in a list, so as not to be a submodule: frozen models are not saved with the run
         self._cache = cache
 
     @property
@@ -29,7 +29,7 @@ class DynamicsTrainee(Trainee):
         return self._world[0]
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Return the dynamics' loss."""
+        """Return the dynamics' loss under the labels of the latent action model."""
         dynamics = self.dynamics.loss(self._tokens(batch), self.world.label(batch.videos))
         return LossOutput(dynamics.loss, _prefix("dynamics", dynamics.metrics))
 
@@ -84,8 +84,8 @@ def train_world(
     Args:
         world: World to train.
         phase: Phase of training.
-        cache: Tokens of the batches' dataset under this tokenizer; saves time and changes nothing else.
-        freezes_actions: Whether the latent action model is trained already and only labels.
+        cache: Tokens of the batches' dataset under this tokenizer; it saves time and changes no result.
+        freezes_actions: Whether the latent action model is already trained and now only labels transitions.
     """
     world.tokenizer.eval().requires_grad_(False)
     if freezes_actions:

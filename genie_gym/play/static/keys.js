@@ -25,8 +25,8 @@ function readKeys() {
   return { ...DEFAULT_KEYS };
 }
 
-// The latent action of the keys held, or null if they mean none. Digits are latent actions, directions are matched with
-// the names of actions, and no key stands still.
+// The latent action that the keys held choose, or null if they choose none: a digit by its number, directions by the
+// names of actions. Without a direction, the action named "still" is chosen, if there is one.
 function chooseAction(held, names) {
   const meanings = [...held].map((key) => keys[key]).filter((meaning) => meaning !== undefined);
   for (const meaning of meanings) {
@@ -34,9 +34,10 @@ function chooseAction(held, names) {
     if (number >= 1 && number <= names.length) return number - 1;
   }
   const directions = new Set(meanings.filter((meaning) => DIRECTIONS.includes(meaning)));
-  const one = (first, second) => (directions.has(first) === directions.has(second) ? "" : directions.has(first) ? first : second);
-  const row = one("up", "down");
-  const column = one("left", "right");
+  // Opposite directions cancel.
+  const only = (first, second) => (directions.has(first) === directions.has(second) ? "" : directions.has(first) ? first : second);
+  const row = only("up", "down");
+  const column = only("left", "right");
   const wanted = row || column ? [`${row} ${column}`.trim(), row, column] : ["still"];
   for (const direction of wanted) {
     const action = actionOfDirection(direction, names);
@@ -80,7 +81,7 @@ function showKeys() {
   }
 }
 
-// Returns whether a key was waited for; then it has no other effect this time.
+// Gives the key to the meaning that waits for one, and returns whether one did; then the key has no other effect.
 function changeKey(key) {
   if (changing === null || RESERVED_KEYS.includes(key)) return false;
   if (key !== "escape") {

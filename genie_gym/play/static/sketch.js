@@ -1,5 +1,5 @@
 "use strict";
-// A canvas to draw on; "use" gets the sketch as a PNG blob.
+// A canvas to draw on; "use" is called with the sketch as a PNG blob.
 
 function prepareSketch(use) {
   const canvas = $("sketch");

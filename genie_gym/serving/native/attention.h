@@ -21,7 +21,7 @@ inline Vector inverse_sqrt(Vector x) {
 #endif
 }
 
-// Vector v of a head's features less their mean; lanes beyond the head are 0.
+// Subtract the mean from vector v of a head's features; lanes beyond the head become 0.
 inline Vector centre(Vector features, float mean, int v) {
     features -= mean;
     for (int lane = HEAD_DIM - v * LANES; lane < LANES; ++lane) features[lane] = 0;
@@ -91,8 +91,8 @@ inline void normalise_rows(float* to, const T* from, int64_t rows, int64_t half,
     }
 }
 
-// Number of queries multiplied at once, and of vectors of their results: ROWS * WIDE sums fit into the registers.
-constexpr int ROWS = LANES == 16 ? 8 : 4, WIDE = 2;
+// Number of queries multiplied at once, and of vectors of results for each: QUERIES * WIDE sums fit into the registers.
+constexpr int QUERIES = LANES == 16 ? 8 : 4, WIDE = 2;
 
 // Write scores[row][key] of COUNT queries with COLUMNS vectors of keys; queries and keys are [feature][token].
 template <int COUNT, int COLUMNS>
@@ -157,21 +157,21 @@ template <typename T>
 inline void attend_queries(T* out, int64_t out_stride, const SpatialScratch& scratch, int64_t first,
                            int64_t positions) {
     const int64_t columns = scratch.columns;
-    for (int row = 0; row < LANES; row += ROWS) {
+    for (int row = 0; row < LANES; row += QUERIES) {
         const float* queries = scratch.queries + first + row;
         float* scores = scratch.scores + row * columns;
         int64_t j = 0;
         for (; j + WIDE * LANES <= columns; j += WIDE * LANES)
-            multiply_queries<ROWS, WIDE>(scores + j, queries, scratch.keys + j, columns);
-        for (; j < columns; j += LANES) multiply_queries<ROWS, 1>(scores + j, queries, scratch.keys + j, columns);
+            multiply_queries<QUERIES, WIDE>(scores + j, queries, scratch.keys + j, columns);
+        for (; j < columns; j += LANES) multiply_queries<QUERIES, 1>(scores + j, queries, scratch.keys + j, columns);
     }
     float scales[LANES];
     store(scales, 1 / exponentiate_rows(scratch.scores, positions, columns));
     const int64_t count = std::min<int64_t>(LANES, positions - first);
     int64_t row = 0;
-    for (; row + ROWS <= count; row += ROWS)
-        mix_queries<ROWS>(out + (first + row) * out_stride, out_stride, scratch.scores + row * columns, scales + row,
-                          scratch.values, positions, columns);
+    for (; row + QUERIES <= count; row += QUERIES)
+        mix_queries<QUERIES>(out + (first + row) * out_stride, out_stride, scratch.scores + row * columns, scales + row,
+                             scratch.values, positions, columns);
     for (; row < count; ++row)
         mix_queries<1>(out + (first + row) * out_stride, out_stride, scratch.scores + row * columns, scales + row,
                        scratch.values, positions, columns);
@@ -215,7 +215,7 @@ inline void multiply_key(Vector (&products)[COUNT], const float* queries, int64_
     }
 }
 
-// Scores of one head's queries of COUNT frames with its cached keys. A single last key is left to score_last_frame.
+// Score COUNT frames' queries of one head with its cached keys. A single last key is left to score_last_frame.
 template <int COUNT, typename T>
 inline void score_cache(float* scores, const float* queries, int64_t query_stride, const T* keys, const float* bias,
                         int64_t cache_frames, int64_t columns) {
@@ -292,7 +292,7 @@ struct TemporalScratch {
     float *scores, *bias, *scales, *normed;
 };
 
-// Scores of LANES rows with the last cached key. For 17 frames, score_cache would add up a whole vector for it alone.
+// Score LANES rows with the last cached key. For 17 frames score_cache would need a second whole vector for it alone.
 template <typename T>
 inline void score_last_frame(const TemporalScratch& scratch, const float* queries, const T* keys, int64_t first,
                              const CacheSizes& sizes) {
@@ -314,7 +314,7 @@ inline void score_last_frame(const TemporalScratch& scratch, const float* querie
     }
 }
 
-// Attend from one token's queries to its cache, COUNT frames at once.
+// Attend from one token's queries to its cache. COUNT, the number of frames at once, is `sizes.outputs` or 1.
 template <int COUNT, typename T>
 inline void attend_to_cache(T* out, int64_t out_stride, const TemporalScratch& scratch, const T* keys, const T* values,
                             const CacheSizes& sizes) {

@@ -3,7 +3,7 @@
 // Packed weights are split into panels of PANEL vectors of LANES outputs; the last panel holds the vectors left over.
 // The layout is [panel][input / STEP][vector][lane][STEP]: STEP is 2 for types of 16 bits, whose instructions multiply
 // pairs of neighbouring inputs, and 1 for float. libraries.py packs the weights. A thread computes one panel of up to
-// BLOCK rows at a time: for TILE rows at once, or by the processor's tiles (tiles.h).
+// BLOCK rows at a time: ROWS_AT_ONCE rows together, or 32 by the processor's tiles (tiles.h).
 #pragma once
 
 #include "rows.h"
@@ -18,9 +18,9 @@ struct PackedWeights {
 namespace {
 
 constexpr int PANEL = 3;
-constexpr int TILE = LANES == 16 ? 8 : 4;  // rows multiplied at once: PANEL * TILE sums fit into the registers
-constexpr int64_t BLOCK = 64;              // rows of a thread's task
-constexpr int64_t GROUP = 4;               // blocks that meet all panels before the next group: they stay in the cache
+constexpr int ROWS_AT_ONCE = LANES == 16 ? 8 : 4;  // PANEL * ROWS_AT_ONCE sums fit into the registers
+constexpr int64_t BLOCK = 64;                      // rows of a thread's task
+constexpr int64_t GROUP = 4;  // blocks that all panels multiply before the next group, so that they stay in the cache
 
 template <typename T> constexpr int STEP = sizeof(T) == 2 ? 2 : 1;
 
@@ -63,18 +63,18 @@ __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUM
 }
 
 #ifdef __AVX512FP16__
-constexpr int64_t FOLD = 128;  // inputs that are summed in half precision before the sums are added to floats
+constexpr int64_t HALF_RUN = 128;  // inputs that are summed in half precision before the sums are added to floats
 
-// The same for halves. An output's sums over even and over odd inputs are neighbours, added up at the end.
+// accumulate for halves. An output's sums over even and over odd inputs are neighbours, added up at the end.
 template <int ROWS, int COLUMNS>
 __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUMNS], const Half* features,
                                                       const Half* weights, int64_t inputs) {
     Vector float_sums[ROWS][COLUMNS][2] = {};
-    for (int64_t first = 0; first < inputs; first += FOLD) {
+    for (int64_t first = 0; first < inputs; first += HALF_RUN) {
         __m512h partial[ROWS][COLUMNS];
         for (int row = 0; row < ROWS; ++row)
             for (int c = 0; c < COLUMNS; ++c) partial[row][c] = _mm512_setzero_ph();
-        const int64_t last = std::min(first + FOLD, inputs);
+        const int64_t last = std::min(first + HALF_RUN, inputs);
         for (int64_t k = first; k < last; k += 2, weights += COLUMNS * LANES * 2) {
             __m512h own[COLUMNS];
             for (int c = 0; c < COLUMNS; ++c) own[c] = _mm512_loadu_ph(weights + c * LANES * 2);
@@ -97,14 +97,16 @@ __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUM
 }
 #endif
 
+// Store LANES outputs of a row, or the `left` ones that remain, after GELU if HAS_GELU.
 template <bool HAS_GELU, typename T> inline void store_output(T* out, Vector sum, int64_t left) {
     const Vector result = HAS_GELU ? gelu(sum) : sum;
     if (left >= LANES) store(out, result);
     else store_some(out, result, left);
 }
 
+// Multiply ROWS rows of features by one panel of COLUMNS vectors of outputs.
 template <int ROWS, int COLUMNS, bool HAS_GELU, typename T>
-inline void multiply_tile(T* out, const T* features, const PackedWeights& weights, int64_t panel) {
+inline void multiply_rows(T* out, const T* features, const PackedWeights& weights, int64_t panel) {
     const int64_t first = panel * PANEL * LANES;
     Vector sums[ROWS][COLUMNS];
     for (int row = 0; row < ROWS; ++row)
@@ -116,20 +118,20 @@ inline void multiply_tile(T* out, const T* features, const PackedWeights& weight
                                    weights.outputs - first - c * LANES);
 }
 
-// Multiply `rows` rows of features by one panel of COLUMNS vectors of outputs.
+// Multiply any number of rows of features by one panel of COLUMNS vectors of outputs.
 template <int COLUMNS, bool HAS_GELU, typename T>
 inline void multiply_panel(T* out, const T* features, const PackedWeights& weights, int64_t panel, int64_t rows) {
     int64_t row = 0;
-    for (; row + TILE <= rows; row += TILE)
-        multiply_tile<TILE, COLUMNS, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights,
-                                               panel);
+    for (; row + ROWS_AT_ONCE <= rows; row += ROWS_AT_ONCE)
+        multiply_rows<ROWS_AT_ONCE, COLUMNS, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs,
+                                                       weights, panel);
     for (; row < rows; ++row)
-        multiply_tile<1, COLUMNS, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights,
+        multiply_rows<1, COLUMNS, HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights,
                                             panel);
 }
 
 #ifdef HAS_TILES
-// The same by the processor's tiles (AMX), 32 rows at once. It reads up to 31 rows behind the last, of any content.
+// multiply_panel by the processor's tiles (AMX), 32 rows together. It also reads up to 31 rows behind the last one.
 template <int COLUMNS, bool HAS_GELU>
 inline void multiply_panel_by_tiles(BFloat16* out, const BFloat16* features, const PackedWeights& weights,
                                     int64_t panel, int64_t rows) {
@@ -158,7 +160,7 @@ inline void multiply_panel(BFloat16* out, const BFloat16* features, const Packed
 
 constexpr int64_t SPARE_ROWS = 31;  // rows that must be readable behind the last row of features
 
-// Every thread that multiplies features of type T holds one meanwhile: it switches the processor's tiles on and off.
+// Every thread that multiplies features of type T has to hold one: it switches the processor's tiles on and off.
 template <typename T> struct Multiplier {
     Multiplier() {}
 };

@@ -9,7 +9,7 @@ int genie_lanes() { return LANES; }
 
 int genie_panel() { return PANEL; }
 
-// Whether bfloat16 is multiplied by tiles (AMX), and whether Linux permits this process to: ask before multiplying.
+// Whether this build multiplies bfloat16 by tiles (AMX).
 int genie_has_tiles() {
 #ifdef HAS_TILES
     return true;
@@ -18,6 +18,7 @@ int genie_has_tiles() {
 #endif
 }
 
+// Ask Linux for permission to use tiles, and return whether it is given: to be called before the first product.
 int genie_may_use_tiles() {
 #ifdef HAS_TILES
     return may_use_tiles();
@@ -26,7 +27,7 @@ int genie_may_use_tiles() {
 #endif
 }
 
-// features (rows, inputs) -> out (rows, outputs). SPARE_ROWS rows behind the last one must be readable.
+// Multiply features (rows, inputs) into out (rows, outputs). SPARE_ROWS rows behind the last one must be readable.
 void genie_multiply(int kind, void* out, const void* features, const PackedWeights* weights, int64_t rows,
                     int threads) {
 #pragma omp parallel num_threads(threads)

@@ -79,7 +79,7 @@ void draw(int64_t* tokens, float* log_probabilities, const T* logits, const floa
     static thread_local std::vector<float> scratch;
     const int64_t columns = round_up(codes);
     scratch.resize(columns);
-    float* probabilities = scratch.data();  // times `total`
+    float* probabilities = scratch.data();  // not divided by `total`
     for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
         const T* own = logits + row * codes;
         int64_t i = 0;

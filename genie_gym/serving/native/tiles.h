@@ -102,7 +102,7 @@ inline void multiply_tiles(float (*sums)[COLUMNS * LANES], const BFloat16* featu
         tile_load<7>(own, PAIR_BYTES), tile_multiply<0, 6, 7>();
         if (COLUMNS > 1) tile_load<7>(own + 2 * LANES, PAIR_BYTES), tile_multiply<1, 6, 7>();
         if (COLUMNS > 2) tile_load<7>(own + 4 * LANES, PAIR_BYTES), tile_multiply<2, 6, 7>();
-        tile_load<6>(features + TILE_ROWS * inputs + k, row_bytes);
+        tile_load<6>(features + TILE_ROWS * inputs + k, row_bytes);  // backwards: tile 7 holds the last weights
         if (COLUMNS > 2) tile_multiply<5, 6, 7>();
         if (COLUMNS > 1) tile_load<7>(own + 2 * LANES, PAIR_BYTES), tile_multiply<4, 6, 7>();
         if (COLUMNS > 1) tile_load<7>(own, PAIR_BYTES);

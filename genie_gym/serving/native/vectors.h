@@ -147,7 +147,7 @@ template <typename Reduce> inline float reduce_lanes(Vector values, Reduce reduc
 inline float sum_lanes(Vector values) { return reduce_lanes(values, Add()); }
 inline float max_lanes(Vector values) { return reduce_lanes(values, Maximum()); }
 
-// Return a0 b0 a1 b1 ... of the lower or the upper halves.
+// Return a0 b0 a1 b1 ... of the lower or the upper halves of both vectors.
 inline Vector interleave(Vector a, Vector b, bool is_upper) {
 #ifdef __AVX512F__
     const Integers low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
@@ -236,7 +236,7 @@ inline float exponentiate(float* scores, int64_t count, int64_t columns) {
     return sum_lanes(total);
 }
 
-// The same for LANES rows of `columns` scores each; lane i of the result is the sum of row i.
+// exponentiate for LANES rows of `columns` scores each; lane i of the result is the sum of row i.
 inline Vector exponentiate_rows(float* scores, int64_t count, int64_t columns) {
     Vector highest[LANES], totals[LANES];
     for (int row = 0; row < LANES; ++row) {
