@@ -56,7 +56,7 @@ def small_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> make.Relea
 
 @pytest.fixture
 def clocked_release(small_release: make.Release) -> make.Release:
-    """The same within seconds."""
+    """Return settings of a release that is bounded by seconds instead of steps."""
     return replace(
         small_release,
         modes=("easy", "hard"),

@@ -55,7 +55,7 @@ def differ_by_rounding(some: list[Drawn], others: list[Drawn], row: int) -> bool
 def test_cached_steps_equal_full_recomputation(
     make_world: Make, random_videos: Videos, monkeypatch: pytest.MonkeyPatch, kind: str, prompt_frames: int
 ) -> None:
-    """The same tokens and frames over 40 frames, five times the context, with the same noise.
+    """Tokens and frames agree over 40 frames, five times the context, with equal random numbers.
 
     The two round differently. In about one of a hundred rows the number that draws a token lies between their results,
     and the row goes another way from there; it must have no other reason.
