@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from unittest import mock
@@ -11,13 +10,11 @@ import torch
 from torch import Tensor
 
 from genie_gym.bench.timing import measure
-from genie_gym.models.uncached import rollout_uncached
-from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.uncached import generate_uncached
+from genie_gym.models.world_model import GenieWorldModel, draw_uniforms
 from genie_gym.serving import kernels, libraries, prepare
 from genie_gym.serving.build import SWITCH, load_library
 
-UNCACHED_FRAMES = 2
-"""Number of frames generated in each timed roll-out without KV cache."""
 LABELLED_CLIPS, LABELLED_FRAMES = 32, 16
 """Size of the batch whose latent actions are inferred: clips, and frames in each."""
 
@@ -42,20 +39,16 @@ def cached_fps(world: GenieWorldModel, rows: int, seconds: float, maskgit_steps:
 
 
 def uncached_fps(world: GenieWorldModel, rows: int, seconds: float) -> float:
-    """Return the frames per second of ``rollout_uncached``, which computes the whole context in every pass.
+    """Return the frames per second of ``generate_uncached``, which computes the whole context in every MaskGIT step."""
+    context, sampling = world.config.context_length, world.sampling()
+    tokens = world.tokenizer.encode(_random_videos(world, rows, context - 1))
+    actions = world.dynamics.previous_actions(_random_actions(world, rows, context - 1))
+    uniforms = draw_uniforms(range(rows), [0] * rows, sampling, world.config.tokens_per_frame).to(world.device)
 
-    Only generated frames count: the time of a roll-out that reads the prompt and generates nothing is subtracted.
-    """
-    videos = _random_videos(world, rows, world.config.context_length)
-    actions = _random_actions(world, rows, UNCACHED_FRAMES)
+    def generate() -> None:
+        generate_uncached(world, tokens, actions, sampling, uniforms)
 
-    def play(frames: int) -> Tensor:
-        return rollout_uncached(world, videos, actions[:, :frames], window=world.config.context_length)
-
-    prompt, whole = (
-        measure(functools.partial(play, frames), seconds, world.device).seconds for frames in (0, UNCACHED_FRAMES)
-    )
-    return rows * UNCACHED_FRAMES / (whole - prompt)
+    return rows / measure(generate, seconds, world.device).seconds
 
 
 def fps_by_kernels(world: GenieWorldModel, rows: Sequence[int], seconds: float) -> dict[str, dict[str, float]]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genie_gym.configs import SamplingConfig
 from genie_gym.models.maskgit import sample
 from genie_gym.models.world_model import GenieWorldModel, draw_uniforms
 
@@ -39,18 +40,39 @@ def rollout_uncached(
     labels = world.label(prompts) if prompts.shape[1] > 1 else tokens[:, :0, 0]
     actions = world.dynamics.previous_actions(torch.cat([labels, latent_actions.to(world.device)], dim=1))
     frames = list(world.tokenizer.decode(tokens).unbind(dim=1))
-    empty = torch.full((len(tokens), positions), world.dynamics.hidden_token, device=world.device)
     seeds = range(seed, seed + len(tokens))
     for age in range(latent_actions.shape[1]):
-        stop = tokens.shape[1] + 1
-        start = 0 if window is None else max(0, stop - window)
-
-        def predict(draft: Tensor, start: int = start, stop: int = stop, tokens: Tensor = tokens) -> Tensor:
-            frames_seen = torch.cat([tokens, draft[:, None]], dim=1)[:, start:]
-            return world.dynamics.logits(world.dynamics(frames_seen, actions[:, start:stop])[0][-1])
-
+        start = 0 if window is None else max(0, tokens.shape[1] + 1 - window)
         uniforms = draw_uniforms(seeds, [age] * len(seeds), sampling, positions).to(world.device)
-        drawn = sample(predict, empty, world.dynamics.hidden_token, sampling, uniforms, world.draw_tokens)
+        seen, previous = tokens[:, start:], actions[:, start : tokens.shape[1] + 1]
+        drawn, frame = generate_uncached(world, seen, previous, sampling, uniforms)
         tokens = torch.cat([tokens, drawn[:, None]], dim=1)
-        frames.append(world.tokenizer.decode(tokens[:, start:])[:, -1])
+        frames.append(frame)
     return torch.stack(frames, dim=1)
+
+
+@torch.no_grad()
+def generate_uncached(
+    world: GenieWorldModel, tokens: Tensor, actions: Tensor, sampling: SamplingConfig, uniforms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Generate one frame, recomputing all frames before it in every MaskGIT step.
+
+    Args:
+        world: World in eval mode.
+        tokens: (B, T, N) int64, tokens of the frames before the new one.
+        actions: (B, T + 1) int64, action before each frame, from ``MaskGITDynamics.previous_actions``.
+        sampling: MaskGIT steps and temperatures.
+        uniforms: Random numbers of ``draw_uniforms``.
+
+    Returns:
+        The new frame's tokens, (B, N), and the frame, (B, C, H, W) in [0, 1].
+    """
+    hidden = world.dynamics.hidden_token
+    empty = torch.full_like(tokens[:, 0], hidden)
+
+    def predict(draft: Tensor) -> Tensor:
+        frames_seen = torch.cat([tokens, draft[:, None]], dim=1)
+        return world.dynamics.logits(world.dynamics(frames_seen, actions)[0][-1])
+
+    drawn = sample(predict, empty, hidden, sampling, uniforms, world.draw_tokens)
+    return drawn, world.tokenizer.decode(torch.cat([tokens, drawn[:, None]], dim=1))[:, -1]

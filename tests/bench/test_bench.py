@@ -1,5 +1,6 @@
 """The results of ``genie-gym bench`` and the files it writes; no speed is asserted."""
 
+import itertools
 import json
 import math
 import sys
@@ -12,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genie_gym import cli
+from genie_gym.bench import worlds
 from genie_gym.bench.config import BenchConfig
 from genie_gym.bench.environments import time_environments
 from genie_gym.bench.run import run_bench
@@ -49,7 +51,7 @@ def numbers(values: Any) -> Iterator[float]:
     if isinstance(values, dict):
         for value in values.values():
             yield from numbers(value)
-    elif isinstance(values, int | float):
+    elif isinstance(values, int | float) and not isinstance(values, bool):
         yield values
 
 
@@ -60,6 +62,19 @@ def test_every_key_is_there_with_positive_numbers(results: dict[str, Any], stage
     assert all(0 < value < math.inf for value in found)
     assert json.loads(json.dumps(results)) == results
     assert "Genie-v0: 3" in stages
+
+
+def test_a_machine_that_becomes_faster_gives_no_negative_rate(
+    tiny_world: GenieWorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durations = (Timing(2.0**-call, {}) for call in itertools.count())
+    monkeypatch.setattr(worlds, "measure", lambda work, seconds, device: (work(), next(durations))[1])
+    rates = [function(tiny_world, 1, 0.01) for function in (worlds.uncached_fps, worlds.cached_fps)]
+    assert [*rates, worlds.labelling_fps(tiny_world, 0.01)] == [
+        1,
+        2,
+        4 * worlds.LABELLED_CLIPS * worlds.LABELLED_FRAMES,
+    ]
 
 
 def test_results_have_the_requested_keys(results: dict[str, Any], tiny_world: GenieWorldModel) -> None:
