@@ -17,7 +17,7 @@ SWITCH = "GENIE_GYM_KERNELS"
 """Environment variable: ``on`` (default), ``off`` (PyTorch only) or ``no-tiles`` (kernels without AMX tiles)."""
 
 _SOURCES = Path(__file__).parent / "native"
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-pthread", "-fPIC", "-shared")
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genie_gym.models import maskgit
 from genie_gym.nn.attention import KVCache
 from genie_gym.serving.libraries import KINDS, CacheSizes, norm_weights, rows_library, transformer_library
+from genie_gym.serving.threads import kernel_threads
 
 _LANES = 16
 """The number of features must be a multiple of this."""
@@ -56,7 +57,7 @@ def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tup
         weights,
         features.numel() // features.shape[-1],
         features.shape[-1],
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     del kept  # not before the call: ``weights`` points into them
     return sums, normed
@@ -65,8 +66,26 @@ def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tup
 def gelu_(features: Tensor) -> Tensor:
     """Apply the tanh-GELU to contiguous (..., D), in place."""
     assert features.is_contiguous()
-    rows_library().genie_gelu(KINDS[features.dtype], features.data_ptr(), features.numel(), torch.get_num_threads())
+    rows_library().genie_gelu(KINDS[features.dtype], features.data_ptr(), features.numel(), kernel_threads())
     return features
+
+
+def gather_neighbours(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Gather each token's 3 x 3 neighbourhood, row by row: (..., N, D) -> (..., N, 9 D), zeros around the grid."""
+    features = features.contiguous()
+    rows, columns = grid
+    gathered = features.new_empty(*features.shape[:-1], 9 * features.shape[-1])
+    size = features.shape[-1] * features.element_size()
+    rows_library().genie_gather_neighbours(
+        gathered.data_ptr(),
+        features.data_ptr(),
+        features.numel() // (rows * columns * features.shape[-1]),
+        rows,
+        columns,
+        size,
+        kernel_threads(),
+    )
+    return gathered
 
 
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +103,7 @@ def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[T
         temperature,
         tokens.numel(),
         logits.shape[-1],
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     return tokens, log_probabilities
 
@@ -116,7 +135,7 @@ def attend_in_space(projected: Tensor, heads: int, query_norm: nn.LayerNorm, key
         projected.numel() // (positions * width),
         positions,
         heads,
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     del query_kept, key_kept
     return mixed
@@ -162,7 +181,7 @@ def attend_in_time(
         query,
         key,
         CacheSizes(frames, batch, positions, heads, count, outputs, batch, len(bias)),
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     del query_kept, key_kept
     return mixed

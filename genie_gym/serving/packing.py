@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.models.dynamics import MaskGITDynamics
+from genie_gym.models.world_model import GenieWorldModel, WorldState
 from genie_gym.nn.attention import (
     CacheIndex,
     CacheWindow,
@@ -30,6 +31,7 @@ from genie_gym.nn.st_transformer import Block, FeedForward, SpatioTemporalTransf
 from genie_gym.serving import kernels
 from genie_gym.serving.products import Product
 from genie_gym.serving.step_kernel import StepKernel, stack_indices
+from genie_gym.serving.threads import torch_on_one_thread
 
 _MOST_WINDOWS = 256
 """Number of cache windows whose indices and biases are kept."""
@@ -90,14 +92,8 @@ class PackedGridConvolution(PackedProduct, GridConvolution):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.product.takes(features, self.weight):
-            return self.product(self._neighbours(features), self.weight, self.bias)
+            return self.product(kernels.gather_neighbours(features, self.grid), self.weight, self.bias)
         return super().forward(features)
-
-    def _neighbours(self, features: Tensor) -> Tensor:
-        """Gather each token's 3 x 3 neighbourhood: (..., N, in) -> (..., N, 9 in), zeros around the grid."""
-        framed = F.pad(features.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
-        squares = framed.unfold(-3, 3, 1).unfold(-3, 3, 1)  # (..., rows, columns, in, 3, 3)
-        return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)  # channels last, as the packed weights
 
 
 class PackedFeedForward(Packed, FeedForward):
@@ -233,6 +229,14 @@ class PackedDynamics(PackedProduct, MaskGITDynamics):
         return self.product(self.head(features), self.token_embedding.weight[: self.codes], self.output_bias)
 
 
+class PackedWorld(Packed, GenieWorldModel):
+    """A ``GenieWorldModel`` that plays with PyTorch on one thread beside the kernels' threads."""
+
+    def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
+        with torch_on_one_thread():
+            return super().step(state, latent_actions)
+
+
 PACKED: dict[type[nn.Module], type[nn.Module]] = {
     Linear: PackedLinear,
     GridConvolution: PackedGridConvolution,
@@ -241,6 +245,7 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
     TemporalAttention: PackedTemporalAttention,
     SpatioTemporalTransformer: PackedTransformer,
     MaskGITDynamics: PackedDynamics,
+    GenieWorldModel: PackedWorld,
 }
 """Packed twin of each known type."""
 

@@ -172,12 +172,12 @@ template <> struct Multiplier<BFloat16> {
 };
 #endif
 
-// Compute features weights^T + bias, then GELU if HAS_GELU; a thread's tasks are (block of rows, panel).
+// Compute features weights^T + bias, then GELU if HAS_GELU; a task is a panel for a block of rows.
 template <bool HAS_GELU, typename T>
 void multiply(T* out, const T* features, const PackedWeights& weights, int64_t rows, const Team& team) {
     const int64_t vectors = round_up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
     const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
-    for (int64_t task = team.first(panels * blocks); task < team.last(panels * blocks); ++task) {
+    team.share(panels * blocks, [&](int64_t task) {
         const int64_t group = task / (panels * GROUP) * GROUP, own = task - group * panels;
         const int64_t together = std::min(GROUP, blocks - group), panel = own / together;
         const int64_t row = (group + own % together) * BLOCK, count = std::min(BLOCK, rows - row);
@@ -188,8 +188,7 @@ void multiply(T* out, const T* features, const PackedWeights& weights, int64_t r
             case 2: multiply_panel<2, HAS_GELU>(to, from, weights, panel, count); break;
             default: multiply_panel<PANEL, HAS_GELU>(to, from, weights, panel, count);
         }
-    }
-    team.wait();
+    });
 }
 
 }  // namespace
