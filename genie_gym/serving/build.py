@@ -134,7 +134,7 @@ def compile_library(command: list[str], source: Path, folder: KernelFolder, file
     Raises:
         KernelsUnavailableError: If the compiler fails.
     """
-    with tempfile.TemporaryDirectory(dir=folder.path) as drafts:  # the compiler's own temporary files go with it
+    with tempfile.TemporaryDirectory(dir=folder.open_path) as drafts:  # the compiler's own temporary files go with it
         draft = Path(drafts) / f"{file}.so"
         run, environment = [*command, str(source), "-o", str(draft)], {**os.environ, "TMPDIR": drafts}
         try:

@@ -32,6 +32,11 @@ class KernelFolder(NamedTuple):
     path: Path
     descriptor: int
 
+    @property
+    def open_path(self) -> str:
+        """Path of this very folder while it is open, also for the programs that this process starts."""
+        return f"/proc/{os.readlink('/proc/self')}/fd/{self.descriptor}"
+
     def find_fault(self, file: str) -> str | None:
         """Return why a library cannot be loaded, such as "missing"; None if it can be.
 
@@ -49,11 +54,10 @@ class KernelFolder(NamedTuple):
         Raises:
             KernelsUnavailableError: If the dynamic linker refuses it.
         """
-        here = f"/proc/self/fd/{self.descriptor}"
         try:
-            return ctypes.CDLL(f"{here}/{file}.so")
+            return ctypes.CDLL(f"{self.open_path}/{file}.so")
         except OSError as error:
-            reason = str(error).replace(here, str(self.path))
+            reason = str(error).replace(self.open_path, str(self.path))
             raise KernelsUnavailableError(f"the dynamic linker refuses the kernels: {reason}; {_CURE}") from error
 
     def require_executable(self) -> None:
@@ -89,7 +93,7 @@ class KernelFolder(NamedTuple):
         """Remove the folders of compilations that were killed; call it with the lock."""
         for name in self._leftovers():
             # A compiler that outlived its process may still write there; what is left then goes at the next start.
-            shutil.rmtree(f"/proc/self/fd/{self.descriptor}/{name}", ignore_errors=True)
+            shutil.rmtree(f"{self.open_path}/{name}", ignore_errors=True)
 
     def clear_leftovers_if_idle(self) -> None:
         """Remove the folders of compilations that were killed, unless a process compiles or the folder is read-only."""

@@ -446,6 +446,15 @@ def test_a_folder_that_is_swapped_after_the_check_is_not_read(tiny: Tiny, monkey
     assert load_library("tiny").answer() == 42
 
 
+def test_a_folder_that_is_swapped_while_compiling_is_not_written(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, make_compiler: Callable[[str, str], str]
+) -> None:
+    swap = f'mv {tiny.folder} {tiny.here}/elsewhere; mkdir {tiny.folder}; exec g++ "$@"'
+    monkeypatch.setenv("CXX", make_compiler("swapping", swap))
+    assert load_library("tiny").answer() == 42
+    assert list(tiny.folder.iterdir()) == []
+
+
 def test_a_careless_umask_changes_no_permission(tiny: Tiny) -> None:
     previous = os.umask(0)
     try:
