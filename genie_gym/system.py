@@ -1,14 +1,16 @@
-"""Queries and settings of the operating system: processor flags, kept memory, and files that are replaced whole."""
+"""Queries and settings of the operating system: processor flags, kept memory, forks, and files replaced whole."""
 
 import contextlib
 import ctypes
 import functools
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
+_FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC in Linux's sched.h
 
 
 @functools.cache
@@ -42,6 +44,39 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+def guard_forks() -> None:
+    """Make forked processes compute with one PyTorch thread: those to come, and this one if it was forked.
+
+    A fork copies no threads, and OpenMP, PyTorch's thread library, waits for ever for the ones that it had before.
+    Nothing needs guarding as long as PyTorch was not loaded before the fork; processes started by ``spawn`` are free.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+        os.register_at_fork(after_in_child=_keep_one_thread)
+    if _was_forked():
+        _keep_one_thread()
+
+
+def has_lost_threads() -> bool:
+    """Return whether this process was forked after PyTorch was loaded, so that PyTorch must stay with one thread."""
+    return _lost_threads
+
+
+_lost_threads = False
+
+
+def _keep_one_thread() -> None:
+    global _lost_threads  # noqa: PLW0603
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+        _lost_threads = True
+
+
+def _was_forked() -> bool:
+    """Return whether Linux says that this process was forked and has not started another program since."""
+    path = Path("/proc/self/stat")
+    return path.exists() and bool(int(path.read_text().rpartition(")")[2].split()[6]) & _FORKED_WITHOUT_EXEC)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ left to PyTorch, with a warning, and never computed as if it were a known one.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -156,6 +157,10 @@ class PackedTransformer(Packed, SpatioTemporalTransformer):
     def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
         if not self._takes(features):
             return super().forward(features, condition)
+        with torch_on_one_thread():
+            return self._run_blocks(features, condition)
+
+    def _run_blocks(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, list[KeyValues | None]]:
         all_keys_values: list[KeyValues | None] = []
         addend: Tensor | None = None
         for block in self.blocks:
@@ -235,6 +240,11 @@ class PackedWorld(Packed, GenieWorldModel):
     def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
         with torch_on_one_thread():
             return super().step(state, latent_actions)
+
+
+def playing_threads(world: GenieWorldModel) -> AbstractContextManager[None]:
+    """Return a context for work between the steps of a world: PyTorch on one thread if kernels play the world."""
+    return torch_on_one_thread() if isinstance(world, PackedWorld) else nullcontext()
 
 
 PACKED: dict[type[nn.Module], type[nn.Module]] = {

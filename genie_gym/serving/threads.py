@@ -27,27 +27,25 @@ def torch_on_one_thread() -> Iterator[None]:
     if threads == 1:
         yield
         return
-    _present.kernel_threads = threads
-    _set_openmp_threads()(1)
+    limit, _present.kernel_threads = _find_limit(), threads
+    limit(1, 1)
     try:
         yield
     finally:
-        _set_openmp_threads()(threads)
+        limit(threads, 0)
         _present.kernel_threads = None
 
 
 @functools.cache
-def _set_openmp_threads() -> Callable[[int], object]:
-    """Return a function that sets the number of PyTorch's threads for the calling thread alone, if there is one.
+def _find_limit() -> Callable[[int, int], object]:
+    """Return a function that sets the threads of OpenMP and of MKL (0: as many as OpenMP), for the calling thread alone.
 
-    ``torch.set_num_threads`` also sets it for threads that start later.
+    ``torch.set_num_threads`` would set them for all threads that start later, too; it is the fallback for builds of
+    PyTorch whose libraries have other names.
     """
-    before = torch.get_num_threads()
-    with contextlib.suppress(AttributeError):  # an OpenMP library that ctypes does not find, or none
-        set_threads = ctypes.CDLL(None).omp_set_num_threads
-        set_threads(before + 1)
-        found = torch.get_num_threads() == before + 1
-        set_threads(before)
-        if found:
-            return set_threads
-    return torch.set_num_threads
+    try:
+        library = ctypes.CDLL("libtorch_cpu.so")
+        set_openmp, set_mkl = library.omp_set_num_threads, library.MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return lambda openmp, mkl: torch.set_num_threads(openmp)
+    return lambda openmp, mkl: (set_openmp(openmp), set_mkl(mkl))
