@@ -50,12 +50,12 @@ def guard_forks() -> None:
     """Make forked processes compute with one PyTorch thread: those to come, and this one if it was forked.
 
     A fork copies no threads, and OpenMP, PyTorch's thread library, waits for ever for the ones that it had before.
-    Nothing needs guarding as long as PyTorch was not loaded before the fork; processes started by ``spawn`` are free.
+    Nothing needs guarding if PyTorch is loaded after the fork, or if the process is started by ``spawn``.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-        os.register_at_fork(after_in_child=_keep_one_thread)
-    if _was_forked():
-        _keep_one_thread()
+        os.register_at_fork(after_in_child=_begin_child)
+    if "torch" in sys.modules and _was_forked():
+        sys.modules["torch"].set_num_threads(1)  # whether PyTorch was loaded before the fork cannot be known here
 
 
 def has_lost_threads() -> bool:
@@ -66,7 +66,7 @@ def has_lost_threads() -> bool:
 _lost_threads = False
 
 
-def _keep_one_thread() -> None:
+def _begin_child() -> None:
     global _lost_threads  # noqa: PLW0603
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -145,9 +145,7 @@ def multiply_into(out: Tensor, features: Tensor, packed: PackedWeights, library:
     if features.dtype == torch.bfloat16 and library.genie_has_tiles() and rows % (_SPARE_ROWS + 1):
         features = F.pad(features.flatten(0, -2), (0, 0, 0, _SPARE_ROWS))
     features = features.contiguous()
-    library.genie_multiply(
-        KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, rows, kernel_threads()
-    )
+    library.genie_multiply(KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, rows, kernel_threads())
 
 
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:

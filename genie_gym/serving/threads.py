@@ -38,7 +38,7 @@ def torch_on_one_thread() -> Iterator[None]:
 
 @functools.cache
 def _find_limit() -> Callable[[int, int], object]:
-    """Return a function that sets the threads of OpenMP and of MKL (0: as many as OpenMP), for the calling thread alone.
+    """Return a function that sets the threads of OpenMP and MKL (0: as many as OpenMP) for the calling thread alone.
 
     ``torch.set_num_threads`` would set them for all threads that start later, too; it is the fallback for builds of
     PyTorch whose libraries have other names.
