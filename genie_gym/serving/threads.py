@@ -1,7 +1,8 @@
 """Threads: how many the kernels use, and PyTorch's own threads beside them.
 
-PyTorch's threads (OpenMP) spin for milliseconds when they have nothing to do, and take the processor from the kernels'
-threads, which wait in a bounded way. Beside the kernels PyTorch's part of a step is small: it runs on one thread.
+The kernels have threads of their own, which wait in a bounded way (``native/threads.h``). PyTorch's (OpenMP) spin for
+milliseconds after each operation and take the processor from others. Beside the kernels, PyTorch's part of a step is
+small: one thread computes it.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+_SOFT = 1  # omp_pause_soft in omp.h
 _present = threading.local()
 
 
@@ -27,25 +29,28 @@ def torch_on_one_thread() -> Iterator[None]:
     if threads == 1:
         yield
         return
-    limit, _present.kernel_threads = _find_limit(), threads
-    limit(1, 1)
+    set_threads, end_threads = _find_openmp()
+    _present.kernel_threads = threads
+    set_threads(1)
+    end_threads()
     try:
         yield
     finally:
-        limit(threads, 0)
+        set_threads(threads)
         _present.kernel_threads = None
 
 
 @functools.cache
-def _find_limit() -> Callable[[int, int], object]:
-    """Return a function that sets the threads of OpenMP and MKL (0: as many as OpenMP) for the calling thread alone.
+def _find_openmp() -> tuple[Callable[[int], object], Callable[[], object]]:
+    """Return two functions for the calling thread alone: set the number of its OpenMP threads, and end those it has.
 
-    ``torch.set_num_threads`` would set them for all threads that start later, too; it is the fallback for builds of
-    PyTorch whose libraries have other names.
+    Threads that were ended start again when PyTorch needs them. ``torch.set_num_threads``, which would also limit all
+    threads that start later, is the fallback for builds of PyTorch whose libraries have other names.
     """
     try:
         library = ctypes.CDLL("libtorch_cpu.so")
         set_openmp, set_mkl = library.omp_set_num_threads, library.MKL_Set_Num_Threads_Local
+        pause = library.omp_pause_resource_all
     except (OSError, AttributeError):
-        return lambda openmp, mkl: torch.set_num_threads(openmp)
-    return lambda openmp, mkl: (set_openmp(openmp), set_mkl(mkl))
+        return torch.set_num_threads, lambda: None
+    return lambda threads: (set_openmp(threads), set_mkl(1 if threads == 1 else 0)), lambda: pause(_SOFT)

@@ -177,3 +177,18 @@ def test_threads_without_work_sleep(two_threads: None, factors: tuple[Tensor, Te
     before = time.process_time()
     time.sleep(1)
     assert time.process_time() - before < 0.5
+
+
+def test_threads_of_pytorch_end_beside_the_kernels_and_start_again(tiny_checkpoint: Path) -> None:
+    """OpenMP's threads would spin for milliseconds in the kernels' way."""
+    code = """
+import os
+from genie_gym.serving.threads import torch_on_one_thread
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+with torch_on_one_thread():
+    inside = count()
+torch.rand(2000, 2000).exp()
+print(before - inside, count() - before)
+"""
+    assert run_with_two_threads(code, tiny_checkpoint).split() == ["1", "0"]
