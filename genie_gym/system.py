@@ -11,6 +11,8 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC in Linux's sched.h
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files of a control group's processor quota and its period, in versions 2 and 1 of control groups."""
 
 
 @functools.cache
@@ -32,6 +34,21 @@ def keep_freed_memory() -> bool:
 def processor_flags() -> frozenset[str]:
     """Return the processor's instruction sets as Linux names them; empty on other systems."""
     return frozenset(describe_processor().get("flags", "").split())
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return how many cores' time the control group of a container allows, or None if it sets no limit."""
+    for names in _QUOTAS:
+        files = [root / name for name in names]
+        if all(file.is_file() for file in files):
+            quota, period = " ".join(file.read_text() for file in files).split()
+            return None if quota in {"max", "-1"} else int(quota) / int(period)
+    return None
 
 
 @contextlib.contextmanager

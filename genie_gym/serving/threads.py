@@ -8,18 +8,31 @@ small: one thread computes it.
 import contextlib
 import ctypes
 import functools
+import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import torch
+
+from genie_gym.system import read_quota
 
 _SOFT = 1  # omp_pause_soft in omp.h
 _present = threading.local()
 
 
 def kernel_threads() -> int:
-    """Return the number of threads for kernels called by this thread: ``torch.get_num_threads()`` by default."""
-    return getattr(_present, "kernel_threads", None) or torch.get_num_threads()
+    """Return the number of threads for kernels called by this thread.
+
+    It is ``torch.get_num_threads()``, unless a container's quota allows less: torch counts cores only.
+    """
+    return min(getattr(_present, "kernel_threads", None) or torch.get_num_threads(), _most_threads())
+
+
+@functools.cache
+def _most_threads() -> int:
+    quota = read_quota()
+    return sys.maxsize if quota is None else math.ceil(quota)
 
 
 @contextlib.contextmanager

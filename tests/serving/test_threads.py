@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.serving import prepare
+from genie_gym.serving import prepare, threads
 from genie_gym.serving.build import SWITCH
 from genie_gym.serving.libraries import multiply, rows_library
 from genie_gym.serving.threads import kernel_threads, torch_on_one_thread
@@ -139,19 +139,28 @@ def test_a_packed_world_plays_with_pytorch_on_one_thread(
     assert set(seen) == {(1, 2)}
 
 
+@pytest.mark.parametrize(("quota", "number"), [(None, 2), (0.5, 1), (1.5, 2), (64, 2)])
+def test_a_containers_quota_limits_the_kernels_threads(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch, quota: float | None, number: int
+) -> None:
+    monkeypatch.setattr(threads, "read_quota", lambda: quota)
+    monkeypatch.setattr(threads, "_most_threads", threads._most_threads.__wrapped__)
+    assert kernel_threads() == number
+
+
 @pytest.fixture
 def factors() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(700, 64, generator=generator), torch.randn(500, 64, generator=generator)
 
 
-@pytest.mark.parametrize("threads", [2, 3, 16, 100])
-def test_threads_do_not_change_a_product(factors: tuple[Tensor, Tensor], threads: int) -> None:
+@pytest.mark.parametrize("number", [2, 3, 16, 100])
+def test_threads_do_not_change_a_product(factors: tuple[Tensor, Tensor], number: int) -> None:
     """Also many more threads than cores: most come late or never, and the others do their work."""
     alone = multiply(*factors, None, rows_library())
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(number)
         assert all(torch.equal(multiply(*factors, None, rows_library()), alone) for _ in range(100))
     finally:
         torch.set_num_threads(before)
