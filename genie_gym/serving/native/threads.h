@@ -26,8 +26,8 @@ namespace {
 constexpr int MOST_THREADS = 64;
 constexpr int64_t PIECES = 8;  // a thread takes its tasks in about this many pieces, so that others can take some
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::microseconds PHASE_PATIENCE{30};  // spinning for others that finish their last piece
-constexpr std::chrono::microseconds JOB_PATIENCE{200};   // a helper's spinning for the next job
+constexpr std::chrono::microseconds PHASE_PATIENCE{20};  // spinning for others that finish their last piece
+constexpr std::chrono::microseconds JOB_PATIENCE{100};   // a helper's spinning for the next job
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
