@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genie_gym.serving.build import load_library
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+KINDS = {torch.float32: 0, torch.bfloat16: 1}
 """Number that stands for each type in the C++ code, its ``kind``."""
 _SPARE_ROWS = 31
 """Number of rows behind the last one that a bfloat16 product may read; SPARE_ROWS in matmul.h."""
