@@ -37,7 +37,7 @@ def load(
     Args:
         name_or_path: Name of a shipped checkpoint, or folder of one you trained.
         device: Torch device to compute on.
-        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; None for the checkpoint's.
+        precision: ``float32``, ``bfloat16`` or ``auto``; None for the checkpoint's.
 
     Raises:
         ValueError: If there is no such checkpoint, device or precision, or the checkpoint is damaged.

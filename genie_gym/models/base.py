@@ -21,8 +21,8 @@ class Model(nn.Module):
     precision: torch.dtype = torch.float32
 
     def set_precision(self, precision: str) -> None:
-        """Compute in ``float32``, ``bfloat16`` or ``float16`` from now on."""
-        self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+        """Compute in ``float32`` or ``bfloat16`` from now on."""
+        self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 def require_threads() -> None:

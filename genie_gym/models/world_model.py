@@ -72,7 +72,7 @@ class GenieWorldModel(nn.Module):
         self.set_precision("float32" if config.precision == "auto" else config.precision)
 
     def set_precision(self, precision: str) -> None:
-        """Compute in ``float32``, ``bfloat16`` or ``float16`` from now on."""
+        """Compute in ``float32`` or ``bfloat16`` from now on."""
         for model in self._models:
             model.set_precision(precision)
 

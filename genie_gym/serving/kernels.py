@@ -1,7 +1,6 @@
 """The kernels as functions of tensors; each equals a function in plain PyTorch up to rounding.
 
-They take CPU tensors of float32, bfloat16, or float16 if the processor multiplies it, and only without gradients:
-``are_usable`` checks that.
+They take CPU tensors of float32 or bfloat16, and only without gradients: ``are_usable`` checks that.
 """
 
 import functools
@@ -23,7 +22,6 @@ def are_usable(features: Tensor) -> bool:
     return (
         not torch.is_grad_enabled()
         and features.device.type == "cpu"
-        and features.dtype in KINDS
         and features.shape[-1] % _LANES == 0
         and not torch.compiler.is_compiling()
         and can_multiply(features.dtype)
@@ -32,9 +30,14 @@ def are_usable(features: Tensor) -> bool:
 
 @functools.cache
 def can_multiply(dtype: torch.dtype) -> bool:
-    """Return whether this machine has kernels for a type; float16 needs a processor that multiplies it."""
+    """Return whether this machine has kernels for a type."""
+    return dtype in KINDS and rows_library() is not None
+
+
+def may_use_tiles() -> bool:
+    """Return whether bfloat16 may be multiplied by a processor's tiles (AMX); PyTorch alone decides for itself."""
     library = rows_library()
-    return library is not None and bool(library.genie_has_kind(KINDS[dtype]))
+    return library is None or bool(library.genie_has_tiles())
 
 
 def are_usable_for_heads(features: Tensor, head_dim: int, value_dim: int) -> bool:

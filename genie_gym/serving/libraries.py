@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genie_gym.serving.build import load_library
 from genie_gym.serving.threads import kernel_threads
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+KINDS = {torch.float32: 0, torch.bfloat16: 1}
 """Number that stands for each type in the C++ code, its ``kind``."""
 _SPARE_ROWS = 31
 """Number of rows behind the last one that a product by tiles may read, 32 rows at a time; SPARE_ROWS in matmul.h."""

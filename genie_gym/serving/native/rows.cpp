@@ -1,7 +1,7 @@
 // The library for rows of features: the functions of rows.h and products.h for ctypes; kernels.py documents them.
 //
-// Tensors are contiguous, of float (kind 0), bfloat16 (kind 1) or half (kind 2); sums are computed in float, those of
-// half products in short runs of half. The bits of a row depend neither on the number of threads nor on other rows.
+// Tensors are contiguous, of float (kind 0) or bfloat16 (kind 1); sums are computed in float. The bits of a row depend
+// neither on the number of threads nor on other rows.
 
 #include "products.h"
 
@@ -12,14 +12,6 @@ void* genie_helpers() {
     static Helpers own;
     static const int registered = pthread_atfork(nullptr, nullptr, [] { own.forget(); });
     return registered == 0 ? &own : nullptr;
-}
-
-// Whether there is code for a kind; half needs a processor that multiplies it.
-int genie_has_kind(int kind) {
-#ifndef __AVX512FP16__
-    if (kind == 2) return false;
-#endif
-    return kind >= 0 && kind <= 2;
 }
 
 void genie_add_norm(int kind, void* sums, void* normed, const void* features, const void* addend,
