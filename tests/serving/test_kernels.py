@@ -90,6 +90,7 @@ def test_wrong_tiles_are_noticed(emulated: Any) -> None:
 
     class Broken:
         genie_lanes, genie_panel = emulated.genie_lanes, emulated.genie_panel
+        genie_has_tiles = emulated.genie_has_tiles
 
         @staticmethod
         def genie_multiply(*arguments: Any) -> None:
