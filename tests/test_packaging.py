@@ -1,7 +1,9 @@
 """Tests of the wheel's contents and of the files that describe it."""
 
 import configparser
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +125,27 @@ def test_the_shipped_weights_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
     assert [name for name, size in sizes.items() if size > 16 * MEBIBYTE] == []
     assert sum(sizes.values()) <= 60_000_000
+
+
+def test_the_installed_command_exits_after_it_wrote_its_files(tmp_path: Path) -> None:
+    """From a wheel, with the default number of threads, and with pipes that stay open as long as a process lives."""
+    pytest.importorskip("pip", reason="builds and installs the wheel")
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(ROOT / "genie_gym", source / "genie_gym", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", "-q", *install], check=True, capture_output=True, timeout=300)
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, site / "bin" / "genie-gym", "demo", "--frames", "2", "--out", "out"],
+        cwd=tmp_path,
+        env={**variables, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=450,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "see out/demo.png and out/demo.gif" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"demo.png", "demo.gif"}
