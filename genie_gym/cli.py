@@ -139,6 +139,25 @@ class BenchCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorCommand:
+    """Say what this machine plays in and how fast, and what is broken: one screen, for bug reports."""
+
+    checkpoint: str = "coinrun"
+    """name of a shipped checkpoint, or its folder"""
+    device: str = "cpu"
+    """torch device to play on"""
+    seconds: float = 3.0
+    """time for measuring the speed in seconds; a step is timed at least three times"""
+
+    def run(self) -> None:
+        """Print a line for each finding."""
+        from genie_gym.doctor import examine
+
+        for name, value in examine(self.checkpoint, self.device, self.seconds):
+            print(f"{name:<11}{value}".replace("\n", f"\n{'':11}"), flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
     """Evaluate a world on levels not seen in training, beside its baselines; takes minutes."""
 
@@ -293,6 +312,7 @@ COMMANDS: dict[str, Any] = {
     "play": PlayCommand,
     "prompt": PromptCommand,
     "bench": BenchCommand,
+    "doctor": DoctorCommand,
 }
 """Name of each command -> its class."""
 

@@ -22,7 +22,8 @@ class GenieVecEnv(VecEnv):
     """Wraps a ``GenieVectorEnv`` as an SB3 ``VecEnv``: an ended episode restarts in the same step.
 
     Transitions, and the infos of ended episodes (``terminal_observation``, ``TimeLimit.truncated``), equal those of
-    SB3's ``DummyVecEnv`` over as many single environments. Infos of all other steps are empty.
+    SB3's ``DummyVecEnv`` over as many single environments. Infos of all other steps are empty. It can be copied and
+    pickled like its ``GenieVectorEnv``; SB3's wrappers around it, such as ``VecMonitor``, cannot.
 
     Args:
         envs: Vector environment with ``autoreset_mode=AutoresetMode.SAME_STEP``; ``close`` closes it too.
@@ -116,7 +117,7 @@ def make_sb3_vec_env(
     ``PPO("CnnPolicy", make_sb3_vec_env("Genie-v0", num_envs=16, reward_fn=f)).learn(100_000)`` trains in the world.
 
     Args:
-        env_id: Id of an environment registered by genie-gym.
+        env_id: Id of an environment registered by genie-gym, with or without ``genie_gym:``.
         num_envs: Number of rows; one pass of the world serves all of them.
         seed: Seed of the first reset: row i gets ``seed + i``.
         monitor_file: CSV to write each episode's return and length to; SB3 logs their means without it, too.
@@ -125,7 +126,7 @@ def make_sb3_vec_env(
     Raises:
         ValueError: If an argument is invalid; the message names it and its value.
     """
-    if gym.spec(env_id).vector_entry_point != _ENTRY_POINT:
+    if gym.spec(env_id.rpartition(":")[2]).vector_entry_point != _ENTRY_POINT:
         raise ValueError(f"env_id must name an environment of genie-gym, got {env_id!r}")
     keywords = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
     envs = gym.make_vec(env_id, num_envs, gym.VectorizeMode.VECTOR_ENTRY_POINT, **keywords)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,14 @@ MAX_AGREEMENT = 5.0
 """Largest absolute agreement reward: logits are clipped, so that a few confident predictions do not dominate."""
 
 
-class LearnedReward:
+class _SharedNetwork:
+    """A reward whose copies share its network: no call changes either."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_SharedNetwork":
+        return self
+
+
+class LearnedReward(_SharedNetwork):
     """A ``RewardFunction``: a reward and the end of the episode where a reward model predicts them.
 
     Args:
@@ -39,7 +47,7 @@ class LearnedReward:
         return self.value * predicted[:, 0], predicted[:, 1] | predicted[:, 0]  # in CoinRun, a reward ends the level
 
 
-class AgreementReward:
+class AgreementReward(_SharedNetwork):
     """A ``RewardFunction``: how much more a transition resembles the demonstrations than other play.
 
     The reward is the logit, clipped to +-``MAX_AGREEMENT``, of a reward model trained to distinguish transitions of

@@ -47,6 +47,10 @@ class PygameWindow:
         self._screen: Any = None
         self._clock: Any = None
 
+    def __reduce__(self) -> tuple[type, tuple]:
+        """Copy to a window that its first frame opens: what pygame holds cannot be copied."""
+        return type(self), ()
+
     def show(self, frame: np.ndarray) -> None:
         """Show an (H, W, 3) uint8 frame scaled up, after waiting for its turn at ``FRAMES_PER_SECOND``."""
         scale = window_scale(*frame.shape[:2])

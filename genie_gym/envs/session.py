@@ -20,6 +20,7 @@ from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, Text
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.plugins import find_function
 
 WORLD_SEEDS = 2**31
@@ -49,6 +50,8 @@ class Start(NamedTuple):
 class Session:
     """B rows of play in one world: starts and latent actions in, frames and rewards out.
 
+    A copy, or what is read from a pickle, goes on as the original would, in the same world.
+
     Args:
         checkpoint: As in ``GenieEnv``, like the six arguments after it.
         undo_steps: Number of successive steps that ``undo`` can take back; each one kept costs memory.
@@ -71,7 +74,7 @@ class Session:
         self.maskgit_steps, self.temperature = require_sampling(maskgit_steps, temperature)
         self.reward_fn = zero_rewards if reward_fn is None else find_reward(reward_fn)
         self.text_to_image = None if text_to_image is None else find_function("text_to_image", text_to_image)
-        self.world = open_world(checkpoint, device, precision)
+        self._handle = open_world(checkpoint, device, precision)
         config = self.world.config
         self.observation_space = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
         self.action_space = spaces.Discrete(config.num_latent_actions)
@@ -80,6 +83,11 @@ class Session:
         self._past: deque[tuple[Any, np.ndarray]] = deque(maxlen=undo_steps)
         if reward_fn is None:
             announce_zero_rewards()
+
+    @property
+    def world(self) -> GenieWorldModel:
+        """The world that is played, which copies and pickles of the session do not hold."""
+        return self._handle.world
 
     @property
     def action_meanings(self) -> list[str]:

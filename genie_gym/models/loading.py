@@ -90,6 +90,12 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
     raise ValueError(f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}")
 
 
+def portable_name(folder: Path) -> str:
+    """Return what names a checkpoint in every process: the name of a shipped one, else the whole path."""
+    whole = folder.resolve()
+    return whole.name if whole.parent == _SHIPPED.resolve() else str(whole)
+
+
 def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
     """Return 16 hex digits that identify a checkpoint's config and weights.
 

@@ -6,15 +6,20 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from genie_gym.serving.kernel_folder import KernelFolder, KernelsUnavailableError, open_kernel_folder
 from genie_gym.system import describe_processor
 
 SWITCH = "GENIE_GYM_KERNELS"
 """Environment variable: ``on`` (default), ``off`` (PyTorch only) or ``no-tiles`` (kernels without AMX tiles)."""
+
+OUTCOMES: dict[str, str] = {}
+"""Source and macros of each library that this process asked for -> "loaded" and since when, or why there is none."""
 
 _SOURCES = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
@@ -31,8 +36,8 @@ def load_library(name: str, *definitions: str) -> ctypes.CDLL | None:
         definitions: Macros, ``NAME=value``.
 
     Returns:
-        The library; ``None`` if kernels are switched off, on systems other than Linux, without a compiler, or if the
-        source does not compile. The last two log a warning.
+        The library; ``None`` if kernels are switched off, on systems other than Linux, or if they cannot be compiled,
+        kept or loaded. The last logs a warning; ``OUTCOMES`` has the reason of each.
 
     Raises:
         ValueError: If the environment variable ``GENIE_GYM_KERNELS`` has an unknown value.
@@ -42,50 +47,109 @@ def load_library(name: str, *definitions: str) -> ctypes.CDLL | None:
         raise ValueError(f"{SWITCH} must be on, off or no-tiles, got {switch!r}")
     if switch == "no-tiles":
         definitions = (*definitions, "NO_TILES=1")
+    wanted = " ".join([f"{name}.cpp", *definitions])
     if switch == "off" or platform.system() != "Linux":
+        OUTCOMES[wanted] = f"{SWITCH}=off" if switch == "off" else f"kernels need Linux, this is {platform.system()}"
         return None
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        logger.warning("No C++ compiler found (g++, or the value of CXX): PyTorch alone plays worlds, slower.")
-        return None
-    command = [compiler, *_FLAGS, *(f"-D{each}" for each in definitions)]
-    path = cache_folder() / f"{name}-{_fingerprint(name, command)}.so"
-    if not path.exists() and not compile_library(command, _SOURCES / f"{name}.cpp", path):
-        return None
-    return ctypes.CDLL(str(path))
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels, which follows XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genie-gym" / "kernels"
-
-
-def _fingerprint(name: str, command: list[str]) -> str:
-    """Return 16 hex digits that change with the sources, flags, compiler and processor."""
-    version = subprocess.run([command[0], "--version"], check=False, capture_output=True).stdout
-    processor = sorted(describe_processor().items())
-    parts = [*(part.encode() for part in command), version, str(processor).encode()]
-    parts += [each.read_bytes() for each in [_SOURCES / f"{name}.cpp", *sorted(_SOURCES.glob("*.h"))]]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def compile_library(command: list[str], source: Path, path: Path) -> bool:
-    """Compile a source to ``path`` and return whether that worked.
-
-    The file appears whole or not at all, even if several processes compile it at once.
-    """
-    logger.warning("Compiling %s for this processor once; it takes seconds (%s=off avoids it).", source.name, SWITCH)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = tempfile.TemporaryDirectory(dir=path.parent)
-    except OSError as error:
-        logger.warning("No folder for it: PyTorch alone plays worlds, slower. Set XDG_CACHE_HOME. %s", error)
-        return False
-    with holder as folder:
-        draft = Path(folder) / path.name
-        done = subprocess.run([*command, str(source), "-o", str(draft)], check=False, capture_output=True, text=True)
-        if done.returncode != 0:
-            logger.warning("%s failed: PyTorch alone plays worlds, slower.\n%s", command[0], done.stderr)
-            return False
-        draft.replace(path)
-    return True
+        library, is_new = _find_library(name, definitions)
+    except KernelsUnavailableError as error:
+        OUTCOMES[wanted] = str(error)
+        _warn(str(error))
+        return None
+    OUTCOMES[wanted] = f"loaded, compiled {'now' if is_new else 'before'}"
+    return library
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Log, once, why PyTorch plays."""
+    logger.warning("PyTorch alone plays worlds, slower: %s.", reason)
+
+
+def _find_library(name: str, definitions: tuple[str, ...]) -> tuple[ctypes.CDLL, bool]:
+    """Load a library from the folder of kernels, and return it with whether it was compiled for that.
+
+    Raises:
+        KernelsUnavailableError: If it cannot be compiled, kept or loaded.
+    """
+    flags = [*_FLAGS, *(f"-D{each}" for each in definitions)]
+    file = f"{name}-{_fingerprint(name, flags)}"
+    with open_kernel_folder() as folder:
+        folder.require_executable()
+        is_missing = folder.find_fault(file) is not None
+        if is_missing:
+            _compile_alone(_SOURCES / f"{name}.cpp", flags, folder, file)
+        else:
+            folder.clear_leftovers_if_idle()
+        return folder.load(file), is_missing
+
+
+def _fingerprint(name: str, flags: list[str]) -> str:
+    """Return 16 hex digits that change with the sources, the command and the processor.
+
+    The compiler's version is no part of them: kernels compiled before are used where the compiler is gone.
+    """
+    parts = [compiler_command(), *flags, str(sorted(describe_processor().items()))]
+    sources = [each.read_bytes() for each in [_SOURCES / f"{name}.cpp", *sorted(_SOURCES.glob("*.h"))]]
+    return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:16]
+
+
+def compiler_command() -> str:
+    """Return the command of the C++ compiler: the value of CXX, which may have several words, or g++."""
+    return os.environ.get("CXX", "").strip() or "g++"
+
+
+def find_compiler() -> list[str]:
+    """Return the words of the compiler's command, the program as a path.
+
+    Raises:
+        KernelsUnavailableError: If there is no such program.
+    """
+    try:
+        words = shlex.split(compiler_command())
+    except ValueError as error:
+        raise KernelsUnavailableError(f"CXX must be a command, got {compiler_command()!r}: {error}") from error
+    program = shutil.which(words[0])
+    if program is None:
+        raise KernelsUnavailableError(f"no C++ compiler: {words[0]} is not found; install g++, or set CXX to another")
+    return [program, *words[1:]]
+
+
+def _compile_alone(source: Path, flags: list[str], folder: KernelFolder, file: str) -> None:
+    """Compile a library unless another process has done so while this one waited for the lock."""
+    compiler = find_compiler()
+    with folder.lock():
+        folder.clear_leftovers()
+        fault = folder.find_fault(file)
+        if fault is not None:
+            message = "Compiling %s for this processor, since its library is %s; it takes seconds (%s=off avoids it)."
+            logger.warning(message, source.name, fault, SWITCH)
+            compile_library([*compiler, *flags], source, folder, file)
+
+
+def compile_library(command: list[str], source: Path, folder: KernelFolder, file: str) -> None:
+    """Compile a source to a library in the folder of kernels.
+
+    Raises:
+        KernelsUnavailableError: If the compiler fails.
+    """
+    with tempfile.TemporaryDirectory(dir=folder.open_path) as drafts:  # the compiler's own temporary files go with it
+        draft = Path(drafts) / f"{file}.so"
+        run, environment = [*command, str(source), "-o", str(draft)], {**os.environ, "TMPDIR": drafts}
+        try:
+            done = subprocess.run(
+                run,
+                env=environment,
+                check=False,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:
+            raise KernelsUnavailableError(f"{command[0]} cannot be run: {error}") from error
+        if done.returncode != 0 or not draft.exists():
+            reason = done.stderr.strip() or f"exit status {done.returncode}"
+            raise KernelsUnavailableError(f"{command[0]} failed to compile {source.name}: {reason}")
+        folder.keep(draft)

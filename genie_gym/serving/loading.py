@@ -3,12 +3,56 @@
 import functools
 import os
 from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 
-from genie_gym.models.loading import find_checkpoint, read_world, require_device, require_precision
+from genie_gym.models.loading import (
+    digest_checkpoint,
+    find_checkpoint,
+    portable_name,
+    read_world,
+    require_device,
+    require_precision,
+)
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving.preparation import prepare
+
+
+class WorldSource(NamedTuple):
+    """The checkpoint that a world was loaded from: all that another process needs to load the same world."""
+
+    checkpoint: str
+    """name of a shipped checkpoint, or the whole path of a folder"""
+    digest: str
+    """digest of its config and weights (``digest_checkpoint``)"""
+    device: str
+    """device that it was loaded on"""
+    precision: str
+    """precision that it plays in"""
+
+    def load(self) -> GenieWorldModel:
+        """Load the world again, from the process-wide cache if it was loaded before.
+
+        Raises:
+            ValueError: If the checkpoint is gone or its digest is another one now.
+        """
+        try:
+            world = load_world(self.checkpoint, self.device, self.precision)
+        except ValueError as error:
+            raise ValueError(
+                f"checkpoint {self.checkpoint!r} of digest {self.digest} cannot be loaded: {error}"
+            ) from error
+        found = find_source(world)
+        assert found is not None
+        if found.digest != self.digest:
+            raise ValueError(f"checkpoint {self.checkpoint!r} must have the digest {self.digest}, got {found.digest}")
+        return world
+
+
+_origins: WeakKeyDictionary[GenieWorldModel, tuple[Path, str, int]] = WeakKeyDictionary()
+"""Loaded world -> its folder, device and the folder's stamp. A copy, which may be changed, is not among the keys."""
 
 
 def load_world(
@@ -31,11 +75,38 @@ def load_world(
     device_name = require_device(device)
     require_precision(precision)
     folder = find_checkpoint(name_or_path)
-    stamp = (folder / "config.json").stat().st_mtime_ns
-    return _load_once(folder.resolve(), device_name, precision, stamp)
+    return _load_once(folder.resolve(), device_name, precision, _read_stamp(folder))
+
+
+def find_source(world: GenieWorldModel) -> WorldSource | None:
+    """Return the checkpoint that ``load_world`` read a world from; None for any other world, such as a copy.
+
+    Raises:
+        ValueError: If the checkpoint is gone or has been rewritten since, so that its digest cannot be known.
+    """
+    if world not in _origins:
+        return None
+    folder, device, stamp = _origins[world]
+    precision = str(world.dynamics.precision).removeprefix("torch.")
+    return WorldSource(portable_name(folder), _digest_once(folder, stamp), device, precision)
+
+
+def _read_stamp(folder: Path) -> int:
+    """Return the time of change of a checkpoint, which differs once it is rewritten."""
+    return (folder / "config.json").stat().st_mtime_ns
 
 
 @functools.lru_cache(maxsize=4)
 def _load_once(folder: Path, device: str, precision: str | None, stamp: int) -> GenieWorldModel:
     """Load a checkpoint; ``stamp``, its time of change, makes a rewritten checkpoint another cache entry."""
-    return prepare(read_world(folder).to(device), precision)
+    world = prepare(read_world(folder).to(device), precision)
+    _origins[world] = folder, device, stamp
+    return world
+
+
+@functools.cache
+def _digest_once(folder: Path, stamp: int) -> str:
+    """Return the digest of a checkpoint as it was at the time ``stamp``."""
+    if _read_stamp(find_checkpoint(folder)) != stamp:
+        raise ValueError(f"checkpoint {str(folder)!r} must be as it was when it was loaded, but it has been rewritten")
+    return digest_checkpoint(folder)

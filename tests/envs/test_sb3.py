@@ -170,3 +170,9 @@ def test_invalid_use_is_refused(vec_env: VecMonitor, handle: WorldHandle, prompt
     envs.reset()
     with pytest.raises(ValueError, match="reward_fn must return finite rewards"):
         envs.step(np.zeros(1, dtype=np.int64))
+
+
+def test_the_id_may_name_the_module(handle: WorldHandle) -> None:
+    """As it must where other processes make the environment."""
+    vec_env = make_sb3_vec_env("genie_gym:Genie-v0", 2, checkpoint=handle, reward_fn=zero_rewards)
+    assert vec_env.reset().shape[0] == 2
