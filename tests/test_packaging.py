@@ -106,6 +106,13 @@ def test_every_dependency_is_pinned(pyproject: dict[str, Any]) -> None:
     assert names - {pin.lower().replace("_", "-") for pin in pins} == set()
 
 
+def test_every_python_that_is_claimed_was_run(pyproject: dict[str, Any]) -> None:
+    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(pyproject["project"]["classifiers"]))
+    rows = re.findall(r"^\| Linux \| (3\.\d+) \|(.*)$", (ROOT / "docs" / "platforms.md").read_text(), re.MULTILINE)
+    assert claimed == sorted({version for version, row in rows if "whole suite" in row}, key=lambda text: int(text[2:]))
+    assert pyproject["project"]["requires-python"] == f">={claimed[0]}"
+
+
 def test_the_wheel_ships_genie_gym_alone(wheel_files: list[str]) -> None:
     assert {path.split("/")[0] for path in wheel_files} == {"genie_gym"}
 
