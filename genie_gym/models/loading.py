@@ -54,7 +54,9 @@ def require_device(device: str | torch.device) -> str:
                 f"{cause}: {torch.cuda.device_count()} found" if torch.cuda.is_available() else _explain_missing_gpu()
             )
             raise ValueError(f"device must be available, got {str(device)!r}, but {reason}") from error
-        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda', got {device!r}: {cause}") from error
+        raise ValueError(
+            f"device must be one that torch can compute on here, such as 'cpu', got {device!r}: {cause}"
+        ) from error
     return str(name)
 
 
