@@ -129,9 +129,8 @@ class Connection:
                     await self._send_json({"kind": "error", "message": str(error)})
         except asyncio.TimeoutError:  # another class than TimeoutError until Python 3.11
             why = "too long without a message, or without reading an answer"
-            with contextlib.suppress(
-                asyncio.TimeoutError, RuntimeError, WebSocketDisconnect
-            ):  # the visitor may be gone
+            gone = (asyncio.TimeoutError, RuntimeError, WebSocketDisconnect)
+            with contextlib.suppress(*gone):
                 await asyncio.wait_for(self._websocket.close(POLICY_VIOLATION, why), self._limits.send_seconds)
         except WebSocketDisconnect:
             return
