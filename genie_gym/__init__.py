@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
+from genie_gym.system import guard_forks
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -18,6 +20,7 @@ __version__ = "0.1.0"
 
 MAX_EPISODE_STEPS = 1000
 
+guard_forks()
 gymnasium.register(
     id="Genie-v0",
     entry_point="genie_gym.envs.genie_env:GenieEnv",
@@ -34,7 +37,7 @@ def load(
     Args:
         name_or_path: Name of a shipped checkpoint, or folder of one you trained.
         device: Torch device to compute on.
-        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; None for the checkpoint's.
+        precision: ``float32``, ``bfloat16`` or ``auto``; None for the checkpoint's.
 
     Raises:
         ValueError: If there is no such checkpoint, device or precision, or the checkpoint is damaged.

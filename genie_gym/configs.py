@@ -14,7 +14,7 @@ from genie_gym.checks import check_fields, require
 Mode = Literal["easy", "hard"]
 """Procgen's distribution mode: how hard its levels are."""
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 """Precisions in which a world can be played."""
 
 
@@ -254,7 +254,7 @@ class WorldConfig:
     """dynamics model over tokens and latent actions"""
     sampling: SamplingConfig = SamplingConfig()
     """default sampling settings in play"""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """floating-point format in play; ``auto`` picks the fastest one of the device"""
     action_names: tuple[str, ...] = ()
     """human-readable name of each latent action; empty if nobody has named them"""

@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
@@ -18,12 +17,11 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.results.files import current_commit
 from genie_gym.serving import build, libraries, load_world, native_precision
 from genie_gym.serving.kernel_folder import KernelsUnavailableError, cache_folder
-from genie_gym.system import describe_processor, processor_flags
+from genie_gym.serving.threads import kernel_threads
+from genie_gym.system import count_cores, describe_processor, processor_flags, read_quota
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 """Processor flags that decide about vectors, precision and tiles."""
-_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""Files of a control group's processor quota and its period, in versions 2 and 1 of control groups."""
 _REASON_LINES = 8
 """Largest number of lines of a compiler's message."""
 
@@ -56,7 +54,7 @@ def examine(checkpoint: str = "coinrun", device: str = "cpu", seconds: float = 3
     yield from _describe_kernels()
     parts = ", ".join(f"{part} {1e3 * spent:.1f}" for part, spent in timing.parts.items())
     yield "speed", f"{1e3 * timing.seconds:.1f} ms a frame ({parts}), {1 / timing.seconds:.1f} frames/s, on {device}"
-    if load and load[0] >= _count_cores() / 2:
+    if load and load[0] >= count_cores() / 2:
         yield "warning", f"other programs are busy here (load {load[0]:.1f}): an idle machine plays faster"
 
 
@@ -78,9 +76,10 @@ def _describe_machine(load: tuple[float, ...]) -> Iterator[tuple[str, str]]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
     yield "GPU", f"{', '.join(gpus) or 'none'}; {built}; mps {'yes' if torch.backends.mps.is_available() else 'no'}"
-    quota = _read_quota()
+    quota = read_quota()
     limit = "" if quota is None else f", {quota:g} of them at a time"
-    yield "threads", f"{torch.get_num_threads()} of torch; this process may use {_count_cores()} cores{limit}"
+    numbers = f"{torch.get_num_threads()} of torch, {kernel_threads()} of the kernels"
+    yield "threads", f"{numbers}; this process may use {count_cores()} cores{limit}"
     settings = (f"{name}={os.environ.get(name, '(not set)')}" for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"))
     yield "settings", ", ".join([*settings, f"{build.SWITCH}={os.environ.get(build.SWITCH, '(not set)')}"])
     yield "load", ", ".join(f"{average:.2f}" for average in load) + " in 1, 5, 15 minutes" if load else "unknown"
@@ -123,21 +122,6 @@ def _explain_precision(world: GenieWorldModel) -> str:
     return f"{precision}, {by}: {reason}"
 
 
-def _count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _load_averages() -> tuple[float, ...]:
     """Return the load averages of 1, 5 and 15 minutes; nothing on Windows."""
     return os.getloadavg() if hasattr(os, "getloadavg") else ()
-
-
-def _read_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return how many cores' time the control group of a container allows, or None if it sets no limit."""
-    for names in _QUOTAS:
-        files = [root / name for name in names]
-        if all(file.is_file() for file in files):
-            quota, period = " ".join(file.read_text() for file in files).split()
-            return None if quota in {"max", "-1"} else int(quota) / int(period)
-    return None

@@ -1,14 +1,18 @@
-"""Queries and settings of the operating system: processor flags, kept memory, and files that are replaced whole."""
+"""Queries and settings of the operating system: processor flags, kept memory, forks, and files replaced whole."""
 
 import contextlib
 import ctypes
 import functools
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
+_FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC in Linux's sched.h
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files of a control group's processor quota and its period, in versions 2 and 1 of control groups."""
 
 
 @functools.cache
@@ -32,6 +36,21 @@ def processor_flags() -> frozenset[str]:
     return frozenset(describe_processor().get("flags", "").split())
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return how many cores' time the control group of a container allows, or None if it sets no limit."""
+    for names in _QUOTAS:
+        files = [root / name for name in names]
+        if all(file.is_file() for file in files):
+            quota, period = " ".join(file.read_text() for file in files).split()
+            return None if quota in {"max", "-1"} else int(quota) / int(period)
+    return None
+
+
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; the file then replaces ``path``, or is removed on error."""
@@ -42,6 +61,39 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+def guard_forks() -> None:
+    """Make forked processes compute with one PyTorch thread: those to come, and this one if it was forked.
+
+    A fork copies no threads, and OpenMP, PyTorch's thread library, waits for ever for the ones that it had before.
+    Nothing needs guarding if PyTorch is loaded after the fork, or if the process is started by ``spawn``.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+        os.register_at_fork(after_in_child=_begin_child)
+    if "torch" in sys.modules and _was_forked():
+        sys.modules["torch"].set_num_threads(1)  # whether PyTorch was loaded before the fork cannot be known here
+
+
+def has_lost_threads() -> bool:
+    """Return whether this process was forked after PyTorch was loaded, so that PyTorch must stay with one thread."""
+    return _lost_threads
+
+
+_lost_threads = False
+
+
+def _begin_child() -> None:
+    global _lost_threads  # noqa: PLW0603
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+        _lost_threads = True
+
+
+def _was_forked() -> bool:
+    """Return whether Linux says that this process was forked and has not started another program since."""
+    path = Path("/proc/self/stat")
+    return path.exists() and bool(int(path.read_text().rpartition(")")[2].split()[6]) & _FORKED_WITHOUT_EXEC)
 
 
 @functools.cache

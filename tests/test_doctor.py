@@ -79,23 +79,6 @@ def test_a_machine_without_load_averages(tiny_checkpoint: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
-        ({}, None),
-    ],
-)
-def test_the_quota_of_a_container_is_read(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    assert doctor._read_quota(tmp_path) == quota
-
-
-@pytest.mark.parametrize(
     ("environment", "words"),
     [
         ({"CXX": "no-such-compiler"}, ["compiler   no C++ compiler: no-such-compiler", "rows.cpp: no C++ compiler"]),

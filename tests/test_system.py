@@ -1,11 +1,14 @@
-"""The allocator: freed memory is kept, unless the user has set it otherwise."""
+"""The allocator keeps freed memory unless the user has set it otherwise, and a container's quota is read."""
 
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from genie_gym import system
 
 FAULTS = """
 import resource, numpy
@@ -45,3 +48,20 @@ def test_the_users_own_setting_is_kept() -> None:
         command, settings = [sys.executable, "-c", code], {**usual, **environment}
         done = subprocess.run(command, env=settings, check=True, capture_output=True, text=True)
         assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_container_is_read(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert system.read_quota(tmp_path) == quota

@@ -1,5 +1,9 @@
 """Speed of ``Genie-v0`` by parts of a step, with a full context, and Gymnasium's own benchmarks."""
 
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -32,6 +36,16 @@ def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: flo
         whole, parts = measure(lambda: env.step(env.action_space.sample()), seconds, world.device, spent)
     env.close()
     return Timing(whole, {**parts, "environment": whole - sum(parts.values())})
+
+
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Keep one core of the machine busy within the block, by another process that computes all the time."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        try:
+            yield
+        finally:
+            neighbour.kill()
 
 
 def run_gymnasium_benchmarks(world: GenieWorldModel, seconds: float) -> dict[str, float]:

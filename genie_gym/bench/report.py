@@ -17,10 +17,11 @@ def _environments(results: dict[str, Any]) -> Table:
         f"Genie-v0: {results['checkpoint']}, {results['maskgit_steps']} MaskGIT steps per frame; milliseconds per step"
     )
     parts = list(next(iter(results["env_split"].values())))
-    table = Table("environments", "frames/s", *parts, "of bf16 matmul", title=title)
+    table = Table("environments", "frames/s", *parts, "of bf16 matmul", "frames/s beside a busy process", title=title)
     for count, fps in results["env_fps"].items():
         split = [f"{results['env_split'][count][part]:.2f}" for part in parts]
-        table.add_row(count, f"{fps:.1f}", *split, f"{results['serving_share_by_envs'][count]:.1%}")
+        share, busy = results["serving_share_by_envs"][count], results["busy_env_fps"][count]
+        table.add_row(count, f"{fps:.1f}", *split, f"{share:.1%}", f"{busy:.1f}")
     return table
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.bench.environments import run_gymnasium_benchmarks, time_environments
+from genie_gym.bench.environments import busy_neighbour, run_gymnasium_benchmarks, time_environments
 from genie_gym.bench.machine import describe_machine, matmul_tflops, peak_memory
 from genie_gym.bench.operations import step_operations
 from genie_gym.bench.training import list_jobs, time_training
@@ -34,13 +34,14 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     Returns:
         ``checkpoint``, ``maskgit_steps``, ``machine``, ``step_gflop`` (useful operations per generated frame),
         ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb`` and ``gymnasium``. By number of environments (``alone``
-        is ``gym.make``): ``env_fps``; ``env_split``, milliseconds per step of all of them, by part;
-        ``serving_share_by_envs``, useful operations per second relative to the bfloat16 matrix rate. ``serving_share``
-        is that of 16 environments, or else of the largest number; ``serving_share_of_fastest`` is relative to the
-        faster precision. By batch size of the world itself: ``cached_fps``, ``uncached_fps`` and their ratio
-        ``cached_over_uncached_by_rows``; ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then
-        batch size: ``by_maskgit_steps``. By kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By
-        model, then width: ``training_fps``, ``training_share`` and ``training_parameters``.
+        is ``gym.make``): ``env_fps``; ``busy_env_fps``, frames/s beside another process that is always busy;
+        ``env_split``, milliseconds per step of all of them, by part; ``serving_share_by_envs``, useful operations per
+        second relative to the bfloat16 matrix rate. ``serving_share`` is that of 16 environments, or else of the
+        largest number; ``serving_share_of_fastest`` is relative to the faster precision. By batch size of the world
+        itself: ``cached_fps``, ``uncached_fps`` and their ratio ``cached_over_uncached_by_rows``;
+        ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then batch size: ``by_maskgit_steps``.
+        By kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By model, then width: ``training_fps``,
+        ``training_share`` and ``training_parameters``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.
@@ -79,17 +80,19 @@ def _measure_environments(
     world: GenieWorldModel, config: BenchConfig, report: Callable[[str], object]
 ) -> dict[str, Any]:
     memory = peak_memory(world.device, "loaded")
-    fps, split = {}, {}
+    fps, busy_fps, split = {}, {}, {}
     for count in (None, *sorted(set(config.num_envs))):
         name = _ALONE if count is None else str(count)
         report(f"Genie-v0: {name}")
         whole, parts = time_environments(world, count, config.seconds)
         fps[name] = (1 if count is None else count) / whole
         split[name] = {part: 1e3 * seconds for part, seconds in parts.items()}
+        with busy_neighbour():
+            busy_fps[name] = (1 if count is None else count) / time_environments(world, count, config.seconds).seconds
     memory |= peak_memory(world.device, "playing")
     report("Gymnasium's benchmarks")
     rates = run_gymnasium_benchmarks(world, config.seconds)
-    return {"env_fps": fps, "env_split": split, "peak_memory_mb": memory, "gymnasium": rates}
+    return {"env_fps": fps, "busy_env_fps": busy_fps, "env_split": split, "peak_memory_mb": memory, "gymnasium": rates}
 
 
 def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable[[str], object]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         maskgit_steps: MaskGIT steps per frame; more are slower. None for the checkpoint's.
         temperature: Temperature of the token sampling; None for the checkpoint's.
         device: Torch device to compute on; the world of a handle keeps its device and precision.
-        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the device's fastest (see
+        precision: ``float32``, ``bfloat16``, or ``auto`` for the device's fastest (see
             ``serving.native_precision``); None for the checkpoint's.
         render_mode: ``rgb_array``, or ``human`` for a window (needs pygame).
         reward_fn: A ``RewardFunction``, its ``"module:name"``, or a reward of this package as ``"goal:picture.png"``,

@@ -22,6 +22,7 @@ from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, comput
 from genie_gym.envs.worlds import Checkpoint, open_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.plugins import find_function
+from genie_gym.serving.packing import playing_threads
 
 WORLD_SEEDS = 2**31
 """Exclusive upper bound of the world seeds that are drawn."""
@@ -194,8 +195,9 @@ class Session:
         rewards, terminations = np.zeros(len(previous)), np.zeros(len(previous), dtype=bool)
         if playing.any():
             step_back = self._remember()
-            state, frames = self.world.step(self._state, torch.from_numpy(latent_actions))
-            present = self._advance(step_back, state, to_uint8(frames))
+            with playing_threads(self.world):
+                state, frames = self.world.step(self._state, torch.from_numpy(latent_actions))
+                present = self._advance(step_back, state, to_uint8(frames))
             seen = previous[playing], latent_actions[playing], present[playing]
             rewards[playing], terminations[playing] = compute_rewards(self.reward_fn, *seen)
         return rewards, terminations

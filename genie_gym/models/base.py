@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genie_gym.system import has_lost_threads
+
 
 class LossOutput(NamedTuple):
     """A model's ``loss`` () to minimise, and detached scalar ``metrics`` by name."""
@@ -19,8 +21,17 @@ class Model(nn.Module):
     precision: torch.dtype = torch.float32
 
     def set_precision(self, precision: str) -> None:
-        """Compute in ``float32``, ``bfloat16`` or ``float16`` from now on."""
-        self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+        """Compute in ``float32`` or ``bfloat16`` from now on."""
+        self.precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def require_threads() -> None:
+    """Raise a RuntimeError if PyTorch would wait for ever for threads that this process lost when it was forked."""
+    if has_lost_threads() and torch.get_num_threads() > 1:
+        raise RuntimeError(
+            f"torch.get_num_threads() must be 1 in a process that was forked after PyTorch was loaded, got "
+            f"{torch.get_num_threads()}: call torch.set_num_threads(1), or start the process by spawn"
+        )
 
 
 def require_videos(videos: Tensor, channels: int = 3, height: int | None = None, width: int | None = None) -> None:

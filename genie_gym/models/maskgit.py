@@ -86,8 +86,8 @@ def sample(
         drawn, log_probabilities = draw(logits, config.temperature, uniforms[:, step, 0])
         if logits.device.type == "cpu" and log_probabilities.isnan().any():
             raise FloatingPointError(
-                f"logits must be finite, got others in {logits.dtype}: play in a precision of a larger range, or "
-                "train anew"
+                f"logits must be finite, got others in {logits.dtype}: load the checkpoint anew with "
+                "precision='float32', and train the world anew if that fails too"
             )
         score = _keep_score(log_probabilities, uniforms[:, step, 1], config, step)
         score = score.masked_fill(~is_hidden, float("inf"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import Model, require_ids, require_pixels, require_videos
+from genie_gym.models.base import Model, require_ids, require_pixels, require_threads, require_videos
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import Draw, draw, sample
@@ -72,7 +72,7 @@ class GenieWorldModel(nn.Module):
         self.set_precision("float32" if config.precision == "auto" else config.precision)
 
     def set_precision(self, precision: str) -> None:
-        """Compute in ``float32``, ``bfloat16`` or ``float16`` from now on."""
+        """Compute in ``float32`` or ``bfloat16`` from now on."""
         for model in self._models:
             model.set_precision(precision)
 
@@ -92,6 +92,7 @@ class GenieWorldModel(nn.Module):
     @torch.no_grad()
     def label(self, videos: Tensor) -> Tensor:
         """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W)."""
+        require_threads()
         model = self.latent_action_model
         return model.label(self.tokenizer.encode(videos) if model.reads_tokens else videos)
 
@@ -139,6 +140,7 @@ class GenieWorldModel(nn.Module):
         Raises:
             ValueError: If the actions have a wrong shape, type or range, or the state has been stepped before.
         """
+        require_threads()
         self._require_latest(state)
         if tuple(latent_actions.shape) != (len(state.seeds),):
             raise ValueError(f"latent_actions must be ({len(state.seeds)},), got {tuple(latent_actions.shape)}")
@@ -329,6 +331,7 @@ class GenieWorldModel(nn.Module):
         Returns:
             Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all frames used.
         """
+        require_threads()
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
         frames = tokens.shape[1]

@@ -22,7 +22,7 @@ OUTCOMES: dict[str, str] = {}
 """Source and macros of each library that this process asked for -> "loaded" and since when, or why there is none."""
 
 _SOURCES = Path(__file__).parent / "native"
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-pthread", "-fPIC", "-shared")
 
 logger = logging.getLogger(__name__)
 

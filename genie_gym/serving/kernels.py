@@ -1,7 +1,6 @@
 """The kernels as functions of tensors; each equals a function in plain PyTorch up to rounding.
 
-They take CPU tensors of float32, bfloat16, or float16 if the processor multiplies it, and only without gradients:
-``are_usable`` checks that.
+They take CPU tensors of float32 or bfloat16, and only without gradients: ``are_usable`` checks that.
 """
 
 import functools
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from genie_gym.models import maskgit
 from genie_gym.nn.attention import KVCache
 from genie_gym.serving.libraries import KINDS, CacheSizes, norm_weights, rows_library, transformer_library
+from genie_gym.serving.threads import kernel_threads
 
 _LANES = 16
 """The number of features must be a multiple of this."""
@@ -22,7 +22,6 @@ def are_usable(features: Tensor) -> bool:
     return (
         not torch.is_grad_enabled()
         and features.device.type == "cpu"
-        and features.dtype in KINDS
         and features.shape[-1] % _LANES == 0
         and not torch.compiler.is_compiling()
         and can_multiply(features.dtype)
@@ -31,9 +30,14 @@ def are_usable(features: Tensor) -> bool:
 
 @functools.cache
 def can_multiply(dtype: torch.dtype) -> bool:
-    """Return whether this machine has kernels for a type; float16 needs a processor that multiplies it."""
+    """Return whether this machine has kernels for a type."""
+    return dtype in KINDS and rows_library() is not None
+
+
+def may_use_tiles() -> bool:
+    """Return whether bfloat16 may be multiplied by a processor's tiles (AMX); PyTorch alone decides for itself."""
     library = rows_library()
-    return library is not None and bool(library.genie_has_kind(KINDS[dtype]))
+    return library is None or bool(library.genie_has_tiles())
 
 
 def are_usable_for_heads(features: Tensor, head_dim: int, value_dim: int) -> bool:
@@ -56,7 +60,7 @@ def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tup
         weights,
         features.numel() // features.shape[-1],
         features.shape[-1],
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     del kept  # not before the call: ``weights`` points into them
     return sums, normed
@@ -65,8 +69,26 @@ def add_norm(features: Tensor, addend: Tensor | None, norm: nn.LayerNorm) -> tup
 def gelu_(features: Tensor) -> Tensor:
     """Apply the tanh-GELU to contiguous (..., D), in place."""
     assert features.is_contiguous()
-    rows_library().genie_gelu(KINDS[features.dtype], features.data_ptr(), features.numel(), torch.get_num_threads())
+    rows_library().genie_gelu(KINDS[features.dtype], features.data_ptr(), features.numel(), kernel_threads())
     return features
+
+
+def gather_neighbours(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Gather each token's 3 x 3 neighbourhood, row by row: (..., N, D) -> (..., N, 9 D), zeros around the grid."""
+    features = features.contiguous()
+    rows, columns = grid
+    gathered = features.new_empty(*features.shape[:-1], 9 * features.shape[-1])
+    size = features.shape[-1] * features.element_size()
+    rows_library().genie_gather_neighbours(
+        gathered.data_ptr(),
+        features.data_ptr(),
+        features.numel() // (rows * columns * features.shape[-1]),
+        rows,
+        columns,
+        size,
+        kernel_threads(),
+    )
+    return gathered
 
 
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +106,7 @@ def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[T
         temperature,
         tokens.numel(),
         logits.shape[-1],
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     return tokens, log_probabilities
 
@@ -116,7 +138,7 @@ def attend_in_space(projected: Tensor, heads: int, query_norm: nn.LayerNorm, key
         projected.numel() // (positions * width),
         positions,
         heads,
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     del query_kept, key_kept
     return mixed
@@ -162,7 +184,7 @@ def attend_in_time(
         query,
         key,
         CacheSizes(frames, batch, positions, heads, count, outputs, batch, len(bias)),
-        torch.get_num_threads(),
+        kernel_threads(),
     )
     del query_kept, key_kept
     return mixed

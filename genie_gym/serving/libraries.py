@@ -12,11 +12,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.serving.build import load_library
+from genie_gym.serving.threads import kernel_threads
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+KINDS = {torch.float32: 0, torch.bfloat16: 1}
 """Number that stands for each type in the C++ code, its ``kind``."""
 _SPARE_ROWS = 31
-"""Number of rows behind the last one that a bfloat16 product may read; SPARE_ROWS in matmul.h."""
+"""Number of rows behind the last one that a product by tiles may read, 32 rows at a time; SPARE_ROWS in matmul.h."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ def rows_library() -> Any:
     if library is not None:
         _declare(library.genie_add_norm, [c_void_p] * 4 + [POINTER(NormWeights), c_int64, c_int64, c_int])
         _declare(library.genie_gelu, [c_void_p, c_int64, c_int])
+        library.genie_gather_neighbours.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]
+        library.genie_gather_neighbours.restype = None
         _declare(library.genie_draw, [c_void_p] * 4 + [c_float, c_int64, c_int64, c_int])
     return library
 
@@ -76,11 +79,22 @@ def _load_multiplying(name: str, *definitions: str) -> Any:
     library = load_library(name, *definitions)
     if library is not None:
         library.genie_has_tiles.restype = library.genie_may_use_tiles.restype = c_int
+        library.genie_set_helpers.argtypes = [c_void_p]
+        library.genie_set_helpers(_find_helpers())
         _declare(library.genie_multiply, [c_void_p] * 2 + [POINTER(PackedWeights), c_int64, c_int])
         if library.genie_has_tiles() and not (library.genie_may_use_tiles() and tiles_are_right(library)):
             logger.warning("The processor's tiles (AMX) cannot be used: bfloat16 is multiplied without them, slower.")
             return _load_multiplying(name, *definitions, "NO_TILES=1")
     return library
+
+
+@functools.cache
+def _find_helpers() -> int:
+    """Return the address of the threads that help this process, which belong to the library for rows."""
+    library = load_library("rows")
+    assert library is not None
+    library.genie_helpers.restype = c_void_p
+    return int(library.genie_helpers())
 
 
 def _declare(function: Any, arguments: list[Any]) -> None:
@@ -128,12 +142,10 @@ def tiles_are_right(library: Any) -> bool:
 def multiply_into(out: Tensor, features: Tensor, packed: PackedWeights, library: Any) -> None:
     """Multiply features (..., inputs) by packed weights, and write the result to ``out`` (..., outputs)."""
     rows = out.numel() // packed.outputs
-    if features.dtype == torch.bfloat16:
+    if features.dtype == torch.bfloat16 and library.genie_has_tiles() and rows % (_SPARE_ROWS + 1):
         features = F.pad(features.flatten(0, -2), (0, 0, 0, _SPARE_ROWS))
     features = features.contiguous()
-    library.genie_multiply(
-        KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, rows, torch.get_num_threads()
-    )
+    library.genie_multiply(KINDS[features.dtype], out.data_ptr(), features.data_ptr(), packed, rows, kernel_threads())
 
 
 def norm_weights(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[list[Tensor], NormWeights]:

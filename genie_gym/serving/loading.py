@@ -63,7 +63,7 @@ def load_world(
     Args:
         name_or_path: Name of a shipped checkpoint, or a folder written by ``save_world``.
         device: Device to load it on.
-        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``; ``None`` for the config's.
+        precision: ``float32``, ``bfloat16`` or ``auto``; ``None`` for the config's.
 
     Returns:
         The world. It is shared by all who load it: do not change it.

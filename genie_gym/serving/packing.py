@@ -9,12 +9,14 @@ left to PyTorch, with a warning, and never computed as if it were a known one.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.models.dynamics import MaskGITDynamics
+from genie_gym.models.world_model import GenieWorldModel, WorldState
 from genie_gym.nn.attention import (
     CacheIndex,
     CacheWindow,
@@ -30,6 +32,7 @@ from genie_gym.nn.st_transformer import Block, FeedForward, SpatioTemporalTransf
 from genie_gym.serving import kernels
 from genie_gym.serving.products import Product
 from genie_gym.serving.step_kernel import StepKernel, stack_indices
+from genie_gym.serving.threads import torch_on_one_thread
 
 _MOST_WINDOWS = 256
 """Number of cache windows whose indices and biases are kept."""
@@ -90,14 +93,8 @@ class PackedGridConvolution(PackedProduct, GridConvolution):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.product.takes(features, self.weight):
-            return self.product(self._neighbours(features), self.weight, self.bias)
+            return self.product(kernels.gather_neighbours(features, self.grid), self.weight, self.bias)
         return super().forward(features)
-
-    def _neighbours(self, features: Tensor) -> Tensor:
-        """Gather each token's 3 x 3 neighbourhood: (..., N, in) -> (..., N, 9 in), zeros around the grid."""
-        framed = F.pad(features.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
-        squares = framed.unfold(-3, 3, 1).unfold(-3, 3, 1)  # (..., rows, columns, in, 3, 3)
-        return squares.movedim(-3, -1).flatten(-3).flatten(-3, -2)  # channels last, as the packed weights
 
 
 class PackedFeedForward(Packed, FeedForward):
@@ -160,6 +157,10 @@ class PackedTransformer(Packed, SpatioTemporalTransformer):
     def forward(self, features: Tensor, condition: Tensor | None = None) -> tuple[Tensor, list[KeyValues | None]]:
         if not self._takes(features):
             return super().forward(features, condition)
+        with torch_on_one_thread():
+            return self._run_blocks(features, condition)
+
+    def _run_blocks(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, list[KeyValues | None]]:
         all_keys_values: list[KeyValues | None] = []
         addend: Tensor | None = None
         for block in self.blocks:
@@ -233,6 +234,19 @@ class PackedDynamics(PackedProduct, MaskGITDynamics):
         return self.product(self.head(features), self.token_embedding.weight[: self.codes], self.output_bias)
 
 
+class PackedWorld(Packed, GenieWorldModel):
+    """A ``GenieWorldModel`` that plays with PyTorch on one thread beside the kernels' threads."""
+
+    def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
+        with torch_on_one_thread():
+            return super().step(state, latent_actions)
+
+
+def playing_threads(world: GenieWorldModel) -> AbstractContextManager[None]:
+    """Return a context for work between the steps of a world: PyTorch on one thread if kernels play the world."""
+    return torch_on_one_thread() if isinstance(world, PackedWorld) else nullcontext()
+
+
 PACKED: dict[type[nn.Module], type[nn.Module]] = {
     Linear: PackedLinear,
     GridConvolution: PackedGridConvolution,
@@ -241,6 +255,7 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
     TemporalAttention: PackedTemporalAttention,
     SpatioTemporalTransformer: PackedTransformer,
     MaskGITDynamics: PackedDynamics,
+    GenieWorldModel: PackedWorld,
 }
 """Packed twin of each known type."""
 

@@ -17,8 +17,7 @@ def prepare(world: GenieWorldModel, precision: str | None = None, use_kernels: b
 
     Args:
         world: World to prepare; put it on its device first.
-        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto`` (see ``native_precision``); ``None`` for the
-            config's.
+        precision: ``float32``, ``bfloat16`` or ``auto`` (see ``native_precision``); ``None`` for the config's.
         use_kernels: Whether to use the kernels where they are available; False leaves everything to PyTorch.
 
     Returns:

@@ -19,6 +19,7 @@ from genie_gym.serving.libraries import (
     pack_weights,
     transformer_library,
 )
+from genie_gym.serving.threads import kernel_threads
 
 _CHUNK_TOKENS = 512
 """Number of tokens that go through all blocks together: few enough to stay in the processor's caches."""
@@ -156,7 +157,7 @@ class StepKernel:
             byref(self.norm),
             indices.data_ptr(),
             byref(sizes),
-            torch.get_num_threads(),
+            kernel_threads(),
         )
         return out
 

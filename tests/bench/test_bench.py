@@ -1,8 +1,10 @@
 """The results of ``genie-gym bench`` and the files it writes; no speed is asserted."""
 
+import contextlib
 import itertools
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from genie_gym import cli
 from genie_gym.bench import worlds
 from genie_gym.bench.config import BenchConfig
-from genie_gym.bench.environments import time_environments
+from genie_gym.bench.environments import busy_neighbour, time_environments
 from genie_gym.bench.run import run_bench
 from genie_gym.bench.timing import Timing, measure, time_methods
 from genie_gym.bench.training import TRAINING_CLIP_LENGTH, list_jobs, time_training
@@ -29,7 +31,7 @@ SMALL: dict[str, Any] = {
     "clips": 1, "matrix": 64,
 }  # fmt: skip
 TOP = {
-    "matmul_tflops", "env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",
+    "matmul_tflops", "env_fps", "busy_env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",
     "cached_over_uncached_by_rows", "by_maskgit_steps", "by_kernels",
     "serving_share", "serving_share_of_fastest", "serving_share_by_envs", "step_gflop",
     "training_share", "training_fps", "training_parameters",
@@ -77,8 +79,23 @@ def test_a_machine_that_becomes_faster_gives_no_negative_rate(
     ]
 
 
+def test_a_busy_neighbour_computes_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args: started.append(start(*args)) or started[0])
+    with contextlib.suppress(KeyError), busy_neighbour():
+        assert started[0].poll() is None
+        raise KeyError
+    assert started[0].returncode is not None
+
+
 def test_results_have_the_requested_keys(results: dict[str, Any], tiny_world: GenieWorldModel) -> None:
-    assert list(results["env_fps"]) == list(results["env_split"]) == list(results["serving_share_by_envs"])
+    assert (
+        list(results["env_fps"])
+        == list(results["busy_env_fps"])
+        == list(results["env_split"])
+        == list(results["serving_share_by_envs"])
+    )
     assert list(results["env_fps"]) == ["alone", "1", "3"]
     assert list(results["cached_over_uncached_by_rows"]) == ["1", "2"]
     assert {passes: list(rows) for passes, rows in results["by_maskgit_steps"].items()} == {

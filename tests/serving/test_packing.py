@@ -19,7 +19,7 @@ from genie_gym.serving import kernels, step_kernel
 from genie_gym.serving.packing import pack, unpack
 from genie_gym.serving.step_kernel import StepKernel
 
-TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
 
 @TYPES

@@ -148,7 +148,9 @@ def tabulate_speed(bench: dict[str, Any]) -> str:
         f"{bench['step_gflop']:.2f} GFLOP."
     )
     envs, cached = bench["env_fps"], bench["cached_fps"]
-    tables = [write_table(["environments", *envs], [["frames/s", *(f"{fps:.0f}" for fps in envs.values())]])]
+    by_load = {"frames/s": envs, "frames/s beside one busy process": bench["busy_env_fps"]}
+    cells = [[name, *(f"{fps:.0f}" for fps in row.values())] for name, row in by_load.items()]
+    tables = [write_table(["environments", *envs], cells)]
     rows = {"the world itself": cached, "without its KV cache": bench["uncached_fps"]}
     rows |= {f"kernels {switch}": fps for switch, fps in bench["by_kernels"].items()}
     rows |= {f"{steps} MaskGIT steps": fps for steps, fps in bench["by_maskgit_steps"].items()}

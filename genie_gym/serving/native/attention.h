@@ -2,7 +2,7 @@
 //
 // HEAD_DIM (features of a query or a key) and VALUE_DIM (features of a value) are set when compiling. Inputs are
 // projections in which each token holds its queries, keys and values side by side: heads * HEAD_DIM, heads * HEAD_DIM
-// and heads * VALUE_DIM features. Functions that take a Team share out their loop as in rows.h.
+// and heads * VALUE_DIM features. Functions that take a Team are called by all its threads.
 #pragma once
 
 #include "rows.h"
@@ -185,7 +185,7 @@ void attend_in_space(T* out, const T* projected, const NormWeights& query_norm, 
     const int64_t stride = heads * (2 * HEAD_DIM + VALUE_DIM), out_stride = heads * VALUE_DIM;
     const float scale = 1 / std::sqrt(float(HEAD_DIM));
     const SpatialScratch scratch(positions);
-    for (int64_t task = team.first(frames * heads); task < team.last(frames * heads); ++task) {
+    team.share(frames * heads, [&](int64_t task) {
         const int64_t frame = task / heads, head = task % heads;
         const T* from = projected + frame * positions * stride + head * HEAD_DIM;
         for (int64_t j = 0; j < positions; j += LANES) {
@@ -200,8 +200,7 @@ void attend_in_space(T* out, const T* projected, const NormWeights& query_norm, 
                 store(scratch.values + (j * VALUE_VECTORS + v) * LANES, load_part<VALUE_DIM>(value, v));
         T* to = out + frame * positions * out_stride + head * VALUE_DIM;
         for (int64_t i = 0; i < positions; i += LANES) attend_queries(to, out_stride, scratch, i, positions);
-    }
-    team.wait();
+    });
 }
 
 // Multiply the features of COUNT queries by those of one cached key; a score is the sum over a vector's lanes.
@@ -356,7 +355,7 @@ void attend_in_time(T* out, const T* projected, T* keys, T* values, const int64_
     const int64_t out_stride = tokens * sizes.heads * VALUE_DIM;
     const TemporalScratch scratch(sizes);
     int64_t bias_row = -1;
-    for (int64_t token = team.first(tokens); token < team.last(tokens); ++token) {
+    team.share(tokens, [&](int64_t token) {
         const int64_t row = token / sizes.positions, start = token * sizes.heads * sizes.cache_frames;
         T *own_keys = keys + start * HEAD_DIM, *own_values = values + start * VALUE_DIM;
         write_cache(own_keys, own_values, scratch.normed, projected + token * stride, indices + row, query_norm,
@@ -368,8 +367,7 @@ void attend_in_time(T* out, const T* projected, T* keys, T* values, const int64_
         T* to = out + token * sizes.heads * VALUE_DIM;
         if (sizes.outputs == 2) attend_to_cache<2>(to, out_stride, scratch, own_keys, own_values, sizes);
         else attend_to_cache<1>(to, out_stride, scratch, own_keys, own_values, sizes);
-    }
-    team.wait();
+    });
 }
 
 }  // namespace

@@ -62,41 +62,6 @@ __attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUM
     }
 }
 
-#ifdef __AVX512FP16__
-constexpr int64_t HALF_RUN = 128;  // inputs that are summed in half precision before the sums are added to floats
-
-// accumulate for halves. An output's sums over even and over odd inputs are neighbours, added up at the end.
-template <int ROWS, int COLUMNS>
-__attribute__((always_inline)) inline void accumulate(Vector (&sums)[ROWS][COLUMNS], const Half* features,
-                                                      const Half* weights, int64_t inputs) {
-    Vector float_sums[ROWS][COLUMNS][2] = {};
-    for (int64_t first = 0; first < inputs; first += HALF_RUN) {
-        __m512h partial[ROWS][COLUMNS];
-        for (int row = 0; row < ROWS; ++row)
-            for (int c = 0; c < COLUMNS; ++c) partial[row][c] = _mm512_setzero_ph();
-        const int64_t last = std::min(first + HALF_RUN, inputs);
-        for (int64_t k = first; k < last; k += 2, weights += COLUMNS * LANES * 2) {
-            __m512h own[COLUMNS];
-            for (int c = 0; c < COLUMNS; ++c) own[c] = _mm512_loadu_ph(weights + c * LANES * 2);
-            for (int row = 0; row < ROWS; ++row) {
-                int32_t pair;
-                std::memcpy(&pair, features + row * inputs + k, sizeof pair);
-                const __m512h both = _mm512_castsi512_ph(_mm512_set1_epi32(pair));
-                for (int c = 0; c < COLUMNS; ++c) partial[row][c] = _mm512_fmadd_ph(both, own[c], partial[row][c]);
-            }
-        }
-        for (int row = 0; row < ROWS; ++row)
-            for (int c = 0; c < COLUMNS; ++c) {
-                const __m512i bits = _mm512_castph_si512(partial[row][c]);
-                float_sums[row][c][0] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_castsi512_si256(bits)));
-                float_sums[row][c][1] += same_bits<Vector>(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(bits, 1)));
-            }
-    }
-    for (int row = 0; row < ROWS; ++row)
-        for (int c = 0; c < COLUMNS; ++c) sums[row][c] += sum_neighbours(float_sums[row][c][0], float_sums[row][c][1]);
-}
-#endif
-
 // Store LANES outputs of a row, or the `left` ones that remain, after GELU if HAS_GELU.
 template <bool HAS_GELU, typename T> inline void store_output(T* out, Vector sum, int64_t left) {
     const Vector result = HAS_GELU ? gelu(sum) : sum;
@@ -172,12 +137,12 @@ template <> struct Multiplier<BFloat16> {
 };
 #endif
 
-// Compute features weights^T + bias, then GELU if HAS_GELU; a thread's tasks are (block of rows, panel).
+// Compute features weights^T + bias, then GELU if HAS_GELU; a task is a panel for a block of rows.
 template <bool HAS_GELU, typename T>
 void multiply(T* out, const T* features, const PackedWeights& weights, int64_t rows, const Team& team) {
     const int64_t vectors = round_up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
     const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
-    for (int64_t task = team.first(panels * blocks); task < team.last(panels * blocks); ++task) {
+    team.share(panels * blocks, [&](int64_t task) {
         const int64_t group = task / (panels * GROUP) * GROUP, own = task - group * panels;
         const int64_t together = std::min(GROUP, blocks - group), panel = own / together;
         const int64_t row = (group + own % together) * BLOCK, count = std::min(BLOCK, rows - row);
@@ -188,8 +153,7 @@ void multiply(T* out, const T* features, const PackedWeights& weights, int64_t r
             case 2: multiply_panel<2, HAS_GELU>(to, from, weights, panel, count); break;
             default: multiply_panel<PANEL, HAS_GELU>(to, from, weights, panel, count);
         }
-    }
-    team.wait();
+    });
 }
 
 }  // namespace

@@ -3,7 +3,15 @@
 
 #include "matmul.h"
 
+namespace {
+
+Helpers* helpers;  // one for all libraries, set when this one is loaded
+
+}  // namespace
+
 extern "C" {
+
+void genie_set_helpers(void* address) { helpers = (Helpers*)address; }
 
 int genie_lanes() { return LANES; }
 
@@ -30,7 +38,8 @@ int genie_may_use_tiles() {
 // Multiply features (rows, inputs) into out (rows, outputs). SPARE_ROWS rows behind the last one must be readable.
 void genie_multiply(int kind, void* out, const void* features, const PackedWeights* weights, int64_t rows,
                     int threads) {
-#pragma omp parallel num_threads(threads)
-    FOR_KIND(const Multiplier<T> multiplier; multiply<false>((T*)out, (const T*)features, *weights, rows, everyone()))
+    helpers->run(threads, [&](const Team& team) {
+        FOR_KIND(const Multiplier<T> multiplier; multiply<false>((T*)out, (const T*)features, *weights, rows, team))
+    });
 }
 }

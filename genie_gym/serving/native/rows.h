@@ -1,27 +1,11 @@
 // Functions of single rows of features: residual sums with LayerNorm, GELU, and drawing tokens from logits.
 //
-// A function that takes a Team is called by all its threads: each computes its part of the rows, then waits for the
-// others. The order of a row's arithmetic depends on the row's size alone.
+// A function that takes a Team is called by all its threads, which share its tasks. The order of a row's arithmetic
+// depends on the row's size alone.
 #pragma once
 
-#include <omp.h>
-
+#include "threads.h"
 #include "vectors.h"
-
-// One thread's view of the threads that share work: all of an OpenMP parallel region, or this thread alone.
-struct Team {
-    int64_t number = 0, threads = 1;
-    int64_t first(int64_t tasks) const { return tasks * number / threads; }
-    int64_t last(int64_t tasks) const { return tasks * (number + 1) / threads; }
-    void wait() const {
-        if (threads > 1) {
-#pragma omp barrier
-        }
-    }
-};
-
-// The team of all threads of the current parallel region.
-inline Team everyone() { return Team{omp_get_thread_num(), omp_get_num_threads()}; }
 
 struct NormWeights {
     const float *weight, *bias;
@@ -35,7 +19,7 @@ namespace {
 template <typename T, typename NormOf>
 void add_norms(T* sums, T* normed, const T* features, const T* addend, const NormOf& norm_of, int64_t rows,
                int64_t width, const Team& team) {
-    for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
+    team.share(rows, [&](int64_t row) {
         const NormWeights norm = norm_of(row);
         const T* from = features + row * width;
         if (addend) {
@@ -55,8 +39,7 @@ void add_norms(T* sums, T* normed, const T* features, const T* addend, const Nor
         for (int64_t i = 0; i < width; i += LANES)
             store(normed + row * width + i, (load(from + i) - mean) * inverse_std * load(norm.weight + i) +
                                               load(norm.bias + i));
-    }
-    team.wait();
+    });
 }
 
 template <typename T>
@@ -80,7 +63,7 @@ void draw(int64_t* tokens, float* log_probabilities, const T* logits, const floa
     const int64_t columns = round_up(codes);
     scratch.resize(columns);
     float* probabilities = scratch.data();  // not divided by `total`
-    for (int64_t row = team.first(rows); row < team.last(rows); ++row) {
+    team.share(rows, [&](int64_t row) {
         const T* own = logits + row * codes;
         int64_t i = 0;
         for (; i + LANES <= codes; i += LANES) store(probabilities + i, load(own + i) / temperature);
@@ -99,7 +82,7 @@ void draw(int64_t* tokens, float* log_probabilities, const T* logits, const floa
         tokens[row] = token;
         const float probability = probabilities[token] / total;
         log_probabilities[row] = std::log(probability < 1e-30f ? 1e-30f : probability);  // this order keeps a NaN
-    }
+    });
 }
 
 }  // namespace

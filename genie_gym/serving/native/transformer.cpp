@@ -88,10 +88,10 @@ void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blo
                const NormWeights& norm, const int64_t* indices, int64_t first, int64_t rows, const StepSizes& sizes,
                const Team& team) {
     const int64_t row_size = sizes.positions * sizes.width, all = sizes.frames * rows;
-    for (int64_t i = team.first(all); i < team.last(all); ++i)
+    team.share(all, [&](int64_t i) {
         std::memcpy(at.features + i * row_size,
                     features + (i / rows * sizes.batch + first + i % rows) * row_size, row_size * sizeof(T));
-    team.wait();
+    });
     int64_t tokens = 0;
     for (int64_t l = 0; l < sizes.blocks; ++l) {
         const int64_t outputs = l + 1 == sizes.blocks ? 1 : sizes.frames;
@@ -102,25 +102,26 @@ void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blo
     add_norm(at.features, out + first * row_size, at.features, at.addend, norm, tokens, sizes.width, team);
 }
 
-// Step all rows. If they are many, each thread computes rows of its own, chunk by chunk, without waiting for others; if
-// they are few, all threads share each chunk.
+// Step all rows. If they are many, a task is a chunk of rows that passes all blocks on one thread; if they are few, all
+// threads share each chunk.
 template <typename T>
 void step(T* out, const T* features, const BlockWeights* blocks, const BlockMemory* memories, const NormWeights& norm,
           const int64_t* indices, const StepSizes& sizes, int threads) {
-    const int64_t tokens = sizes.frames * std::min(sizes.chunk, sizes.batch) * sizes.positions;
+    const bool is_apart = sizes.batch % threads == 0 || sizes.batch >= 8 * threads;
+    const int64_t most = is_apart ? (sizes.batch + threads - 1) / threads : sizes.batch;
+    const int64_t chunk_rows = std::min(sizes.chunk, most), chunks = (sizes.batch + chunk_rows - 1) / chunk_rows;
+    const int64_t tokens = sizes.frames * chunk_rows * sizes.positions;
     const Buffers<T> shared(tokens, sizes, *blocks);
-#pragma omp parallel num_threads(threads)
-    {
+    helpers->run(threads, [&](const Team& team) {
         const Multiplier<T> multiplier;
-        const Team all = everyone();
-        const bool is_apart = sizes.batch % all.threads == 0 || sizes.batch >= 8 * all.threads;
-        const Team team = is_apart ? Team() : all;
-        const Buffers<T> buffers = is_apart ? Buffers<T>(tokens, sizes, *blocks) : shared;
-        const int64_t last = is_apart ? all.last(sizes.batch) : sizes.batch;
-        for (int64_t first = is_apart ? all.first(sizes.batch) : 0; first < last; first += sizes.chunk)
-            step_rows(out, features, buffers, blocks, memories, norm, indices, first,
-                      std::min(sizes.chunk, last - first), sizes, team);
-    }
+        const Buffers<T> own = is_apart ? Buffers<T>(tokens, sizes, *blocks) : shared;
+        const auto step_chunk = [&](int64_t chunk, const Team& team) {
+            const int64_t first = chunk * chunk_rows, rows = std::min(chunk_rows, sizes.batch - first);
+            step_rows(out, features, own, blocks, memories, norm, indices, first, rows, sizes, team);
+        };
+        if (is_apart) team.share(chunks, [&](int64_t chunk) { step_chunk(chunk, Team()); });
+        else for (int64_t chunk = 0; chunk < chunks; ++chunk) step_chunk(chunk, team);
+    });
 }
 
 }  // namespace
@@ -129,17 +130,19 @@ extern "C" {
 
 void genie_attend_in_space(int kind, void* out, const void* projected, const NormWeights* query_norm,
                            const NormWeights* key_norm, int64_t frames, int64_t positions, int64_t heads, int threads) {
-#pragma omp parallel num_threads(threads)
-    FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, positions, heads,
-                             everyone()))
+    helpers->run(threads, [&](const Team& team) {
+        FOR_KIND(attend_in_space((T*)out, (const T*)projected, *query_norm, *key_norm, frames, positions, heads,
+                                 team))
+    });
 }
 
 void genie_attend_in_time(int kind, void* out, const void* projected, void* keys, void* values, const int64_t* indices,
                           const void* bias, const NormWeights* query_norm, const NormWeights* key_norm,
                           const CacheSizes* cache, int threads) {
-#pragma omp parallel num_threads(threads)
-    FOR_KIND(attend_in_time((T*)out, (const T*)projected, (T*)keys, (T*)values, indices, (const T*)bias, *query_norm,
-                            *key_norm, *cache, everyone()))
+    helpers->run(threads, [&](const Team& team) {
+        FOR_KIND(attend_in_time((T*)out, (const T*)projected, (T*)keys, (T*)values, indices, (const T*)bias, *query_norm,
+                                 *key_norm, *cache, team))
+    });
 }
 
 void genie_step(int kind, void* out, const void* features, const BlockWeights* blocks, const BlockMemory* memories,

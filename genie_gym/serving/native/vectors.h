@@ -1,5 +1,5 @@
-// Vectors of floats, as wide as the processor's: 16 with AVX-512, else 8. They are loaded from and stored to float,
-// bfloat16 or half; all arithmetic is in float. Also the exponential and the softmax built on them.
+// Vectors of floats, as wide as the processor's: 16 with AVX-512, else 8. They are loaded from and stored to float or
+// bfloat16; all arithmetic is in float. Also the exponential and the softmax built on them.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,6 @@ typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 struct BFloat16 { uint16_t bits; };
-struct Half { uint16_t bits; };
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 constexpr int64_t round_up(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
@@ -77,18 +76,6 @@ inline Vector load(const BFloat16* from) {
     return same_bits<Vector>(__builtin_convertvector(halves, Integers) << 16);
 #endif
 }
-
-#ifdef __AVX512FP16__
-inline Vector load(const Half* from) {
-    return same_bits<Vector>(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)));
-}
-
-inline void store(Half* to, Vector values) {  // round to nearest, ties to even
-    _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph(same_bits<__m512>(values), _MM_FROUND_TO_NEAREST_INT));
-}
-
-inline float to_float(const Half* from) { return same_bits<_Float16>(from->bits); }
-#endif
 
 inline void store(float* to, Vector values) { std::memcpy(to, &values, sizeof values); }
 
@@ -155,16 +142,6 @@ inline Vector interleave(Vector a, Vector b, bool is_upper) {
     const Integers low = {0, 8, 1, 9, 2, 10, 3, 11};
 #endif
     return __builtin_shuffle(a, b, is_upper ? low + LANES / 2 : low);
-}
-
-// Return the sums of neighbouring lanes: a0 + a1, a2 + a3, ..., b0 + b1, b2 + b3, ...
-inline Vector sum_neighbours(Vector a, Vector b) {
-#ifdef __AVX512F__
-    const Integers even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-#else
-    const Integers even = {0, 2, 4, 6, 8, 10, 12, 14};
-#endif
-    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
 }
 
 // Return a vector whose lane i is all lanes of rows[i] reduced to one. Overwrites the rows.
@@ -260,17 +237,7 @@ inline Vector exponentiate_rows(float* scores, int64_t count, int64_t columns) {
 
 }  // namespace
 
-#ifdef __AVX512FP16__
-#define FOR_HALF(call)      \
-    else if (kind == 2) {   \
-        typedef Half T;     \
-        call;               \
-    }
-#else
-#define FOR_HALF(call)
-#endif
-
-// Run `call` with T as the type of `kind`: float (0), bfloat16 (1) or half (2).
+// Run `call` with T as the type of `kind`: float (0) or bfloat16 (1).
 #define FOR_KIND(call)      \
     if (kind == 0) {        \
         typedef float T;    \
@@ -278,4 +245,4 @@ inline Vector exponentiate_rows(float* scores, int64_t count, int64_t columns) {
     } else if (kind == 1) { \
         typedef BFloat16 T; \
         call;               \
-    } FOR_HALF(call)
+    }
