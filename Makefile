@@ -1,8 +1,8 @@
 # `make demo` and `make test` work on a fresh clone: each creates .venv, installs the pinned packages and runs.
-# They need Python 3.11 and a C++ compiler. For a CPU-only torch (200 MB, not gigabytes) on Linux:
+# They need Python 3.11 or 3.12, and a C++ compiler. For a CPU-only torch (200 MB, not gigabytes) on Linux:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/installed
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -26,6 +26,7 @@ install: $(STAMP)
 # -qq: pip prints errors only.
 $(STAMP): pyproject.toml setup.cfg constraints.txt
 	@echo "Installing into .venv (minutes the first time)"
+	@echo "Without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares 5 GB of torch for CUDA"
 	@test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear .venv
 	@$(PIP_INSTALL) torch
 	@$(PIP_INSTALL) -e ".[dev]"

@@ -1,6 +1,7 @@
 """Worlds with random weights, in memory and on disk, variants of their config, and synthetic videos."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from genie_gym.config_io import vary
 from genie_gym.configs import MovingActionConfig, TransformerActionConfig, TransformerConfig, WorldConfig
+from genie_gym.extras import MissingExtraError
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
@@ -101,6 +103,27 @@ def moving_squares(batch: int, frames: int, size: int = 64, seed: int = 0) -> Te
             frame[:, row : row + 16, column : column + 16] = 1.0
             column = (column + rng.choice([-8, 0, 8])) % (size - 16)
     return torch.from_numpy(videos)
+
+
+def _skip_without_procgen() -> Generator[None, object, object]:
+    """Skip a test that cannot play Procgen's games because they are not installed, as on Python 3.13 or numpy 2."""
+    try:
+        return (yield)
+    except (MissingExtraError, SystemExit) as error:  # the command line turns the former into the latter
+        cause = error if isinstance(error, MissingExtraError) else error.__cause__
+        if find_spec("procgen") is None and isinstance(cause, MissingExtraError) and "[procgen]" in str(cause):
+            pytest.skip(str(cause))
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _skip_without_procgen())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _skip_without_procgen())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,9 @@
 """Tests of the wheel's contents and of the files that describe it."""
 
 import configparser
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +106,13 @@ def test_every_dependency_is_pinned(pyproject: dict[str, Any]) -> None:
     assert names - {pin.lower().replace("_", "-") for pin in pins} == set()
 
 
+def test_every_python_that_is_claimed_was_run(pyproject: dict[str, Any]) -> None:
+    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(pyproject["project"]["classifiers"]))
+    rows = re.findall(r"^\| Linux \| (3\.\d+) \|(.*)$", (ROOT / "docs" / "platforms.md").read_text(), re.MULTILINE)
+    assert claimed == sorted({version for version, row in rows if "whole suite" in row}, key=lambda text: int(text[2:]))
+    assert pyproject["project"]["requires-python"] == f">={claimed[0]}"
+
+
 def test_the_wheel_ships_genie_gym_alone(wheel_files: list[str]) -> None:
     assert {path.split("/")[0] for path in wheel_files} == {"genie_gym"}
 
@@ -123,3 +132,27 @@ def test_the_shipped_weights_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
     assert [name for name, size in sizes.items() if size > 16 * MEBIBYTE] == []
     assert sum(sizes.values()) <= 60_000_000
+
+
+def test_the_installed_command_exits_after_it_wrote_its_files(tmp_path: Path) -> None:
+    """From a wheel, with the default number of threads, and with pipes that stay open as long as a process lives."""
+    pytest.importorskip("pip", reason="builds and installs the wheel")
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(ROOT / "genie_gym", source / "genie_gym", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", "-q", *install], check=True, capture_output=True, timeout=300)
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, site / "bin" / "genie-gym", "demo", "--frames", "2", "--out", "out"],
+        cwd=tmp_path,
+        env={**variables, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=450,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "see out/demo.png and out/demo.gif" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"demo.png", "demo.gif"}

@@ -56,6 +56,14 @@ def test_a_folder_of_videos_can_be_trained_on(tmp_path: Path, monkeypatch: pytes
     assert genie_gym.load(out / "checkpoint").start_frames.shape == (3, 64, 64, 3)
 
 
+def test_training_on_a_missing_device_is_refused_before_it_begins(tmp_path: Path) -> None:
+    write_video(tmp_path / "0.gif", np.zeros((24, 64, 64, 3), dtype=np.uint8), fps=10)
+    dataset = ClipDataset(tmp_path, clip_length=9)
+    with pytest.raises(ValueError, match=r"device must be one .*, got 'meta'"):
+        train_preset(PRESETS["tiny"], dataset, tmp_path / "run", device="meta", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolutional tokenizer trains on single frames and the dynamics on clips of 5, resumed in between."""
     run(monkeypatch, "record", "--out", tmp_path / "recording", "--frames", 512, "--num-envs", 4, "--num-levels", 4)

@@ -1,7 +1,6 @@
 """The machine: its description, its matrix multiplication rate, and the memory of this process."""
 
 import platform
-import resource
 import sys
 from typing import Any
 
@@ -35,10 +34,15 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 def peak_memory(device: torch.device, when: str) -> dict[str, float]:
     """Return the peak memory since the process began, in megabytes, under a key that names the moment.
 
-    The key ``when`` has the resident memory of this process, the key ``cuda_`` + ``when`` torch's memory on a GPU.
+    The key ``when`` has the resident memory of this process, which Windows does not tell; the key ``cuda_`` + ``when``
+    has torch's memory on a GPU.
     """
-    unit = 1 if sys.platform == "darwin" else 1024
-    peaks = {when: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE}
+    peaks = {}
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peaks[when] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
     if device.type == "cuda":
         peaks[f"cuda_{when}"] = torch.cuda.max_memory_allocated(device) / _MEGABYTE
     return peaks

@@ -159,6 +159,9 @@ def _level_state(config: RecordConfig, paint_velocity: bool) -> bytes:
 
 def _import_procgen() -> Any:
     """Import Procgen without the deprecation notice of gym that its import prints."""
-    with need_extra("procgen", "Games need Procgen"), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        need_extra("procgen", "Games need Procgen, on Python 3.12 or older"),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         import procgen
     return procgen

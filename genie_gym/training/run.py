@@ -12,7 +12,7 @@ from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
-from genie_gym.models.loading import save_world
+from genie_gym.models.loading import require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.actions import train_actions
 from genie_gym.training.loop import Batches, Phase
@@ -49,8 +49,9 @@ def train_preset(
         Folder of the checkpoint, or ``None`` if time ran out before the last step.
 
     Raises:
-        ValueError: If ``out`` holds a run of another preset.
+        ValueError: If ``out`` holds a run of another preset, or torch cannot compute on the device.
     """
+    require_device(device)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     def begin(config: TrainConfig, name: str) -> Phase:

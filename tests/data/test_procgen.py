@@ -81,6 +81,7 @@ def test_without_procgen_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
 
 
 def test_import_is_lazy_and_silent() -> None:
+    pytest.importorskip("procgen")
     code = (
         "import sys; from genie_gym.data import procgen; assert 'procgen' not in sys.modules;"
         "procgen._import_procgen(); assert 'procgen' in sys.modules"

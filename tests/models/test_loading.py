@@ -294,10 +294,53 @@ def test_a_failed_save_changes_nothing(
     assert [path.name for path in checkpoint.parent.iterdir()] == ["copy"]
 
 
-HAS_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+NO_MPS = pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has MPS")
 
 
-@pytest.mark.parametrize("device", ["abacus", pytest.param("cuda", marks=HAS_CUDA)])
-def test_a_missing_device_is_refused(device: str) -> None:
-    with pytest.raises(ValueError, match="device must be"):
+@pytest.mark.parametrize(
+    "device", ["abacus", "meta", pytest.param("mps", marks=NO_MPS), pytest.param("cuda", marks=NO_CUDA)]
+)
+def test_a_device_that_cannot_compute_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device must be .*'{device}'") as caught:
         require_device(device)
+    assert len(str(caught.value)) < 700, "torch's own message for a missing backend fills a screen"
+
+
+@NO_CUDA
+@pytest.mark.parametrize(
+    ("build", "hidden", "wanted"),
+    [
+        (None, None, ["built for CPUs alone", "pip uninstall torch", "download.pytorch.org/whl/cu"]),
+        (
+            "13.0",
+            None,
+            [
+                "finds no GPU",
+                "nvidia-smi",
+                "CUDA 13.0",
+                "CUDA_VISIBLE_DEVICES (not set)",
+                "download.pytorch.org/whl/cpu",
+            ],
+        ),
+        ("13.0", "", ["finds no GPU", "CUDA_VISIBLE_DEVICES ('')"]),
+    ],
+)
+def test_the_error_of_a_missing_gpu_says_what_mends_it(
+    build: str | None, hidden: str | None, wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with pytest.raises(ValueError, match="device must be available, got 'cuda:0', but") as caught:
+        require_device("cuda:0")
+    assert [part for part in wanted if part not in str(caught.value)] == []
+
+
+def test_a_missing_gpu_beside_others_is_not_blamed_on_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match=r"got 'cuda:99', but (?!.*pip install).*: 1 found"):
+        require_device("cuda:99")
