@@ -61,8 +61,8 @@ def examine(checkpoint: str = "coinrun", device: str = "cpu", seconds: float = 3
 def _describe_software() -> Iterator[tuple[str, str]]:
     commit = current_commit()
     yield "genie-gym", __version__ if commit is None else f"{__version__}, commit {commit}"
-    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy", "gymnasium"))
-    yield "versions", f"Python {platform.python_version()}, {others}"
+    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "gymnasium"))
+    yield "versions", f"Python {platform.python_version()}, torch {torch.__version__}, {others}"
     yield "system", platform.platform()
 
 
