@@ -18,10 +18,8 @@ from genie_gym.results.files import current_commit
 from genie_gym.serving import build, libraries, load_world, native_precision
 from genie_gym.serving.kernel_folder import KernelsUnavailableError, cache_folder
 from genie_gym.serving.threads import kernel_threads
-from genie_gym.system import count_cores, describe_processor, processor_flags, read_quota
+from genie_gym.system import KERNEL_FLAGS, count_cores, describe_processor, processor_flags, read_quota
 
-_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
-"""Processor flags that decide about vectors, precision and tiles."""
 _REASON_LINES = 8
 """Largest number of lines of a compiler's message."""
 
@@ -68,7 +66,7 @@ def _describe_software() -> Iterator[tuple[str, str]]:
 
 def _describe_machine(load: tuple[float, ...]) -> Iterator[tuple[str, str]]:
     yield "processor", describe_processor().get("model name") or platform.processor() or platform.machine()
-    flags = [[flag for flag in _FLAGS if (flag in processor_flags()) == is_there] for is_there in (True, False)]
+    flags = [[flag for flag in KERNEL_FLAGS if (flag in processor_flags()) == is_there] for is_there in (True, False)]
     yield (
         "flags",
         "; ".join(f"{verb} {', '.join(some)}" for verb, some in zip(("has", "lacks"), flags, strict=True) if some),
@@ -114,7 +112,7 @@ def _explain_precision(world: GenieWorldModel) -> str:
     if auto == "float32":
         reason = "nothing shorter is faster and right on this machine"
     elif world.device.type == "cpu":
-        reason = f"the processor has {', '.join(flag for flag in _FLAGS[2:] if flag in processor_flags())}"
+        reason = f"the processor has {', '.join(flag for flag in KERNEL_FLAGS[2:] if flag in processor_flags())}"
     else:
         reason = "the GPU computes in it"
     is_auto = world.config.precision == "auto"

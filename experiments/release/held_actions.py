@@ -20,14 +20,12 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.layers import GridConvolution, LayerNorm, Linear
 from genie_gym.results.experiment import Row, TrainedExperiment
 from genie_gym.serving import load_world, prepare
-from genie_gym.system import processor_flags
+from genie_gym.system import KERNEL_FLAGS, processor_flags
 
 _SIZES = {"smoke": 30, "full": 10_000}
 """Number of steps by preset."""
 _EVERY = 100
 """Steps from one measurement to the next; the first ten steps are all measured."""
-_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
-"""Processor flags that decide which precisions are fast."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ class HeldActions(TrainedExperiment):
         settings = {
             "checkpoint": self.checkpoint,
             "env_steps": env_steps,
-            "processor_flags": [flag for flag in _FLAGS if flag in flags],
+            "processor_flags": [flag for flag in KERNEL_FLAGS if flag in flags],
         }
         actions = range(read_world(find_checkpoint(self.checkpoint)).config.num_latent_actions)
         cells = [{"precision": precision, "action": action} for precision in self.precisions for action in actions]

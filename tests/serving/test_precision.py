@@ -31,6 +31,11 @@ def test_a_precision_that_is_slow_or_overflows_is_not_chosen(
     assert native_precision(CPU) == wanted
 
 
+def test_the_processor_decides_nothing_for_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "processor_flags", lambda: frozenset({"avx512_bf16"}))
+    assert native_precision(torch.device("mps")) == "float32"
+
+
 def test_without_kernels_pytorch_may_use_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "rows_library", lambda: None)
     assert kernels.may_use_tiles()
