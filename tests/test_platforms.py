@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 PRETEND = """
-import errno, os, platform, sys
+import errno, os, pathlib, platform, sys
 import av, gymnasium, h5py, numpy, rich, safetensors.torch, tensorboard, torch, tqdm, tyro
 
 system, checkpoint = sys.argv[1:]
@@ -30,7 +30,7 @@ def stat_without_proc(path, *arguments, linux_stat=os.stat, **options):
     return linux_stat(path, *arguments, **options)
 
 sys.addaudithook(refuse_proc)
-os.stat = stat_without_proc
+os.stat = pathlib.Path.stat = stat_without_proc  # Python 3.10 keeps a reference in pathlib
 """
 """Code that takes Linux from a process, after the libraries were imported, which were built for it."""
 
