@@ -37,9 +37,8 @@ def bound_normed(layer: nn.Module, norm: nn.LayerNorm, scale: Tensor | float = 1
     weight = layer.weight if layer.weight.ndim == 2 else layer.weight.permute(2, 3, 0, 1)  # (..., outputs, D)
     longest = (weight * norm.weight * scale).norm(dim=-1) * norm.weight.numel() ** 0.5
     bounds = longest + weight.abs() @ (norm.bias * scale + shift).abs()
-    return bounds.view(-1, bounds.shape[-1]).sum(dim=0) + bound_bias(
-        layer
-    )  # a convolution's outputs are sums over neighbours
+    total = bounds.view(-1, bounds.shape[-1]).sum(dim=0)  # a convolution's outputs are sums over neighbours
+    return total + bound_bias(layer)
 
 
 def bound_bias(layer: nn.Module) -> Tensor | float:
