@@ -18,18 +18,20 @@ def recipes(target: str) -> str:
 
 
 def test_ci_checks_lint_and_types_and_runs_the_tests_once() -> None:
-    targets = re.findall(r"^make (\w+)", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
-    assert targets == ["lint", "test"]
-    commands = "".join(map(recipes, targets))
-    assert [commands.count(command) for command in ("ruff format --check", "ruff check", "mypy", "$(PYTEST)")] == [
-        1
-    ] * 4
+    targets = re.findall(
+        r"^[^#\n]*?make (\w+)(?: && make (\w+))?", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE
+    )
+    assert targets == [("lint", ""), ("test", "long")]
+    commands = "".join(map(recipes, ("lint", "test")))
+    checks = ("ruff format --check", "ruff check", "mypy", "$(PYTEST)")
+    assert [commands.count(command) for command in checks] == [1, 1, 1, 1]
+    assert recipes("long").endswith("$(PYTEST) --dist load -m long_play\n")
     assert " -m " not in recipes("test"), "a selection would leave tests out"
 
 
 def test_check_is_lint_and_the_fast_tests() -> None:
     assert recipes("check").startswith(recipes("lint"))
-    assert '$(PYTEST) -q -m "not slow and not pipeline"' in recipes("check")
+    assert '$(PYTEST) -q -m "not slow and not long_play and not pipeline"' in recipes("check")
 
 
 def test_the_hosted_workflow_calls_the_same_script() -> None:
