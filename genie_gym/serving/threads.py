@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from genie_gym.models.base import require_threads
 from genie_gym.system import read_quota
 
 _SOFT = 1  # omp_pause_soft in omp.h
@@ -37,11 +38,16 @@ def _most_threads() -> int:
 
 @contextlib.contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread within the block, in this thread alone; the kernels keep theirs."""
+    """Let PyTorch compute on one thread within the block, in this thread alone; the kernels keep theirs.
+
+    Raises:
+        RuntimeError: If this process lost PyTorch's threads when it was forked: ending them would wait for ever.
+    """
     threads = torch.get_num_threads()
     if threads == 1:
         yield
         return
+    require_threads()
     set_threads, end_threads = _find_openmp()
     _present.kernel_threads = threads
     set_threads(1)

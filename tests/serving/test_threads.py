@@ -74,15 +74,19 @@ print("status", os.waitpid(child, 0)[1])
 
 
 @needs_fork
-def test_more_threads_after_a_fork_are_refused_and_not_waited_for(tiny_checkpoint: Path) -> None:
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_more_threads_after_a_fork_are_refused_and_not_waited_for(tiny_checkpoint: Path, kernels: str) -> None:
     code = """
 import os, genie_gym
 world = genie_gym.load(checkpoint)
 videos = torch.rand(1, 2, 3, world.config.height, world.config.width)
+state, _ = world.reset(videos, [0])
+torch.rand(2000, 2000).exp()  # PyTorch has threads to lose
 child = os.fork()
 if child == 0:
     torch.set_num_threads(2)
-    for play in (lambda: world.reset(videos, [0]), lambda: world.label(videos)):
+    step = lambda: world.step(state, torch.tensor([0]))
+    for play in (step, lambda: world.reset(videos, [0]), lambda: world.label(videos)):
         try:
             play()
         except RuntimeError as error:
@@ -94,7 +98,7 @@ if child == 0:
     os._exit(0)
 print("status", os.waitpid(child, 0)[1])
 """
-    assert "status 0" in run_with_two_threads(code, tiny_checkpoint, "off")
+    assert "status 0" in run_with_two_threads(code, tiny_checkpoint, kernels)
 
 
 @pytest.fixture
