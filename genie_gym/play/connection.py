@@ -210,12 +210,14 @@ class Connection:
         text: Any = command.get("trajectory")
         require(isinstance(text, str), "trajectory", text, "a text")
         trajectory = await asyncio.to_thread(parse_trajectory, text)
-        digest, limits = self._setup.digest, self._limits
-        require(trajectory.checkpoint == digest, "trajectory", trajectory.checkpoint, f"of this world, {digest!r}")
+        trajectory.require_checkpoint(self._setup.checkpoint)
+        limits = self._limits
         steps, actions = trajectory.maskgit_steps, trajectory.latent_actions
         require(steps <= limits.maskgit_steps, "trajectory maskgit_steps", steps, f"at most {limits.maskgit_steps}")
         require(len(actions) <= limits.frames, "trajectory latent_actions", len(actions), f"at most {limits.frames}")
-        visitor = Visitor(self._setup.session.world, digest, steps, trajectory.temperature, limits.undo_steps)
+        visitor = Visitor(
+            self._setup.session.world, self._setup.checkpoint, steps, trajectory.temperature, limits.undo_steps
+        )
         await self._start_visitor(visitor, Start(trajectory.prompt, -1, trajectory.world_seed), actions)
 
     async def _send_frame(self) -> None:

@@ -9,11 +9,10 @@ from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.extras import need_extra
-from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
 from genie_gym.play.setup import PlaySetup
-from genie_gym.play.trajectory import load_trajectory
+from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
 from genie_gym.play.visitor import replay
 from genie_gym.play.window import WINDOW_KEYS, WindowedPlay
 from genie_gym.serving import load_world
@@ -92,7 +91,7 @@ def write_replay(checkpoint: str, device: str, path: Path, out: Path) -> int:
     Raises:
         ValueError: If the trajectory cannot be read, or is of another checkpoint.
     """
-    frames = replay(load_world(checkpoint, device), digest_checkpoint(checkpoint), load_trajectory(path))
+    frames = replay(load_world(checkpoint, device), identify_checkpoint(checkpoint), load_trajectory(path))
     out.mkdir(parents=True, exist_ok=True)
     write_video(out / "play.gif", frames, fps=FRAMES_PER_SECOND)
     return len(frames)

@@ -10,9 +10,9 @@ from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import WORLD_SEEDS, Session, Start
 from genie_gym.envs.text_to_image import load_text_to_image
-from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver, load_driver
+from genie_gym.play.trajectory import CheckpointIdentity, identify_checkpoint
 from genie_gym.play.visitor import Visitor
 
 
@@ -21,8 +21,8 @@ class PlaySetup(NamedTuple):
 
     session: Session
     """session that holds the world; visitors play in sessions of their own"""
-    digest: str
-    """digest of the checkpoint, written into trajectories"""
+    checkpoint: CheckpointIdentity
+    """identity of the checkpoint, written into trajectories"""
     starts: Iterator[Start]
     """starts of the episodes, endless"""
     prompt: FittedPrompt | None
@@ -33,7 +33,7 @@ class PlaySetup(NamedTuple):
     def new_visitor(self, undo_steps: int) -> Visitor:
         """Create a visitor who has not started yet and can undo ``undo_steps`` successive steps."""
         sampling = self.session.maskgit_steps, self.session.temperature
-        return Visitor(self.session.world, self.digest, *sampling, undo_steps)
+        return Visitor(self.session.world, self.checkpoint, *sampling, undo_steps)
 
 
 def prepare_play(config: PlayConfig) -> PlaySetup:
@@ -51,7 +51,7 @@ def prepare_play(config: PlayConfig) -> PlaySetup:
     prompt = None if config.prompt is None else session.fit_prompt(config.prompt, fit=config.fit)
     starts = draw_starts(session, None if prompt is None else prompt.frames, config.seed)
     first = next(starts)  # fails before the page opens if there is neither a prompt nor a start frame
-    return PlaySetup(session, digest_checkpoint(config.checkpoint), itertools.chain([first], starts), prompt, driver)
+    return PlaySetup(session, identify_checkpoint(config.checkpoint), itertools.chain([first], starts), prompt, driver)
 
 
 def draw_starts(session: Session, prompt: np.ndarray | None, seed: int) -> Iterator[Start]:

@@ -6,17 +6,39 @@ import os
 import reprlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from genie_gym.checks import is_integer, require
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
+from genie_gym.models.loading import digest_checkpoint, find_checkpoint
 from genie_gym.play.pictures import open_picture, pack_picture
 
 _FORMAT = 1
 _MAX_ACTIONS = 100_000
+
+
+class CheckpointIdentity(NamedTuple):
+    """What a trajectory keeps of the checkpoint that it was played in."""
+
+    digest: str
+    """digest of config and weights (``digest_checkpoint``), by which a trajectory is accepted or refused"""
+    name: str
+    """name of the checkpoint's folder, which tells a person where to look; empty if it is not known"""
+
+    def __str__(self) -> str:
+        return f"checkpoint {self.name!r} of digest {self.digest!r}"
+
+
+def identify_checkpoint(name_or_path: str) -> CheckpointIdentity:
+    """Return the identity of a checkpoint; only the last part of its path, since trajectories are given to others.
+
+    Raises:
+        ValueError: If there is no such checkpoint.
+    """
+    return CheckpointIdentity(digest_checkpoint(name_or_path), find_checkpoint(name_or_path).resolve().name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +47,8 @@ class Trajectory:
 
     checkpoint: str
     """digest of the checkpoint (``digest_checkpoint``)"""
+    checkpoint_name: str = ""
+    """name of the checkpoint's folder; empty in files of earlier versions"""
     prompt: np.ndarray
     """prompt frames, (P, H, W, 3) uint8"""
     world_seed: int
@@ -35,6 +59,16 @@ class Trajectory:
     """temperature of the token sampling"""
     latent_actions: tuple[int, ...]
     """latent actions from the start on"""
+
+    def require_checkpoint(self, playing: CheckpointIdentity) -> None:
+        """Check that the trajectory was played in a checkpoint of the same digest.
+
+        Raises:
+            ValueError: If it was not; the message says which checkpoint the trajectory needs.
+        """
+        if self.checkpoint != playing.digest:
+            needed = CheckpointIdentity(self.checkpoint, self.checkpoint_name)
+            raise ValueError(f"trajectory needs the {needed}, got the {playing}")
 
 
 def save_trajectory(trajectory: Trajectory, path: Path) -> None:
@@ -83,11 +117,13 @@ def parse_trajectory(text: str) -> Trajectory:
         raise ValueError(f"trajectory must be JSON: {error}") from error
     fits = isinstance(values, dict) and values.pop("format", None) == _FORMAT
     require(fits, "trajectory", values, f"an object of format {_FORMAT}")
+    values = {"checkpoint_name": "", **values}
     known = set(Trajectory.__dataclass_fields__)
     if set(values) != known:
         raise ValueError(f"trajectory must have the fields {sorted(known)}, got {sorted(map(str, values))[:20]}")
-    checkpoint, seed = values["checkpoint"], values["world_seed"]
+    checkpoint, name, seed = values["checkpoint"], values["checkpoint_name"], values["world_seed"]
     require(isinstance(checkpoint, str), "trajectory checkpoint", checkpoint, "a text")
+    require(isinstance(name, str), "trajectory checkpoint_name", name, "a text")
     require(is_integer(seed, 0, 2**63), "trajectory world_seed", seed, "an integer of at least 0")
     actions = values["latent_actions"]
     fits = isinstance(actions, list) and len(actions) <= _MAX_ACTIONS

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genie_gym.checks import require
 from genie_gym.envs.arguments import require_latent_actions
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import Session, Start, step_together
 from genie_gym.envs.worlds import WorldHandle
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.play.trajectory import Trajectory
+from genie_gym.play.trajectory import CheckpointIdentity, Trajectory
 
 
 class Visitor:
@@ -20,7 +19,7 @@ class Visitor:
 
     Args:
         world: World to play in, shared with other visitors.
-        digest: Digest of the world's checkpoint, for the trajectory.
+        checkpoint: Identity of the world's checkpoint, for the trajectory.
         maskgit_steps: MaskGIT steps per frame; None for the world's.
         temperature: Sampling temperature; None for the world's.
         undo_steps: Number of successive steps that can be undone.
@@ -29,14 +28,14 @@ class Visitor:
     def __init__(
         self,
         world: GenieWorldModel,
-        digest: str,
+        checkpoint: CheckpointIdentity,
         maskgit_steps: int | None = None,
         temperature: float | None = None,
         undo_steps: int = 0,
     ) -> None:
         sampling, handle = (maskgit_steps, temperature), WorldHandle(world)
         self.session = Session(handle, "cpu", None, *sampling, reward_fn=zero_rewards, undo_steps=undo_steps)
-        self._digest = digest
+        self._checkpoint = checkpoint
         self._start = Start(np.empty(0), -1, 0)
         self._latent_actions: list[int] = []
         self._frames: list[np.ndarray] = []
@@ -67,7 +66,8 @@ class Visitor:
         self.session.require_started()
         sampling = self.session.sampling
         return Trajectory(
-            checkpoint=self._digest,
+            checkpoint=self._checkpoint.digest,
+            checkpoint_name=self._checkpoint.name,
             prompt=self._start.prompt,
             world_seed=self._start.world_seed,
             maskgit_steps=sampling.maskgit_steps,
@@ -131,14 +131,14 @@ def step_visitors(visitors: Sequence[Visitor], latent_actions: Sequence[int]) ->
         visitor._frames.append(visitor.frame)
 
 
-def replay(world: GenieWorldModel, digest: str, trajectory: Trajectory) -> np.ndarray:
+def replay(world: GenieWorldModel, checkpoint: CheckpointIdentity, trajectory: Trajectory) -> np.ndarray:
     """Return the (1 + S, H, W, 3) uint8 frames of a trajectory of S latent actions, played in the same world.
 
     Raises:
-        ValueError: If the trajectory is of another checkpoint than ``digest``, or of another frame size.
+        ValueError: If the trajectory is of another checkpoint, or of another frame size.
     """
-    require(trajectory.checkpoint == digest, "trajectory", trajectory.checkpoint, f"of the checkpoint {digest!r}")
-    visitor = Visitor(world, digest, trajectory.maskgit_steps, trajectory.temperature)
+    trajectory.require_checkpoint(checkpoint)
+    visitor = Visitor(world, checkpoint, trajectory.maskgit_steps, trajectory.temperature)
     visitor.start(Start(trajectory.prompt, -1, trajectory.world_seed))
     for action in trajectory.latent_actions:
         visitor.step(action)

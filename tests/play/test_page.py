@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from genie_gym.data.video import read_video
-from genie_gym.models.loading import digest_checkpoint
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.connection import Limits
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import prepare_play
-from genie_gym.play.trajectory import load_trajectory
+from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
 from genie_gym.play.visitor import replay
 from genie_gym.serving import load_world
 
@@ -105,7 +104,7 @@ def test_a_sketch_is_played_saved_and_replayed(browser: Any, address: str, tmp_p
     assert trajectory.latent_actions == (right,) * number
     film = read_video(save(page, "mp4", tmp_path))
     assert np.array_equal(film[[0, -1]], np.stack([sketch, last]))
-    assert np.array_equal(film, replay(load_world("coinrun"), digest_checkpoint("coinrun"), trajectory))
+    assert np.array_equal(film, replay(load_world("coinrun"), identify_checkpoint("coinrun"), trajectory))
     page.click("#elsewhere")
     page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
     assert not np.array_equal(pixels(page), sketch)
@@ -125,7 +124,7 @@ def test_two_visitors_do_not_affect_each_other(browser: Any, address: str, tmp_p
     for page in pages:
         settle(page)
         trajectory = load_trajectory(save(page, "json", tmp_path))
-        frames = replay(load_world("coinrun"), digest_checkpoint("coinrun"), trajectory)
+        frames = replay(load_world("coinrun"), identify_checkpoint("coinrun"), trajectory)
         assert len(set(trajectory.latent_actions[-4:])) == 1
         assert np.array_equal(pixels(page), frames[-1])
         page.close()

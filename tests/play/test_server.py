@@ -128,7 +128,7 @@ def test_an_episode_is_played_saved_and_replayed(
         again = [person.frame(), *(person.ask(do="step", action=action) for action in (3, 3, 5, 1))]
         assert np.array_equal(np.stack(again), np.stack(frames))
         assert np.array_equal(person.ask(do="restart"), frames[0])
-    assert np.array_equal(replay(setup.session.world, setup.digest, parse_trajectory(written)), np.stack(frames))
+    assert np.array_equal(replay(setup.session.world, setup.checkpoint, parse_trajectory(written)), np.stack(frames))
 
 
 def test_a_picture_starts_an_episode(open_page: Callable[..., TestClient]) -> None:
@@ -292,8 +292,24 @@ def test_too_large_messages_and_episodes_are_refused(open_page: Callable[..., Te
         for field, value in (("maskgit_steps", 1_000_000), ("latent_actions", [0, 0, 0])):
             hostile = json.dumps({"do": "replay", "trajectory": json.dumps({**trajectory, field: value})})
             assert f"trajectory {field} must be at most" in person.complaint(hostile)
-        other = json.dumps({"do": "replay", "trajectory": json.dumps({**trajectory, "checkpoint": "x"})})
-        assert "trajectory must be of this world" in person.complaint(other)
+
+
+def test_a_recording_of_another_world_is_refused_and_the_visitor_plays_on(
+    open_page: Callable[..., TestClient], setup: PlaySetup
+) -> None:
+    with open_page().websocket_connect(SOCKET) as socket:
+        person = Person(socket)
+        person.ask(do="start")
+        trajectory = json.loads(person.file("json"))
+        other = json.dumps({**trajectory, "checkpoint": "abc", "checkpoint_name": "forest"})
+        complaint = person.complaint(json.dumps({"do": "replay", "trajectory": other}))
+        digest, name = setup.checkpoint
+        wanted = "trajectory needs the checkpoint 'forest' of digest 'abc'"
+        assert complaint == f"{wanted}, got the checkpoint {name!r} of digest {digest!r}"
+        person.ask(do="step", action=0)
+        moved = json.dumps({**trajectory, "checkpoint_name": "elsewhere"})  # the same weights in another folder
+        socket.send_text(json.dumps({"do": "replay", "trajectory": moved}))
+        assert socket.receive_json()["kind"] == "replay"
 
 
 def test_a_visitor_beyond_the_limit_is_refused(open_page: Callable[..., TestClient]) -> None:

@@ -1,17 +1,21 @@
 """Trajectories are saved and replayed; invalid ones are refused."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from genie_gym import cli
 from genie_gym.envs.session import Start
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.trajectory import (
+    CheckpointIdentity,
     Trajectory,
     format_trajectory,
+    identify_checkpoint,
     load_trajectory,
     parse_trajectory,
     save_trajectory,
@@ -19,10 +23,11 @@ from genie_gym.play.trajectory import (
 from genie_gym.play.visitor import Visitor, replay
 
 UNDO_STEPS = 32
+TINY = CheckpointIdentity("digest", "tiny")
 
 
 def make_visitor(world: GenieWorldModel) -> Visitor:
-    return Visitor(world, "digest", undo_steps=UNDO_STEPS)
+    return Visitor(world, TINY, undo_steps=UNDO_STEPS)
 
 
 def first_start(world: GenieWorldModel, frames: int = 1, seed: int = 0) -> Start:
@@ -42,10 +47,39 @@ def test_a_saved_trajectory_replays_to_the_same_frames(
     loaded = load_trajectory(tmp_path / "play.json")
     assert loaded.latent_actions == (3, 0, 5, 5)
     assert np.array_equal(loaded.prompt, tiny_world.start_frames[:2])
-    assert np.array_equal(replay(tiny_world, "digest", loaded), np.stack(frames))
+    assert np.array_equal(replay(tiny_world, TINY, loaded), np.stack(frames))
     assert len({frame.tobytes() for frame in frames}) == 5
-    with pytest.raises(ValueError, match="trajectory must be of the checkpoint 'other', got 'digest'"):
-        replay(tiny_world, "other", loaded)
+
+
+def test_a_trajectory_of_another_checkpoint_is_refused_and_names_its_own(
+    visitor: Visitor, tiny_world: GenieWorldModel
+) -> None:
+    visitor.start(first_start(tiny_world))
+    wanted = "trajectory needs the checkpoint 'tiny' of digest 'digest', got the checkpoint 'tiny' of digest 'other'"
+    with pytest.raises(ValueError, match=wanted):
+        replay(tiny_world, CheckpointIdentity("other", "tiny"), visitor.trajectory)
+    assert len(replay(tiny_world, CheckpointIdentity("digest", "a copy"), visitor.trajectory)) == 1
+
+
+def test_the_command_line_refuses_a_trajectory_of_another_checkpoint(
+    tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    (tmp_path / "play.json").write_text(written(checkpoint_name="forest"))
+    monkeypatch.setattr(sys, "argv", ["genie-gym", "play", "--replay", str(tmp_path / "play.json")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    complaint = f"{ended.value.code} {capsys.readouterr().err}"
+    assert "trajectory needs the checkpoint 'forest' of digest 'digest', got the checkpoint 'coinrun'" in complaint
+
+
+def test_a_trajectory_does_not_tell_where_its_checkpoint_lies(tiny_checkpoint: Path) -> None:
+    assert identify_checkpoint(str(tiny_checkpoint)).name == tiny_checkpoint.name
+
+
+def test_a_file_of_an_earlier_version_has_no_name() -> None:
+    values = json.loads(written())
+    del values["checkpoint_name"]
+    assert parse_trajectory(json.dumps(values)).checkpoint_name == ""
 
 
 def test_undone_steps_leave_no_trace(visitor: Visitor, tiny_world: GenieWorldModel) -> None:
@@ -121,6 +155,7 @@ def test_a_formatted_trajectory_is_parsed() -> None:
         (written(format=2), "object of format 1"),
         (written(extra=1), "must have the fields"),
         (written(checkpoint=3), "checkpoint must be a text"),
+        (written(checkpoint_name=None), "checkpoint_name must be a text"),
         (written(world_seed=-1), "world_seed must be"),
         (written(world_seed=True), "world_seed must be"),
         (written(latent_actions=[0.5]), "latent_actions must be"),

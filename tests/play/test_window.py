@@ -19,7 +19,7 @@ from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
 from genie_gym.play.keys import Keymap
 from genie_gym.play.setup import draw_starts, prepare_play
-from genie_gym.play.trajectory import load_trajectory
+from genie_gym.play.trajectory import CheckpointIdentity, load_trajectory
 from genie_gym.play.visitor import Visitor
 from genie_gym.serving import load_world
 
@@ -56,7 +56,7 @@ def play(
     pygame.display.init()
     monkeypatch.setattr(module.PygameWindow, "show", show)
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
-    visitor = Visitor(world, "digest", undo_steps=4)
+    visitor = Visitor(world, CheckpointIdentity("digest", "tiny"), undo_steps=4)
     starts = draw_starts(visitor.session, None, 0)
     module.WindowedPlay(visitor, Keymap(NAMES), starts, out, driver).run()
     return shown
