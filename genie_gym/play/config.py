@@ -28,5 +28,7 @@ class PlayConfig:
     """number of MaskGIT steps per frame; by default the checkpoint's"""
     temperature: float | None = None
     """temperature of the token sampling; by default the checkpoint's"""
+    wait: bool = True
+    """pause of the world while no key is pressed, once a jump had time to land; else it plays on by itself"""
     seed: int = 0
     """seed of start frames, text drawing and sampling"""

@@ -39,6 +39,7 @@ from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.drivers import DRIVER_FRAMES
+from genie_gym.play.keys import SETTLING_STEPS
 from genie_gym.play.pictures import open_picture
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import format_trajectory, parse_trajectory
@@ -81,12 +82,14 @@ def describe_world(setup: PlaySetup) -> dict[str, Any]:
     config = setup.session.world.config
     return {
         "kind": "world",
+        "checkpoint": setup.checkpoint.name,
         "height": config.height,
         "width": config.width,
         "names": setup.session.action_meanings,
         "frames_per_second": FRAMES_PER_SECOND,
         "starts": len(setup.session.world.start_frames),
         "has_policy": setup.driver is not None,
+        "settling_steps": SETTLING_STEPS if setup.wait else None,
     }
 
 

@@ -4,6 +4,10 @@ from collections.abc import Collection, Sequence
 
 _KEY_DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right"}
 _KEY_DIRECTIONS |= {way: way for way in _KEY_DIRECTIONS.values()}
+_SAME_NAMES = {"jump": "up", "stay": "still"}
+"""Other words for the directions in an action's name."""
+SETTLING_STEPS = 16
+"""Number of steps that a waiting world still takes after the last key: about those in which a jump lands."""
 
 
 class Keymap:
@@ -12,7 +16,7 @@ class Keymap:
     A digit chooses the latent action of that number, counted from 1. Arrows and WASD choose a direction, two of them a
     diagonal: the first action of that name (``name_actions`` numbers the fastest first). If no action is named after
     the diagonal, its vertical part is used, or else its horizontal part. Without a direction, the action named
-    ``still`` is chosen, if there is one.
+    ``still`` is chosen, if there is one. In names, ``jump`` means up and ``stay`` means still.
 
     Args:
         names: Names of all latent actions, in order.
@@ -22,7 +26,8 @@ class Keymap:
         self.names = tuple(names)
         self._actions: dict[str, int] = {}  # name without its number -> first action of that name
         for action in sorted(range(len(names)), key=lambda number: names[number]):
-            self._actions.setdefault(names[action].rstrip("0123456789").strip(), action)
+            words = names[action].rstrip("0123456789").split()
+            self._actions.setdefault(" ".join(_SAME_NAMES.get(word, word) for word in words), action)
 
     def choose(self, held: Collection[str]) -> int | None:
         """Return the latent action, or None if the keys choose none and the world should wait.

@@ -71,7 +71,7 @@ def play_in_window(setup: PlaySetup, out: Path, report: Callable[[str], object])
     """
     names = setup.session.action_meanings
     report("\n".join([WINDOW_KEYS, *(f"{number}: {name}" for number, name in enumerate(names, start=1))]))
-    WindowedPlay(setup.new_visitor(WINDOW_UNDO_STEPS), Keymap(names), setup.starts, out, setup.driver).run()
+    WindowedPlay(setup.new_visitor(WINDOW_UNDO_STEPS), Keymap(names), setup.starts, out, setup.driver, setup.wait).run()
 
 
 def write_prompt(prompt: FittedPrompt, out: Path) -> Path:

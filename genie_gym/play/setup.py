@@ -29,6 +29,8 @@ class PlaySetup(NamedTuple):
     """prompt that all episodes start from; None if start frames are drawn"""
     driver: Driver | None
     """policy that can play in a person's place"""
+    wait: bool
+    """whether the world waits while no key is pressed"""
 
     def new_visitor(self, undo_steps: int) -> Visitor:
         """Create a visitor who has not started yet and can undo ``undo_steps`` successive steps."""
@@ -51,7 +53,8 @@ def prepare_play(config: PlayConfig) -> PlaySetup:
     prompt = None if config.prompt is None else session.fit_prompt(config.prompt, fit=config.fit)
     starts = draw_starts(session, None if prompt is None else prompt.frames, config.seed)
     first = next(starts)  # fails before the page opens if there is neither a prompt nor a start frame
-    return PlaySetup(session, identify_checkpoint(config.checkpoint), itertools.chain([first], starts), prompt, driver)
+    identity, starts = identify_checkpoint(config.checkpoint), itertools.chain([first], starts)
+    return PlaySetup(session, identity, starts, prompt, driver, config.wait)
 
 
 def draw_starts(session: Session, prompt: np.ndarray | None, seed: int) -> Iterator[Start]:

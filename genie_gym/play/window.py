@@ -8,7 +8,7 @@ from genie_gym.data.video import write_video
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, PygameWindow
 from genie_gym.envs.session import Start
 from genie_gym.play.drivers import DRIVER_FRAMES, Driver
-from genie_gym.play.keys import Keymap
+from genie_gym.play.keys import SETTLING_STEPS, Keymap
 from genie_gym.play.trajectory import save_trajectory
 from genie_gym.play.visitor import Visitor
 
@@ -27,14 +27,22 @@ class WindowedPlay:
         starts: Starts of successive episodes.
         out: Folder to write ``play.gif`` and ``play.json`` into.
         driver: Policy that plays while it is switched on.
+        wait: Whether the world waits while no key is pressed, ``SETTLING_STEPS`` after the last one.
     """
 
     def __init__(
-        self, visitor: Visitor, keymap: Keymap, starts: Iterator[Start], out: Path, driver: Driver | None = None
+        self,
+        visitor: Visitor,
+        keymap: Keymap,
+        starts: Iterator[Start],
+        out: Path,
+        driver: Driver | None = None,
+        wait: bool = True,
     ) -> None:
         self._visitor, self._keymap, self._starts, self._out, self._driver = visitor, keymap, starts, out, driver
         self._window = PygameWindow()
         self._is_paused = self._is_over = self._is_driven = False
+        self._wait, self._idle_steps = wait, SETTLING_STEPS
 
     def run(self, most_frames: int | None = None) -> None:
         """Play at ``FRAMES_PER_SECOND``, or slower if the world is slower.
@@ -51,7 +59,7 @@ class WindowedPlay:
             shown += 1
             steps_once = self._handle_events(pygame)
             if not self._is_paused or steps_once:
-                self._step(_held(pygame))
+                self._step(_held(pygame), steps_once)
         self._window.close()
         self._out.mkdir(parents=True, exist_ok=True)
         write_video(self._out / "play.gif", self._visitor.frames, fps=FRAMES_PER_SECOND)
@@ -62,7 +70,10 @@ class WindowedPlay:
         steps_once = False
         for event in pygame.event.get():
             is_key, is_quit = event.type == pygame.KEYDOWN, event.type == pygame.QUIT
-            match pygame.key.name(event.key) if is_key else "q" if is_quit else None:
+            key = pygame.key.name(event.key) if is_key else "q" if is_quit else None
+            if key in ("backspace", "r", "e"):
+                self._idle_steps = SETTLING_STEPS  # the frame shown next stays
+            match key:
                 case "n":
                     steps_once = True
                 case "space":
@@ -79,11 +90,14 @@ class WindowedPlay:
                     self._is_over = True
         return steps_once
 
-    def _step(self, held: set[str]) -> None:
+    def _step(self, held: set[str], steps_once: bool) -> None:
         if self._driver is not None and self._is_driven:
-            action: int | None = self._driver(*self._visitor.look_back(DRIVER_FRAMES))
-        else:
-            action = self._keymap.choose(held)
+            self._visitor.step(self._driver(*self._visitor.look_back(DRIVER_FRAMES)))
+            return
+        self._idle_steps = 0 if held else self._idle_steps + 1
+        if self._wait and self._idle_steps > SETTLING_STEPS and not steps_once:
+            return
+        action = self._keymap.choose(held)
         if action is not None:
             self._visitor.step(action)
 

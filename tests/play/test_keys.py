@@ -28,6 +28,11 @@ def test_keys_choose_an_action_by_its_name_or_number(held: tuple[str, ...], acti
     assert Keymap(NAMES).choose(held) == action
 
 
+def test_words_for_directions_are_understood() -> None:
+    keymap = Keymap(("jump right", "stay", "jump"))
+    assert [keymap.choose(held) for held in [("up", "d"), (), ("w",), ("up", "a")]] == [0, 1, 2, 2]
+
+
 def test_no_key_means_no_action_if_none_stands_still() -> None:
     keymap = Keymap(("0", "1", "2"))
     assert keymap.choose(()) is None

@@ -17,7 +17,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play import window as module
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
-from genie_gym.play.keys import Keymap
+from genie_gym.play.keys import SETTLING_STEPS, Keymap
 from genie_gym.play.setup import draw_starts, prepare_play
 from genie_gym.play.trajectory import CheckpointIdentity, load_trajectory
 from genie_gym.play.visitor import Visitor
@@ -45,6 +45,8 @@ def play(
     pygame: Any,
     monkeypatch: Any,
     driver: Driver | None = None,
+    names: tuple[str, ...] = NAMES,
+    wait: bool = True,
 ) -> list[Any]:
     """Play a script of keys and return the frames that were shown."""
     person, shown = Person(pygame, script), []
@@ -58,7 +60,7 @@ def play(
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
     visitor = Visitor(world, CheckpointIdentity("digest", "tiny"), undo_steps=4)
     starts = draw_starts(visitor.session, None, 0)
-    module.WindowedPlay(visitor, Keymap(NAMES), starts, out, driver).run()
+    module.WindowedPlay(visitor, Keymap(names), starts, out, driver, wait).run()
     return shown
 
 
@@ -95,6 +97,17 @@ def test_another_start_discards_the_episode(
     assert trajectory.latent_actions == (3,)
     assert trajectory.world_seed != 0
     assert len(read_video(tmp_path / "play.gif")) == 2
+
+
+def test_the_world_waits_for_a_key_and_settles_after_it(
+    tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, names, many = load_world(tiny_checkpoint), ("still", *NAMES[1:]), SETTLING_STEPS + 5
+    script = [*[("", "")] * 3, ("n", ""), ("", "3"), *[("", "")] * many, ("backspace", ""), *[("", "")] * 3]
+    play(script, world, tmp_path, pygame, monkeypatch, names=names)
+    assert load_trajectory(tmp_path / "play.json").latent_actions == (0, 2, *[0] * (SETTLING_STEPS - 1))
+    play([("", "")] * many, world, tmp_path, pygame, monkeypatch, names=names, wait=False)
+    assert load_trajectory(tmp_path / "play.json").latent_actions == (0,) * (many + 1)
 
 
 def test_a_policy_plays_while_it_is_switched_on(
