@@ -7,7 +7,8 @@ const DEFAULT_KEYS = {
 };
 for (let number = 1; number <= 9; number++) DEFAULT_KEYS[number] = `action ${number}`;
 const DIRECTIONS = ["up", "down", "left", "right"];
-const COMMAND_NAMES = { pause: "Pause", once: "One frame", undo: "Undo", restart: "Restart", elsewhere: "New start" };
+const SAME_NAMES = { jump: "up", stay: "still" }; // other words in the names of actions
+const COMMAND_NAMES = { pause: "Pause", once: "Step", undo: "Undo", restart: "Restart", elsewhere: "New start" };
 const RESERVED_KEYS = ["tab", "enter", "shift", "control", "alt", "meta"]; // needed to navigate the page
 const STORAGE_KEY = "genie keys";
 
@@ -25,17 +26,15 @@ function readKeys() {
   return { ...DEFAULT_KEYS };
 }
 
-// The latent action that the keys held choose, or null if they choose none: a digit by its number, directions by the
-// names of actions. Without a direction, the action named "still" is chosen, if there is one.
-function chooseAction(held, names) {
-  const meanings = [...held].map((key) => keys[key]).filter((meaning) => meaning !== undefined);
+// The latent action that the meanings of the keys held choose, or null if they choose none: a digit by its number,
+// directions by the names of actions. Without a direction, the action named "still" is chosen, if there is one.
+function chooseAction(meanings, names) {
   for (const meaning of meanings) {
     const number = meaning.startsWith("action ") ? Number(meaning.slice(7)) : 0;
     if (number >= 1 && number <= names.length) return number - 1;
   }
-  const directions = new Set(meanings.filter((meaning) => DIRECTIONS.includes(meaning)));
   // Opposite directions cancel.
-  const only = (first, second) => (directions.has(first) === directions.has(second) ? "" : directions.has(first) ? first : second);
+  const only = (first, second) => (meanings.has(first) === meanings.has(second) ? "" : meanings.has(first) ? first : second);
   const row = only("up", "down");
   const column = only("left", "right");
   const wanted = row || column ? [`${row} ${column}`.trim(), row, column] : ["still"];
@@ -46,9 +45,14 @@ function chooseAction(held, names) {
   return null;
 }
 
+function isMove(meaning) {
+  return DIRECTIONS.includes(meaning) || meaning.startsWith("action ");
+}
+
 function actionOfDirection(direction, names) {
+  const words = (name) => name.replace(/[0-9]+$/, "").trim().split(" ").map((word) => SAME_NAMES[word] || word).join(" ");
   const sorted = names.map((name, action) => [name, action]).sort();
-  const found = sorted.find(([name]) => name.replace(/[0-9]+$/, "").trim() === direction);
+  const found = sorted.find(([name]) => words(name) === direction);
   return found ? found[1] : null;
 }
 
@@ -63,11 +67,14 @@ function listKeys(names) {
   $("keys").replaceChildren(
     ...rows.map(([meaning, name]) => {
       const button = document.createElement("button");
+      const sign = document.createElement("kbd");
+      button.className = "button";
       button.dataset.meaning = meaning;
-      button.append(`${name}: `, document.createElement("kbd"));
+      sign.dataset.of = meaning;
+      button.append(name, sign);
       button.onclick = () => {
         changing = meaning;
-        showStatus(`Press the new key for "${name}", or escape to keep the old one.`);
+        showKeys();
       };
       return button;
     }),
@@ -76,9 +83,10 @@ function listKeys(names) {
 }
 
 function showKeys() {
-  for (const button of document.querySelectorAll("[data-meaning]")) {
-    button.querySelector("kbd").textContent = keysOf(button.dataset.meaning).join(" ") || "none";
+  for (const sign of document.querySelectorAll("kbd[data-of]")) {
+    sign.textContent = sign.dataset.of === changing ? "press a key" : keysOf(sign.dataset.of).join(" ") || "none";
   }
+  for (const sign of document.querySelectorAll("#transport kbd")) sign.textContent = keysOf(sign.dataset.of)[0] || "none";
 }
 
 // Gives the key to the meaning that waits for one, and returns whether one did; then the key has no other effect.
@@ -90,7 +98,7 @@ function changeKey(key) {
     saveKeys();
   }
   changing = null;
-  showStatus("");
+  showKeys();
   return true;
 }
 

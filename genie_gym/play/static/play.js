@@ -8,14 +8,13 @@ const HEADER = 7; // bytes before a frame's pixels
 const CANVAS_OPTIONS = { alpha: false, desynchronized: true }; // the cheapest way to draw
 const REPLAY_MESSAGES = ["step", "drive", "save", "fit"]; // messages that do not end a replay
 
-const held = new Set(); // keys that are held
-let heldAction = null; // the latent action whose button is held
 let world = null;
 let socket = null;
 let isWaiting = false;
 let isPaused = false;
 let isSingleStep = false;
 let steps = 0;
+let idleSteps = Infinity; // steps since a key was last held; a world that waits stops when they are too many
 let replayed = []; // latent actions of a replay that are still to be sent
 let sentAt = 0;
 let frameTimes = [];
@@ -23,10 +22,6 @@ let latencies = [];
 const queue = []; // messages to send
 let nextStepTime = 0; // when the next step is due
 let timer = null; // requests the next step when it is due
-
-function showStatus(text) {
-  $("status").textContent = text;
-}
 
 function send(message) {
   queue.push(message);
@@ -36,10 +31,18 @@ function send(message) {
 function sendNext() {
   if (isWaiting || queue.length === 0 || socket.readyState !== WebSocket.OPEN) return;
   const message = queue.shift();
-  if (!REPLAY_MESSAGES.includes(message.do)) replayed = [];
+  if (!REPLAY_MESSAGES.includes(message.do)) beginEpisode(message);
   isWaiting = true;
   sentAt = performance.now();
   socket.send(message instanceof ArrayBuffer ? message : JSON.stringify(message));
+}
+
+function beginEpisode(message) {
+  replayed = [];
+  idleSteps = Infinity;
+  tapped.clear();
+  openSide(false);
+  if (!["undo", "restart"].includes(message.do)) showStart(message.number ?? null);
 }
 
 function finishMessage() {
@@ -55,7 +58,7 @@ function connect() {
   socket = new WebSocket(`${scheme}://${location.host}${location.pathname.replace(/[^/]*$/, "")}play${query}`);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => send({ do: "start" });
-  socket.onclose = (event) => showStatus(`The connection is closed. ${event.reason} Reload the page to continue.`);
+  socket.onclose = (event) => showStatus(`The connection is closed. ${event.reason} Reload the page to continue.`, { stays: true });
   socket.onmessage = (event) => (typeof event.data === "string" ? handleJson(JSON.parse(event.data)) : handleBytes(event.data));
 }
 
@@ -68,6 +71,9 @@ function handleJson(message) {
     world.names.forEach(addAction);
     listKeys(world.names);
     listStarts(world.starts);
+    fitScreen();
+    $("world").textContent = world.checkpoint;
+    $("idle").textContent = world.settling_steps === null ? "plays on by itself" : "waits";
     $("speed").value = world.frames_per_second;
     $("policy").hidden = $("policy").disabled = !world.has_policy;
     showStatus("");
@@ -78,7 +84,7 @@ function handleJson(message) {
   } else if (message.kind === "fit") {
     finishMessage();
   } else {
-    showStatus(message.message);
+    showStatus(message.message, { isError: true });
     replayed = [];
     if ($("driver").value === "policy") $("driver").value = "you"; // the policy may have caused the error
     finishMessage();
@@ -92,63 +98,12 @@ function handleBytes(data) {
     const now = performance.now();
     latencies = [...latencies.slice(-29), now - sentAt];
     frameTimes = [...frameTimes.slice(-29), now];
+    showAction(view.getInt16(5, true));
     finishMessage(); // before drawing, so that the world generates the next frame meanwhile
     draw(new Uint8Array(data, HEADER));
-    showAction(view.getInt16(5, true));
   } else {
     finishMessage();
     download(new Uint8Array(data, 1));
-  }
-}
-
-function draw(pixels) {
-  const image = new ImageData(world.width, world.height);
-  for (let from = 0, to = 0; from < pixels.length; from += 3, to += 4) {
-    image.data[to] = pixels[from];
-    image.data[to + 1] = pixels[from + 1];
-    image.data[to + 2] = pixels[from + 2];
-    image.data[to + 3] = 255;
-  }
-  $("screen").getContext("2d", CANVAS_OPTIONS).putImageData(image, 0, 0);
-  $("screen").dataset.steps = steps;
-}
-
-function addAction(name, action) {
-  const button = document.createElement("button");
-  button.textContent = `${action + 1} ${name}`;
-  button.dataset.action = action;
-  const press = (event) => {
-    if (event.repeat) return;
-    heldAction = action;
-    button.setAttribute("aria-pressed", "true");
-    requestStep();
-  };
-  const release = () => {
-    if (heldAction === action) heldAction = null;
-    button.setAttribute("aria-pressed", "false");
-  };
-  button.addEventListener("pointerdown", press);
-  for (const kind of ["pointerup", "pointerleave", "pointercancel", "blur"]) button.addEventListener(kind, release);
-  button.addEventListener("keydown", (event) => [" ", "Enter"].includes(event.key) && press(event));
-  button.addEventListener("keyup", (event) => [" ", "Enter"].includes(event.key) && release());
-  $("actions").append(button);
-}
-
-function showAction(action) {
-  for (const button of $("actions").children) button.classList.toggle("now", Number(button.dataset.action) === action);
-}
-
-function listStarts(number) {
-  for (let start = 0; start < number; start++) {
-    const button = document.createElement("button");
-    const picture = document.createElement("img");
-    picture.src = `starts/${start}.png`;
-    picture.alt = `Start frame ${start + 1}`;
-    picture.loading = "lazy";
-    button.append(picture);
-    button.dataset.start = start;
-    button.onclick = () => send({ do: "start", number: start });
-    $("starts").append(button);
   }
 }
 
@@ -159,14 +114,22 @@ function requestStep() {
     return;
   }
   const now = performance.now();
-  if (isPaused && !isSingleStep) return;
+  if (isPaused && !isSingleStep) {
+    tapped.clear();
+    rest("Paused");
+    return;
+  }
   if (now < nextStepTime) {
     clearTimeout(timer);
     timer = setTimeout(requestStep, nextStepTime - now);
     return;
   }
   const message = chooseMessage();
-  if (message === null) return;
+  if (message === null) {
+    rest(matchMedia("(pointer: coarse)").matches ? "Hold a key below to play" : "Hold an arrow key to play");
+    return;
+  }
+  showHint("");
   isSingleStep = false;
   const rate = Number($("speed").value); // 0: as fast as possible
   nextStepTime = rate ? Math.max(now - 50, nextStepTime) + 1000 / rate : now;
@@ -176,15 +139,28 @@ function requestStep() {
 function chooseMessage() {
   if ($("driver").value === "policy") return { do: "drive" };
   if ($("driver").value === "random") return { do: "step", action: Math.floor(Math.random() * world.names.length) };
-  const action = heldAction === null ? chooseAction(held, world.names) : heldAction;
+  const meanings = heldMeanings();
+  for (const meaning of tapped) meanings.add(meaning);
+  tapped.clear();
+  const isIdle = ![...meanings].some(isMove);
+  idleSteps = isIdle ? idleSteps + 1 : 0;
+  if (isIdle && !isSingleStep && world.settling_steps !== null && idleSteps > world.settling_steps) return null;
+  const action = chooseAction(meanings, world.names);
   return action === null ? null : { do: "step", action };
+}
+
+function rest(hint) {
+  showHint(hint);
+  showAction(null);
 }
 
 function showSpeed() {
   const recent = frameTimes.filter((time) => performance.now() - time < 2000);
   const rate = recent.length > 1 ? ((recent.length - 1) * 1000) / (recent[recent.length - 1] - recent[0]) : 0;
   const latency = latencies.length ? latencies.reduce((sum, each) => sum + each, 0) / latencies.length : 0;
-  $("rate").textContent = `frame ${steps}, ${rate.toFixed(0)} frames/s, ${latency.toFixed(0)} ms per frame`;
+  const detail = document.createElement("span"); // which a narrow screen has no room for
+  detail.textContent = `, ${latency.toFixed(0)} ms per frame`;
+  $("rate").replaceChildren(`frame ${steps}, ${rate.toFixed(0)} frames/s`, detail);
 }
 
 let saving = "gif";
@@ -214,6 +190,11 @@ async function replayFile(file) {
   if (file) send({ do: "replay", trajectory: await file.text() });
 }
 
+function openSide(isOpen) {
+  document.body.classList.toggle("side-open", isOpen);
+  $("side-toggle").setAttribute("aria-expanded", String(isOpen));
+}
+
 function isTyping(event) {
   return event.target instanceof HTMLElement && ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
 }
@@ -235,15 +216,37 @@ function listen() {
   }
   for (const id of ["driver", "speed"]) $(id).addEventListener("change", requestStep);
   for (const kind of ["gif", "mp4", "json"]) $(kind).onclick = () => save(kind);
+  $("side-toggle").onclick = () => openSide(!document.body.classList.contains("side-open"));
+  $("keys-open").onclick = () => $("keys-shown").showModal();
+  $("keys-close").onclick = () => $("keys-shown").close();
   $("reset").onclick = resetKeys;
   $("fit").onchange = (event) => send({ do: "fit", as: event.target.value });
-  $("picture").onchange = (event) => startOnPicture(event.target.files[0]);
-  $("again").onchange = (event) => replayFile(event.target.files[0]);
-  document.addEventListener("dragover", (event) => event.preventDefault());
-  document.addEventListener("drop", (event) => {
+  listenToFiles();
+  listenToKeyboard();
+  listenToPointer();
+}
+
+function listenToFiles() {
+  const open = (file) => (file?.name.toLowerCase().endsWith(".json") ? replayFile(file) : startOnPicture(file));
+  for (const id of ["picture", "again"]) {
+    $(id).onchange = (event) => {
+      open(event.target.files[0]);
+      event.target.value = ""; // so that the same file can be chosen again
+    };
+  }
+  const drag = (event, isOver) => {
     event.preventDefault();
-    startOnPicture(event.dataTransfer.files[0]);
+    document.body.classList.toggle("dropping", isOver);
+  };
+  document.addEventListener("dragover", (event) => drag(event, true));
+  document.addEventListener("dragleave", (event) => drag(event, false));
+  document.addEventListener("drop", (event) => {
+    drag(event, false);
+    open(event.dataTransfer.files[0]);
   });
+}
+
+function listenToKeyboard() {
   document.addEventListener("keydown", (event) => {
     if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
@@ -251,17 +254,41 @@ function listen() {
       event.preventDefault();
       return;
     }
+    if ($("keys-shown").open) return;
     const onButton = event.target instanceof HTMLButtonElement && [" ", "enter"].includes(key);
     if (key in keys && !onButton) event.preventDefault();
-    held.add(key);
-    if (!event.repeat && !onButton && keys[key] in COMMANDS) COMMANDS[keys[key]]();
+    if (!event.repeat && !onButton) {
+      held.add(key);
+      if (key in keys) tapped.add(keys[key]);
+      showHeld();
+      if (keys[key] in COMMANDS) COMMANDS[keys[key]]();
+    }
     requestStep();
   });
-  document.addEventListener("keyup", (event) => held.delete(event.key.toLowerCase()));
-  window.addEventListener("blur", () => held.clear());
+  document.addEventListener("keyup", (event) => {
+    held.delete(event.key.toLowerCase());
+    showHeld();
+  });
+  window.addEventListener("blur", () => {
+    held.clear();
+    pressed.clear();
+    showHeld();
+  });
+}
+
+// After a click or a touch, the keyboard belongs to the game again; who moves by keyboard keeps the focus.
+function listenToPointer() {
+  let isPointer = false;
+  document.addEventListener("pointerdown", () => (isPointer = true), true);
+  document.addEventListener("keydown", () => (isPointer = false), true);
+  const leave = (event) => isPointer && event.target.closest("button, select, #strip") && $("screen").focus({ preventScroll: true });
+  document.addEventListener("click", (event) => event.target.tagName !== "SELECT" && leave(event));
+  document.addEventListener("change", leave);
 }
 
 listen();
+preparePad();
 prepareSketch(startOnPicture);
+new ResizeObserver(fitScreen).observe($("stage"));
 connect();
 setInterval(showSpeed, 250);
