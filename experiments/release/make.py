@@ -31,10 +31,10 @@ from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
 from genie_gym.serving import load_world
 from genie_gym.training.loop import Phase
-from genie_gym.training.run import clips, draw_start_frames, train_preset
+from genie_gym.training.run import clips, draw_start_clips, train_preset
 from genie_gym.training.world import train_dynamics
 
-_START_FRAMES = 32
+_START_CLIPS = 32
 _NAMED_FRAMES = 6  # each action is held for so many frames to propose its name
 _FRAMES = 400_000  # of training levels, unless the options say otherwise
 
@@ -48,7 +48,7 @@ class Release(ReleaseSettings):
         preset, started = self.find_preset(), time.monotonic()
         frames, size = self.frames or _FRAMES, {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.record("validation", max(frames // 20, 2_000)), clip_length=1, **size)
-        starts = draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
+        starts = draw_start_clips(dataset, _START_CLIPS, preset.tokenizer_training.seed)
         if self.seconds is not None:
             run = ClockedRun(self, preset, starts)
             preset = run.run()
@@ -84,7 +84,7 @@ class Release(ReleaseSettings):
             save_world(world, checkpoint)
             world = load_world(checkpoint, self.device)
             if not world.config.action_names:
-                starts = min(_START_FRAMES, len(world.start_frames))
+                starts = min(_START_CLIPS, len(world.start_clips))
                 names = propose_names(world, starts, _NAMED_FRAMES, 0, self.out / "actions.png")
                 name_checkpoint(checkpoint, names)
             config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)

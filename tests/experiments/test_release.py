@@ -188,7 +188,7 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     assert all(
         torch.equal(weight, load_world(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items()
     )
-    for wrong in (tiny_checkpoint / "start_frames.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
+    for wrong in (tiny_checkpoint / "start_clips.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
         with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
             replace(taken, out=tmp_path / "wrong", weights=wrong).run()
     assert not (tmp_path / "wrong").exists()
