@@ -1,5 +1,6 @@
 """The page in a real browser, on a real server, with the shipped world."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from genie_gym.data.frames import to_float
 from genie_gym.data.video import read_video
+from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.connection import Limits
+from genie_gym.play.keys import SETTLING_STEPS, Keymap
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import prepare_play
 from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
@@ -24,11 +29,19 @@ pytestmark = [
 ]
 TIMEOUT_MS = 60_000
 """Milliseconds to wait for anything: a busy machine is slow."""
+DESK, PHONE = {"width": 1100, "height": 900}, {"width": 390, "height": 844}
+"""Screens that the whole page fits on."""
 
 
 @pytest.fixture(scope="module")
 def address(serve: Any) -> Iterator[str]:
     with serve(build_app(prepare_play(PlayConfig())), Limits()) as here:
+        yield f"http://{here}"
+
+
+@pytest.fixture(scope="module")
+def restless_address(serve: Any) -> Iterator[str]:
+    with serve(build_app(prepare_play(PlayConfig(wait=False))), Limits()) as here:
         yield f"http://{here}"
 
 
@@ -69,6 +82,17 @@ def settle(page: Any) -> None:
     page.wait_for_function("() => !isWaiting && queue.length === 0 && replayed.length === 0")
 
 
+def wait_for_steps(page: Any, least: int) -> None:
+    page.wait_for_function(f"() => Number(document.getElementById('screen').dataset.steps) >= {least}")
+
+
+def action_of(*keys: str) -> int:
+    """Return the latent action that keys held together choose in the shipped world."""
+    action = Keymap(load_world("coinrun").config.action_names).choose(keys)
+    assert action is not None
+    return action
+
+
 def save(page: Any, kind: str, folder: Path) -> Path:
     with page.expect_download() as download:
         page.click(f"#{kind}")
@@ -87,21 +111,20 @@ def test_a_sketch_is_played_saved_and_replayed(browser: Any, address: str, tmp_p
     page.mouse.up()
     before = pixels(page)
     page.click("#walk")
-    page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
+    page.wait_for_function("() => !isWaiting && document.getElementById('status').textContent.startsWith('The picture')")
     sketch = pixels(page)
     assert not np.array_equal(sketch, before)
     page.locator("#screen").focus()
     page.keyboard.down("ArrowRight")
     page.keyboard.press("Space")  # resume
-    page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 8")
+    wait_for_steps(page, 8)
     settle(page)
     page.keyboard.up("ArrowRight")
     page.screenshot(path=tmp_path / "page.png")
     last, number = pixels(page), steps(page)
     assert not np.array_equal(last, sketch)
     trajectory = load_trajectory(save(page, "json", tmp_path))
-    right = load_world("coinrun").config.action_names.index("right 1")
-    assert trajectory.latent_actions == (right,) * number
+    assert trajectory.latent_actions == (action_of("right"),) * number
     film = read_video(save(page, "mp4", tmp_path))
     assert np.array_equal(film[[0, -1]], np.stack([sketch, last]))
     assert np.array_equal(film, replay(load_world("coinrun"), identify_checkpoint("coinrun"), trajectory))
@@ -120,7 +143,7 @@ def test_two_visitors_do_not_affect_each_other(browser: Any, address: str, tmp_p
     for page, key in zip(pages, "57", strict=True):
         page.keyboard.down(key)
     for page in pages:
-        page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 12")
+        wait_for_steps(page, 12)
     for page in pages:
         settle(page)
         trajectory = load_trajectory(save(page, "json", tmp_path))
@@ -133,9 +156,8 @@ def test_two_visitors_do_not_affect_each_other(browser: Any, address: str, tmp_p
 def test_a_start_clip_and_a_driver_are_chosen(browser: Any, address: str) -> None:
     page = visit(browser, address)
     page.select_option("#driver", "random")
-    page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 2")
+    wait_for_steps(page, 2)
     settle(page)
-    page.click("#starts-shown summary")
     page.click("[data-start='5']")
     page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
     world = load_world("coinrun")
@@ -150,25 +172,142 @@ def test_a_changed_key_is_kept_by_the_browser(browser: Any, address: str) -> Non
     context = browser.new_context()
     page = visit(context, address)
     settle(page)
-    page.click("#keys-shown summary")
+    page.click("#keys-open")
     page.click("[data-meaning='left']")
     page.keyboard.press("j")
     assert page.inner_text("[data-meaning='left'] kbd") == "j"
     page.reload()
     page.wait_for_selector("#screen[data-steps]")
-    assert page.evaluate("() => [...'ja'].map((key) => world.names[chooseAction(new Set([key]), world.names)])") == [
-        "left",
-        "still 1",
-    ]
-    page.click("#keys-shown summary")
+    chosen = "() => [...'ja'].map((key) => chooseAction(new Set([keys[key]].filter(Boolean)), world.names))"
+    assert page.evaluate(chosen) == [action_of("left"), action_of()]
+    page.click("#keys-open")
     page.click("#reset")
     assert page.inner_text("[data-meaning='left'] kbd") == "\N{LEFTWARDS ARROW} a"
     context.close()
 
 
-def test_the_page_fits_a_narrow_screen_and_is_accessible(browser: Any, address: str) -> None:
-    page = visit(browser, address, viewport={"width": 360, "height": 640})
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+def test_the_world_waits_for_a_key_which_lights_up_and_lets_a_jump_land(
+    browser: Any, address: str, restless_address: str, tmp_path: Path
+) -> None:
+    page = visit(browser, address)
+    page.wait_for_selector("#hint:not([hidden])")
+    assert steps(page) == 0
+    page.keyboard.down("ArrowUp")
+    page.wait_for_selector("[data-key='up'].lit")
+    page.wait_for_selector(f"[data-action='{action_of('up')}'].now")
+    wait_for_steps(page, 3)
+    page.keyboard.up("ArrowUp")
+    page.wait_for_selector("#hint:not([hidden])")
+    assert page.locator(".lit, .now").count() == 0
+    actions = load_trajectory(save(page, "json", tmp_path)).latent_actions
+    assert actions[0] == action_of("up")
+    assert actions[-SETTLING_STEPS - 1 :] == (action_of("up"), *[action_of()] * SETTLING_STEPS)
+    page.close()
+    page = visit(browser, restless_address)
+    wait_for_steps(page, 3)
+    assert page.locator("#hint").is_hidden()
+    page.close()
+
+
+def test_two_fingers_hold_a_diagonal_and_a_short_touch_counts(browser: Any, address: str, tmp_path: Path) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = visit(context, address)
+    page.tap("[data-key='right']")
+    wait_for_steps(page, 1)
+    boxes = [page.locator(f"#arrows [data-key='{way}']").bounding_box() for way in ("up", "left")]
+    fingers = [{"x": box["x"] + 9, "y": box["y"] + 9, "id": number} for number, box in enumerate(boxes)]
+    touch = context.new_cdp_session(page)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": fingers})
+    page.wait_for_selector(f"[data-action='{action_of('up', 'left')}'].now")
+    right = page.locator("#arrows [data-key='right']").bounding_box()
+    fingers[1] |= {"x": right["x"] + 9, "y": right["y"] + 9}  # slides from left to right
+    touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": fingers})
+    page.wait_for_selector(f"[data-action='{action_of('up', 'right')}'].now")
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_selector("#hint:not([hidden])")
+    assert load_trajectory(save_on_phone(page, tmp_path)).latent_actions[0] == action_of("right")
+    context.close()
+
+
+def save_on_phone(page: Any, folder: Path) -> Path:
+    page.tap("#side-toggle")
+    return save(page, "json", folder)
+
+
+def test_a_recording_of_another_world_is_refused_by_name_and_play_goes_on(
+    browser: Any, address: str, tmp_path: Path
+) -> None:
+    page = visit(browser, address)
+    other = json.loads(save(page, "json", tmp_path).read_text()) | {"checkpoint": "abc", "checkpoint_name": "forest"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    page.set_input_files("#again", tmp_path / "other.json")
+    page.wait_for_selector("#status.error")
+    assert "trajectory needs the checkpoint 'forest' of digest 'abc'" in page.inner_text("#status")
+    page.keyboard.down("ArrowRight")
+    wait_for_steps(page, 2)
+    page.close()
+
+
+def scroll(frames: np.ndarray) -> int:
+    """Return by how many pixels the level of (T, H, W, 3) frames has scrolled to the left."""
+    images = to_float(frames)
+    return -int(estimate_shifts(images[:-1], images[1:], reach=4)[:, 1].sum())
+
+
+def most_open_clip() -> int:
+    """Return the number of one of eight start clips, from which the world scrolls furthest while right is held."""
+    world, held = load_world("coinrun"), 12
+    chosen = np.linspace(0, len(world.start_clips) - 1, 8, dtype=int)
+    clips = to_float(world.start_clips[chosen])
+    actions = torch.full((len(clips), held), action_of("right"))
+    with torch.inference_mode():
+        rolled = world.rollout(clips, actions, 0)[:, -1 - held :]
+    shifts = estimate_shifts(rolled[:, :-1].flatten(0, 1), rolled[:, 1:].flatten(0, 1), reach=4)
+    return int(chosen[shifts[:, 1].view(len(clips), held).sum(dim=1).argmin()])
+
+
+def test_a_hundred_frames_to_the_right_scroll_the_level(browser: Any, address: str, tmp_path: Path) -> None:
+    page = visit(browser, address)
+    page.select_option("#speed", "0")
+    page.click(f"[data-start='{most_open_clip()}']")
+    page.wait_for_selector("#screen[data-steps='0']")
+    page.keyboard.down("ArrowRight")
+    wait_for_steps(page, 100)
+    settle(page)
+    film = read_video(save(page, "mp4", tmp_path))[:101]
+    assert scroll(film) >= 16  # until a wall is met, where the player stands
+    page.close()
+
+
+def is_shown(page: Any, selector: str) -> bool:
+    """Return whether all elements of a selector lie on the screen, without scrolling."""
+    boxes = [each.bounding_box() for each in page.locator(selector).all()]
+    size = page.viewport_size
+    return bool(boxes) and all(
+        box
+        and min(box["x"], box["y"]) >= 0
+        and box["x"] + box["width"] <= size["width"]
+        and box["y"] + box["height"] <= size["height"]
+        for box in boxes
+    )
+
+
+@pytest.mark.parametrize("screen", [DESK, PHONE, {"width": 360, "height": 640}, {"width": 1920, "height": 1080}])
+def test_the_page_fits_the_screen(browser: Any, address: str, screen: dict[str, int]) -> None:
+    page = visit(browser, address, viewport=screen)
+    size = page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    assert size == [screen["width"], screen["height"]]
+    for selector in ("#screen", "#transport button", "#arrows .key", "#actions .key", "#strip"):
+        assert is_shown(page, selector), selector
+    assert page.locator("#screen").bounding_box()["width"] >= 256
+    if not page.locator("#sketch").is_visible():
+        page.click("#side-toggle")
+    assert is_shown(page, "#sketch, #walk, #clear, [for='picture']")
+    page.close()
+
+
+def test_the_page_is_accessible(browser: Any, address: str) -> None:
+    page = visit(browser, address, viewport=DESK)
     unnamed = page.evaluate(
         "() => [...document.querySelectorAll('button, input, select, canvas')].filter(each =>"
         "!each.textContent.trim() && !each.getAttribute('aria-label') && !each.querySelector('img[alt]')"
@@ -177,7 +316,7 @@ def test_the_page_fits_a_narrow_screen_and_is_accessible(browser: Any, address: 
     assert unnamed == 0
     page.keyboard.press("Tab")
     reached = set()
-    for _ in range(40):
+    for _ in range(50):
         reached.add(page.evaluate("() => document.activeElement.id || document.activeElement.dataset.action"))
         page.keyboard.press("Tab")
     assert {"0", "7", "pause", "undo", "speed", "gif", "picture", "again", "walk"} <= reached
