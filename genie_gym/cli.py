@@ -84,7 +84,7 @@ class _DemoOptions:
 
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or its folder"""
-    frames: int = 16
+    frames: int = 24
     """number of frames generated for each latent action"""
     seed: int = 0
     """seed of the start clip and of all drawing and sampling"""
@@ -109,7 +109,7 @@ class DemoCommand(_DemoOptions):
 
         settings = {"checkpoint": self.checkpoint, "prompt": self.prompt, "device": self.device}
         rate = play_demo(self.out, self.frames, self.seed, maskgit_steps=self.maskgit_steps, **settings)
-        print(f"{rate:.1f} frames/s; see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
+        print(f"{rate:.0f} frames/s, all actions at once; see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 
 @dataclass(frozen=True, kw_only=True)

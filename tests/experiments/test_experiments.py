@@ -59,10 +59,10 @@ def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_sheet_for_each_start(tmp_path: Path) -> None:
     """A row for each action of the shipped world, the start and two frames each, beside the names."""
-    figure = ActionsFigure(out=tmp_path)
+    figure = ActionsFigure(out=tmp_path / "out", work=tmp_path / "work")
     figure.run()
     with Image.open(figure.picture.with_name("actions.gif")) as animation:
-        assert (animation.n_frames, animation.size) == (25, (4 * 132 - 4, 2 * 146))
+        assert (animation.n_frames, animation.size) == (25, (4 * 198, 2 * 224))
     paths = sorted(figure.picture.parent.glob("*.png"))
     assert [path.stem for path in paths] == ["figure_actions-hard-0", "figure_actions-hard-1"]
     first, second = (np.asarray(Image.open(path)) for path in paths)

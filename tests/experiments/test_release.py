@@ -123,20 +123,19 @@ def test_an_interrupted_run_by_the_clock_goes_on_with_its_steps(
     def stop(run: clocked.ClockedRun, *arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    starts = np.zeros((1, 64, 64, 3), np.uint8)
-    cut_off = clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts)
+    cut_off = clocked.ClockedRun(clocked_release, clocked_release.find_preset())
     with monkeypatch.context() as patch:
         patch.setattr(clocked.ClockedRun, "_train_dynamics", stop)
         with pytest.raises(KeyboardInterrupt):
             cut_off.run()
     progress = json.loads((clocked_release.out / "progress.json").read_text())
     assert "world" not in progress["steps"]
-    run = clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts)
+    run = clocked.ClockedRun(clocked_release, clocked_release.find_preset())
     preset = run.run()
     assert preset.tokenizer_training.train_steps == progress["steps"]["tokenizer"]
     assert run.facts["frames"] >= progress["frames"]
     assert (clocked_release.out / "checkpoint" / "config.json").exists()
-    assert clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts).run() == preset, "all is done"
+    assert clocked.ClockedRun(clocked_release, clocked_release.find_preset()).run() == preset, "all is done"
 
 
 def test_contradicting_options_are_refused(clocked_release: make.Release) -> None:
