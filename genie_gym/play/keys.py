@@ -14,9 +14,9 @@ class Keymap:
     """Maps the keys held down to a latent action.
 
     A digit chooses the latent action of that number, counted from 1. Arrows and WASD choose a direction, two of them a
-    diagonal: the first action of that name (``name_actions`` numbers the fastest first). If no action is named after
-    the diagonal, its vertical part is used, or else its horizontal part. Without a direction, the action named
-    ``still`` is chosen, if there is one. In names, ``jump`` means up and ``stay`` means still.
+    diagonal: the first action of that name, a number after it left out. If no action is named after the diagonal, its
+    vertical part is used, or else its horizontal part. Without a direction, the action named ``still`` is chosen, if
+    there is one. In names, ``jump`` means up and ``stay`` means still.
 
     Args:
         names: Names of all latent actions, in order.

@@ -188,6 +188,15 @@ def test_a_changed_key_is_kept_by_the_browser(browser: Any, address: str) -> Non
     context.close()
 
 
+@pytest.mark.parametrize("names", [("jump right", "stay", "jump", "low jump"), ("up 2", "right 1", "still 1", "up 1")])
+def test_page_and_window_choose_the_same_actions(browser: Any, address: str, names: tuple[str, ...]) -> None:
+    page, keymap = visit(browser, address), Keymap(names)
+    for held in ([], ["up"], ["up", "right"], ["left"], ["left", "right"], ["up", "left"], ["down"]):
+        chosen = page.evaluate("([held, names]) => chooseAction(new Set(held), names)", [held, list(names)])
+        assert chosen == keymap.choose(held), held
+    page.close()
+
+
 def test_the_world_waits_for_a_key_which_lights_up_and_lets_a_jump_land(
     browser: Any, address: str, restless_address: str, tmp_path: Path
 ) -> None:
