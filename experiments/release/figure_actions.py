@@ -3,7 +3,8 @@
     python -m experiments.release.figure_actions --preset full --levels test
 
 ``actions.gif`` is what ``genie-gym demo`` writes. The sheets start on the ground in the middle of a level and have one
-row for each latent action. An action should look alike on all of them, and the last frames should still show a level of the game.
+row for each latent action. An action should look alike on all of them, and the last frames should still show a level
+of the game.
 """
 
 import shutil
