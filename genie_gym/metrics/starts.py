@@ -75,26 +75,26 @@ def draw_starts(mode: str, levels: str, number: int, seed: int) -> Starts:
     ):
         frames, states, level_seeds = _play_to_starts(games, painted, number, seed)
     with contextlib.closing(open_several(num_envs=number)) as games:
-        sight, has_ended = hold_key(games, states, RIGHT, _SIGHT_STEPS)
+        sight, lasts = hold_key(games, states, RIGHT, _SIGHT_STEPS)
     progress = track_player(to_float(sight))[:, -1, 0].numpy()
-    return Starts(frames, states, has_ended | (progress < _FREE_WAY), level_seeds)
+    return Starts(frames, states, (lasts < _SIGHT_STEPS) | (progress < _FREE_WAY), level_seeds)
 
 
 def hold_key(games: Games, states: Sequence[bytes], real_action: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Restore B games and hold a key.
 
     Returns:
-        (B, 1 + steps, 64, 64, 3) uint8 frames, the first of which shows the restored state, and (B,) bool, True for
-        games that ended on the way, whose last frames show another level or try.
+        (B, 1 + steps, 64, 64, 3) uint8 frames, the first of which shows the restored state, and (B,) int64, the last
+        step before the game ended: later frames show another level or try. It is ``steps`` for games that go on.
     """
     games.restore(states)
-    frames, has_ended = [games.observe().frames.copy()], np.zeros(len(states), dtype=np.bool_)
-    for _ in range(steps):
+    frames, lasts = [games.observe().frames.copy()], np.full(len(states), steps)
+    for step in range(steps):
         games.act(np.full(len(states), real_action, dtype=np.int32))
         now = games.observe()
         frames.append(now.frames.copy())
-        has_ended |= now.episode_starts
-    return np.stack(frames, axis=1), has_ended
+        lasts[now.episode_starts] = np.minimum(lasts[now.episode_starts], step)
+    return np.stack(frames, axis=1), lasts
 
 
 def _play_to_starts(
