@@ -16,7 +16,7 @@ import tyro
 import genie_gym
 from genie_gym.cli import DemoCommand
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
-from genie_gym.metrics.motion import play_each_action, score_consistency
+from genie_gym.metrics.motion import explain_motion, play_each_action, track_player
 from genie_gym.metrics.starts import draw_starts
 from genie_gym.results.experiment import WorldExperiment
 
@@ -29,7 +29,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ActionsFigure(WorldExperiment):
-    """Hold every latent action, draw the animation and the sheets, and measure how consistent its motion is."""
+    """Hold every latent action, draw the animation and the sheets, and measure how much of the motion it explains."""
 
     name = "figure_actions"
     levels: Literal["test", "validation"] = "validation"
@@ -45,7 +45,8 @@ class ActionsFigure(WorldExperiment):
         for mode in size["modes"]:
             starts = to_float(draw_starts(mode, self.levels, size["starts"], self.seed).frames)
             played = play_each_action(world, starts, size["frames"], self.seed)
-            rows.append({"mode": mode, **score_consistency(played)})
+            shares = explain_motion(track_player(played)[:, :, -1])
+            rows.append({"mode": mode, **{name: float(share) for name, share in shares.items()}})
             for start in range(len(starts)):
                 sheet = contact_sheet(to_uint8(played[:, start]), names)
                 write_image(self.picture.with_name(f"{self.name}-{mode}-{start}.png"), sheet)

@@ -55,11 +55,11 @@ def _draw_both_kinds(mode: Mode, number: int, seed: int) -> np.ndarray:
     with contextlib.closing(
         open_games(restrict(config, "validation"), seed=seed, num_envs=len(starts.frames))
     ) as games:
-        videos, has_ended = hold_key(games, starts.states, RIGHT, _SIGHT_STEPS)
-    stays_down = (track_player(to_float(starts.frames))[..., 1] == 0).all(dim=1).numpy() & ~has_ended
-    ways = np.where(stays_down, track_player(to_float(videos))[:, -1, 0].numpy(), 0)
+        videos, lasts = hold_key(games, starts.states, RIGHT, _SIGHT_STEPS)
+    is_steady = (track_player(to_float(starts.frames))[..., 1] == 0).all(dim=1).numpy() & (lasts == _SIGHT_STEPS)
+    ways = np.where(is_steady, track_player(to_float(videos))[:, -1, 0].numpy(), 0)
     free = np.argsort(-ways, kind="stable")[: number // 2]
-    others = np.setdiff1d(np.flatnonzero(starts.has_obstacle & stays_down), free)[: number // 2]
+    others = np.setdiff1d(np.flatnonzero(starts.has_obstacle & is_steady), free)[: number // 2]
     return starts.frames[np.stack([free, others], axis=1).flatten()]
 
 
