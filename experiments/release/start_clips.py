@@ -2,10 +2,12 @@
 
     python -m experiments.release.start_clips --checkpoint coinrun --picture out/start_clips.png
 
-Each clip is four frames of play in the middle of a validation level, up to a moment when the player stands or runs on
-the ground. Half of them are of easy levels and half of hard ones; half of either have an obstacle in sight.
+Each clip is four frames of play in the middle of a validation level, in which the player stands or runs on the ground.
+Half of them are of easy levels and half of hard ones. Half of either have an obstacle in sight; the others have the
+freest way to the right among four times as many starts.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,39 +16,51 @@ import numpy as np
 import torch
 import tyro
 from einops import rearrange
-from genie_gym.metrics.starts import draw_starts
 from safetensors.torch import save_file
 
-from genie_gym.configs import Mode
-from genie_gym.data.frames import write_image
+from genie_gym.configs import Mode, RecordConfig
+from genie_gym.data.frames import to_float, write_image
+from genie_gym.data.procgen import open_games
+from genie_gym.metrics.held_out import restrict
+from genie_gym.metrics.motion import track_player
+from genie_gym.metrics.starts import RIGHT, draw_starts, hold_key
 from genie_gym.models.loading import find_checkpoint
 
 CLIPS = 32
 """Number of start clips of a shipped world."""
 _POOL = 4
-"""Number of starts drawn for each clip that is kept, so that there are enough of both kinds."""
+"""Number of starts drawn for each clip that is kept."""
+_SIGHT_STEPS = 16
+"""Number of steps for which right is held to see how far the way is free."""
 _COLUMNS = 8  # clips in a row of the picture
 
 
 def draw_release_clips(modes: Sequence[Mode] = ("easy", "hard"), seed: int = 0) -> np.ndarray:
-    """Draw ``CLIPS`` start clips from validation levels, all of different levels of their mode.
+    """Draw ``CLIPS`` start clips from validation levels, all of one mode from different levels.
 
     Returns:
-        (``CLIPS``, 4, 64, 64, 3) uint8. Neighbours are of different modes, and of one mode alternately without and with
-        an obstacle in sight.
-
-    Raises:
-        ValueError: If the starts drawn hold too few of either kind.
+        (``CLIPS``, 4, 64, 64, 3) uint8. Neighbours are of different modes; every other clip of a mode has an obstacle
+        in sight.
     """
-    each, parts = CLIPS // len(modes) // 2, []
-    for mode in modes:
-        starts = draw_starts(mode, "validation", _POOL * CLIPS // len(modes), seed)
-        for has_obstacle in (False, True):
-            chosen = np.flatnonzero(starts.has_obstacle == has_obstacle)[:each]
-            if len(chosen) < each:
-                raise ValueError(f"seed must give {each} starts of each kind, got {len(chosen)} with {seed}")
-            parts.append(starts.frames[chosen])
-    return rearrange(np.stack(parts), "(m o) n t h w c -> (n o m) t h w c", m=len(modes))
+    clips = np.stack([_draw_both_kinds(mode, CLIPS // len(modes), seed) for mode in modes])
+    return rearrange(clips, "m n t h w c -> (n m) t h w c")
+
+
+def _draw_both_kinds(mode: Mode, number: int, seed: int) -> np.ndarray:
+    """Return (number, 4, 64, 64, 3) uint8 clips: one with a free way to the right, one with an obstacle, and so on.
+
+    In all of them the player is on the ground throughout, and right does not end the game: obstacles only stop it.
+    """
+    starts, config = draw_starts(mode, "validation", _POOL * number, seed), RecordConfig(mode=mode)
+    with contextlib.closing(
+        open_games(restrict(config, "validation"), seed=seed, num_envs=len(starts.frames))
+    ) as games:
+        videos, lasts = hold_key(games, starts.states, RIGHT, _SIGHT_STEPS)
+    is_steady = (track_player(to_float(starts.frames))[..., 1] == 0).all(dim=1).numpy() & (lasts == _SIGHT_STEPS)
+    ways = np.where(is_steady, track_player(to_float(videos))[:, -1, 0].numpy(), 0)
+    free = np.argsort(-ways, kind="stable")[: number // 2]
+    others = np.setdiff1d(np.flatnonzero(starts.has_obstacle & is_steady), free)[: number // 2]
+    return starts.frames[np.stack([free, others], axis=1).flatten()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +80,7 @@ class StartClips:
         self.picture.parent.mkdir(parents=True, exist_ok=True)
         write_image(self.picture, rearrange(clips[:, -1], "(k a) h w c -> (k h) (a w) c", a=_COLUMNS))
         save_file({"start_clips": torch.from_numpy(clips)}, folder / "start_clips.safetensors")
+        (folder / "start_clips.safetensors").chmod(0o644)
         (folder / "start_frames.safetensors").unlink(missing_ok=True)
         print(f"{len(clips)} clips in {folder}; see {self.picture}")
 
