@@ -44,6 +44,8 @@ def small_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> make.Relea
     monkeypatch.setitem(PRESETS, "tiny apart", replace(tiny, action_training=tiny.world_training))
     monkeypatch.setattr(labels, "SCORED_CLIPS", 16)
     monkeypatch.setattr(clocked, "_SAVING_SECONDS", 0.0)
+    clips = np.random.default_rng(0).integers(256, size=(8, 4, 64, 64, 3), dtype=np.uint8)
+    monkeypatch.setattr(make, "draw_release_clips", lambda modes: clips)
     for name in ("SCORED_FRAMES", "TRAINING_FRAMES"):
         monkeypatch.setattr(gather, name, 2048)
     evaluation = EvaluateConfig(
@@ -80,6 +82,7 @@ def test_a_preset_becomes_a_world_with_names_scores_and_a_card(
             break
     world = load_world(out / "checkpoint")
     assert len(set(world.config.action_names)) == 8
+    assert world.start_clips.shape == (8, 4, 64, 64, 3)
     card = (out / "checkpoint" / "README.md").read_text()
     for part in ("20 steps of 4 clips", "4,096 frames", world.config.action_names[0]):
         assert part in card
