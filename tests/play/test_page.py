@@ -268,7 +268,7 @@ def scroll(frames: np.ndarray) -> int:
 
 def most_open_clip() -> int:
     """Return the number of one of eight start clips, from which the world scrolls furthest while right is held."""
-    world, held = load_world("coinrun"), 12
+    world, held = load_world("coinrun"), 24
     chosen = np.linspace(0, len(world.start_clips) - 1, 8, dtype=int)
     clips = to_float(world.start_clips[chosen])
     actions = torch.full((len(clips), held), action_of("right"))
