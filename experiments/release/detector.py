@@ -20,6 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from genie_gym.configs import RecordConfig
@@ -56,6 +58,7 @@ _LEAST_ERROR = 0.03
 The tokenizer has seen a player in the middle of every frame and paints one into some frames that have none.
 """
 _CHUNK = 64
+_FOLDER = Path(__file__).parent
 
 
 class Pairs(NamedTuple):
@@ -231,9 +234,17 @@ class DetectorRelease:
             write_results(self.json, {"seed": self.seed, "train_steps": self.train_steps, **scores})
 
 
+def read_labelled(shows_player: bool) -> np.ndarray:
+    """Return frames (N, 64, 64, 3) uint8 of long roll-outs in which, by eye, a player is seen or none is."""
+    sheet = np.asarray(Image.open(_FOLDER / f"frames_{'with' if shows_player else 'without'}_player.png"))
+    tiles = rearrange(sheet, "(r h) (c w) x -> (r c) h w x", h=FRAME_SIZE, w=FRAME_SIZE)
+    return tiles[tiles.any(axis=(1, 2, 3))]  # the last row of a sheet is filled up with black tiles
+
+
 def score_detector(detector: PlayerDetector, pairs: Pairs) -> dict[str, float]:
     """Return the number of ``pairs``, and by kind of frame the share in which the detector sees the player."""
-    seen = {name: float(detector.sees_player(to_float(frames)).float().mean()) for name, frames in pairs._asdict().items()}
+    kinds = pairs._asdict() | {"world_with": read_labelled(True), "world_without": read_labelled(False)}
+    seen = {name: float(detector.sees_player(to_float(frames)).double().mean()) for name, frames in kinds.items()}
     return {"pairs": len(pairs.shown), **seen}
 
 

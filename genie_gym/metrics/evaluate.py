@@ -9,7 +9,6 @@ from torch import Tensor
 
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
-from genie_gym.metrics.long_play import score_long_play
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
@@ -20,8 +19,6 @@ MOTION_FRAMES = 4
 """Number of frames for which a latent action is held when its motion is measured."""
 _COMPARED_FRAMES = 9
 """Length of the clips on which MaskGIT step counts are compared."""
-_LONG_STARTS, _RANGE_CLIPS = 8, 256
-"""Numbers of start frames of long play, and of separate clips that the range of real features is fitted on."""
 
 
 class Evaluation(NamedTuple):
@@ -51,8 +48,8 @@ def evaluate(
 
     Returns:
         ``scores``: the scores of ``score_clips`` over all clips; the same for each set under ``sets``, and for each
-        mode under ``by_mode`` if there are several; ``consistency``, ``session`` (long play) and ``passes`` (MaskGIT
-        step counts) over all clips. ``speed`` varies from run to run, all else is determined by the seed.
+        mode under ``by_mode`` if there are several; ``consistency`` and ``passes`` (MaskGIT step counts) over all
+        clips. ``speed`` varies from run to run, all else is determined by the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
@@ -70,13 +67,10 @@ def evaluate(
     compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
     progress = partial(report, "comparison of MaskGIT step counts")
     rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress)
-    report("long play under random latent actions", 0)
-    separate = fitted.draw(min(_RANGE_CLIPS, len(fitted.numbers)), seed).videos
     scores = {
         "seed": seed,
         **score_clips(outputs, world.config, seed),
         "consistency": score_consistency(held),
-        "session": score_long_play(world, _take_evenly(videos[:, :1], _LONG_STARTS), videos, separate, seed),
         "passes": rows,
         "passes_clips": config.passes_clips,
         "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},

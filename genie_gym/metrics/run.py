@@ -4,13 +4,27 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import Evaluation, evaluate
 from genie_gym.metrics.gather import gather_data
 from genie_gym.metrics.motion import score_consistency
 from genie_gym.metrics.outputs import Report
+from genie_gym.metrics.sessions import (
+    Policy,
+    RandomLatentPolicy,
+    find_right_action,
+    repeat_probability,
+    score_sessions,
+)
 from genie_gym.metrics.weaknesses import find_weaknesses
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.plugins import build_from_spec
 from genie_gym.serving import load_world
+
+_STICKY = 0.9
+"""Probability with which sticky random play repeats its latent action, as in recordings."""
 
 
 def run_evaluation(
@@ -35,6 +49,8 @@ def run_evaluation(
         evaluated = evaluate(world, data.sets, data.fitted, config, report)
     if data.moves is not None:
         evaluated.scores["consistency"]["real"] = score_consistency(data.moves)
+    if config.sessions:
+        evaluated.scores["sessions"] = _play_sessions(world, evaluated.outputs.encoded.labels, config, report)
     sampling = world.config.sampling
     settings = {
         "checkpoint": config.checkpoint,
@@ -45,3 +61,17 @@ def run_evaluation(
         "inverse_steps": config.inverse_steps,
     }
     return {**settings, **evaluated.scores, "faults": find_weaknesses(evaluated.scores)}, evaluated
+
+
+def _play_sessions(world: GenieWorldModel, labels: Tensor, config: EvaluateConfig, report: Report) -> dict[str, Any]:
+    """Score long play under held right, two random policies and the one of the config, if any."""
+    actions, seed = world.config.num_latent_actions, config.seed
+    right, repeat = find_right_action(world, config.modes[0], seed), repeat_probability(labels, actions)
+    policies: dict[str, Policy] = {
+        "held right": lambda frames, latent_actions: right,
+        "sticky": RandomLatentPolicy(actions, _STICKY, seed),
+        "as labels persist": RandomLatentPolicy(actions, repeat, seed),
+    }
+    if config.policy:
+        policies[config.policy] = build_from_spec("policy", config.policy, {}, seed=seed)
+    return {"repeat": repeat, **score_sessions(world, config, policies, right, report)}

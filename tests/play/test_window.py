@@ -134,7 +134,9 @@ def test_real_keys_are_read(pygame: Any) -> None:
 
 def test_the_seed_determines_the_starts(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     session = Session(WorldHandle(tiny_world), reward_fn=zero_rewards)
-    drawn = list(itertools.islice(zip(stream_starts(session, None, 5), stream_starts(session, None, 5), strict=True), 3))
+    drawn = list(
+        itertools.islice(zip(stream_starts(session, None, 5), stream_starts(session, None, 5), strict=True), 3)
+    )
     assert all(np.array_equal(a.prompt, b.prompt) and a[1:] == b[1:] for a, b in drawn)
     assert drawn[0][0].world_seed == 5
     assert len({a.world_seed for a, _ in drawn}) == 3
