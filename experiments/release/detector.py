@@ -50,8 +50,8 @@ _FIRST = (FRAME_SIZE - VIEW_SIZE) // 2
 """First row and column of the view in the middle of a frame."""
 _JITTER, _FAR = 1, 8
 """Shifts in pixels up to which a view still shows the middle, and from which on it shows another place."""
-_PIECES = (4, 13)
-"""Range of the sides in pixels of pasted pieces."""
+_PIECES, _SCRAP, _MOST_PIECES = (2, 10), 3, 24
+"""Range of the sides in pixels of pasted pieces, side of a piece of a player at most, and largest number of pieces."""
 _LEAST_ERROR = 0.03
 """Mean absolute difference in the middle from which on a rebuilt frame shows more than the frame without the player.
 
@@ -152,17 +152,14 @@ class Views:
             yield Batch(_disturb(to_float(views), rng)[:, None], torch.arange(self._batch_size))
 
     def _draw(self, has_player: bool, rng: np.random.Generator) -> np.ndarray:
-        pairs, (number, other), kind = self._pairs, rng.integers(len(self._pairs.shown), size=2), rng.random()
+        pairs, number, kind = self._pairs, rng.integers(len(self._pairs.shown)), rng.random()
         top, left = _FIRST + rng.integers(-_JITTER, _JITTER + 1, size=2)
-        if kind < 0.3:
+        if kind < 0.25:
             frame = (pairs.shown if has_player else pairs.hidden)[number]
-        elif kind < 0.6:
+        elif kind < 0.5:
             frame = (pairs.rebuilt_shown if has_player else pairs.rebuilt_hidden)[number]
-        elif kind < 0.8 or has_player:  # a piece of another frame, behind the player or alone
-            frame = pairs.hidden[number].copy()
-            side = int(rng.integers(*_PIECES))
-            (row, column), (y, x) = rng.integers(24, 40 - side // 2, size=2), rng.integers(FRAME_SIZE - side, size=2)
-            frame[row : row + side, column : column + side] = pairs.hidden[other, y : y + side, x : x + side]
+        elif kind < 0.85 or has_player:  # pieces of other frames, behind the player or alone
+            frame = self._paste(pairs.hidden[number].copy(), rng)
             if has_player:
                 is_player = (pairs.shown[number] != pairs.hidden[number]).any(axis=-1)
                 frame[is_player] = pairs.shown[number][is_player]
@@ -170,6 +167,18 @@ class Views:
             frame, corners = pairs.shown[number], np.arange(FRAME_SIZE - VIEW_SIZE + 1)
             top, left = rng.choice(corners[np.abs(corners - _FIRST) >= _FAR], size=2)
         return frame[top : top + VIEW_SIZE, left : left + VIEW_SIZE]
+
+    def _paste(self, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Paste pieces of frames without the player into the middle of a frame, and small pieces of players."""
+        for _ in range(int(rng.integers(1, _MOST_PIECES + 1))):
+            side, number = int(rng.integers(*_PIECES)), rng.integers(len(self._pairs.shown))
+            source, low, high = self._pairs.hidden, 0, FRAME_SIZE
+            if side <= _SCRAP and rng.random() < 0.5:
+                source, low, high = self._pairs.shown, 29, 36
+            row, column = rng.integers(_FIRST, _FIRST + VIEW_SIZE - side + 1, size=2)
+            y, x = rng.integers(low, high - side + 1, size=2)
+            frame[row : row + side, column : column + side] = source[number, y : y + side, x : x + side]
+        return frame
 
 
 def _disturb(views: Tensor, rng: np.random.Generator) -> Tensor:
@@ -204,11 +213,11 @@ class DetectorRelease:
     """folder of the training run and of player_detector.safetensors"""
     games: int = 128
     """number of games of each mode and player"""
-    frames: int = 24
+    frames: int = 16
     """number of frames of each game"""
-    train_steps: int = 1500
+    train_steps: int = 2000
     """number of training batches"""
-    batch_size: int = 256
+    batch_size: int = 128
     """number of views a batch"""
     seed: int = 0
     """seed of games, weights and batches"""

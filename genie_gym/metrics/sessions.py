@@ -183,7 +183,11 @@ def play_game(starts: Starts, mode: str, levels: str, steps: int, seed: int) -> 
 def compare_distances(
     world: GenieWorldModel, starts: Starts, mode: str, levels: str, right: int, seed: int
 ) -> dict[str, Any]:
-    """Return the pixels that held right goes in the world, divided by those in the game, with its interval."""
+    """Return the pixels that held right goes in the world, divided by those in the game, with its interval.
+
+    Raises:
+        ValueError: If right goes nowhere in the game from any start.
+    """
     config = restrict(RecordConfig(mode=mode), levels)  # type: ignore[arg-type]  # validated by RecordConfig
     rows = len(starts.states)
     with contextlib.closing(open_games(config, seed=seed, num_envs=rows)) as games:
@@ -191,8 +195,11 @@ def compare_distances(
     held = torch.full((rows, _DISTANCE_STEPS), right)
     played = world.rollout(to_float(starts.frames), held, seed)[:, -1 - _DISTANCE_STEPS :].cpu()
     both = torch.stack([track_player(videos)[torch.arange(rows), lasts, 0] for videos in (played, to_float(frames))])
+    if both[1].sum() <= 0:
+        raise ValueError(f"sessions must be more: right goes nowhere in the game from any of the {rows} starts")
     draws = torch.randint(rows, (_RESAMPLES, rows), generator=torch.Generator().manual_seed(seed))
     sums = both[:, draws].sum(dim=-1)
+    sums = sums[:, sums[1] > 0]  # a resample of games that all stand at a wall has no ratio
     interval = (sums[0] / sums[1]).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return {"share": float(both[0].sum() / both[1].sum()), "interval": interval}
 
