@@ -20,7 +20,7 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict
-from genie_gym.metrics.motion import play_each_action, score_consistency
+from genie_gym.metrics.motion import explain_motion, play_each_action, track_player
 from genie_gym.players.specs import parse_share
 from genie_gym.results.experiment import WorldExperiment
 
@@ -39,7 +39,7 @@ _FRAME_MS, _PAUSE_MS = 70, 800  # milliseconds of each frame, and of the first a
 
 @dataclass(frozen=True, kw_only=True)
 class ActionsFigure(WorldExperiment):
-    """Hold every latent action, draw the animation and the sheets, and measure how consistent its motion is."""
+    """Hold every latent action, draw the animation and the sheets, and measure how much of the motion it explains."""
 
     name = "figure_actions"
     levels: Literal["test", "validation"] = "validation"
@@ -55,7 +55,8 @@ class ActionsFigure(WorldExperiment):
         for mode in size["modes"]:
             starts = record_play(size["starts"], self.seed, mode, self.levels).videos[:, :1]
             played = play_each_action(world, starts, size["frames"], self.seed)
-            rows.append({"mode": mode, **score_consistency(played)})
+            shares = explain_motion(track_player(played)[:, :, -1])
+            rows.append({"mode": mode, **{name: float(share) for name, share in shares.items()}})
             for start in range(len(starts)):
                 sheet = contact_sheet(to_uint8(played[:, start]), names)
                 write_image(self.picture.with_name(f"{self.name}-{mode}-{start}.png"), sheet)

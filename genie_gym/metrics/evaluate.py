@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.control import ControlStarts, score_held_actions
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
-from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
 from genie_gym.metrics.score import score_clips
 from genie_gym.models.world_model import GenieWorldModel
 
-MOTION_FRAMES = 4
-"""Number of frames for which a latent action is held when its motion is measured."""
 _COMPARED_FRAMES = 9
 """Length of the clips on which MaskGIT step counts are compared."""
 
@@ -27,13 +25,14 @@ class Evaluation(NamedTuple):
     scores: dict[str, Any]
     outputs: WorldOutputs
     held: Tensor
-    """(A, M, 1 + ``MOTION_FRAMES``, C, H, W): each latent action held from M start frames."""
+    """(A, M, T, C, H, W): each latent action held from some starts."""
 
 
 def evaluate(
     world: GenieWorldModel,
     sets: Mapping[str, EvaluationClips],
     fitted: ClipPool,
+    starts: ControlStarts,
     config: EvaluateConfig,
     report: Report = lambda stage, share: None,
 ) -> Evaluation:
@@ -43,13 +42,15 @@ def evaluate(
         world: World model in eval mode.
         sets: (B, 16, C, H, W) real clips by name, ``MODE`` or ``MODE/PLAYER``.
         fitted: Clips of *other* levels, as in ``collect_outputs``.
+        starts: Starts from which each latent action is held.
         config: Sizes of all measurements, and the seed.
         report: Called with each stage and the share of it done.
 
     Returns:
         ``scores``: the scores of ``score_clips`` over all clips; the same for each set under ``sets``, and for each
-        mode under ``by_mode`` if there are several; ``consistency`` and ``passes`` (MaskGIT step counts) over all
-        clips. ``speed`` varies from run to run, all else is determined by the seed.
+        mode under ``by_mode`` if there are several; ``control`` of ``score_held_actions`` and ``passes``
+        (MaskGIT step counts) over all clips. ``speed`` varies from run to run, all else is determined by
+        the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
@@ -62,15 +63,14 @@ def evaluate(
 
     parts = torch.arange(len(videos)).split([len(clips.videos) for clips in sets.values()])
     by_set = dict(zip(sets, parts, strict=True))
-    report("each latent action held from many starts", 0)
-    held = play_each_action(world, _take_evenly(videos[:, :1], config.start_frames), MOTION_FRAMES, seed)
+    control, held = score_held_actions(world, starts, seed, report)
     compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
     progress = partial(report, "comparison of MaskGIT step counts")
     rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress)
     scores = {
         "seed": seed,
         **score_clips(outputs, world.config, seed),
-        "consistency": score_consistency(held),
+        "control": control,
         "passes": rows,
         "passes_clips": config.passes_clips,
         "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},

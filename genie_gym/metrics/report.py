@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
+from genie_gym.metrics.control import CONTROL_NAMES, CONTROLLED
 from genie_gym.metrics.evaluate import Evaluation
 from genie_gym.metrics.latent_actions import GROUP_NAMES
 from genie_gym.metrics.outputs import Report
@@ -48,7 +49,8 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     console.print(_tabulate_scores(parts, title))
     console.print(_tabulate_rollouts(results, "one frame"))
     console.print(_tabulate_rollouts(continued, f"{continued['prompt_frames']} frames"))
-    console.print(_tabulate_actions(results))
+    console.print(_tabulate_actions(results["lam"]))
+    console.print(_tabulate_control(results["control"]))
     console.print(tabulate_maskgit_steps(results["passes"], results["speed"], results["passes_clips"]))
     if "sessions" in results:
         console.print(tabulate_sessions(results["sessions"]))
@@ -64,9 +66,8 @@ def draw_picture(path: Path, evaluated: Evaluation) -> None:
     titles = list(clips) * _PICTURE_CLIPS
     frames = rows[0].shape[0]
     for action, videos in enumerate(evaluated.held):
-        starts = torch.linspace(0, len(videos) - 1, frames // videos.shape[1]).round().long()
-        held = videos[starts].flatten(0, 1)
-        rows.append(torch.cat([held, torch.ones_like(rows[0][len(held) :])]))  # white up to the row's length
+        starts = len(videos)  # side by side, each as long as fits
+        rows.append(videos[:, : frames // starts].flatten(0, 1))
         titles.append(f"action {action}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, contact_sheet(to_uint8(torch.stack(rows)), titles))
@@ -112,8 +113,7 @@ def _tabulate_rollouts(results: dict[str, Any], prompt: str) -> Table:
     return table
 
 
-def _tabulate_actions(results: dict[str, Any]) -> Table:
-    lam, consistency = results["lam"], results["consistency"]
+def _tabulate_actions(lam: dict[str, Any]) -> Table:
     title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
     table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
     if "nmi" in lam:
@@ -122,13 +122,25 @@ def _tabulate_actions(results: dict[str, Any]) -> Table:
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
-    parts = {"": consistency} | ({"  the game's own moves": consistency["real"]} if "real" in consistency else {})
-    for name, part in parts.items():
-        table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
-    for name, part in parts.items():
-        chance, agreement = (f"{part[key]:.3f}" for key in ("chance", "agreement"))
-        table.add_row(name or "starts with the same motion", chance, agreement, "1", "")
     return table
+
+
+def _tabulate_control(control: dict[str, Any]) -> Table:
+    by_mode = control["by_mode"]
+    parts = {f"{mode}: {name}": part[name] for mode, part in by_mode.items() for name in CONTROLLED if name in part}
+    heads = [f"{mode}: of the game's [95 %]" for mode, part in by_mode.items() if "ratio" in part]
+    title = f"each latent action held for {control['steps']} steps"
+    table = Table("", *parts, *heads, title=title)
+    for key, words in CONTROL_NAMES.items():
+        if all(key in part for part in parts.values()):
+            ratios = [part["ratio"][key] for part in by_mode.values() if "ratio" in part]
+            table.add_row(words, *(f"{part[key]:.2f}" for part in parts.values()), *map(format_ratio, ratios))
+    return table
+
+
+def format_ratio(cell: dict[str, Any]) -> str:
+    """Return a ``ratio`` of ``measure_control`` with its interval; a dash if there is none."""
+    return "-" if cell["ratio"] is None else "{:.2f} [{:.2f}, {:.2f}]".format(cell["ratio"], *cell["interval"])
 
 
 def tabulate_sessions(sessions: dict[str, Any]) -> Table:

@@ -4,20 +4,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import Evaluation, evaluate
 from genie_gym.metrics.gather import gather_data
-from genie_gym.metrics.motion import score_consistency
 from genie_gym.metrics.outputs import Report
-from genie_gym.metrics.sessions import (
-    Policy,
-    RandomLatentPolicy,
-    find_right_action,
-    repeat_probability,
-    score_sessions,
-)
+from genie_gym.metrics.sessions import Policy, RandomLatentPolicy, repeat_probability, score_sessions
 from genie_gym.metrics.weaknesses import find_weaknesses
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.plugins import build_from_spec
@@ -46,11 +37,9 @@ def run_evaluation(
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
         data = gather_data(config, size, Path(folder), report)
-        evaluated = evaluate(world, data.sets, data.fitted, config, report)
-    if data.moves is not None:
-        evaluated.scores["consistency"]["real"] = score_consistency(data.moves)
+        evaluated = evaluate(world, data.sets, data.fitted, data.control, config, report)
     if config.sessions:
-        evaluated.scores["sessions"] = _play_sessions(world, evaluated.outputs.encoded.labels, config, report)
+        evaluated.scores["sessions"] = _play_sessions(world, evaluated, config, report)
     sampling = world.config.sampling
     settings = {
         "checkpoint": config.checkpoint,
@@ -63,10 +52,13 @@ def run_evaluation(
     return {**settings, **evaluated.scores, "faults": find_weaknesses(evaluated.scores)}, evaluated
 
 
-def _play_sessions(world: GenieWorldModel, labels: Tensor, config: EvaluateConfig, report: Report) -> dict[str, Any]:
+def _play_sessions(
+    world: GenieWorldModel, evaluated: Evaluation, config: EvaluateConfig, report: Report
+) -> dict[str, Any]:
     """Score long play under held right, two random policies and the one of the config, if any."""
     actions, seed = world.config.num_latent_actions, config.seed
-    right, repeat = find_right_action(world, config.modes[0], seed), repeat_probability(labels, actions)
+    right = evaluated.scores["control"]["chosen"]["right"]
+    repeat = repeat_probability(evaluated.outputs.encoded.labels, actions)
     policies: dict[str, Policy] = {
         "held right": lambda frames, latent_actions: right,
         "sticky": RandomLatentPolicy(actions, _STICKY, seed),

@@ -16,9 +16,10 @@ from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.control import GAME_KEYS
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.held_out import restrict
-from genie_gym.metrics.motion import play_each_action, track_player
+from genie_gym.metrics.motion import track_player
 from genie_gym.metrics.outputs import Report
 from genie_gym.metrics.player_detector import load_detector
 from genie_gym.metrics.starts import RIGHT, Starts, draw_starts, hold_key
@@ -41,8 +42,6 @@ _RESAMPLES = 2000
 """Bootstrap resamples of a ratio."""
 _SHOWN_FRAMES = 16
 """Largest number of last frames that a policy is given."""
-_KEYS = (1, 4, 5, 7, 8)
-"""Real actions of CoinRun that are held: left, stay, jump, right, right and jump."""
 
 
 class Played(NamedTuple):
@@ -172,7 +171,7 @@ def play_game(starts: Starts, mode: str, levels: str, steps: int, seed: int) -> 
             frames.append(games.observe().frames.copy())
             if step % max(1, steps // _FORKS) == 0:
                 states, has_moved = games.save(), torch.zeros(rows, dtype=torch.bool)
-                for key in _KEYS:
+                for key in GAME_KEYS.values():
                     held, lasts = hold_key(games, states, key, _HELD_STEPS)
                     has_moved |= _has_moved(to_float(held)) | torch.from_numpy(lasts < _HELD_STEPS)
                 games.restore(states)
@@ -202,13 +201,6 @@ def compare_distances(
     sums = sums[:, sums[1] > 0]  # a resample of games that all stand at a wall has no ratio
     interval = (sums[0] / sums[1]).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return {"share": float(both[0].sum() / both[1].sum()), "interval": interval}
-
-
-def find_right_action(world: GenieWorldModel, mode: str, seed: int, number: int = 16) -> int:
-    """Return the latent action that, held for 16 steps on training levels, goes farthest to the right."""
-    starts = draw_starts(mode, "training", number, seed)
-    played = play_each_action(world, to_float(starts.frames), _HELD_STEPS, seed)
-    return int(track_player(played)[:, :, -1, 0].mean(dim=1).argmax())
 
 
 def repeat_probability(labels: Tensor, num_latent_actions: int) -> float:

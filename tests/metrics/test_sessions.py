@@ -17,7 +17,6 @@ from genie_gym.metrics.sessions import (
     Policy,
     RandomLatentPolicy,
     compare_distances,
-    find_right_action,
     play_game,
     play_sessions,
     repeat_probability,
@@ -146,10 +145,6 @@ def test_distances_are_compared_up_to_the_end_of_each_game(starts: Starts) -> No
     assert (same["share"], same["interval"]) == (1, [1, 1]), "what comes after the end of a game does not count"
     still = compare_distances(RollingWorld(lives=0), *arguments)  # type: ignore[arg-type]
     assert (still["share"], still["interval"]) == (0, [0, 0])
-
-
-def test_the_action_that_goes_right_is_found() -> None:
-    assert find_right_action(RollingWorld(lives=100), "easy", seed=0, number=GAMES) == 0  # type: ignore[arg-type]
 
 
 def test_a_world_that_repeats_its_start_keeps_its_player_but_is_frozen() -> None:

@@ -18,7 +18,7 @@ from genie_gym.play import window as module
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
 from genie_gym.play.keys import Keymap
-from genie_gym.play.setup import stream_starts, prepare_play
+from genie_gym.play.setup import prepare_play, stream_starts
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.visitor import Visitor
 from genie_gym.serving import load_world
