@@ -50,8 +50,10 @@ _FIRST = (FRAME_SIZE - VIEW_SIZE) // 2
 """First row and column of the view in the middle of a frame."""
 _JITTER, _FAR = 1, 8
 """Shifts in pixels up to which a view still shows the middle, and from which on it shows another place."""
-_PIECES, _SCRAP, _MOST_PIECES = (2, 10), 3, 24
-"""Range of the sides in pixels of pasted pieces, side of a piece of a player at most, and largest number of pieces."""
+_PIECES = (4, 13)
+"""Range of the sides in pixels of pasted pieces."""
+_NOISE_SIDE = 6
+"""Side in tokens of the square of noise in the middle."""
 _LEAST_ERROR = 0.03
 """Mean absolute difference in the middle from which on a rebuilt frame shows more than the frame without the player.
 
@@ -72,6 +74,8 @@ class Pairs(NamedTuple):
     """With the player, as the tokenizer rebuilds them."""
     rebuilt_hidden: np.ndarray
     """Without the player, as the tokenizer rebuilds them; ``hidden`` itself where the tokenizer paints something."""
+    noise: np.ndarray
+    """Without the player, rebuilt from tokens of which those around the middle are replaced by any of other frames."""
 
 
 def hide_player(state: bytes) -> bytes:
@@ -117,20 +121,28 @@ def record_pairs(levels: str, games: int, frames: int, seed: int) -> tuple[np.nd
 
 
 @torch.no_grad()
-def rebuild_pairs(tokenizer: VideoTokenizer, shown: np.ndarray, hidden: np.ndarray) -> Pairs:
+def rebuild_pairs(tokenizer: VideoTokenizer, shown: np.ndarray, hidden: np.ndarray, seed: int) -> Pairs:
     """Add the frames that the tokenizer rebuilds."""
-    rebuilt_shown, rebuilt_hidden = (
-        np.concatenate(
-            [
-                to_uint8(tokenizer.decode(tokenizer.encode(to_float(frames[first : first + _CHUNK])[:, None]))[:, 0])
-                for first in range(0, len(frames), _CHUNK)
-            ]
-        )
-        for frames in (shown, hidden)
-    )
+    generator, rebuilt = torch.Generator().manual_seed(seed), []
+    for first in range(0, len(shown), _CHUNK):
+        videos = [to_float(frames[first : first + _CHUNK])[:, None] for frames in (shown, hidden)]
+        tokens = [tokenizer.encode(each) for each in videos]
+        tokens.append(add_noise_tokens(tokens[1], generator))
+        rebuilt.append([to_uint8(tokenizer.decode(each)[:, 0]) for each in tokens])
+    rebuilt_shown, rebuilt_hidden, noise = (np.concatenate(kind) for kind in zip(*rebuilt, strict=True))
     error = np.abs(_middle(rebuilt_hidden) / 255 - _middle(hidden) / 255).mean(axis=(1, 2, 3))
     is_painted = error[:, None, None, None] >= _LEAST_ERROR
-    return Pairs(shown, hidden, rebuilt_shown, np.where(is_painted, hidden, rebuilt_hidden))
+    return Pairs(shown, hidden, rebuilt_shown, np.where(is_painted, hidden, rebuilt_hidden), noise)
+
+
+def add_noise_tokens(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace the tokens around the middle of (B, 1, N), frames without a player, by any tokens of all frames."""
+    side = round(tokens.shape[-1] ** 0.5)
+    span = torch.arange((side - _NOISE_SIDE) // 2, (side + _NOISE_SIDE) // 2)
+    noisy, around = tokens.clone(), (span[:, None] * side + span).flatten()
+    chosen = torch.randint(tokens.numel(), (len(tokens), len(around)), generator=generator)
+    noisy[:, 0, around] = tokens.flatten()[chosen]
+    return noisy
 
 
 def _middle(frames: np.ndarray) -> np.ndarray:
@@ -154,30 +166,28 @@ class Views:
     def _draw(self, has_player: bool, rng: np.random.Generator) -> np.ndarray:
         pairs, number, kind = self._pairs, rng.integers(len(self._pairs.shown)), rng.random()
         top, left = _FIRST + rng.integers(-_JITTER, _JITTER + 1, size=2)
-        if kind < 0.25:
+        if kind < 0.3:
             frame = (pairs.shown if has_player else pairs.hidden)[number]
-        elif kind < 0.5:
+        elif kind < 0.6:
             frame = (pairs.rebuilt_shown if has_player else pairs.rebuilt_hidden)[number]
-        elif kind < 0.85 or has_player:  # pieces of other frames, behind the player or alone
+        elif kind < 0.7 or has_player:  # a piece of another frame, behind the player or alone
             frame = self._paste(pairs.hidden[number].copy(), rng)
             if has_player:
                 is_player = (pairs.shown[number] != pairs.hidden[number]).any(axis=-1)
                 frame[is_player] = pairs.shown[number][is_player]
+        elif kind < 0.85:
+            frame = pairs.noise[number]
         else:  # another place
             frame, corners = pairs.shown[number], np.arange(FRAME_SIZE - VIEW_SIZE + 1)
             top, left = rng.choice(corners[np.abs(corners - _FIRST) >= _FAR], size=2)
         return frame[top : top + VIEW_SIZE, left : left + VIEW_SIZE]
 
     def _paste(self, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Paste pieces of frames without the player into the middle of a frame, and small pieces of players."""
-        for _ in range(int(rng.integers(1, _MOST_PIECES + 1))):
-            side, number = int(rng.integers(*_PIECES)), rng.integers(len(self._pairs.shown))
-            source, low, high = self._pairs.hidden, 0, FRAME_SIZE
-            if side <= _SCRAP and rng.random() < 0.5:
-                source, low, high = self._pairs.shown, 29, 36
-            row, column = rng.integers(_FIRST, _FIRST + VIEW_SIZE - side + 1, size=2)
-            y, x = rng.integers(low, high - side + 1, size=2)
-            frame[row : row + side, column : column + side] = source[number, y : y + side, x : x + side]
+        """Paste a piece of another frame without the player near the middle of a frame."""
+        side, other = int(rng.integers(*_PIECES)), rng.integers(len(self._pairs.hidden))
+        row, column = rng.integers(24, 40 - side // 2, size=2)
+        y, x = rng.integers(FRAME_SIZE - side, size=2)
+        frame[row : row + side, column : column + side] = self._pairs.hidden[other, y : y + side, x : x + side]
         return frame
 
 
@@ -227,7 +237,7 @@ class DetectorRelease:
     def run(self) -> None:
         """Train to the last step and score."""
         tokenizer = load_world("coinrun", precision="float32").tokenizer
-        pairs = rebuild_pairs(tokenizer, *record_pairs("training", self.games, self.frames, self.seed))
+        pairs = rebuild_pairs(tokenizer, *record_pairs("training", self.games, self.frames, self.seed), self.seed)
         config = replace(
             SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
@@ -237,7 +247,7 @@ class DetectorRelease:
         path = self.out / "player_detector.safetensors"
         save_half(detector, path)
         validation = record_pairs("validation", self.games // 2, self.frames // 2, self.seed + 1)
-        scores = score_detector(load_detector(path), rebuild_pairs(tokenizer, *validation))
+        scores = score_detector(load_detector(path), rebuild_pairs(tokenizer, *validation, self.seed))
         print(scores)
         if self.json is not None:
             write_results(self.json, {"seed": self.seed, "train_steps": self.train_steps, **scores})
