@@ -35,6 +35,12 @@ class EvaluateConfig:
     """MaskGIT steps per frame to compare"""
     passes_clips: int = 20
     """number of clips used to compare MaskGIT step counts"""
+    sessions: int = 0
+    """number of games of each mode, policy by policy, of long play; the release takes 24"""
+    session_steps: int = 200
+    """number of steps of a game of long play"""
+    policy: str = ""
+    """FILE.py:FACTORY of one more policy of long play, written like those of the page"""
     i3d: Path | None = None
     """path of i3d_torchscript.pt, to report FVD over I3D as well"""
     device: str = "cpu"
@@ -44,7 +50,16 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require(0 < len(self.modes) == len(set(self.modes)), "modes", self.modes, "one or more different ones")
-        for field, least in {"clips": 2, "starts": 2, "passes_clips": 2, "inverse_steps": 1, "seed": 0}.items():
+        for field, least in {
+            "clips": 2,
+            "starts": 2,
+            "passes_clips": 2,
+            "inverse_steps": 1,
+            "sessions": 0,
+            "session_steps": 4,
+            "seed": 0,
+        }.items():
             require(getattr(self, field) >= least, field, getattr(self, field), f"{least} or more")
+        require(not self.sessions or self.data is None, "sessions", self.sessions, "0 with data: they need the game")
         steps = self.maskgit_steps
         require(min(steps, default=0) > 0, "maskgit_steps", steps, "one or more positive integers")

@@ -10,7 +10,6 @@ from torch import Tensor
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.control import ControlStarts, score_held_actions
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
-from genie_gym.metrics.long_play import score_long_play
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
 from genie_gym.metrics.score import score_clips
@@ -18,8 +17,6 @@ from genie_gym.models.world_model import GenieWorldModel
 
 _COMPARED_FRAMES = 9
 """Length of the clips on which MaskGIT step counts are compared."""
-_LONG_STARTS, _RANGE_CLIPS = 8, 256
-"""Numbers of start frames of long play, and of separate clips that the range of real features is fitted on."""
 
 
 class Evaluation(NamedTuple):
@@ -51,8 +48,8 @@ def evaluate(
 
     Returns:
         ``scores``: the scores of ``score_clips`` over all clips; the same for each set under ``sets``, and for each
-        mode under ``by_mode`` if there are several; ``control`` of ``score_held_actions``; ``session`` (long play) and
-        ``passes`` (MaskGIT step counts) over all clips. ``speed`` varies from run to run, all else is determined by
+        mode under ``by_mode`` if there are several; ``control`` of ``score_held_actions`` and ``passes``
+        (MaskGIT step counts) over all clips. ``speed`` varies from run to run, all else is determined by
         the seed.
 
     Raises:
@@ -70,13 +67,10 @@ def evaluate(
     compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
     progress = partial(report, "comparison of MaskGIT step counts")
     rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress)
-    report("long play under random latent actions", 0)
-    separate = fitted.draw(min(_RANGE_CLIPS, len(fitted.numbers)), seed).videos
     scores = {
         "seed": seed,
         **score_clips(outputs, world.config, seed),
         "control": control,
-        "session": score_long_play(world, _take_evenly(videos[:, :1], _LONG_STARTS), videos, separate, seed),
         "passes": rows,
         "passes_clips": config.passes_clips,
         "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},

@@ -52,7 +52,8 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     console.print(_tabulate_actions(results["lam"]))
     console.print(_tabulate_control(results["control"]))
     console.print(tabulate_maskgit_steps(results["passes"], results["speed"], results["passes_clips"]))
-    console.print(describe_long_play(results["session"]))
+    if "sessions" in results:
+        console.print(tabulate_sessions(results["sessions"]))
     console.print("Missed goals, worst first:", *(f"- {line}" for line in results["faults"] or ["none"]), sep="\n")
 
 
@@ -142,14 +143,34 @@ def format_ratio(cell: dict[str, Any]) -> str:
     return "-" if cell["ratio"] is None else "{:.2f} [{:.2f}, {:.2f}]".format(cell["ratio"], *cell["interval"])
 
 
-def describe_long_play(session: dict[str, Any]) -> str:
-    """Return the results of ``score_long_play`` as a sentence."""
-    parts = ", ".join(f"{share:.0%}" for share in session["outside_by_part"])
-    return (
-        f"In {session['starts']} roll-outs of {session['frames']} frames under random latent actions, "
-        f"{session['outside']:.1%} of frames look unlike real ones by their fvd_procgen features "
-        f"({parts} by quarter; real clips {session['real_outside']:.1%}, noise {session['noise_outside']:.0%})."
-    )
+def tabulate_sessions(sessions: dict[str, Any]) -> Table:
+    """Return a table of long play, from ``score_sessions``."""
+    heads = [f"{mode}{beside}" for mode in sessions["by_mode"] for beside in ("", ", game")]
+    table = Table("share [95 %]", *heads, title=f"long play: {sessions['games']} games of {sessions['steps']} steps")
+    for name, cells in list_sessions(sessions):
+        table.add_row(name, *cells)
+    return table
+
+
+def list_sessions(sessions: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return name and cells of each row on long play: for each mode the world's share [95 %] and the game's."""
+    modes = list(sessions["by_mode"].values())
+
+    def cells(pairs: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> list[str]:
+        return [text for pair in pairs for text in (_format_share(pair[0]), _format_share(pair[1]) if pair[1] else "1")]
+
+    rows = [("distance to the right, of the game's", cells([(each["distance_ratio"], None) for each in modes]))]
+    for policy, scores in modes[0]["policies"].items():
+        for index, row in enumerate(scores["player_seen"]):
+            seen = [(each["policies"][policy]["player_seen"][index], each["player_seen_real"]) for each in modes]
+            rows.append((f"player seen at step {row['t']}, {policy}", cells(seen)))
+        frozen = [(each["policies"][policy]["frozen"], each["frozen_real"]) for each in modes]
+        rows.append((f"frozen, {policy}", cells(frozen)))
+    return rows
+
+
+def _format_share(cell: dict[str, Any]) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(cell["share"], *cell["interval"])
 
 
 def tabulate_maskgit_steps(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:

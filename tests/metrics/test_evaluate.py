@@ -57,6 +57,9 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     arguments = ["evaluate", str(tiny_checkpoint), "--json", str(out), "--picture", str(picture)]
     arguments += ["--clips", "16", "--inverse-steps", "2", "--starts", "4", "--passes-clips", "4"]
+    driver = tmp_path / "driver.py"
+    driver.write_text("def build(action, seed):\n    return lambda frames, latent_actions: action\n")
+    arguments += ["--sessions", "2", "--session-steps", "4", "--policy", f"{driver}:build(3)"]
     monkeypatch.setattr(sys, "argv", ["genie-gym", *arguments, "--maskgit-steps", "1", "2"])
     cli.main()
     results = json.loads(out.read_text())
@@ -85,7 +88,15 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
             set(part["world"]) == set(part["game"]) == set(part["shuffled"]) == set(part["ratio"]) == set(CONTROL_NAMES)
         )
         assert part["game"]["agreement_x"] == part["game"]["agreement_y"] == 1
-    assert 0 <= results["session"]["real_outside"] <= results["session"]["noise_outside"] <= 1
+    sessions = results["sessions"]
+    assert (sessions["games"], sessions["steps"], set(sessions["by_mode"])) == (2, 4, {"easy", "hard"})
+    assert list(sessions["by_mode"]["hard"]["policies"]) == [
+        "held right",
+        "sticky",
+        "as labels persist",
+        f"{driver}:build(3)",
+    ]
+    assert any(line.startswith("long play, easy, sticky: a player in") for line in results["faults"])
     assert {"command", "commit", "seed", "levels", "players"} <= set(results)
 
 
@@ -106,6 +117,7 @@ def test_a_recording_is_scored_by_mode_and_player(scored: Any) -> None:
     errors = [10 ** (-part["tokenizer"]["psnr"] / 10) for part in results["sets"].values()]
     assert results["tokenizer"]["psnr"] == pytest.approx(-10 * math.log10(sum(errors) / 2), abs=1e-3)
     assert len(set(stages)) >= 6
+    assert "sessions" not in results, "long play takes minutes, so it is played only when asked for"
     assert any("k-means" in words for words in results["faults"])
     with Console(quiet=True) as console:
         print_scores(console, results)
@@ -185,11 +197,25 @@ def test_a_corrupt_recording_is_refused_before_any_work(recording: Path, tiny_ch
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("modes", ()), ("clips", 1), ("inverse_steps", 0), ("seed", -1), ("maskgit_steps", ()), ("starts", 0)],
+    [
+        ("modes", ()),
+        ("clips", 1),
+        ("inverse_steps", 0),
+        ("seed", -1),
+        ("maskgit_steps", ()),
+        ("starts", 0),
+        ("sessions", -1),
+        ("session_steps", 3),
+    ],
 )
 def test_wrong_settings_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         EvaluateConfig(**{field: value})
+
+
+def test_long_play_is_refused_without_the_game(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sessions must be 0 with data"):
+        EvaluateConfig(data=tmp_path, sessions=1)
 
 
 def test_no_level_is_both_scored_and_fitted_on(recording: Path, tmp_path: Path) -> None:
