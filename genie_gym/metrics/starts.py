@@ -11,7 +11,7 @@ import numpy as np
 from genie_gym.checks import require
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
-from genie_gym.data.procgen import FRAME_SIZE, Games, open_games
+from genie_gym.data.procgen import Games, open_games
 from genie_gym.metrics.held_out import LEVELS, restrict
 from genie_gym.metrics.motion import track_player
 from genie_gym.players.specs import load_player
@@ -23,7 +23,7 @@ STAY, UP, RIGHT = 4, 5, 7
 _EARLIEST, _LATEST, _RANDOM_STEPS = 16, 64, 24
 """Range of the step up to which the shipped player plays a level, and steps that the random player adds."""
 _PROBE_PERIOD, _PROBE_STEPS, _LEAST_RISE = 4, 1, 4
-"""Steps between two looks for starts, steps for which up is held to see whether it lifts the player, and pixels by which it has to.
+"""Steps between two looks for starts; steps for which up is held then; pixels by which it has to lift the player.
 
 One step only: within two, a player that falls may land and jump.
 """
