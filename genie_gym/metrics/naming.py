@@ -12,8 +12,6 @@ from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.metrics.motion import play_each_action, track_player
 from genie_gym.models.world_model import GenieWorldModel
 
-NAMED_FRAMES = 16
-"""Number of frames that an action is held to find its name, by default: as long as a jump in CoinRun."""
 _LEAST_PIXELS = 3
 """Smallest distance that an action is named after."""
 _LEAST_SHARE = 0.5

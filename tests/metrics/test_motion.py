@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_gym.metrics.motion import estimate_shifts, name_actions, play_each_action, score_consistency
+from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
 
 
 @pytest.fixture
@@ -45,16 +45,3 @@ def test_a_world_that_stands_still_explains_nothing(copying_world: Any, starts: 
     scores = score_consistency(play_each_action(copying_world, starts, 3, seed=0))
     assert scores["explained"] == 0
     assert scores["agreement"] == scores["chance"] == 1
-
-
-def test_actions_are_named_after_the_player_that_the_camera_follows(shifting_world: Any, starts: Tensor) -> None:
-    """An image that shifts to the right shows a player that goes left."""
-    assert name_actions(play_each_action(shifting_world, starts, 3, seed=0)) == ("left", "right", "down", "still")
-
-
-def test_actions_of_one_direction_are_numbered_the_fastest_first(random_videos: Any) -> None:
-    first = random_videos(3, 1)[:, 0]
-    shifts = [(0, -1), (4, 2), (0, 0), (0, -3)]
-    after = torch.stack([torch.roll(first, shift, (-2, -1)) for shift in shifts])
-    played = torch.stack([first.expand_as(after), after], dim=2)
-    assert name_actions(played) == ("right 2", "up left", "still", "right 1")
