@@ -42,8 +42,6 @@ PAST_FRAMES = 4
 """Number of frames up to a state by which its transitions are labelled, unless the labeller needs more."""
 _STEPS, _EVERY = 96, 6
 """Steps of play, and steps from one pair of neighbouring states to the next."""
-_REACH = 4
-"""Largest shift between the frames that two keys lead to, which is searched in each direction."""
 
 Labeller = Callable[[Tensor], Tensor]
 """Function from (B, T, C, H, W) videos to (B, T - 1) int64 labels."""
@@ -193,7 +191,7 @@ def _press_keys(games: Games, states: list[bytes]) -> tuple[np.ndarray, np.ndarr
 def _differs(pair: Pair, videos: list[Tensor]) -> Tensor:
     """Return (B,) bool: where the frames that the two keys lead to are shifted against each other along the axis."""
     one, other = (videos[_KEYS.index(key)][:, -1] for key in pair.keys)
-    return estimate_shifts(one, other, _REACH)[:, pair.axis] != 0
+    return estimate_shifts(one, other)[:, pair.axis] != 0
 
 
 def _score_pair(
