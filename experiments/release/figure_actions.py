@@ -3,8 +3,10 @@
     python -m experiments.release.figure_actions --preset full --levels test
 
 ``actions.gif`` shows each latent action held from the same four frames of the game: on a validation level, the shipped
-player has played some steps and then stands still. The sheets have one row for each latent action. An action should
-look alike on all of them, and the last frames should still show a level of the game.
+player has played some steps and then stands still. The sheets show actions held from starts on the ground, time to the
+right, a row for each action: all of them with their names, and beside it left, right, jump and stay without names and
+in a drawn order, which ``rows`` of the results tell. A viewer should be able to name these four at sight, an action
+should look alike on all sheets, and the last frames should still show a level of the game.
 """
 
 from dataclasses import dataclass
@@ -15,12 +17,13 @@ import tyro
 from PIL import Image, ImageDraw
 
 import genie_gym
-from experiments.lib.variants import record_play
+from genie_gym.checks import require
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict
-from genie_gym.metrics.motion import play_each_action, score_consistency
+from genie_gym.metrics.motion import play_each_action
+from genie_gym.metrics.starts import draw_starts
 from genie_gym.players.specs import parse_share
 from genie_gym.results.experiment import WorldExperiment
 
@@ -29,6 +32,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "full": {"starts": 6, "frames": 16, "modes": ["easy", "hard"]},
 }
 """Number of starts of each mode, and of frames that an action is held on the sheets."""
+_TILES = 8  # frames of a row without names, after the start
 _GIF_FRAMES, _PROMPT_FRAMES = 24, 4
 _GIF_SEED, _GAMES, _GAME = 2, 16, 1  # the level of game 1 of 16 has ground, a ledge and a box in reach
 _PLAY_STEPS, _STILL_STEPS = 30, 12  # before the start
@@ -39,26 +43,37 @@ _FRAME_MS, _PAUSE_MS = 70, 800  # milliseconds of each frame, and of the first a
 
 @dataclass(frozen=True, kw_only=True)
 class ActionsFigure(WorldExperiment):
-    """Hold every latent action, draw the animation and the sheets, and measure how consistent its motion is."""
+    """Hold every latent action, and draw the animation and the sheets."""
 
     name = "figure_actions"
     levels: Literal["test", "validation"] = "validation"
     """levels of the sheets; ``test`` is for a finished world only"""
+    unnamed: tuple[str, ...] = ("left", "right", "jump", "stay")
+    """names of the latent actions on the sheets without names"""
 
     def run(self) -> None:
-        """Play from the start on the ground and from recorded starts, draw, and write the scores."""
+        """Play from the start on the ground and from those of the sheets, draw, and write the order of the rows.
+
+        Raises:
+            ValueError: If the world has no latent action of one of the names ``unnamed``.
+        """
         size, world = _SIZES[self.preset], genie_gym.load(self.checkpoint, self.device)
-        names = world.config.action_names or [f"action {each}" for each in range(world.config.num_latent_actions)]
+        names = world.config.action_names or tuple(map(str, range(world.config.num_latent_actions)))
+        require(set(self.unnamed) <= set(names), "unnamed", self.unnamed, f"among the world's actions, {names}")
         played = play_each_action(world, to_float(stand_on_the_ground())[None], _GIF_FRAMES, _GIF_SEED)
         self._write_gif(to_uint8(played[:, 0]), [f"{action}: {name}" for action, name in enumerate(names)])
-        rows = []
+        rows, generator = [], np.random.default_rng(self.seed)
         for mode in size["modes"]:
-            starts = record_play(size["starts"], self.seed, mode, self.levels).videos[:, :1]
-            played = play_each_action(world, starts, size["frames"], self.seed)
-            rows.append({"mode": mode, **score_consistency(played)})
-            for start in range(len(starts)):
-                sheet = contact_sheet(to_uint8(played[:, start]), names)
-                write_image(self.picture.with_name(f"{self.name}-{mode}-{start}.png"), sheet)
+            starts = draw_starts(mode, self.levels, size["starts"], self.seed)
+            played = to_uint8(play_each_action(world, to_float(starts.frames), size["frames"], self.seed))
+            for start, level in enumerate(starts.level_seeds.tolist()):
+                place = self.picture.with_name(f"{self.name}-{mode}-{start}.png")
+                write_image(place, contact_sheet(played[:, start], names))
+                order = generator.permutation(self.unnamed).tolist()
+                shown = played[[names.index(name) for name in order], start, :: max(1, size["frames"] // _TILES)]
+                sheet = contact_sheet(shown).repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
+                write_image(place.with_stem(f"{place.stem}-unnamed"), sheet)
+                rows.append({"mode": mode, "start": start, "level": level, "order": order})
         self.write({"checkpoint": self.checkpoint, "levels": self.levels, **size, "names": list(names), "rows": rows})
 
     def _write_gif(self, videos: np.ndarray, titles: list[str]) -> None:
