@@ -203,6 +203,16 @@ def predict_actions(model: nn.Module, videos: Tensor, chunk: int = 32) -> dict[s
     return {name: torch.cat([part[name] for part in parts]) for name in GROUPS}
 
 
+@torch.no_grad()
+def predict_last_actions(model: InverseModel, videos: Tensor, chunk: int = 128) -> dict[str, Tensor]:
+    """Return the most likely kind of action of the last transition of (B, T, C, H, W) videos, (B,) int64 each.
+
+    T is at least ``model.history`` + 1.
+    """
+    parts = [model.predict_last(part[:, -1 - model.history :]) for part in videos.split(chunk)]
+    return {name: torch.cat([part[name].argmax(dim=-1) for part in parts]) for name in GROUPS}
+
+
 def _read_halves(pool: ClipPool, seed: int) -> tuple[_Transitions, _Transitions]:
     """Read clips that share no transition, and return those to train on and those held out.
 

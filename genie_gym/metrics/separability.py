@@ -12,10 +12,14 @@ from torch import Tensor
 from genie_gym.configs import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import Games, open_games
-from genie_gym.metrics.controllability import bootstrap_interval
+from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.controllability import bootstrap_interval, label_clips
 from genie_gym.metrics.held_out import restrict
+from genie_gym.metrics.inverse_model import predict_last_actions
 from genie_gym.metrics.latent_actions import group_actions
 from genie_gym.metrics.motion import estimate_shifts
+from genie_gym.metrics.outputs import ActionReference, Report
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import parse_share
 
 
@@ -38,13 +42,10 @@ PAIRS = {
 }
 _KEYS = tuple(sorted({key for pair in PAIRS.values() for key in pair.keys}))
 """Keys that are pressed in each state."""
-PAST_FRAMES = 4
-"""Number of frames up to a state by which its transitions are labelled, unless the labeller needs more."""
 _STEPS, _EVERY = 96, 6
 """Steps of play, and steps from one pair of neighbouring states to the next."""
-
-Labeller = Callable[[Tensor], Tensor]
-"""Function from (B, T, C, H, W) videos to (B, T - 1) int64 labels."""
+_STARTS_A_GAME = 4
+"""Starts of a mode, by which the size of an evaluation is set, for each game played here."""
 
 
 class Moment(NamedTuple):
@@ -98,11 +99,33 @@ def play_moments(mode: str, levels: str, games: int, seed: int, past: int, playe
                 each.act(real_actions)
 
 
+def separate_keys(
+    world: GenieWorldModel, actions: ActionReference, config: EvaluateConfig, report: Report
+) -> dict[str, Any]:
+    """Play CoinRun and return ``score_separability`` of a world's labels for each mode of the config."""
+    supervised = actions.supervised.model
+    past, games = (
+        max(world.latent_action_model.frames_seen, supervised.history),
+        max(1, config.starts // _STARTS_A_GAME),
+    )
+    scores: dict[str, Any] = {}
+    for number, mode in enumerate(config.modes):
+        report("labels of keys pressed in the same states", number / len(config.modes))
+        scores[mode] = score_separability(
+            play_moments(mode, config.levels, games, config.seed, past),
+            functools.partial(label_clips, world),
+            actions.maps,
+            functools.partial(predict_last_actions, supervised),
+            config.seed,
+        )
+    return scores
+
+
 def score_separability(
     moments: Iterator[Moment],
-    label: Labeller,
+    label: Callable[[Tensor], Tensor],
     maps: dict[str, Tensor],
-    ceiling: Callable[[Tensor], dict[str, Tensor]],
+    predict: Callable[[Tensor], dict[str, Tensor]],
     seed: int,
 ) -> dict[str, Any]:
     """Measure whether labels tell keys apart that were pressed in the same state, and label equal keys alike.
@@ -112,9 +135,9 @@ def score_separability(
 
     Args:
         moments: Moments from ``play_moments``.
-        label: Labels transitions with latent actions.
+        label: Function from (B, T, C, H, W) videos to (B, T - 1) latent actions.
         maps: (A,) map from latent actions to kinds of keys for each of ``GROUPS``, fitted on other levels.
-        ceiling: Predicts the kinds of keys of transitions for each of ``GROUPS``, by supervision.
+        predict: Function from videos to the (B,) kinds of the last keys for each of ``GROUPS``, learned by supervision.
         seed: Seed of the bootstrap intervals.
 
     Returns:
@@ -124,25 +147,12 @@ def score_separability(
         frequencies (all None if the pair never shows); ``equal``, the share of equal keys in neighbouring states that
         get equal labels, and ``equal_random`` for such random labels.
     """
-    labels, shows, best = [], [], []
-    for past, after in moments:
-        videos = [
-            to_float(np.concatenate([past, after[:, :, key, None]], axis=2)).flatten(0, 1) for key in range(len(_KEYS))
-        ]
-        if not len(videos[0]):
-            continue
-        games = (2, -1)
-        labels.append(torch.stack([label(each)[:, -1].unflatten(0, games) for each in videos], dim=-1))
-        predicted = [ceiling(each) for each in videos]
-        best.append(
-            {name: torch.stack([each[name][:, -1].unflatten(0, games) for each in predicted], dim=-1) for name in maps}
-        )
-        shows.append(torch.stack([_differs(pair, videos).unflatten(0, games) for pair in PAIRS.values()], dim=-1))
-    if not labels:
-        raise ValueError("games must be more: every one ended within each moment")
-    latents, visible = torch.cat(labels, dim=1), torch.cat(shows, dim=1)  # (2, M, keys), (2, M, pairs)
-    kinds = {name: torch.cat([each[name] for each in best], dim=1) for name in maps}
-    shares = torch.bincount(latents.flatten(), minlength=len(next(iter(maps.values())))).double() / latents.numel()
+    labelled = [_label(moment, label, predict) for moment in moments if moment.past.shape[1]]
+    if not labelled:
+        raise ValueError("games must be more: a level ended within every moment of each")
+    latents, visible = (torch.cat(parts, dim=1) for parts in list(zip(*labelled, strict=True))[:2])
+    kinds = {name: torch.cat([each.kinds[name] for each in labelled], dim=1) for name in maps}
+    shares = torch.bincount(latents.flatten(), minlength=len(maps["up"])).double() / latents.numel()
     pairs = {}
     for place, (name, pair) in enumerate(PAIRS.items()):
         shown = visible[..., place]
@@ -154,6 +164,17 @@ def score_separability(
         "equal": float((latents[0] == latents[1]).double().mean()),
         "equal_random": float(shares.square().sum()),
     }
+
+
+class _Labelled(NamedTuple):
+    """A moment of M games with labels of what the keys lead to."""
+
+    latents: Tensor
+    """(2, M, keys) latent actions."""
+    visible: Tensor
+    """(2, M, pairs) bool: where the pairs of keys show."""
+    kinds: dict[str, Tensor]
+    """(2, M, keys) kinds of keys by the supervised model, for each of ``GROUPS``."""
 
 
 def score_persistence(labels: Tensor, real_actions: Tensor) -> dict[str, float | None]:
@@ -188,9 +209,26 @@ def _press_keys(games: Games, states: list[bytes]) -> tuple[np.ndarray, np.ndarr
     return np.stack(after, axis=1), goes_on
 
 
-def _differs(pair: Pair, videos: list[Tensor]) -> Tensor:
-    """Return (B,) bool: where the frames that the two keys lead to are shifted against each other along the axis."""
-    one, other = (videos[_KEYS.index(key)][:, -1] for key in pair.keys)
+def _label(
+    moment: Moment, label: Callable[[Tensor], Tensor], predict: Callable[[Tensor], dict[str, Tensor]]
+) -> _Labelled:
+    latents, kinds, lasts = [], [], []
+    for key in range(len(_KEYS)):
+        videos = to_float(np.concatenate([moment.past, moment.next_frames[:, :, [key]]], axis=2)).flatten(0, 1)
+        latents.append(label(videos)[:, -1])
+        kinds.append(predict(videos))
+        lasts.append(videos[:, -1])
+    shape = moment.next_frames.shape[:2]
+    return _Labelled(
+        torch.stack(latents, dim=1).unflatten(0, shape),
+        torch.stack([_shows(pair, lasts) for pair in PAIRS.values()], dim=1).unflatten(0, shape),
+        {name: torch.stack([each[name] for each in kinds], dim=1).unflatten(0, shape) for name in kinds[0]},
+    )
+
+
+def _shows(pair: Pair, lasts: list[Tensor]) -> Tensor:
+    """Return (B,) bool: where the frames that two keys lead to are shifted against each other along the pair's axis."""
+    one, other = (lasts[_KEYS.index(key)] for key in pair.keys)
     return estimate_shifts(one, other)[:, pair.axis] != 0
 
 

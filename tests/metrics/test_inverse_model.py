@@ -9,7 +9,7 @@ import torch
 from genie_gym.data.clips import Batch
 from genie_gym.metrics import inverse_model
 from genie_gym.metrics.held_out import ClipPool
-from genie_gym.metrics.inverse_model import InverseModel, predict_actions, train_inverse_model
+from genie_gym.metrics.inverse_model import InverseModel, predict_actions, predict_last_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import balanced_accuracy, group_actions
 
 
@@ -38,6 +38,8 @@ def test_a_transition_is_seen_alike_alone_and_in_its_clip(coinrun_pool: ClipPool
         whole, alone = model(clips), model.predict_last(batch.videos)
     for name, logits in alone.items():
         torch.testing.assert_close(logits, whole[name][torch.arange(len(logits)), batch.numbers % 15])
+    for name, kinds in predict_last_actions(model, clips).items():
+        assert torch.equal(kinds, whole[name][:, -1].argmax(dim=-1))
 
 
 def test_it_stops_when_held_out_clips_gain_nothing_and_keeps_the_best(

@@ -46,12 +46,16 @@ def read_keys(videos: Tensor) -> Tensor:
 
 
 def guess_nothing(videos: Tensor) -> dict[str, Tensor]:
-    return {name: torch.zeros(len(videos), videos.shape[1] - 1, dtype=torch.int64) for name in GROUPS}
+    return {name: torch.zeros(len(videos), dtype=torch.int64) for name in GROUPS}
 
 
 def test_a_labeller_that_knows_the_key_names_both_of_every_pair_that_shows(moments: list[Moment]) -> None:
     scores = score_separability(
-        iter(moments), read_keys, MAPS, lambda videos: {name: MAPS[name][read_keys(videos)] for name in GROUPS}, seed=0
+        iter(moments),
+        read_keys,
+        MAPS,
+        lambda videos: {name: MAPS[name][read_keys(videos)[:, -1]] for name in GROUPS},
+        seed=0,
     )
     assert scores["states"] == 16
     for pair in scores["pairs"].values():
@@ -103,6 +107,12 @@ def test_keys_are_pressed_in_the_state_that_is_played_on_and_in_the_next(tmp_pat
         assert past.shape[2:] == (3, 64, 64, 3)
         assert np.array_equal(past[0, :, 1:], past[1, :, :-1]), "neighbouring states"
         assert np.array_equal(past[1, :, -1], after[0, :, KEYS.index(7)]), "what right leads to is what was played"
+
+
+def test_games_that_end_within_every_moment_are_too_few(moments: list[Moment]) -> None:
+    ended = [Moment(past[:, :0], after[:, :0]) for past, after in moments]
+    with pytest.raises(ValueError, match="games must be more"):
+        score_separability(iter(ended), read_keys, MAPS, guess_nothing, seed=0)
 
 
 def test_jumps_show_on_the_ground_and_not_in_the_air() -> None:
