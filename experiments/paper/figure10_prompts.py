@@ -27,7 +27,7 @@ from genie_gym.data.record import record
 from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt
 from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.image import psnr
-from genie_gym.metrics.motion import estimate_shifts, play_each_action, score_consistency
+from genie_gym.metrics.motion import explain_motion, play_each_action, track_player
 from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import WorldExperiment
 
@@ -57,7 +57,7 @@ class PromptsFigure(WorldExperiment):
         for kind, frames in {**made, **given}.items():
             played = play_each_action(world, frames[:, None], size["held"], self.seed)
             rows.append({"kind": kind, "pictures": len(frames), **score_prompts(frames, played)})
-            print({name: value for name, value in rows[-1].items() if name != "actions"})
+            print(rows[-1])
             for frame, row in list(zip(frames, played.transpose(0, 1), strict=True))[:_PICTURES_A_KIND]:
                 shown = frame if kind in made else torch.ones_like(frame)  # given pictures are not ours to publish
                 pictures.append((kind, torch.cat([shown[None], row[0, :1], row[:, -1]])))
@@ -98,13 +98,12 @@ def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:
 
 def score_prompts(frames: Tensor, played: Tensor) -> dict[str, Any]:
     """Score how well prompts (M, C, H, W) are rebuilt, and how far and how alike (A, M, T, C, H, W) roll-outs move."""
-    first, last = played[:, :, 0].flatten(0, 1), played[:, :, -1].flatten(0, 1)
-    shifts = estimate_shifts(first, last).double().norm(dim=1)
+    went = track_player(played)[:, :, -1]
     return {
         "rebuilt_psnr": float(psnr(played[0, :, 0], frames).mean()),
-        "mean_shift": float(shifts.mean()),
-        "change": float((last - first).abs().mean()),
-        **score_consistency(played),
+        "mean_shift": float(went.norm(dim=-1).mean()),
+        "change": float((played[:, :, -1] - played[:, :, 0]).abs().mean()),
+        **{name: float(share) for name, share in explain_motion(went).items()},
     }
 
 

@@ -65,12 +65,12 @@ class ActionsFigure(WorldExperiment):
         rows, generator = [], np.random.default_rng(self.seed)
         for mode in size["modes"]:
             starts = draw_starts(mode, self.levels, size["starts"], self.seed)
-            played = to_uint8(play_each_action(world, to_float(starts.frames), size["frames"], self.seed))
+            held = to_uint8(play_each_action(world, to_float(starts.frames), size["frames"], self.seed))
             for start, level in enumerate(starts.level_seeds.tolist()):
                 place = self.picture.with_name(f"{self.name}-{mode}-{start}.png")
-                write_image(place, contact_sheet(played[:, start], names))
+                write_image(place, contact_sheet(held[:, start], names))
                 order = generator.permutation(self.unnamed).tolist()
-                shown = played[[names.index(name) for name in order], start, :: max(1, size["frames"] // _TILES)]
+                shown = held[[names.index(name) for name in order], start, :: max(1, size["frames"] // _TILES)]
                 sheet = contact_sheet(shown).repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
                 write_image(place.with_stem(f"{place.stem}-unnamed"), sheet)
                 rows.append({"mode": mode, "start": start, "level": level, "order": order})

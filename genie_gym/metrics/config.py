@@ -29,8 +29,8 @@ class EvaluateConfig:
     """number of scored clips of 16 frames, shared equally by modes and players"""
     inverse_steps: int = 1000
     """most training steps of the supervised inverse model (the ceiling), which ends when it no longer improves"""
-    start_frames: int = 64
-    """number of start frames from which each latent action is held"""
+    starts: int = 64
+    """number of starts a mode from which each latent action and each key is held"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
     """MaskGIT steps per frame to compare"""
     passes_clips: int = 20
@@ -44,7 +44,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require(0 < len(self.modes) == len(set(self.modes)), "modes", self.modes, "one or more different ones")
-        for field, least in {"clips": 2, "start_frames": 2, "passes_clips": 2, "inverse_steps": 1, "seed": 0}.items():
+        for field, least in {"clips": 2, "starts": 2, "passes_clips": 2, "inverse_steps": 1, "seed": 0}.items():
             require(getattr(self, field) >= least, field, getattr(self, field), f"{least} or more")
         steps = self.maskgit_steps
         require(min(steps, default=0) > 0, "maskgit_steps", steps, "one or more positive integers")

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.control import ControlStarts, score_held_actions
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
 from genie_gym.metrics.long_play import score_long_play
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
-from genie_gym.metrics.motion import play_each_action, score_consistency
 from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
 from genie_gym.metrics.score import score_clips
+from genie_gym.metrics.separability import score_persistence
 from genie_gym.models.world_model import GenieWorldModel
 
-MOTION_FRAMES = 4
-"""Number of frames for which a latent action is held when its motion is measured."""
 _COMPARED_FRAMES = 9
 """Length of the clips on which MaskGIT step counts are compared."""
 _LONG_STARTS, _RANGE_CLIPS = 8, 256
@@ -30,13 +29,14 @@ class Evaluation(NamedTuple):
     scores: dict[str, Any]
     outputs: WorldOutputs
     held: Tensor
-    """(A, M, 1 + ``MOTION_FRAMES``, C, H, W): each latent action held from M start frames."""
+    """(A, M, T, C, H, W): each latent action held from some starts."""
 
 
 def evaluate(
     world: GenieWorldModel,
     sets: Mapping[str, EvaluationClips],
     fitted: ClipPool,
+    starts: ControlStarts,
     config: EvaluateConfig,
     report: Report = lambda stage, share: None,
 ) -> Evaluation:
@@ -46,13 +46,16 @@ def evaluate(
         world: World model in eval mode.
         sets: (B, 16, C, H, W) real clips by name, ``MODE`` or ``MODE/PLAYER``.
         fitted: Clips of *other* levels, as in ``collect_outputs``.
+        starts: Starts from which each latent action is held.
         config: Sizes of all measurements, and the seed.
         report: Called with each stage and the share of it done.
 
     Returns:
         ``scores``: the scores of ``score_clips`` over all clips; the same for each set under ``sets``, and for each
-        mode under ``by_mode`` if there are several; ``consistency``, ``session`` (long play) and ``passes`` (MaskGIT
-        step counts) over all clips. ``speed`` varies from run to run, all else is determined by the seed.
+        mode under ``by_mode`` if there are several; ``control`` of ``score_held_actions``; ``session`` (long play) and
+        ``passes`` (MaskGIT step counts) over all clips. If true actions are known, ``control`` has ``persistence``, and
+        ``ceiling`` tells how the supervised model was trained. ``speed`` varies from run to run, all else is determined
+        by the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
@@ -65,8 +68,8 @@ def evaluate(
 
     parts = torch.arange(len(videos)).split([len(clips.videos) for clips in sets.values()])
     by_set = dict(zip(sets, parts, strict=True))
-    report("each latent action held from many starts", 0)
-    held = play_each_action(world, _take_evenly(videos[:, :1], config.start_frames), MOTION_FRAMES, seed)
+    by_mode = _join_modes(by_set)
+    control, held = score_held_actions(world, starts, seed, report)
     compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
     progress = partial(report, "comparison of MaskGIT step counts")
     rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress)
@@ -75,23 +78,37 @@ def evaluate(
     scores = {
         "seed": seed,
         **score_clips(outputs, world.config, seed),
-        "consistency": score_consistency(held),
+        "control": control | _score_persistence(outputs, by_mode),
         "session": score_long_play(world, _take_evenly(videos[:, :1], _LONG_STARTS), videos, separate, seed),
         "passes": rows,
         "passes_clips": config.passes_clips,
-        "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},
+        "by_mode": {mode: score(indices) for mode, indices in by_mode.items()} if len(by_mode) > 1 else {},
         "sets": {name: score(indices) for name, indices in by_set.items()},
         "speed": speed,
     }
+    if outputs.actions is not None:
+        scores["ceiling"] = outputs.actions.supervised.describe()
     return Evaluation(scores, outputs, held)
 
 
+def _score_persistence(outputs: WorldOutputs, by_mode: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return ``persistence``, by mode, if the true actions are known."""
+    actions, labels = outputs.actions, outputs.encoded.labels
+    if actions is None:
+        return {}
+    return {
+        "persistence": {
+            mode: score_persistence(labels[indices], actions.real_actions[indices]) for mode, indices in by_mode.items()
+        }
+    }
+
+
 def _join_modes(by_set: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the indices of clips by mode, given those by mode and player; empty if there is only one mode."""
+    """Return the indices of clips by mode, given those by mode and player."""
     modes: dict[str, list[Tensor]] = {}
     for name, indices in by_set.items():
         modes.setdefault(name.partition("/")[0], []).append(indices)
-    return {mode: torch.cat(indices) for mode, indices in modes.items()} if len(modes) > 1 else {}
+    return {mode: torch.cat(indices) for mode, indices in modes.items()}
 
 
 def _take_evenly(videos: Tensor, wanted: int) -> Tensor:

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.metrics.evaluate import MOTION_FRAMES
-from genie_gym.metrics.held_out import CLIP_LENGTH, ClipPool, EvaluationClips, record_pool
+from genie_gym.metrics.control import FITTED_STARTS, ControlStarts, HeldKeys, hold_keys, starts_without_game
+from genie_gym.metrics.held_out import CLIP_LENGTH, ClipPool, EvaluationClips, join_clips, record_pool
 from genie_gym.metrics.outputs import Report
-from genie_gym.metrics.real_moves import play_each_move
 
 SCORED_FRAMES, TRAINING_FRAMES = 12_288, 16_384
 """Numbers of frames recorded for each mode and player, on the scored levels and on training levels."""
@@ -27,8 +24,8 @@ class EvaluationData(NamedTuple):
     """Clips to score, by ``MODE/PLAYER``."""
     fitted: ClipPool
     """Clips of other levels that baselines and ceilings are fitted on."""
-    moves: Tensor | None
-    """(9, M, T, C, H, W): each of CoinRun's nine moves held from M states; None if ``config.data`` is used."""
+    control: ControlStarts
+    """Starts from which actions are held; there is no game if ``config.data`` is used."""
     source: Mapping[str, object]
     """JSON-able description of where the data come from."""
 
@@ -57,10 +54,14 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
         training.append(out / "training")
         record_pool(training[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
     fitted = ClipDataset(training, clip_length=CLIP_LENGTH)
-    starts = max(config.start_frames // len(config.modes), 1)
-    moves = [play_each_move(mode, config.levels, starts, MOTION_FRAMES, config.seed) for mode in config.modes]
+    report("each key held from many starts", 0)
+    held: dict[str, HeldKeys] = {
+        mode: hold_keys(mode, config.levels, config.starts, config.seed) for mode in config.modes
+    }
+    matched = min(config.starts, FITTED_STARTS)
+    control = ControlStarts(held, [hold_keys(mode, "training", matched, config.seed) for mode in config.modes])
     source = {"game": "coinrun", "levels": config.levels, "modes": list(config.modes), "players": players}
-    return EvaluationData(sets, ClipPool(fitted, np.arange(len(fitted))), torch.cat(moves, dim=1), source)
+    return EvaluationData(sets, ClipPool(fitted, np.arange(len(fitted))), control, source)
 
 
 def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> EvaluationData:
@@ -83,7 +84,8 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
         sets[name] = ClipPool(dataset, scored, has_actions).draw(each, config.seed)
         fitted.append(kept)
     pool = ClipPool(dataset, np.concatenate(fitted), has_actions)
-    return EvaluationData(sets, pool, None, {"data": str(path), "levels": "every second one of the data"})
+    control = ControlStarts({"data": starts_without_game(join_clips(sets).videos, config.starts)}, [])
+    return EvaluationData(sets, pool, control, {"data": str(path), "levels": "every second one of the data"})
 
 
 def _group(dataset: ClipDataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -99,6 +99,10 @@ class Ceiling(NamedTuple):
     clips: int
     """Number of clips trained on."""
 
+    def describe(self) -> dict[str, int | bool]:
+        """Return all but the model, for JSON."""
+        return {name: value for name, value in self._asdict().items() if name != "model"}
+
 
 class _Fitting(Trainee):
     """Train an ``InverseModel`` and keep the average of its weights that was best on held-out clips."""

@@ -1,6 +1,4 @@
-"""Motion of the image, and whether a latent action causes the same motion from different start frames."""
-
-from typing import Any
+"""Motion of the image, and of the player that its camera follows."""
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +10,6 @@ _REACH = 10
 """Largest shift in pixels that is searched in each direction."""
 _CHUNK, _DECIMALS = 64, 9
 """Pairs of images compared at once, and decimals of their mean squared differences."""
-_STILL = 1
-"""Largest shift in pixels that counts as no motion."""
 
 
 def estimate_shifts(before: Tensor, after: Tensor, reach: int = _REACH) -> Tensor:
@@ -90,45 +86,20 @@ def play_each_action(world: GenieWorldModel, prompts: Tensor, frames: int, seed:
     return torch.stack(rolled)
 
 
-def score_consistency(played: Tensor) -> dict[str, Any]:
-    """Measure whether a latent action causes the same motion from every start frame.
+def explain_motion(displacements: Tensor) -> dict[str, Tensor]:
+    """Return the share of the motion's variance along x and y that the action explains, () or (R,) each.
+
+    The share is omega squared: about 0 for a world that ignores its actions, 1 if the action alone determines the
+    motion, and 0 if nothing moves.
 
     Args:
-        played: (A, M, T, C, H, W) videos of every latent action held from the same M start frames.
-
-    Returns:
-        ``starts``, ``frames``; ``explained``, the share of the motion's variance that the action explains (omega
-        squared: about 0 for a world that ignores its actions, 1 if the action alone determines the motion);
-        ``agreement``, the mean over actions of the share of starts that move in the most common of nine directions,
-        and ``chance``, the same share over all actions together; ``actions``, each action's mean shift in pixels
-        (rows, columns) and agreement.
+        displacements: (A, M, 2) or (A, R, M, 2) pixels right and up, by action and start.
     """
-    actions, starts = played.shape[:2]
-    shifts = estimate_shifts(played[:, :, 0].flatten(0, 1), played[:, :, -1].flatten(0, 1)).unflatten(0, (actions, -1))
-    directions = (shifts.sign() * (shifts.abs() > _STILL) + 1) @ torch.tensor([3, 1])  # (A, M, 2) -> (A, M) in 0..8
-    agreements = [_most_common_share(row) for row in directions]
-    rows = [
-        {"action": action, "shift": [round(float(each), 2) for each in shift.double().mean(dim=0)], "agreement": share}
-        for action, (shift, share) in enumerate(zip(shifts, agreements, strict=True))
-    ]
-    return {
-        "starts": starts,
-        "frames": played.shape[2] - 1,
-        "explained": _explained(shifts.double()),
-        "agreement": sum(agreements) / actions,
-        "chance": _most_common_share(directions.flatten()),
-        "actions": rows,
-    }
-
-
-def _most_common_share(directions: Tensor) -> float:
-    return float(torch.bincount(directions).max() / directions.numel())
-
-
-def _explained(shifts: Tensor) -> float:
-    """Return omega squared of (A, M, 2) shifts grouped by the first axis; 0 if nothing moves."""
-    groups, size = shifts.shape[:2]
-    total = (shifts - shifts.mean(dim=(0, 1))).square().sum()
-    within = (shifts - shifts.mean(dim=1, keepdim=True)).square().sum()
+    values = displacements.double()
+    groups, size = values.shape[0], values.shape[-2]
+    total = (values - values.mean(dim=(0, -2), keepdim=True)).square().sum(dim=(0, -2))
+    within = (values - values.mean(dim=-2, keepdim=True)).square().sum(dim=(0, -2))
     noise = within / (groups * (size - 1))
-    return 0.0 if total == 0 else float((total - within - (groups - 1) * noise) / (total + noise))
+    shares = (total - within - (groups - 1) * noise) / (total + noise)
+    x, y = torch.where(total > 0, shares, 0.0).unbind(dim=-1)
+    return {"x_explained": x, "y_explained": y}

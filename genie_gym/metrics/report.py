@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
+from genie_gym.metrics.control import CONTROL_NAMES, CONTROLLED
 from genie_gym.metrics.evaluate import Evaluation
 from genie_gym.metrics.latent_actions import GROUP_NAMES
 from genie_gym.metrics.outputs import Report
@@ -48,7 +49,14 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     console.print(_tabulate_scores(parts, title))
     console.print(_tabulate_rollouts(results, "one frame"))
     console.print(_tabulate_rollouts(continued, f"{continued['prompt_frames']} frames"))
-    console.print(_tabulate_actions(results))
+    console.print(_tabulate_actions(results["lam"]))
+    console.print(_tabulate_control(results["control"]))
+    heads, rows = arrange_labels(results["control"])
+    labels = Table("labels in play", *heads)
+    for row in rows:
+        labels.add_row(*row)
+    if rows:
+        console.print(labels)
     console.print(tabulate_maskgit_steps(results["passes"], results["speed"], results["passes_clips"]))
     console.print(describe_long_play(results["session"]))
     console.print("Missed goals, worst first:", *(f"- {line}" for line in results["faults"] or ["none"]), sep="\n")
@@ -63,9 +71,8 @@ def draw_picture(path: Path, evaluated: Evaluation) -> None:
     titles = list(clips) * _PICTURE_CLIPS
     frames = rows[0].shape[0]
     for action, videos in enumerate(evaluated.held):
-        starts = torch.linspace(0, len(videos) - 1, frames // videos.shape[1]).round().long()
-        held = videos[starts].flatten(0, 1)
-        rows.append(torch.cat([held, torch.ones_like(rows[0][len(held) :])]))  # white up to the row's length
+        starts = len(videos)  # side by side, each as long as fits
+        rows.append(videos[:, : frames // starts].flatten(0, 1))
         titles.append(f"action {action}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, contact_sheet(to_uint8(torch.stack(rows)), titles))
@@ -111,8 +118,7 @@ def _tabulate_rollouts(results: dict[str, Any], prompt: str) -> Table:
     return table
 
 
-def _tabulate_actions(results: dict[str, Any]) -> Table:
-    lam, consistency = results["lam"], results["consistency"]
+def _tabulate_actions(lam: dict[str, Any]) -> Table:
     title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
     table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
     if "nmi" in lam:
@@ -121,13 +127,58 @@ def _tabulate_actions(results: dict[str, Any]) -> Table:
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
-    parts = {"": consistency} | ({"  the game's own moves": consistency["real"]} if "real" in consistency else {})
-    for name, part in parts.items():
-        table.add_row(name or "motion explained by the action", "0", f"{part['explained']:.3f}", "1", "")
-    for name, part in parts.items():
-        chance, agreement = (f"{part[key]:.3f}" for key in ("chance", "agreement"))
-        table.add_row(name or "starts with the same motion", chance, agreement, "1", "")
     return table
+
+
+def _tabulate_control(control: dict[str, Any]) -> Table:
+    by_mode = control["by_mode"]
+    parts = {f"{mode}: {name}": part[name] for mode, part in by_mode.items() for name in CONTROLLED if name in part}
+    heads = [f"{mode}: of the game's [95 %]" for mode, part in by_mode.items() if "ratio" in part]
+    title = f"each latent action held for {control['steps']} steps"
+    table = Table("", *parts, *heads, title=title)
+    for key, words in CONTROL_NAMES.items():
+        if all(key in part for part in parts.values()):
+            ratios = [part["ratio"][key] for part in by_mode.values() if "ratio" in part]
+            table.add_row(words, *(f"{part[key]:.2f}" for part in parts.values()), *map(format_ratio, ratios))
+    return table
+
+
+def format_ratio(cell: dict[str, Any]) -> str:
+    """Return a ``ratio`` of ``measure_control`` with its interval; a dash if there is none."""
+    return "-" if cell["ratio"] is None else "{:.2f} [{:.2f}, {:.2f}]".format(cell["ratio"], *cell["interval"])
+
+
+def arrange_labels(control: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads, but for the first, and the rows of a table of separability and persistence, by mode.
+
+    What was not measured has no row.
+    """
+    separability, persistence = control.get("separability", {}), control.get("persistence", {})
+    modes = list(separability or persistence)
+    heads = [f"{mode}: {name}" for mode in modes for name in ("shows", "label [95 %]", "supervised", "random")]
+    rows = []
+    if separability:
+        for pair in separability[modes[0]]["pairs"]:
+            cells = [_write_pair(separability[mode]["pairs"][pair]) for mode in modes]
+            rows.append([f"both keys named, {pair}", *(cell for each in cells for cell in each)])
+        cells = [_write_share(separability[mode]["equal"], separability[mode]["equal_random"]) for mode in modes]
+        rows.append(["equal keys next to each other, equal labels", *(cell for each in cells for cell in each)])
+    if persistence:
+        for key, words in {"key_stays": "stays", "key_changes": "changes"}.items():
+            cells = [_write_share(persistence[mode][key], persistence[mode]["chance"]) for mode in modes]
+            rows.append([f"label persists while the key {words}", *(cell for each in cells for cell in each)])
+    return heads, rows
+
+
+def _write_pair(pair: dict[str, Any]) -> list[str]:
+    if pair["told_apart"] is None:
+        return ["0 %", "-", "-", "-"]
+    told = "{:.2f} [{:.2f}, {:.2f}]".format(pair["told_apart"], *pair["interval"])
+    return [f"{pair['shows']:.0%}", told, f"{pair['ceiling']:.2f}", f"{pair['random']:.2f}"]
+
+
+def _write_share(share: float | None, random: float) -> list[str]:
+    return ["", "-" if share is None else f"{share:.2f}", "", f"{random:.2f}"]
 
 
 def describe_long_play(session: dict[str, Any]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import Evaluation, evaluate
 from genie_gym.metrics.gather import gather_data
-from genie_gym.metrics.motion import score_consistency
 from genie_gym.metrics.outputs import Report
+from genie_gym.metrics.separability import separate_keys
 from genie_gym.metrics.weaknesses import find_weaknesses
 from genie_gym.serving import load_world
 
@@ -32,9 +32,10 @@ def run_evaluation(
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
         data = gather_data(config, size, Path(folder), report)
-        evaluated = evaluate(world, data.sets, data.fitted, config, report)
-    if data.moves is not None:
-        evaluated.scores["consistency"]["real"] = score_consistency(data.moves)
+        evaluated = evaluate(world, data.sets, data.fitted, data.control, config, report)
+    actions = evaluated.outputs.actions
+    if config.data is None and actions is not None:
+        evaluated.scores["control"]["separability"] = separate_keys(world, actions, config, report)
     sampling = world.config.sampling
     settings = {
         "checkpoint": config.checkpoint,

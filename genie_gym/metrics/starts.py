@@ -51,7 +51,8 @@ def draw_starts(mode: str, levels: str, number: int, seed: int) -> Starts:
 
     The shipped player plays every game up to a random step of the level; in every second game the sticky-random player
     then takes over. From there on, the first state on the ground is drawn; a level that ends before is replaced by the
-    next. A player is on the ground if the key up lifts it, which is tried on a saved state. An obstacle is in sight if
+    next. A player is on the ground if the four frames show no motion up or down and the key up lifts it,
+    which is tried on a saved state: a player that has just landed is left out. An obstacle is in sight if
     right, held for 16 steps, carries the player less far than on free ground or ends the game.
 
     Args:
@@ -75,26 +76,26 @@ def draw_starts(mode: str, levels: str, number: int, seed: int) -> Starts:
     ):
         frames, states, level_seeds = _play_to_starts(games, painted, number, seed)
     with contextlib.closing(open_several(num_envs=number)) as games:
-        sight, has_ended = hold_key(games, states, RIGHT, _SIGHT_STEPS)
+        sight, lasts = hold_key(games, states, RIGHT, _SIGHT_STEPS)
     progress = track_player(to_float(sight))[:, -1, 0].numpy()
-    return Starts(frames, states, has_ended | (progress < _FREE_WAY), level_seeds)
+    return Starts(frames, states, (lasts < _SIGHT_STEPS) | (progress < _FREE_WAY), level_seeds)
 
 
 def hold_key(games: Games, states: Sequence[bytes], real_action: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Restore B games and hold a key.
 
     Returns:
-        (B, 1 + steps, 64, 64, 3) uint8 frames, the first of which shows the restored state, and (B,) bool, True for
-        games that ended on the way, whose last frames show another level or try.
+        (B, 1 + steps, 64, 64, 3) uint8 frames, the first of which shows the restored state, and (B,) int64, the last
+        step before the game ended: later frames show another level or try. It is ``steps`` for games that go on.
     """
     games.restore(states)
-    frames, has_ended = [games.observe().frames.copy()], np.zeros(len(states), dtype=np.bool_)
-    for _ in range(steps):
+    frames, lasts = [games.observe().frames.copy()], np.full(len(states), steps)
+    for step in range(steps):
         games.act(np.full(len(states), real_action, dtype=np.int32))
         now = games.observe()
         frames.append(now.frames.copy())
-        has_ended |= now.episode_starts
-    return np.stack(frames, axis=1), has_ended
+        lasts[now.episode_starts] = np.minimum(lasts[now.episode_starts], step)
+    return np.stack(frames, axis=1), lasts
 
 
 def _play_to_starts(
@@ -115,7 +116,7 @@ def _play_to_starts(
         is_ready = waits & (steps >= changes + _RANDOM_STEPS * is_random)
         if step % _PROBE_PERIOD == 0 and is_ready.any():
             saved = games.save()
-            for row in _find_grounded(games, saved, np.flatnonzero(is_ready)):
+            for row in _find_grounded(games, saved, recent, np.flatnonzero(is_ready)):
                 if all(now.level_seeds[row] != level for _, _, level in found.values()):
                     found[row] = (np.stack([each[row] for each in recent]), saved[row], int(now.level_seeds[row]))
         randoms, others = ([row for row in found if is_random[row] == kind] for kind in (True, False))
@@ -132,8 +133,12 @@ def _play_to_starts(
     raise ValueError(f"number of starts must be smaller: {number} were not reached in {_PATIENCE} steps of each game")
 
 
-def _find_grounded(games: Games, states: list[bytes], rows: np.ndarray) -> np.ndarray:
-    """Return those of the rows in which the key up lifts the player; leaves all games in the given states."""
+def _find_grounded(games: Games, states: list[bytes], recent: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Return those of the rows whose player was and is on the ground; leaves all games in the given states."""
+    heights = track_player(to_float(np.stack([frames[rows] for frames in recent], axis=1)))[..., 1]
+    rows = rows[(heights == 0).all(dim=1).numpy()]
+    if not rows.size:
+        return rows
     ends = [to_float(hold_key(games, states, key, _PROBE_STEPS)[0][rows]) for key in (STAY, UP)]
     games.restore(states)
     stays, rises = (track_player(videos)[:, -1, 1] for videos in ends)

@@ -2,7 +2,19 @@
 
 from typing import Any, NamedTuple
 
+from genie_gym.metrics.control import CONTROL_NAMES
 from genie_gym.metrics.latent_actions import GROUP_NAMES
+
+_CONTROL_GOALS = {
+    "x_explained": 0.9,
+    "y_explained": 0.8,
+    "agreement_x": 0.9,
+    "agreement_y": 0.5,
+    "obedience_left": 0.95,
+    "obedience_right": 0.95,
+    "obedience_jump": 0.95,
+}
+"""Goals for the lower end of the interval of each score's ratio to the game's."""
 
 
 class Goal(NamedTuple):
@@ -18,7 +30,8 @@ def find_weaknesses(scores: dict[str, Any]) -> list[str]:
 
     Goals: a tokenizer 3 dB above k-means; roll-outs from one and from several frames 1 dB above copies of the last
     prompt frame; a 95 % interval of delta PSNR above 0.5 dB; labels that keep half of the ceiling's gain over chance;
-    latent actions that explain half as much of the motion as the game's own moves, or half of it if there is no game.
+    control with the lower end of each score's interval at a share of the game's, or actions that explain half of the
+    motion along x if there is no game.
 
     Args:
         scores: Scores from ``evaluate``.
@@ -43,9 +56,17 @@ def _list_goals(scores: dict[str, Any]) -> list[Goal]:
         kept = scores["lam"].get(group, {}).get("kept")
         if kept is not None:
             goals.append(Goal(kept, 0.5, f"labels: {kept:.0%} of the ceiling's gain over chance on {name}, goal 50%"))
-    consistency = scores["consistency"]
-    explained, wanted = consistency["explained"], 0.5 * consistency.get("real", {"explained": 1.0})["explained"]
-    text = f"latent actions: {explained:.0%} of the motion explained, goal {wanted:.0%}"
-    if "real" in consistency:
-        text += f", half of what the game's own moves explain ({consistency['real']['explained']:.0%})"
-    return [*goals, Goal(explained, wanted, text)]
+    return goals + [goal for mode, part in scores["control"]["by_mode"].items() for goal in _list_control(mode, part)]
+
+
+def _list_control(mode: str, part: dict[str, Any]) -> list[Goal]:
+    if "ratio" not in part:
+        share = part["world"]["x_explained"]
+        return [Goal(share, 0.5, f"control, {mode}: actions explain {share:.0%} of the motion along x, goal 50%")]
+    goals = []
+    for key, wanted in _CONTROL_GOALS.items():
+        interval = part["ratio"][key]["interval"]
+        if interval is not None:
+            text = f"{CONTROL_NAMES[key]}, {interval[0]:.0%} of the game's at the lower end of the 95 % interval"
+            goals.append(Goal(interval[0], wanted, f"control, {mode}: {text}, goal {wanted:.0%}"))
+    return goals

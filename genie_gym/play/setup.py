@@ -49,12 +49,12 @@ def prepare_play(config: PlayConfig) -> PlaySetup:
     sampling = config.maskgit_steps, config.temperature
     session = Session(config.checkpoint, config.device, None, *sampling, zero_rewards, draw)
     prompt = None if config.prompt is None else session.fit_prompt(config.prompt, fit=config.fit)
-    starts = draw_starts(session, None if prompt is None else prompt.frames, config.seed)
+    starts = stream_starts(session, None if prompt is None else prompt.frames, config.seed)
     first = next(starts)  # fails before the page opens if there is neither a prompt nor a start frame
     return PlaySetup(session, digest_checkpoint(config.checkpoint), itertools.chain([first], starts), prompt, driver)
 
 
-def draw_starts(session: Session, prompt: np.ndarray | None, seed: int) -> Iterator[Start]:
+def stream_starts(session: Session, prompt: np.ndarray | None, seed: int) -> Iterator[Start]:
     """Yield the starts of successive episodes; the first one's world seed is ``seed`` itself.
 
     Raises:

@@ -15,7 +15,6 @@ from experiments.lib.tables.paper import ROW_TABLES, tabulate_rows
 from experiments.lib.variants import build_variant, count_memory, count_step
 from experiments.paper.figure9_scaling import ScalingFigure, fit_power_law, frontier
 from experiments.paper.figure10_prompts import PromptsFigure, draw_scene, read_pictures
-from experiments.paper.figure17_consistency import ConsistencyFigure
 from experiments.paper.table2_lam_input import InputTable
 from experiments.paper.table3_tokenizer import TokenizerTable
 from experiments.release.figure_actions import ActionsFigure
@@ -28,7 +27,6 @@ EXPERIMENTS = (
     TokenizerTable,
     ScalingFigure,
     PromptsFigure,
-    ConsistencyFigure,
     ActionsAblation,
     StepsAblation,
 )

@@ -47,7 +47,7 @@ def small_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> make.Relea
     for name in ("SCORED_FRAMES", "TRAINING_FRAMES"):
         monkeypatch.setattr(gather, name, 2048)
     evaluation = EvaluateConfig(
-        levels="validation", clips=8, inverse_steps=2, start_frames=2, maskgit_steps=(1, 2), passes_clips=2
+        levels="validation", clips=8, inverse_steps=2, starts=2, maskgit_steps=(1, 2), passes_clips=2
     )
     return make.Release(
         out=tmp_path / "run", preset="tiny apart", frames=4_096, modes=("easy",), baseline=None, evaluation=evaluation

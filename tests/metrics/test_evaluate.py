@@ -16,13 +16,15 @@ from genie_gym.data.record import record
 from genie_gym.data.video import write_video
 from genie_gym.metrics import gather
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.control import CONTROL_NAMES
 from genie_gym.metrics.report import draw_picture, print_scores
 from genie_gym.metrics.run import run_evaluation
+from genie_gym.metrics.separability import PAIRS
 from genie_gym.players.specs import parse_shares
 
 pytestmark = pytest.mark.pipeline
 
-SMALL: dict[str, Any] = {"clips": 16, "inverse_steps": 2, "start_frames": 4, "maskgit_steps": (1, 2), "passes_clips": 4}
+SMALL: dict[str, Any] = {"clips": 16, "inverse_steps": 2, "starts": 4, "maskgit_steps": (1, 2), "passes_clips": 4}
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def without_speed(results: dict[str, Any]) -> dict[str, Any]:
 def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     arguments = ["evaluate", str(tiny_checkpoint), "--json", str(out), "--picture", str(picture)]
-    arguments += ["--clips", "16", "--inverse-steps", "2", "--start-frames", "4", "--passes-clips", "4"]
+    arguments += ["--clips", "16", "--inverse-steps", "2", "--starts", "4", "--passes-clips", "4"]
     monkeypatch.setattr(sys, "argv", ["genie-gym", *arguments, "--maskgit-steps", "1", "2"])
     cli.main()
     results = json.loads(out.read_text())
@@ -77,8 +79,17 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
         assert all({"accuracy", "chance", "ceiling"} <= set(part["lam"][n]) for n in ("direction", "up", "effective"))
         assert part["fvd_procgen"] > 0
     assert [row["maskgit_steps"] for row in results["passes"]] == [1, 2]
-    assert results["consistency"]["starts"] == 4
-    assert 0 < results["consistency"]["real"]["starts"] <= 4
+    assert set(results["control"]["by_mode"]) == {"easy", "hard"}
+    for part in results["control"]["by_mode"].values():
+        assert part["starts"] == 4
+        assert (
+            set(part["world"]) == set(part["game"]) == set(part["shuffled"]) == set(part["ratio"]) == set(CONTROL_NAMES)
+        )
+        assert part["game"]["agreement_x"] == part["game"]["agreement_y"] == 1
+    for scores in (results["control"]["separability"], results["control"]["persistence"]):
+        assert set(scores) == {"easy", "hard"}
+    assert set(results["control"]["separability"]["easy"]["pairs"]) == set(PAIRS)
+    assert results["ceiling"]["steps"] == 2
     assert 0 <= results["session"]["real_outside"] <= results["session"]["noise_outside"] <= 1
     assert {"command", "commit", "seed", "levels", "players"} <= set(results)
 
@@ -103,7 +114,8 @@ def test_a_recording_is_scored_by_mode_and_player(scored: Any) -> None:
     assert any("k-means" in words for words in results["faults"])
     with Console(quiet=True) as console:
         print_scores(console, results)
-    assert evaluated.held.shape[:2] == (8, 4)
+    assert evaluated.held.shape[:3] == (8, 1, 17)
+    assert set(results["control"]["by_mode"]["data"]) == {"starts", "world", "shuffled"}, "there is no game"
 
 
 def test_videos_are_scored_without_true_actions(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -178,7 +190,7 @@ def test_a_corrupt_recording_is_refused_before_any_work(recording: Path, tiny_ch
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("modes", ()), ("clips", 1), ("inverse_steps", 0), ("seed", -1), ("maskgit_steps", ()), ("start_frames", 0)],
+    [("modes", ()), ("clips", 1), ("inverse_steps", 0), ("seed", -1), ("maskgit_steps", ()), ("starts", 0)],
 )
 def test_wrong_settings_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from genie_gym.metrics.control import CONTROL_NAMES
 from genie_gym.metrics.weaknesses import find_weaknesses
 
 GOOD: dict[str, Any] = {
@@ -14,7 +15,7 @@ GOOD: dict[str, Any] = {
         "delta_psnr": [{"t": 4, "interval": (0.9, 2.0)}],
     },
     "lam": {"direction": {"kept": 0.6}, "up": {"kept": None}},
-    "consistency": {"explained": 0.7},
+    "control": {"by_mode": {"easy": {"ratio": {key: {"interval": [0.96, 1.1]} for key in CONTROL_NAMES}}}},
 }
 
 
@@ -27,22 +28,21 @@ def test_the_worst_weakness_comes_first() -> None:
         **GOOD,
         "tokenizer": {"psnr": 26.0, "kmeans_psnr": 24.0},  # two thirds of the goal
         "delta_psnr": [{"t": 4, "interval": (-0.1, 2.0)}],  # below zero
-        "consistency": {"explained": 0.2},  # two fifths
+        "control": {"by_mode": {"data": {"world": {"x_explained": 0.2}}}},  # two fifths
     }
     faults = find_weaknesses(worse)
     assert [words.split(":")[0] for words in faults] == [
         "delta PSNR from one frame at t = 4",
-        "latent actions",
+        "control, data",
         "tokenizer",
     ]
     assert "+2.00 dB" in faults[2]
     assert "20%" in faults[1]
 
 
-def test_the_game_itself_limits_the_goal_for_motion() -> None:
-    real = {"explained": 0.3}
-    assert find_weaknesses({**GOOD, "consistency": {"explained": 0.16, "real": real}}) == []
-    faults = find_weaknesses({**GOOD, "consistency": {"explained": 0.14, "real": real}})
-    assert faults == [
-        "latent actions: 14% of the motion explained, goal 15%, half of what the game's own moves explain (30%)"
-    ]
+def test_control_is_held_against_the_game() -> None:
+    part = GOOD["control"]["by_mode"]["easy"]["ratio"]
+    worse = {**part, "agreement_y": {"interval": [0.4, 1.2]}, "obedience_left": {"interval": None}}
+    faults = find_weaknesses({**GOOD, "control": {"by_mode": {"hard": {"ratio": worse}}}})
+    words = "R squared with the game along y, 40% of the game's at the lower end of the 95 % interval, goal 50%"
+    assert faults == [f"control, hard: {words}"]

@@ -18,7 +18,7 @@ from genie_gym.play import window as module
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
 from genie_gym.play.keys import Keymap
-from genie_gym.play.setup import draw_starts, prepare_play
+from genie_gym.play.setup import prepare_play, stream_starts
 from genie_gym.play.trajectory import load_trajectory
 from genie_gym.play.visitor import Visitor
 from genie_gym.serving import load_world
@@ -57,7 +57,7 @@ def play(
     monkeypatch.setattr(module.PygameWindow, "show", show)
     monkeypatch.setattr(module, "_held", lambda pygame: set(person.held))
     visitor = Visitor(world, "digest", undo_steps=4)
-    starts = draw_starts(visitor.session, None, 0)
+    starts = stream_starts(visitor.session, None, 0)
     module.WindowedPlay(visitor, Keymap(NAMES), starts, out, driver).run()
     return shown
 
@@ -134,19 +134,21 @@ def test_real_keys_are_read(pygame: Any) -> None:
 
 def test_the_seed_determines_the_starts(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     session = Session(WorldHandle(tiny_world), reward_fn=zero_rewards)
-    drawn = list(itertools.islice(zip(draw_starts(session, None, 5), draw_starts(session, None, 5), strict=True), 3))
+    drawn = list(
+        itertools.islice(zip(stream_starts(session, None, 5), stream_starts(session, None, 5), strict=True), 3)
+    )
     assert all(np.array_equal(a.prompt, b.prompt) and a[1:] == b[1:] for a, b in drawn)
     assert drawn[0][0].world_seed == 5
     assert len({a.world_seed for a, _ in drawn}) == 3
     given = np.zeros((2, 64, 64, 3), np.uint8)
-    assert np.array_equal(next(draw_starts(session, given, 5)).prompt, given)
+    assert np.array_equal(next(stream_starts(session, given, 5)).prompt, given)
     with pytest.raises(ValueError, match="prompt"):
         prepare_play(PlayConfig(prompt=str(tmp_path / "missing.png")))
 
 
 def test_starts_are_those_of_earlier_versions(tiny_world: GenieWorldModel) -> None:
     """The first start has the seed itself; later ones draw the start frame first and then the world seed."""
-    starts = list(itertools.islice(draw_starts(Session(WorldHandle(tiny_world), reward_fn=zero_rewards), None, 5), 3))
+    starts = list(itertools.islice(stream_starts(Session(WorldHandle(tiny_world), reward_fn=zero_rewards), None, 5), 3))
     generator = np.random.default_rng(5)
     expected = [(int(generator.integers(len(tiny_world.start_frames))), 5)]
     for _ in range(2):

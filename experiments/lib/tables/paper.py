@@ -7,11 +7,8 @@ from experiments.lib.tables.markdown import describe_run, write_table, write_val
 _HEADS = {
     "rebuilt_psnr": "rebuilt, dB",
     "mean_shift": "mean shift, pixels",
-    "held": "frames held",
-    "explained": "motion explained",
-    "explained_shuffled": "shuffled",
-    "explained_real": "by the game's own moves",
-    "agreement": "starts that move alike",
+    "x_explained": "motion along x explained",
+    "y_explained": "along y",
     "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
     "delta_psnr": "delta PSNR, t = 4",
     "tokenizer_psnr": "PSNR, dB",
@@ -32,8 +29,7 @@ VARIANTS = {
 }
 """JSON keys of the columns by file of results, which has a row for each seed; the first key names the variant."""
 ROW_TABLES = {
-    "figure10_prompts": "kind pictures rebuilt_psnr mean_shift explained agreement chance",
-    "figure17_consistency": "mode held starts explained explained_shuffled explained_real agreement chance",
+    "figure10_prompts": "kind pictures rebuilt_psnr mean_shift x_explained y_explained",
 }
 """JSON keys of the columns by file of results; each of its rows is a row of the table."""
 
