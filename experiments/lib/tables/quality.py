@@ -142,8 +142,8 @@ def tabulate_separability(test: dict[str, Any]) -> str:
     states = ", ".join(f"{mode} {part['states']:,}" for mode, part in test["control"]["separability"].items())
     return (
         f"Keys pressed in the same states of the shipped player's play (states: {states}). A pair *shows* where it "
-        f"moves the player differently by a pixel; of these, the share in which the labels of *both* keys are mapped to the "
-        f"right kinds, beside the supervised model and random labels as frequent as the world's:\n\n"
+        f"moves the player differently by a pixel; of these, the share in which the labels of *both* keys are mapped "
+        f"to the right kinds, beside the supervised model and random labels as frequent as the world's:\n\n"
         f"{write_table(['labels in play', *heads], rows)}"
     )
 
