@@ -29,7 +29,7 @@ _MOST_CLIPS = 4_608
 """Largest number of clips held in memory, 0.9 GB at 64 x 64 pixels: about all that a default evaluation records."""
 _HELD_OUT_SHARE = 1 / 16
 """Share of the clips, of levels of their own, on which training is watched."""
-_CHECK_EVERY, _PATIENCE = 50, 6
+_CHECK_EVERY, _PATIENCE = 100, 3
 """Steps from one check on held-out clips to the next, and number of checks without gain after which training stops."""
 _AVERAGING = 0.99
 """Share of the running average of the weights that a step keeps; the average is what is checked and returned."""
