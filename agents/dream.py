@@ -2,7 +2,7 @@
 
     python -m agents.dream --reward learned:runs/reward-model/reward_model --starts runs/demonstrations/videos
 
-The agent learns from the world only: episodes start from frames of videos of training levels, and the rewards are
+The agent learns from the world only: episodes start from clips of videos of training levels, and the rewards are
 those of ``genie_gym.envs``. With ``--labelled``, a few labelled samples map its latent actions to real ones, and it is
 evaluated on validation levels of the real game every few updates.
 """
@@ -28,6 +28,7 @@ from agents.ppo import CriticFirst, ImpalaExtractor, copy_actor, open_ppo, save_
 from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
+from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
@@ -57,14 +58,15 @@ class RepeatedFrameStack(VecFrameStack):
 
 
 def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> GenieWorldModel:
-    """Return a world with the same weights whose episodes start from ``starts`` frames drawn from a folder of videos.
+    """Return a world with the same weights whose episodes start from ``starts`` clips drawn from a folder of videos.
 
-    Only frames of the videos or recordings are read, scaled to the world's size. The given world is not changed.
+    Only frames of the videos or recordings are read, ``MAX_PROMPT_FRAMES`` for each start, and scaled to the world's
+    size. The given world is not changed.
     """
-    dataset = ClipDataset(videos, clip_length=2, height=world.config.height, width=world.config.width)
+    dataset = ClipDataset(videos, clip_length=MAX_PROMPT_FRAMES, height=world.config.height, width=world.config.width)
     numbers = np.random.default_rng(seed).integers(len(dataset), size=starts)
     dreamt = copy.copy(world)
-    dreamt.start_frames = np.stack([dataset[int(number)][0] for number in numbers])
+    dreamt.start_clips = np.stack([dataset[int(number)] for number in numbers])
     return dreamt
 
 
@@ -118,7 +120,7 @@ class Dream(Training):
     reward: str
     """reward as for ``gym.make("Genie-v0", reward_fn=...)``"""
     starts: Path
-    """folder of videos of training levels; episodes start from their frames"""
+    """folder of videos of training levels; episodes start from their clips"""
     labelled: Path | None = None
     """folder of recordings with actions, needed to evaluate in the real game"""
     checkpoint: str = "coinrun"
@@ -139,8 +141,8 @@ class Dream(Training):
     """number of steps of each row between two updates"""
     max_episode_steps: int = 32
     """number of steps of an episode, few because the world's frames drift"""
-    start_frames: int = 1024
-    """number of start frames drawn from the videos"""
+    start_clips: int = 1024
+    """number of start clips drawn from the videos"""
     labels: int = 200
     """number of labelled samples for the mapping"""
     levels: int = 50
@@ -175,7 +177,7 @@ class Dream(Training):
         return policy
 
     def _open(self, world: GenieWorldModel) -> PPO:
-        handle = WorldHandle(open_dream(world, self.starts, self.start_frames, self.seed))
+        handle = WorldHandle(open_dream(world, self.starts, self.start_clips, self.seed))
         options: dict[str, Any] = {"reward_fn": self.reward, "max_episode_steps": self.max_episode_steps}
         envs = make_sb3_vec_env("Genie-v0", self.num_envs, seed=self.seed, checkpoint=handle, **options)
         is_new = not (self.out / "ppo.zip").exists()

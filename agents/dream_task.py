@@ -3,7 +3,7 @@
     python -m agents.dream_task --preset full
 
 The return of an episode of ``episode_steps`` steps is the number of pixels that the level scrolls to the left. Scored
-episodes start from frames of validation levels, which are not used in training. Baselines are random latent actions and
+episodes start from clips of validation levels, which are not used in training. Baselines are random latent actions and
 each latent action held for the whole episode.
 """
 
@@ -60,7 +60,7 @@ def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_fram
 def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int) -> np.ndarray:
     """Play ``episodes`` episodes of ``steps`` steps, all at once, and return their returns (episodes,) float64.
 
-    They begin with the world's start frames; ``seed`` determines which, and the world's sampling.
+    They begin with the world's start clips; ``seed`` determines which, and the world's sampling.
     """
     envs = gym.make_vec(
         "Genie-v0", episodes, checkpoint=WorldHandle(world), reward_fn=reward_going_right, max_episode_steps=steps
@@ -76,11 +76,11 @@ def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamTask(AgentExperiment):
-    """Record start frames, train PPO in the world, and score it and the baselines in the world."""
+    """Record start clips, train PPO in the world, and score it and the baselines in the world."""
 
     name = "dream_task"
     mode: Mode = "easy"
-    """Procgen's distribution mode of the start frames"""
+    """Procgen's distribution mode of the start clips"""
 
     def run(self) -> None:
         """Compute the missing rows and print the outcome."""

@@ -60,7 +60,7 @@ class DreamStore(CloneStore):
         super().__init__(recordings, world, config, config, experiment.run_folder / folder, experiment.device, footage)
 
     def prepare(self, cloned: bool) -> None:
-        """Record all parts and label the demonstrations, even without clones: dreams start from their frames."""
+        """Record all parts and label the demonstrations, even without clones: dreams start from their clips."""
         super().prepare(cloned=True)
         self._record_others()
         self._record_held_out()

@@ -52,9 +52,9 @@ class TrainCommand:
     device: str = "cpu"
     """torch device to train on"""
     start_data: tuple[Path, ...] = ()
-    """folders of shards or videos to draw the shipped start frames from; by default --data"""
-    start_frames: int = 32
-    """number of start frames shipped with the checkpoint"""
+    """folders of shards or videos to draw the shipped start clips from; by default --data"""
+    start_clips: int = 32
+    """largest number of start clips shipped with the checkpoint"""
     tokenizer_steps: int | None = None
     """override the preset's number of tokenizer training steps"""
     world_steps: int | None = None
@@ -65,15 +65,15 @@ class TrainCommand:
         from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
         from genie_gym.presets import find_preset
-        from genie_gym.training.run import draw_start_frames, train_preset
+        from genie_gym.training.run import draw_start_clips, train_preset
 
         steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
         preset = vary(find_preset(self.preset), {path: count for path, count in steps.items() if count is not None})
         size = {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
-        frames = draw_start_frames(starts, min(self.start_frames, len(starts)), preset.tokenizer_training.seed)
-        checkpoint = train_preset(preset, dataset, self.out, frames, self.minutes, self.device)
+        clips = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+        checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, self.device)
         paused = f"the time is over; run the command again to continue in {self.out}"
         print(paused if checkpoint is None else f"saved {checkpoint}")
 
@@ -84,10 +84,10 @@ class _DemoOptions:
 
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or its folder"""
-    frames: int = 16
+    frames: int = 24
     """number of frames generated for each latent action"""
-    seed: int = 0
-    """seed of the start frame and of all drawing and sampling"""
+    seed: int = 34
+    """seed of the start clip and of all drawing and sampling; 34 draws a shipped clip with room on either side"""
     device: str = "cpu"
     """torch device to play on"""
     out: Path = Path("out")
@@ -96,10 +96,10 @@ class _DemoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand(_DemoOptions):
-    """Hold each latent action from one start frame; write a picture and a GIF of the frames."""
+    """Hold each latent action from one start clip; write a picture and a GIF of the frames."""
 
     prompt: str | None = None
-    """path of a picture or video to start from; by default a shipped start frame is drawn"""
+    """path of a picture or video to start from; by default a shipped start clip is drawn"""
     maskgit_steps: int | None = None
     """number of MaskGIT steps per frame; by default the checkpoint's"""
 
@@ -109,7 +109,7 @@ class DemoCommand(_DemoOptions):
 
         settings = {"checkpoint": self.checkpoint, "prompt": self.prompt, "device": self.device}
         rate = play_demo(self.out, self.frames, self.seed, maskgit_steps=self.maskgit_steps, **settings)
-        print(f"{rate:.1f} frames/s; see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
+        print(f"{rate:.0f} frames/s, all actions at once; see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ class NameActionsCommand:
     accept: bool = False
     """save the proposed names without asking at the terminal"""
     starts: int = 24
-    """number of start frames"""
+    """number of start clips"""
     frames: int = 16
     """number of frames that each latent action is held for, enough for a jump to land"""
     picture: Path = Path("out/actions.png")

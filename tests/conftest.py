@@ -64,12 +64,12 @@ def shake(module: nn.Module, seed: int = 0, size: float = 0.5) -> nn.Module:
     return module
 
 
-def build_world(config: WorldConfig, seed: int = 0, start_frames: int = 4) -> GenieWorldModel:
+def build_world(config: WorldConfig, seed: int = 0, start_clips: int = 4) -> GenieWorldModel:
     """Return a world in eval mode whose frames vary with tokens, actions and seeds."""
-    frames = np.random.default_rng(seed).integers(256, size=(start_frames, config.height, config.width, 3))
+    clips = np.random.default_rng(seed).integers(256, size=(start_clips, 4, config.height, config.width, 3))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        world = GenieWorldModel(config, frames.astype(np.uint8))
+        world = GenieWorldModel(config, clips.astype(np.uint8))
     shake(world, seed)
     return calibrate(world.eval().requires_grad_(False))
 

@@ -30,13 +30,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def test_record_train_load_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording, out = tmp_path / "recording", tmp_path / "run"
     run(monkeypatch, "record", "--out", recording, "--frames", 2048, "--num-envs", 8, "--num-levels", 20)
-    train = ("train", "--preset", "tiny", "--data", recording, "--out", out, "--start-frames", 4)
+    train = ("train", "--preset", "tiny", "--data", recording, "--out", out, "--start-clips", 4)
     run(monkeypatch, *train, "--minutes", 0.0001)
     assert not (out / "checkpoint").exists(), "time was over before the last step"
     run(monkeypatch, *train)
 
     world = genie_gym.load(out / "checkpoint")
-    assert world.start_frames.shape == (4, 64, 64, 3)
+    assert world.start_clips.shape == (4, 4, 64, 64, 3)
     env = gym.make("Genie-v0", checkpoint=str(out / "checkpoint"))
     first, _ = env.reset(seed=3)
     frames = [env.step(action)[0] for action in (0, 1, 2)]
@@ -52,8 +52,8 @@ def test_a_folder_of_videos_can_be_trained_on(tmp_path: Path, monkeypatch: pytes
         write_video(tmp_path / f"{number}.{suffix}", frames, fps=10)
     out = tmp_path / "run"
     steps = ("--tokenizer-steps", 2, "--world-steps", 2)
-    run(monkeypatch, "train", "--preset", "tiny", "--data", tmp_path, "--out", out, "--start-frames", 3, *steps)
-    assert genie_gym.load(out / "checkpoint").start_frames.shape == (3, 64, 64, 3)
+    run(monkeypatch, "train", "--preset", "tiny", "--data", tmp_path, "--out", out, "--start-clips", 3, *steps)
+    assert genie_gym.load(out / "checkpoint").start_clips.shape == (3, 4, 64, 64, 3)
 
 
 def test_training_on_a_missing_device_is_refused_before_it_begins(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def build_variant(
         precision="float32",
     )
     torch.manual_seed(seed)
-    world = GenieWorldModel(config, shipped.start_frames).to(device)
+    world = GenieWorldModel(config, shipped.start_clips).to(device)
     world.tokenizer = shipped.tokenizer
     if latent_actions is None:
         world.latent_action_model = shipped.latent_action_model

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,12 +49,11 @@ class ClockedRun:
     Args:
         settings: Settings of the release; ``seconds`` is the budget.
         preset: Configs of the world and its phases; their step counts are replaced.
-        start_frames: (M, H, W, 3) uint8 frames to ship with the world.
     """
 
-    def __init__(self, settings: ReleaseSettings, preset: Preset, start_frames: np.ndarray) -> None:
+    def __init__(self, settings: ReleaseSettings, preset: Preset) -> None:
         assert settings.seconds is not None
-        self._settings, self._preset, self._start_frames = settings, preset, start_frames
+        self._settings, self._preset = settings, preset
         self._end, self._first_end = settings.seconds, settings.seconds * settings.first_phases
         self._path = settings.out / "progress.json"
         self.facts: dict[str, Any] = {"spent": 0.0, "steps": {}}
@@ -146,7 +144,7 @@ class ClockedRun:
         settings = self._settings
         torch.manual_seed(self._preset.tokenizer_training.seed)
         if settings.start is None:
-            world = GenieWorldModel(self._preset.world, self._start_frames)
+            world = GenieWorldModel(self._preset.world)
         else:
             world = read_world(find_checkpoint(settings.start))
         world.to(settings.device)

@@ -54,7 +54,7 @@ class HeldActions(TrainedExperiment):
 
 
 def hold_action(cell: Row, checkpoint: str, env_steps: int, seed: int) -> Row:
-    """Hold the latent action ``cell["action"]`` in ``cell["precision"]``, from the start frame of the same number.
+    """Hold the latent action ``cell["action"]`` in ``cell["precision"]``, from the start clip of the same number.
 
     Returns:
         ``greatest``: for the steps up to 10, up to 100, and so on, the greatest magnitude by kind of layer.
@@ -65,8 +65,8 @@ def hold_action(cell: Row, checkpoint: str, env_steps: int, seed: int) -> Row:
     world, number = load_world(checkpoint, precision=cell["precision"]), cell["action"]
     plain = prepare(read_world(find_checkpoint(checkpoint)), cell["precision"], use_kernels=False)
     magnitudes = watch(plain)
-    start, action = to_float(world.start_frames[number % len(world.start_frames)]), torch.tensor([number])
-    state, _ = world.reset(start[None, None], [seed + number])
+    start, action = to_float(world.start_clips[number % len(world.start_clips)]), torch.tensor([number])
+    state, _ = world.reset(start[None], [seed + number])
     greatest: dict[int, dict[str, float]] = {}
     for step in range(1, env_steps + 1):
         if step <= 10 or step % _EVERY == 0:

@@ -5,7 +5,7 @@
     python -m experiments.release.make --start coinrun --seconds 650 --device cuda          # go on with its dynamics
 
 CoinRun is recorded on training levels, half sticky-random play, a tenth random, two fifths a trained player's. Start
-frames, names and scores come from validation levels; test levels are for the published card alone. Resumable: run it
+clips, names and scores come from validation levels; test levels are for the published card alone. Resumable: run it
 again until it prints "done".
 """
 
@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 
@@ -23,6 +22,7 @@ from experiments.lib.tables import quality
 from experiments.lib.tables.markdown import write_table
 from experiments.release.clocked import ClockedRun
 from experiments.release.settings import ReleaseSettings
+from experiments.release.start_clips import draw_release_clips
 from genie_gym.bench.machine import describe_machine
 from genie_gym.cli import EvaluateCommand
 from genie_gym.configs import Preset
@@ -31,10 +31,9 @@ from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
 from genie_gym.serving import load_world
 from genie_gym.training.loop import Phase
-from genie_gym.training.run import clips, draw_start_frames, train_preset
+from genie_gym.training.run import clips, train_preset
 from genie_gym.training.world import train_dynamics
 
-_START_FRAMES = 32
 _NAMED_FRAMES = 16  # each action is held for so many frames to propose its name: a jump has to land
 _FRAMES = 400_000  # of training levels, unless the options say otherwise
 
@@ -46,28 +45,25 @@ class Release(ReleaseSettings):
     def run(self) -> None:
         """Run the missing stages, and print whether another call has to resume."""
         preset, started = self.find_preset(), time.monotonic()
-        frames, size = self.frames or _FRAMES, {"height": preset.world.height, "width": preset.world.width}
-        dataset = ClipDataset(self.record("validation", max(frames // 20, 2_000)), clip_length=1, **size)
-        starts = draw_start_frames(dataset, _START_FRAMES, preset.tokenizer_training.seed)
         if self.seconds is not None:
-            run = ClockedRun(self, preset, starts)
+            run = ClockedRun(self, preset)
             preset = run.run()
             self._finish(preset, run.facts["frames"])
-        elif self._train_by_steps(preset, starts, started):
-            self._finish(preset, frames)
+        elif self._train_by_steps(preset, started):
+            self._finish(preset, self.frames or _FRAMES)
         else:
             print(f"time is over; run again to resume in {self.out}")
 
-    def _train_by_steps(self, preset: Preset, starts: np.ndarray, started: float) -> bool:
+    def _train_by_steps(self, preset: Preset, started: float) -> bool:
         """Record and train for the preset's steps; return whether the checkpoint is finished."""
-        folders = self.record("training", self.frames or _FRAMES)
+        folders = self.record(self.frames or _FRAMES)
         if (self.out / "checkpoint" / "config.json").exists():
             return True
         minutes = None if self.minutes is None else max(self.minutes - (time.monotonic() - started) / 60, 0.01)
         config, size = preset.world_training, {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(folders, clip_length=config.clip_length, **size)
         if self.start is None:
-            return train_preset(preset, dataset, self.out, starts, minutes, self.device) is not None
+            return train_preset(preset, dataset, self.out, minutes=minutes, device=self.device) is not None
         world = read_world(find_checkpoint(self.start)).to(self.device)
         batches = clips(dataset, config, self.device)
         if train_dynamics(world, Phase(batches, config, self.out / "world", minutes)) < config.train_steps:
@@ -76,16 +72,16 @@ class Release(ReleaseSettings):
         return True
 
     def _finish(self, preset: Preset, frames: int) -> None:
-        """Name the latent actions, score on validation levels, pack in half precision and write the card."""
+        """Pack in half precision, add start clips and names, score on validation levels, and write the card."""
         checkpoint, scores = self.out / "checkpoint", self.out / "evaluation.json"
         if not scores.exists():
             world = read_world(checkpoint)
             world.dynamics.half()  # halves the largest file
+            world.start_clips = draw_release_clips(self.modes)
             save_world(world, checkpoint)
             world = load_world(checkpoint, self.device)
             if not world.config.action_names:
-                starts = min(_START_FRAMES, len(world.start_frames))
-                names = propose_names(world, starts, _NAMED_FRAMES, 0, self.out / "actions.png")
+                names = propose_names(world, len(world.start_clips), _NAMED_FRAMES, 0, self.out / "actions.png")
                 name_checkpoint(checkpoint, names)
             config = replace(self.evaluation, checkpoint=str(checkpoint), device=self.device, modes=self.modes)
             EvaluateCommand(evaluation=config, json=scores, picture=self.out / "evaluation.png").run()

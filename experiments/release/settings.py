@@ -76,10 +76,10 @@ class ReleaseSettings:
             raise ValueError(f"preset must train latent actions alone to run by the clock, got {self.preset!r}")
         return PRESETS[self.preset]
 
-    def record(self, levels: str, frames: int) -> tuple[Path, ...]:
-        """Record the missing shards of ``frames`` frames, all modes together, and return the folder of each mode."""
+    def record(self, frames: int) -> tuple[Path, ...]:
+        """Record the missing shards of ``frames`` frames of training levels, and return the folder of each mode."""
         config = RecordConfig(frames=frames // len(self.modes), frames_per_shard=50_000, seed=self.seed)
-        return tuple(record_modes(self.out, levels, self.modes, config, self.player).values())
+        return tuple(record_modes(self.out, "training", self.modes, config, self.player).values())
 
 
 def choose_players(player: str = "expert") -> list[PlayerShare]:

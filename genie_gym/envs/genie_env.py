@@ -29,17 +29,17 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
 
     **Rewards.** 0, or the values of ``reward_fn``.
 
-    **Starting state.** The prompt, or a start frame of the checkpoint drawn with the seed. The first observation is the
-    prompt's last frame as the tokenizer reconstructs it. ``reset(seed=...)`` determines everything that follows,
-    including later resets without a seed. The info of a reset identifies the start: ``prompt_index`` (-1 for a given
-    prompt), ``world_seed``.
+    **Starting state.** The prompt, or a start clip of the checkpoint drawn with the seed: a few frames, which show how
+    things move. The first observation is its last frame as the tokenizer reconstructs it. ``reset(seed=...)``
+    determines everything that follows, including later resets without a seed. The info of a reset identifies the start:
+    ``prompt_index`` (-1 for a given prompt), ``world_seed``.
 
     **Episode end.** Terminated when ``reward_fn`` returns so, truncated after the ``max_episode_steps`` of ``gym.make``
     (default 1000).
 
     Args:
         prompt: Start of the episodes: an image, 1 to 4 frames, a path or a text (see ``envs.prompts``); None
-            draws one of the checkpoint's start frames. Paths given as str keep ``env.spec`` JSON-able.
+            draws one of the checkpoint's start clips. Paths given as str keep ``env.spec`` JSON-able.
         checkpoint: Name of a shipped checkpoint, a folder, or ``WorldHandle(world)``.
         maskgit_steps: MaskGIT steps per frame; more are slower. None for the checkpoint's.
         temperature: Temperature of the token sampling; None for the checkpoint's.
@@ -90,7 +90,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
 
         Args:
             seed: Seed of this and all following episodes; None continues with the present generator.
-            options: ``prompt``: start of this episode, instead of the environment's prompt; None draws a start frame.
+            options: ``prompt``: start of this episode, instead of the environment's prompt; None draws a start clip.
 
         Returns:
             The first frame, (H, W, 3) uint8, and the info: ``prompt_index`` (-1 for a given prompt), ``world_seed``.

@@ -33,7 +33,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Args:
         num_envs: Number of rows.
         prompt: Start of the episodes of all rows, as in ``GenieEnv``.
-        prompts: One prompt for each row, instead of ``prompt``; None among them draws a start frame.
+        prompts: One prompt for each row, instead of ``prompt``; None among them draws a start clip.
         checkpoint: As in ``GenieEnv``, like the seven arguments after it; the only ``render_mode`` is ``rgb_array``.
         max_episode_steps: Number of steps after which an episode is truncated; None or -1 for no limit.
         autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after the end of an episode ignores the
@@ -180,7 +180,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return infos
 
     def _load_prompts(self, prompt: Prompt | None, prompts: Any) -> list[np.ndarray | None]:
-        """Return one prompt per row as frames of the world's size; None stands for a start frame to be drawn."""
+        """Return one prompt per row as frames of the world's size; None stands for a start clip to be drawn."""
         if prompts is None:
             return [self._session.load_prompt(prompt)] * self.num_envs
         if prompt is not None:

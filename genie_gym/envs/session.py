@@ -38,7 +38,7 @@ class Start(NamedTuple):
     prompt: np.ndarray
     """prompt frames, (P, H, W, 3) uint8"""
     prompt_index: int
-    """index of the shipped start frame, -1 for a prompt given by the caller"""
+    """index of the shipped start clip, -1 for a prompt given by the caller"""
     world_seed: int
     """seed of the world's sampling"""
 
@@ -123,7 +123,7 @@ class Session:
         return fit_prompt(prompt, config.height, config.width, self.text_to_image, longest, field, fit)
 
     def load_prompt(self, prompt: Prompt | None, field: str = "prompt") -> np.ndarray | None:
-        """Return a prompt's frames, (P, H, W, 3) uint8; None, for a start frame to be drawn, stays None."""
+        """Return a prompt's frames, (P, H, W, 3) uint8; None, for a start clip to be drawn, stays None."""
         return None if prompt is None else self.fit_prompt(prompt, field).frames
 
     def draw_start(
@@ -132,22 +132,22 @@ class Session:
         """Draw the start of an episode.
 
         Args:
-            generator: Source of the world seed, and then of the start frame's index.
-            prompt: (P, H, W, 3) uint8; None draws one of the start frames shipped with the checkpoint.
+            generator: Source of the world seed, and then of the start clip's index.
+            prompt: (P, H, W, 3) uint8; None draws one of the start clips shipped with the checkpoint.
             world_seed: World seed to use instead of drawing one.
 
         Raises:
-            ValueError: If ``prompt`` is None and the checkpoint ships no start frames.
+            ValueError: If ``prompt`` is None and the checkpoint ships no start clips.
         """
         if world_seed is None:
             world_seed = int(generator.integers(WORLD_SEEDS))
         if prompt is not None:
             return Start(prompt, -1, world_seed)
-        start_frames = self.world.start_frames
-        if len(start_frames) == 0:
-            raise ValueError("prompt must be given since this checkpoint ships no start frames, got None")
-        index = int(generator.integers(len(start_frames)))
-        return Start(start_frames[index][None], index, world_seed)
+        start_clips = self.world.start_clips
+        if len(start_clips) == 0:
+            raise ValueError("prompt must be given since this checkpoint ships no start clips, got None")
+        index = int(generator.integers(len(start_clips)))
+        return Start(start_clips[index], index, world_seed)
 
     def start(self, starts: Sequence[Start]) -> None:
         """Start new episodes, one row for each start.

@@ -21,27 +21,27 @@ _LANDED_SHARE = 0.5
 _STILL_NAMES = ("stay", "rest", "idle", "wait")
 """Names of actions that move nothing, the stillest first."""
 _SHOWN = 6
-"""Number of start frames drawn; the names use all of them."""
+"""Number of start clips drawn; the names use all of them."""
 
 
 def propose_names(world: GenieWorldModel, starts: int, frames: int, seed: int, picture: Path) -> tuple[str, ...]:
-    """Hold every latent action from the world's start frames, draw a picture, and return names by ``name_actions``.
+    """Hold every latent action from the world's start clips, draw a picture, and return names by ``name_actions``.
 
     Args:
-        world: World model in eval mode that has start frames.
-        starts: Number of start frames to use.
+        world: World model in eval mode that has start clips.
+        starts: Number of start clips to use.
         frames: Number of frames for which each action is held.
         seed: Seed of the roll-outs.
-        picture: PNG to write, a row per action: some start frames side by side, each followed by its roll-out.
+        picture: PNG to write, a row per action: some starts side by side, each followed by its roll-out.
 
     Raises:
-        ValueError: If ``starts`` exceeds the world's start frames, or ``frames`` is not positive.
+        ValueError: If ``starts`` exceeds the world's start clips, or ``frames`` is not positive.
     """
-    available = len(world.start_frames)
-    require(1 <= starts <= available, "starts", starts, f"in 1..{available}, the number of the world's start frames")
+    available = len(world.start_clips)
+    require(1 <= starts <= available, "starts", starts, f"in 1..{available}, the number of the world's start clips")
     require(frames > 0, "frames", frames, "positive")
     chosen = np.linspace(0, available - 1, starts).round().astype(np.int64)
-    played = play_each_action(world, to_float(world.start_frames[chosen])[:, None], frames, seed)
+    played = play_each_action(world, to_float(world.start_clips[chosen]), frames, seed)
     names = name_actions(played)
     shown = torch.linspace(0, starts - 1, min(_SHOWN, starts)).round().long()
     titles = [f"{action} {name}" for action, name in enumerate(names)]

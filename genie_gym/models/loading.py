@@ -1,4 +1,4 @@
-"""Checkpoints on disk: a folder with config.json, safetensors files and start frames; no pickle anywhere."""
+"""Checkpoints on disk: a folder with config.json, safetensors files and start clips; no pickle anywhere."""
 
 import hashlib
 import json
@@ -184,14 +184,17 @@ def read_world(folder: Path) -> GenieWorldModel:
     Raises:
         ValueError: If the checkpoint is damaged or of another format.
     """
-    world = GenieWorldModel(_read_config(folder))
+    config = _read_config(folder)
     tensors: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             tensors |= load_file(path)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"weights {str(path)!r} are damaged: {error}") from error
-    world.start_frames = tensors.pop("start_frames", torch.from_numpy(world.start_frames)).numpy()
+    clips = tensors.pop("start_clips", None)
+    if "start_frames" in tensors:  # earlier checkpoints ship single frames, (M, H, W, 3)
+        clips = tensors.pop("start_frames")[:, None]
+    world = GenieWorldModel(config, None if clips is None else clips.numpy())
     tensors = {_present_name(name): tensor for name, tensor in tensors.items()}
     try:
         world.load_state_dict(
@@ -232,7 +235,7 @@ def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
     shards = _split(tensors)
     for number, shard in enumerate(shards, start=1):
         save_file(shard, folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
-    save_file({"start_frames": torch.from_numpy(world.start_frames.copy())}, folder / "start_frames.safetensors")
+    save_file({"start_clips": torch.from_numpy(world.start_clips.copy())}, folder / "start_clips.safetensors")
     (folder / "config.json").write_text(_format_config(world.config))
     if card is not None:
         (folder / "README.md").write_text(card)

@@ -57,19 +57,32 @@ class GenieWorldModel(nn.Module):
 
     Args:
         config: Sizes and sampling.
-        start_frames: (M, H, W, 3) uint8 frames to start from when no prompt is given.
+        start_clips: (M, P, H, W, 3) uint8, clips to start from when no prompt is given, oldest frame first.
+
+    Raises:
+        ValueError: If ``start_clips`` has another shape.
     """
 
-    def __init__(self, config: WorldConfig, start_frames: np.ndarray | None = None) -> None:
+    def __init__(self, config: WorldConfig, start_clips: np.ndarray | None = None) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = VideoTokenizer(config)
         self.latent_action_model = LatentActionModel(config)
         self.dynamics = MaskGITDynamics(config)
-        no_frames = np.empty((0, config.height, config.width, 3), dtype=np.uint8)
-        self.start_frames = no_frames if start_frames is None else start_frames
+        self.start_clips = self._require_clips(start_clips)
         self.draw_tokens: Draw = draw
         self.set_precision("float32" if config.precision == "auto" else config.precision)
+
+    def _require_clips(self, clips: np.ndarray | None) -> np.ndarray:
+        """Return start clips after checking their shape; None becomes no clips."""
+        height, width = self.config.height, self.config.width
+        if clips is None:
+            return np.empty((0, 1, height, width, 3), dtype=np.uint8)
+        fits = clips.ndim == 5 and clips.shape[1] > 0 and clips.shape[2:] == (height, width, 3)
+        if not fits or clips.dtype != np.uint8:
+            wanted = f"(M, P, {height}, {width}, 3) uint8 with at least one frame each"
+            raise ValueError(f"start_clips must be {wanted}, got {clips.shape} {clips.dtype}")
+        return clips
 
     def set_precision(self, precision: str) -> None:
         """Compute in ``float32`` or ``bfloat16`` from now on."""

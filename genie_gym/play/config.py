@@ -17,7 +17,7 @@ class PlayConfig:
     device: str = "cpu"
     """torch device to play on"""
     prompt: str | None = None
-    """path of a picture or video, or a text; by default a shipped start frame is drawn"""
+    """path of a picture or video, or a text; by default a shipped start clip is drawn"""
     text_to_image: str | None = None
     """model that draws a text prompt: diffusers, diffusers(MODEL), or path/to/file.py:factory(argument)"""
     fit: Fit = "crop"
@@ -29,4 +29,4 @@ class PlayConfig:
     temperature: float | None = None
     """temperature of the token sampling; by default the checkpoint's"""
     seed: int = 0
-    """seed of start frames, text drawing and sampling"""
+    """seed of start clips, text drawing and sampling"""

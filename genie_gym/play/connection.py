@@ -5,7 +5,7 @@ the next is read, so nobody can pile up work. An answer is bytes (a frame or a f
 
 | do | |
 |---|---|
-| ``start`` | start an episode on start frame ``number``, or on the next start drawn if there is no ``number`` |
+| ``start`` | start an episode on start clip ``number``, or on the next start drawn if there is no ``number`` |
 | ``fit`` | ``as``: crop or pad pictures of another aspect ratio from now on |
 | ``step`` | ``action``: take a latent action |
 | ``drive`` | take the latent action that the server's policy chooses |
@@ -85,7 +85,7 @@ def describe_world(setup: PlaySetup) -> dict[str, Any]:
         "width": config.width,
         "names": setup.session.action_meanings,
         "frames_per_second": FRAMES_PER_SECOND,
-        "starts": len(setup.session.world.start_frames),
+        "starts": len(setup.session.world.start_clips),
         "has_policy": setup.driver is not None,
     }
 
@@ -153,9 +153,9 @@ class Connection:
     async def _start(self, command: dict[str, Any]) -> None:
         start = next(self._setup.starts)
         if (number := command.get("number")) is not None:
-            frames = self._setup.session.world.start_frames
-            require(is_integer(number, 0, len(frames)), "number", number, f"in [0, {len(frames)})")
-            start = start._replace(prompt=frames[number][None], prompt_index=number)
+            clips = self._setup.session.world.start_clips
+            require(is_integer(number, 0, len(clips)), "number", number, f"in [0, {len(clips)})")
+            start = start._replace(prompt=clips[number], prompt_index=number)
         await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
 
     async def _set_fit(self, command: dict[str, Any]) -> None:

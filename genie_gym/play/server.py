@@ -38,7 +38,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
         token: Token that visitors must give; with None, only requests to this machine's own address are answered.
     """
     scheduler, connected = BatchScheduler(limits.visitors), set[WebSocket]()
-    start_frames = setup.session.world.start_frames
+    start_clips = setup.session.world.start_clips
 
     async def enter(websocket: WebSocket) -> None:
         if not (_is_same_origin(websocket) and _is_token(token, websocket.query_params.get("token"))):
@@ -62,11 +62,11 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
     async def about(request: Request) -> Response:
         return JSONResponse(describe_world(setup), headers=_HEADERS)
 
-    async def start_frame(request: Request) -> Response:
+    async def start_picture(request: Request) -> Response:
         number = request.path_params["number"]
-        if number >= len(start_frames):
+        if number >= len(start_clips):
             return Response(status_code=404)
-        return Response(pack_picture(start_frames[number]), media_type="image/png", headers=_HEADERS)
+        return Response(pack_picture(start_clips[number, -1]), media_type="image/png", headers=_HEADERS)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -78,7 +78,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
         routes=[
             Route("/", page),
             Route("/world", about),
-            Route("/starts/{number:int}.png", start_frame),
+            Route("/starts/{number:int}.png", start_picture),
             WebSocketRoute("/play", enter),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],

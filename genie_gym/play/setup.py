@@ -26,7 +26,7 @@ class PlaySetup(NamedTuple):
     starts: Iterator[Start]
     """starts of the episodes, endless"""
     prompt: FittedPrompt | None
-    """prompt that all episodes start from; None if start frames are drawn"""
+    """prompt that all episodes start from; None if start clips are drawn"""
     driver: Driver | None
     """policy that can play in a person's place"""
 
@@ -50,7 +50,7 @@ def prepare_play(config: PlayConfig) -> PlaySetup:
     session = Session(config.checkpoint, config.device, None, *sampling, zero_rewards, draw)
     prompt = None if config.prompt is None else session.fit_prompt(config.prompt, fit=config.fit)
     starts = stream_starts(session, None if prompt is None else prompt.frames, config.seed)
-    first = next(starts)  # fails before the page opens if there is neither a prompt nor a start frame
+    first = next(starts)  # fails before the page opens if there is neither a prompt nor a start clip
     return PlaySetup(session, digest_checkpoint(config.checkpoint), itertools.chain([first], starts), prompt, driver)
 
 
@@ -58,7 +58,7 @@ def stream_starts(session: Session, prompt: np.ndarray | None, seed: int) -> Ite
     """Yield the starts of successive episodes; the first one's world seed is ``seed`` itself.
 
     Raises:
-        ValueError: If ``prompt`` is None and the checkpoint ships no start frames.
+        ValueError: If ``prompt`` is None and the checkpoint ships no start clips.
     """
     generator = np.random.default_rng(seed)
     yield session.draw_start(generator, prompt, seed)

@@ -46,7 +46,7 @@ def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorl
     if given != wanted:
         raise ValueError(f"part must have the world's {wanted} latent actions, got {given}")
     config = replace(world.config, latent_action_model=part, action_names=())
-    renewed = GenieWorldModel(config, copy.deepcopy(world.start_frames))
+    renewed = GenieWorldModel(config, copy.deepcopy(world.start_clips))
     renewed.tokenizer.load_state_dict(world.tokenizer.state_dict())
     renewed.dynamics.load_state_dict(world.dynamics.state_dict())
     return renewed

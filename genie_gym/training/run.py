@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from genie_gym.checks import require
 from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.device_clips import DeviceClips
 from genie_gym.data.frames import to_float
+from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.loading import require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.actions import train_actions
@@ -25,7 +27,7 @@ def train_preset(
     preset: Preset,
     dataset: ClipDataset,
     out: Path,
-    start_frames: np.ndarray | None = None,
+    start_clips: np.ndarray | None = None,
     minutes: float | None = None,
     device: str = "cpu",
     progress: bool = True,
@@ -40,7 +42,7 @@ def train_preset(
         dataset: Clips of the world's size, of any length: each phase cuts its own.
         out: Folder of the run. Its folders ``tokenizer``, ``actions`` (if the preset has such a phase) and ``world``
             hold the phases' states and TensorBoard logs.
-        start_frames: (M, H, W, 3) uint8 frames to ship with the world.
+        start_clips: (M, P, H, W, 3) uint8 clips to ship with the world.
         minutes: Time limit of this call in minutes, over all phases.
         device: Device to train on.
         progress: Whether to show progress bars.
@@ -59,7 +61,7 @@ def train_preset(
         return Phase(clips(dataset.cut(config.clip_length), config, device), config, out / name, left, progress)
 
     torch.manual_seed(preset.tokenizer_training.seed)
-    world = GenieWorldModel(preset.world, start_frames).to(device)
+    world = GenieWorldModel(preset.world, start_clips).to(device)
     first, second, last = preset.tokenizer_training, preset.action_training, preset.world_training
     if train_tokenizer(world.tokenizer, begin(first, "tokenizer")) < first.train_steps:
         return None
@@ -93,14 +95,17 @@ def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Bat
     return draw
 
 
-def draw_start_frames(dataset: ClipDataset, count: int, seed: int) -> np.ndarray:
-    """Draw the first frame of one clip from each of ``count`` equal stretches of the data: (count, H, W, 3) uint8.
+def draw_start_clips(dataset: ClipDataset, count: int, seed: int) -> np.ndarray:
+    """Draw a clip of ``MAX_PROMPT_FRAMES`` = P frames from each of ``count`` equal stretches of the data.
+
+    Returns:
+        (count, P, H, W, 3) uint8; fewer clips if the data has fewer.
 
     Raises:
-        ValueError: If the dataset has fewer than ``count`` clips.
+        ValueError: If ``count`` is not positive, or no episode is that long.
     """
-    if not 1 <= count <= len(dataset):
-        raise ValueError(f"count must be in [1, {len(dataset)}], the number of clips, got {count}")
-    edges = np.linspace(0, len(dataset), count + 1).astype(int)
+    require(count > 0, "count", count, "positive")
+    dataset = dataset.cut(MAX_PROMPT_FRAMES)
+    edges = np.linspace(0, len(dataset), min(count, len(dataset)) + 1).astype(int)
     chosen = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-    return np.stack([dataset[int(index)][0] for index in chosen])
+    return np.stack([dataset[int(index)] for index in chosen])

@@ -81,13 +81,14 @@ def test_a_clone_dreams_on(stacked: RepeatedFrameStack, tmp_path: Path) -> None:
 
 def test_a_dream_starts_from_the_videos(tiny_checkpoint: Path, demonstrations: DemonstrationFolders) -> None:
     world = load_world(tiny_checkpoint)
-    before = world.start_frames.copy()
+    before = world.start_clips.copy()
     dreamt = open_dream(world, demonstrations.videos, starts=5, seed=0)
-    assert dreamt.start_frames.shape == (5, 64, 64, 3)
-    assert np.array_equal(world.start_frames, before)
+    assert dreamt.start_clips.shape == (5, 4, 64, 64, 3)
+    assert np.array_equal(world.start_clips, before)
     assert dreamt.dynamics is world.dynamics
     recorded = read_footage(ClipDataset(demonstrations.videos, clip_length=2)).frames
-    assert all((recorded == frame).all(axis=(1, 2, 3)).any() for frame in dreamt.start_frames)
+    windows = np.lib.stride_tricks.sliding_window_view(recorded, 4, axis=0).transpose(0, 4, 1, 2, 3)
+    assert all((windows == clip).all(axis=(1, 2, 3, 4)).any() for clip in dreamt.start_clips)
     envs = make_sb3_vec_env(num_envs=32, checkpoint=WorldHandle(dreamt), reward_fn=zero_rewards, seed=0)
     envs.reset()
     assert {info["prompt_index"] for info in envs.venv.reset_infos} == set(range(5))

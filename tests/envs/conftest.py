@@ -29,12 +29,12 @@ class StubState(NamedTuple):
 class StubWorld:
     """A stub of ``GenieWorldModel``: each frame follows from the last one, the action, the seed and the age."""
 
-    def __init__(self, start_frames: int = 4) -> None:
+    def __init__(self, start_clips: int = 4) -> None:
         self.config = SimpleNamespace(
             height=HEIGHT, width=WIDTH, num_latent_actions=LATENT_ACTIONS, context_length=CONTEXT_LENGTH
         )
-        shape = (start_frames, HEIGHT, WIDTH, 3)
-        self.start_frames = np.random.default_rng(7).integers(0, 256, shape, dtype=np.uint8)
+        shape = (start_clips, 4, HEIGHT, WIDTH, 3)
+        self.start_clips = np.random.default_rng(7).integers(0, 256, shape, dtype=np.uint8)
         self.calls: Counter[str] = Counter()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StubWorld":
@@ -101,8 +101,8 @@ def handle(stub_world: StubWorld) -> WorldHandle:
 
 @pytest.fixture
 def bare_handle() -> WorldHandle:
-    """A handle of a world that ships no start frames."""
-    return WorldHandle(StubWorld(start_frames=0))  # type: ignore[arg-type]
+    """A handle of a world that ships no start clips."""
+    return WorldHandle(StubWorld(start_clips=0))  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -75,9 +75,9 @@ def test_resets_without_a_seed_draw_new_starts(env: GenieEnv) -> None:
     assert len({info["world_seed"] for info in infos}) == 30
 
 
-def test_the_seed_draws_the_start_frame(env: GenieEnv, stub_world: Any) -> None:
+def test_the_seed_draws_the_start_clip(env: GenieEnv, stub_world: Any) -> None:
     observation, info = env.reset(seed=3)
-    assert np.array_equal(observation, stub_world.start_frames[info["prompt_index"]])
+    assert np.array_equal(observation, stub_world.start_clips[info["prompt_index"], -1])
 
 
 def test_infos_are_small_and_json_able(env: GenieEnv) -> None:
@@ -94,7 +94,7 @@ def test_an_info_repeats_the_episode(env: GenieEnv, stub_world: Any, play: Any) 
 
     from genie_gym.data.frames import to_float, to_uint8
 
-    prompt = to_float(stub_world.start_frames[info["prompt_index"]][None, None])
+    prompt = to_float(stub_world.start_clips[info["prompt_index"]][None])
     state, _ = stub_world.reset(prompt, seeds=[info["world_seed"]])
     state, _ = stub_world.step(state, torch.tensor([3]))
     state, last = stub_world.step(state, torch.tensor([1]))
@@ -219,8 +219,8 @@ def test_an_invalid_prompt_in_options_is_refused(env: GenieEnv) -> None:
         env.reset(options={"prompt": 3})
 
 
-def test_a_world_without_start_frames_needs_a_prompt(bare_handle: WorldHandle, prompt_image: np.ndarray) -> None:
+def test_a_world_without_start_clips_needs_a_prompt(bare_handle: WorldHandle, prompt_image: np.ndarray) -> None:
     env = GenieEnv(checkpoint=bare_handle)
-    with pytest.raises(ValueError, match="prompt must be given since this checkpoint ships no start frames"):
+    with pytest.raises(ValueError, match="prompt must be given since this checkpoint ships no start clips"):
         env.reset(seed=0)
     assert np.array_equal(env.reset(seed=0, options={"prompt": prompt_image})[0], prompt_image)

@@ -13,7 +13,7 @@ PLAYING = np.array([True, True])
 
 def started(world: GenieWorldModel, seeds: tuple[int, ...] = (0, 1), undo_steps: int = 2) -> Session:
     session = Session(WorldHandle(world), reward_fn=zero_rewards, undo_steps=undo_steps)
-    session.start([Start(world.start_frames[:1], -1, seed) for seed in seeds])
+    session.start([Start(world.start_clips[0], -1, seed) for seed in seeds])
     return session
 
 
@@ -37,7 +37,7 @@ def test_undo_takes_back_the_steps_of_all_rows(tiny_world: GenieWorldModel) -> N
 def test_a_restart_ends_what_can_be_undone(tiny_world: GenieWorldModel) -> None:
     session = started(tiny_world)
     session.step(np.array([1, 1]), PLAYING)
-    session.restart([1], [Start(tiny_world.start_frames[1:2], 1, 5)])
+    session.restart([1], [Start(tiny_world.start_clips[1], 1, 5)])
     assert not session.undo()
 
 

@@ -58,10 +58,10 @@ def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
 def test_sheets_with_and_without_names_for_each_start(tmp_path: Path) -> None:
     """A row for each action, the start and two frames each; four of them again, larger, in the order of the results."""
     four = ("left", "right 1", "up", "still 1")
-    figure = ActionsFigure(out=tmp_path, unnamed=four)
+    figure = ActionsFigure(out=tmp_path / "out", work=tmp_path / "work", unnamed=four)
     figure.run()
     with Image.open(figure.picture.with_name("actions.gif")) as animation:
-        assert (animation.n_frames, animation.size) == (25, (4 * 132 - 4, 2 * 146))
+        assert (animation.n_frames, animation.size) == (25, (4 * 198, 2 * 224))
     paths, results = sorted(figure.picture.parent.glob("*.png")), read(figure)
     stems = [f"figure_actions-hard-{start}{kind}" for start in range(2) for kind in ("-unnamed", "")]
     assert [path.stem for path in paths] == stems

@@ -109,8 +109,8 @@ def test_held_actions_stay_finite(bounds: dict[str, float], precisions: tuple[st
 @pytest.mark.parametrize("action", range(8))
 def test_a_held_action_plays_10_000_steps_in_the_precision_of_auto(action: int) -> None:
     world = load_world("coinrun", precision="auto")
-    start = world.start_frames[action % len(world.start_frames)]
-    state, _ = world.reset(to_float(start[None, None]), [action])
+    start = world.start_clips[action % len(world.start_clips)]
+    state, _ = world.reset(to_float(start[None]), [action])
     for _ in range(10_000):
         state, frames = world.step(state, torch.tensor([action]))  # raises if logits are not finite
         assert frames.isfinite().all()

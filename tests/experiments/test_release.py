@@ -44,6 +44,8 @@ def small_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> make.Relea
     monkeypatch.setitem(PRESETS, "tiny apart", replace(tiny, action_training=tiny.world_training))
     monkeypatch.setattr(labels, "SCORED_CLIPS", 16)
     monkeypatch.setattr(clocked, "_SAVING_SECONDS", 0.0)
+    clips = np.random.default_rng(0).integers(256, size=(8, 4, 64, 64, 3), dtype=np.uint8)
+    monkeypatch.setattr(make, "draw_release_clips", lambda modes: clips)
     for name in ("SCORED_FRAMES", "TRAINING_FRAMES"):
         monkeypatch.setattr(gather, name, 2048)
     evaluation = EvaluateConfig(
@@ -80,6 +82,7 @@ def test_a_preset_becomes_a_world_with_names_scores_and_a_card(
             break
     world = load_world(out / "checkpoint")
     assert len(set(world.config.action_names)) == 8
+    assert world.start_clips.shape == (8, 4, 64, 64, 3)
     card = (out / "checkpoint" / "README.md").read_text()
     for part in ("20 steps of 4 clips", "4,096 frames", world.config.action_names[0]):
         assert part in card
@@ -123,20 +126,19 @@ def test_an_interrupted_run_by_the_clock_goes_on_with_its_steps(
     def stop(run: clocked.ClockedRun, *arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    starts = np.zeros((1, 64, 64, 3), np.uint8)
-    cut_off = clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts)
+    cut_off = clocked.ClockedRun(clocked_release, clocked_release.find_preset())
     with monkeypatch.context() as patch:
         patch.setattr(clocked.ClockedRun, "_train_dynamics", stop)
         with pytest.raises(KeyboardInterrupt):
             cut_off.run()
     progress = json.loads((clocked_release.out / "progress.json").read_text())
     assert "world" not in progress["steps"]
-    run = clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts)
+    run = clocked.ClockedRun(clocked_release, clocked_release.find_preset())
     preset = run.run()
     assert preset.tokenizer_training.train_steps == progress["steps"]["tokenizer"]
     assert run.facts["frames"] >= progress["frames"]
     assert (clocked_release.out / "checkpoint" / "config.json").exists()
-    assert clocked.ClockedRun(clocked_release, clocked_release.find_preset(), starts).run() == preset, "all is done"
+    assert clocked.ClockedRun(clocked_release, clocked_release.find_preset()).run() == preset, "all is done"
 
 
 def test_contradicting_options_are_refused(clocked_release: make.Release) -> None:
@@ -188,7 +190,7 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     assert all(
         torch.equal(weight, load_world(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items()
     )
-    for wrong in (tiny_checkpoint / "start_frames.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
+    for wrong in (tiny_checkpoint / "start_clips.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
         with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
             replace(taken, out=tmp_path / "wrong", weights=wrong).run()
     assert not (tmp_path / "wrong").exists()

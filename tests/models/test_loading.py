@@ -41,7 +41,7 @@ def same_world(one: GenieWorldModel, other: GenieWorldModel) -> bool:
     left, right = one.state_dict(), other.state_dict()
     return (
         one.config == other.config
-        and np.array_equal(one.start_frames, other.start_frames)
+        and np.array_equal(one.start_clips, other.start_clips)
         and list(left) == list(right)
         and all(torch.equal(left[name], right[name]) and left[name].dtype == right[name].dtype for name in left)
     )
@@ -52,15 +52,15 @@ def test_a_saved_world_is_read_back(make_world: Make, tmp_path: Path, kind: str)
     world = make_world(kind)
     loaded = read_world(save_world(world, tmp_path / "deep" / "world"))
     assert same_world(world, loaded)
-    assert loaded.start_frames.shape == (4, world.config.height, world.config.width, 3)
-    assert loaded.start_frames.dtype == np.uint8
+    assert loaded.start_clips.shape == (4, 4, world.config.height, world.config.width, 3)
+    assert loaded.start_clips.dtype == np.uint8
     assert not loaded.training
 
 
-def test_a_world_without_start_frames(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
+def test_a_world_without_start_clips(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     world = copy.copy(tiny_world)
-    world.start_frames = tiny_world.start_frames[:0]
-    assert read_world(save_world(world, tmp_path / "world")).start_frames.shape == (0, 64, 64, 3)
+    world.start_clips = tiny_world.start_clips[:0]
+    assert read_world(save_world(world, tmp_path / "world")).start_clips.shape == (0, 4, 64, 64, 3)
 
 
 def test_checkpoints_hold_no_pickle(tiny_checkpoint: Path) -> None:
@@ -105,7 +105,7 @@ OLD_NAMES = {
 
 def stored_weights(folder: Path) -> dict[str, Tensor]:
     tensors = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
-    return {name: tensor for name, tensor in tensors.items() if name != "start_frames"}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("start_")}
 
 
 def test_the_shipped_checkpoint_is_read_by_its_old_names(tmp_path: Path) -> None:
@@ -129,6 +129,23 @@ def test_old_names_are_read_as_present_ones(make_world: Make, tmp_path: Path) ->
     assert set(OLD_NAMES) <= set(tensors)
     save_file({OLD_NAMES.get(name, name): tensor for name, tensor in tensors.items()}, path)
     assert same_world(read_world(folder), world)
+
+
+def test_start_frames_of_earlier_checkpoints_are_clips_of_one_frame(
+    checkpoint: Path, tiny_world: GenieWorldModel
+) -> None:
+    (checkpoint / "start_clips.safetensors").unlink()
+    frames = tiny_world.start_clips[:, 0]
+    save_file({"start_frames": torch.from_numpy(frames.copy())}, checkpoint / "start_frames.safetensors")
+    assert np.array_equal(read_world(checkpoint).start_clips, frames[:, None])
+
+
+@pytest.mark.parametrize("misshape", [lambda clips: clips[:, 0], lambda clips: clips[:, :0], lambda clips: clips / 255])
+def test_start_clips_of_another_shape_are_refused(
+    tiny_world: GenieWorldModel, misshape: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    with pytest.raises(ValueError, match=r"start_clips must be \(M, P, 64, 64, 3\) uint8 .*, got"):
+        GenieWorldModel(tiny_world.config, misshape(tiny_world.start_clips))
 
 
 def test_a_model_card(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
@@ -284,7 +301,7 @@ def test_a_failed_save_changes_nothing(
 
     def full(tensors: Any, path: Path) -> None:
         path.write_bytes(b"half of it")
-        if path.name.startswith("start_frames"):
+        if path.name.startswith("start_clips"):
             raise OSError("no space left on device")
 
     monkeypatch.setattr(loading, "save_file", full)

@@ -131,7 +131,7 @@ def test_two_visitors_do_not_affect_each_other(browser: Any, address: str, tmp_p
         page.close()
 
 
-def test_a_start_frame_and_a_driver_are_chosen(browser: Any, address: str) -> None:
+def test_a_start_clip_and_a_driver_are_chosen(browser: Any, address: str) -> None:
     page = visit(browser, address)
     page.select_option("#driver", "random")
     page.wait_for_function("() => Number(document.getElementById('screen').dataset.steps) >= 2")
@@ -140,9 +140,9 @@ def test_a_start_frame_and_a_driver_are_chosen(browser: Any, address: str) -> No
     page.click("[data-start='5']")
     page.wait_for_function("() => document.getElementById('screen').dataset.steps === '0'")
     world = load_world("coinrun")
-    difference = np.abs(pixels(page).astype(int) - world.start_frames[5].astype(int))
+    difference = np.abs(pixels(page).astype(int) - world.start_clips[5, -1].astype(int))
     assert difference.mean() < 10  # as the tokenizer reconstructs it
-    assert np.abs(pixels(page).astype(int) - world.start_frames[6].astype(int)).mean() > difference.mean()
+    assert np.abs(pixels(page).astype(int) - world.start_clips[6, -1].astype(int)).mean() > difference.mean()
     assert page.locator("#policy").is_disabled()
     page.close()
 

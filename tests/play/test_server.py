@@ -144,17 +144,17 @@ def test_a_picture_starts_an_episode(open_page: Callable[..., TestClient]) -> No
         assert "fit must be one of ('crop', 'pad'), got None" in person.complaint('{"do": "fit"}')
 
 
-def test_a_start_frame_is_chosen(open_page: Callable[..., TestClient], setup: PlaySetup) -> None:
-    page, starts = open_page(), setup.session.world.start_frames
+def test_a_start_clip_is_chosen(open_page: Callable[..., TestClient], setup: PlaySetup) -> None:
+    page, starts = open_page(), setup.session.world.start_clips
     with page.websocket_connect(SOCKET) as socket:
         person = Person(socket)
         person.ask(do="start", number=1)
         trajectory = parse_trajectory(person.file("json").decode())
-        assert np.array_equal(trajectory.prompt, starts[1:2])
+        assert np.array_equal(trajectory.prompt, starts[1])
         assert "number must be in" in person.complaint('{"do": "start", "number": 1000}')
         assert "number must be in" in person.complaint('{"do": "start", "number": -1}')
     shown = page.get("/starts/1.png")
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.content))), starts[1])
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.content))), starts[1, -1])
     assert page.get("/starts/1000.png").status_code == 404
 
 
@@ -212,7 +212,7 @@ def test_simultaneous_requests_share_a_pass_and_get_the_frames_of_playing_alone(
 
     def start(number: int) -> Visitor:
         visitor = setup.new_visitor(undo_steps=2)
-        visitor.start(Start(world.start_frames[number][None], number, number))
+        visitor.start(Start(world.start_clips[number], number, number))
         return visitor
 
     passes: list[int] = []

@@ -26,7 +26,7 @@ def make_visitor(world: GenieWorldModel) -> Visitor:
 
 
 def first_start(world: GenieWorldModel, frames: int = 1, seed: int = 0) -> Start:
-    return Start(world.start_frames[:frames], -1, seed)
+    return Start(world.start_clips[0, :frames], -1, seed)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_saved_trajectory_replays_to_the_same_frames(
     save_trajectory(visitor.trajectory, tmp_path / "play.json")
     loaded = load_trajectory(tmp_path / "play.json")
     assert loaded.latent_actions == (3, 0, 5, 5)
-    assert np.array_equal(loaded.prompt, tiny_world.start_frames[:2])
+    assert np.array_equal(loaded.prompt, tiny_world.start_clips[0, :2])
     assert np.array_equal(replay(tiny_world, "digest", loaded), np.stack(frames))
     assert len({frame.tobytes() for frame in frames}) == 5
     with pytest.raises(ValueError, match="trajectory must be of the checkpoint 'other', got 'digest'"):

@@ -147,11 +147,11 @@ def test_the_seed_determines_the_starts(tiny_world: GenieWorldModel, tmp_path: P
 
 
 def test_starts_are_those_of_earlier_versions(tiny_world: GenieWorldModel) -> None:
-    """The first start has the seed itself; later ones draw the start frame first and then the world seed."""
+    """The first start has the seed itself; later ones draw the start clip first and then the world seed."""
     starts = list(itertools.islice(stream_starts(Session(WorldHandle(tiny_world), reward_fn=zero_rewards), None, 5), 3))
     generator = np.random.default_rng(5)
-    expected = [(int(generator.integers(len(tiny_world.start_frames))), 5)]
+    expected = [(int(generator.integers(len(tiny_world.start_clips))), 5)]
     for _ in range(2):
-        index = int(generator.integers(len(tiny_world.start_frames)))
+        index = int(generator.integers(len(tiny_world.start_clips)))
         expected.append((index, int(generator.integers(2**31))))
     assert [(start.prompt_index, start.world_seed) for start in starts] == expected

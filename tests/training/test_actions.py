@@ -17,7 +17,7 @@ def test_renewing_latent_actions_keeps_the_rest_of_a_world(make_world: Make, var
     old, part = make_world("moving"), variants["accelerating"].latent_action_model
     new = renew_actions(old, part)
     assert new.config == replace(old.config, latent_action_model=part, action_names=())
-    assert (new.start_frames == old.start_frames).all()
+    assert (new.start_clips == old.start_clips).all()
     for name, weight in old.state_dict().items():
         if not name.startswith("latent_action_model."):
             assert torch.equal(weight, new.state_dict()[name]), name
