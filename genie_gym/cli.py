@@ -200,8 +200,8 @@ class NameActionsCommand:
     """save the proposed names without asking at the terminal"""
     starts: int = 24
     """number of start clips"""
-    frames: int = 6
-    """number of frames that each latent action is held for"""
+    frames: int = 16
+    """number of frames that each latent action is held for, enough for a jump to land"""
     picture: Path = Path("out/actions.png")
     """PNG file to write a row of frames for each latent action to"""
     device: str = "cpu"

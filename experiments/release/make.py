@@ -34,7 +34,7 @@ from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips, train_preset
 from genie_gym.training.world import train_dynamics
 
-_NAMED_FRAMES = 6  # each action is held for so many frames to propose its name
+_NAMED_FRAMES = 16  # each action is held for so many frames to propose its name: a jump has to land
 _FRAMES = 400_000  # of training levels, unless the options say otherwise
 
 

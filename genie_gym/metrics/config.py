@@ -27,8 +27,8 @@ class EvaluateConfig:
     """set of levels to score; use ``validation`` to choose between models"""
     clips: int = 256
     """number of scored clips of 16 frames, shared equally by modes and players"""
-    inverse_steps: int = 250
-    """training steps of the supervised inverse model (the ceiling), 16 clips each"""
+    inverse_steps: int = 800
+    """most training steps of the supervised inverse model (the ceiling), which ends when it no longer improves"""
     starts: int = 64
     """number of starts a mode from which each latent action and each key is held"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)

@@ -13,6 +13,7 @@ from genie_gym.metrics.held_out import ClipPool, EvaluationClips, join_clips
 from genie_gym.metrics.maskgit_steps import compare_maskgit_steps
 from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
 from genie_gym.metrics.score import score_clips
+from genie_gym.metrics.separability import score_persistence
 from genie_gym.models.world_model import GenieWorldModel
 
 _COMPARED_FRAMES = 9
@@ -48,9 +49,10 @@ def evaluate(
 
     Returns:
         ``scores``: the scores of ``score_clips`` over all clips; the same for each set under ``sets``, and for each
-        mode under ``by_mode`` if there are several; ``control`` of ``score_held_actions`` and ``passes``
-        (MaskGIT step counts) over all clips. ``speed`` varies from run to run, all else is determined by
-        the seed.
+        mode under ``by_mode`` if there are several; ``control`` of ``score_held_actions`` and
+        ``passes`` (MaskGIT step counts) over all clips. If true actions are known, ``control`` has ``persistence``, and
+        ``ceiling`` tells how the supervised model was trained. ``speed`` varies from run to run, all else is determined
+        by the seed.
 
     Raises:
         ValueError: If there are too few clips to fit on, or no such I3D.
@@ -63,6 +65,7 @@ def evaluate(
 
     parts = torch.arange(len(videos)).split([len(clips.videos) for clips in sets.values()])
     by_set = dict(zip(sets, parts, strict=True))
+    by_mode = _join_modes(by_set)
     control, held = score_held_actions(world, starts, seed, report)
     compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
     progress = partial(report, "comparison of MaskGIT step counts")
@@ -70,22 +73,36 @@ def evaluate(
     scores = {
         "seed": seed,
         **score_clips(outputs, world.config, seed),
-        "control": control,
+        "control": control | _score_persistence(outputs, by_mode),
         "passes": rows,
         "passes_clips": config.passes_clips,
-        "by_mode": {mode: score(indices) for mode, indices in _join_modes(by_set).items()},
+        "by_mode": {mode: score(indices) for mode, indices in by_mode.items()} if len(by_mode) > 1 else {},
         "sets": {name: score(indices) for name, indices in by_set.items()},
         "speed": speed,
     }
+    if outputs.actions is not None:
+        scores["ceiling"] = outputs.actions.supervised.describe()
     return Evaluation(scores, outputs, held)
 
 
+def _score_persistence(outputs: WorldOutputs, by_mode: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return ``persistence``, by mode, if the true actions are known."""
+    actions, labels = outputs.actions, outputs.encoded.labels
+    if actions is None:
+        return {}
+    return {
+        "persistence": {
+            mode: score_persistence(labels[indices], actions.real_actions[indices]) for mode, indices in by_mode.items()
+        }
+    }
+
+
 def _join_modes(by_set: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the indices of clips by mode, given those by mode and player; empty if there is only one mode."""
+    """Return the indices of clips by mode, given those by mode and player."""
     modes: dict[str, list[Tensor]] = {}
     for name, indices in by_set.items():
         modes.setdefault(name.partition("/")[0], []).append(indices)
-    return {mode: torch.cat(indices) for mode, indices in modes.items()} if len(modes) > 1 else {}
+    return {mode: torch.cat(indices) for mode, indices in modes.items()}
 
 
 def _take_evenly(videos: Tensor, wanted: int) -> Tensor:

@@ -10,8 +10,6 @@ _REACH = 10
 """Largest shift in pixels that is searched in each direction."""
 _CHUNK, _DECIMALS = 64, 9
 """Pairs of images compared at once, and decimals of their mean squared differences."""
-_SLOWEST = 0.5
-"""Smallest speed in pixels per frame at which an action is named after its direction."""
 
 
 def estimate_shifts(before: Tensor, after: Tensor, reach: int = _REACH) -> Tensor:
@@ -105,28 +103,3 @@ def explain_motion(displacements: Tensor) -> dict[str, Tensor]:
     shares = (total - within - (groups - 1) * noise) / (total + noise)
     x, y = torch.where(total > 0, shares, 0.0).unbind(dim=-1)
     return {"x_explained": x, "y_explained": y}
-
-
-def name_actions(played: Tensor) -> tuple[str, ...]:
-    """Name latent actions after the mean motion of their frames: ``still``, ``left``, ``up right``, ...
-
-    The camera follows the player, so the image scrolls to the left when the player goes right. Actions of the same
-    direction are numbered, the fastest first.
-
-    Args:
-        played: (A, M, T, C, H, W) videos, as in ``play_each_action``.
-    """
-    before, after = (frames.flatten(0, 2) for frames in (played[:, :, :-1], played[:, :, 1:]))
-    shifts = estimate_shifts(before, after).double().unflatten(0, (len(played), -1))
-    speeds = -shifts.mean(dim=1)
-    ways = [" ".join(_way(row, "up", "down") + _way(column, "left", "right")) or "still" for row, column in speeds]
-    names = list(ways)
-    order = sorted(range(len(ways)), key=lambda action: -float(speeds[action].norm()))
-    for way in {way for way in ways if ways.count(way) > 1}:
-        for number, action in enumerate((action for action in order if ways[action] == way), start=1):
-            names[action] = f"{way} {number}"
-    return tuple(names)
-
-
-def _way(speed: Tensor, negative: str, positive: str) -> list[str]:
-    return [] if abs(speed) < _SLOWEST else [negative if speed < 0 else positive]

@@ -12,7 +12,7 @@ from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.controllability import Rollouts, label_clips, play_clips
 from genie_gym.metrics.fvd import FeatureExtractor, load_i3d, procgen_features
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips
-from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
+from genie_gym.metrics.inverse_model import Ceiling, predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import fit_maps
 from genie_gym.models.world_model import GenieWorldModel
 
@@ -21,7 +21,7 @@ CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
 LONG_PROMPT_FRAMES = 4
 """Number of frames of the longer prompts, which show velocities, unlike single frames."""
 _HISTORY = 3
-"""Number of frames up to t that the inverse model sees if the latent action model has no such setting."""
+"""Number of frames up to t that the inverse model sees: the same for all worlds, so that they have one ceiling."""
 
 Report = Callable[[str, float], object]
 """Function that is called with the name of a stage and the share of it done, 0 to 1."""
@@ -49,6 +49,8 @@ class ActionReference(NamedTuple):
     """(B, T - 1) predictions of a supervised model for each of ``latent_actions.GROUPS``."""
     maps: dict[str, Tensor]
     """(A,) map from latent actions for each of ``GROUPS``, fitted on other clips."""
+    supervised: Ceiling
+    """The model that predicted ``ceiling``."""
 
 
 class WorldOutputs(NamedTuple):
@@ -71,7 +73,7 @@ class WorldOutputs(NamedTuple):
         actions = self.actions
         if actions is not None:
             ceiling = {name: predicted[indices] for name, predicted in actions.ceiling.items()}
-            actions = ActionReference(actions.real_actions[indices], ceiling, actions.maps)
+            actions = actions._replace(real_actions=actions.real_actions[indices], ceiling=ceiling)
         features = {name: {kind: each[indices] for kind, each in by.items()} for name, by in self.features.items()}
         return WorldOutputs(encoded, rollouts, continued, actions, features)
 
@@ -134,12 +136,10 @@ def _reference_actions(
         return None
     report("maps from latent to real actions", 0)
     maps = fit_maps(label_clips(world, drawn.videos), drawn.real_actions, world.config.num_latent_actions)
-    model_config = world.config.latent_action_model
-    history = model_config.history if model_config.backbone == "conv" else _HISTORY
     size = (world.config.height, world.config.width)
     progress = partial(report, "training a supervised inverse model")
-    model = train_inverse_model(fitted, history, size, config.inverse_steps, config.seed, progress)
-    return ActionReference(whole.real_actions, predict_actions(model, whole.videos), maps)
+    supervised = train_inverse_model(fitted, _HISTORY, size, config.inverse_steps, config.seed, progress)
+    return ActionReference(whole.real_actions, predict_actions(supervised.model, whole.videos), maps, supervised)
 
 
 def _extract(extract: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report) -> dict[str, Tensor]:

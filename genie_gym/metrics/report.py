@@ -51,6 +51,12 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     console.print(_tabulate_rollouts(continued, f"{continued['prompt_frames']} frames"))
     console.print(_tabulate_actions(results["lam"]))
     console.print(_tabulate_control(results["control"]))
+    heads, rows = arrange_labels(results["control"])
+    labels = Table("labels in play", *heads)
+    for row in rows:
+        labels.add_row(*row)
+    if rows:
+        console.print(labels)
     console.print(tabulate_maskgit_steps(results["passes"], results["speed"], results["passes_clips"]))
     if "sessions" in results:
         console.print(tabulate_sessions(results["sessions"]))
@@ -171,6 +177,39 @@ def list_sessions(sessions: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 def _format_share(cell: dict[str, Any]) -> str:
     return "{:.3f} [{:.3f}, {:.3f}]".format(cell["share"], *cell["interval"])
+
+
+def arrange_labels(control: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads, but for the first, and the rows of a table of separability and persistence, by mode.
+
+    What was not measured has no row.
+    """
+    separability, persistence = control.get("separability", {}), control.get("persistence", {})
+    modes = list(separability or persistence)
+    heads = [f"{mode}: {name}" for mode in modes for name in ("shows", "label [95 %]", "supervised", "random")]
+    rows = []
+    if separability:
+        for pair in separability[modes[0]]["pairs"]:
+            cells = [_write_pair(separability[mode]["pairs"][pair]) for mode in modes]
+            rows.append([f"both keys named, {pair}", *(cell for each in cells for cell in each)])
+        cells = [_write_share(separability[mode]["equal"], separability[mode]["equal_random"]) for mode in modes]
+        rows.append(["equal keys next to each other, equal labels", *(cell for each in cells for cell in each)])
+    if persistence:
+        for key, words in {"key_stays": "stays", "key_changes": "changes"}.items():
+            cells = [_write_share(persistence[mode][key], persistence[mode]["chance"]) for mode in modes]
+            rows.append([f"label persists while the key {words}", *(cell for each in cells for cell in each)])
+    return heads, rows
+
+
+def _write_pair(pair: dict[str, Any]) -> list[str]:
+    if pair["told_apart"] is None:
+        return ["0 %", "-", "-", "-"]
+    told = "{:.2f} [{:.2f}, {:.2f}]".format(pair["told_apart"], *pair["interval"])
+    return [f"{pair['shows']:.0%}", told, f"{pair['ceiling']:.2f}", f"{pair['random']:.2f}"]
+
+
+def _write_share(share: float | None, random: float) -> list[str]:
+    return ["", "-" if share is None else f"{share:.2f}", "", f"{random:.2f}"]
 
 
 def tabulate_maskgit_steps(rows: list[dict[str, Any]], speed: dict[str, float], clips: int) -> Table:

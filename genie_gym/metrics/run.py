@@ -8,6 +8,7 @@ from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.evaluate import Evaluation, evaluate
 from genie_gym.metrics.gather import gather_data
 from genie_gym.metrics.outputs import Report
+from genie_gym.metrics.separability import separate_keys
 from genie_gym.metrics.sessions import Policy, RandomLatentPolicy, repeat_probability, score_sessions
 from genie_gym.metrics.weaknesses import find_weaknesses
 from genie_gym.models.world_model import GenieWorldModel
@@ -40,6 +41,9 @@ def run_evaluation(
         evaluated = evaluate(world, data.sets, data.fitted, data.control, config, report)
     if config.sessions:
         evaluated.scores["sessions"] = _play_sessions(world, evaluated, config, report)
+    actions = evaluated.outputs.actions
+    if config.data is None and actions is not None:
+        evaluated.scores["control"]["separability"] = separate_keys(world, actions, config, report)
     sampling = world.config.sampling
     settings = {
         "checkpoint": config.checkpoint,

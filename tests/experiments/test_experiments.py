@@ -55,20 +55,29 @@ def test_smoke(kind: type[Experiment], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sheet_for_each_start(tmp_path: Path) -> None:
-    """A row for each action of the shipped world, the start and two frames each, beside the names."""
-    figure = ActionsFigure(out=tmp_path / "out", work=tmp_path / "work")
+def test_sheets_with_and_without_names_for_each_start(tmp_path: Path) -> None:
+    """A row for each action, the start and two frames each; four of them again, larger, in the order of the results."""
+    four = ("left", "right 1", "up", "still 1")
+    figure = ActionsFigure(out=tmp_path / "out", work=tmp_path / "work", unnamed=four)
     figure.run()
     with Image.open(figure.picture.with_name("actions.gif")) as animation:
         assert (animation.n_frames, animation.size) == (25, (4 * 198, 2 * 224))
-    paths = sorted(figure.picture.parent.glob("*.png"))
-    assert [path.stem for path in paths] == ["figure_actions-hard-0", "figure_actions-hard-1"]
-    first, second = (np.asarray(Image.open(path)) for path in paths)
-    assert first.shape == second.shape
-    assert first.shape[0] == 8 * 64
-    assert first.shape[1] > 3 * 64
+    paths, results = sorted(figure.picture.parent.glob("*.png")), read(figure)
+    stems = [f"figure_actions-hard-{start}{kind}" for start in range(2) for kind in ("-unnamed", "")]
+    assert [path.stem for path in paths] == stems
+    unnamed, first, _, second = (np.asarray(Image.open(path)) for path in paths)
+    assert first.shape == second.shape == (8 * 64, (3 + 1) * 64, 3)
     assert not np.array_equal(first, second)
-    assert len(read(figure)["names"]) == 8
+    assert [row["start"] for row in results["rows"]] == [0, 1]
+    assert set(results["rows"][0]["order"]) == set(four)
+    places = [results["names"].index(name) for name in results["rows"][0]["order"]]
+    rows = first.reshape(8, 64, *first.shape[1:])[places, :, 64:].reshape(4 * 64, -1, 3)
+    assert np.array_equal(unnamed, rows.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_a_sheet_of_an_action_that_the_world_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unnamed must be among the world's actions, .*got \('fly',\)"):
+        ActionsFigure(out=tmp_path, unnamed=("fly",)).run()
 
 
 def test_a_number_of_sizes_that_makes_no_curve_is_refused() -> None:

@@ -19,6 +19,7 @@ from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.control import CONTROL_NAMES
 from genie_gym.metrics.report import draw_picture, print_scores
 from genie_gym.metrics.run import run_evaluation
+from genie_gym.metrics.separability import PAIRS
 from genie_gym.players.specs import parse_shares
 
 pytestmark = pytest.mark.pipeline
@@ -97,6 +98,10 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
         f"{driver}:build(3)",
     ]
     assert any(line.startswith("long play, easy, sticky: a player in") for line in results["faults"])
+    for scores in (results["control"]["separability"], results["control"]["persistence"]):
+        assert set(scores) == {"easy", "hard"}
+    assert set(results["control"]["separability"]["easy"]["pairs"]) == set(PAIRS)
+    assert results["ceiling"]["steps"] == 2
     assert {"command", "commit", "seed", "levels", "players"} <= set(results)
 
 

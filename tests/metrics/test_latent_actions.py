@@ -5,8 +5,6 @@ import pytest
 import torch
 from torchmetrics.clustering import NormalizedMutualInfoScore
 
-from genie_gym.metrics.held_out import ClipPool
-from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import (
     GROUPS,
     balanced_accuracy,
@@ -99,15 +97,3 @@ def test_shares_and_use_of_latent_actions() -> None:
     assert scores["used"] == 2
     assert scores["transitions"] == 100
     assert score_use(torch.arange(8)[None], 8)["perplexity"] == pytest.approx(8, rel=1e-4)
-
-
-def test_a_supervised_model_learns_actions_from_frames(coinrun_pool: ClipPool) -> None:
-    """It is above chance on its training clips, and the same seed gives the same model."""
-    few = ClipPool(coinrun_pool.dataset, coinrun_pool.numbers[:64])
-    play = few.draw(48, seed=0)
-    predicted = predict_actions(train_inverse_model(few, 2, (64, 64), 30, seed=0), play.videos)
-    assert play.real_actions is not None
-    kinds = group_actions(play.real_actions)
-    assert balanced_accuracy(predicted["up"], kinds["up"], 2) > 0.6
-    twins = [train_inverse_model(few, 2, (64, 64), 3, seed=0).state_dict() for _ in range(2)]
-    assert all(torch.equal(twins[0][name], weights) for name, weights in twins[1].items())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_gym.metrics.motion import estimate_shifts, explain_motion, name_actions, play_each_action, track_player
+from genie_gym.metrics.motion import estimate_shifts, explain_motion, play_each_action, track_player
 
 
 @pytest.fixture
@@ -56,16 +56,3 @@ def test_the_share_explained_does_not_grow_with_the_number_of_actions() -> None:
     generator = torch.Generator().manual_seed(0)
     shares = [explain_motion(torch.randn(actions, 8, 500, 2, generator=generator))["x_explained"] for actions in (2, 8)]
     assert all(abs(float(share.mean())) < 0.005 for share in shares), "omega squared of noise is 0, unlike eta squared"
-
-
-def test_actions_are_named_after_the_player_that_the_camera_follows(shifting_world: Any, starts: Tensor) -> None:
-    """An image that shifts to the right shows a player that goes left."""
-    assert name_actions(play_each_action(shifting_world, starts, 3, seed=0)) == ("left", "right", "down", "still")
-
-
-def test_actions_of_one_direction_are_numbered_the_fastest_first(random_videos: Any) -> None:
-    first = random_videos(3, 1)[:, 0]
-    shifts = [(0, -1), (4, 2), (0, 0), (0, -3)]
-    after = torch.stack([torch.roll(first, shift, (-2, -1)) for shift in shifts])
-    played = torch.stack([first.expand_as(after), after], dim=2)
-    assert name_actions(played) == ("right 2", "up left", "still", "right 1")

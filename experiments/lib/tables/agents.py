@@ -1,4 +1,4 @@
-"""Tables about agents: levels solved after learning from videos or in a world, separability of labels, and speed."""
+"""Tables about agents: levels solved after learning from videos or in a world, and speed."""
 
 import functools
 from collections import Counter
@@ -108,30 +108,6 @@ def tabulate_task(results: dict[str, Any]) -> str:
         f"{describe_run(results)}:"
     )
     return f"{head}\n\n{write_table(['agent', 'return', 'by seed'], rows)}"
-
-
-def tabulate_separability(results: dict[str, Any]) -> str:
-    """Return the table of separability: for each pair of moves, how often the frames differ, and the latent actions."""
-    modes = list(dict.fromkeys(row["mode"] for row in results["rows"]))
-    found = {(row["pair"], row["mode"]): row for row in results["rows"]}
-    rows = []
-    for pair in dict.fromkeys(row["pair"] for row in results["rows"]):
-        cells = [_write_pair(found[pair, mode]) for mode in modes]
-        rows.append([pair, *(cell for each in cells for cell in each)])
-    states = " and ".join(f"{found[rows[0][0], mode]['states']:,} {mode}" for mode in modes)
-    head = (
-        f"Pairs of moves from the same states, {states} ones of `{results['player']}`'s play on validation levels, % "
-        f"of the states where the frames differ, and of these the % [95 %] with different latent actions "
-        f"{describe_run(results)}:"
-    )
-    heads = [f"{mode}: {which}" for mode in modes for which in ("frames differ", "separated")]
-    return f"{head}\n\n{write_table(['pair', *heads], rows)}"
-
-
-def _write_pair(row: dict[str, Any]) -> tuple[str, str]:
-    if row["told_apart"] is None:
-        return "0.0", "-"
-    return f"{100 * row['shows']:.1f}", _write_percent(row, "told_apart")
 
 
 def describe_agents_speed(results: dict[str, Any]) -> str:

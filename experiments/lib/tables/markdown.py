@@ -6,7 +6,6 @@ from typing import Any
 _MOVED = {
     r"experiments\.(table[23]|figure[0-9])": r"experiments.paper.\1",
     r"experiments\.ablation_": "experiments.ablations.",
-    r"experiments\.told_apart": "experiments.ablations.separability",
     r"experiments\.(table_play|figure_actions)": r"experiments.release.\1",
 }
 """Patterns of earlier module paths in recorded commands -> the modules' paths today."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from experiments.lib.tables.markdown import write_command, write_interval, write_table
 from genie_gym.metrics.control import CONTROL_NAMES, CONTROLLED
-from genie_gym.metrics.report import format_ratio, list_sessions
+from genie_gym.metrics.report import arrange_labels, format_ratio, list_sessions
 
 _GROUPS = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
 """Groups of true actions, by JSON key, that are predicted from labels."""
@@ -150,7 +150,26 @@ def tabulate_sessions(test: dict[str, Any]) -> str:
     return f"{about}\n\n{write_table(['', *heads], [[name, *cells] for name, cells in list_sessions(sessions)])}"
 
 
-_CARD_TABLES = (describe_clips, tabulate_scores, tabulate_rollout, tabulate_labels, tabulate_control)
+def tabulate_separability(test: dict[str, Any]) -> str:
+    """Return the table of how labels tell keys apart in the same state, and how long they persist."""
+    heads, rows = arrange_labels(test["control"])
+    states = ", ".join(f"{mode} {part['states']:,}" for mode, part in test["control"]["separability"].items())
+    return (
+        f"Keys pressed in the same states of the shipped player's play (states: {states}). A pair *shows* where it "
+        f"moves the player differently by a pixel; of these, the share in which the labels of *both* keys are mapped "
+        f"to the right kinds, beside the supervised model and random labels as frequent as the world's:\n\n"
+        f"{write_table(['labels in play', *heads], rows)}"
+    )
+
+
+_CARD_TABLES = (
+    describe_clips,
+    tabulate_scores,
+    tabulate_rollout,
+    tabulate_labels,
+    tabulate_control,
+    tabulate_separability,
+)
 
 
 def write_card_tables(test: dict[str, Any]) -> str:
