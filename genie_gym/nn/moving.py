@@ -18,6 +18,8 @@ from genie_gym.nn.quantizer import latent_dim
 _HIDDEN_FEATURES = 256
 _PAINT_MARGIN = 2
 """Width in pixels of the border around the centre square that may be painted too."""
+_SEEN_MARGIN = 13
+"""Least width in pixels of the border around the centre square that is seen when it is painted."""
 _STILL_LOGIT = 2.0
 """Initial logit of no shift, where all other shifts start at 0."""
 
@@ -94,12 +96,15 @@ class AcceleratingDecoder(MovingDecoder):
         changes = super().forward(pixels, motion, vector)
         if self.player is None:
             return changes
-        output = self.player(pixels, vector.chunk(self.parts, dim=1)[0]).float()
-        mask, paint = output.split([1, 3], dim=1)  # (M, 1, H, W), (M, C, H, W)
-        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
-        inside[centre_square(inside, self.square + 2 * _PAINT_MARGIN)] = 1
-        mask = mask.sigmoid() * inside
-        return changes + mask * (paint - changes)
+        square, seen = self.square + 2 * _PAINT_MARGIN, self.square + 2 * _SEEN_MARGIN
+        seen += -seen % 8  # the network halves it three times
+        output = self.player(pixels[centre_square(pixels, seen)], vector.chunk(self.parts, dim=1)[0]).float()
+        mask, paint = output[centre_square(output, square)].split(
+            [1, 3], dim=1
+        )  # (M, 1, side, side), (M, C, side, side)
+        painted, mask = changes.clone(), mask.sigmoid()
+        painted[centre_square(changes, square)] += mask * (paint - changes[centre_square(changes, square)])
+        return painted
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
         """Return distributions (M, S, 2 R - 1) over vertical and over horizontal shifts."""
