@@ -178,6 +178,9 @@ class MovingActionConfig:
     image, which hides only the direction the player faces"""
     centre_weight: float = 1.0
     """weight of the error inside the ``centre`` relative to that of the whole frame"""
+    agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
+    """box (top, left, height, width) in pixels in place of the ``centre``; ``find`` looks for it in the training data
+    (``training.agent_box``)"""
     merged_actions: int = 0
     """number of latent actions into which the codes are merged after training; 0 if each code is one"""
 

@@ -19,7 +19,7 @@ from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerA
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, centre_square
+from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, box_index, find_box, has_agent_box
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -177,19 +177,19 @@ class MovingBackbone(nn.Module):
         changes, videos = changes[:, first:], videos[:, first:]
         inner = slice(self.part.error_margin, -self.part.error_margin or None)
         error, metrics = _error_over_copying(changes[..., inner, inner], videos[..., inner, inner])
-        if self.part.centre:
-            square = centre_square(videos, self.part.centre)
-            centre_error, _ = _error_over_copying(changes[square], videos[square])
-            error, metrics = error + self.part.centre_weight * centre_error, metrics | {"centre": centre_error.detach()}
+        if has_agent_box(self.part):
+            box = box_index(find_box(self.part, videos))
+            box_error, _ = _error_over_copying(changes[box], videos[box])
+            error, metrics = error + self.part.centre_weight * box_error, metrics | {"centre": box_error.detach()}
         return LossOutput(error, metrics)
 
     def _hide_player(self, videos: Tensor) -> Tensor:
         """Return the videos with their centre as the decoder may see it."""
-        if not self.part.centre:
+        if not has_agent_box(self.part):
             return videos
-        square, is_first = centre_square(videos, self.part.centre), self.part.centre_shown == "first"
-        shown, centre = videos.clone(), videos[square]
-        shown[square] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
+        box, is_first = box_index(find_box(self.part, videos)), self.part.centre_shown == "first"
+        shown, agent = videos.clone(), videos[box]
+        shown[box] = agent[:, :1] if is_first else (agent + agent.flip(-1)) / 2
         return shown
 
 
