@@ -162,9 +162,9 @@ def _coinrun_jumps() -> Preset:
 def _coinrun_merged() -> Preset:
     """Return ``coinrun`` with latent actions that register jumps and directions; no shipped world uses it yet.
 
-    The model has 32 codes, 8 for horizontal and 4 for vertical changes of motion, which are merged into 8 latent actions
-    by which codes follow each other. Codes start when the latents have learned what the decoder needs. Where the
-    camera keeps the player is found in the data; the decoder sees the player there except for the direction it faces.
+    The model has 32 codes, 8 for horizontal and 4 for vertical changes of motion, merged into 8 latent actions by which
+    codes follow each other. Codes start when the latents have learned what the decoder needs. Where the camera keeps
+    the player is found in the data; the decoder sees the player there except for the direction it faces.
     """
     shipped = _coinrun()
     codes = QuantizerConfig(codes=32, dim=16, levels=(8, 4), commitment_weight=0.1, start_after=600)

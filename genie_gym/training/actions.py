@@ -68,10 +68,10 @@ def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorl
     Raises:
         ValueError: If the number of actions differs.
     """
-    wanted, given = world.config.num_latent_actions, part.quantizer.codes
+    config = replace(world.config, latent_action_model=part, action_names=())
+    wanted, given = world.config.num_latent_actions, config.num_latent_actions
     if given != wanted:
         raise ValueError(f"part must have the world's {wanted} latent actions, got {given}")
-    config = replace(world.config, latent_action_model=part, action_names=())
     renewed = GenieWorldModel(config, copy.deepcopy(world.start_frames))
     renewed.tokenizer.load_state_dict(world.tokenizer.state_dict())
     renewed.dynamics.load_state_dict(world.dynamics.state_dict())
