@@ -175,7 +175,7 @@ def _coinrun_merged() -> Preset:
         merged_actions=8,
     )
     assert shipped.action_training is not None
-    training = replace(shipped.action_training, train_steps=2000, batch_size=20, clip_length=6)
+    training = replace(shipped.action_training, train_steps=1600, batch_size=20, clip_length=6)
     return replace(shipped, world=replace(shipped.world, latent_action_model=latent_actions), action_training=training)
 
 

@@ -43,10 +43,10 @@ def settle_agent_box(config: WorldConfig, dataset: ClipDataset, seed: int = 0) -
 
 @torch.no_grad()
 def find_agent_box(videos: Tensor, reach: int) -> tuple[int, int, int, int] | None:
-    """Return the box (top, left, height, width) in pixels where the camera keeps the agent, None if there is none.
+    """Return the square (top, left, height, width) in pixels where the camera keeps the agent, None if there is none.
 
-    It is the box, and one pixel around it, of the connected pixels whose error is at least half of the largest one. Two
-    halves of the videos have to agree on it.
+    The connected pixels whose error is at least half of the largest one, and one pixel around them, have a box; the
+    square lies in its middle and is as wide as its smaller side. Two halves of the videos have to agree on the box.
 
     Args:
         videos: (B, T, C, H, W) float in [0, 1].
@@ -54,7 +54,11 @@ def find_agent_box(videos: Tensor, reach: int) -> tuple[int, int, int, int] | No
     """
     boxes = [_find_peak(average_errors(half, reach)) for half in (videos[::2], videos[1::2], videos)]
     first, second, whole = boxes
-    return whole if first and second and _overlap(first, second) >= _AGREEMENT else None
+    if not (first and second and whole) or _overlap(first, second) < _AGREEMENT:
+        return None
+    top, left, height, width = whole
+    side = min(height, width)
+    return top + (height - side) // 2, left + (width - side) // 2, side, side
 
 
 def _find_peak(errors: Tensor) -> tuple[int, int, int, int] | None:
