@@ -166,21 +166,28 @@ class MovingActionConfig:
     reach: int = 8
     """largest shift in pixels, vertically and horizontally"""
     accelerates: bool = False
-    """whether a code's shifts are added to those predicted from past motion, so that it stands for a change of motion
-    and acts outside the ``centre`` by its shifts alone; otherwise code and past motion predict the shifts together"""
+    """whether a code's shifts are added to those of the past motion, so that it stands for a change of motion, and acts
+    by them alone outside the ``centre``; otherwise code and past motion predict the shifts together"""
     error_margin: int = 0
     """width in pixels of a border left out of the loss: newly revealed content is unpredictable"""
     centre: int = 0
-    """side in pixels of a square in the middle of the frame, where the camera keeps the player; 0 for none. The decoder
-    sees little of it, so that the code has to carry the player's pose, the first sign that a key is pressed"""
+    """side in pixels of a square in the middle, where the camera keeps the player; 0 for none. The decoder sees little
+    of it, so that the code has to carry the player's pose, the first sign that a key is pressed"""
     centre_shown: Literal["first", "mirrored"] = "first"
-    """centre of the frames that the decoder sees. ``first``: always that of the clip's first frame; ``mirrored``: each
-    frame's own, averaged with its mirror image, which hides only the direction the player faces"""
+    """the decoder's view of the centre: that of the clip's ``first`` frame, or each frame's averaged with its mirror
+    image, which hides only the direction the player faces"""
     centre_weight: float = 1.0
     """weight of the error inside the ``centre`` relative to that of the whole frame"""
+    agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
+    """box (top, left, height, width) in pixels in place of the ``centre``; ``find`` looks for it in the training data
+    (``training.agent_box``)"""
+    merged_actions: int = 0
+    """number of latent actions into which the codes are merged after training; 0 if each code is one"""
 
     def __post_init__(self) -> None:
-        sizes, multiples = "error_margin centre centre_weight", {"width": 8, "centre": 2}
+        merged, codes = self.merged_actions, self.quantizer.codes
+        require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
+        sizes, multiples = "error_margin centre centre_weight merged_actions", {"width": 8, "centre": 2}
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples=multiples)
 
 
@@ -206,11 +213,16 @@ class DynamicsConfig:
     context_corruption: float = 0.0
     """largest share of visible tokens replaced by random ones in training against drift, drawn per video and growing
     over its frames"""
+    pasted_context: float = 0.0
+    """share of training videos in which a rectangle of visible tokens is that of another video for some frames"""
+    own_context: float = 0.0
+    """share of training videos in which some visible frames are the model's own predictions"""
     fold: int = 1
     """side in tokens of the square folded into one position of the transformer to save compute; 1 in the paper"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="fold", shares="min_mask_ratio clean_frames context_corruption")
+        shares = "min_mask_ratio clean_frames context_corruption pasted_context own_context"
+        check_fields(self, positive="fold", shares=shares)
         width, attention = self.transformer.width, self.transformer.attention
         require(width % self.fold == 0, "DynamicsConfig.fold", self.fold, f"a divisor of the width {width}")
         require(attention == "st", "DynamicsConfig.transformer.attention", attention, "st")
@@ -293,7 +305,8 @@ class WorldConfig:
     @property
     def num_latent_actions(self) -> int:
         """Number of latent actions, A."""
-        return self.latent_action_model.quantizer.codes
+        part = self.latent_action_model
+        return (part.merged_actions if isinstance(part, MovingActionConfig) else 0) or part.quantizer.codes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genie_gym.configs import WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids
+from genie_gym.models.maskgit import draw
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
@@ -138,9 +139,10 @@ class MaskGITDynamics(Model):
             ValueError: If the time axes disagree or hold one frame, or an id is out of range.
         """
         self._check(tokens, latent_actions)
+        previous_actions = self.previous_actions(latent_actions)
         mask = self.draw_mask(tokens)
-        visible = self._corrupt(tokens).masked_fill(mask, self.hidden_token)
-        features, _ = self(visible, self.previous_actions(latent_actions))
+        context = self._predict_context(self._corrupt(self._paste(tokens)), previous_actions)
+        features, _ = self(context.masked_fill(mask, self.hidden_token), previous_actions)
         # only hidden tokens get logits: (T, B, N, D / fold) -> (M, D / fold), M padded to a multiple of _PADDED_ROWS
         chosen = mask.transpose(0, 1).flatten().nonzero()[:, 0]
         spare = -len(chosen) % _PADDED_ROWS
@@ -169,6 +171,46 @@ class MaskGITDynamics(Model):
         mask[:, 0] = False
         mask[:, -1, 0] |= ~mask.any()  # a loss needs at least one hidden token
         return mask
+
+    def _paste(self, tokens: Tensor) -> Tensor:
+        """Replace a rectangle of some videos' tokens, for some frames, by tokens from elsewhere in the next video.
+
+        The model so learns to restore what has vanished, such as a player that has merged into the scenery.
+        """
+        share, (batch, frames, _), grid = self.config.dynamics.pasted_context, tokens.shape, self.config.grid
+        if share == 0:
+            return tokens
+        device = tokens.device
+        is_pasted = torch.rand(batch, device=device) < share
+        for axis, size in zip((1, 2, 3), (frames, *grid), strict=True):
+            length = torch.randint(1, max(2, size // 2) + 1, (batch, 1), device=device)
+            first = (torch.rand(batch, 1, device=device) * (size - length + 1)).long()
+            position = torch.arange(size, device=device)
+            inside = (position >= first) & (position < first + length)  # (B, size)
+            is_pasted = is_pasted[..., None] & inside.view(batch, *[1] * (axis - 1), size)
+        offsets = [int(torch.randint(size, ())) for size in grid]
+        other = tokens.unflatten(2, grid).roll((1, *offsets), dims=(0, 2, 3)).flatten(2)
+        return torch.where(is_pasted.flatten(1).view_as(tokens), other, tokens)
+
+    @torch.no_grad()
+    def _predict_context(self, tokens: Tensor, previous_actions: Tensor) -> Tensor:
+        """Replace half of the frames after the first, in the first videos, by samples of the model's own predictions.
+
+        All of them are drawn in one MaskGIT step, and a predicted frame may follow another: past frames then have the
+        model's own faults, as in play.
+        """
+        rows = round(self.config.dynamics.own_context * len(tokens))
+        if rows == 0:
+            return tokens
+        is_hidden = torch.rand(rows, tokens.shape[1], 1, device=tokens.device) < 0.5
+        is_hidden[:, 0] = False
+        is_hidden = is_hidden.expand(-1, -1, tokens.shape[2])
+        features, _ = self(tokens[:rows].masked_fill(is_hidden, self.hidden_token), previous_actions[:rows])
+        logits = self.logits(features.transpose(0, 1)[is_hidden])  # (T, B, N, D / fold) -> (M, D / fold) -> (M, K)
+        context = tokens.clone()
+        temperature = self.config.sampling.temperature
+        context[:rows][is_hidden] = draw(logits, temperature, torch.rand(len(logits), device=logits.device))[0]
+        return context
 
     def _corrupt(self, tokens: Tensor) -> Tensor:
         """Replace a share of the tokens, drawn per video and growing over its frames, by random ones."""

@@ -19,7 +19,7 @@ from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerA
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, centre_square
+from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, box_index, find_box, has_agent_box
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -54,6 +54,9 @@ class LatentActionModel(Model):
         self.backbone = _build_backbone(config)
         self.latent_norm = nn.BatchNorm1d(latent_dim(part.quantizer), affine=False)
         self.quantizer = build_quantizer(part.quantizer)
+        codes, actions = part.quantizer.codes, config.num_latent_actions
+        self.action_of_code = None if actions == codes else nn.Buffer(torch.arange(codes) * actions // codes)
+        """(codes,) int64: the latent action of each code, if codes are merged."""
 
     @property
     def reads_tokens(self) -> bool:
@@ -79,6 +82,11 @@ class LatentActionModel(Model):
         Raises:
             ValueError: If there are fewer than two frames, or they have another size.
         """
+        return self._merge(self.encode(videos))
+
+    @torch.no_grad()
+    def encode(self, videos: Tensor) -> Tensor:
+        """Return the code of every transition, (B, T - 1) int64; arguments and errors as for ``label``."""
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
     def loss(self, videos: Tensor) -> LossOutput:
@@ -92,15 +100,18 @@ class LatentActionModel(Model):
         quantized = self._quantize(features.latents)
         codes = quantized.codes.to(self.precision)  # (B, T - 1, dim)
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
-        actions = self.config.num_latent_actions
-        use = torch.bincount(quantized.tokens.flatten(), minlength=actions) / quantized.tokens.numel()
-        metrics |= {"perplexity": perplexity(quantized.tokens, actions), "least_used": use.min()}
+        num_codes = self.config.latent_action_model.quantizer.codes
+        use = torch.bincount(quantized.tokens.flatten(), minlength=num_codes) / quantized.tokens.numel()
+        metrics |= {"perplexity": perplexity(quantized.tokens, num_codes), "least_used": use.min()}
         metrics |= {"commitment": quantized.loss.detach()}
-        return LossOutput(error + quantized.loss, metrics), quantized.tokens
+        return LossOutput(error + quantized.loss, metrics), self._merge(quantized.tokens)
 
     def _quantize(self, latents: Tensor) -> Quantized:
         flat = self.latent_norm(latents.float().flatten(0, 1))  # (B, T - 1, dim) -> (B (T - 1), dim)
         return cast(Quantized, self.quantizer(flat.view_as(latents)))
+
+    def _merge(self, codes: Tensor) -> Tensor:
+        return codes if self.action_of_code is None else self.action_of_code[codes]
 
     def _check(self, videos: Tensor) -> Tensor:
         if self.reads_tokens:
@@ -166,19 +177,19 @@ class MovingBackbone(nn.Module):
         changes, videos = changes[:, first:], videos[:, first:]
         inner = slice(self.part.error_margin, -self.part.error_margin or None)
         error, metrics = _error_over_copying(changes[..., inner, inner], videos[..., inner, inner])
-        if self.part.centre:
-            square = centre_square(videos, self.part.centre)
-            centre_error, _ = _error_over_copying(changes[square], videos[square])
-            error, metrics = error + self.part.centre_weight * centre_error, metrics | {"centre": centre_error.detach()}
+        if has_agent_box(self.part):
+            box = box_index(find_box(self.part, videos))
+            box_error, _ = _error_over_copying(changes[box], videos[box])
+            error, metrics = error + self.part.centre_weight * box_error, metrics | {"centre": box_error.detach()}
         return LossOutput(error, metrics)
 
     def _hide_player(self, videos: Tensor) -> Tensor:
         """Return the videos with their centre as the decoder may see it."""
-        if not self.part.centre:
+        if not has_agent_box(self.part):
             return videos
-        square, is_first = centre_square(videos, self.part.centre), self.part.centre_shown == "first"
-        shown, centre = videos.clone(), videos[square]
-        shown[square] = centre[:, :1] if is_first else (centre + centre.flip(-1)) / 2
+        box, is_first = box_index(find_box(self.part, videos)), self.part.centre_shown == "first"
+        shown, agent = videos.clone(), videos[box]
+        shown[box] = agent[:, :1] if is_first else (agent + agent.flip(-1)) / 2
         return shown
 
 

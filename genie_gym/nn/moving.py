@@ -15,9 +15,13 @@ from genie_gym.nn.convolution import SteeredUNet
 from genie_gym.nn.layers import Linear
 from genie_gym.nn.quantizer import latent_dim
 
+Box = tuple[int, int, int, int]
+"""Top, left, height and width in pixels."""
 _HIDDEN_FEATURES = 256
 _PAINT_MARGIN = 2
-"""Width in pixels of the border around the centre square that may be painted too."""
+"""Width in pixels of the border around the agent's box that may be painted too."""
+_SEEN_MARGIN = 13
+"""Least width in pixels of the border around the agent's box that is seen when it is painted."""
 _STILL_LOGIT = 2.0
 """Initial logit of no shift, where all other shifts start at 0."""
 
@@ -37,8 +41,8 @@ class MovingDecoder(nn.Module):
 
     def __init__(self, config: MovingActionConfig, motion: int) -> None:
         super().__init__()
-        steer = latent_dim(config.quantizer)
-        self.moves, self.paints = config.moves, config.centre > 0 and not config.accelerates
+        self.config, steer = config, latent_dim(config.quantizer)
+        self.moves, self.paints = config.moves, has_agent_box(config) and not config.accelerates
         # Predicts masks and paint. Digests of labels depend on the names of weights, so this one keeps its name.
         self.where = SteeredUNet(3 * config.history, config.width, config.moves + 4, steer if self.paints else None)
         self.hidden = Linear(motion + steer, _HIDDEN_FEATURES)
@@ -86,20 +90,21 @@ class AcceleratingDecoder(MovingDecoder):
         self.parts = 2 if config.quantizer.kind == "vq" and len(config.quantizer.levels) == 2 else 1
         part, axes = latent_dim(config.quantizer) // self.parts, 2 // self.parts
         self.added_shifts = nn.ModuleList(_build_shift_head(part, config, axes) for _ in range(self.parts))
-        self.square = config.centre
-        self.player = SteeredUNet(3 * config.history, config.width, 4, part) if config.centre else None
+        self.player = SteeredUNet(3 * config.history, config.width, 4, part) if has_agent_box(config) else None
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """Return changes (M, C, H, W) in float32; arguments as for ``MovingDecoder``."""
         changes = super().forward(pixels, motion, vector)
         if self.player is None:
             return changes
-        output = self.player(pixels, vector.chunk(self.parts, dim=1)[0]).float()
-        mask, paint = output.split([1, 3], dim=1)  # (M, 1, H, W), (M, C, H, W)
-        inside = torch.zeros(pixels.shape[-2:], device=pixels.device)
-        inside[centre_square(inside, self.square + 2 * _PAINT_MARGIN)] = 1
-        mask = mask.sigmoid() * inside
-        return changes + mask * (paint - changes)
+        box, size = find_box(self.config, pixels), tuple(pixels.shape[-2:])
+        painted, seen = grow_box(box, _PAINT_MARGIN, size), grow_box(box, _SEEN_MARGIN, size, 8)
+        output = self.player(pixels[box_index(seen)], vector.chunk(self.parts, dim=1)[0]).float()
+        inner = painted[0] - seen[0], painted[1] - seen[1], *painted[2:]
+        mask, paint = output[box_index(inner)].split([1, 3], dim=1)  # (M, 1, height, width), (M, C, height, width)
+        result, index = changes.clone(), box_index(painted)
+        result[index] += mask.sigmoid() * (paint - changes[index])
+        return result
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
         """Return distributions (M, S, 2 R - 1) over vertical and over horizontal shifts."""
@@ -110,10 +115,43 @@ class AcceleratingDecoder(MovingDecoder):
         return add_shifts(continued, added).unbind(dim=1)
 
 
-def centre_square(frames: Tensor, side: int) -> tuple[EllipsisType, slice, slice]:
-    """Return the index of the square in the middle of frames (..., H, W), of ``side`` pixels or up to the edge."""
-    rows, columns = (slice(max(0, (size - side) // 2), (size + side) // 2) for size in frames.shape[-2:])
-    return ..., rows, columns
+def has_agent_box(config: MovingActionConfig) -> bool:
+    """Return whether a part of the frame is the agent's."""
+    return config.centre > 0 or config.agent_box is not None
+
+
+def find_box(config: MovingActionConfig, frames: Tensor) -> Box:
+    """Return the agent's box in frames (..., H, W): the ``agent_box``, or the square in the middle.
+
+    Raises:
+        ValueError: If the box has still to be found in training data.
+    """
+    if config.agent_box == "find":
+        raise ValueError("agent_box must be found before training (training.agent_box), got 'find'")
+    if config.agent_box is not None:
+        return config.agent_box
+    height, width = frames.shape[-2:]
+    side = config.centre
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+def box_index(box: Box) -> tuple[EllipsisType, slice, slice]:
+    """Return the index of a box in frames (..., H, W)."""
+    top, left, height, width = box
+    return ..., slice(top, top + height), slice(left, left + width)
+
+
+def grow_box(box: Box, margin: int, size: tuple[int, ...], multiple: int = 1) -> Box:
+    """Return the box with a margin around it, moved and cut to lie in a frame of ``size`` (H, W).
+
+    Its sides are rounded up to a ``multiple``, of which H and W are multiples too.
+    """
+    starts, sides = [], []
+    for start, inner, limit in zip(box[:2], box[2:], size, strict=True):
+        side = min(-(-(inner + 2 * margin) // multiple) * multiple, limit)
+        starts.append(min(max(0, start - (side - inner) // 2), limit - side))
+        sides.append(side)
+    return starts[0], starts[1], sides[0], sides[1]
 
 
 def _build_shift_head(features: int, config: MovingActionConfig, axes: int = 2) -> Linear:

@@ -11,7 +11,11 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.training.loop import Phase, Trainee
+from genie_gym.training.loop import Batches, Phase, Trainee
+from genie_gym.training.merging import merge_codes
+
+_MERGING_PAIRS = 24_000
+"""Number of pairs of successive codes that are counted to merge codes."""
 
 
 class ActionsTrainee(Trainee):
@@ -27,9 +31,31 @@ class ActionsTrainee(Trainee):
 
 
 def train_actions(model: LatentActionModel, phase: Phase) -> int:
-    """Train the latent action model alone, and return the number of steps done."""
+    """Train the latent action model alone, merge its codes if need be, and return the number of steps done."""
     model.set_precision(phase.config.precision)
-    return phase.run(ActionsTrainee(model))
+    done = phase.run(ActionsTrainee(model))
+    if done == phase.config.train_steps and model.action_of_code is not None:
+        merge_actions(model.eval(), phase.batches)
+    return done
+
+
+@torch.no_grad()
+def merge_actions(model: LatentActionModel, batches: Batches) -> None:
+    """Merge the codes of a trained model into its latent actions, by which codes follow each other in training clips.
+
+    The first transition of a clip is left out: its motion before is unknown.
+    """
+    assert model.action_of_code is not None
+    sequences, pairs = [], 0
+    for batch in batches(0, _MERGING_PAIRS):
+        sequences.append(model.encode(batch.videos)[:, 1:])
+        if (pairs := pairs + sequences[-1][:, 1:].numel()) >= _MERGING_PAIRS:
+            break
+    if not pairs:
+        raise ValueError("clip_length must be at least 4 to merge codes, since two transitions after the first count")
+    codes = torch.cat(sequences).cpu()
+    vectors = model.quantizer.lookup(torch.arange(len(model.action_of_code), device=batch.videos.device)).cpu()
+    model.action_of_code.copy_(merge_codes(codes, vectors, model.config.num_latent_actions))
 
 
 def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorldModel:
@@ -42,10 +68,10 @@ def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorl
     Raises:
         ValueError: If the number of actions differs.
     """
-    wanted, given = world.config.num_latent_actions, part.quantizer.codes
+    config = replace(world.config, latent_action_model=part, action_names=())
+    wanted, given = world.config.num_latent_actions, config.num_latent_actions
     if given != wanted:
         raise ValueError(f"part must have the world's {wanted} latent actions, got {given}")
-    config = replace(world.config, latent_action_model=part, action_names=())
     renewed = GenieWorldModel(config, copy.deepcopy(world.start_clips))
     renewed.tokenizer.load_state_dict(world.tokenizer.state_dict())
     renewed.dynamics.load_state_dict(world.dynamics.state_dict())

@@ -17,6 +17,7 @@ from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.loading import require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.actions import train_actions
+from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
@@ -61,7 +62,7 @@ def train_preset(
         return Phase(clips(dataset.cut(config.clip_length), config, device), config, out / name, left, progress)
 
     torch.manual_seed(preset.tokenizer_training.seed)
-    world = GenieWorldModel(preset.world, start_clips).to(device)
+    world = GenieWorldModel(settle_agent_box(preset.world, dataset), start_clips).to(device)
     first, second, last = preset.tokenizer_training, preset.action_training, preset.world_training
     if train_tokenizer(world.tokenizer, begin(first, "tokenizer")) < first.train_steps:
         return None

@@ -47,7 +47,7 @@ def loss_and_inputs(dynamics: MaskGITDynamics, tokens: Tensor, latent_actions: T
     hook = dynamics.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     loss = dynamics.loss(tokens, latent_actions).loss
     hook.remove()
-    (given,) = seen
+    given = seen[-1]  # before it there is the pass that predicts the context, if any
     return loss, given[0], given[1]
 
 
@@ -224,6 +224,47 @@ def test_corruption_changes_visible_tokens_only(build: Callable[..., Any]) -> No
 def test_no_corruption_by_a_limit_of_zero(build: Callable[..., Any]) -> None:
     tokens = video_tokens()
     assert torch.equal(build(context_corruption=0.0)._corrupt(tokens), tokens)
+
+
+def test_a_pasted_rectangle_stays_for_some_frames(build: Callable[..., Any]) -> None:
+    """It is smaller than a frame, lies at one place, and comes from another video."""
+    dynamics = build(pasted_context=1.0)
+    tokens = torch.arange(BATCH)[:, None, None] * 20 + torch.arange(POSITIONS).expand(BATCH, FRAMES, -1)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        pasted = dynamics._paste(tokens)
+        changed = pasted // 20 != tokens // 20  # (B, T, N)
+        assert changed.flatten(1).any(dim=1).all()
+        assert torch.equal(pasted[changed] // 20, tokens.roll(1, dims=0)[changed] // 20)
+        times, places = changed.any(dim=2), changed.any(dim=1)
+        assert torch.equal(changed, times[:, :, None] & places[:, None])
+        assert (times.sum(dim=1) <= FRAMES // 2).all()
+        assert (places.sum(dim=1) <= POSITIONS // 4).all()
+
+
+def test_some_videos_have_predicted_frames_in_their_context(build: Callable[..., Any]) -> None:
+    """Frame 0 and the other videos stay as they are, and no gradient passes through the samples."""
+    dynamics, tokens = build(own_context=0.7), video_tokens()
+    torch.manual_seed(0)
+    context = dynamics._predict_context(tokens, dynamics.previous_actions(video_actions()))
+    changed = (context != tokens).any(dim=2)  # (B, T)
+    assert not changed[2].any()
+    assert not changed[:, 0].any()
+    assert changed[:2, 1:].any()
+    assert not changed[:2, 1:].all()
+    assert context.max() < CODES
+
+
+def test_targets_are_the_real_tokens_whatever_the_context(build: Callable[..., Any]) -> None:
+    """Pasted and predicted tokens are context alone: the loss is that of the real tokens at the hidden positions."""
+    dynamics, tokens = build(pasted_context=1.0, own_context=1.0), video_tokens()
+    torch.manual_seed(0)
+    loss, seen, _ = loss_and_inputs(dynamics, tokens, video_actions())
+    hidden = seen == dynamics.hidden_token
+    assert (seen != tokens)[~hidden].any()
+    logits = dynamics.logits(dynamics(seen, dynamics.previous_actions(video_actions()))[0]).transpose(0, 1)
+    by_hand = F.cross_entropy(logits[hidden], tokens[hidden])
+    assert torch.allclose(loss, by_hand, atol=1e-5)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)

@@ -1,0 +1,115 @@
+"""Finding where the camera keeps the agent: the one place of the frame that does not move with the rest.
+
+A camera that follows an agent shifts the whole picture, so that a shifted copy of one frame predicts the next nearly
+everywhere. What it does not predict at the same place all the time is the agent: its poses change, and its background
+moves on behind it. Nothing is found in games with a fixed camera, where the agent may be anywhere.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genie_gym.configs import MovingActionConfig, WorldConfig
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.frames import to_float
+from genie_gym.metrics.motion import estimate_shifts
+
+_CLIPS, _CLIP_LENGTH = 96, 9
+"""Number of clips in which the agent is looked for, and the largest number of frames in each."""
+_PEAK = 10.0
+"""Least ratio of the largest error to the median one."""
+_SHARE = 0.5
+"""Share of the largest error from which a pixel belongs to the agent."""
+_AGREEMENT = 0.5
+"""Least overlap of the boxes found in two halves of the clips."""
+_LARGEST = 0.25
+"""Largest side of the box as a share of the frame's."""
+
+
+def settle_agent_box(config: WorldConfig, dataset: ClipDataset, seed: int = 0) -> WorldConfig:
+    """Return the config with ``agent_box`` found in the dataset, if it is ``find``; otherwise the config itself."""
+    part = config.latent_action_model
+    if not isinstance(part, MovingActionConfig) or part.agent_box != "find":
+        return config
+    clips = dataset.cut(min(_CLIP_LENGTH, dataset.clip_length))
+    chosen = np.random.default_rng(seed).permutation(len(clips))[:_CLIPS]
+    videos = to_float(np.stack([clips[int(number)] for number in chosen]))
+    box = find_agent_box(videos, part.reach)
+    return replace(config, latent_action_model=replace(part, agent_box=box))
+
+
+@torch.no_grad()
+def find_agent_box(videos: Tensor, reach: int) -> tuple[int, int, int, int] | None:
+    """Return the square (top, left, height, width) in pixels where the camera keeps the agent, None if there is none.
+
+    The connected pixels whose error is at least half of the largest one, and one pixel around them, have a box; the
+    square lies in its middle and is as wide as its smaller side. Two halves of the videos have to agree on the box.
+
+    Args:
+        videos: (B, T, C, H, W) float in [0, 1].
+        reach: Largest shift of the picture between two frames in pixels, vertically and horizontally.
+    """
+    boxes = [_find_peak(average_errors(half, reach)) for half in (videos[::2], videos[1::2], videos)]
+    first, second, whole = boxes
+    if not (first and second and whole) or _overlap(first, second) < _AGREEMENT:
+        return None
+    top, left, height, width = whole
+    side = min(height, width)
+    return top + (height - side) // 2, left + (width - side) // 2, side, side
+
+
+def _find_peak(errors: Tensor) -> tuple[int, int, int, int] | None:
+    """Return the box around the largest of errors (H, W), None if it does not stand out or is too large."""
+    errors = F.avg_pool2d(errors[None], 3, stride=1, padding=1)[0]
+    peak = errors.max()
+    if peak < _PEAK * errors.median():
+        return None
+    agent = _connected(errors >= _SHARE * peak, int(errors.argmax()))
+    (top, left), (bottom, right) = agent.amin(dim=0).tolist(), agent.amax(dim=0).tolist()
+    top, left, bottom, right = max(0, top - 1), max(0, left - 1), bottom + 1, right + 1
+    height, width = min(bottom, errors.shape[0] - 1) + 1 - top, min(right, errors.shape[1] - 1) + 1 - left
+    if height > _LARGEST * errors.shape[0] or width > _LARGEST * errors.shape[1]:
+        return None
+    return top, left, height, width
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+    """Return the area that two boxes share, as a share of the area that either covers."""
+    sides = [min(one[k] + one[k + 2], other[k] + other[k + 2]) - max(one[k], other[k]) for k in (0, 1)]
+    shared = max(0, sides[0]) * max(0, sides[1])
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+
+
+def average_errors(videos: Tensor, reach: int) -> Tensor:
+    """Return the mean squared error (H, W) at which the best shift of a whole frame predicts the next frame.
+
+    A pixel's mean is over the transitions in which its shifted source lies inside the frame. Arguments as for
+    ``find_agent_box``.
+    """
+    before, after = videos[:, :-1].flatten(0, 1), videos[:, 1:].flatten(0, 1)  # (M, C, H, W)
+    height, width = videos.shape[-2:]
+    total, count = torch.zeros(height, width), torch.zeros(height, width)
+    shifts = estimate_shifts(before, after, reach)
+    for row, column in shifts.unique(dim=0).tolist():
+        chosen = (shifts == torch.tensor([row, column])).all(dim=1)
+        target = ..., slice(max(0, row), height + min(0, row)), slice(max(0, column), width + min(0, column))
+        source = ..., slice(max(0, -row), height + min(0, -row)), slice(max(0, -column), width + min(0, -column))
+        errors = (after[chosen][target] - before[chosen][source]).square().mean(dim=1)  # (m, h, w)
+        total[target] += errors.sum(dim=0)
+        count[target] += len(errors)
+    return total / count.clamp(min=1)
+
+
+def _connected(mask: Tensor, start: int) -> Tensor:
+    """Return the positions (M, 2) of the True pixels of (H, W) connected with the one of flat index ``start``."""
+    reached = torch.zeros_like(mask).flatten()
+    reached[start] = True
+    reached = reached.view_as(mask)
+    while True:
+        grown = (F.max_pool2d(reached.float()[None], 3, stride=1, padding=1)[0] > 0) & mask
+        if torch.equal(grown, reached):
+            return reached.nonzero()
+        reached = grown
