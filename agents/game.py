@@ -7,7 +7,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from genie_gym.configs import Mode, RecordConfig
+from genie_gym.configs import Mode
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import (
     FRAME_SIZE,
     MAX_GAME_STEPS,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig

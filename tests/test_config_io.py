@@ -13,11 +13,11 @@ from genie_gym.configs import (
     MovingActionConfig,
     Preset,
     QuantizerConfig,
-    RecordConfig,
     TransformerActionConfig,
     TransformerConfig,
     WorldConfig,
 )
+from genie_gym.data.config import RecordConfig
 from genie_gym.presets import PRESETS
 
 WORLD = PRESETS["tiny"].world

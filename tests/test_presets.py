@@ -15,7 +15,6 @@ from genie_gym.configs import (
     OptimizerConfig,
     Preset,
     QuantizerConfig,
-    RecordConfig,
     SamplingConfig,
     TokenizerConfig,
     TrainConfig,
@@ -23,6 +22,7 @@ from genie_gym.configs import (
     TransformerConfig,
     WorldConfig,
 )
+from genie_gym.data.config import RecordConfig
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer

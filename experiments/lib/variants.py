@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 import genie_gym
 from genie_gym.config_io import vary
-from genie_gym.configs import LatentActionConfig, RecordConfig
+from genie_gym.configs import LatentActionConfig
 from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
 from genie_gym.metrics import held_out

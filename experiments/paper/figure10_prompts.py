@@ -20,8 +20,8 @@ from torch import Tensor
 
 import genie_gym
 from experiments.lib.variants import record_play
-from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import contact_sheet, to_float, to_uint8, write_image
 from genie_gym.data.record import record
 from genie_gym.envs.prompts import IMAGE_SUFFIXES, fit_prompt

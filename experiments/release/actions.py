@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 
 from experiments.release.labels import SCORED_CLIPS, label_in_chunks, score_halves
 from experiments.release.settings import record_modes
-from genie_gym.configs import Mode, RecordConfig
+from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.config import RecordConfig
 from genie_gym.metrics.held_out import read_clips
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import save_world

@@ -20,8 +20,9 @@ from torch import Tensor
 from experiments.release.labels import draw_clips, label_in_chunks, score_halves
 from experiments.release.settings import ReleaseSettings, choose_players
 from genie_gym.bench.timing import wait_for
-from genie_gym.configs import Mode, Preset, RecordConfig, TrainConfig
+from genie_gym.configs import Mode, Preset, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.record import Job, record_shard
 from genie_gym.data.shards import SHARD_SUFFIX
 from genie_gym.metrics.held_out import restrict

@@ -24,8 +24,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.data.procgen import FRAME_SIZE, open_games
 from genie_gym.metrics.held_out import restrict

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import Games, open_games
 from genie_gym.metrics.held_out import restrict

@@ -8,7 +8,8 @@ from typing import Literal
 
 import tyro
 
-from genie_gym.configs import Mode, Preset, RecordConfig
+from genie_gym.configs import Mode, Preset
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.held_out import restrict

@@ -19,7 +19,8 @@ import tyro
 from einops import rearrange
 from safetensors.torch import save_file
 
-from genie_gym.configs import Mode, RecordConfig
+from genie_gym.configs import Mode
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float, write_image
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict

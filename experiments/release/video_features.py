@@ -18,8 +18,9 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from genie_gym.configs import Mode, RecordConfig, TrainConfig
+from genie_gym.configs import Mode, TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import GAMES
 from genie_gym.data.record import record
 from genie_gym.metrics.fvd import frechet_distance

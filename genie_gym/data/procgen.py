@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genie_gym.checks import require
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.extras import need_extra
 
 GAMES = (

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from genie_gym.config_io import to_dict
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import Recording, Shard, write_shard
 from genie_gym.parallel import run_in_processes

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from genie_gym.checks import require
-from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import Batch, ClipDataset, batches
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
 from genie_gym.players.specs import parse_shares

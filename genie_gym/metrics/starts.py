@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genie_gym.checks import require
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import Games, open_games
 from genie_gym.metrics.held_out import LEVELS, restrict

@@ -11,7 +11,7 @@ from agents.acting import PlayerAgent, SeenThroughLatents
 from agents.evaluation import choose_levels, interquartile_mean, play_levels, stratified_interval, summarize_solved
 from agents.game import COINRUN, ProcgenGame
 from agents.mapping import ActionMapping
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import open_games, open_levels
 from genie_gym.players.specs import load_player

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from agents.expert import ExpertTraining, load_expert
 from agents.game import COINRUN, ProcgenGame
 from agents.game_vec_env import GameVecEnv
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import open_games
 from genie_gym.players.specs import load_player
 from tests.agents.small import random_frames

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.data.shards import Recording, write_shard
 from genie_gym.players.specs import parse_share

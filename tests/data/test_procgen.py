@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from genie_gym.configs import RecordConfig
 from genie_gym.data import procgen
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import GAMES, NUM_REAL_ACTIONS, direction, open_games, vertical
 from genie_gym.extras import MissingExtraError
 

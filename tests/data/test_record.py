@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_gym.configs import RecordConfig
 from genie_gym.data import record as record_module
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import open_games
 from genie_gym.data.record import record
 from genie_gym.data.shards import Shard

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_gym.configs import RecordConfig
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import ClipPool
 from genie_gym.players.specs import parse_shares

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from genie_gym import cli
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.data.video import write_video
 from genie_gym.metrics import gather

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.config import EvaluateConfig

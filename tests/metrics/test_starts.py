@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_gym.configs import RecordConfig
+from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import open_games
 from genie_gym.players.expert import EXPERT_WEIGHTS, Expert
 from genie_gym.players.random import UniformRandom
