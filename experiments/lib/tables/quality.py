@@ -122,7 +122,8 @@ def tabulate_control(test: dict[str, Any]) -> str:
         cells = []
         for part in by_mode.values():
             cells += [f"{part[name][key]:.2f}" for name in CONTROLLED]
-            cells += [format_ratio(each["ratio"][key]) for each in (part, part["at_rest"])]
+            cells.append(format_ratio(part["ratio"][key]))
+            cells.append(format_ratio(part["at_rest"]["ratio"][key]) if part["at_rest"]["starts"] > 1 else "-")
         rows.append([words, *cells])
     blind = "; ".join(
         f"{mode} {part['blind']['agreement_x']:.2f} along x, {part['blind']['agreement_y']:.2f} along y"
