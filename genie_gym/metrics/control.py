@@ -24,7 +24,7 @@ from genie_gym.models.world_model import GenieWorldModel
 
 CONTROL_STEPS = 16
 """Number of steps for which an action or a key is held."""
-KEYS = {"left": 1, "stay": 4, "jump": 5, "right": 7, "right jump": 8}
+GAME_KEYS = {"left": 1, "stay": 4, "jump": 5, "right": 7, "right jump": 8}
 """Keys of CoinRun that are held -> their real actions."""
 FITTED_STARTS = 32
 """Number of starts of each mode, on training levels, on which keys and actions are matched."""
@@ -44,12 +44,14 @@ _ORDERS = {"left": (CONTROL_STEPS, (-1.0, 0.0)), "right": (CONTROL_STEPS, (1.0, 
 """Key -> the step at which it should have been obeyed, and the way (right, up)."""
 _OBEYED = 3
 """Pixels the right way from which on an order counts as obeyed."""
+_AT_REST = 1
+"""Pixels by which the frames of a start may move if its player stands still."""
 _CHUNK, _RESAMPLES = 32, 1000
 """Starts from which actions are held at once; bootstrap resamples."""
 
 
 class HeldKeys(NamedTuple):
-    """M starts, and where the player goes from them in the game while each of K ``KEYS`` is held."""
+    """M starts, and where the player goes from them in the game while each of K ``GAME_KEYS`` is held."""
 
     frames: np.ndarray
     """(M, P, H, W, 3) uint8 frames up to each start."""
@@ -72,18 +74,18 @@ class Matches(NamedTuple):
     """What the latent actions stand for, found on training levels."""
 
     keys: Tensor
-    """(A,) int64 index in ``KEYS`` of the key whose tracks are most like those of each action."""
+    """(A,) int64 index in ``GAME_KEYS`` of the key whose tracks are most like those of each action."""
     chosen: dict[str, int]
-    """The action that obeys most often, for each of the keys left, right and jump."""
+    """The action that obeys most often, of those that stand for the key if any do, for left, right and jump."""
 
 
 def hold_keys(mode: str, levels: str, number: int, seed: int) -> HeldKeys:
-    """Draw starts of the game and hold each of ``KEYS`` from them; arguments and errors as in ``draw_starts``."""
+    """Draw starts of the game and hold each of ``GAME_KEYS`` from them; arguments and errors as in ``draw_starts``."""
     starts = draw_starts(mode, levels, number, seed)
     config = restrict(RecordConfig(mode=mode), levels)  # type: ignore[arg-type]  # validated by draw_starts
     tracks, lasts = [], []
     with contextlib.closing(open_games(config, seed=seed, num_envs=number)) as games:
-        for real_action in KEYS.values():
+        for real_action in GAME_KEYS.values():
             frames, last = hold_key(games, starts.states, real_action, CONTROL_STEPS)
             tracks.append(track_player(to_float(frames)))
             lasts.append(torch.from_numpy(last))
@@ -117,7 +119,7 @@ def score_held_actions(
         tracks, played = hold_actions(world, held.frames, seed, shown=1, report=report)
         by_mode[mode] = measure_control(tracks, held, matches, seed)
         pictures.append(played)
-    found = {} if matches is None else {"map": [list(KEYS)[key] for key in matches.keys], "chosen": matches.chosen}
+    found = {} if matches is None else {"map": [list(GAME_KEYS)[key] for key in matches.keys], "chosen": matches.chosen}
     return {"steps": CONTROL_STEPS, **found, "by_mode": by_mode}, torch.cat(pictures, dim=1)
 
 
@@ -143,17 +145,18 @@ def match_actions(tracks: Sequence[Tensor], held: Sequence[HeldKeys]) -> Matches
     """Find what latent actions stand for, given the tracks of ``hold_actions`` and ``HeldKeys`` of the same starts."""
     actions = torch.cat(list(tracks), dim=1)
     games, lasts = torch.cat([each.tracks for each in held], dim=1), torch.cat([each.lasts for each in held], dim=1)
-    counts = torch.arange(actions.shape[2]) <= lasts[..., None]  # (K, M, 1 + S): before the end of the game
+    counts = torch.arange(actions.shape[2]) <= lasts[..., None]  # (K, M, 1 + S)
     errors = (actions[:, None] - games).norm(dim=-1)  # (A, K, M, 1 + S); not squared: few starts that fail count little
     keys = ((errors * counts).sum(dim=(2, 3)) / counts.sum(dim=(1, 2))).argmin(dim=1)
     chosen = {}
     for key, (step, way) in _ORDERS.items():
-        number = list(KEYS).index(key)
+        number = list(GAME_KEYS).index(key)
         steps = lasts[number].clamp(max=step).expand(len(actions), -1)
         went = _places(actions, steps) @ torch.tensor(way, dtype=torch.float64)
         obeyed = (went >= _OBEYED).double().mean(dim=1)
-        # Of equals, an action that stands for the key is taken, and of these the one that goes farthest.
-        chosen[key] = int((obeyed + 1e-3 * (keys == number) + 1e-6 * went.mean(dim=1)).argmax())
+        # Actions that stand for the key come first: a jump to the right, which passes walls, is not "right". Of actions
+        # that obey equally often, the one that goes farthest is taken.
+        chosen[key] = int((2 * (keys == number) + obeyed + 1e-6 * went.mean(dim=1)).argmax())
     return Matches(keys, chosen)
 
 
@@ -171,23 +174,38 @@ def measure_control(tracks: Tensor, held: HeldKeys, matches: Matches | None, see
         ``y_explained``. If there is a game, for both and for the ``game``: these and ``agreement_x``, ``agreement_y``,
         ``obedience_left``, ``obedience_right`` and ``obedience_jump``; ``blind``, the agreement of a world in which a
         key always causes the mean motion; ``ratio``, by score the world's as a share of the game's, with its 95 %
-        bootstrap interval over starts, both None if the game's is 0; ``ended``, the share of keys that end the game.
+        bootstrap interval over starts, both None if the game's is 0; ``ended``, the share of keys that end the game;
+        ``at_rest``, all of this for the starts whose player stands still, only their number if there are less than two.
     """
-    actions, starts = tracks.shape[:2]
-    order = torch.rand((actions, starts), generator=torch.Generator().manual_seed(seed)).argsort(dim=0)
-    shuffled = tracks.gather(0, order[..., None, None].expand_as(tracks))
     if matches is None:
+        shuffled = _shuffle(tracks, seed)
         ends = {"world": tracks[:, :, -1], "shuffled": shuffled[:, :, -1]}
-        return {"starts": starts} | {name: _to_numbers(explain_motion(each)) for name, each in ends.items()}
-    own = Matches(torch.arange(len(KEYS)), {key: list(KEYS).index(key) for key in _ORDERS})
+        return {"starts": tracks.shape[1]} | {name: _to_numbers(explain_motion(each)) for name, each in ends.items()}
+    rests = (track_player(to_float(held.frames))[:, -1].abs() <= _AT_REST).all(dim=-1)
+    resting = HeldKeys(held.frames[rests.numpy()], held.tracks[:, rests], held.lasts[:, rests])
+    number = int(rests.sum())
+    at_rest = {"starts": number} if number < 2 else _compare(tracks[:, rests], resting, matches, seed)
+    return {**_compare(tracks, held, matches, seed), "at_rest": at_rest}
+
+
+def _shuffle(tracks: Tensor, seed: int) -> Tensor:
+    """Permute the actions of (A, M, ...) tracks at every start."""
+    order = torch.rand(tracks.shape[:2], generator=torch.Generator().manual_seed(seed)).argsort(dim=0)
+    return tracks.gather(0, order[..., None, None].expand_as(tracks))
+
+
+def _compare(tracks: Tensor, held: HeldKeys, matches: Matches, seed: int) -> dict[str, Any]:
+    starts = tracks.shape[1]
+    own = Matches(torch.arange(len(GAME_KEYS)), {key: list(GAME_KEYS).index(key) for key in _ORDERS})
     parts = {
         "world": _prepare(tracks, held, matches),
         "game": _prepare(held.tracks, held, own),
-        "shuffled": _prepare(shuffled, held, matches),
+        "shuffled": _prepare(_shuffle(tracks, seed), held, matches),
     }
     scores = {name: _score(part) for name, part in parts.items()}
-    means = held.tracks.mean(dim=1, keepdim=True).expand_as(held.tracks)
-    blind = _score(_prepare(means, held, own))
+    goes_on = (torch.arange(held.tracks.shape[2]) <= held.lasts[..., None]).double()[..., None]
+    means = (held.tracks * goes_on).sum(dim=1, keepdim=True) / goes_on.sum(dim=1, keepdim=True).clamp(min=1)
+    blind = _score(_prepare(means.expand_as(held.tracks), held, own))
     draws = torch.randint(starts, (_RESAMPLES, starts), generator=torch.Generator().manual_seed(seed))
     resampled = [_score({name: each[:, draws] for name, each in parts[which].items()}) for which in ("world", "game")]
     return {
@@ -208,7 +226,7 @@ def _prepare(tracks: Tensor, held: HeldKeys, matches: Matches) -> dict[str, Tens
     ends, games = _places(tracks, steps), _places(held.tracks[matches.keys], steps)
     parts = {"x": ends[..., 0], "y": ends[..., 1], "game_x": games[..., 0], "game_y": games[..., 1]}
     for key, (step, way) in _ORDERS.items():
-        place = _places(tracks[[matches.chosen[key]]], held.lasts[[list(KEYS).index(key)]].clamp(max=step))
+        place = _places(tracks[[matches.chosen[key]]], held.lasts[[list(GAME_KEYS).index(key)]].clamp(max=step))
         parts[key] = (place @ torch.tensor(way, dtype=torch.float64) >= _OBEYED).double()
     return parts
 
@@ -225,7 +243,7 @@ def _determination(predicted: Tensor, actual: Tensor) -> Tensor:
     """Return R squared, the share of the actual values' variance that predictions explain, over the outer two axes."""
     left = (actual - predicted).square().sum(dim=(0, -1))
     total = (actual - actual.mean(dim=(0, -1), keepdim=True)).square().sum(dim=(0, -1))
-    return 1 - left / total
+    return torch.where(total > 0, 1 - left / total, (left == 0).double())
 
 
 def _places(tracks: Tensor, steps: Tensor) -> Tensor:
