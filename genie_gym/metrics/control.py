@@ -76,7 +76,7 @@ class Matches(NamedTuple):
     keys: Tensor
     """(A,) int64 index in ``GAME_KEYS`` of the key whose tracks are most like those of each action."""
     chosen: dict[str, int]
-    """The action that obeys most often, for each of the keys left, right and jump."""
+    """The action that obeys most often, of those that stand for the key if any do, for left, right and jump."""
 
 
 def hold_keys(mode: str, levels: str, number: int, seed: int) -> HeldKeys:
@@ -154,8 +154,9 @@ def match_actions(tracks: Sequence[Tensor], held: Sequence[HeldKeys]) -> Matches
         steps = lasts[number].clamp(max=step).expand(len(actions), -1)
         went = _places(actions, steps) @ torch.tensor(way, dtype=torch.float64)
         obeyed = (went >= _OBEYED).double().mean(dim=1)
-        # Of equals, an action that stands for the key is taken, and of these the one that goes farthest.
-        chosen[key] = int((obeyed + 1e-3 * (keys == number) + 1e-6 * went.mean(dim=1)).argmax())
+        # Actions that stand for the key come first: a jump to the right, which passes walls, is not "right". Of actions
+        # that obey equally often, the one that goes farthest is taken.
+        chosen[key] = int((2 * (keys == number) + obeyed + 1e-6 * went.mean(dim=1)).argmax())
     return Matches(keys, chosen)
 
 
@@ -174,28 +175,39 @@ def measure_control(tracks: Tensor, held: HeldKeys, matches: Matches | None, see
         ``obedience_left``, ``obedience_right`` and ``obedience_jump``; ``blind``, the agreement of a world in which a
         key always causes the mean motion; ``ratio``, by score the world's as a share of the game's, with its 95 %
         bootstrap interval over starts, both None if the game's is 0; ``ended``, the share of keys that end the game;
-        ``at_rest``, the scores of ``world`` and ``game`` at the ``starts`` whose player stands still, if there are two.
+        ``at_rest``, all of this for the starts whose player stands still, only their number if there are less than two.
     """
-    actions, starts = tracks.shape[:2]
-    order = torch.rand((actions, starts), generator=torch.Generator().manual_seed(seed)).argsort(dim=0)
-    shuffled = tracks.gather(0, order[..., None, None].expand_as(tracks))
     if matches is None:
+        shuffled = _shuffle(tracks, seed)
         ends = {"world": tracks[:, :, -1], "shuffled": shuffled[:, :, -1]}
-        return {"starts": starts} | {name: _to_numbers(explain_motion(each)) for name, each in ends.items()}
+        return {"starts": tracks.shape[1]} | {name: _to_numbers(explain_motion(each)) for name, each in ends.items()}
+    rests = (track_player(to_float(held.frames))[:, -1].abs() <= _AT_REST).all(dim=-1)
+    resting = HeldKeys(held.frames[rests.numpy()], held.tracks[:, rests], held.lasts[:, rests])
+    number = int(rests.sum())
+    at_rest = {"starts": number} if number < 2 else _compare(tracks[:, rests], resting, matches, seed)
+    return {**_compare(tracks, held, matches, seed), "at_rest": at_rest}
+
+
+def _shuffle(tracks: Tensor, seed: int) -> Tensor:
+    """Permute the actions of (A, M, ...) tracks at every start."""
+    order = torch.rand(tracks.shape[:2], generator=torch.Generator().manual_seed(seed)).argsort(dim=0)
+    return tracks.gather(0, order[..., None, None].expand_as(tracks))
+
+
+def _compare(tracks: Tensor, held: HeldKeys, matches: Matches, seed: int) -> dict[str, Any]:
+    starts = tracks.shape[1]
     own = Matches(torch.arange(len(GAME_KEYS)), {key: list(GAME_KEYS).index(key) for key in _ORDERS})
     parts = {
         "world": _prepare(tracks, held, matches),
         "game": _prepare(held.tracks, held, own),
-        "shuffled": _prepare(shuffled, held, matches),
+        "shuffled": _prepare(_shuffle(tracks, seed), held, matches),
     }
     scores = {name: _score(part) for name, part in parts.items()}
     goes_on = (torch.arange(held.tracks.shape[2]) <= held.lasts[..., None]).double()[..., None]
     means = (held.tracks * goes_on).sum(dim=1, keepdim=True) / goes_on.sum(dim=1, keepdim=True).clamp(min=1)
     blind = _score(_prepare(means.expand_as(held.tracks), held, own))
     draws = torch.randint(starts, (_RESAMPLES, starts), generator=torch.Generator().manual_seed(seed))
-    resampled = [_score(_choose_starts(parts[name], draws)) for name in ("world", "game")]
-    resting = (track_player(to_float(held.frames))[:, -1].abs() <= _AT_REST).all(dim=-1).nonzero()[:, 0]
-    compared = ("world", "game") if len(resting) > 1 else ()
+    resampled = [_score({name: each[:, draws] for name, each in parts[which].items()}) for which in ("world", "game")]
     return {
         "starts": starts,
         "ended": float((held.lasts < CONTROL_STEPS).double().mean()),
@@ -205,15 +217,7 @@ def measure_control(tracks: Tensor, held: HeldKeys, matches: Matches | None, see
             name: _divide_scores(scores["world"][name], scores["game"][name], *(each[name] for each in resampled))
             for name in scores["world"]
         },
-        "at_rest": {
-            "starts": len(resting),
-            **{name: _to_numbers(_score(_choose_starts(parts[name], resting))) for name in compared},
-        },
     }
-
-
-def _choose_starts(parts: dict[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
-    return {name: each[:, chosen] for name, each in parts.items()}
 
 
 def _prepare(tracks: Tensor, held: HeldKeys, matches: Matches) -> dict[str, Tensor]:

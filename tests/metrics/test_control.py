@@ -109,6 +109,12 @@ def test_a_few_starts_at_which_an_action_fails_do_not_change_what_it_stands_for(
     assert match_actions([tracks], [held]).keys.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_jump_over_the_wall_does_not_stand_in_for_right(held: HeldKeys) -> None:
+    tracks = held.tracks.clone()
+    tracks[4, :, :, 0] = torch.arange(1 + CONTROL_STEPS) * 2.0
+    assert match_actions([tracks], [held]).chosen["right"] == 3
+
+
 def test_starts_at_rest_are_scored_apart(held: HeldKeys, random_videos: Any) -> None:
     scenes = to_uint8(random_videos(STARTS, 1))
     runs = np.stack([np.roll(scenes[:, 0], -2 * step, axis=2) for step in range(4)], axis=1)
@@ -119,6 +125,7 @@ def test_starts_at_rest_are_scored_apart(held: HeldKeys, random_videos: Any) -> 
     scores = measure(tracks, held._replace(frames=half))
     assert scores["at_rest"]["starts"] == STARTS - 10
     assert scores["at_rest"]["world"] == scores["at_rest"]["game"]
+    assert scores["at_rest"]["ratio"]["agreement_x"] == {"ratio": 1, "interval": [1, 1]}
     assert scores["world"]["agreement_x"] < 0.7
     assert measure(tracks, held._replace(frames=runs))["at_rest"] == {"starts": 0}
 

@@ -8,6 +8,7 @@ from genie_gym.metrics.report import format_ratio, list_sessions
 
 _GROUPS = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
 """Groups of true actions, by JSON key, that are predicted from labels."""
+_RATIOS = ("of the game's [95 %]", "the same from rest")
 _SHARES = (("starts", "d"), ("ended", ".0%"))
 """JSON keys of control that its table tells in words, and their formats."""
 
@@ -115,12 +116,14 @@ def tabulate_control(test: dict[str, Any]) -> str:
     """Return the table of how the player moves under each latent action, beside the game's keys."""
     control = test["control"]
     by_mode = control["by_mode"]
-    heads = [f"{mode}: {name}" for mode in by_mode for name in (*CONTROLLED, "of the game's [95 %]")]
+    heads = [f"{mode}: {name}" for mode in by_mode for name in (*CONTROLLED, *_RATIOS)]
     rows = []
     for key, words in CONTROL_NAMES.items():
         cells = []
         for part in by_mode.values():
-            cells += [f"{part[name][key]:.2f}" for name in CONTROLLED] + [format_ratio(part["ratio"][key])]
+            cells += [f"{part[name][key]:.2f}" for name in CONTROLLED]
+            cells.append(format_ratio(part["ratio"][key]))
+            cells.append(format_ratio(part["at_rest"]["ratio"][key]) if part["at_rest"]["starts"] > 1 else "-")
         rows.append([words, *cells])
     blind = "; ".join(
         f"{mode} {part['blind']['agreement_x']:.2f} along x, {part['blind']['agreement_y']:.2f} along y"
