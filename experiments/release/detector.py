@@ -1,4 +1,4 @@
-"""Make the detector behind ``player_seen``: does a frame of CoinRun show the player in the middle?
+"""Make the detector behind ``player_seen``, which tells whether a frame of CoinRun shows the player in the middle.
 
     python -m experiments.release.detector --out runs/detector
 
@@ -225,32 +225,38 @@ class DetectorRelease:
     """number of games of each mode and player"""
     frames: int = 16
     """number of frames of each game"""
-    train_steps: int = 2000
+    train_steps: int = 1400
     """number of training batches"""
     batch_size: int = 128
     """number of views a batch"""
     seed: int = 0
     """seed of games, weights and batches"""
+    weights: Path | None = None
+    """weights of a detector to score; by default one is trained"""
     json: Path | None = None
     """JSON file of results to write"""
 
     def run(self) -> None:
-        """Train to the last step and score."""
+        """Train to the last step, unless there are weights to score, and score."""
         tokenizer = load_world("coinrun", precision="float32").tokenizer
-        pairs = rebuild_pairs(tokenizer, *record_pairs("training", self.games, self.frames, self.seed), self.seed)
+        weights = self._train(tokenizer) if self.weights is None else self.weights
+        shown, hidden = record_pairs("validation", self.games // 2, self.frames // 2, self.seed + 1)
+        scores = score_detector(load_detector(weights), rebuild_pairs(tokenizer, shown, hidden, self.seed + 1))
+        print(scores)
+        if self.json is not None:
+            write_results(self.json, {"seed": self.seed, "train_steps": self.train_steps, **scores})
+
+    def _train(self, tokenizer: VideoTokenizer) -> Path:
+        shown, hidden = record_pairs("training", self.games, self.frames, self.seed)
+        views = Views(rebuild_pairs(tokenizer, shown, hidden, self.seed), self.batch_size, self.seed)
         config = replace(
             SMALL_NETWORK_TRAINING, train_steps=self.train_steps, batch_size=self.batch_size, seed=self.seed
         )
         torch.manual_seed(self.seed)
-        detector = PlayerDetector()
-        Phase(Views(pairs, self.batch_size, self.seed).batches, config, self.out).run(Learner(detector))
-        path = self.out / "player_detector.safetensors"
+        detector, path = PlayerDetector(), self.out / "player_detector.safetensors"
+        Phase(views.batches, config, self.out).run(Learner(detector))
         save_half(detector, path)
-        validation = record_pairs("validation", self.games // 2, self.frames // 2, self.seed + 1)
-        scores = score_detector(load_detector(path), rebuild_pairs(tokenizer, *validation, self.seed))
-        print(scores)
-        if self.json is not None:
-            write_results(self.json, {"seed": self.seed, "train_steps": self.train_steps, **scores})
+        return path
 
 
 def read_labelled(shows_player: bool) -> np.ndarray:

@@ -15,12 +15,14 @@ _WEIGHTS = Path(__file__).parent.parent / "weights" / "metrics" / "player_detect
 VIEW_SIZE = 16
 """Side in pixels of the square in the middle of a frame that the detector looks at."""
 _WIDTHS, _FEATURES = (16, 32, 32), 64
+_LEAST_LOGIT = 1.75
+"""Logit above which the player counts as seen; it separates frames of the world labelled by eye better than 0."""
 _CHUNK = 1024
 """Frames looked at at once."""
 
 
 class PlayerDetector(nn.Module):
-    """A network that maps the middle of a frame to a logit: is the player drawn there?"""
+    """A network that maps the middle of a frame to a logit of whether the player is drawn there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class PlayerDetector(nn.Module):
             raise ValueError(f"frames must be (..., 3, {FRAME_SIZE}, {FRAME_SIZE}), got {tuple(frames.shape)}")
         first = (FRAME_SIZE - VIEW_SIZE) // 2
         views = frames[..., first : first + VIEW_SIZE, first : first + VIEW_SIZE].reshape(-1, 3, VIEW_SIZE, VIEW_SIZE)
-        return torch.cat([self(part.float()) for part in views.split(_CHUNK)]).reshape(frames.shape[:-3]) > 0
+        return torch.cat([self(part.float()) for part in views.split(_CHUNK)]).reshape(frames.shape[:-3]) > _LEAST_LOGIT
 
 
 @functools.lru_cache(maxsize=2)

@@ -139,7 +139,7 @@ def tabulate_control(test: dict[str, Any]) -> str:
     )
 
 
-def tabulate_sessions(test: dict[str, Any]) -> str:
+def tabulate_long_play(test: dict[str, Any]) -> str:
     """Return the table of long play, beside the game's own shares."""
     sessions = test["sessions"]
     heads = [f"{mode}{beside}" for mode in sessions["by_mode"] for beside in ("", ", game")]
@@ -175,7 +175,7 @@ _CARD_TABLES = (
 
 def write_card_tables(test: dict[str, Any]) -> str:
     """Return the model card's sections of scores."""
-    writers = [*_CARD_TABLES, *([tabulate_sessions] if "sessions" in test else [])]
+    writers = [*_CARD_TABLES, *([tabulate_long_play] if "sessions" in test else [])]
     return "\n\n".join(write(test) for write in writers)
 
 
