@@ -107,7 +107,7 @@ class DemoCommand(_DemoOptions):
         """Play and write both files."""
         from genie_gym.envs.demo import play_demo
 
-        settings = {"checkpoint": self.checkpoint, "prompt": self.prompt, "device": self.device}
+        settings: dict[str, Any] = {"checkpoint": self.checkpoint, "prompt": self.prompt, "device": self.device}
         rate = play_demo(self.out, self.frames, self.seed, maskgit_steps=self.maskgit_steps, **settings)
         print(f"{rate:.0f} frames/s, all actions at once; see {self.out / 'demo.png'} and {self.out / 'demo.gif'}")
 
