@@ -99,13 +99,13 @@ def portable_name(folder: Path) -> str:
 
 
 def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
-    """Return 16 hex digits that identify a checkpoint's config and weights.
+    """Return 16 hex digits that identify a checkpoint's config and weights, whatever clips it starts from.
 
     Raises:
         ValueError: If there is no such checkpoint.
     """
     folder, digest = find_checkpoint(name_or_path), hashlib.sha256()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    for path in sorted({folder / "config.json", *folder.glob("*.safetensors")} - set(folder.glob("start_*"))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
