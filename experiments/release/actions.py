@@ -30,6 +30,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
 from genie_gym.training.actions import begin_from, renew_actions, train_actions, translate_actions
+from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
@@ -73,17 +74,19 @@ class NewActions:
         steps = training.train_steps if self.train_steps is None else self.train_steps
         training = replace(training, train_steps=steps)
         old = load_world(self.start, precision="float32")
-        torch.manual_seed(training.seed)
-        world = renew_actions(old, PRESETS[self.preset].world.latent_action_model)
-        if self.weights is not None:
-            _take_weights(world.latent_action_model, self.weights)
         frames = self.frames // len(self.modes)
         config = RecordConfig(frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
         folders = record_modes(self.out, "training", self.modes, config)
+        dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
+        part = PRESETS[self.preset].world.latent_action_model
+        wanted = replace(old.config, latent_action_model=part, action_names=())
+        torch.manual_seed(training.seed)
+        world = renew_actions(old, settle_agent_box(wanted, dataset).latent_action_model)
+        if self.weights is not None:
+            _take_weights(world.latent_action_model, self.weights)
         if self.weights is None:
             if self.begins_from_old:
                 begin_from(world.latent_action_model, old.latent_action_model)
-            dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
             phase = Phase(clips(dataset, training, self.device), training, self.out / "actions", self.minutes)
             if train_actions(world.latent_action_model.to(self.device), phase) < steps:
                 print(f"time is over; run again to resume in {self.out}")

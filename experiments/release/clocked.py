@@ -29,6 +29,7 @@ from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import find_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.actions import ActionsTrainee, train_actions
+from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Batches, Phase, Trainee
 from genie_gym.training.optim import build_optimizer, clip_gradients
 from genie_gym.training.run import clips
@@ -67,8 +68,8 @@ class ClockedRun:
         """Record and train until the time is over; return the preset with the training configs that were used."""
         if "done" not in self.facts:
             recorders = self._start_recorders()
-            world = self._build_world()
             first = self._wait_for_first_shards(recorders)
+            world = self._build_world(first)
             if self._settings.start is None:
                 self._train_first_phases(world, first)
             for recorder in recorders:
@@ -141,10 +142,12 @@ class ClockedRun:
         self._note("the first shards are recorded")
         return first
 
-    def _build_world(self) -> GenieWorldModel:
+    def _build_world(self, shards: list[Path]) -> GenieWorldModel:
         settings = self._settings
-        torch.manual_seed(self._preset.tokenizer_training.seed)
         if settings.start is None:
+            dataset = ClipDataset(shards, clip_length=self._preset.world_training.clip_length)
+            self._preset = replace(self._preset, world=settle_agent_box(self._preset.world, dataset))
+            torch.manual_seed(self._preset.tokenizer_training.seed)
             world = GenieWorldModel(self._preset.world)
         else:
             world = read_world(find_checkpoint(settings.start))
