@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from experiments.release.labels import SCORED_CLIPS, label_in_chunks, score_halves
 from experiments.release.settings import record_modes
-from genie_gym.configs import Mode
+from genie_gym.configs import LatentActionConfig, Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.config import RecordConfig
 from genie_gym.metrics.held_out import read_clips
@@ -73,17 +73,15 @@ class NewActions:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
         steps = training.train_steps if self.train_steps is None else self.train_steps
         training = replace(training, train_steps=steps)
-        old = load_world(self.start, precision="float32")
+        old, part = load_world(self.start, precision="float32"), PRESETS[self.preset].world.latent_action_model
+        world = self._renew(old, part, training.seed)  # wrong weights are refused before anything is recorded
         frames = self.frames // len(self.modes)
         config = RecordConfig(frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
         folders = record_modes(self.out, "training", self.modes, config)
         dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
-        part = PRESETS[self.preset].world.latent_action_model
-        wanted = replace(old.config, latent_action_model=part, action_names=())
-        torch.manual_seed(training.seed)
-        world = renew_actions(old, settle_agent_box(wanted, dataset).latent_action_model)
-        if self.weights is not None:
-            _take_weights(world.latent_action_model, self.weights)
+        settled = settle_agent_box(world.config, dataset).latent_action_model
+        if settled != part:
+            world = self._renew(old, settled, training.seed)
         if self.weights is None:
             if self.begins_from_old:
                 begin_from(world.latent_action_model, old.latent_action_model)
@@ -92,6 +90,13 @@ class NewActions:
                 print(f"time is over; run again to resume in {self.out}")
                 return
         self._finish(old, world.to("cpu").eval(), folders)
+
+    def _renew(self, old: GenieWorldModel, part: LatentActionConfig, seed: int) -> GenieWorldModel:
+        torch.manual_seed(seed)
+        world = renew_actions(old, part)
+        if self.weights is not None:
+            _take_weights(world.latent_action_model, self.weights)
+        return world
 
     def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
         """Score both models' labels, fit the dynamics' action embeddings to the new actions, and save the world."""
