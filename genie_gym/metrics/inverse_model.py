@@ -162,7 +162,7 @@ def train_inverse_model(
     Raises:
         ValueError: If the pool has no two clips that share no transition.
     """
-    training, held_out = _read_halves(pool, seed)
+    training, held_out = _split_clips(pool, seed)
     config = replace(
         SMALL_NETWORK_TRAINING,
         train_steps=most_steps,
@@ -217,7 +217,7 @@ def predict_last_actions(model: InverseModel, videos: Tensor, chunk: int = 128) 
     return {name: torch.cat([part[name].argmax(dim=-1) for part in parts]) for name in GROUPS}
 
 
-def _read_halves(pool: ClipPool, seed: int) -> tuple[_Transitions, _Transitions]:
+def _split_clips(pool: ClipPool, seed: int) -> tuple[_Transitions, _Transitions]:
     """Read clips that share no transition, and return those to train on and those held out.
 
     Clips of a level stay together, but for those of one level at the border.

@@ -104,10 +104,8 @@ def separate_keys(
 ) -> dict[str, Any]:
     """Play CoinRun and return ``score_separability`` of a world's labels for each mode of the config."""
     supervised = actions.supervised.model
-    past, games = (
-        max(world.latent_action_model.frames_seen, supervised.history),
-        max(1, config.starts // _STARTS_A_GAME),
-    )
+    past = max(world.latent_action_model.frames_seen, supervised.history)
+    games = max(1, config.starts // _STARTS_A_GAME)
     scores: dict[str, Any] = {}
     for number, mode in enumerate(config.modes):
         report("labels of keys pressed in the same states", number / len(config.modes))

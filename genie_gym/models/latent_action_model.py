@@ -3,7 +3,7 @@
 - Latents are batch-normalised, then quantized by cosine distance; the quantizer keeps every code in use.
 - There are three backbones. ``st`` is the paper's. ``conv`` and ``moving`` see the last frames alone, and learn in
   minutes on a CPU. The decoder of ``moving`` mixes shifted copies of the last frame with painted pixels: codes select
-  the shifts, and with a ``centre`` also the masks and the paint.
+  the shifts, and with a ``centre`` or an ``agent_box`` also the masks and the paint.
 - On pixels the squared error is divided by that of copying the last frame, so that its weight against the commitment
   loss does not depend on how much a video moves.
 """
@@ -145,8 +145,8 @@ class ConvBackbone(nn.Module):
 class MovingBackbone(nn.Module):
     """A strided encoder, and a decoder that shifts the last frame by the code and by the motion seen before.
 
-    Since the decoder sees the past motion, the code need not repeat it. Inside the ``centre`` of the frame the decoder
-    sees the player only as ``centre_shown`` allows.
+    Since the decoder sees the past motion, the code need not repeat it. Inside the ``centre`` of the frame, or the
+    ``agent_box``, the decoder sees the player only as ``centre_shown`` allows.
     """
 
     def __init__(self, config: WorldConfig, part: MovingActionConfig) -> None:

@@ -44,6 +44,9 @@ def merge_actions(model: LatentActionModel, batches: Batches) -> None:
     """Merge the codes of a trained model into its latent actions, by which codes follow each other in training clips.
 
     The first transition of a clip is left out: its motion before is unknown.
+
+    Raises:
+        ValueError: If clips have fewer than four frames, or too few codes occur.
     """
     assert model.action_of_code is not None
     sequences, pairs = [], 0

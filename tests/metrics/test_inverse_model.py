@@ -30,7 +30,7 @@ def test_the_same_seed_gives_the_same_model(coinrun_pool: ClipPool) -> None:
 def test_a_transition_is_seen_alike_alone_and_in_its_clip(coinrun_pool: ClipPool) -> None:
     """Also at the start of the clip, where frames before it are missing."""
     torch.manual_seed(0)
-    model, training = InverseModel(3, (64, 64)), inverse_model._read_halves(coinrun_pool, seed=0)[0]
+    model, training = InverseModel(3, (64, 64)), inverse_model._split_clips(coinrun_pool, seed=0)[0]
     batch = next(training.batches(3, seed=0)(0, 1))
     assert {int(place) for place in batch.numbers % 15} >= {0, 1, 2, 14}
     clips = training.videos[batch.numbers // 15].permute(0, 1, 4, 2, 3).float() / 255
@@ -61,7 +61,7 @@ def test_it_stops_when_held_out_clips_gain_nothing_and_keeps_the_best(
     assert trained.has_converged
     assert trained.steps == len(gains) - 1 < 100
     assert max(gains[-3:]) <= max(gains[:-3])
-    held_out = inverse_model._read_halves(few, seed=0)[1]
+    held_out = inverse_model._split_clips(few, seed=0)[1]
     best = inverse_model._Fitting(trained.model, held_out, held_out)
     assert probe(best, Batch(torch.empty(0), torch.empty(0)))["held_out_gain"] == pytest.approx(max(gains))
 
@@ -70,7 +70,7 @@ def test_no_transition_is_in_two_clips_and_held_out_levels_are_others(
     coinrun_pool: ClipPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inverse_model, "_read_transitions", lambda pool, numbers: numbers)
-    halves: Any = inverse_model._read_halves(coinrun_pool, seed=0)
+    halves: Any = inverse_model._split_clips(coinrun_pool, seed=0)
     training, held_out = halves
     firsts = np.sort(coinrun_pool.dataset.first_frames[np.concatenate(halves)])
     assert np.diff(firsts).min() == 15, "clips share their outer frames at most"
