@@ -85,13 +85,14 @@ def _build_latent_actions(values: Any) -> LatentActionConfig:
 def _upgrade_latent_actions(values: dict[str, Any]) -> dict[str, Any]:
     """Convert the one flat config of genie-gym 0.1, which held the fields of every backbone.
 
-    Options that no longer exist are dropped if they affect the training loss alone (``error_unit``, and
-    ``error_margin`` of other backbones than ``moving``). A ``horizon`` above 1 changes the decoder's shape and is
-    refused.
+    Options that no longer exist are dropped if they affect the training loss alone (``error_unit``, ``error_margin``).
+    A ``horizon`` above 1, or ``moves`` above 0, stands for a decoder that no longer exists and is refused.
     """
     horizon = values.get("horizon", 1)
     require(horizon == 1, "latent_action_model.horizon", horizon, "1: later frames are no longer predicted")
-    backbone = "moving" if values.get("moves", 0) else values.get("backbone", "st")
+    moves = values.get("moves", 0)
+    require(moves == 0, "latent_action_model.moves", moves, "0: the decoder of that version is gone")
+    backbone = values.get("backbone", "st")
     require(backbone in _BACKBONES, "latent_action_model.backbone", backbone, f"one of {sorted(_BACKBONES)}")
     fields = {field.name for field in dataclasses.fields(_BACKBONES[backbone])}
     return {name: value for name, value in values.items() if name in fields} | {"backbone": backbone}

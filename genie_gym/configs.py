@@ -150,13 +150,13 @@ class ConvActionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MovingActionConfig:
-    """A convolutional latent action model whose decoder moves the last frame: codes describe motion, not appearance."""
+    """A convolutional latent action model whose decoder moves the last frame: codes stand for changes of motion."""
 
     backbone: Literal["moving"] = "moving"
     """name of this backbone in JSON"""
     quantizer: QuantizerConfig
-    """codebook of the latent actions, one code per transition; with ``accelerates`` and two codebooks the first
-    controls horizontal shifts and the centre, the second vertical shifts"""
+    """codebook of the latent actions, one code per transition; of two codebooks the first controls horizontal shifts and
+    the agent's box, the second vertical shifts"""
     width: int = 32
     """channels at the finest scale, a multiple of 8"""
     history: int = 3
@@ -164,31 +164,27 @@ class MovingActionConfig:
     moves: int = 3
     """number of shifted copies of the last frame that the decoder mixes"""
     reach: int = 8
-    """largest shift in pixels, vertically and horizontally"""
-    accelerates: bool = False
-    """whether a code's shifts are added to those of the past motion, so that it stands for a change of motion, and acts
-    by them alone outside the ``centre``; otherwise code and past motion predict the shifts together"""
-    error_margin: int = 0
-    """width in pixels of a border left out of the loss: newly revealed content is unpredictable"""
-    centre: int = 0
-    """side in pixels of a square in the middle, where the camera keeps the player; 0 for none. The decoder sees little
-    of it, so that the code has to carry the player's pose, the first sign that a key is pressed"""
-    centre_shown: Literal["first", "mirrored"] = "first"
-    """the decoder's view of the centre: that of the clip's ``first`` frame, or each frame's averaged with its mirror
-    image, which hides only the direction the player faces"""
-    centre_weight: float = 1.0
-    """weight of the error inside the ``centre`` relative to that of the whole frame"""
+    """largest shift in pixels, vertically and horizontally; a border of this width is left out of the loss, since newly
+    revealed content is unpredictable"""
     agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
-    """box (top, left, height, width) in pixels in place of the ``centre``; ``find`` looks for it in the training data
-    (``training.agent_box``)"""
+    """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in the training
+    data (``training.agent_box``). The decoder sees it averaged with its mirror image, which hides the direction that
+    the agent faces, so that the code has to carry it: a turn is the first sign that a key is pressed"""
+    agent_weight: float = 1.0
+    """weight of the error inside the ``agent_box`` relative to that of the whole frame"""
     merged_actions: int = 0
     """number of latent actions into which the codes are merged after training; 0 if each code is one"""
 
     def __post_init__(self) -> None:
         merged, codes = self.merged_actions, self.quantizer.codes
         require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
-        sizes, multiples = "error_margin centre centre_weight merged_actions", {"width": 8, "centre": 2}
-        check_fields(self, positive="width history moves reach", not_negative=sizes, multiples=multiples)
+        sizes = "agent_weight merged_actions"
+        check_fields(self, positive="width history moves reach", not_negative=sizes, multiples={"width": 8})
+        box = self.agent_box
+        is_box = isinstance(box, tuple) and len(box) == 4 and all(isinstance(each, int) for each in box)
+        is_inside = is_box and min(box[:2]) >= 0 and min(box[2:]) > 0
+        fits = box in (None, "find") or is_inside
+        require(fits, "MovingActionConfig.agent_box", box, "None, 'find' or (top, left, height, width) in pixels")
 
 
 LatentActionConfig = TransformerActionConfig | ConvActionConfig | MovingActionConfig
@@ -281,9 +277,10 @@ class WorldConfig:
                 fits = value % 8 == 0 and value >= 16
                 require(fits, f"WorldConfig.{side}", value, "16, 24, 32, ... for a convolutional latent action model")
             if isinstance(part, MovingActionConfig):
-                margin, centre = part.error_margin, part.centre
-                require(2 * margin < value, "MovingActionConfig.error_margin", margin, f"less than half of {value}")
-                require(centre <= value, "MovingActionConfig.centre", centre, f"no more than {value}")
+                require(2 * part.reach < value, "MovingActionConfig.reach", part.reach, f"less than half of {value}")
+                if isinstance(part.agent_box, tuple):
+                    start, length = part.agent_box[side == "width" :: 2]
+                    require(start + length <= value, "MovingActionConfig.agent_box", part.agent_box, f"within {value}")
         names, actions = self.action_names, self.num_latent_actions
         are_texts = isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
         is_valid = not names or (are_texts and len(set(names)) == len(names) == actions)

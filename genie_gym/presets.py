@@ -56,11 +56,6 @@ def _transformer_actions(stack: TransformerConfig, codes: int) -> TransformerAct
     return TransformerActionConfig(patch_size=16, encoder=stack, decoder=stack, quantizer=quantizer)
 
 
-def _moving_actions(**changes: Any) -> MovingActionConfig:
-    """Return a ``moving`` latent action model of the shipped world's size, for frames of 64 x 64 pixels."""
-    return MovingActionConfig(width=16, history=3, moves=3, error_margin=8, centre=6, **changes)
-
-
 def _small_dynamics(transformer: TransformerConfig, **changes: Any) -> DynamicsConfig:
     """Return a dynamics model with the small worlds' training options: masks per frame, and noise against drift."""
     shares: dict[str, Any] = {"min_mask_ratio": 0.2, "clean_frames": 0.5, "context_corruption": 0.1}
@@ -120,15 +115,21 @@ def _coinrun() -> Preset:
 
     256 tokens per frame cost about as much as 64, because squares of 2 x 2 tokens are folded into one position. The
     tokenizer is convolutional and sees each frame alone, so it is trained on single frames: 64 unrelated frames
-    teach more than 4 clips of 16. The latent action model is trained before the dynamics. Its decoder moves the last
-    frame, and sees the player, whom the camera keeps in the centre, only as in the clip's first frame: the codes have
-    to carry what the player does. The dynamics is trained with Muon.
+    teach more than 4 clips of 16. The dynamics is trained with Muon.
+
+    The latent action model is trained before the dynamics. It has 32 codes, 8 for horizontal and 4 for vertical changes
+    of motion, merged into 8 latent actions by which codes follow each other. Codes start late, when the latents have
+    learned what the decoder needs: only one transition in twenty is a jump. Where the camera keeps the player is found
+    in the data.
     """
     networks = _convolutions(2, 128), _convolutions(4, 128)
-    action_codes = QuantizerConfig(codes=8, dim=16, commitment_weight=0.1, diversity_weight=0.05)
+    action_codes = QuantizerConfig(codes=32, dim=16, levels=(8, 4), commitment_weight=0.1, start_after=600)
+    latent_actions = MovingActionConfig(
+        quantizer=action_codes, width=16, agent_box="find", agent_weight=0.8, merged_actions=8
+    )
     world = WorldConfig(
         tokenizer=_tokenizer(4, *networks, codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
-        latent_action_model=_moving_actions(quantizer=action_codes, centre_weight=1.5),
+        latent_action_model=latent_actions,
         dynamics=_small_dynamics(_stack(6, 256, 8, 32, 512), action_conditioning="film", fold=2),
         sampling=SamplingConfig(maskgit_steps=2, temperature=0.5),
         precision="auto",
@@ -141,42 +142,9 @@ def _coinrun() -> Preset:
         tokenizer_training=replace(
             _SMALL_TRAINING, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer
         ),
-        action_training=replace(clip_training, train_steps=1000),
+        action_training=replace(clip_training, train_steps=1600, batch_size=20, clip_length=6),
         world_training=replace(clip_training, optimizer=replace(clip_optimizer, kind="muon", learning_rate=3e-3)),
     )
-
-
-def _coinrun_jumps() -> Preset:
-    """Return ``coinrun`` with latent actions that register every jump; no shipped world uses it yet.
-
-    A code stands for a change of motion, one of four horizontally and one of two vertically. Codes start late, when the
-    latents have learned what the decoder needs, since only one transition in twenty is a jump. The decoder always sees
-    the player except for the direction it faces.
-    """
-    shipped = _coinrun()
-    codes = QuantizerConfig(codes=8, dim=16, levels=(4, 2), commitment_weight=0.1, start_after=250)
-    latent_actions = _moving_actions(quantizer=codes, accelerates=True, centre_shown="mirrored", centre_weight=0.8)
-    return replace(shipped, world=replace(shipped.world, latent_action_model=latent_actions))
-
-
-def _coinrun_merged() -> Preset:
-    """Return ``coinrun`` with latent actions that register jumps and directions; no shipped world uses it yet.
-
-    The model has 32 codes, 8 for horizontal and 4 for vertical changes of motion, merged into 8 latent actions by which
-    codes follow each other. Codes start when the latents have learned what the decoder needs. Where the camera keeps
-    the player is found in the data; the decoder sees the player there except for the direction it faces.
-    """
-    shipped = _coinrun()
-    codes = QuantizerConfig(codes=32, dim=16, levels=(8, 4), commitment_weight=0.1, start_after=600)
-    latent_actions = replace(
-        _moving_actions(quantizer=codes, accelerates=True, centre_shown="mirrored", centre_weight=0.8),
-        centre=0,
-        agent_box="find",
-        merged_actions=8,
-    )
-    assert shipped.action_training is not None
-    training = replace(shipped.action_training, train_steps=1600, batch_size=20, clip_length=6)
-    return replace(shipped, world=replace(shipped.world, latent_action_model=latent_actions), action_training=training)
 
 
 def _study() -> Preset:
@@ -242,8 +210,6 @@ PRESETS: dict[str, Preset] = _PresetTable(
         "tiny": _tiny(),
         "study": _study(),
         "coinrun": _coinrun(),
-        "coinrun-jumps": _coinrun_jumps(),
-        "coinrun-merged": _coinrun_merged(),
         "coinrun-case-study": _case_study(),
         "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),
         "robotics": _paper(_stack(38, 2560, 20, 128, 2560), 200_000, 256),

@@ -38,9 +38,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "latent_action_model.quantizer": {"kind": "fsq", "codes": 8, "levels": (2, 4)},
     },
     "st-lam": ST_LAM,
-    "moving": {**MOVING_LAM, "latent_action_model.error_margin": 8},
-    "centred": {**MOVING_LAM, "latent_action_model.centre": 8},
-    "accelerating": {**MOVING_LAM, "latent_action_model.centre": 8, "latent_action_model.accelerates": True},
+    "moving": MOVING_LAM,
+    "boxed": {**MOVING_LAM, "latent_action_model.agent_box": (28, 28, 8, 8)},
     "token-lam": {**ST_LAM, "latent_action_model.inputs": "tokens"},
     "folded": {"tokenizer.patch_size": 8, "tokenizer.fold": 2, "dynamics.fold": 2},
     "conv": {

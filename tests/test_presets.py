@@ -65,8 +65,8 @@ REFUSED: list[tuple[Any, str, Any]] = [
     *[(lam, field, value) for lam in (CONV_LAM, MOVING_LAM) for field, value in
       (("backbone", "st"), ("history", 0), ("width", 0), ("width", 12))],
     *[(MOVING_LAM, field, value) for field, value in
-      (("moves", 0), ("reach", 0), ("error_margin", -1), ("centre", -2), ("centre", 7), ("centre_weight", -1.0),
-       ("centre_shown", "last"))],
+      (("moves", 0), ("reach", 0), ("agent_weight", -1.0), ("agent_box", "seek"), ("agent_box", (1, 2, 3)),
+       ("agent_box", (0, -1, 8, 8)), ("agent_box", (0, 0, 8, 0)))],
     (DYNAMICS, "action_conditioning", "cross"),
     (DYNAMICS, "mask_ratio_per", "batch"),
     (DYNAMICS, "min_mask_ratio", 1.5),

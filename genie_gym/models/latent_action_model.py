@@ -3,7 +3,7 @@
 - Latents are batch-normalised, then quantized by cosine distance; the quantizer keeps every code in use.
 - There are three backbones. ``st`` is the paper's. ``conv`` and ``moving`` see the last frames alone, and learn in
   minutes on a CPU. The decoder of ``moving`` mixes shifted copies of the last frame with painted pixels: codes select
-  the shifts, and with a ``centre`` or an ``agent_box`` also the masks and the paint.
+  changes of the shifts, and paint the agent in its ``agent_box``.
 - On pixels the squared error is divided by that of copying the last frame, so that its weight against the commitment
   loss does not depend on how much a video moves.
 """
@@ -19,7 +19,7 @@ from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerA
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import Embedding, Linear
-from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, box_index, find_box, has_agent_box
+from genie_gym.nn.moving import MovingDecoder, box_index, find_box
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
@@ -145,15 +145,15 @@ class ConvBackbone(nn.Module):
 class MovingBackbone(nn.Module):
     """A strided encoder, and a decoder that shifts the last frame by the code and by the motion seen before.
 
-    Since the decoder sees the past motion, the code need not repeat it. Inside the ``centre`` of the frame, or the
-    ``agent_box``, the decoder sees the player only as ``centre_shown`` allows.
+    Since the decoder sees the past motion, the code need not repeat it. Inside the ``agent_box`` the decoder sees the
+    frames averaged with their mirror images.
     """
 
     def __init__(self, config: WorldConfig, part: MovingActionConfig) -> None:
         super().__init__()
         self.part = part
         self.encoder = StridedEncoder(3 * (part.history + 2), part.width, _FEATURES, (config.height, config.width))
-        self.decoder = (AcceleratingDecoder if part.accelerates else MovingDecoder)(part, _MOTION)
+        self.decoder = MovingDecoder(part, _MOTION)
         self.latent_out = Linear(_FEATURES, latent_dim(part.quantizer))
         self.motion_out = Linear(_FEATURES, _MOTION)
 
@@ -169,27 +169,26 @@ class MovingBackbone(nn.Module):
         The first of several transitions is left out: no motion is known before it.
         """
         assert motion is not None
-        shown = self._hide_player(videos)
+        shown = self._hide_direction(videos)
         past, motion = _stack_flat(shown, self.part.history, codes.dtype), motion.to(codes.dtype).flatten(0, 1)
         moved = self.decoder(past, motion, codes.flatten(0, 1)).unflatten(0, codes.shape[:2])  # (B, T - 1, C, H, W)
         changes = shown[:, :-1] + moved - videos[:, :-1]
         first = min(1, changes.shape[1] - 1)
         changes, videos = changes[:, first:], videos[:, first:]
-        inner = slice(self.part.error_margin, -self.part.error_margin or None)
+        inner = slice(self.part.reach, -self.part.reach)
         error, metrics = _error_over_copying(changes[..., inner, inner], videos[..., inner, inner])
-        if has_agent_box(self.part):
-            box = box_index(find_box(self.part, videos))
+        if self.part.agent_box is not None:
+            box = box_index(find_box(self.part))
             box_error, _ = _error_over_copying(changes[box], videos[box])
-            error, metrics = error + self.part.centre_weight * box_error, metrics | {"centre": box_error.detach()}
+            error, metrics = error + self.part.agent_weight * box_error, metrics | {"agent_box": box_error.detach()}
         return LossOutput(error, metrics)
 
-    def _hide_player(self, videos: Tensor) -> Tensor:
-        """Return the videos with their centre as the decoder may see it."""
-        if not has_agent_box(self.part):
+    def _hide_direction(self, videos: Tensor) -> Tensor:
+        """Return the videos with the agent's box averaged with its mirror image."""
+        if self.part.agent_box is None:
             return videos
-        box, is_first = box_index(find_box(self.part, videos)), self.part.centre_shown == "first"
-        shown, agent = videos.clone(), videos[box]
-        shown[box] = agent[:, :1] if is_first else (agent + agent.flip(-1)) / 2
+        box, shown = box_index(find_box(self.part)), videos.clone()
+        shown[box] = (videos[box] + videos[box].flip(-1)) / 2
         return shown
 
 

@@ -30,9 +30,14 @@ class MovingDecoder(nn.Module):
     """Predict the change from the last frame to the next from past frames, their motion, and one vector.
 
     The whole frame is shifted in a few ways, each by a distribution over vertical and one over horizontal shifts. Masks
-    mix the shifted copies pixel by pixel, and one more mask paints what no copy provides. With a ``centre`` the vector
-    also steers masks and paint. Otherwise it affects the shifts alone, and masks and paint depend only on past frames:
-    it can select how things move, but not how they look.
+    mix the shifted copies pixel by pixel, and one more mask paints what no copy provides. Masks and paint depend only
+    on past frames: the vector can select how things move, but not how they look.
+
+    The vector's shifts are added to those predicted from past motion, so it stands for a change of motion, whatever the
+    motion was. The largest shifts of motion and vector are each ``reach`` pixels: their sums reach twice as far. The
+    vector also paints the agent's box, if there is one, and a small margin around it. With two codebooks, the first
+    half of the vector controls horizontal shifts and paint and the second half vertical shifts; otherwise the whole
+    vector controls all of them.
 
     Args:
         config: Sizes of the decoder; the vector is a code of its quantizer.
@@ -41,12 +46,16 @@ class MovingDecoder(nn.Module):
 
     def __init__(self, config: MovingActionConfig, motion: int) -> None:
         super().__init__()
-        self.config, steer = config, latent_dim(config.quantizer)
-        self.moves, self.paints = config.moves, has_agent_box(config) and not config.accelerates
+        self.config = config
         # Predicts masks and paint. Digests of labels depend on the names of weights, so this one keeps its name.
-        self.where = SteeredUNet(3 * config.history, config.width, config.moves + 4, steer if self.paints else None)
-        self.hidden = Linear(motion + steer, _HIDDEN_FEATURES)
+        self.where = SteeredUNet(3 * config.history, config.width, config.moves + 4, None)
+        self.hidden = Linear(motion, _HIDDEN_FEATURES)
         self.shifts = _build_shift_head(_HIDDEN_FEATURES, config)
+        self.parts = 2 if config.quantizer.kind == "vq" and len(config.quantizer.levels) == 2 else 1
+        part, axes = latent_dim(config.quantizer) // self.parts, 2 // self.parts
+        self.added_shifts = nn.ModuleList(_build_shift_head(part, config, axes) for _ in range(self.parts))
+        has_box = config.agent_box is not None
+        self.player = SteeredUNet(3 * config.history, config.width, 4, part) if has_box else None
 
     def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
         """Return changes (M, C, H, W) in float32.
@@ -56,48 +65,10 @@ class MovingDecoder(nn.Module):
             motion: (M, motion) features of their motion.
             vector: (M, steer) features that select the shifts.
         """
-        last = pixels[:, -3:].float()  # (M, history C, H, W) -> (M, C, H, W)
-        output = self.where(pixels, vector if self.paints else None).float()
-        logits, paint = output.split([self.moves + 1, 3], dim=1)  # (M, S + 1, H, W), (M, C, H, W)
-        masks = logits.softmax(dim=1)
-        moved = shift_frames(last, *self._shifts(motion, vector))  # (M, S, C, H, W)
-        mixed = (masks[:, :-1, None] * (moved - last[:, None])).sum(dim=1)  # (M, S, C, H, W) -> (M, C, H, W)
-        return mixed + masks[:, -1:] * paint
-
-    def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
-        """Return distributions (M, S, R) over vertical and over horizontal shifts."""
-        hidden = F.relu(self.hidden(torch.cat([motion, vector], dim=1)))
-        return self._to_distributions(self.shifts(hidden)).unbind(dim=1)
-
-    def _to_distributions(self, logits: Tensor) -> Tensor:
-        """Return softmax over shifts: (M, 2 S R) -> (M, 2, S, R)."""
-        return logits.float().unflatten(1, (2, self.moves, -1)).softmax(dim=-1)
-
-
-class AcceleratingDecoder(MovingDecoder):
-    """Predict the change to the next frame, with the vector's shifts added to those predicted from past motion.
-
-    The vector therefore stands for a change of motion, whatever the motion was. Mixing masks depend only on past
-    frames, so that the vector can move things by its shifts alone. The largest shifts of motion and vector are each
-    ``reach`` pixels: their sums reach twice as far. The vector also paints the ``centre``, if there is one, and a small
-    margin around it. With two codebooks, the first half of the vector controls horizontal shifts and paint and the
-    second half vertical shifts; otherwise the whole vector controls all of them. Arguments as for ``MovingDecoder``.
-    """
-
-    def __init__(self, config: MovingActionConfig, motion: int) -> None:
-        super().__init__(config, motion)
-        self.hidden = Linear(motion, _HIDDEN_FEATURES)
-        self.parts = 2 if config.quantizer.kind == "vq" and len(config.quantizer.levels) == 2 else 1
-        part, axes = latent_dim(config.quantizer) // self.parts, 2 // self.parts
-        self.added_shifts = nn.ModuleList(_build_shift_head(part, config, axes) for _ in range(self.parts))
-        self.player = SteeredUNet(3 * config.history, config.width, 4, part) if has_agent_box(config) else None
-
-    def forward(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
-        """Return changes (M, C, H, W) in float32; arguments as for ``MovingDecoder``."""
-        changes = super().forward(pixels, motion, vector)
+        changes = self._move(pixels, motion, vector)
         if self.player is None:
             return changes
-        box, size = find_box(self.config, pixels), tuple(pixels.shape[-2:])
+        box, size = find_box(self.config), tuple(pixels.shape[-2:])
         painted, seen = grow_box(box, _PAINT_MARGIN, size), grow_box(box, _SEEN_MARGIN, size, 8)
         output = self.player(pixels[box_index(seen)], vector.chunk(self.parts, dim=1)[0]).float()
         inner = painted[0] - seen[0], painted[1] - seen[1], *painted[2:]
@@ -105,6 +76,15 @@ class AcceleratingDecoder(MovingDecoder):
         result, index = changes.clone(), box_index(painted)
         result[index] += mask.sigmoid() * (paint - changes[index])
         return result
+
+    def _move(self, pixels: Tensor, motion: Tensor, vector: Tensor) -> Tensor:
+        """Return the changes without the painted agent."""
+        last = pixels[:, -3:].float()  # (M, history C, H, W) -> (M, C, H, W)
+        logits, paint = self.where(pixels, None).float().split([self.config.moves + 1, 3], dim=1)
+        masks = logits.softmax(dim=1)  # (M, S + 1, H, W)
+        moved = shift_frames(last, *self._shifts(motion, vector))  # (M, S, C, H, W)
+        mixed = (masks[:, :-1, None] * (moved - last[:, None])).sum(dim=1)  # (M, S, C, H, W) -> (M, C, H, W)
+        return mixed + masks[:, -1:] * paint
 
     def _shifts(self, motion: Tensor, vector: Tensor) -> tuple[Tensor, ...]:
         """Return distributions (M, S, 2 R - 1) over vertical and over horizontal shifts."""
@@ -114,25 +94,21 @@ class AcceleratingDecoder(MovingDecoder):
         added = self._to_distributions(torch.cat(logits, dim=1))  # (M, 2, S, R)
         return add_shifts(continued, added).unbind(dim=1)
 
+    def _to_distributions(self, logits: Tensor) -> Tensor:
+        """Return softmax over shifts: (M, 2 S R) -> (M, 2, S, R)."""
+        return logits.float().unflatten(1, (2, self.config.moves, -1)).softmax(dim=-1)
 
-def has_agent_box(config: MovingActionConfig) -> bool:
-    """Return whether a part of the frame is the agent's."""
-    return config.centre > 0 or config.agent_box is not None
 
-
-def find_box(config: MovingActionConfig, frames: Tensor) -> Box:
-    """Return the agent's box in frames (..., H, W): the ``agent_box``, or the square in the middle.
+def find_box(config: MovingActionConfig) -> Box:
+    """Return the agent's box of a config that has one.
 
     Raises:
         ValueError: If the box has still to be found in training data.
     """
     if config.agent_box == "find":
         raise ValueError("agent_box must be found before training (training.agent_box), got 'find'")
-    if config.agent_box is not None:
-        return config.agent_box
-    height, width = frames.shape[-2:]
-    side = config.centre
-    return (height - side) // 2, (width - side) // 2, side, side
+    assert config.agent_box is not None
+    return config.agent_box
 
 
 def box_index(box: Box) -> tuple[EllipsisType, slice, slice]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 
-KINDS = ["additive", "st-lam", "token-lam", "fsq", "moving", "centred", "accelerating"]
+KINDS = ["additive", "st-lam", "token-lam", "fsq", "moving", "boxed"]
 """World variants; those without ``lam`` in their name have a convolutional latent action model."""
 Make = Callable[[str], GenieWorldModel]
 
@@ -170,25 +170,9 @@ def test_the_first_transition_is_left_out_of_the_moving_loss(make_world: Make) -
     )
 
 
-def test_the_decoder_sees_the_player_of_the_first_frame(make_world: Make) -> None:
-    """With equal motion and codes a later pose does not change the output; the first pose and the surroundings do."""
-    model = make_world("centred").latent_action_model
-    videos, codes = inputs(model), torch.randn(2, 5, 8)
-    motion = model.backbone.encode(videos, torch.float32).motion
-    outputs: list[Tensor] = []
-    model.backbone.decoder.register_forward_hook(lambda _, __, output: outputs.append(output))
-    for frame, middle, hidden in ((2, 32, True), (0, 32, False), (2, 20, False)):
-        other = videos.clone()
-        other[:, frame, :, middle - 4 : middle + 4, 28:36] = 0
-        outputs.clear()
-        for each in (videos, other):
-            model.backbone.reconstruction_loss(each, codes, motion)
-        assert torch.equal(outputs[0], outputs[1]) == hidden
-
-
-def test_a_mirrored_centre_hides_the_direction_the_player_faces(variants: Any, vary: Any) -> None:
-    """Mirroring the player in any frame does not change the decoder's output; flipping it upside down does."""
-    model = LatentActionModel(vary(variants["centred"], {"latent_action_model.centre_shown": "mirrored"}))
+def test_the_decoder_does_not_see_the_direction_the_agent_faces(make_world: Make) -> None:
+    """Mirroring the agent in any frame does not change the decoder's output; flipping it upside down does."""
+    model = make_world("boxed").latent_action_model
     videos, codes = inputs(model), torch.randn(2, 5, 8)
     motion = model.backbone.encode(videos, torch.float32).motion
     outputs: list[Tensor] = []
@@ -204,20 +188,20 @@ def test_a_mirrored_centre_hides_the_direction_the_player_faces(variants: Any, v
             assert torch.allclose(outputs[0], outputs[1], atol=1e-6) == hidden
 
 
-def test_the_error_of_the_centre_is_weighted(variants: Any, vary: Any, shake: Any) -> None:
-    """The error is that of the frame plus weight x that of the centre, each relative to copying."""
+def test_the_error_in_the_box_of_the_agent_is_weighted(variants: Any, vary: Any, shake: Any) -> None:
+    """The error is that of the frame plus weight x that of the box, each relative to copying."""
     errors = []
     for weight in (0.0, 1.0, 3.0):
         torch.manual_seed(0)
-        model = shake(LatentActionModel(vary(variants["centred"], {"latent_action_model.centre_weight": weight})))
+        model = shake(LatentActionModel(vary(variants["boxed"], {"latent_action_model.agent_weight": weight})))
         error, metrics = reconstruct(model, inputs(model), torch.ones(2, 5, 8))
-        errors.append(error.item() - weight * metrics["centre"].item())
+        errors.append(error.item() - weight * metrics["agent_box"].item())
     assert errors == pytest.approx([errors[0]] * 3, rel=1e-5)
 
 
 def test_the_margin_of_the_predicted_frame_is_left_out_of_the_error(variants: Any, vary: Any, shake: Any) -> None:
     """Pixels inside it, and the margin of frames that the decoder sees, change the error."""
-    config = vary(variants["moving"], {"latent_action_model.error_margin": 3})
+    config = vary(variants["moving"], {"latent_action_model.reach": 3})
     model = shake(LatentActionModel(config))
     videos, codes = inputs(model, frames=2), torch.randn(2, 1, 8)
     error = reconstruct(model, videos, codes)[0]

@@ -14,7 +14,7 @@ Make = Callable[[str], GenieWorldModel]
 
 
 def test_renewing_latent_actions_keeps_the_rest_of_a_world(make_world: Make, variants: dict[str, WorldConfig]) -> None:
-    old, part = make_world("moving"), variants["accelerating"].latent_action_model
+    old, part = make_world("moving"), variants["boxed"].latent_action_model
     new = renew_actions(old, part)
     assert new.config == replace(old.config, latent_action_model=part, action_names=())
     assert (new.start_clips == old.start_clips).all()
@@ -35,9 +35,9 @@ def test_another_number_of_latent_actions_is_refused(make_world: Make) -> None:
 def test_a_model_begins_with_the_weights_that_fit_and_with_new_codes(
     make_world: Make, variants: dict[str, WorldConfig]
 ) -> None:
-    """An accelerating decoder has other layers for motion, which stay new."""
-    old = make_world("centred").latent_action_model
-    new = renew_actions(make_world("centred"), variants["accelerating"].latent_action_model).latent_action_model
+    """A decoder with an agent's box has a network for it that others lack, which stays new."""
+    old = make_world("moving").latent_action_model
+    new = renew_actions(make_world("moving"), variants["boxed"].latent_action_model).latent_action_model
     before = {name: weight.clone() for name, weight in new.state_dict().items()}
     begin_from(new, old)
     after, given = new.state_dict(), old.state_dict()
@@ -46,7 +46,9 @@ def test_a_model_begins_with_the_weights_that_fit_and_with_new_codes(
     for name in ("backbone.latent_out.weight", "quantizer.codebook", "latent_norm.running_mean"):
         assert torch.equal(after[name], before[name])
         assert not torch.equal(after[name], given[name])
-    assert after["backbone.decoder.hidden.weight"].shape != given["backbone.decoder.hidden.weight"].shape
+    own = [name for name in after if ".player." in name]
+    assert own
+    assert all(name not in given and torch.equal(after[name], before[name]) for name in own)
 
 
 def test_new_actions_are_embedded_as_the_old_ones_of_their_transitions(make_world: Make) -> None:

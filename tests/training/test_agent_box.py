@@ -84,8 +84,8 @@ class ListedClips:
 @pytest.fixture
 def finding(variants: dict[str, WorldConfig]) -> WorldConfig:
     """Return a world of 64 x 64 pixels whose agent has to be found."""
-    config = variants["accelerating"]
-    part = replace(config.latent_action_model, centre=0, agent_box="find", reach=4)
+    config = variants["boxed"]
+    part = replace(config.latent_action_model, agent_box="find", reach=4)
     return replace(config, height=SIZE, width=SIZE, latent_action_model=part)
 
 
@@ -110,7 +110,7 @@ def test_a_box_that_was_never_found_is_refused(finding: WorldConfig) -> None:
 
 def test_the_error_in_the_box_counts_and_that_elsewhere_does_not(finding: WorldConfig) -> None:
     """The metric of the box changes with the pixels inside it, wherever it lies."""
-    part = replace(finding.latent_action_model, agent_box=(8, 40, 8, 6), error_margin=0)
+    part = replace(finding.latent_action_model, agent_box=(8, 40, 8, 6))
     torch.manual_seed(0)
     model = LatentActionModel(replace(finding, latent_action_model=part)).eval()
     videos = torch.rand(2, 4, 3, SIZE, SIZE)
@@ -120,7 +120,7 @@ def test_the_error_in_the_box_counts_and_that_elsewhere_does_not(finding: WorldC
     codes = torch.zeros(2, 3, part.quantizer.dim)
     motion = torch.zeros(2, 3, 32)
     errors = [
-        model.backbone.reconstruction_loss(each, codes, motion).metrics["centre"] for each in (videos, inside, outside)
+        model.backbone.reconstruction_loss(each, codes, motion).metrics["agent_box"] for each in (videos, inside, outside)
     ]
     assert errors[1] != errors[0]
     assert errors[2] == errors[0]

@@ -89,7 +89,7 @@ def test_mutual_information_of_known_tables() -> None:
 @pytest.fixture
 def merging_config(variants: dict[str, WorldConfig]) -> WorldConfig:
     """Return a world whose 32 codes are merged into 8 latent actions."""
-    config = variants["accelerating"]
+    config = variants["boxed"]
     assert isinstance(config.latent_action_model, MovingActionConfig)
     quantizer = replace(config.latent_action_model.quantizer, codes=32, levels=(8, 4), start_after=2)
     return replace(
