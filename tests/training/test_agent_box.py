@@ -120,7 +120,8 @@ def test_the_error_in_the_box_counts_and_that_elsewhere_does_not(finding: WorldC
     codes = torch.zeros(2, 3, part.quantizer.dim)
     motion = torch.zeros(2, 3, 32)
     errors = [
-        model.backbone.reconstruction_loss(each, codes, motion).metrics["agent_box"] for each in (videos, inside, outside)
+        model.backbone.reconstruction_loss(each, codes, motion).metrics["agent_box"]
+        for each in (videos, inside, outside)
     ]
     assert errors[1] != errors[0]
     assert errors[2] == errors[0]
