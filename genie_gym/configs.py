@@ -155,8 +155,8 @@ class MovingActionConfig:
     backbone: Literal["moving"] = "moving"
     """name of this backbone in JSON"""
     quantizer: QuantizerConfig
-    """codebook of the latent actions, one code per transition; of two codebooks the first controls horizontal shifts and
-    the agent's box, the second vertical shifts"""
+    """codebook of the latent actions, one code per transition; of two codebooks the first controls horizontal
+    shifts and the agent's box, the second vertical shifts"""
     width: int = 32
     """channels at the finest scale, a multiple of 8"""
     history: int = 3
