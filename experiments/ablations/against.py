@@ -23,7 +23,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from experiments.lib.processes import Player, ask_in_turn, open_player, take_medians
+from experiments.lib.processes import PlayingProcess, ask_in_turn, open_player, take_medians
 from genie_gym.bench.machine import matmul_tflops, multiplying
 from genie_gym.bench.timing import measure
 from genie_gym.models.loading import find_checkpoint
@@ -103,7 +103,7 @@ class AgainstComparison(WorldExperiment):
         return row
 
 
-def _read_frames(player: Player, count: int) -> np.ndarray:
+def _read_frames(player: PlayingProcess, count: int) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.npy"
         player.ask({"frames": count, "path": str(path)})

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
-class Player:
+class PlayingProcess:
     """A process that reads questions from standard input and writes answers to standard output."""
 
-    def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
         self.name, self.process = name, process
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -25,8 +25,8 @@ class Player:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
-            print(json.dumps(question), file=self.process.stdin, flush=True)
-            answer = self.process.stdout.readline()
+            self.process.stdin.write(f"{json.dumps(question)}\n".encode())
+            answer = self.process.stdout.readline().decode()
         except BrokenPipeError:
             answer = ""
         if not answer.startswith("{"):
@@ -37,19 +37,20 @@ class Player:
 
 
 @contextmanager
-def open_player(name: str, command: list[str], checkout: Path, threads: int) -> Iterator[Player]:
+def open_player(name: str, command: list[str], checkout: Path, threads: int) -> Iterator[PlayingProcess]:
     """Yield a player that imports from a checkout, in its folder, with a number of threads; it ends with the block."""
     path, count = str(checkout.absolute()), str(threads)
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=checkout, env=environment, **pipes) as process:
+    with subprocess.Popen(
+        command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=checkout, env=environment
+    ) as process:
         try:
-            yield Player(name, process)
+            yield PlayingProcess(name, process)
         finally:
             process.kill()
 
 
-def ask_in_turn(players: Mapping[str, Player], seconds: float, number: int) -> dict[str, dict[str, float]]:
+def ask_in_turn(players: Mapping[str, PlayingProcess], seconds: float, number: int) -> dict[str, dict[str, float]]:
     """Ask each player for the time of a frame, in reverse order in every other round, and return the answers."""
     names = list(players)[:: 1 - 2 * (number % 2)]
     answers = {name: players[name].ask({"seconds": seconds}) for name in names}

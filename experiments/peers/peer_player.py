@@ -18,11 +18,11 @@ _BINS = 4
 """Values of each feature of tinyworlds' codes: five features have 1,024 codes."""
 _LATENT_DIM = 32
 
-Sizes = dict[str, int]
-Frame = Callable[[], object]
+_Sizes = dict[str, int]
+_Frame = Callable[[], object]
 
 
-def build_tinyworlds(sizes: Sizes) -> tuple[Frame, int]:
+def build_tinyworlds(sizes: _Sizes) -> tuple[_Frame, int]:
     """Return a function that generates the next frame of every row, and the number of parameters."""
     torch, tokenizers, models = (
         importlib.import_module(name) for name in ("torch", "models.video_tokenizer", "models.dynamics")
@@ -70,7 +70,7 @@ def build_tinyworlds(sizes: Sizes) -> tuple[Frame, int]:
     return generate, sum(each.numel() for model in (tokenizer, dynamics) for each in model.parameters())
 
 
-def build_jafar(sizes: Sizes) -> tuple[Frame, int]:
+def build_jafar(sizes: _Sizes) -> tuple[_Frame, int]:
     """Return a function that generates the next frame of every row, compiled, and the number of parameters."""
     jax, genie = (importlib.import_module(name) for name in ("jax", "genie"))
     model = genie.Genie(**_choose(genie.Genie, _name_sizes(sizes)))
@@ -79,7 +79,7 @@ def build_jafar(sizes: Sizes) -> tuple[Frame, int]:
     rng = jax.random.PRNGKey(0)
     weights = model.init(rng, {"videos": videos, "mask_rng": rng})
 
-    @jax.jit  # type: ignore[untyped-decorator]
+    @jax.jit
     def generate(weights: Any, rng: Any) -> Any:
         batch = {"videos": videos, "latent_actions": actions, "rng": rng}
         return model.apply(weights, batch, sizes["maskgit_steps"], 1.0, False, method=genie.Genie.sample)
@@ -88,7 +88,7 @@ def build_jafar(sizes: Sizes) -> tuple[Frame, int]:
     return lambda: jax.block_until_ready(generate(weights, rng)), parameters
 
 
-def build_jasmine(sizes: Sizes) -> tuple[Frame, int]:
+def build_jasmine(sizes: _Sizes) -> tuple[_Frame, int]:
     """Return a function that generates the next frame of every row, compiled, and the number of parameters."""
     jax, nnx, genie = (importlib.import_module(name) for name in ("jax", "flax.nnx", "jasmine.models.genie"))
     values = {**_name_sizes(sizes), "rngs": nnx.Rngs(0), "param_dtype": jax.numpy.float32}
@@ -97,7 +97,7 @@ def build_jasmine(sizes: Sizes) -> tuple[Frame, int]:
     videos = jax.numpy.zeros((sizes["rows"], sizes["context"], sizes["side"], sizes["side"], 3), jax.numpy.bfloat16)
     actions, frames = jax.numpy.zeros(sizes["rows"] * sizes["context"], int), sizes["context"] + 1
 
-    @nnx.jit  # type: ignore[untyped-decorator]
+    @nnx.jit
     def generate(model: Any, rng: Any) -> Any:
         batch = {"videos": videos, "latent_actions": actions, "rng": rng}
         return model.sample(batch, frames, 1.0, False, sizes["maskgit_steps"])
@@ -106,7 +106,7 @@ def build_jasmine(sizes: Sizes) -> tuple[Frame, int]:
     return lambda: jax.block_until_ready(generate(model, jax.random.key(0))), parameters
 
 
-def _name_sizes(sizes: Sizes) -> dict[str, Any]:
+def _name_sizes(sizes: _Sizes) -> dict[str, Any]:
     """Return the arguments of Jafar's and Jasmine's models; their latent action models do not play."""
     stack = {"dim": "width", "ffn_dim": "feed_forward_width", "num_blocks": "layers", "num_heads": "heads"}
     named: dict[str, Any] = {}

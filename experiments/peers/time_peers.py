@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.ablations.against import AGAINST_PLAYER
-from experiments.lib.processes import Player, ask_in_turn, open_player, take_medians
+from experiments.lib.processes import PlayingProcess, ask_in_turn, open_player, take_medians
 from genie_gym.models.loading import find_checkpoint
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.results.experiment import WorldExperiment
@@ -74,7 +74,9 @@ class PeersComparison(WorldExperiment):
                 "seed": self.seed,
             }
             command = [sys.executable, str(AGAINST_PLAYER), json.dumps(own)]
-            players: dict[str, Player] = {_OWN: stack.enter_context(open_player(_OWN, command, ROOT, self.threads))}
+            players: dict[str, PlayingProcess] = {
+                _OWN: stack.enter_context(open_player(_OWN, command, ROOT, self.threads))
+            }
             for name, checkout in self.checkouts.items():
                 program = str(Path(__file__).with_name("peer_player.py"))
                 command = [

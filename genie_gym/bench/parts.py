@@ -1,4 +1,4 @@
-"""Where the time of a frame goes, by part, while agents play ``Genie-v0``."""
+"""The time of a frame by part, while agents play ``Genie-v0``."""
 
 import contextlib
 import copy

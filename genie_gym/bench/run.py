@@ -19,10 +19,10 @@ from genie_gym.serving import load_world
 _ALONE = "alone"
 """Key of ``gym.make`` among the numbers of environments of ``gym.make_vec``."""
 
-Report = Callable[[str], object]
+_Report = Callable[[str], object]
 
 
-def run_bench(config: BenchConfig, report: Report = lambda stage: None) -> dict[str, Any]:
+def run_bench(config: BenchConfig, report: _Report = lambda stage: None) -> dict[str, Any]:
     """Run all measurements.
 
     What is compared runs in turn, with a matrix product in the same rounds, and the median of each counts. Environments
@@ -64,7 +64,7 @@ def run_bench(config: BenchConfig, report: Report = lambda stage: None) -> dict[
     return results | _measure_training(config, world.device, results["matmul_tflops"]["bfloat16"], report)
 
 
-def _measure_matrices(config: BenchConfig, device: torch.device, report: Report) -> dict[str, float]:
+def _measure_matrices(config: BenchConfig, device: torch.device, report: _Report) -> dict[str, float]:
     report("matrix products")
     dtypes = {"bfloat16": torch.bfloat16, "float32": torch.float32}
     works = {name: multiplying(dtype, config.matrix, device) for name, dtype in dtypes.items()}
@@ -73,7 +73,7 @@ def _measure_matrices(config: BenchConfig, device: torch.device, report: Report)
 
 
 def _measure_environments(
-    world: GenieWorldModel, config: BenchConfig, matrix: Contender, gflop: float, report: Report
+    world: GenieWorldModel, config: BenchConfig, matrix: Contender, gflop: float, report: _Report
 ) -> dict[str, Any]:
     memory, rows = peak_memory(world.device, "loaded"), {}
     for number in (None, *sorted(set(config.num_envs))):
@@ -96,7 +96,7 @@ def _measure_environments(
     return {"environments": rows, "peak_memory_mb": memory, "gymnasium": rates}
 
 
-def _measure_parts(world: GenieWorldModel, config: BenchConfig, report: Report) -> dict[str, Any]:
+def _measure_parts(world: GenieWorldModel, config: BenchConfig, report: _Report) -> dict[str, Any]:
     report("parts of a frame")
     counts = sorted(set(config.profiled))
     return {
@@ -105,7 +105,7 @@ def _measure_parts(world: GenieWorldModel, config: BenchConfig, report: Report) 
     }
 
 
-def _measure_world(world: GenieWorldModel, config: BenchConfig, matrix: Contender, report: Report) -> dict[str, Any]:
+def _measure_world(world: GenieWorldModel, config: BenchConfig, matrix: Contender, report: _Report) -> dict[str, Any]:
     cached, uncached, engines = {}, {}, {}
     steps = {str(number): number for number in sorted(set(config.maskgit_steps))}
     by_steps: dict[str, dict[str, float]] = {name: {} for name in steps}
@@ -141,7 +141,7 @@ def _processor_ms(timing: Timing, count: int) -> float:
     return 1e3 * timing.processor / count
 
 
-def _measure_training(config: BenchConfig, device: torch.device, matmul: float, report: Report) -> dict[str, Any]:
+def _measure_training(config: BenchConfig, device: torch.device, matmul: float, report: _Report) -> dict[str, Any]:
     results: dict[str, dict[str, dict[str, float]]] = {}
     for job in list_jobs(config.widths, config.layers):
         report(f"training: {job.model}, width {job.width}")

@@ -75,7 +75,7 @@ def test_a_project_that_is_not_installed_is_named(tiny_checkpoint: Path, tmp_pat
 def test_folders_that_are_no_checkouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"one or more of tinyworlds, jasmine, jafar, got \[\]"):
         require_checkouts({})
-    with pytest.raises(ValueError, match="got .*genius"):
+    with pytest.raises(ValueError, match=r"got .*genius"):
         require_checkouts({"genius": tmp_path})
-    with pytest.raises(ValueError, match=f"jasmine must be a folder with jasmine/models/genie.py.*{tmp_path.name}"):
+    with pytest.raises(ValueError, match=rf"jasmine must be a folder with jasmine/models/genie.py.*{tmp_path.name}"):
         require_checkouts({"jasmine": tmp_path})

@@ -4,10 +4,10 @@ from typing import Any
 
 from experiments.lib.tables.markdown import write_command, write_table
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
-def summarize_speed(bench: Row) -> tuple[str, str]:
+def summarize_speed(bench: _Row) -> tuple[str, str]:
     """Return name and value of the README's row of speed, from the newest row of ``genie-gym bench``."""
     newest = bench["rows"][-1]
     speed = " / ".join(f"{newest['cached_fps'][count]:.0f}" for count in ("1", "16"))
@@ -15,18 +15,18 @@ def summarize_speed(bench: Row) -> tuple[str, str]:
     return f"frames/s alone / 16 at once, {machine['kind']}, {machine['precision']}", speed
 
 
-def tabulate_speed(bench: Row) -> str:
+def tabulate_speed(bench: _Row) -> str:
     """Return the tables of ``genie-gym bench``: machines, environments, engines, and parts of a frame."""
     writers = (_tabulate_machines, _tabulate_environments, _tabulate_engines, _tabulate_steps, _tabulate_parts)
     return "\n\n".join(write(bench["rows"]) for write in writers)
 
 
-def describe_play(results: Row) -> str:
+def describe_play(results: _Row) -> str:
     """Return a sentence for each kind of machine on the frames per second of the web page."""
     return "\n\n".join(_describe_page(row) for row in results["rows"])
 
 
-def tabulate_against(results: Row) -> str:
+def tabulate_against(results: _Row) -> str:
     """Return the table of this code beside an older commit, by kind of machine and number of environments."""
     rows = []
     for run in results["rows"]:
@@ -41,7 +41,7 @@ def tabulate_against(results: Row) -> str:
     return write_table([*heads, "matrix products, TFLOP/s", "different", "commits"], rows)
 
 
-def _tabulate_machines(rows: list[Row]) -> str:
+def _tabulate_machines(rows: list[_Row]) -> str:
     cells = []
     for row in rows:
         rates = (f"{row['matmul_tflops'][precision]:.2f}" for precision in ("bfloat16", "float32"))
@@ -51,7 +51,7 @@ def _tabulate_machines(rows: list[Row]) -> str:
     return write_table(heads, cells)
 
 
-def _tabulate_environments(rows: list[Row]) -> str:
+def _tabulate_environments(rows: list[_Row]) -> str:
     counts = list(rows[0]["environments"])
     lines = {
         "frames/s": "fps .0f",
@@ -67,7 +67,7 @@ def _tabulate_environments(rows: list[Row]) -> str:
     return write_table(["machine", "environments", *counts], cells)
 
 
-def _tabulate_engines(rows: list[Row]) -> str:
+def _tabulate_engines(rows: list[_Row]) -> str:
     cells = []
     for row in rows:
         for engine in dict.fromkeys(name for each in row.get("engines", {}).values() for name in each["by_engine"]):
@@ -78,7 +78,7 @@ def _tabulate_engines(rows: list[Row]) -> str:
     return write_table(["machine", "engine: frames/s (CPU ms a frame), rows at once", *counts], cells)
 
 
-def _tabulate_steps(rows: list[Row]) -> str:
+def _tabulate_steps(rows: list[_Row]) -> str:
     cells = []
     for row in rows:
         lines = {"without the KV cache": row["uncached_fps"]}
@@ -87,7 +87,7 @@ def _tabulate_steps(rows: list[Row]) -> str:
     return write_table(["machine", "frames/s, rows at once", *rows[0]["cached_fps"]], cells)
 
 
-def _tabulate_parts(rows: list[Row]) -> str:
+def _tabulate_parts(rows: list[_Row]) -> str:
     counts = list(rows[0]["parts"])
     cells = []
     for row in rows:
@@ -101,14 +101,14 @@ def _tabulate_parts(rows: list[Row]) -> str:
     return write_table(["machine", "ms of a frame (share; of the matrix rate)", *heads], cells)
 
 
-def _describe_part(row: Row, part: str, count: str, rate: float) -> str:
+def _describe_part(row: _Row, part: str, count: str, rate: float) -> str:
     spent, whole = row["parts"][count][part], sum(row["parts"][count].values())
     gflop = row["part_gflop"].get(part, 0)
     reached = f"; {gflop / spent / rate:.0%}" if gflop and spent else ""
     return f"{spent:.3f} ({spent / whole:.0%}{reached})"
 
 
-def _describe_page(row: Row) -> str:
+def _describe_page(row: _Row) -> str:
     parts = []
     for each in row["rows"]:
         rates = each["frames_per_second"]
