@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genie_gym import cli
-from genie_gym.bench import parts, timing, worlds
+from genie_gym.bench import machine, parts, timing, worlds
 from genie_gym.bench.config import BenchConfig
 from genie_gym.bench.environments import busy_neighbour, time_environments
 from genie_gym.bench.run import run_bench
@@ -314,6 +314,25 @@ def test_a_bad_setting_ends_the_command_with_one_line(
         cli.main()
     assert error.value.code == 2
     assert capsys.readouterr().err == "genie-gym: num_envs must be one or more positive integers, got (4, 0)\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({"avx2", "avx512f", "avx512_bf16", "amx_bf16"}, "AMX"),
+        ({"avx2", "avx512f", "avx512_bf16"}, "AVX512-BF16"),
+        ({"avx2", "avx512f"}, "AVX-512"),
+        ({"avx2"}, "AVX2"),
+        (set(), "no AVX2"),
+    ],
+)
+def test_machines_of_different_instructions_are_different_kinds(
+    flags: set[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(machine, "describe_processor", lambda: {"model name": "Abacus"})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert machine.describe_machine(CPU)["kind"] == f"Abacus, {name}, 2 threads"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
