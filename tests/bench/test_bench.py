@@ -174,6 +174,20 @@ def test_only_the_bench_loads_the_library_with_clocks(tiny_world: GenieWorldMode
     assert not hasattr(library, "genie_take_laps")
 
 
+def test_a_decoder_with_a_kernel_of_its_own_is_no_part_of_the_transformer(tiny_world: GenieWorldModel) -> None:
+    if not kernels.can_multiply(torch.float32):
+        pytest.skip("no kernels here")
+    spent: dict[str, float] = {}
+    own = prepare(copy.deepcopy(tiny_world), "float32")
+    tokens = torch.zeros(1, 1, own.config.tokens_per_frame, dtype=torch.int64)
+    with torch.no_grad(), parts._profiling(own) as timed, parts._adding_laps(timed, spent):
+        timed.tokenizer.decode_next(tokens, timed.tokenizer.empty_cache(1))
+        assert timed.tokenizer.decoder.step_kernel is not None
+        assert set(spent.values()) == {0.0}
+        worlds.stepping(timed, 1)()
+        assert spent["calls"] > 0
+
+
 def test_the_parts_of_a_frame_equal_its_frames(tiny_world: GenieWorldModel) -> None:
     """Clocks must not change what is computed."""
     own = prepare(copy.deepcopy(tiny_world), "float32")
