@@ -3,7 +3,7 @@
 The frames are those of ``gym.make_vec("Genie-v0", autoreset_mode="SameStep")`` with the same seeds and latent actions.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -179,9 +179,15 @@ class GenieTorchEnv:
             return self._zeros.clone(), None
         returned = self._reward_fn(previous, actions, frames)
         rewards, terminations = returned if isinstance(returned, tuple) else (returned, None)
-        for name, values, is_bool in (("rewards", rewards, False), ("terminations", terminations, True)):
-            fits = isinstance(values, Tensor) and values.shape == (self.num_envs,) and values.device == frames.device
-            fits = fits and (not is_bool or values.dtype == torch.bool)
-            wanted = f"{'a bool' if is_bool else 'a'} tensor of shape ({self.num_envs},) on {frames.device}"
-            require(fits or (is_bool and values is None), f"{name} of reward_fn", values, wanted)
-        return rewards.float(), None if terminations is None else terminations.clone()
+        self._require_returned("rewards", rewards, "")
+        if terminations is None:
+            return rewards.float(), None
+        self._require_returned("terminations", terminations, "bool ")
+        return rewards.float(), terminations.clone()
+
+    def _require_returned(self, name: str, values: Tensor, kind: str) -> None:
+        """Check what a reward function returned without waiting for a GPU."""
+        fits = isinstance(values, Tensor) and values.shape == (self.num_envs,) and values.device == self.device
+        fits = fits and (kind == "" or values.dtype == torch.bool)
+        wanted = f"a {kind}tensor of shape ({self.num_envs},) on {self.device}"
+        require(fits, f"{name} of reward_fn", values, wanted)

@@ -1,8 +1,8 @@
 """The random numbers of ``draw_uniforms`` as operations on tensors: the same numbers on a CPU and on a GPU.
 
 They are those of numpy's ``default_rng([seed, age]).random(dtype=float32)``, bit for bit. Its ``SeedSequence`` hashes
-seed and age to eight words of 32 bits. Those are the start and the increment of a PCG64, a linear generator of 128 bits:
-each of its states is a constant times the start plus a constant times the increment. In limbs of 16 bits all states of
+seed and age to eight words of 32 bits: the start and the increment of a PCG64, a linear generator of 128 bits. Each of
+its states is a constant times the start plus a constant times the increment. In limbs of 16 bits all states of
 a frame are therefore one matrix product, which float64 computes without rounding.
 """
 

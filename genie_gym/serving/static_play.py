@@ -68,12 +68,17 @@ class StaticPlay:
         self.world, self.rows, self.device = world, rows, world.device
         sampling, positions = world.sampling(maskgit_steps, temperature), world.config.tokens_per_frame
         self._clips = _read_clips(world, clips)
-        caches = world.dynamics.empty_cache(rows), world.tokenizer.empty_cache(rows)
-        tokens, (seeds, ages, actions, previous_actions) = self._zeros(rows, 1, positions), self._zeros(4, rows, 1)
+        self._seeds, self._ages, self._actions = self._zeros(rows), self._zeros(rows), self._zeros(rows, 1)
         self._state = WorldState(
-            *(cache.make_static(self.device) for cache in caches), tokens, previous_actions, (), (), sampling, 0
+            dynamics=world.dynamics.empty_cache(rows).make_static(self.device),
+            decoder=world.tokenizer.empty_cache(rows).make_static(self.device),
+            tokens=self._zeros(rows, 1, positions),
+            previous_actions=self._zeros(rows, 1),
+            seeds=(),
+            ages=(),  # both are tensors here
+            sampling=sampling,
+            version=0,
         )
-        self._seeds, self._ages, self._actions = seeds[:, 0], ages[:, 0], actions
         self._numbers_shape = (rows, sampling.maskgit_steps, 2, positions)
         self._draw_numbers = SeededUniforms(sampling.maskgit_steps * 2 * positions, self.device)
         self._frames = torch.zeros(rows, *self._clips.frames.shape[1:], dtype=torch.uint8, device=self.device)
@@ -171,8 +176,13 @@ def _read_clips(world: GenieWorldModel, clips: np.ndarray) -> ReadClips:
         ]
         for which in range(2)
     ]
-    tokens, previous_actions, frames = (torch.cat([part[field] for part in parts]) for field in range(3))
-    return ReadClips(tokens, previous_actions, frames, (caches[0], caches[1]), parts[0].settled)
+    return ReadClips(
+        torch.cat([part.tokens for part in parts]),
+        torch.cat([part.previous_actions for part in parts]),
+        torch.cat([part.frames for part in parts]),
+        (caches[0], caches[1]),
+        parts[0].settled,
+    )
 
 
 def _read_some(world: GenieWorldModel, clips: np.ndarray) -> ReadClips:
