@@ -30,8 +30,8 @@ from genie_gym.serving import kernels
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
-    "seconds": 0.01, "num_envs": (1, 3), "device_envs": (1, 2), "rows": (1, 2), "maskgit_steps": (1, 3), "widths": (32,),
-    "layers": 1, "clips": 1, "matrix": 64,
+    "seconds": 0.01, "num_envs": (1, 3), "device_envs": (1, 2), "rows": (1, 2), "maskgit_steps": (1, 3),
+    "widths": (32,), "layers": 1, "clips": 1, "matrix": 64,
 }  # fmt: skip
 TOP = {
     "matmul_tflops", "env_fps", "busy_env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",

@@ -1,4 +1,4 @@
-"""Environments of tensors: the frames, rewards and ends of ``gym.make_vec``, and results that later steps leave alone."""
+"""Environments of tensors: the frames, rewards and ends of ``gym.make_vec``, and results that no step overwrites."""
 
 from collections.abc import Callable
 from typing import Any
