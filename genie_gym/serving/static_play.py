@@ -46,7 +46,7 @@ class StaticPlay:
 
     On a GPU the step is captured as a CUDA graph here, and ``step`` replays it. Elsewhere its operations run one by
     one. All rows must be started before the first step. A world that is changed afterwards, or prepared anew, needs a
-    new object.
+    new object. It can be neither copied nor pickled on a GPU.
 
     Args:
         world: World prepared by ``serving.prepare``, on its device.
@@ -82,6 +82,7 @@ class StaticPlay:
         self._numbers_shape = (rows, sampling.maskgit_steps, 2, positions)
         self._draw_numbers = SeededUniforms(sampling.maskgit_steps * 2 * positions, self.device)
         self._frames = torch.zeros(rows, *self._clips.frames.shape[1:], dtype=torch.uint8, device=self.device)
+        self._weights = world.state_dict()  # a graph reads their memory, even after the world has been prepared anew
         self._graph = self._capture() if self.device.type == "cuda" else None
 
     @property
