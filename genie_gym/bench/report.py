@@ -19,6 +19,9 @@ def _environments(results: dict[str, Any]) -> Table:
     for count, row in results["environments"].items():
         cells = (f"{row[key]:.1f}" for key in ("fps", "busy_fps", "cpu_ms"))
         table.add_row(count, *cells, f"{row['matmul_tflops']:.3f}", f"{row['share']:.1%}")
+    for count, fps in results.get("torch_env_fps", {}).items():
+        share = results["torch_env_share"][count]
+        table.add_row(f"{count}, GenieTorchEnv", f"{fps:.1f}", "", "", "", f"{share:.1%}")
     return table
 
 
@@ -51,6 +54,9 @@ def _training(results: dict[str, Any]) -> Table:
         for width, fps in by_width.items():
             parameters, share = (results[f"training_{name}"][model][width] for name in ("parameters", "share"))
             table.add_row(model, width, f"{parameters / 1e6:.1f}M", f"{fps:.1f}", f"{share:.1%}")
+            if "training_compiled_fps" in results:
+                rate, share = (results[f"training_compiled_{name}"][model][width] for name in ("fps", "share"))
+                table.add_row(f"{model}, compiled", width, "", f"{rate:.1f}", f"{share:.1%}")
     return table
 
 

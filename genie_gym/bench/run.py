@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.bench.environments import busy_neighbour, playing, run_gymnasium_benchmarks
+from genie_gym.bench.environments import busy_neighbour, playing, run_gymnasium_benchmarks, torch_env_fps
 from genie_gym.bench.machine import describe_machine, matmul_tflops, multiplying, peak_memory
 from genie_gym.bench.operations import part_operations
 from genie_gym.bench.parts import time_encoding, time_parts
@@ -41,7 +41,9 @@ def run_bench(config: BenchConfig, report: _Report = lambda stage: None) -> dict
         a frame by number of environments and part, and ``encode_ms``, those of a frame of a prompt. By batch size of
         the world itself: ``cached_fps``, ``uncached_fps``, their ratio ``cached_over_uncached``; ``engines``, with
         ``matmul_tflops`` of the same rounds and, by engine, ``fps`` and ``cpu_ms``. ``by_maskgit_steps``, then batch
-        size: frames/s. By model, then width: ``training_fps``, ``training_share`` and ``training_parameters``.
+        size: frames/s. By model, then width: ``training_fps``, ``training_share`` and ``training_parameters``. On a GPU
+        alone, by number of environments of ``GenieTorchEnv``: ``torch_env_fps`` and ``torch_env_share``; and by model,
+        then width, with compiled transformers: ``training_compiled_fps`` and ``training_compiled_share``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.
@@ -60,8 +62,11 @@ def run_bench(config: BenchConfig, report: _Report = lambda stage: None) -> dict
     results |= _measure_environments(world, config, matrix, results["step_gflop"], report)
     results |= _measure_parts(world, config, report)
     results |= _measure_world(world, config, matrix, report)
-    results["matmul_tflops"] = _measure_matrices(config, world.device, report)
-    return results | _measure_training(config, world.device, results["matmul_tflops"]["bfloat16"], report)
+    rates = results["matmul_tflops"] = _measure_matrices(config, world.device, report)
+    if "torch_env_fps" in results:
+        tflop = results["step_gflop"] / 1e3 / rates[precision]
+        results["torch_env_share"] = {count: fps * tflop for count, fps in results["torch_env_fps"].items()}
+    return results | _measure_training(config, world.device, rates["bfloat16"], report)
 
 
 def _measure_matrices(config: BenchConfig, device: torch.device, report: _Report) -> dict[str, float]:
@@ -91,9 +96,14 @@ def _measure_environments(
             "share": fps * gflop / 1e3 / rate,
         }
     memory |= peak_memory(world.device, "playing")
+    on_device: dict[str, Any] = {}
+    if world.device.type == "cuda":
+        report("GenieTorchEnv")
+        counts = sorted(set(config.device_envs))
+        on_device = {"torch_env_fps": {str(count): torch_env_fps(world, count, config.seconds) for count in counts}}
     report("Gymnasium's benchmarks")
     rates = run_gymnasium_benchmarks(world, config.seconds)
-    return {"environments": rows, "peak_memory_mb": memory, "gymnasium": rates}
+    return {"environments": rows, "peak_memory_mb": memory, **on_device, "gymnasium": rates}
 
 
 def _measure_parts(world: GenieWorldModel, config: BenchConfig, report: _Report) -> dict[str, Any]:
@@ -147,6 +157,9 @@ def _measure_training(config: BenchConfig, device: torch.device, matmul: float, 
         report(f"training: {job.model}, width {job.width}")
         speed, width = time_training(job, config, device), str(job.width)
         figures = {"fps": speed.fps, "share": speed.tflops / matmul, "parameters": speed.parameters}
+        if device.type == "cuda":
+            compiled = time_training(job, config, device, is_compiled=True)
+            figures |= {"compiled_fps": compiled.fps, "compiled_share": compiled.tflops / matmul}
         for name, value in figures.items():
             results.setdefault(f"training_{name}", {}).setdefault(job.model, {})[width] = value
     return results
