@@ -95,7 +95,7 @@ def _adding_laps(world: GenieWorldModel, spent: dict[str, float]) -> Iterator[No
     def timed(kernel: step_kernel.StepKernel, *args: Any) -> Any:
         result = step(kernel, *args)
         kernel.library.genie_take_laps(nanoseconds)
-        if kernel is world.dynamics.transformer.step_kernel:  # a decoder may have a kernel of its own
+        if kernel is getattr(world.dynamics.transformer, "step_kernel", None):  # a decoder may have a kernel of its own
             for name, value in zip(names, nanoseconds, strict=True):
                 spent[name] += 1e-9 * value
         return result

@@ -38,7 +38,12 @@ def tabulate_against(results: _Row) -> str:
             rate = f"{row['matmul_tflops']:.2f}"
             rows.append([machine, *cells, rate, equal, f"`{run['other_commit']}`, `{run['commit']}`"])
     heads = ["machine", "environments", "precision", "older: CPU ms a frame (frames/s)", "this", "times"]
-    return write_table([*heads, "matrix products, TFLOP/s", "different", "commits"], rows)
+    commands = "; ".join(dict.fromkeys(write_command(run) for run in results["rows"]))
+    return (
+        f"This code beside an older commit, in turn, each on {results['rows'][0]['threads']} thread ({commands}). "
+        f"*Times* is the median over rounds of the ratio of the processor's time:\n\n"
+        f"{write_table([*heads, 'matrix products, TFLOP/s', 'different', 'commits'], rows)}"
+    )
 
 
 def _tabulate_machines(rows: list[_Row]) -> str:
