@@ -74,6 +74,7 @@ def open_ppo(
         kind, network = "MlpPolicy", token_policy(envs)
     network["share_features_extractor"] = not is_critic_apart
     normalized = VecNormalize(envs, norm_obs=False, gamma=settings["gamma"])
+    network["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # the eps of SB3, which it sets only if none are given
     settings |= {"policy_kwargs": network, "tensorboard_log": str(out / "log")}
     return PPO(kind, normalized, seed=seed, device=device, **settings)
 

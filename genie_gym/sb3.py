@@ -187,10 +187,10 @@ class TokenExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return features (B, features) of tokens, which SB3 gives as float32."""
-        embedded = F.embedding(observations.long(), self.project(self.codes))  # (B, rows, T columns, width)
-        pictures = rearrange(embedded, "b r (t c) d -> b (t d) r c", c=self._columns)
-        precision = getattr(torch, native_precision(pictures.device))
-        features: torch.Tensor = self.encoder(pictures.to(precision, memory_format=torch.channels_last)).float()
+        tokens = rearrange(observations.long(), "b r (t c) -> b r c t", c=self._columns)
+        embedded = F.embedding(tokens, self.project(self.codes)).flatten(3)  # (B, rows, columns, T width)
+        pictures = embedded.to(getattr(torch, native_precision(embedded.device)))
+        features: torch.Tensor = self.encoder(pictures.permute(0, 3, 1, 2)).float()  # channels-last in memory
         return features
 
 
