@@ -1,5 +1,6 @@
 """The state of rows that a world plays."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -41,3 +42,11 @@ class StepBack(NamedTuple):
     tokens: Tensor
     previous_actions: Tensor
     ages: tuple[int, ...]
+
+
+def put_rows(old: tuple[int, ...], rows: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
+    """Return the numbers of all rows with those of some rows replaced."""
+    values = list(old)
+    for row, value in zip(rows, new, strict=True):
+        values[row] = value
+    return tuple(values)
