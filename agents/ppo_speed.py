@@ -49,8 +49,9 @@ def time_ppo(world: GenieWorldModel, setup: str, rows: int, rollout_steps: int, 
         "learning": (model, "train"),
     }
     with time_methods(methods, world.device) as spent:
-        whole, parts = measure(lambda: model.learn(steps, reset_num_timesteps=False), seconds, world.device, spent)
+        timing = measure(lambda: model.learn(steps, reset_num_timesteps=False), seconds, world.device, spent)
     envs.close()
+    whole, parts = timing.seconds, dict(timing.parts)
     parts["rest"] = whole - sum(parts.values())
     milliseconds = {part: 1000 * each / steps for part, each in parts.items()}
     return {"setup": setup, "rows": rows, "steps_per_second": steps / whole, "milliseconds": milliseconds}
