@@ -40,12 +40,14 @@ from genie_gym.training.tokenizer import TokenizerTrainee
 from genie_gym.training.world import DynamicsTrainee
 
 _SIZES = {
-    "smoke": {"frames": 2_048, "train_steps": 4, "batch_size": 2, "seeds": 1},
-    "full": {"frames": 10_240, "train_steps": 150, "batch_size": 8, "seeds": 2},
+    "smoke": {"frames": 2_048, "train_steps": 4, "clone_steps": 4, "batch_size": 2, "seeds": 1},
+    "full": {"frames": 10_240, "train_steps": 100, "clone_steps": 300, "batch_size": 4, "seeds": 2},
 }
-"""Sizes by preset; a clone's batches are eight times as large, since it sees a single transition of each clip."""
+"""Sizes by preset; a clone's batches are its own config's."""
 _KINDS = ("tokenizer", "latent actions", "dynamics", "clone")
 _PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+_STEPS = {"clone": "clone_steps"}
+"""Name of the number of steps by kind, where it is a number of its own."""
 _CLIP_LENGTH = 4
 """Frames per clip in training, so that a step is short."""
 _HELD_OUT = 8
@@ -99,7 +101,9 @@ class PrecisionAblation(VariantExperiment):
         build = _prepare_clone if cell["kind"] == "clone" else functools.partial(_prepare_part, cell["kind"])
         sides = {levels: build(shipped, dataset, data["training"], size, seed) for levels, dataset in data.items()}
         trainee, config, batches = sides["training"]
-        config = replace(config, train_steps=size["train_steps"], precision=cell["precision"], seed=seed)
+        config = replace(
+            config, train_steps=size[_STEPS.get(cell["kind"], "train_steps")], precision=cell["precision"], seed=seed
+        )
         watched = Watched(trainee, config.train_steps)
         Phase(batches, config, self.run_folder / f"{cell['kind']}-{cell['precision']}-{seed}").run(watched)
         seconds = np.diff(watched.steps_begun).tolist()
@@ -150,7 +154,7 @@ def _prepare_clone(
     windows = Windows(read_footage(dataset), label_dataset(shipped, dataset), actions, config.policy.context_length)
     torch.manual_seed(seed)
     trainee = Cloning(LatentPolicy(config.policy, actions), windows)
-    batches = functools.partial(windows.batches, {seed: windows.targets}, 8 * size["batch_size"])
+    batches = functools.partial(windows.batches, {seed: windows.targets}, config.training.batch_size)
     return trainee, config.training, batches
 
 
