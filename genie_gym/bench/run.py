@@ -41,7 +41,7 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
         itself: ``cached_fps``, ``uncached_fps`` and their ratio ``cached_over_uncached_by_rows``;
         ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then batch size: ``by_maskgit_steps``.
         By kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By model, then width: ``training_fps``,
-        ``training_share`` and ``training_parameters``.
+        ``training_fps_float32``, ``training_share`` and ``training_parameters``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.
@@ -131,7 +131,8 @@ def _measure_training(
     for job in list_jobs(config.widths, config.layers):
         report(f"training: {job.model}, width {job.width}")
         speed, width = time_training(job, config, device), str(job.width)
-        figures = {"fps": speed.fps, "share": speed.tflops / matmul, "parameters": speed.parameters}
+        figures = {"fps": speed.fps, "fps_float32": speed.fps_float32, "share": speed.tflops / matmul}
+        figures["parameters"] = speed.parameters
         for name, value in figures.items():
             results.setdefault(f"training_{name}", {}).setdefault(job.model, {})[width] = value
     return results

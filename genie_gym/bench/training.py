@@ -34,10 +34,11 @@ class TrainingJob(NamedTuple):
 
 
 class TrainingSpeed(NamedTuple):
-    """Speed of training a model in bfloat16."""
+    """Speed of training a model, in bfloat16 where no field says otherwise."""
 
     parameters: int
     fps: float
+    fps_float32: float
     tflops: float
     """Forward and backward operations per second, as counted by PyTorch's ``FlopCounterMode``."""
 
@@ -56,7 +57,6 @@ def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
 def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
     """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted."""
     model, loss = _build(job, config.clips, device)
-    model.set_precision("bfloat16")
     optimizer = build_optimizer(model, OptimizerConfig())
 
     def step() -> None:
@@ -67,10 +67,13 @@ def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -
     step()
     with FlopCounterMode(display=False) as counter:
         step()
-    seconds = measure(step, config.seconds, device).seconds
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        model.set_precision(precision)
+        seconds[precision] = measure(step, config.seconds, device).seconds
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    fps = config.clips * TRAINING_CLIP_LENGTH / seconds
-    return TrainingSpeed(parameters, fps, counter.get_total_flops() / seconds / 1e12)
+    fps, fps_float32 = (config.clips * TRAINING_CLIP_LENGTH / seconds[each] for each in ("bfloat16", "float32"))
+    return TrainingSpeed(parameters, fps, fps_float32, counter.get_total_flops() / seconds["bfloat16"] / 1e12)
 
 
 def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:
