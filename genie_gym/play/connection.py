@@ -88,6 +88,7 @@ def describe_world(setup: PlaySetup) -> dict[str, Any]:
         "names": setup.session.action_meanings,
         "frames_per_second": FRAMES_PER_SECOND,
         "starts": len(setup.session.world.start_clips),
+        "opening": 0 if setup.prompt is None else None,
         "has_policy": setup.driver is not None,
         "settling_steps": SETTLING_STEPS if setup.wait else None,
     }

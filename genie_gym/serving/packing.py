@@ -89,11 +89,11 @@ class PackedLinear(PackedProduct, Linear):
 
 
 class PackedGridConvolution(PackedProduct, GridConvolution):
-    """A ``GridConvolution`` as one matrix product over the neighbourhoods of all tokens."""
+    """A ``GridConvolution`` as matrix products over the neighbourhoods of the tokens."""
 
     def forward(self, features: Tensor) -> Tensor:
         if self.product.takes(features, self.weight):
-            return self.product(kernels.gather_neighbours(features, self.grid), self.weight, self.bias)
+            return self.product.convolve(features, self.weight, self.bias, self.grid)
         return super().forward(features)
 
 

@@ -7,14 +7,19 @@ as the relevant variable.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_LEAST_GAIN = 1e-9
+"""Mutual information in nats from which on a code moves, so that rounding does not move it back and forth."""
 
 
 def merge_codes(sequences: Tensor, vectors: Tensor, groups: int) -> Tensor:
     """Merge codes into groups so that the group of a transition tells as much as possible about the next group.
 
     Pairs of groups are merged one after the other, always the pair that loses the least mutual information between
-    successive groups. A code that does not occur joins the group of the occurring code nearest to it.
+    successive groups. Then codes move one by one to the group where they leave the most, until none of them gains. A
+    code that does not occur joins the group of the occurring code nearest to it.
 
     Args:
         sequences: (B, T) int64 codes of successive transitions.
@@ -33,15 +38,13 @@ def merge_codes(sequences: Tensor, vectors: Tensor, groups: int) -> Tensor:
     used = (pairs.sum(dim=0) + pairs.sum(dim=1)).nonzero()[:, 0]
     if len(used) < groups:
         raise ValueError(f"sequences must hold at least {groups} different codes, got {len(used)}")
-    members, pairs = [[int(code)] for code in used], pairs[used][:, used]
-    while len(members) > groups:
-        kept, gone = _find_cheapest_merge(pairs)
-        members[kept] += members.pop(gone)
-        pairs = _merge_pair(pairs, kept, gone)
-    members = [members[group] for group in pairs.sum(dim=1).argsort(descending=True).tolist()]
-    nearest = used[torch.cdist(vectors.float(), vectors[used].float()).argmin(dim=1)].tolist()
-    group_of = {code: group for group, each in enumerate(members) for code in each}
-    return torch.tensor([group_of.get(code, group_of[nearest[code]]) for code in range(codes)])
+    pairs = pairs[used][:, used]
+    group_of = _move_codes(pairs, _merge_greedily(pairs, groups), groups)
+    frequencies = torch.zeros(groups, dtype=torch.float64).index_add_(0, group_of, pairs.sum(dim=1))
+    group_of = frequencies.argsort(descending=True).argsort()[group_of]
+    nearest = torch.cdist(vectors.float(), vectors[used].float()).argmin(dim=1)
+    nearest[used] = torch.arange(len(used))
+    return group_of[nearest]
 
 
 def mutual_information(pairs: Tensor) -> float:
@@ -50,6 +53,41 @@ def mutual_information(pairs: Tensor) -> float:
     independent = shares.sum(dim=1, keepdim=True) * shares.sum(dim=0, keepdim=True)
     present = shares > 0
     return float((shares[present] * (shares[present] / independent[present]).log()).sum())
+
+
+def _merge_greedily(pairs: Tensor, groups: int) -> Tensor:
+    """Merge groups, each a code at first, until ``groups`` are left; return the (codes,) int64 group of each code."""
+    members = [[code] for code in range(len(pairs))]
+    while len(members) > groups:
+        kept, gone = _find_cheapest_merge(pairs)
+        members[kept] += members.pop(gone)
+        pairs = _merge_pair(pairs, kept, gone)
+    group_of = torch.zeros(sum(map(len, members)), dtype=torch.int64)
+    for group, each in enumerate(members):
+        group_of[each] = group
+    return group_of
+
+
+def _move_codes(pairs: Tensor, group_of: Tensor, groups: int) -> Tensor:
+    """Move codes to the groups that leave the most mutual information, until no single move gains any."""
+
+    def left(grouping: Tensor) -> float:
+        membership = F.one_hot(grouping, groups).double()
+        return mutual_information(membership.T @ pairs @ membership)
+
+    group_of, has_moved = group_of.clone(), True
+    while has_moved:
+        has_moved = False
+        for code in range(len(pairs)):
+            if (group_of == group_of[code]).sum() == 1:
+                continue  # no group is left without a code
+            candidates = group_of.repeat(groups, 1)
+            candidates[:, code] = torch.arange(groups)
+            information = [left(each) for each in candidates]
+            best = max(range(groups), key=information.__getitem__)
+            if information[best] > information[group_of[code]] + _LEAST_GAIN:
+                group_of[code], has_moved = best, True
+    return group_of
 
 
 def _find_cheapest_merge(pairs: Tensor) -> tuple[int, int]:

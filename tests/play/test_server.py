@@ -26,7 +26,7 @@ from genie_gym.data.video import read_video
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.config import PlayConfig
-from genie_gym.play.connection import FILE_MESSAGE, FRAME_HEADER, FRAME_MESSAGE, NO_ACTION, Limits
+from genie_gym.play.connection import FILE_MESSAGE, FRAME_HEADER, FRAME_MESSAGE, NO_ACTION, Limits, describe_world
 from genie_gym.play.run import require_address
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import PlaySetup, prepare_play
@@ -142,6 +142,12 @@ def test_a_picture_starts_an_episode(open_page: Callable[..., TestClient]) -> No
         person.start_on(png(300, 200))
         assert "100 rows added" in person.fitting
         assert "fit must be one of ('crop', 'pad'), got None" in person.complaint('{"do": "fit"}')
+
+
+def test_the_page_opens_on_the_first_start_clip_unless_it_has_a_prompt(setup: PlaySetup) -> None:
+    prompt = setup.session.fit_prompt(setup.session.world.start_clips[1])
+    for given, opening in ((None, 0), (prompt, None)):
+        assert describe_world(setup._replace(prompt=given))["opening"] == opening
 
 
 def test_a_start_clip_is_chosen(open_page: Callable[..., TestClient], setup: PlaySetup) -> None:

@@ -33,6 +33,35 @@ def test_codes_of_one_held_key_become_one_action() -> None:
     assert sorted(groups.unique().tolist()) == [0, 1, 2, 3]
 
 
+def test_no_single_move_of_a_code_gains_information() -> None:
+    codes, groups = 16, 4
+    logits = 2 * torch.randn(codes, codes, generator=torch.Generator().manual_seed(0))
+    sequences = _chain(logits.softmax(dim=1))
+    found = merge_codes(sequences, torch.randn(codes, 2), groups)
+    pairs = torch.bincount(sequences[:, :-1].flatten() * codes + sequences[:, 1:].flatten(), minlength=codes**2)
+    pairs = pairs.view(codes, codes).double()
+
+    def left(grouping: torch.Tensor) -> float:
+        membership = torch.nn.functional.one_hot(grouping, groups).double()
+        return mutual_information(membership.T @ pairs @ membership)
+
+    best = left(found)
+    for code in range(codes):
+        for group in range(groups):
+            moved = found.clone()
+            moved[code] = group
+            assert left(moved) <= best + 1e-8
+
+
+def _chain(transitions: torch.Tensor) -> torch.Tensor:
+    """Return (64, 200) states of Markov chains with these probabilities (from, to)."""
+    generator = torch.Generator().manual_seed(1)
+    states = [torch.zeros(64, dtype=torch.int64)]
+    for _ in range(200):
+        states.append(torch.multinomial(transitions[states[-1]], 1, generator=generator)[:, 0])
+    return torch.stack(states[1:], dim=1)
+
+
 def test_frequent_actions_come_first() -> None:
     sequences = held_keys(3, 2)
     groups = merge_codes(sequences, torch.randn(6, 2), 3)

@@ -57,7 +57,6 @@ function connect() {
   const query = token === null ? "" : `?token=${encodeURIComponent(token)}`;
   socket = new WebSocket(`${scheme}://${location.host}${location.pathname.replace(/[^/]*$/, "")}play${query}`);
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => send({ do: "start" });
   socket.onclose = (event) => showStatus(`The connection is closed. ${event.reason} Reload the page to continue.`, { stays: true });
   socket.onmessage = (event) => (typeof event.data === "string" ? handleJson(JSON.parse(event.data)) : handleBytes(event.data));
 }
@@ -73,6 +72,7 @@ function handleJson(message) {
     listStarts(world.starts);
     fitScreen();
     $("world").textContent = world.checkpoint;
+    send({ do: "start", number: world.opening });
     $("idle").textContent = world.settling_steps === null ? "plays on by itself" : "waits";
     $("speed").value = world.frames_per_second;
     $("policy").hidden = $("policy").disabled = !world.has_policy;
