@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from genie_gym.config_io import vary
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput, Model
@@ -84,13 +85,12 @@ class Phase:
         """
         precision: str = self.config.precision
         if precision == "auto":
-            precision, reason = read_precision(self.folder), "as the run began"
-            if precision is None:
-                precision, reason = self._find_fastest(trainee)
+            stored = read_precision(self.folder)
+            precision, reason = (stored, "as the run began") if stored else self._find_fastest(trainee)
             if self.progress:
                 tqdm.write(f"training in {precision}, {reason}: {self.folder}", file=sys.stderr)
         trainee.set_precision(precision)
-        return replace(self, config=replace(self.config, precision=precision))
+        return replace(self, config=vary(self.config, {"precision": precision}))
 
     def _find_fastest(self, trainee: Trainee) -> tuple[str, str]:
         """Return the fastest precision of training steps, and the reason; the trainee's weights are restored."""
