@@ -97,7 +97,6 @@ class Phase:
         keep_freed_memory()
         before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
         optimizer, config = build_optimizer(trainee, self.config.optimizer), self.config
-        batch = next(iter(self.batches(0, 1)))
 
         def step(precision: str, number: int) -> None:
             torch.manual_seed(step_seed(config.seed, number))
@@ -105,6 +104,7 @@ class Phase:
             _update(trainee, batch, optimizer, config, number)
 
         with torch.random.fork_rng(devices=[]):
+            batch = next(iter(self.batches(0, 1)))
             found = fastest_precision(next(trainee.parameters()).device, step)
         trainee.load_state_dict(before)
         optimizer.zero_grad(set_to_none=True)
