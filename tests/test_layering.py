@@ -32,6 +32,7 @@ FLOORS = {
     "genie_gym.play": 5,
     "genie_gym.results": 5,
     "genie_gym.sb3": 5,
+    "genie_gym.torch_env": 5,
     "agents": 6,
     "experiments": 7,
     "genie_gym": 3,  # the package's __init__, which loads worlds on demand; a test below covers what its import loads

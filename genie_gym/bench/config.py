@@ -18,6 +18,8 @@ class BenchConfig:
     """time for each measurement in seconds; everything is timed at least three times"""
     num_envs: tuple[int, ...] = (1, 4, 16, 64)
     """numbers of environments of ``gym.make_vec``; ``gym.make`` is always measured too"""
+    device_envs: tuple[int, ...] = (1, 64, 256, 1024)
+    """numbers of environments of ``GenieTorchEnv``, measured on a GPU alone"""
     rows: tuple[int, ...] = (1, 16)
     """batch sizes of the world without an environment: with and without KV cache, and by MaskGIT steps"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
@@ -32,7 +34,7 @@ class BenchConfig:
     """rows and columns of the square matrices to multiply"""
 
     def __post_init__(self) -> None:
-        for field in ("num_envs", "rows", "maskgit_steps", "widths"):
+        for field in ("num_envs", "device_envs", "rows", "maskgit_steps", "widths"):
             values = getattr(self, field)
             require(min(values, default=0) > 0, field, values, "one or more positive integers")
         for field in ("layers", "clips", "matrix"):

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
+import torch
 from gymnasium.utils.performance import benchmark_step, benchmark_vector_step
 
 from genie_gym.bench.timing import Timing, measure, time_methods
 from genie_gym.envs import WorldHandle, zero_rewards
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.torch_env import GenieTorchEnv
 
 GYMNASIUM_ENVS = 16
 """Number of environments in Gymnasium's vector benchmark."""
@@ -36,6 +38,19 @@ def time_environments(world: GenieWorldModel, num_envs: int | None, seconds: flo
         whole, parts = measure(lambda: env.step(env.action_space.sample()), seconds, world.device, spent)
     env.close()
     return Timing(whole, {**parts, "environment": whole - sum(parts.values())})
+
+
+def torch_env_fps(world: GenieWorldModel, num_envs: int, seconds: float) -> float:
+    """Return the frames per second of ``GenieTorchEnv`` with a full context and latent actions on the device.
+
+    ``seconds`` is the time for the measurement, as in ``measure``.
+    """
+    env = GenieTorchEnv(num_envs, checkpoint=WorldHandle(world), max_episode_steps=None)
+    env.reset(0)
+    actions = torch.randint(env.num_actions, (num_envs,), device=world.device)
+    for _ in range(world.config.context_length):
+        env.step(actions)
+    return num_envs / measure(lambda: env.step(actions), seconds, world.device).seconds
 
 
 @contextlib.contextmanager

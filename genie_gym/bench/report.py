@@ -22,6 +22,9 @@ def _environments(results: dict[str, Any]) -> Table:
         split = [f"{results['env_split'][count][part]:.2f}" for part in parts]
         share, busy = results["serving_share_by_envs"][count], results["busy_env_fps"][count]
         table.add_row(count, f"{fps:.1f}", *split, f"{share:.1%}", f"{busy:.1f}")
+    for count, fps in results.get("torch_env_fps", {}).items():
+        share = results["torch_env_share"][count]
+        table.add_row(f"{count}, GenieTorchEnv", f"{fps:.1f}", *("" for _ in parts), f"{share:.1%}", "")
     return table
 
 
@@ -46,6 +49,9 @@ def _training(results: dict[str, Any]) -> Table:
             parameters, share = (results[f"training_{name}"][model][width] for name in ("parameters", "share"))
             slow = results["training_fps_float32"][model][width]
             table.add_row(model, width, f"{parameters / 1e6:.1f}M", f"{fps:.1f}", f"{share:.1%}", f"{slow:.1f}")
+            if "training_compiled_fps" in results:
+                rate, share = (results[f"training_compiled_{name}"][model][width] for name in ("fps", "share"))
+                table.add_row(f"{model}, compiled", width, "", f"{rate:.1f}", f"{share:.1%}")
     return table
 
 

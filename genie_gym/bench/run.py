@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.bench.environments import busy_neighbour, run_gymnasium_benchmarks, time_environments
+from genie_gym.bench.environments import busy_neighbour, run_gymnasium_benchmarks, time_environments, torch_env_fps
 from genie_gym.bench.machine import describe_machine, matmul_tflops, peak_memory
 from genie_gym.bench.operations import step_operations
 from genie_gym.bench.training import list_jobs, time_training
@@ -41,7 +41,9 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
         itself: ``cached_fps``, ``uncached_fps`` and their ratio ``cached_over_uncached_by_rows``;
         ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then batch size: ``by_maskgit_steps``.
         By kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By model, then width: ``training_fps``,
-        ``training_fps_float32``, ``training_share`` and ``training_parameters``.
+        ``training_fps_float32``, ``training_share`` and ``training_parameters``. On a GPU alone, by number of
+        environments of ``GenieTorchEnv``: ``torch_env_fps`` and ``torch_env_share``; and by model, then width, with
+        compiled transformers: ``training_compiled_fps`` and ``training_compiled_share``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.
@@ -63,6 +65,9 @@ def run_bench(config: BenchConfig, report: Callable[[str], object] = lambda stag
     tflop = results["step_gflop"] / 1e3
     shares = {count: fps * tflop / bfloat16 for count, fps in results["env_fps"].items()}
     results["serving_share_by_envs"] = shares
+    if "torch_env_fps" in results:
+        rates = results["torch_env_fps"]
+        results["torch_env_share"] = {count: fps * tflop / bfloat16 for count, fps in rates.items()}
     results["serving_share"] = shares.get(str(_SHARE_ENVS), shares[str(max(config.num_envs))])
     results["serving_share_of_fastest"] = results["serving_share"] * bfloat16 / max(results["matmul_tflops"].values())
     return results | _measure_training(config, world.device, bfloat16, report)
@@ -90,9 +95,15 @@ def _measure_environments(
         with busy_neighbour():
             busy_fps[name] = (1 if count is None else count) / time_environments(world, count, config.seconds).seconds
     memory |= peak_memory(world.device, "playing")
+    on_device: dict[str, Any] = {}
+    if world.device.type == "cuda":
+        report("GenieTorchEnv")
+        counts = sorted(set(config.device_envs))
+        on_device = {"torch_env_fps": {str(count): torch_env_fps(world, count, config.seconds) for count in counts}}
     report("Gymnasium's benchmarks")
     rates = run_gymnasium_benchmarks(world, config.seconds)
-    return {"env_fps": fps, "busy_env_fps": busy_fps, "env_split": split, "peak_memory_mb": memory, "gymnasium": rates}
+    results = {"env_fps": fps, "busy_env_fps": busy_fps, "env_split": split, "peak_memory_mb": memory}
+    return results | on_device | {"gymnasium": rates}
 
 
 def _measure_world(world: GenieWorldModel, config: BenchConfig, report: Callable[[str], object]) -> dict[str, Any]:
@@ -133,6 +144,9 @@ def _measure_training(
         speed, width = time_training(job, config, device), str(job.width)
         figures = {"fps": speed.fps, "fps_float32": speed.fps_float32, "share": speed.tflops / matmul}
         figures["parameters"] = speed.parameters
+        if device.type == "cuda":
+            compiled = time_training(job, config, device, is_compiled=True)
+            figures |= {"compiled_fps": compiled.fps, "compiled_share": compiled.tflops / matmul}
         for name, value in figures.items():
             results.setdefault(f"training_{name}", {}).setdefault(job.model, {})[width] = value
     return results

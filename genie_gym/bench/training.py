@@ -16,6 +16,7 @@ from genie_gym.models.base import LossOutput, Model
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 from genie_gym.presets import PRESETS
 from genie_gym.training.optim import build_optimizer
 
@@ -54,8 +55,13 @@ def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
     yield TrainingJob("latent_action_model_conv", width, config)
 
 
-def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
-    """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted."""
+def time_training(
+    job: TrainingJob, config: BenchConfig, device: torch.device, is_compiled: bool = False
+) -> TrainingSpeed:
+    """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted.
+
+    ``is_compiled`` compiles the transformers first, as ``TrainConfig.compile`` does; operations are counted without.
+    """
     model, loss = _build(job, config.clips, device)
     optimizer = build_optimizer(model, OptimizerConfig())
 
@@ -67,6 +73,10 @@ def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -
     step()
     with FlopCounterMode(display=False) as counter:
         step()
+    if is_compiled:
+        for module in model.modules():
+            if isinstance(module, SpatioTemporalTransformer):
+                module.compile(dynamic=False)
     seconds = {}
     for precision in ("float32", "bfloat16"):
         model.set_precision(precision)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from genie_gym.bench.timing import measure
+from genie_gym.models.maskgit import draw_uniforms
 from genie_gym.models.uncached import generate_uncached
-from genie_gym.models.world_model import GenieWorldModel, draw_uniforms
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import kernels, libraries, prepare
 from genie_gym.serving.build import SWITCH, load_library
 

@@ -15,7 +15,7 @@ from genie_gym.configs import SamplingConfig, WorldConfig
 from genie_gym.models.base import Model, require_ids, require_pixels, require_threads, require_videos
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.models.maskgit import Draw, draw, sample
+from genie_gym.models.maskgit import Draw, draw, draw_uniforms, sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.nn.attention import KVCache
 from genie_gym.nn.frame_cache import FrameCache
@@ -159,12 +159,26 @@ class GenieWorldModel(nn.Module):
             raise ValueError(f"latent_actions must be ({len(state.seeds)},), got {tuple(latent_actions.shape)}")
         require_ids("latent_actions", latent_actions, self.config.num_latent_actions)
         actions = latent_actions.to(self.device)[:, None]
-        tokens = self._draw(state, actions)
-        state.dynamics.advance()
-        videos = self.tokenizer.decode_next(tokens, state.decoder)
+        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, self.config.tokens_per_frame)
+        tokens, videos = self.generate(state, actions, uniforms.to(self.device))
         ages = tuple(age + 1 for age in state.ages)
         version = state.dynamics.version
-        return state._replace(tokens=tokens, previous_actions=actions, ages=ages, version=version), videos[:, 0]
+        return state._replace(tokens=tokens, previous_actions=actions, ages=ages, version=version), videos
+
+    def generate(self, state: WorldState, actions: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Generate the next frame of every row by operations on tensors alone, without checks or host memory.
+
+        Args:
+            state: State of B rows, whose caches move on to the next frame while its tensors stay as they are.
+            actions: (B, 1) int64 in [0, A).
+            uniforms: (B, maskgit_steps, 2, N) in [0, 1), the frame's random numbers.
+
+        Returns:
+            Tokens (B, 1, N) and frames (B, C, H, W) in [0, 1].
+        """
+        tokens = self._draw(state, actions, uniforms)
+        state.dynamics.advance()
+        return tokens, self.tokenizer.decode_next(tokens, state.decoder)[:, 0]
 
     def fork(self, state: WorldState) -> WorldState:
         """Copy a state into new memory, so that both can be stepped, each once."""
@@ -356,8 +370,8 @@ class GenieWorldModel(nn.Module):
         decoder.begin(rows, frames, decoder_keys_values)
         return tokens[:, -1:], actions[:, -1:], videos
 
-    def _draw(self, state: WorldState, actions: Tensor) -> Tensor:
-        """Sample the tokens (B, 1, N) of the next frame under latent actions (B, 1)."""
+    def _draw(self, state: WorldState, actions: Tensor, uniforms: Tensor) -> Tensor:
+        """Sample the tokens (B, 1, N) of the next frame under latent actions (B, 1); see ``generate``."""
         both_actions = torch.cat([state.previous_actions, actions], dim=1)
         is_first = True
 
@@ -371,20 +385,9 @@ class GenieWorldModel(nn.Module):
                 features = self.dynamics.step(tokens[:, None], actions, state.dynamics, first=1)
             return self.dynamics.logits(features[-1])
 
-        hidden, positions = self.dynamics.hidden_token, self.config.tokens_per_frame
-        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, positions).to(self.device)
-        tokens = torch.full((len(actions), positions), hidden, device=self.device)
+        hidden = self.dynamics.hidden_token
+        tokens = torch.full((len(actions), self.config.tokens_per_frame), hidden, device=self.device)
         return sample(predict, tokens, hidden, state.sampling, uniforms, self.draw_tokens)[:, None]
-
-
-def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, positions: int) -> Tensor:
-    """Draw a frame's random numbers (B, maskgit_steps, 2, positions) in [0, 1) from each row's seed and age."""
-    shape = (sampling.maskgit_steps, 2, positions)
-    rows = [
-        np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
-        for seed, age in zip(seeds, ages, strict=True)
-    ]
-    return torch.from_numpy(np.stack(rows))
 
 
 def _put(old: tuple[int, ...], rows: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:

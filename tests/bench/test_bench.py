@@ -12,23 +12,26 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from genie_gym import cli
 from genie_gym.bench import worlds
 from genie_gym.bench.config import BenchConfig
-from genie_gym.bench.environments import busy_neighbour, time_environments
+from genie_gym.bench.environments import busy_neighbour, time_environments, torch_env_fps
+from genie_gym.bench.report import print_results
 from genie_gym.bench.run import run_bench
 from genie_gym.bench.timing import Timing, measure, time_methods
 from genie_gym.bench.training import TRAINING_CLIP_LENGTH, list_jobs, time_training
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 from genie_gym.serving import kernels
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
-    "seconds": 0.01, "num_envs": (1, 3), "rows": (1, 2), "maskgit_steps": (1, 3), "widths": (32,), "layers": 1,
-    "clips": 1, "matrix": 64,
+    "seconds": 0.01, "num_envs": (1, 3), "device_envs": (1, 2), "rows": (1, 2), "maskgit_steps": (1, 3),
+    "widths": (32,), "layers": 1, "clips": 1, "matrix": 64,
 }  # fmt: skip
 TOP = {
     "matmul_tflops", "env_fps", "busy_env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",
@@ -272,8 +275,35 @@ def test_a_bad_setting_ends_the_command_with_one_line(
     assert capsys.readouterr().err == "genie-gym: num_envs must be one or more positive integers, got (4, 0)\n"
 
 
+def test_environments_on_a_device_that_cannot_be_timed(tiny_world: GenieWorldModel) -> None:
+    assert 0 < torch_env_fps(tiny_world, 2, 0.01) < math.inf
+
+
+def test_compiled_training_that_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both transformers of a tokenizer are compiled, and only if asked; here by no compiler, which takes long."""
+    compiled: list[bool] = []
+    monkeypatch.setattr(SpatioTemporalTransformer, "compile", lambda self, dynamic: compiled.append(dynamic))
+    job = next(job for job in list_jobs((32,), 1) if job.model == "tokenizer")
+    for is_compiled in (False, True):
+        assert time_training(job, BenchConfig(**SMALL), CPU, is_compiled).fps > 0
+        assert compiled == [False, False] * is_compiled
+
+
+def test_figures_of_a_gpu_that_are_not_printed(results: dict[str, Any]) -> None:
+    rates = {"torch_env_fps": {"1024": 54321.5}, "torch_env_share": {"1024": 0.125}}
+    rates |= dict.fromkeys(("training_compiled_fps", "training_compiled_share"), results["training_fps"])
+    console = Console(record=True, width=200)
+    print_results(console, {**results, **rates})
+    text = console.export_text()
+    assert "54321.5" in text
+    assert "12.5%" in text
+    assert "dynamics, compiled" in text
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(tiny_checkpoint: Path) -> None:
     results = run_bench(BenchConfig(checkpoint=str(tiny_checkpoint), device="cuda", **SMALL))
     assert set(results["peak_memory_mb"]) == {"loaded", "cuda_loaded", "playing", "cuda_playing"}
+    assert set(results["torch_env_share"]) == {"1", "2"}
+    assert set(results["training_compiled_share"]) == set(results["training_share"])
     assert all(0 < value < math.inf for value in numbers(results))
