@@ -102,7 +102,7 @@ class DreamStore(CloneStore):
     def dream(self, method: str, reward: str, seed: int, clone: Path | None = None) -> LatentPolicy:
         """Train a method's agent in the world, started from the policy in ``clone`` if given; return its policy."""
         size, experiment = self.size, self.experiment
-        return Dream(
+        policy = Dream(
             reward=reward,
             starts=self.recordings.run().videos,
             checkpoint=experiment.checkpoint,
@@ -116,6 +116,8 @@ class DreamStore(CloneStore):
             seed=seed,
             **DREAM_METHODS[method].ppo,  # type: ignore[arg-type]
         ).run()
+        assert policy is not None  # it sees pixels
+        return policy
 
     def few_samples(self, seed: int) -> ActionMapping:
         """Return the mapping fitted on the seed's ``mapping_labels`` samples."""

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 
 from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
+from genie_gym.sb3 import token_policy
+from genie_gym.serving import native_precision
 from genie_gym.system import keep_freed_memory
 
 _SAVED, _STATISTICS = "ppo.zip", "rewards.pkl"
 
 
 class ImpalaExtractor(BaseFeaturesExtractor):
-    """IMPALA's network: maps k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features (B, 256)."""
+    """IMPALA's network: maps k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features (B, 256).
+
+    It computes in bfloat16 where the device is fast in it; weights and features are float32.
+    """
 
     def __init__(self, observation_space: gym.Space) -> None:
         super().__init__(observation_space, IMPALA_FEATURES)
@@ -30,7 +35,10 @@ class ImpalaExtractor(BaseFeaturesExtractor):
         self.encoder = ImpalaEncoder(channels, IMPALA_WIDTHS, IMPALA_FEATURES, (size[0], size[1]))
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.encoder((observations - 0.5).contiguous(memory_format=torch.channels_last))
+        precision = getattr(torch, native_precision(observations.device))
+        pixels = (observations - 0.5).to(precision, memory_format=torch.channels_last)
+        features: Tensor = self.encoder(pixels).float()
+        return features
 
 
 def open_ppo(
@@ -47,7 +55,7 @@ def open_ppo(
 
     Args:
         out: Folder of the run and its TensorBoard log.
-        envs: Environments to train in.
+        envs: Environments to train in, of frames or of a world's tokens.
         rollout_steps: Steps of each environment between two updates.
         seed: Seed of the initial weights and the sampled actions.
         device: Device to train on.
@@ -61,10 +69,14 @@ def open_ppo(
         return PPO.load(saved, VecNormalize.load(str(statistics), envs), device=device)
     settings = {"learning_rate": 5e-4, "gamma": 0.999, "gae_lambda": 0.95, "ent_coef": 0.01, **settings}
     settings |= {"n_steps": rollout_steps, "batch_size": envs.num_envs * rollout_steps // 8, "n_epochs": 3}
-    network = {"features_extractor_class": ImpalaExtractor, "share_features_extractor": not is_critic_apart}
+    kind, network = "CnnPolicy", {"features_extractor_class": ImpalaExtractor, "net_arch": []}
+    if len(envs.observation_space.shape or ()) == 2:  # a grid of tokens
+        kind, network = "MlpPolicy", token_policy(envs)
+    network["share_features_extractor"] = not is_critic_apart
     normalized = VecNormalize(envs, norm_obs=False, gamma=settings["gamma"])
-    log, policy = str(out / "log"), {"net_arch": [], **network}
-    return PPO("CnnPolicy", normalized, policy_kwargs=policy, tensorboard_log=log, seed=seed, device=device, **settings)
+    network["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # the eps of SB3, which it sets only if none are given
+    settings |= {"policy_kwargs": network, "tensorboard_log": str(out / "log")}
+    return PPO(kind, normalized, seed=seed, device=device, **settings)
 
 
 def save_ppo(model: PPO, out: Path) -> None:

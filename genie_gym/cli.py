@@ -119,7 +119,7 @@ class BenchCommand:
     """Measure the speed of playing and training, relative to this machine's matrix multiplication; takes minutes."""
 
     json: Path | None = None
-    """JSON file to write the results to"""
+    """JSON file with a row for each kind of machine; this machine's row is written"""
     bench: Annotated[BenchConfig, tyro.conf.arg(name="")] = field(default_factory=BenchConfig)
     """worlds and settings to measure"""
 
@@ -129,15 +129,16 @@ class BenchCommand:
 
         from genie_gym.bench.report import print_results
         from genie_gym.bench.run import run_bench
-        from genie_gym.results.files import require_writable, write_results
+        from genie_gym.results.files import read_machines, require_writable, write_by_machine
 
         console = Console()
         if self.json is not None:
             require_writable(self.json)
+            read_machines(self.json)  # refuses a file of other results
         results = run_bench(self.bench, lambda stage: console.print(f"... {stage}"))
         print_results(console, results)
         if self.json is not None:
-            write_results(self.json, results)
+            write_by_machine(self.json, results)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,14 @@ STRANGERS = {
 """Pairs (importer, imported) that must not import each other although their layers would allow it."""
 
 ONLY_IN = {
-    "gymnasium": ("genie_gym.envs", "genie_gym.bench", "genie_gym.sb3", "genie_gym.__init__", "agents"),
+    "gymnasium": (
+        "genie_gym.envs",
+        "genie_gym.bench",
+        "genie_gym.sb3",
+        "genie_gym.__init__",
+        "agents",
+        "experiments.ablations.against_player",
+    ),
     "stable_baselines3": ("genie_gym.sb3", "agents"),
     "procgen": ("genie_gym.data.procgen",),
     "matplotlib": ("experiments", "agents.benchmark"),

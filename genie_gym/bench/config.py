@@ -21,7 +21,11 @@ class BenchConfig:
     device_envs: tuple[int, ...] = (1, 64, 256, 1024)
     """numbers of environments of ``GenieTorchEnv``, measured on a GPU alone"""
     rows: tuple[int, ...] = (1, 16)
-    """batch sizes of the world without an environment: with and without KV cache, and by MaskGIT steps"""
+    """batch sizes of the world without an environment: with and without KV cache, by engine and by MaskGIT steps"""
+    profiled: tuple[int, ...] = (1, 16, 64)
+    """numbers of environments for which the time of a frame is measured by part"""
+    compiler: bool = False
+    """time PyTorch with torch.compile too, which compiles for minutes"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
     """MaskGIT steps per frame to compare; all else uses the checkpoint's"""
     widths: tuple[int, ...] = (256, 512)
@@ -34,7 +38,7 @@ class BenchConfig:
     """rows and columns of the square matrices to multiply"""
 
     def __post_init__(self) -> None:
-        for field in ("num_envs", "device_envs", "rows", "maskgit_steps", "widths"):
+        for field in ("num_envs", "device_envs", "rows", "profiled", "maskgit_steps", "widths"):
             values = getattr(self, field)
             require(min(values, default=0) > 0, field, values, "one or more positive integers")
         for field in ("layers", "clips", "matrix"):

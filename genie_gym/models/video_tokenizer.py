@@ -20,7 +20,7 @@ from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Linear, zero_
 from genie_gym.nn.patches import fold, patchify, unfold, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
-from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 
 _LIFT = 3.0
 """Constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1 dB."""
@@ -94,6 +94,15 @@ class VideoTokenizer(Model):
         features = self.decoder.step(self._embed(codes), cache.blocks, cache.window(0, 1, codes.device))
         cache.advance()
         return self._to_pixels(features, codes).clamp(0, 1)
+
+    @property
+    def decodes_alone(self) -> bool:
+        """Whether a frame's pixels depend on its own tokens only, so that frames may be skipped."""
+        return all(cast(Block, block).causal is None for block in self.decoder.blocks)
+
+    def decode_alone(self, tokens: Tensor) -> Tensor:
+        """Decode one frame, (B, 1, N) -> (B, 1, C, H, W), by a decoder that ``decodes_alone``."""
+        return self.decode_next(tokens, self.empty_cache(len(tokens)))
 
     def loss(self, videos: Tensor) -> LossOutput:
         """Return the squared error of rebuilt pixels over their variance, plus the quantizer's loss (sec. 2.1)."""

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.models.dynamics import MaskGITDynamics
-from genie_gym.models.world_model import GenieWorldModel, WorldState
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.world_state import WorldState
 from genie_gym.nn.attention import (
     CacheIndex,
     CacheWindow,
@@ -240,6 +241,14 @@ class PackedWorld(Packed, GenieWorldModel):
     def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
         with torch_on_one_thread():
             return super().step(state, latent_actions)
+
+    def advance(self, state: WorldState, latent_actions: Tensor) -> WorldState:
+        with torch_on_one_thread():
+            return super().advance(state, latent_actions)
+
+    def show(self, state: WorldState, rows: Sequence[int] | slice = slice(None)) -> Tensor:
+        with torch_on_one_thread():
+            return super().show(state, rows)
 
 
 def playing_threads(world: GenieWorldModel) -> AbstractContextManager[None]:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from genie_gym.checks import require
 from genie_gym.data.frames import round_pixels, to_float
-from genie_gym.models.world_model import GenieWorldModel, WorldState
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.world_state import WorldState
 from genie_gym.nn.attention import KVCache
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.serving.packing import playing_threads
@@ -72,6 +73,7 @@ class StaticPlay:
         self._state = WorldState(
             dynamics=world.dynamics.empty_cache(rows).make_static(self.device),
             decoder=world.tokenizer.empty_cache(rows).make_static(self.device),
+            frames=None,
             tokens=self._zeros(rows, 1, positions),
             previous_actions=self._zeros(rows, 1),
             seeds=(),
@@ -143,7 +145,8 @@ class StaticPlay:
         """Take a step from and into the fixed memory; a CUDA graph repeats exactly what this queues."""
         state = self._state
         numbers = self._draw_numbers(self._seeds, self._ages).view(self._numbers_shape)
-        tokens, videos = self.world.generate(state, self._actions, numbers)
+        tokens = self.world.generate(state, self._actions, numbers)
+        videos = self.world.tokenizer.decode_next(tokens, state.decoder)[:, 0]
         state.tokens.copy_(tokens)
         state.previous_actions.copy_(self._actions)
         self._ages += 1

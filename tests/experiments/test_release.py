@@ -260,6 +260,15 @@ def test_results_of_another_world_are_refused(tmp_path: Path, monkeypatch: pytes
     assert read("table2_lam_input")["rows"], "whose variants share an earlier world on purpose"
 
 
+def test_speeds_of_another_world_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {"now": "a" * 16, "before": "b" * 16}
+    rows = [{"date": "2026", "machine": {"kind": kind}, "shipped": digest} for kind, digest in kinds.items()]
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setattr(readme_tables, "_RESULTS", tmp_path)
+    monkeypatch.setattr(readme_tables, "digest_checkpoint", lambda: "a" * 16)
+    assert [row["machine"]["kind"] for row in read("bench")["rows"]] == ["now"]
+
+
 def test_tables_go_between_their_markers() -> None:
     document = "before\n<!-- one -->\nold\n<!-- /one -->\n<!-- two -->\n<!-- /two -->\n"
     assert fill(document, "one", "new") == document.replace("old", "new")

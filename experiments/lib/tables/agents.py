@@ -99,7 +99,8 @@ def tabulate_task(results: dict[str, Any]) -> str:
         seeds = {row["seed"]: row["return"] for row in results["rows"] if row["method"] == method}
         by_seed = ", ".join(f"{seeds[seed]:.1f}" for seed in sorted(seeds))
         kind, _, action = method.partition("_")
-        title = {"ppo": "PPO in the world", "random": "random", "held": f"latent action {action}, held"}[kind]
+        seen = " on tokens" if action == "tokens" else ""
+        title = {"ppo": f"PPO in the world{seen}", "random": "random", "held": f"latent action {action}, held"}[kind]
         rows.append([title, write_interval(returns[method], "return", 1), by_seed])
     head = (
         f"To go right in the world: pixels that the level scrolls to the left in {results['episode_steps']} steps, "
