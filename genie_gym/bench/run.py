@@ -33,20 +33,6 @@ def run_bench(config: BenchConfig, report: _Report = lambda stage: None) -> dict
         report: Called with the name of each stage as it begins.
 
     Returns:
-<<<<<<< HEAD
-        ``checkpoint``, ``maskgit_steps``, ``machine``, ``step_gflop`` (useful operations per generated frame),
-        ``matmul_tflops``, ``labelling_fps``, ``peak_memory_mb`` and ``gymnasium``. By number of environments (``alone``
-        is ``gym.make``): ``env_fps``; ``busy_env_fps``, frames/s beside another process that is always busy;
-        ``env_split``, milliseconds per step of all of them, by part; ``serving_share_by_envs``, useful operations per
-        second relative to the bfloat16 matrix rate. ``serving_share`` is that of 16 environments, or else of the
-        largest number; ``serving_share_of_fastest`` is relative to the faster precision. By batch size of the world
-        itself: ``cached_fps``, ``uncached_fps`` and their ratio ``cached_over_uncached_by_rows``;
-        ``cached_over_uncached`` is that of the largest batch. By MaskGIT steps, then batch size: ``by_maskgit_steps``.
-        By kernels (see ``fps_by_kernels``), then batch size: ``by_kernels``. By model, then width: ``training_fps``,
-        ``training_fps_float32``, ``training_share`` and ``training_parameters``. On a GPU alone, by number of
-        environments of ``GenieTorchEnv``: ``torch_env_fps`` and ``torch_env_share``; and by model, then width, with
-        compiled transformers: ``training_compiled_fps`` and ``training_compiled_share``.
-=======
         ``checkpoint``, ``maskgit_steps``, ``machine``, ``labelling_fps``, ``peak_memory_mb`` and ``gymnasium``;
         ``step_gflop``, useful operations per generated frame, and ``part_gflop``, the same by part; ``matmul_tflops``
         by precision. ``environments`` by number (``alone`` is ``gym.make``): ``fps``; ``busy_fps``, frames/s beside
@@ -55,10 +41,10 @@ def run_bench(config: BenchConfig, report: _Report = lambda stage: None) -> dict
         a frame by number of environments and part, and ``encode_ms``, those of a frame of a prompt. By batch size of
         the world itself: ``cached_fps``, ``uncached_fps``, their ratio ``cached_over_uncached``; ``engines``, with
         ``matmul_tflops`` of the same rounds and, by engine, ``fps`` and ``cpu_ms``. ``by_maskgit_steps``, then batch
-        size: frames/s. By model, then width: ``training_fps``, ``training_share`` and ``training_parameters``. On a GPU
-        alone, by number of environments of ``GenieTorchEnv``: ``torch_env_fps`` and ``torch_env_share``; and by model,
-        then width, with compiled transformers: ``training_compiled_fps`` and ``training_compiled_share``.
->>>>>>> main
+        size: frames/s. By model, then width: ``training_fps``, ``training_fps_float32``, ``training_share`` and
+        ``training_parameters``. On a GPU alone, by number of environments of ``GenieTorchEnv``: ``torch_env_fps`` and
+        ``torch_env_share``; and by model, then width, with compiled transformers: ``training_compiled_fps`` and
+        ``training_compiled_share``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.

@@ -37,16 +37,9 @@ SMALL: dict[str, Any] = {
     "widths": (32,), "layers": 1, "clips": 1, "matrix": 64,
 }  # fmt: skip
 TOP = {
-<<<<<<< HEAD
-    "matmul_tflops", "env_fps", "busy_env_fps", "env_split", "cached_fps", "uncached_fps", "cached_over_uncached",
-    "cached_over_uncached_by_rows", "by_maskgit_steps", "by_kernels",
-    "serving_share", "serving_share_of_fastest", "serving_share_by_envs", "step_gflop",
-    "training_share", "training_fps", "training_fps_float32", "training_parameters",
-=======
     "matmul_tflops", "environments", "parts", "encode_ms", "part_gflop", "cached_fps", "uncached_fps",
     "cached_over_uncached", "by_maskgit_steps", "engines", "step_gflop",
-    "training_share", "training_fps", "training_parameters",
->>>>>>> main
+    "training_share", "training_fps", "training_fps_float32", "training_parameters",
     "labelling_fps", "peak_memory_mb", "gymnasium", "machine", "checkpoint", "maskgit_steps",
 }  # fmt: skip
 
