@@ -59,7 +59,7 @@ def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:
 def _convolutional(policy: PolicyConfig) -> CloningConfig:
     optimizer = decay_to_hundredth(1e-3, kind="muon-conv", warmup_steps=100, betas=(0.9, 0.96))
     training = TrainConfig(
-        train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="float32", picture_every=0
+        train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="auto", picture_every=0
     )
     return CloningConfig(policy=policy, training=training)
 

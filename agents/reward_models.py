@@ -75,6 +75,7 @@ def train_reward_model(
     phase.seed_start()
     model = RewardModel(outputs, *windows.frames.shape[1:3])
     phase.run(RewardModelTrainee(model, torch.from_numpy(targets).float()))
+    model.set_precision("float32")
     return model.eval().requires_grad_(False)
 
 

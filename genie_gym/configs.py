@@ -15,7 +15,7 @@ Mode = Literal["easy", "hard"]
 """Procgen's distribution mode: how hard its levels are."""
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-"""Precisions in which a world can be played."""
+"""Precisions in which a world can be played and models can be trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -347,8 +347,9 @@ class TrainConfig:
     """number of frames per clip"""
     optimizer: OptimizerConfig = OptimizerConfig()
     """optimiser and learning-rate schedule"""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """floating-point format of features; weights stay float32"""
+    precision: Literal["auto", "float32", "bfloat16"] = "bfloat16"
+    """floating-point format of features; ``auto`` picks the one in which a step is fastest, and a resumed run keeps it.
+    Weights, their moments, codebooks and losses stay float32"""
     compile: bool = False
     """whether to ``torch.compile`` the transformers"""
     seed: int = 0

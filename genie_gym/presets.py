@@ -135,12 +135,11 @@ def _coinrun() -> Preset:
     )
     optimizer = replace(_SMALL_OPTIMIZER, learning_rate=2e-3, final_learning_rate=4e-5, warmup_steps=100)
     clip_optimizer = replace(_SMALL_OPTIMIZER, warmup_steps=100)
-    clip_training = replace(_SMALL_TRAINING, train_steps=6000, optimizer=clip_optimizer, log_every=20)
+    training = replace(_SMALL_TRAINING, precision="auto")
+    clip_training = replace(training, train_steps=6000, optimizer=clip_optimizer, log_every=20)
     return Preset(
         world=world,
-        tokenizer_training=replace(
-            _SMALL_TRAINING, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer
-        ),
+        tokenizer_training=replace(training, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer),
         action_training=replace(clip_training, train_steps=1000),
         world_training=replace(clip_training, optimizer=replace(clip_optimizer, kind="muon", learning_rate=3e-3)),
     )

@@ -32,6 +32,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     **{name: functools.partial(paper.tabulate_variants, name) for name in paper.VARIANTS},
     **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
     "figure9_scaling": paper.tabulate_scaling,
+    "ablation_precision": paper.tabulate_precisions,
     **dict.fromkeys(("figure15_cloning", "figure15_cloning_shipped", "figure15_transfer"), agents.tabulate_cloning),
     "dream_task": agents.tabulate_task,
     "dream_transfer": agents.tabulate_dreams,

@@ -49,11 +49,13 @@ def _rows(results: dict[str, Any]) -> Table:
 
 
 def _training(results: dict[str, Any]) -> Table:
-    table = Table("model", "width", "parameters", "frames/s", "of bf16 matmul", title="Training in bfloat16")
+    heads = ("parameters", "frames/s", "of bf16 matmul", "frames/s in float32")
+    table = Table("model", "width", *heads, title="Training in bfloat16")
     for model, by_width in results["training_fps"].items():
         for width, fps in by_width.items():
             parameters, share = (results[f"training_{name}"][model][width] for name in ("parameters", "share"))
-            table.add_row(model, width, f"{parameters / 1e6:.1f}M", f"{fps:.1f}", f"{share:.1%}")
+            slow = results["training_fps_float32"][model][width]
+            table.add_row(model, width, f"{parameters / 1e6:.1f}M", f"{fps:.1f}", f"{share:.1%}", f"{slow:.1f}")
             if "training_compiled_fps" in results:
                 rate, share = (results[f"training_compiled_{name}"][model][width] for name in ("fps", "share"))
                 table.add_row(f"{model}, compiled", width, "", f"{rate:.1f}", f"{share:.1%}")

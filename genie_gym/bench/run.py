@@ -41,9 +41,10 @@ def run_bench(config: BenchConfig, report: _Report = lambda stage: None) -> dict
         a frame by number of environments and part, and ``encode_ms``, those of a frame of a prompt. By batch size of
         the world itself: ``cached_fps``, ``uncached_fps``, their ratio ``cached_over_uncached``; ``engines``, with
         ``matmul_tflops`` of the same rounds and, by engine, ``fps`` and ``cpu_ms``. ``by_maskgit_steps``, then batch
-        size: frames/s. By model, then width: ``training_fps``, ``training_share`` and ``training_parameters``. On a GPU
-        alone, by number of environments of ``GenieTorchEnv``: ``torch_env_fps`` and ``torch_env_share``; and by model,
-        then width, with compiled transformers: ``training_compiled_fps`` and ``training_compiled_share``.
+        size: frames/s. By model, then width: ``training_fps``, ``training_fps_float32``, ``training_share`` and
+        ``training_parameters``. On a GPU alone, by number of environments of ``GenieTorchEnv``: ``torch_env_fps`` and
+        ``torch_env_share``; and by model, then width, with compiled transformers: ``training_compiled_fps`` and
+        ``training_compiled_share``.
 
     Raises:
         ValueError: If there is no such checkpoint or device.
@@ -156,7 +157,8 @@ def _measure_training(config: BenchConfig, device: torch.device, matmul: float, 
     for job in list_jobs(config.widths, config.layers):
         report(f"training: {job.model}, width {job.width}")
         speed, width = time_training(job, config, device), str(job.width)
-        figures = {"fps": speed.fps, "share": speed.tflops / matmul, "parameters": speed.parameters}
+        figures = {"fps": speed.fps, "fps_float32": speed.fps_float32, "share": speed.tflops / matmul}
+        figures["parameters"] = speed.parameters
         if device.type == "cuda":
             compiled = time_training(job, config, device, is_compiled=True)
             figures |= {"compiled_fps": compiled.fps, "compiled_share": compiled.tflops / matmul}

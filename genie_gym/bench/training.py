@@ -35,10 +35,11 @@ class TrainingJob(NamedTuple):
 
 
 class TrainingSpeed(NamedTuple):
-    """Speed of training a model in bfloat16."""
+    """Speed of training a model, in bfloat16 where no field says otherwise."""
 
     parameters: int
     fps: float
+    fps_float32: float
     tflops: float
     """Forward and backward operations per second, as counted by PyTorch's ``FlopCounterMode``."""
 
@@ -62,7 +63,6 @@ def time_training(
     ``is_compiled`` compiles the transformers first, as ``TrainConfig.compile`` does; operations are counted without.
     """
     model, loss = _build(job, config.clips, device)
-    model.set_precision("bfloat16")
     optimizer = build_optimizer(model, OptimizerConfig())
 
     def step() -> None:
@@ -77,10 +77,13 @@ def time_training(
         for module in model.modules():
             if isinstance(module, SpatioTemporalTransformer):
                 module.compile(dynamic=False)
-    seconds = measure(step, config.seconds, device).seconds
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        model.set_precision(precision)
+        seconds[precision] = measure(step, config.seconds, device).seconds
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    fps = config.clips * TRAINING_CLIP_LENGTH / seconds
-    return TrainingSpeed(parameters, fps, counter.get_total_flops() / seconds / 1e12)
+    fps, fps_float32 = (config.clips * TRAINING_CLIP_LENGTH / seconds[each] for each in ("bfloat16", "float32"))
+    return TrainingSpeed(parameters, fps, fps_float32, counter.get_total_flops() / seconds["bfloat16"] / 1e12)
 
 
 def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -67,11 +68,33 @@ def resume_run(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
 def require_config(folder: Path, config: TrainConfig) -> int:
     """Check that the run in ``folder`` has this config, and return the number of steps done; 0 if there is no run.
 
+    The precision ``auto`` agrees with whichever was chosen.
+
     Raises:
         ValueError: If the run is damaged or was started with another config.
     """
     if not has_run(folder):
         return 0
+    step, stored = _read_about(folder)
+    given = json.loads(json.dumps(to_dict(config)))
+    if config.precision == "auto":
+        given["precision"] = stored["precision"]
+    if stored != given:
+        raise ValueError(f"run {str(folder)!r} was started with another config: {json.dumps(stored)}")
+    return step
+
+
+def read_precision(folder: Path) -> str | None:
+    """Return the precision of the run in ``folder``, ``None`` if there is no run.
+
+    Raises:
+        ValueError: If the run is damaged.
+    """
+    return str(_read_about(folder)[1]["precision"]) if has_run(folder) else None
+
+
+def _read_about(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Return the number of steps done and the config of the run in ``folder``."""
     path = str(folder / RUN_FILE)
     try:
         with safe_open(path, framework="pt") as file:
@@ -80,9 +103,7 @@ def require_config(folder: Path, config: TrainConfig) -> int:
         raise ValueError(f"run {path!r} is damaged: {error}") from error
     if not {"step", "config"} <= set(metadata):
         raise ValueError(f"run {path!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
-    if json.loads(metadata["config"]) != json.loads(json.dumps(to_dict(config))):
-        raise ValueError(f"run {str(folder)!r} was started with another config: {metadata['config']}")
-    return int(metadata["step"])
+    return int(metadata["step"]), json.loads(metadata["config"])
 
 
 def _select(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -1,8 +1,9 @@
 """The training loop of all models: it trains any ``Trainee``, a module with ``loss(batch) -> LossOutput``."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,12 +12,14 @@ from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from genie_gym.config_io import vary
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch
-from genie_gym.models.base import LossOutput
+from genie_gym.models.base import LossOutput, Model
 from genie_gym.system import keep_freed_memory
-from genie_gym.training.checkpoint import has_run, resume_run, save_run
+from genie_gym.training.checkpoint import has_run, read_precision, resume_run, save_run
 from genie_gym.training.optim import build_optimizer, clip_gradients, learning_rate
+from genie_gym.training.precision import fastest_precision
 
 Batches = Callable[[int, int], Iterator[Batch]]
 """A function (first batch, number of batches) -> batches; equal arguments give equal batches."""
@@ -29,6 +32,12 @@ class Trainee(nn.Module):
     def loss(self, batch: Batch) -> LossOutput:
         """Return the loss and metrics of videos (B, T, C, H, W)."""
         raise NotImplementedError
+
+    def set_precision(self, precision: str) -> None:
+        """Compute the features of every ``Model`` in it in ``float32`` or ``bfloat16`` from now on."""
+        for module in self.modules():
+            if isinstance(module, Model):
+                module.set_precision(precision)
 
     def probe(self, batch: Batch) -> dict[str, Tensor]:
         """Return slower metrics, computed every ``log_every`` steps in eval mode."""
@@ -67,6 +76,40 @@ class Phase:
         """Seed torch's generator for what is drawn before the first step."""
         torch.manual_seed(step_seed(self.config.seed, -1))
 
+    def settle(self, trainee: Trainee) -> "Phase":
+        """Set the trainee's precision, and return this phase with a precision in place of ``auto``.
+
+        A run in the folder keeps the precision that it began with, even if another one would be faster now. A new run
+        takes the fastest one, for which a few steps may be timed; they leave neither weights nor random numbers
+        changed.
+        """
+        precision: str = self.config.precision
+        if precision == "auto":
+            stored = read_precision(self.folder)
+            precision, reason = (stored, "as the run began") if stored else self._find_fastest(trainee)
+            if self.progress:
+                tqdm.write(f"training in {precision}, {reason}: {self.folder}", file=sys.stderr)
+        trainee.set_precision(precision)
+        return replace(self, config=vary(self.config, {"precision": precision}))
+
+    def _find_fastest(self, trainee: Trainee) -> tuple[str, str]:
+        """Return the fastest precision of training steps, and the reason; the trainee's weights are restored."""
+        keep_freed_memory()
+        before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
+        optimizer, config = build_optimizer(trainee, self.config.optimizer), self.config
+
+        def step(precision: str, number: int) -> None:
+            torch.manual_seed(step_seed(config.seed, number))
+            trainee.set_precision(precision)
+            _update(trainee, batch, optimizer, config, number)
+
+        with torch.random.fork_rng(devices=[]):
+            batch = next(iter(self.batches(0, 1)))
+            found = fastest_precision(next(trainee.parameters()).device, step)
+        trainee.load_state_dict(before)
+        optimizer.zero_grad(set_to_none=True)
+        return found
+
     def run(self, trainee: Trainee) -> int:
         """Train from the run's last checkpoint, or from the start, to the last step or the time limit.
 
@@ -81,10 +124,10 @@ class Phase:
             FloatingPointError: If the loss is NaN or infinite.
         """
         keep_freed_memory()
-        config = self.config
+        deadline = float("inf") if self.minutes is None else time.monotonic() + 60 * self.minutes
+        config = self.settle(trainee).config
         optimizer = build_optimizer(trainee, config.optimizer)
         step = first = resume_run(self.folder, trainee, optimizer, config)
-        deadline = float("inf") if self.minutes is None else time.monotonic() + 60 * self.minutes
         with (
             SummaryWriter(self.folder / "log", purge_step=first) as writer,
             tqdm(total=config.train_steps, initial=first, unit="step", disable=not self.progress, mininterval=2) as bar,

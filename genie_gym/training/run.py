@@ -21,7 +21,7 @@ from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
-from genie_gym.training.world import train_world
+from genie_gym.training.world import settle_world, train_world
 
 
 def train_preset(
@@ -72,7 +72,8 @@ def train_preset(
         return None
     phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
     has_cache = torch.device(device).type == "cpu" and is_worthwhile(drawn, last)
-    cache = TokenCache(phase.folder, world.tokenizer, drawn, last) if has_cache else None
+    phase = settle_world(world, phase, freezes_actions=second is not None)
+    cache = TokenCache(phase.folder, world.tokenizer, drawn, phase.config) if has_cache else None
     if train_world(world, phase, cache, freezes_actions=second is not None) < last.train_steps:
         return None
     return save_world(world.eval(), out / "checkpoint")

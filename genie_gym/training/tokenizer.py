@@ -34,11 +34,12 @@ class TokenizerTrainee(Trainee):
 
 def train_tokenizer(tokenizer: VideoTokenizer, phase: Phase) -> int:
     """Train the tokenizer, and return the number of steps done; a new run is initialised from data first."""
-    tokenizer.set_precision(phase.config.precision)
+    trainee = TokenizerTrainee(tokenizer)
+    phase = phase.settle(trainee)
     if phase.config.compile:
         tokenizer.encoder.compile(dynamic=False)
         tokenizer.decoder.compile(dynamic=False)
     if not phase.has_started:
         phase.seed_start()
         tokenizer.initialise(torch.cat([batch.videos for batch in phase.batches(0, _INITIAL_BATCHES)]))
-    return phase.run(TokenizerTrainee(tokenizer))
+    return phase.run(trainee)

@@ -28,6 +28,14 @@ class DynamicsTrainee(Trainee):
         """The world that is trained."""
         return self._world[0]
 
+    def set_precision(self, precision: str) -> None:
+        """Compute the features of dynamics and tokenizer in a precision; the frozen latent action model is float32.
+
+        So the labels do not depend on the precision, and are those that agents learn from.
+        """
+        self.world.set_precision(precision)
+        self.world.latent_action_model.set_precision("float32")
+
     def loss(self, batch: Batch) -> LossOutput:
         """Return the dynamics' loss under the labels of the latent action model."""
         dynamics = self.dynamics.loss(self._tokens(batch), self.world.label(batch.videos))
@@ -62,6 +70,10 @@ class WorldTrainee(DynamicsTrainee):
         super().__init__(world, cache)
         self.latent_action_model = world.latent_action_model
 
+    def set_precision(self, precision: str) -> None:
+        """Compute the features of all three models in a precision."""
+        self.world.set_precision(precision)
+
     def loss(self, batch: Batch) -> LossOutput:
         """Return the sum of both losses; labels carry no gradient, so that neither trains the other model."""
         tokens = self._tokens(batch)
@@ -84,13 +96,13 @@ def train_world(
     Args:
         world: World to train.
         phase: Phase of training.
-        cache: Tokens of the batches' dataset under this tokenizer; it saves time and changes no result.
+        cache: Tokens of the batches' dataset under this tokenizer; it saves time and changes no result. It is of one
+            precision: a phase whose precision is ``auto`` has to be settled first (``settle_world``).
         freezes_actions: Whether the latent action model is already trained and now only labels transitions.
     """
-    world.tokenizer.eval().requires_grad_(False)
-    if freezes_actions:
-        world.latent_action_model.eval().requires_grad_(False)
-    _prepare(world, phase)
+    phase = settle_world(world, phase, freezes_actions)
+    if phase.config.compile:
+        _compile(world)
     if not phase.has_started:
         phase.seed_start()
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
@@ -98,16 +110,25 @@ def train_world(
     return phase.run((DynamicsTrainee if freezes_actions else WorldTrainee)(world, cache))
 
 
+def settle_world(world: GenieWorldModel, phase: Phase, freezes_actions: bool = False) -> Phase:
+    """Freeze what ``train_world`` does not train, and return the phase settled in a precision (``Phase.settle``)."""
+    world.tokenizer.eval().requires_grad_(False)
+    if freezes_actions:
+        world.latent_action_model.eval().requires_grad_(False)
+    return phase.settle((DynamicsTrainee if freezes_actions else WorldTrainee)(world))
+
+
 def train_dynamics(world: GenieWorldModel, phase: Phase) -> int:
     """Train the dynamics of a finished world further, and nothing else of it; return the number of steps done."""
     world.eval().requires_grad_(False)
     world.dynamics.requires_grad_(True)
-    _prepare(world, phase)
+    phase = phase.settle(DynamicsTrainee(world))
+    if phase.config.compile:
+        _compile(world)
     return phase.run(DynamicsTrainee(world))
 
 
-def _prepare(world: GenieWorldModel, phase: Phase) -> None:
-    world.set_precision(phase.config.precision)
-    if phase.config.compile:  # for each shape by itself: kernels for any shape are slower
-        world.tokenizer.encoder.compile(dynamic=False)
-        world.dynamics.transformer.compile(dynamic=False)
+def _compile(world: GenieWorldModel) -> None:
+    """Compile the transformers for each shape by itself: kernels for any shape are slower."""
+    world.tokenizer.encoder.compile(dynamic=False)
+    world.dynamics.transformer.compile(dynamic=False)

@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {
 TOP = {
     "matmul_tflops", "environments", "parts", "encode_ms", "part_gflop", "cached_fps", "uncached_fps",
     "cached_over_uncached", "by_maskgit_steps", "engines", "step_gflop",
-    "training_share", "training_fps", "training_parameters",
+    "training_share", "training_fps", "training_fps_float32", "training_parameters",
     "labelling_fps", "peak_memory_mb", "gymnasium", "machine", "checkpoint", "maskgit_steps",
 }  # fmt: skip
 
@@ -249,14 +249,15 @@ def test_parts_of_a_timing_belong_to_its_calls() -> None:
 def test_training_counts_an_ordinary_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step is not counted: it initialises the codebook by k-means."""
     job = next(job for job in list_jobs((32,), 1) if job.model == "tokenizer")
-    monkeypatch.setattr("genie_gym.bench.training.measure", lambda *_: Timing(2.0, {}))
+    timings = iter((Timing(8.0, {}), Timing(2.0, {})))  # float32 first
+    monkeypatch.setattr("genie_gym.bench.training.measure", lambda *_: next(timings))
     speed = time_training(job, BenchConfig(**SMALL), CPU)
     tokenizer, videos = VideoTokenizer(job.config), torch.rand(1, TRAINING_CLIP_LENGTH, 3, 64, 64)
     tokenizer.loss(videos).loss.backward()
     with FlopCounterMode(display=False) as counter:
         tokenizer.loss(videos).loss.backward()
     assert speed.tflops == pytest.approx(counter.get_total_flops() / 2 / 1e12)
-    assert speed.fps == TRAINING_CLIP_LENGTH / 2
+    assert (speed.fps, speed.fps_float32) == (TRAINING_CLIP_LENGTH / 2, TRAINING_CLIP_LENGTH / 8)
     assert speed.parameters == sum(parameter.numel() for parameter in tokenizer.parameters())
 
 

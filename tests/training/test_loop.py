@@ -34,7 +34,7 @@ CONFIG = TrainConfig(
 )
 
 
-class Noisy(nn.Module):
+class Noisy(Trainee):
     """A line fitted to random points: its loss draws noise, and it records the mode of every call."""
 
     def __init__(self, seed: int = 0, width: int = 3) -> None:
