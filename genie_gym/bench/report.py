@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def print_results(console: Console, results: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ def _rows(results: dict[str, Any]) -> Table:
 
 def _training(results: dict[str, Any]) -> Table:
     heads = ("parameters", "frames/s", "of bf16 matmul", "frames/s in float32")
-    table = Table("model", "width", *heads, title="Training in bfloat16")
+    table = Table(Column("model", no_wrap=True), "width", *heads, title="Training in bfloat16")
     for model, by_width in results["training_fps"].items():
         for width, fps in by_width.items():
             parameters, share = (results[f"training_{name}"][model][width] for name in ("parameters", "share"))

@@ -96,18 +96,19 @@ class Phase:
         """Return the fastest precision of training steps, and the reason; the trainee's weights are restored."""
         keep_freed_memory()
         before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
-        optimizer, config = build_optimizer(trainee, self.config.optimizer), self.config
+        config = self.config
+        optimizers = {name: build_optimizer(trainee, config.optimizer, name) for name in ("float32", "bfloat16")}
 
         def step(precision: str, number: int) -> None:
             torch.manual_seed(step_seed(config.seed, number))
             trainee.set_precision(precision)
-            _update(trainee, batch, optimizer, config, number)
+            _update(trainee, batch, optimizers[precision], config, number)
 
         with torch.random.fork_rng(devices=[]):
             batch = next(iter(self.batches(0, 1)))
             found = fastest_precision(next(trainee.parameters()).device, step)
         trainee.load_state_dict(before)
-        optimizer.zero_grad(set_to_none=True)
+        trainee.zero_grad(set_to_none=True)
         return found
 
     def run(self, trainee: Trainee) -> int:
@@ -126,7 +127,7 @@ class Phase:
         keep_freed_memory()
         deadline = float("inf") if self.minutes is None else time.monotonic() + 60 * self.minutes
         config = self.settle(trainee).config
-        optimizer = build_optimizer(trainee, config.optimizer)
+        optimizer = build_optimizer(trainee, config.optimizer, config.precision)
         step = first = resume_run(self.folder, trainee, optimizer, config)
         with (
             SummaryWriter(self.folder / "log", purge_step=first) as writer,
