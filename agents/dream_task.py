@@ -138,14 +138,13 @@ class DreamTask(AgentExperiment):
             return lambda frames, is_first: rng.integers(num_actions, size=len(frames))
         if method.startswith("held_"):
             return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
-        is_pixels = method == "ppo"
+        run = f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}"
         dream = Dream(
             reward=_REWARD,
-            observation="pixels" if is_pixels else "tokens",
+            observation="pixels" if method == "ppo" else "tokens",
             starts=videos,
             checkpoint=self.checkpoint,
-            out=self.run_folder
-            / f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}{'' if is_pixels else '-tokens'}",
+            out=self.run_folder / (run if method == "ppo" else f"{run}-tokens"),
             env_steps=size["env_steps"],
             num_envs=size["num_envs"],
             max_episode_steps=size["episode_steps"],
@@ -154,10 +153,12 @@ class DreamTask(AgentExperiment):
             gamma=_GAMMA,
             ent_coef=_ENT_COEF,
         )
-        policy = dream.run() if is_pixels else None
-        if policy is None:
-            torch.manual_seed(seed)
-            return choose_by_tokens(dream.train())
+        if method == "ppo_tokens":
+            model = dream.train()
+            torch.manual_seed(seed)  # the policy draws from torch's generator
+            return choose_by_tokens(model)
+        policy = dream.run()
+        assert policy is not None  # it sees pixels
         memory, rows = PolicyMemory(policy, size["episodes"], rng), np.arange(size["episodes"])
         return lambda frames, is_first: memory.choose(rows, frames, np.full(len(rows), is_first))[0]
 

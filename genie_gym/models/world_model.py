@@ -200,9 +200,9 @@ class GenieWorldModel(nn.Module):
         self._require_latest(state)
         state.dynamics.withdraw(back.dynamics)
         state.decoder.withdraw(back.decoder)
-        return state._replace(
-            **back._asdict() | {"dynamics": state.dynamics, "decoder": state.decoder}, version=state.dynamics.version
-        )
+        tokens, actions, ages = back.tokens, back.previous_actions, back.ages
+        version = state.dynamics.version
+        return state._replace(frames=back.frames, tokens=tokens, previous_actions=actions, ages=ages, version=version)
 
     def join(self, states: Sequence[WorldState]) -> WorldState:
         """Join the rows of several states into one state in new memory, to be stepped together.
