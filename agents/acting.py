@@ -42,19 +42,6 @@ class PlayerAgent:
         return self._player(frames)
 
 
-class BlindPlayer:
-    """Frame-independent baseline: a ``Player`` that samples from an empirical action distribution.
-
-    The distribution is that of the real actions ``actions`` (N,), such as those of the labelled samples.
-    """
-
-    def __init__(self, actions: np.ndarray, seed: int) -> None:
-        self._actions, self._rng = actions, np.random.default_rng(seed)
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        return self._rng.choice(self._actions, len(frames)).astype(np.int32)
-
-
 class RandomLatents:
     """Frame-independent baseline: samples latent actions uniformly and maps them to real ones.
 
@@ -69,26 +56,6 @@ class RandomLatents:
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         latents = self._rng.integers(self._mapping.num_latent_actions, size=len(rows))
         return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
-
-
-class ThroughLatents:
-    """Upper bound for latent policies: passes each action of an agent through a latent action.
-
-    The latent action is sampled from p(latent given action), and the action played from p(action given latent); the
-    mapping's counts estimate both. Neither depends on the frame, so more is lost than with the latent action that the
-    model infers from the next frame (``SeenThroughLatents``).
-    """
-
-    def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
-        self._agent, self.mapping, self._rng = agent, mapping, np.random.default_rng(seed)
-        self.sees_velocity = agent.sees_velocity
-        counts = mapping.counts.T
-        self._latents = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0)).cumsum(axis=1)
-
-    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        wanted = self._agent.act(rows, frames, episode_starts)
-        latents = draw_from(self._latents[wanted], self._rng)
-        return self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
 
 
 class SeenThroughLatents:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from genie_gym.bench.machine import describe_machine
 from genie_gym.checks import require
 from genie_gym.parallel import run_in_processes
-from genie_gym.results.files import ROOT, require_writable, write_by_machine, write_results
+from genie_gym.results.files import ROOT, current_commit, require_writable, write_by_machine, write_results
 
 Row = dict[str, Any]
 
@@ -103,7 +103,7 @@ class TrainedExperiment(Experiment):
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
         for cell, measured in self._measure(missing, work, processes):
-            rows.append({**cell, **measured, "cpu": cpu})
+            rows.append({**cell, **measured, "cpu": cpu, "commit": current_commit()})
             self.write({**settings, "rows": rows})
         wanted = [next(row for row in rows if _has_settings(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
