@@ -53,9 +53,10 @@ class Scores:
         solved = self.solved(mode, key, levels)
         return None if solved is None else estimate_mean(solved, self._seed)
 
-    def compare(self, mode: str, key: MethodKey, other: MethodKey, levels: Levels = "core") -> Estimate | None:
+    def compare(self, mode: str, key: MethodKey, other: MethodKey | None, levels: Levels = "core") -> Estimate | None:
         """Return the share of levels that one method solves minus that of another, None without rows of either."""
-        solved, others = self.solved(mode, key, levels), self.solved(mode, other, levels)
+        solved = self.solved(mode, key, levels)
+        others = None if other is None else self.solved(mode, other, levels)
         return None if solved is None or others is None else estimate_difference(solved, others, self._seed)
 
     def find_best_blind(self, mode: str) -> MethodKey | None:
