@@ -12,7 +12,7 @@ from agents.config import CloningConfig
 from agents.demonstrations import Demonstrations
 from agents.game import make_game
 from agents.labelling import NO_LABEL, digest_labels, label_dataset
-from agents.mapping import ActionMapping, FeatureMapping
+from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
 from agents.windows import Footage, Windows, draw_labelled, read_footage, read_real_actions
 from genie_gym.data.clips import ClipDataset
@@ -89,14 +89,6 @@ class CloneStore:
         numbers = self._draw(labels, seed)
         latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
         return ActionMapping.fit(latents, actions, self._num_latents, self.game)
-
-    def feature_mapping(self, labels: int | None, seed: int) -> FeatureMapping:
-        """Return a mapping fitted on the same samples that also sees the features of the seed's latent policy."""
-        numbers, policy = self._draw(labels, seed), self.latent_policy(seed)
-        windows = Windows(self._labelled_footage, self._labelled_latents, self._num_latents, self._context)
-        seen = windows.videos_at(numbers).to(policy.device), windows.past_at(numbers).to(policy.device)
-        latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
-        return FeatureMapping(latents, policy.features(*seen).cpu(), actions, self._num_latents, game=self.game)
 
     @functools.cached_property
     def footage(self) -> Footage:
