@@ -127,7 +127,8 @@ def draw_figure(scores: Scores, path: Path) -> None:
     for panel, mode in zip(panels[0], scores.modes, strict=True):
         for method, colour in sorted(drawn.items(), key=lambda item: item[1]):
             points = {labels: scores.estimate(mode, (name, labels)) for name, labels in scores.keys if name == method}
-            _draw_method(panel, method, {labels: point for labels, point in points.items() if point}, colour)
+            if found := {labels: point for labels, point in points.items() if point}:
+                _draw_method(panel, method, found, colour)
         if best := scores.find_best_blind(mode):
             _draw_method(panel, "best blind", {None: scores.estimate(mode, best)}, "C3")
         panel.set(xscale="log", xlabel="labelled samples", title=mode, ylim=(0, 1))

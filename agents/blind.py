@@ -25,6 +25,6 @@ class BlindPlayer:
         return self._rng.choice(len(self._shares), size=len(frames), p=self._shares).astype(np.int32)
 
 
-def hold_action(action: int) -> PlayerAgent:
+def play_constant(action: int) -> PlayerAgent:
     """Return an agent that plays one real action for ever."""
     return PlayerAgent(lambda frames: np.full(len(frames), action, dtype=np.int32))

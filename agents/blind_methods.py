@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agents.acting import Agent, PlayerAgent
-from agents.blind import BlindPlayer, hold_action
+from agents.blind import BlindPlayer, play_constant
 from agents.experiment import Method, MethodInputs
 from agents.game import COINRUN
 from genie_gym.players.specs import load_player
@@ -56,11 +56,11 @@ def add_twins(methods: Iterable[Method[Any]]) -> list[Method[Any]]:
 
 
 def _hold(action: int) -> Callable[[_Inputs], Agent]:
-    return lambda inputs: hold_action(action)
+    return lambda inputs: play_constant(action)
 
 
 def _hold_best(inputs: _Inputs) -> Agent:
-    return hold_action(inputs.best_constant)
+    return play_constant(inputs.best_constant)
 
 
 def _jump(share: float) -> Callable[[_Inputs], Agent]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.blind import hold_action
+from agents.blind import play_constant
 from agents.evaluation import LevelSet, Outcome, choose_levels, play_levels
 from agents.game import Game
 from genie_gym.checks import require
@@ -66,7 +66,7 @@ def cache_core(game: Game, level_set: LevelSet, among: int, path: Path) -> Core:
 def _hold(game: Game, action: int, levels: Sequence[int]) -> np.ndarray:
     """Return (L,) float64: 1 for each level that holding the action solves."""
     parts: list[Outcome] = [
-        play_levels(hold_action(action), game, levels[first : first + _AT_ONCE])
+        play_levels(play_constant(action), game, levels[first : first + _AT_ONCE])
         for first in range(0, len(levels), _AT_ONCE)
     ]
     return np.concatenate([part.solved for part in parts])

@@ -50,7 +50,7 @@ class MethodInputs(Generic[Store]):
     best_constant: int = 0
     """The action that solves the most validation levels of the mode when it is held."""
     twin_actions: Sequence[int] | None = None
-    """How often the method of which this is the blind twin played each real action; None for other methods."""
+    """Counts of the real actions that the method of a blind twin played; None for other methods."""
 
     def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0) -> Agent:
         """Return an agent that plays the policy on all levels; the arguments are those of ``ClonedAgent``."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import core_levels
-from agents.blind import BlindPlayer, hold_action
+from agents.blind import BlindPlayer, play_constant
 from agents.core_levels import cache_core, find_core
 from agents.evaluation import CUT_OFF, DIED, SOLVED, choose_levels, count_outcomes, play_levels
 from agents.game import COINRUN
@@ -18,12 +18,12 @@ def test_the_core_is_what_the_best_constant_on_validation_levels_fails(tmp_path:
     path = tmp_path / "new" / "core.json"
     core = cache_core(COINRUN, "test", AMONG, path)
     validation = choose_levels("validation", AMONG)
-    solved = [int(play_levels(hold_action(move), COINRUN, validation).solved.sum()) for move in range(9)]
+    solved = [int(play_levels(play_constant(move), COINRUN, validation).solved.sum()) for move in range(9)]
     assert core.constants_solved == solved
     assert core.best_constant == int(np.argmax(solved))
     assert core.constants_solved[core.best_constant] > 0
     test_levels = choose_levels("test", AMONG)
-    failed = play_levels(hold_action(core.best_constant), COINRUN, test_levels).solved == 0
+    failed = play_levels(play_constant(core.best_constant), COINRUN, test_levels).solved == 0
     assert core.seeds == [level for level, is_failed in zip(test_levels, failed, strict=True) if is_failed]
     assert 0 < len(core.seeds) < AMONG
 
@@ -41,11 +41,11 @@ def test_a_core_without_levels_is_rejected() -> None:
 
 def test_outcomes_are_counted_by_level() -> None:
     levels = choose_levels("validation", 4)
-    still = play_levels(hold_action(4), COINRUN, levels[:2])
+    still = play_levels(play_constant(4), COINRUN, levels[:2])
     assert list(still.outcomes) == [CUT_OFF, CUT_OFF]
     assert list(still.env_steps) == [1000, 1000]
     assert still.actions[4] == still.env_steps.sum() == still.actions.sum()
-    held = play_levels(hold_action(8), COINRUN, levels)
+    held = play_levels(play_constant(8), COINRUN, levels)
     assert set(held.outcomes) == {SOLVED, DIED}
     assert set(held.solved) == {0, 1}
     row = count_outcomes(held, levels, levels[:3], [levels[3], levels[1]])
