@@ -13,7 +13,10 @@ Methods (``agents.methods``), all on the same levels:
                     p(latent given action) and then from p(action given latent), by all labelled games
     expert_seen_latents  a higher bound: the latent action is inferred from the frame that the player's action leads
                     to, one step ahead in a copy of the game
-    oracle          same network and budget, cloned from the videos' real actions; plays 10 % random actions
+    lam_relabel     policy of real actions, cloned from the videos as labelled by a decoder of the latent action model's
+                    features, fitted on 200 samples
+    idm_relabel     the same, with an inverse model from scratch on the 200 samples
+    oracle          same network and budget, cloned from the videos' real actions
     labelled_only   same network, cloned from the ``labels`` samples only
     marginal        frame-independent baseline: samples from the ``labels`` samples' real actions
     random, expert  uniform real actions, and the player of the videos
@@ -33,6 +36,7 @@ from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
 from agents.methods import CLONING_METHODS
 from agents.windows import Footage
+from genie_gym.config_io import to_dict
 from genie_gym.configs import Mode
 from genie_gym.results.experiment import Row
 
@@ -81,6 +85,7 @@ class Benchmark(MethodExperiment[CloneStore]):
         self.require_known_methods()
         labelled_by = self.describe_world()
         others = {"player": self.player, "policy": self.policy, "level_set": self.level_set}
+        others |= to_dict(self.playing)
         settings = {**size, **labelled_by, **others}
         cells = self.list_cells(size)
         if self.baselines is not None:
@@ -119,7 +124,8 @@ class Benchmark(MethodExperiment[CloneStore]):
         )
         name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
         recordings, folder = self.plan_demonstrations(mode), self.run_folder / name
-        return CloneStore(recordings, world, clones, labelled, folder, self.device, footage)
+        (samples,) = CLONING_METHODS["lam_relabel"].list_labels(size["labels"])
+        return CloneStore(recordings, world, clones, labelled, folder, self.device, footage, samples)
 
 
 def draw_figure(rows: list[Row], path: Path) -> None:

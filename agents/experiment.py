@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from agents.acting import Agent, ClonedAgent
 from agents.clone_store import CloneStore
+from agents.config import SAMPLED, Playing
 from agents.demonstrations import Demonstrations
 from agents.evaluation import LevelSet, choose_levels, count_solved, play_levels
 from agents.labelling import digest_labels
@@ -40,10 +41,12 @@ class MethodInputs(Generic[Store]):
     """Seeds of the levels that the agent will play, all at the same time."""
     labels: int | None = None
     """Number of labelled samples the method may use; None for methods that use none or all."""
+    playing: Playing = SAMPLED
+    """Temperature and share of random actions of all cloned policies."""
 
-    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0) -> Agent:
+    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None) -> Agent:
         """Return an agent that plays the policy on all levels; the arguments are those of ``ClonedAgent``."""
-        return ClonedAgent(policy, len(self.levels), self.seed, mapping, random_share, self.store.game)
+        return ClonedAgent(policy, len(self.levels), self.seed, mapping, self.playing, self.store.game)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     """set of levels to play: ``validation`` to choose settings, ``test`` for published tables"""
     methods: tuple[str, ...]
     """methods to run now; others can follow in a later run"""
+    playing: Playing = SAMPLED
+    """how cloned policies choose actions"""
     known_methods: ClassVar[Mapping[str, Method[Any]]]
     precision: ClassVar[str | None] = None
     """Precision of the world, as for ``load_world``; None for the checkpoint's."""
@@ -134,7 +139,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     def play(self, run: int, cell: Row) -> tuple[Agent, Row]:
         """Build a cell's agent from the stores of ``run``; return it, and the levels it solved (``count_solved``)."""
         store, levels = _open_last(self, cell["mode"], run), choose_levels(self.level_set, self.size["levels"])
-        inputs = MethodInputs(store, cell["seed"], levels, cell.get("labels"))
+        inputs = MethodInputs(store, cell["seed"], levels, cell.get("labels"), self.playing)
         agent = self.known_methods[cell["method"]].build(inputs)
         return agent, count_solved(play_levels(agent, store.game, levels))
 

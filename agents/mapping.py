@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agents.game import COINRUN, Game
 from agents.labelling import label_dataset
+from agents.regression import fit_logistic
 from agents.windows import draw_labelled, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.world_model import GenieWorldModel
@@ -118,17 +119,7 @@ class FeatureMapping:
         self.num_latent_actions = num_latent_actions
         self._mean, self._std = features.mean(dim=0), features.std(dim=0).clamp(min=1e-3)
         inputs, targets = self._inputs(latent_actions, features), torch.from_numpy(real_actions.astype(np.int64))
-        self._weights = torch.zeros(inputs.shape[1], game.num_actions, requires_grad=True)
-        optimizer = torch.optim.LBFGS([self._weights], max_iter=100, line_search_fn="strong_wolfe")
-
-        def penalized_loss() -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(inputs @ self._weights, targets) + weight_decay * self._weights.square().sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(penalized_loss)
-        self._weights.requires_grad_(False)
+        self._weights = fit_logistic(inputs, targets, game.num_actions, weight_decay)
 
     def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
         """Sample real actions from the regression's probabilities."""

@@ -1,19 +1,16 @@
 """The methods of ``agents.benchmark``. A new method or baseline is one more entry of ``CLONING_METHODS``."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from agents.acting import Agent, BlindPlayer, PlayerAgent, SeenThroughLatents, ThroughLatents
-from agents.clone_store import CloneStore
+from agents.clone_store import CloneStore, Relabelling
+from agents.config import PAPERS_LABELS
 from agents.experiment import Method, MethodInputs
 from agents.mapping import Mapping
 from genie_gym.players.specs import load_player, parse_share
-
-PAPERS_LABELS = 200
-"""Number of labelled samples with which the paper's policy is as good as its oracle."""
-_RANDOM_SHARE = 0.1
-"""Share of random actions that the oracle plays (Genie, appendix E)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,10 @@ def _build_latent(inputs: _Inputs, mapping: Mapping | None = None) -> Agent:
     return inputs.play_policy(inputs.store.latent_policy(inputs.seed), mapping)
 
 
+def _build_relabelled(name: Relabelling, inputs: _Inputs) -> Agent:
+    return inputs.play_policy(inputs.store.relabelled(name, inputs.seed))
+
+
 def _build_seen_latents(inputs: _Inputs) -> Agent:
     mapping, ahead = inputs.store.mapping(None, inputs.seed), inputs.store.game.open_levels(inputs.levels)
     return SeenThroughLatents(_build_expert(inputs), inputs.store.world, mapping, ahead, inputs.seed)
@@ -62,12 +63,27 @@ _METHODS = (
     CloningMethod(
         "oracle",
         "oracle: the same policy on the videos' real actions",
-        lambda inputs: inputs.play_policy(inputs.store.oracle(inputs.seed), random_share=_RANDOM_SHARE),
+        lambda inputs: inputs.play_policy(inputs.store.oracle(inputs.seed)),
         needs=("oracle",),
         is_blind_to_latents=True,
         colour="C1",
     ),
     CloningMethod("lam", "latent policy, mapped", _build_latent, needs=("lam",), budgets="each", colour="C0"),
+    CloningMethod(
+        "lam_relabel",
+        "policy of videos relabelled by a decoder of latent actions' features",
+        functools.partial(_build_relabelled, "lam_relabel"),
+        needs=("lam_relabel",),
+        budgets="paper",
+    ),
+    CloningMethod(
+        "idm_relabel",
+        "- by an inverse model of the samples alone",
+        functools.partial(_build_relabelled, "idm_relabel"),
+        needs=("idm_relabel",),
+        budgets="paper",
+        is_blind_to_latents=True,
+    ),
     CloningMethod(
         "labelled_only",
         "the labelled samples alone",
