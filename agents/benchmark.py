@@ -34,7 +34,7 @@ from agents.evaluation import gather_seeds
 from agents.experiment import MethodExperiment
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
-from agents.methods import CLONING_METHODS
+from agents.methods import CLONING_METHODS, choose_papers_labels
 from agents.windows import Footage
 from genie_gym.config_io import to_dict
 from genie_gym.configs import Mode
@@ -124,7 +124,7 @@ class Benchmark(MethodExperiment[CloneStore]):
         )
         name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
         recordings, folder = self.plan_demonstrations(mode), self.run_folder / name
-        (samples,) = CLONING_METHODS["lam_relabel"].list_labels(size["labels"])
+        samples = choose_papers_labels(size["labels"])
         return CloneStore(recordings, world, clones, labelled, folder, self.device, footage, samples)
 
 

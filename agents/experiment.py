@@ -96,7 +96,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     methods: tuple[str, ...]
     """methods to run now; others can follow in a later run"""
     playing: Playing = SAMPLED
-    """how cloned policies choose actions"""
+    """settings by which all cloned policies choose actions"""
     known_methods: ClassVar[Mapping[str, Method[Any]]]
     precision: ClassVar[str | None] = None
     """Precision of the world, as for ``load_world``; None for the checkpoint's."""

@@ -99,7 +99,8 @@ class InverseDecoder:
         average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGING))
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
         warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / _WARMUP_STEPS, total_iters=_WARMUP_STEPS)
-        known, best, found, checks_since = torch.nonzero(~is_out)[:, 0], float("inf"), network, 0
+        known, best, checks_since = torch.nonzero(~is_out)[:, 0], float("inf"), 0
+        found: nn.Module = network
         for step in range(1, most_steps + 1):
             drawn = known[torch.randint(len(known), (_BATCH_SIZE,))]
             seen = _colour_windows(shift_windows(videos[drawn], _SHIFT))

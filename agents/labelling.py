@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import to_float
+from genie_gym.models.base import require_threads
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.weights import digest_weights
 
@@ -67,10 +68,18 @@ def describe_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path |
 
     Arguments and errors are those of ``label_dataset``.
     """
-    about, infer = _identify(world, dataset), lambda videos: world.describe_transitions(videos).half().cpu().numpy()
+    about, infer = _identify(world, dataset), lambda videos: describe_transitions(world, videos).half().cpu().numpy()
     pair = torch.zeros(1, 2, 3, dataset.height, dataset.width, device=world.device)
     blank = np.full_like(infer(pair)[0, 0], np.nan)
     return keep_labels(_name_file(cache, "features", about), about, lambda: _infer(world, dataset, infer, blank))
+
+
+@torch.no_grad()
+def describe_transitions(world: GenieWorldModel, videos: Tensor) -> Tensor:
+    """Return the latent action model's continuous features (B, T - 1, D) of videos (B, T, C, H, W)."""
+    require_threads()
+    model = world.latent_action_model
+    return model.features(world.tokenizer.encode(videos) if model.reads_tokens else videos)
 
 
 def keep_labels(path: Path | None, about: dict[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -26,9 +26,14 @@ class CloningMethod(Method[CloneStore]):
 
     def list_labels(self, numbers: Sequence[int]) -> list[int | None]:
         """Return the number of labelled samples of each of its rows, chosen from the preset's ascending ``numbers``."""
-        papers = PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
+        papers = choose_papers_labels(numbers)
         choices: dict[str, list[int | None]] = {"none": [None], "paper": [papers], "each": [*numbers]}
         return choices[self.budgets]
+
+
+def choose_papers_labels(numbers: Sequence[int]) -> int:
+    """Return the paper's number of labelled samples, or the largest of the ascending ``numbers`` if it is not one."""
+    return PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
 
 
 _Inputs = MethodInputs[CloneStore]

@@ -74,13 +74,8 @@ class GenieWorldModel(nn.Module):
     def label(self, videos: Tensor) -> Tensor:
         """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W)."""
         require_threads()
-        return self.latent_action_model.label(self._read(videos))
-
-    @torch.no_grad()
-    def describe_transitions(self, videos: Tensor) -> Tensor:
-        """Compute the latent action model's continuous features (B, T - 1, D) of videos (B, T, C, H, W)."""
-        require_threads()
-        return self.latent_action_model.features(self._read(videos))
+        model = self.latent_action_model
+        return model.label(self.tokenizer.encode(videos) if model.reads_tokens else videos)
 
     @torch.no_grad()
     def reset(
@@ -335,10 +330,6 @@ class GenieWorldModel(nn.Module):
             maskgit_steps=default.maskgit_steps if maskgit_steps is None else maskgit_steps,
             temperature=default.temperature if temperature is None else temperature,
         )
-
-    def _read(self, videos: Tensor) -> Tensor:
-        """Return what the latent action model takes: the videos (B, T, C, H, W), or their tokens (B, T, N)."""
-        return self.tokenizer.encode(videos) if self.latent_action_model.reads_tokens else videos
 
     def _require_latest(self, state: WorldState) -> None:
         if state.version != state.dynamics.version:

@@ -1,5 +1,6 @@
 """Real actions decoded from few samples: what decoders see, what they return, and policies cloned from it."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from agents.config import CloningConfig
 from agents.demonstrations import DemonstrationFolders, Demonstrations
 from agents.game import COINRUN
 from agents.inverse_decoder import InverseDecoder
-from agents.labelling import NO_LABEL, describe_dataset, label_dataset
+from agents.labelling import NO_LABEL, describe_dataset, describe_transitions, label_dataset
 from agents.policy import LatentPolicy
 from agents.regression import choose_penalty, fit_logistic
 from agents.relabelling import FeatureDecoder, draw_relabels
@@ -31,9 +32,13 @@ LABELS = 40
 
 @pytest.fixture
 def store(
-    demonstrations: DemonstrationFolders, make_world: Callable[[str], GenieWorldModel], tmp_path: Path
+    demonstrations: DemonstrationFolders,
+    make_world: Callable[[str], GenieWorldModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> CloneStore:
-    """A store on recordings whose files hold no oracle, with decoders of few samples."""
+    """A store on recordings whose files hold no oracle, with decoders of few samples and steps."""
+    monkeypatch.setattr(clone_store, "InverseDecoder", functools.partial(InverseDecoder, most_steps=3))
     for name in ("videos", "labelled"):
         shutil.copytree(getattr(demonstrations, name), tmp_path / name)
 
@@ -62,7 +67,7 @@ def test_features_are_those_of_whole_episodes(
     assert features[has_label].std(axis=0).max() > 0
     if world.config.latent_action_model.backbone != "st":  # else features depend on more past than a stretch holds
         end = int(np.flatnonzero(~has_label)[0])
-        whole = world.describe_transitions(to_float(footage.frames[: end + 1])[None])[0].half().numpy()
+        whole = describe_transitions(world, to_float(footage.frames[: end + 1])[None])[0].half().numpy()
         np.testing.assert_allclose(whole, features[:end], atol=0.01, rtol=0.01)
 
 
