@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.config import SAMPLED, Playing
 from agents.game import COINRUN, Game, GameBatch
 from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
@@ -105,12 +106,13 @@ class SeenThroughLatents:
 class PolicyMemory:
     """A frozen policy with a memory of the last frames and actions of ``games`` games.
 
-    Actions are sampled from the policy's probabilities, as in the paper, instead of taken as the likeliest (Genie,
-    appendix E).
+    Actions are sampled from the policy's probabilities at a temperature: 1 as in the paper (Genie, appendix E), 0 for
+    the likeliest action.
     """
 
-    def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:
-        self.policy, self._rng, length = policy, rng, policy.config.context_length
+    def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator, temperature: float = 1.0) -> None:
+        self.policy, self._rng, self._temperature = policy, rng, temperature
+        length = policy.config.context_length
         self._frames = np.zeros((games, length, *policy.config.frame_size, 3), dtype=np.uint8)
         self._past = np.full((games, length - 1), policy.num_actions, dtype=np.int64)
 
@@ -124,8 +126,7 @@ class PolicyMemory:
         self._past[fresh] = self.policy.num_actions
         device, past = self.policy.device, torch.from_numpy(self._past[rows])
         features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
-        probabilities = self.policy.head(features).double().softmax(dim=-1)
-        chosen = draw_from(probabilities.cpu().numpy().cumsum(axis=1), self._rng)
+        chosen = draw_actions(self.policy.head(features), self._temperature, self._rng)
         self._past[rows, :-1] = self._past[rows, 1:]
         self.replace(rows, chosen)
         return chosen, features.cpu()
@@ -144,12 +145,11 @@ class ClonedAgent:
         games: Number of games, B.
         seed: Seed of all choices.
         mapping: Mapping from its latent actions to real ones; None for a policy of real actions.
-        random_share: Share of actions replaced by uniformly random ones; the paper's oracle played better with 0.1.
+        playing: Temperature of the policy's logits, latent or real, and share of random actions.
         game: Game whose real actions are played.
 
     Raises:
-        ValueError: If the policy's number of actions is not that of the mapping, or without one that of the game, or
-            ``random_share`` is not in [0, 1].
+        ValueError: If the policy's number of actions is not that of the mapping, or without one that of the game.
     """
 
     sees_velocity = False
@@ -160,15 +160,15 @@ class ClonedAgent:
         games: int,
         seed: int,
         mapping: Mapping | None = None,
-        random_share: float = 0.0,
+        playing: Playing = SAMPLED,
         game: Game = COINRUN,
     ) -> None:
         wanted = game.num_actions if mapping is None else mapping.num_latent_actions
         number = policy.num_actions
         require(number == wanted, "policy.num_actions", number, f"{wanted}, as in the mapping or the game")
-        require(0 <= random_share <= 1, "random_share", random_share, "in [0, 1]")
         self._rng, self._num_actions = np.random.default_rng(seed), game.num_actions
-        self._memory, self.mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
+        self._memory = PolicyMemory(policy, games, self._rng, playing.temperature)
+        self.mapping, self._random_share = mapping, playing.random_share
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         chosen, features = self._memory.choose(rows, frames, episode_starts)
@@ -182,8 +182,16 @@ class ClonedAgent:
         return actions
 
 
-def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
-    """Return a driver for the page of ``genie-gym play``, which plays the policy saved in ``folder``.
+def draw_actions(logits: Tensor, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Sample (B,) int32 actions from softmax(logits / temperature), logits (B, A); the likeliest ones at 0."""
+    if temperature == 0:
+        return logits.argmax(dim=-1).cpu().numpy().astype(np.int32)
+    probabilities = (logits.double() / temperature).softmax(dim=-1)
+    return draw_from(probabilities.cpu().numpy().cumsum(axis=1), rng)
+
+
+def latent_driver(folder: str, seed: int = 0, temperature: float = 1.0) -> Callable[[np.ndarray, np.ndarray], int]:
+    """Return a driver for the page of ``genie-gym play``, which plays the policy saved in ``folder`` at a temperature.
 
     ``genie_gym.play.drivers`` describes drivers. From a clone of the repository:
     ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
@@ -199,7 +207,6 @@ def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarra
         missing = max(0, length - len(frames))
         seen = np.concatenate([frames[:1].repeat(missing, axis=0), frames[-length:]])
         past = np.concatenate([np.full(missing, policy.num_actions), latent_actions[max(0, len(frames) - length) :]])
-        probabilities = policy(to_float(seen)[None], torch.from_numpy(past)[None]).double().softmax(dim=-1)
-        return int(draw_from(probabilities.numpy().cumsum(axis=1), rng)[0])
+        return int(draw_actions(policy(to_float(seen)[None], torch.from_numpy(past)[None]), temperature, rng)[0])
 
     return drive

@@ -7,8 +7,11 @@ Methods (``agents.methods``), all on the same levels: the first of the set, and 
 constant action fails (``agents.core_levels``):
 
     player          the player of the videos
-    oracle          policy cloned from the videos' real actions; plays 10 % random actions
+    oracle          policy cloned from the videos' real actions
     lam             latent policy cloned from videos; a dictionary from ``labels`` samples maps it (``ActionMapping``)
+    lam_relabel     policy of real actions, cloned from the videos as labelled by a decoder of the latent action model's
+                    features, fitted on 200 samples
+    idm_relabel     the same, with an inverse model from scratch on the 200 samples
     labelled_only   same network, cloned from the ``labels`` samples only
     player_seen_latents  bound without a clone: the videos' player, each action replaced by one that the dictionary has
                     for the latent action of the frame it leads to, one step ahead in a copy of the game
@@ -30,7 +33,7 @@ import tyro
 
 from agents.clone_store import CloneStore
 from agents.config import POLICIES, CloningConfig, PolicyName
-from agents.experiment import MethodExperiment
+from agents.experiment import MethodExperiment, choose_papers_labels
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
 from agents.methods import CLONING_METHODS
@@ -115,7 +118,8 @@ class Benchmark(MethodExperiment[CloneStore]):
         )
         name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
         recordings, folder = self.plan_demonstrations(mode), self.run_folder / name
-        return CloneStore(recordings, world, clones, labelled, folder, self.device, footage)
+        samples = choose_papers_labels(size["labels"])
+        return CloneStore(recordings, world, clones, labelled, folder, self.device, footage, samples)
 
 
 def draw_figure(scores: Scores, path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from genie_gym.checks import check_fields, require
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
+PAPERS_LABELS = 200
+"""Number of labelled samples with which the paper's policy is as good as its oracle."""
 IMPALA_WIDTHS, IMPALA_FEATURES = (16, 32, 32), 256
 """Channels of each stage, and number of output features, of the network in Procgen's baselines (arXiv 1912.01588)."""
 
@@ -44,10 +46,31 @@ class CloningConfig:
 
     policy: PolicyConfig
     training: TrainConfig
+    random_shift: int = 0
+    """largest shift in pixels of training windows, each by a random vector, all its frames alike; 0 for none"""
 
     def __post_init__(self) -> None:
+        require(self.random_shift >= 0, "CloningConfig.random_shift", self.random_shift, "0 or more")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Playing:
+    """Settings by which cloned policies choose actions: latent policies, their oracle and all others alike."""
+
+    temperature: float = 1.0
+    """temperature of the policy's logits; 0 takes the likeliest action"""
+    random_share: float = 0.0
+    """share of actions replaced by uniformly random real ones (Genie's oracle: 0.1)"""
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, "Playing.temperature", self.temperature, "0 or more")
+        require(0 <= self.random_share <= 1, "Playing.random_share", self.random_share, "in [0, 1]")
+
+
+SAMPLED = Playing()
+"""The paper's settings of latent policies: actions sampled from the policy's probabilities, none at random."""
 
 
 def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:

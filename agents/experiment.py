@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from agents.acting import Agent, ClonedAgent
 from agents.clone_store import CloneStore
+from agents.config import PAPERS_LABELS, SAMPLED, Playing
 from agents.core_levels import Core, cache_core
 from agents.costs import CostLog, describe_costs
 from agents.demonstrations import Demonstrations
@@ -22,14 +23,13 @@ from agents.labelling import digest_labels
 from agents.mapping import Mapping as ActionMap
 from agents.policy import LatentPolicy
 from agents.windows import Footage
+from genie_gym.config_io import to_dict
 from genie_gym.configs import Mode
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.parallel import run_in_processes
 from genie_gym.results.experiment import Row, VariantExperiment
 from genie_gym.serving import load_world
 
-PAPERS_LABELS = 200
-"""Number of labelled samples with which the paper's policy is as good as its oracle."""
 Store = TypeVar("Store", bound=CloneStore)
 _Actions = dict[tuple[Any, ...], list[int]]
 """How often each real action was played, by mode, method, labels and seed of the row."""
@@ -51,10 +51,17 @@ class MethodInputs(Generic[Store]):
     """The action that solves the most validation levels of the mode when it is held."""
     twin_actions: Sequence[int] | None = None
     """Counts of the real actions that the method of a blind twin played; None for other methods."""
+    playing: Playing = SAMPLED
+    """Temperature and share of random actions of all cloned policies."""
 
-    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0) -> Agent:
+    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None) -> Agent:
         """Return an agent that plays the policy on all levels; the arguments are those of ``ClonedAgent``."""
-        return ClonedAgent(policy, len(self.levels), self.seed, mapping, random_share, self.store.game)
+        return ClonedAgent(policy, len(self.levels), self.seed, mapping, self.playing, self.store.game)
+
+
+def choose_papers_labels(numbers: Sequence[int]) -> int:
+    """Return the paper's number of labelled samples if it is among the ascending ``numbers``, else their last."""
+    return PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,11 @@ class Method(Generic[Store]):
 
     def list_labels(self, numbers: Sequence[int]) -> list[int | None]:
         """Return the number of labelled samples of each of its rows, chosen from the preset's ascending ``numbers``."""
-        papers = PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
-        choices: dict[str, list[int | None]] = {"none": [None], "paper": [papers], "each": [*numbers]}
+        choices: dict[str, list[int | None]] = {
+            "none": [None],
+            "paper": [choose_papers_labels(numbers)],
+            "each": [*numbers],
+        }
         return choices[self.budgets]
 
 
@@ -122,6 +132,8 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     """set of levels to play: ``validation`` to choose settings, ``test`` for published tables"""
     methods: tuple[str, ...]
     """methods to run now; others can follow in a later run"""
+    playing: Playing = SAMPLED
+    """settings by which all cloned policies choose actions"""
     known_methods: ClassVar[Mapping[str, Method[Any]]]
     precision: ClassVar[str | None] = None
     """Precision of the world, as for ``load_world``; None for the checkpoint's."""
@@ -168,7 +180,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         modes: list[Mode] = self.size["modes"]
         self.make_apart(self.make_core, [{"mode": mode} for mode in modes if not self._core_file(mode).exists()])
         cores = {mode: self.core(mode)._asdict() for mode in modes}
-        shared = {"player": self.player, "level_set": self.level_set, "cores": cores}
+        shared = {"player": self.player, "level_set": self.level_set, "cores": cores, **to_dict(self.playing)}
         return {**self.size, **self.describe_world(), **shared, **others}
 
     def core(self, mode: Mode) -> Core:
@@ -226,7 +238,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         levels = list(dict.fromkeys((*every, *hard)))
         store, original = _open_last(self, mode, run), {**cell, "method": method.twin_of}
         actions = played[_identify(original)] if method.twin_of else None
-        inputs = MethodInputs(store, cell["seed"], levels, cell["labels"], core.best_constant, actions)
+        inputs = MethodInputs(store, cell["seed"], levels, cell["labels"], core.best_constant, actions, self.playing)
         with self.costs.measure("training", **cell):
             agent = method.build(inputs)
         with self.costs.measure("playing", **cell):

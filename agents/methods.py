@@ -1,17 +1,16 @@
 """The methods of ``agents.benchmark``. A new method or baseline is one more entry of ``CLONING_METHODS``."""
 
+import functools
 from typing import Any
 
 from agents.acting import Agent, PlayerAgent, SeenThroughLatents
 from agents.blind_methods import add_twins, list_blind_methods
-from agents.clone_store import CloneStore
+from agents.clone_store import CloneStore, Relabelling
 from agents.experiment import Method, MethodInputs
 from genie_gym.players.specs import load_player, parse_share
 
 CloningMethod = Method[CloneStore]
 """A method of the benchmark."""
-_RANDOM_SHARE = 0.1
-"""Share of random actions that the oracle plays (Genie, appendix E)."""
 _Inputs = MethodInputs[CloneStore]
 
 
@@ -23,6 +22,10 @@ def _build_player(inputs: MethodInputs[Any]) -> PlayerAgent:
 def _build_latent(inputs: _Inputs) -> Agent:
     mapping = inputs.store.mapping(inputs.labels, inputs.seed)
     return inputs.play_policy(inputs.store.latent_policy(inputs.seed), mapping)
+
+
+def _build_relabelled(name: Relabelling, inputs: _Inputs) -> Agent:
+    return inputs.play_policy(inputs.store.relabelled(name, inputs.seed))
 
 
 def _build_seen_latents(inputs: _Inputs) -> Agent:
@@ -37,12 +40,27 @@ _SIGHTED = (
     CloningMethod(
         "oracle",
         "oracle: the same policy on the videos' real actions",
-        lambda inputs: inputs.play_policy(inputs.store.oracle(inputs.seed), random_share=_RANDOM_SHARE),
+        lambda inputs: inputs.play_policy(inputs.store.oracle(inputs.seed)),
         needs=("oracle",),
         is_blind_to_latents=True,
         colour="C1",
     ),
     CloningMethod("lam", "latent policy, mapped", _build_latent, needs=("lam",), budgets="each", colour="C0"),
+    CloningMethod(
+        "lam_relabel",
+        "policy of videos relabelled by a decoder of latent actions' features",
+        functools.partial(_build_relabelled, "lam_relabel"),
+        needs=("lam_relabel",),
+        budgets="paper",
+    ),
+    CloningMethod(
+        "idm_relabel",
+        "policy of videos relabelled by an inverse model of the samples alone",
+        functools.partial(_build_relabelled, "idm_relabel"),
+        needs=("idm_relabel",),
+        budgets="paper",
+        is_blind_to_latents=True,
+    ),
     CloningMethod(
         "labelled_only",
         "the labelled samples alone",

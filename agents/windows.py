@@ -96,19 +96,30 @@ class Windows(VideoWindows):
         actions: (F,) action taken at each frame; ``NO_LABEL`` if there is none.
         num_actions: Number of actions, A.
         context_length: Number of frames of a window, T.
+        distributions: (F, A) probabilities of the actions, to learn from in place of ``actions``; by default none.
 
     Raises:
-        ValueError: If the numbers of frames and actions differ, or an action is out of range.
+        ValueError: If the numbers of frames, actions and distributions differ, or an action is out of range.
     """
 
-    def __init__(self, footage: Footage, actions: np.ndarray, num_actions: int, context_length: int) -> None:
+    def __init__(
+        self,
+        footage: Footage,
+        actions: np.ndarray,
+        num_actions: int,
+        context_length: int,
+        distributions: np.ndarray | None = None,
+    ) -> None:
         super().__init__(footage, context_length)
         frames = len(footage.frames)
         require(actions.shape == (frames,), "actions", actions.shape, f"({frames},), one a frame")
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
-        self._actions, self._num_actions = actions, num_actions
+        if distributions is not None:
+            wanted = frames, num_actions
+            require(distributions.shape == wanted, "distributions", distributions.shape, f"{wanted}, one a frame")
+        self._actions, self._num_actions, self._distributions = actions, num_actions, distributions
         self.targets = np.flatnonzero(actions != NO_LABEL)
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
@@ -121,6 +132,12 @@ class Windows(VideoWindows):
     def actions_at(self, numbers: np.ndarray) -> np.ndarray:
         """Return the actions (M,) at frames ``numbers`` (M,)."""
         return self._actions[numbers]
+
+    def labels_at(self, numbers: np.ndarray) -> Tensor:
+        """Return what to learn at frames ``numbers``: (M, A) float32 distributions, or without them (M,) actions."""
+        if self._distributions is None:
+            return torch.from_numpy(self._actions[numbers])
+        return torch.from_numpy(self._distributions[numbers].astype(np.float32))
 
 
 def read_real_actions(folder: Path) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerActionConfig, WorldConfig
@@ -35,6 +34,8 @@ class TransitionFeatures(NamedTuple):
 
     latents: Tensor
     """(B, T - 1, dim) latents to quantize."""
+    features: Tensor
+    """(B, T - 1, D) features from which one linear layer computes the latents, or the latents themselves."""
     motion: Tensor | None = None
     """(B, T - 1, motion) continuous features of the previous transition, zeros for the first one; a decoder may see
     them, since they describe the past. None if the decoder takes none."""
@@ -89,6 +90,14 @@ class LatentActionModel(Model):
         """Return the code of every transition, (B, T - 1) int64; arguments and errors as for ``label``."""
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
+    @torch.no_grad()
+    def features(self, videos: Tensor) -> Tensor:
+        """Return continuous features of every transition, (B, T - 1, D) float32; arguments and errors as for ``label``.
+
+        They tell more than the code: what quantisation leaves out, too.
+        """
+        return self.backbone.encode(self._check(videos), self.precision).features.float()
+
     def loss(self, videos: Tensor) -> LossOutput:
         """Return the loss of reconstructing each frame from earlier ones and one code, plus the quantizer's loss."""
         return self.loss_and_labels(videos)[0]
@@ -134,7 +143,8 @@ class ConvBackbone(nn.Module):
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return the latents of the transitions of videos (B, T, C, H, W)."""
-        return TransitionFeatures(encode_transitions(self.encoder, videos, self.history, precision))
+        latents = encode_transitions(self.encoder, videos, self.history, precision)
+        return TransitionFeatures(latents, latents)
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted as changes of the frames before, and metrics."""
@@ -161,7 +171,7 @@ class MovingBackbone(nn.Module):
         """Return the latents of the transitions of videos (B, T, C, H, W), and the motion of the ones before."""
         features = F.relu(encode_transitions(self.encoder, videos, self.part.history, precision))
         motion = self.motion_out(features)[:, :-1]  # (B, T - 1, _FEATURES) -> (B, T - 2, _MOTION)
-        return TransitionFeatures(self.latent_out(features), F.pad(motion, (0, 0, 1, 0)))
+        return TransitionFeatures(self.latent_out(features), features, F.pad(motion, (0, 0, 1, 0)))
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted by moving the frames before, and metrics.
@@ -215,8 +225,8 @@ class TransformerBackbone(nn.Module):
         frames = self.features(videos).to(precision)  # (B, T, ...) -> (T, B, N, features)
         embedded = self.frame_in(frames) + self.encoder_position_embeddings.to(precision)  # (T, B, N, D)
         features, _ = self.encoder(embedded)
-        pooled = features[1:].mean(dim=2)  # (T, B, N, D) -> (T - 1, B, D)
-        return TransitionFeatures(rearrange(self.latent_out(pooled), "t b d -> b t d"))
+        pooled = features[1:].mean(dim=2).transpose(0, 1)  # (T, B, N, D) -> (B, T - 1, D)
+        return TransitionFeatures(self.latent_out(pooled), pooled)
 
     def decode(self, videos: Tensor, codes: Tensor) -> Tensor:
         """Return features (T - 1, B, N, D) of frames 1 to T - 1, from the frames before and codes (B, T - 1, dim)."""

@@ -93,7 +93,14 @@ def test_the_core_is_written_once_and_the_constant_that_chose_it_fails_all_of_it
 def test_a_blind_twin_plays_the_actions_that_its_method_played(finished: Benchmark) -> None:
     rows = {(row["method"], row["labels"]): row for row in read_rows(finished)}
     twins = [name for name, method in CLONING_METHODS.items() if method.twin_of]
-    assert {CLONING_METHODS[name].twin_of for name in twins} == {"player", "oracle", "lam", "labelled_only"}
+    assert {CLONING_METHODS[name].twin_of for name in twins} == {
+        "player",
+        "oracle",
+        "lam",
+        "lam_relabel",
+        "idm_relabel",
+        "labelled_only",
+    }
     for (name, labels), row in rows.items():
         original = CLONING_METHODS[name].twin_of
         if original is not None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from agents.config import PAPERS_LABELS
 from agents.costs import describe_costs
 from agents.dream_task import score_methods
 from agents.dream_transfer import DREAM_METHODS
-from agents.experiment import PAPERS_LABELS, Method
+from agents.experiment import Method
 from agents.intervals import Estimate
 from agents.methods import CLONING_METHODS
 from agents.scores import MethodKey, Scores
@@ -24,7 +25,13 @@ _README_ROWS = {
     "best_constant": "blind: holds the best action",
 }
 """Rows of README.md's table before that of the best blind method: method -> first cell."""
-_PAIRS = (("player", "oracle"), ("oracle", "lam"), ("oracle", "labelled_only"), ("lam", "labelled_only"))
+_PAIRS = (
+    ("player", "oracle"),
+    ("oracle", "lam"),
+    ("oracle", "lam_relabel"),
+    ("lam_relabel", "idm_relabel"),
+    ("lam", "labelled_only"),
+)
 """Methods whose difference on the core is told, besides each one's to the best blind method."""
 
 
@@ -105,7 +112,7 @@ def _tabulate_pairs(scores: Scores) -> str:
     others: dict[str, tuple[MethodKey, _KeyByMode]] = {
         f"{a} - {b}": (known[a], dict.fromkeys(scores.modes, known[b])) for a, b in _PAIRS if {a, b} <= set(known)
     }
-    others |= {f"{a} - best blind": (known[a], blind) for a in ("player", "oracle", "lam") if a in known}
+    others |= {f"{a} - best blind": (known[a], blind) for a in ("player", "oracle", "lam", "lam_relabel") if a in known}
     rows = [
         [title, *(_write_percent(scores.compare(mode, key, other[mode])) for mode in scores.modes)]
         for title, (key, other) in others.items()
