@@ -66,7 +66,7 @@ def drop_rows(command: Benchmark, method: str) -> None:
 def test_every_method_has_its_rows_and_the_figure_is_drawn(finished: Benchmark) -> None:
     rows = read_rows(finished)
     assert {row["method"] for row in rows} == set(CLONING_METHODS)
-    assert len(rows) == len(finished.list_cells(BENCHMARK_SIZES["smoke"])) == 13
+    assert len(rows) == len(finished.list_cells(BENCHMARK_SIZES["smoke"])) == 15
     for row in rows:
         assert {"mode", "method", "labels", "seed", "levels", "solved"} <= set(row)
         assert 0 <= row["solved"] <= 1
