@@ -49,7 +49,7 @@ class PlayerTraining(Training):
     """Procgen's distribution modes, with an equal number of games each"""
     start: Path | None = None
     """weights of a player to start from; its critic is trained first"""
-    critic_steps: int = 65_536
+    critic_steps: int = 262_144
     """number of initial steps in which a player to start from is frozen, since an untrained critic would spoil it"""
     env_steps: int = 25_000_000
     """number of environment steps, of all games together"""
@@ -77,7 +77,7 @@ class PlayerTraining(Training):
         games = JoinedGames([_open(make_game(mode), each, self.seed + n) for n, mode in enumerate(self.modes)])
         envs, is_new = GameVecEnv(game, games), not (self.out / "ppo.zip").exists()
         settings: dict[str, Any] = {name: getattr(self, name) for name in ("learning_rate", "ent_coef")}
-        settings["network"] = PLAYER_NETWORK
+        settings |= {"network": PLAYER_NETWORK, "is_critic_apart": self.start is not None}
         model = open_ppo(self.out, VecMonitor(envs), self.rollout_steps, self.seed, self.device, **settings)
         if self.start is not None and is_new:
             begun = load_half(SkilledPolicy(), self.start)
