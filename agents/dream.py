@@ -24,7 +24,7 @@ from agents.evaluation import choose_levels, play_levels
 from agents.game import make_game
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
-from agents.ppo import CriticFirst, ImpalaExtractor, copy_actor, open_ppo, save_ppo, train_ppo
+from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
 from genie_gym.checks import require
 from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
@@ -91,10 +91,7 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
     if policy.config != DREAMER:
         raise ValueError(f"policy must have the config {DREAMER}, got {policy.config}")
     assert isinstance(policy.network, ConvolutionalFeatures)
-    for extractor in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
-        assert isinstance(extractor, ImpalaExtractor)
-        extractor.encoder.load_state_dict(policy.network.encoder.state_dict())
-    model.policy.action_net.load_state_dict(policy.head.state_dict())
+    set_actor(model, policy.network.encoder, policy.head)
 
 
 class RealGame:

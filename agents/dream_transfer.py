@@ -26,10 +26,10 @@ from agents.clone_store import CloneStore
 from agents.config import POLICIES
 from agents.dream import DREAMER, Dream
 from agents.experiment import Method, MethodExperiment, MethodInputs
-from agents.expert import ExpertTraining, load_expert
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
 from agents.methods import PLAYER
+from agents.player import PlayerTraining, load_trained
 from agents.policy import LatentPolicy
 from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from agents.windows import Footage
@@ -129,16 +129,16 @@ class DreamStore(CloneStore):
     def train_real(self, seed: int) -> PlayerAgent:
         """Return an agent trained in the real game for as many steps as ``dream`` has labels, in about four updates."""
         steps = self.size["mapping_labels"] + self.size["judge_labels"]
-        saved = ExpertTraining(
+        saved = PlayerTraining(
             out=self.work / f"ppo-{seed}",
-            mode=self.mode,
+            modes=(self.mode,),
             env_steps=steps,
             num_envs=_REAL_ENVS,
             rollout_steps=max(steps // (4 * _REAL_ENVS), 1),
             device=self.experiment.device,
             seed=seed,
         ).run()
-        return PlayerAgent(load_expert(str(saved), seed))
+        return PlayerAgent(load_trained(str(saved), seed=seed))
 
     def _record_others(self) -> Path:
         return self._record("others", "training", "sticky")  # play that is no demonstration

@@ -4,7 +4,8 @@ A player maps frames to real actions. Its spec is also its name in recordings:
 
     random                                     uniform over Procgen's 15 actions
     sticky, sticky(repeat), sticky(repeat, right_bias)    ``StickyRandom``, by default sticky(0.9, 0.25)
-    expert                                     the shipped CoinRun player, which sees the velocity
+    skilled, skilled(temperature)              the best shipped CoinRun player, a network that sees the velocity
+    expert                                     a weaker one, with which worlds are evaluated
     path/to/file.py:factory(argument, ...)     the player that the file's factory returns
     SPEC+velocity                              any of these, shown frames with Procgen's painted velocity
 
@@ -83,12 +84,19 @@ def load_player(spec: str, seed: int = 0) -> Player:
     known: dict[str, Callable[..., Player]] = {
         "random": functools.partial(UniformRandom, seed),
         "sticky": functools.partial(StickyRandom, seed),
+        "skilled": functools.partial(_build_skilled, seed=seed),
         "expert": functools.partial(_build_expert, seed=seed),
     }
     return cast(Player, build_from_spec("player", spec.removesuffix(VELOCITY), known, seed=seed))
 
 
 def _build_expert(*, seed: int) -> Player:
-    from genie_gym.players.expert import Expert  # random players need no network
+    from genie_gym.players.networks import NetworkPlayer, load_expert_policy  # random players need no network
 
-    return Expert(seed=seed)
+    return NetworkPlayer(load_expert_policy(), seed)
+
+
+def _build_skilled(temperature: float = 1.0, *, seed: int) -> Player:
+    from genie_gym.players.networks import NetworkPlayer, load_skilled_policy
+
+    return NetworkPlayer(load_skilled_policy(), seed, temperature)

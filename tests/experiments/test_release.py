@@ -21,7 +21,7 @@ from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.video_features import ORDERS, load_features
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.expert import Expert
+from genie_gym.players.networks import NetworkPlayer, load_skilled_policy
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
 from genie_gym.training.world import DynamicsTrainee
@@ -33,7 +33,7 @@ TEACHER = """
 import numpy as np
 
 def right():
-    return lambda frames: np.full(len(frames), 7, np.int32)
+    return lambda frames: np.tile(np.eye(15, dtype=np.float32)[7], (len(frames), 1))
 """
 
 
@@ -217,12 +217,12 @@ def test_a_player_is_made_from_a_teacher(
     teacher.write_text(TEACHER)
     settings: dict[str, Any] = {"games_a_mode": 2, "memory": 256, "batch_size": 16, "episodes": 4}
     out = tmp_path / "player"
-    player.PlayerRelease(teacher=f"{teacher}:right+velocity", out=out, train_steps=60, **settings).run()
-    student = Expert(out / "expert.safetensors")
+    player.PlayerRelease(teacher=f"{teacher}:right", out=out, train_steps=60, **settings).run()
+    student = NetworkPlayer(load_skilled_policy(out / "skilled.safetensors"))
     assert (student(np.zeros((50, 64, 64, 3), np.uint8)) == 7).mean() > 0.8
     assert "student" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="velocity"):
-        player.PlayerRelease(teacher=f"{teacher}:right", out=out).run()
+    with pytest.raises(ValueError, match="teacher"):
+        player.PlayerRelease(teacher="nobody", out=out).run()
 
 
 def test_clips_are_shuffled_and_frozen_as_their_labels_say() -> None:

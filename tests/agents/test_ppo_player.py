@@ -8,9 +8,9 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.expert import ExpertTraining, load_expert
 from agents.game import COINRUN, ProcgenGame
 from agents.game_vec_env import GameVecEnv
+from agents.player import PlayerTraining, load_trained
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import open_games
 from genie_gym.players.specs import load_player
@@ -76,25 +76,25 @@ def test_returned_frames_do_not_change(games: GameVecEnv) -> None:
 
 def test_training_goes_on_and_the_actor_plays(tmp_path: Path) -> None:
     settings = {"out": tmp_path, "num_envs": 4, "rollout_steps": 8, "save_every": 1}
-    ExpertTraining(env_steps=32, **settings).run()  # type: ignore[arg-type]
-    begun = (tmp_path / "expert.safetensors").read_bytes()
-    path = ExpertTraining(env_steps=96, **settings).run()  # type: ignore[arg-type]
+    PlayerTraining(env_steps=32, **settings).run()  # type: ignore[arg-type]
+    begun = (tmp_path / "player.safetensors").read_bytes()
+    path = PlayerTraining(env_steps=96, **settings).run()  # type: ignore[arg-type]
     assert path.read_bytes() != begun
     assert PPO.load(tmp_path / "ppo.zip").num_timesteps == 96
-    ExpertTraining(env_steps=960, minutes=0, **settings).run()  # type: ignore[arg-type]
+    PlayerTraining(env_steps=960, minutes=0, **settings).run()  # type: ignore[arg-type]
     assert 96 < PPO.load(tmp_path / "ppo.zip").num_timesteps < 200
-    play = load_expert(str(path))
+    play = load_trained(str(path))
     frames = random_frames(6)
     actions = play(frames)
     assert actions.shape == (6,)
     assert actions.dtype == np.int32
     assert set(actions) <= set(range(15))
-    assert np.array_equal(load_expert(str(path))(frames), actions)
+    assert np.array_equal(load_trained(str(path))(frames), actions)
     assert list((tmp_path / "log").rglob("events*"))
-    spec = f"agents/expert.py:load_expert({path})"
+    spec = f"agents/player.py:load_trained({path})"
     assert np.array_equal(load_player(spec)(frames), actions)
 
 
 def test_damaged_actors_are_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ImpalaActor"):
-        load_expert(str(tmp_path / "nowhere.safetensors"))
+    with pytest.raises(ValueError, match="SkilledPolicy"):
+        load_trained(str(tmp_path / "nowhere.safetensors"))
