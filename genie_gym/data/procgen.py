@@ -101,7 +101,7 @@ class Games:
         return [bytes(ffi.buffer(buffer, length)) for length in lengths]
 
     def restore(self, states: Sequence[bytes], rows: Sequence[int] | np.ndarray | None = None) -> None:
-        """Restore states that ``save`` returned, of any games of that name, in all games or those with indices ``rows``."""
+        """Restore states that ``save`` returned, of any games of that name; ``rows`` as in ``save``."""
         for row, state in zip(range(self._env.num) if rows is None else rows, states, strict=True):
             self._env.call_c_func("set_state", int(row), state, len(state))
 

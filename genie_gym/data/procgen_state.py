@@ -54,7 +54,7 @@ def _find_agent(state: bytes) -> int:
 
 
 def simplify_frames(state: bytes) -> bytes:
-    """Return a state of CoinRun whose play is the same, but whose frames show little and are drawn several times faster.
+    """Return a state of CoinRun whose play is the same, but whose frames show little and are drawn faster.
 
     Raises:
         ValueError: If the state is of another game.

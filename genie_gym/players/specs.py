@@ -5,7 +5,7 @@ A player maps frames to real actions, and may remember; one that plans (``Planne
     random                                     uniform over Procgen's 15 actions
     sticky, sticky(repeat), sticky(repeat, right_bias)    ``StickyRandom``, by default sticky(0.9, 0.25)
     expert                                     the shipped CoinRun player, which sees the velocity
-    search                                     ``SearchPlayer``, which tries plans in copies of CoinRun; it needs the game
+    search                                     ``SearchPlayer``, which tries plans in copies of the game
     path/to/file.py:factory(argument, ...)     the player that the file's factory returns
     SPEC+velocity                              any of these, shown frames with Procgen's painted velocity
 
@@ -39,7 +39,7 @@ class Planner(Protocol):
     """A player that looks into its games: where it plays them, ``plan`` is called in place of the player itself."""
 
     def plan(self, states: Sequence[bytes], /) -> np.ndarray:
-        """Choose the actions (B,) integers in [0, 15) of B games from states that ``data.procgen.Games.save`` returns."""
+        """Choose the actions (B,) integers in [0, 15) of B games from states of ``procgen.Games.save``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
