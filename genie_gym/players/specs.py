@@ -1,6 +1,7 @@
 """Players named by a spec, alone or with a share of the recorded games.
 
-A player maps frames to real actions, and may remember; one that plans (``Planner``) maps states of the game. Its spec is also its name in recordings:
+A player maps frames to real actions, and may remember; one that plans (``Planner``) maps states of the game.
+Its spec is also its name in recordings:
 
     random                                     uniform over Procgen's 15 actions
     sticky, sticky(repeat), sticky(repeat, right_bias)    ``StickyRandom``, by default sticky(0.9, 0.25)
