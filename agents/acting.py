@@ -15,7 +15,7 @@ from agents.policy import LatentPolicy, load_policy
 from genie_gym.checks import require
 from genie_gym.data.frames import to_float
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.specs import Player
+from genie_gym.players.specs import Planner, Player
 
 _LABELLED_AT_ONCE = 64  # transitions in a batch
 
@@ -34,12 +34,16 @@ class Agent(Protocol):
 
 
 class PlayerAgent:
-    """An agent that plays as a player of ``genie_gym.players.specs``, without a memory."""
+    """An agent that plays as a player of ``genie_gym.players.specs``."""
 
     def __init__(self, player: Player, sees_velocity: bool = False) -> None:
+        self.games: GameBatch | None = None
+        """Games that are played, set by ``play_levels``: a player that plans needs their states."""
         self._player, self.sees_velocity = player, sees_velocity or getattr(player, "sees_velocity", False)
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        if isinstance(self._player, Planner) and self.games is not None:
+            return self._player.plan(self.games.save(rows))
         return self._player(frames)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from agents.acting import Agent
+from agents.acting import Agent, PlayerAgent
 from agents.game import Game
 from genie_gym.checks import require
 from genie_gym.metrics.held_out import LEVELS
@@ -49,6 +49,8 @@ def play_levels(agent: Agent, game: Game, levels: Sequence[int]) -> Outcome:
         AssertionError: If an episode is longer than the game's ``max_episode_steps``.
     """
     games = game.open_levels(levels, paint_velocity=agent.sees_velocity)
+    if isinstance(agent, PlayerAgent):
+        agent.games = games
     number, longest = len(levels), game.max_episode_steps
     returns, lengths, is_over = np.zeros(number), np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.bool_)
     actions, played = np.zeros(number, dtype=np.int32), np.zeros(game.num_actions, dtype=np.int64)

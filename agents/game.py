@@ -32,8 +32,8 @@ class GameBatch(Protocol):
     def act(self, real_actions: np.ndarray) -> None:
         """Step every game; ``real_actions`` are (B,) integers."""
 
-    def save(self) -> list[bytes]:
-        """Return the state of every game, which ``restore`` takes."""
+    def save(self, rows: np.ndarray | None = None) -> list[bytes]:
+        """Return the state of every game, which ``restore`` takes, or of those with the indices ``rows``."""
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Continue from states that ``save`` returned."""

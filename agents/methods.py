@@ -74,7 +74,15 @@ _CODE = CloningMethod(
     "player_seen_latents", "the videos' player, by latent actions of its next frames", _build_seen_latents
 )
 """A diagnosis: what is lost in latent actions and their dictionary alone, without a clone."""
+_SEARCH = CloningMethod(
+    "search",
+    "search in copies of the game",
+    lambda inputs: PlayerAgent(load_player("search", inputs.seed)),
+    is_blind_to_latents=True,
+    has_one_seed=True,
+)
+"""The ceiling: what can be solved at all."""
 CLONING_METHODS: dict[str, Method[Any]] = {
-    method.name: method for method in (*add_twins(_SIGHTED), _CODE, *list_blind_methods())
+    method.name: method for method in (_SEARCH, *add_twins(_SIGHTED), _CODE, *list_blind_methods())
 }
 """The benchmark's methods by name, in the order of their rows."""

@@ -19,7 +19,7 @@ from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import Recording, Shard, write_shard
 from genie_gym.parallel import run_in_processes
-from genie_gym.players.specs import Player, PlayerShare
+from genie_gym.players.specs import Planner, Player, PlayerShare
 
 
 class Job(NamedTuple):
@@ -119,7 +119,8 @@ def _play(
 
 def _choose(name: str, player: Player, games: Games) -> np.ndarray:
     frames = games.observe().frames
-    real_actions = check_actions(f"actions of player {name!r}", player(frames))
+    chosen = player.plan(games.save()) if isinstance(player, Planner) else player(frames)
+    real_actions = check_actions(f"actions of player {name!r}", chosen)
     if real_actions.shape != (len(frames),):
         raise ValueError(f"actions of player {name!r} must have the shape {(len(frames),)}, got {real_actions.shape}")
     return real_actions

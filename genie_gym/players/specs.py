@@ -1,11 +1,13 @@
 """Players named by a spec, alone or with a share of the recorded games.
 
-A player maps frames to real actions. Its spec is also its name in recordings:
+A player maps frames to real actions, and may remember; one that plans (``Planner``) maps states of the game.
+Its spec is also its name in recordings:
 
     random                                     uniform over Procgen's 15 actions
     sticky, sticky(repeat), sticky(repeat, right_bias)    ``StickyRandom``, by default sticky(0.9, 0.25)
     skilled, skilled(temperature)              the best shipped CoinRun player, a network that sees the velocity
     expert                                     a weaker one, with which worlds are evaluated
+    search                                     ``SearchPlayer``, which tries plans in copies of the game
     path/to/file.py:factory(argument, ...)     the player that the file's factory returns
     SPEC+velocity                              any of these, shown frames with Procgen's painted velocity
 
@@ -15,7 +17,7 @@ A player maps frames to real actions. Its spec is also its name in recordings:
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +34,14 @@ class Player(Protocol):
 
     def __call__(self, frames: np.ndarray, /) -> np.ndarray:
         """Choose the actions of B games: (B, 64, 64, 3) uint8 -> (B,) integers in [0, 15)."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """A player that looks into its games: where it plays them, ``plan`` is called in place of the player itself."""
+
+    def plan(self, states: Sequence[bytes], /) -> np.ndarray:
+        """Choose the actions (B,) integers in [0, 15) of B games from states of ``procgen.Games.save``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +96,7 @@ def load_player(spec: str, seed: int = 0) -> Player:
         "sticky": functools.partial(StickyRandom, seed),
         "skilled": functools.partial(_build_skilled, seed=seed),
         "expert": functools.partial(_build_expert, seed=seed),
+        "search": functools.partial(_build_search, seed=seed),
     }
     return cast(Player, build_from_spec("player", spec.removesuffix(VELOCITY), known, seed=seed))
 
@@ -100,3 +111,9 @@ def _build_skilled(temperature: float = 1.0, *, seed: int) -> Player:
     from genie_gym.players.networks import NetworkPlayer, load_skilled_policy
 
     return NetworkPlayer(load_skilled_policy(), seed, temperature)
+
+
+def _build_search(*, seed: int) -> Player:
+    from genie_gym.players.search import SearchPlayer
+
+    return SearchPlayer(seed)
