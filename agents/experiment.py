@@ -126,7 +126,7 @@ class AgentExperiment(VariantExperiment):
 class MethodExperiment(AgentExperiment, Generic[Store]):
     """An experiment with a row for each mode, method and seed; all rows of a mode use the same store."""
 
-    player: str = "expert"
+    player: str = "skilled"
     """spec of the player in the videos, as for ``genie-gym record``"""
     level_set: LevelSet = "test"
     """set of levels to play: ``validation`` to choose settings, ``test`` for published tables"""

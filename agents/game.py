@@ -57,8 +57,9 @@ class JoinedGames:
         for part, actions in zip(self._parts, np.split(real_actions, self._ends), strict=True):
             part.act(actions)
 
-    def save(self) -> list[bytes]:
-        return [state for part in self._parts for state in part.save()]
+    def save(self, rows: np.ndarray | None = None) -> list[bytes]:
+        states = [state for part in self._parts for state in part.save()]
+        return states if rows is None else [states[row] for row in rows]
 
     def restore(self, states: Sequence[bytes]) -> None:
         for part, first, end in zip(self._parts, [0, *self._ends], [*self._ends, len(states)], strict=True):
