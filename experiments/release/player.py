@@ -26,11 +26,9 @@ from genie_gym.data.procgen import FRAME_SIZE, NUM_REAL_ACTIONS, Games, open_gam
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.weights import save_half
-from genie_gym.players.networks import NetworkPlayer, SkilledPolicy, load_skilled_policy
-from genie_gym.players.specs import Player, load_player
+from genie_gym.players.networks import SkilledPolicy
 from genie_gym.plugins import build_from_spec
 from genie_gym.presets import SMALL_NETWORK_TRAINING
-from genie_gym.results.files import write_results
 from genie_gym.serving import native_precision
 from genie_gym.training.loop import Phase, Trainee
 
@@ -99,7 +97,7 @@ def _precision() -> torch.dtype:
 
 @dataclass(frozen=True, kw_only=True)
 class PlayerRelease:
-    """Train a player, save it and score it."""
+    """Train a player and save it."""
 
     teacher: str
     """teacher as FILE.py:FACTORY(ARGUMENTS): a function from frames that show the velocity to probabilities (B, 15)"""
@@ -115,15 +113,11 @@ class PlayerRelease:
     """number of latest frames that batches are drawn from"""
     minutes: float | None = None
     """minutes after which this call stops; a second call resumes"""
-    episodes: int = 256
-    """number of episodes of each mode, on validation levels, that each player is scored by"""
     seed: int = 0
     """seed of games, weights and batches"""
-    json: Path | None = None
-    """JSON file of results to write"""
 
     def run(self) -> None:
-        """Train until the last step or minute; after the last step, score random play, ``expert`` and the student."""
+        """Train until the last step or minute, and save the student; ``agents.score_players`` scores it."""
         optimizer = OptimizerConfig(
             kind="muon-conv", learning_rate=2e-3, final_learning_rate=4e-5, schedule="cosine", warmup_steps=100
         )
@@ -141,38 +135,13 @@ class PlayerRelease:
         phase = Phase(lambda _, number: lesson.batches(self.batch_size, number), config, self.out, self.minutes)
         done = phase.run(Student(policy, lesson.advice))
         save_half(policy.eval(), path)
-        if done < self.train_steps:
-            print(f"{done} of {self.train_steps} steps done; run again to resume")
-            return
-        players = {name: load_player(name, self.seed) for name in ("random", "expert")}
-        players["student"] = NetworkPlayer(load_skilled_policy(path), self.seed)
-        solved = {
-            name: {mode: score_player(player, mode, self.episodes, self.seed) for mode in _MODES}
-            for name, player in players.items()
-        }
-        print(solved)
-        if self.json is not None:
-            write_results(self.json, {"seed": self.seed, "episodes": self.episodes, "solved": solved})
+        print(f"{done} of {self.train_steps} steps done: {path}")
 
 
 def open_painted(levels: str, mode: str, number: int, seed: int) -> Games:
     """Open games that paint the player's velocity into the frame."""
     config = RecordConfig(mode=mode)  # type: ignore[arg-type]  # one of _MODES
     return open_games(restrict(config, levels), seed=seed, num_envs=number, paint_velocity=True)
-
-
-def score_player(player: Player, mode: str, episodes: int, seed: int, num_envs: int = 64) -> float:
-    """Return the share of validation levels solved, over the first episodes of each game, whatever their length."""
-    games = open_painted("validation", mode, num_envs, seed)
-    each, done, solved = max(1, episodes // num_envs), np.zeros(num_envs, dtype=int), 0
-    while (done < each).any():
-        games.act(player(games.observe().frames))
-        now = games.observe()
-        is_counted = now.episode_starts & (done < each)
-        solved += int((is_counted & (now.rewards > 0)).sum())
-        done += is_counted
-    games.close()
-    return solved / (num_envs * each)
 
 
 if __name__ == "__main__":

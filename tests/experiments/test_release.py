@@ -1,6 +1,5 @@
 """The release scripts, whole, at the size of a toy."""
 
-import functools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -209,18 +208,14 @@ def test_timing_leaves_weights_as_they_were(small_release: make.Release, random_
     assert all(torch.equal(weight, before[name]) for name, weight in world.dynamics.state_dict().items())
 
 
-def test_a_player_is_made_from_a_teacher(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(player, "score_player", functools.partial(player.score_player, num_envs=4))
+def test_a_player_is_made_from_a_teacher(tmp_path: Path) -> None:
     teacher = tmp_path / "teacher.py"
     teacher.write_text(TEACHER)
-    settings: dict[str, Any] = {"games_a_mode": 2, "memory": 256, "batch_size": 16, "episodes": 4}
+    settings: dict[str, Any] = {"games_a_mode": 2, "memory": 256, "batch_size": 16}
     out = tmp_path / "player"
     player.PlayerRelease(teacher=f"{teacher}:right", out=out, train_steps=60, **settings).run()
     student = NetworkPlayer(load_skilled_policy(out / "skilled.safetensors"))
     assert (student(np.zeros((50, 64, 64, 3), np.uint8)) == 7).mean() > 0.8
-    assert "student" in capsys.readouterr().out
     with pytest.raises(ValueError, match="teacher"):
         player.PlayerRelease(teacher="nobody", out=out).run()
 
