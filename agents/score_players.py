@@ -21,6 +21,7 @@ from agents.core_levels import cache_core
 from agents.evaluation import LevelSet, choose_levels, count_outcomes, play_levels
 from agents.game import make_game
 from agents.intervals import estimate_mean
+from genie_gym.bench.machine import describe_machine
 from genie_gym.configs import Mode
 from genie_gym.players.specs import load_player, parse_share
 from genie_gym.results.files import write_results
@@ -56,7 +57,7 @@ class PlayerScoring:
         for player in self.players:
             parse_share(player)
         torch.set_num_threads(1)  # frames a second are those of one core
-        rows = []
+        rows, machine = [], describe_machine(torch.device("cpu"))
         for row in self._play_all():
             rows.append(row)
             counts = f"{row['solved']} of {row['levels']}, core {row['core_solved']} of {row['core_levels']}"
@@ -64,7 +65,8 @@ class PlayerScoring:
                 f"{row['mode']} {row['player']}: {counts}, {row['frames_a_cpu_second']} frames a CPU second", flush=True
             )
             if self.json is not None:
-                write_results(self.json, {"seed": self.seed, "level_set": self.level_set, "rows": rows})
+                about = {"seed": self.seed, "level_set": self.level_set, "machine": machine}
+                write_results(self.json, {**about, "rows": rows})
         return rows
 
     def _play_all(self) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
     "figure9_scaling": paper.tabulate_scaling,
     "ablation_precision": paper.tabulate_precisions,
+    "players": agents.tabulate_players,
     **dict.fromkeys(("figure15_cloning", "figure15_transfer"), agents.tabulate_cloning),
     "dream_task": agents.tabulate_task,
     "dream_transfer": agents.tabulate_dreams,

@@ -54,6 +54,40 @@ def tabulate_dreams(results: dict[str, Any]) -> str:
     return "\n\n".join([*tables, f"{describe_costs(results['cpu_seconds'])}."])
 
 
+def tabulate_players(results: dict[str, Any]) -> str:
+    """Return the table of players of the recorder: a row for each, with levels solved, all and of the core."""
+    rows = {(row["mode"], row["player"]): row for row in results["rows"]}
+    modes, players = (list(dict.fromkeys(key[part] for key in rows)) for part in (0, 1))
+    cells = [
+        [f"`{player}`"]
+        + [cell for mode in modes for cell in _write_player(rows[mode, player])]
+        + [f"{min(rows[mode, player]['frames_a_cpu_second'] for mode in modes):,}"]
+        for player in players
+    ]
+    head = ["player", *(f"{mode}, {part}" for mode in modes for part in ("all", "core")), "frames a CPU second"]
+    cores = "; ".join(
+        f"{mode}: {row['core_levels']} that holding {row['best_constant']} fails"
+        for mode in modes
+        for row in [rows[mode, players[0]]]
+    )
+    about = (
+        f"CoinRun levels solved, % [95 %]: the first {results['rows'][0]['levels']:,} {results['level_set']} levels, "
+        f"and their core ({cores}), each played once {describe_run(results)}."
+    )
+    return f"{about}\n\n{write_table(head, cells)}"
+
+
+def _write_player(row: dict[str, Any]) -> list[str]:
+    """Return the cells of all levels and of the core."""
+    return [
+        write_interval({"value": row[solved] / row[levels], "interval": row[interval]}, "value", digits=1, scale=100)
+        for solved, levels, interval in (
+            ("solved", "levels", "interval"),
+            ("core_solved", "core_levels", "core_interval"),
+        )
+    ]
+
+
 def tabulate_agents(results: dict[str, Any]) -> str:
     """Return README.md's short table of figure 15."""
     scores = Scores(results["rows"], CLONING_METHODS, results["seed"])
