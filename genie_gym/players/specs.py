@@ -107,7 +107,7 @@ def _build_expert(*, seed: int) -> Player:
     return NetworkPlayer(load_expert_policy(), seed)
 
 
-def _build_skilled(temperature: float = 1.0, *, seed: int) -> Player:
+def _build_skilled(temperature: float = 0.25, *, seed: int) -> Player:
     from genie_gym.players.networks import NetworkPlayer, load_skilled_policy
 
     return NetworkPlayer(load_skilled_policy(), seed, temperature)
