@@ -19,7 +19,7 @@ from agents.game import Game, GameBatch, JoinedGames, make_game
 from agents.game_vec_env import GameVecEnv
 from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
 from genie_gym.configs import Mode
-from genie_gym.nn.weights import load_half, save_half
+from genie_gym.nn.weights import save_half
 from genie_gym.players.networks import NetworkPlayer, SkilledPolicy, load_skilled_policy
 
 PLAYER_NETWORK = {
@@ -80,7 +80,7 @@ class PlayerTraining(Training):
         settings |= {"network": PLAYER_NETWORK, "is_critic_apart": self.start is not None}
         model = open_ppo(self.out, VecMonitor(envs), self.rollout_steps, self.seed, self.device, **settings)
         if self.start is not None and is_new:
-            begun = load_half(SkilledPolicy(), self.start)
+            begun = load_skilled_policy(self.start)
             set_actor(model, begun.encoder, begun.out)
         first = [] if self.start is None else [CriticFirst(self.critic_steps)]
         train_ppo(model, self.env_steps, lambda: save_ppo(model, self.out), self.save_every, self.minutes, *first)

@@ -22,7 +22,7 @@ class RecordCommand:
     out: Path
     """folder to write the HDF5 shards into"""
     players: tuple[str, ...] = ("sticky=0.8", "random=0.2")
-    """players and their shares, SPEC=WEIGHT each: random, sticky, expert, search, or FILE.py:FACTORY(argument)"""
+    """players and their shares, SPEC=WEIGHT each: random, sticky, expert, skilled, search or FILE.py:FACTORY(...)"""
     workers: int = 1
     """number of recording processes"""
     recording: Annotated[RecordConfig, tyro.conf.arg(name="")] = field(default_factory=RecordConfig)
