@@ -13,6 +13,7 @@ from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.play.config import LOOPBACK, PlayConfig
+from genie_gym.preset_arguments import PresetName, PresetValues, parse_with_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +42,12 @@ class RecordCommand:
 class TrainCommand:
     """Train a world from shards or videos; the same command run again continues in the same folder."""
 
+    preset: PresetName = "coinrun"
+    """name of the preset to train"""
     data: tuple[Path, ...]
     """folders of HDF5 shards or videos to train on"""
     out: Path
     """folder of the run, which will hold the world in OUT/checkpoint"""
-    preset: str = "coinrun"
-    """name of the preset to train"""
     minutes: float | None = None
     """number of minutes after which training pauses; by default it runs to its end"""
     device: str = "cpu"
@@ -59,16 +60,20 @@ class TrainCommand:
     """override the preset's number of tokenizer training steps"""
     world_steps: int | None = None
     """override the preset's number of world training steps"""
+    fps: float | None = None
+    """override the preset's frames a second"""
+    config: PresetValues
+    """values of the preset"""
 
     def run(self) -> None:
         """Train until the checkpoint is saved or the time is over."""
         from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
-        from genie_gym.presets import find_preset
         from genie_gym.training.run import draw_start_clips, train_preset
 
         steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
-        preset = vary(find_preset(self.preset), {path: count for path, count in steps.items() if count is not None})
+        given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
+        preset = vary(self.config, given)
         size = {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
@@ -318,12 +323,18 @@ COMMANDS: dict[str, Any] = {
     "doctor": DoctorCommand,
 }
 """Name of each command -> its class."""
+WITH_PRESET = ("train",)
+"""Commands that start from a preset."""
 
 
 def main() -> None:
     """Run the command line; invalid values and missing packages end it with one line and exit status 2."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
+        name, *arguments = sys.argv[1:] or ("",)
+        if name in WITH_PRESET:
+            parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}").run()
+        else:
+            tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
     except (ValueError, MissingExtraError) as error:
         print(f"genie-gym: {error}", file=sys.stderr)
         raise SystemExit(2) from error

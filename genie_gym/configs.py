@@ -253,9 +253,11 @@ class WorldConfig:
     """The three models of a world and its sampling settings; stored inside the checkpoint."""
 
     height: int = 64
-    """frame height in pixels"""
+    """frame height in pixels; inside the models frames are padded to whole patches and folds"""
     width: int = 64
     """frame width in pixels"""
+    fps: float | None = None
+    """frames a second of the training videos and of play; ``None`` takes every frame of a file, and plays 10 a second"""
     context_length: int = 16
     """number of frames that temporal attention sees, in training and in play"""
     tokenizer: TokenizerConfig
@@ -273,13 +275,13 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="height width context_length")
-        part, patch = self.latent_action_model, self.tokenizer.patch_size
+        require(self.fps is None or self.fps > 0, "WorldConfig.fps", self.fps, "positive or None")
+        part = self.latent_action_model
         for side in ("height", "width"):
             value = getattr(self, side)
-            require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
             if not isinstance(part, TransformerActionConfig):
-                fits = value % 8 == 0 and value >= 16
-                require(fits, f"WorldConfig.{side}", value, "16, 24, 32, ... for a convolutional latent action model")
+                rule = "16 or more for a convolutional latent action model"
+                require(value >= 16, f"WorldConfig.{side}", value, rule)
             if isinstance(part, MovingActionConfig):
                 margin, centre = part.error_margin, part.centre
                 require(2 * margin < value, "MovingActionConfig.error_margin", margin, f"less than half of {value}")
@@ -288,14 +290,17 @@ class WorldConfig:
         are_texts = isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
         is_valid = not names or (are_texts and len(set(names)) == len(names) == actions)
         require(is_valid, "WorldConfig.action_names", names, f"{actions} different non-empty strings")
-        for folded in (self.tokenizer, self.dynamics):
-            fits = not any(count % folded.fold for count in self.grid)
-            require(fits, f"{type(folded).__name__}.fold", folded.fold, f"a divisor of the grid {self.grid}")
+
+    @property
+    def cell(self) -> int:
+        """Side in pixels of the squares of whole patches and folds that frames are padded to."""
+        return self.tokenizer.patch_size * math.lcm(self.tokenizer.fold, self.dynamics.fold)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Token rows and columns of a frame."""
-        return self.height // self.tokenizer.patch_size, self.width // self.tokenizer.patch_size
+        """Token rows and columns of a padded frame."""
+        per_cell = self.cell // self.tokenizer.patch_size
+        return -(-self.height // self.cell) * per_cell, -(-self.width // self.cell) * per_cell
 
     @property
     def tokens_per_frame(self) -> int:

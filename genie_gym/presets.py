@@ -78,11 +78,13 @@ WORLD_OPTIMIZER = OptimizerConfig(learning_rate=3e-5, final_learning_rate=3e-6, 
 def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Preset:
     """Return a preset with the paper's tokenizer and latent action model (appendices C.1, C.2) and this dynamics.
 
-    Videos are 160 x 90 pixels, padded to 160 x 92 as the paper's token counts imply.
+    Videos are 160 x 90 pixels at 10 frames a second. The tokenizer pads them to 160 x 92, as the paper's token counts
+    imply.
     """
     world = WorldConfig(
-        height=92,
+        height=90,
         width=160,
+        fps=10,
         tokenizer=_tokenizer(4, _stack(12, 512, 8, 64, 128), _stack(20, 1024, 16, 64, 256), codes=1024, dim=32),
         latent_action_model=_transformer_actions(_stack(20, 1024, 16, 64, 256), codes=8),
         dynamics=DynamicsConfig(transformer=dynamics),
@@ -178,6 +180,15 @@ def _coinrun_merged() -> Preset:
     return replace(shipped, world=replace(shipped.world, latent_action_model=latent_actions), action_training=training)
 
 
+def _videos() -> Preset:
+    """Return a world for any video: ``coinrun-merged`` at 90 x 160 pixels and 10 frames a second.
+
+    Nothing in it is a fact of one camera: where the agent is kept, if anywhere, is found in the data.
+    """
+    merged = _coinrun_merged()
+    return replace(merged, world=replace(merged.world, height=90, width=160, fps=10))
+
+
 def _study() -> Preset:
     """Return the world that experiments vary: 64 tokens per frame; two CPU cores train several an hour."""
     small = _stack(2, 128, 4, 32, 256)
@@ -243,6 +254,7 @@ PRESETS: dict[str, Preset] = _PresetTable(
         "coinrun": _coinrun(),
         "coinrun-jumps": _coinrun_jumps(),
         "coinrun-merged": _coinrun_merged(),
+        "videos": _videos(),
         "coinrun-case-study": _case_study(),
         "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),
         "robotics": _paper(_stack(38, 2560, 20, 128, 2560), 200_000, 256),

@@ -78,14 +78,15 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        # gym.make reads all modes from the class; check_env tries those of the instance, so it lists the possible ones.
-        self.metadata = {**self.metadata, "render_modes": available_modes(self.metadata["render_modes"])}
         settings = (device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self._session = Session(checkpoint, *settings, observation=observation)
+        # gym.make reads all modes from the class; check_env tries those of the instance, so it lists the possible ones.
+        modes = available_modes(self.metadata["render_modes"])
+        self.metadata = {**self.metadata, "render_modes": modes, "render_fps": self._session.fps}
         self.observation_space = self._session.observation_space
         self.action_space = self._session.action_space
         self._prompt = self._session.load_prompt(prompt)
-        self._window = PygameWindow() if render_mode == "human" else None
+        self._window = PygameWindow(self._session.fps) if render_mode == "human" else None
         self._is_over = False
 
     def reset(

@@ -71,10 +71,11 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.num_envs = arguments.require_count("num_envs", num_envs)
         self.render_mode = render_mode
         self.autoreset_mode = arguments.require_autoreset_mode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.max_episode_steps = arguments.require_limit(max_episode_steps)
         settings = (device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
         self._session = Session(checkpoint, *settings, observation=observation)
+        changes = {"autoreset_mode": self.autoreset_mode, "render_fps": self._session.fps}
+        self.metadata = {**self.metadata, **changes}
         self.single_observation_space = self._session.observation_space
         self.single_action_space = self._session.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)

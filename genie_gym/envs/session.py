@@ -17,6 +17,7 @@ from genie_gym.data.fitting import Fit
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.envs.arguments import require_observation, require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, TextToImage, fit_prompt
+from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, sees_tokens, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
@@ -104,6 +105,11 @@ class Session:
         """The names of the latent actions, or their numbers if the world has no names for them."""
         config = self.world.config
         return list(config.action_names or map(str, range(config.num_latent_actions)))
+
+    @property
+    def fps(self) -> float:
+        """Frames a second at which the world was learned and is shown."""
+        return self.world.config.fps or FRAMES_PER_SECOND
 
     @property
     def sampling(self) -> SamplingConfig:

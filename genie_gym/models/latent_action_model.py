@@ -253,10 +253,8 @@ class PixelBackbone(TransformerBackbone):
         self.out = Linear(part.decoder.width, 3 * patch**2)
 
     def features(self, videos: Tensor) -> Tensor:
-        """Return flattened patches; frames are padded at the right and the bottom to whole patches."""
-        patch = self.part.patch_size
-        edges = (0, -videos.shape[-1] % patch, 0, -videos.shape[-2] % patch)
-        return patchify(F.pad(videos.float(), edges), patch)
+        """Return flattened patches; frames are padded to whole patches."""
+        return patchify(videos.float(), self.part.patch_size)
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the squared error of frames 1 to T - 1 in units of copying, and metrics."""

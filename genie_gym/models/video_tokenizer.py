@@ -5,6 +5,7 @@ Notable choices beside the paper's:
   components and k-means (``initialise``), so training starts at the quality of k-means instead of noise.
 - The codebook uses cosine distances; a constant feature makes angles follow Euclidean distances.
 - With ``attention="conv"`` encoder and decoder are convolutions over each frame's tokens.
+- Frames are padded to whole patches and folds (90 rows to 92), and cut to their own size again.
 """
 
 from typing import cast
@@ -18,7 +19,7 @@ from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Linear, zero_
-from genie_gym.nn.patches import fold, patchify, unfold, unpatchify
+from genie_gym.nn.patches import fold, pad_frames, patchify, unfold, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
 from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 
@@ -129,7 +130,7 @@ class VideoTokenizer(Model):
         """
         if not isinstance(self.quantizer, VectorQuantizer):
             return
-        patches = patchify(videos.float() - 0.5, self.config.tokenizer.patch_size).flatten(0, 2)  # (M, pixels)
+        patches = self._patchify(videos.float()).flatten(0, 2)  # (M, pixels)
         # latent path: principal components of unit spread, and the constant feature
         dim = self.quantizer.config.dim
         mean = patches.mean(dim=0)
@@ -155,11 +156,15 @@ class VideoTokenizer(Model):
         """Encode (B, T, C, H, W) and quantize: tokens (T, B, N), codes (T, B, N, dim)."""
         require_videos(videos, 3, self.config.height, self.config.width)
         part = self.config.tokenizer
-        patches = patchify(videos - 0.5, part.patch_size)  # (T, B, N, pixels)
+        patches = self._patchify(videos)  # (T, B, N, pixels)
         folded = fold(patches.to(self.precision), part.fold, self.config.grid)  # (T, B, N / fold^2, fold^2 pixels)
         features, _ = self.encoder(self.patch_in(folded) + self.encoder_position_embeddings.to(folded.dtype))
         latents = unfold(self.latent_out(features), part.fold, self.config.grid)  # (T, B, N, dim)
         return cast(Quantized, self.quantizer(latents.float() + self.latent_path(patches)))
+
+    def _patchify(self, videos: Tensor) -> Tensor:
+        """Cut padded videos (B, T, C, H, W) in [0, 1] into patches (T, B, N, pixels) in [-0.5, 0.5]."""
+        return patchify(pad_frames(videos - 0.5, self.config.cell), self.config.tokenizer.patch_size)
 
     def _require_tokens(self, tokens: Tensor) -> None:
         if tokens.ndim != 3 or tokens.shape[2] != self.config.tokens_per_frame:
@@ -175,4 +180,5 @@ class VideoTokenizer(Model):
         """Map the decoder's output (T, B, N / fold^2, D) and codes (T, B, N, dim) to videos (B, T, C, H, W)."""
         part = self.config.tokenizer
         patches = unfold(self.patch_out(features), part.fold, self.config.grid)  # (T, B, N, pixels)
-        return unpatchify(patches.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid) + 0.5
+        padded = unpatchify(patches.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid)
+        return padded[..., : self.config.height, : self.config.width] + 0.5

@@ -91,7 +91,8 @@ def write_replay(checkpoint: str, device: str, path: Path, out: Path) -> int:
     Raises:
         ValueError: If the trajectory cannot be read, or is of another checkpoint.
     """
-    frames = replay(load_world(checkpoint, device), identify_checkpoint(checkpoint), load_trajectory(path))
+    world = load_world(checkpoint, device)
+    frames = replay(world, identify_checkpoint(checkpoint), load_trajectory(path))
     out.mkdir(parents=True, exist_ok=True)
-    write_video(out / "play.gif", frames, fps=FRAMES_PER_SECOND)
+    write_video(out / "play.gif", frames, fps=world.config.fps or FRAMES_PER_SECOND)
     return len(frames)

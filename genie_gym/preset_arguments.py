@@ -1,0 +1,41 @@
+"""Commands that start from a preset: every value of it is an option, such as ``--world.height 90``."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from genie_gym.configs import Preset
+from genie_gym.presets import find_preset
+
+Command = TypeVar("Command")
+PresetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
+"""The positional argument PRESET of a command."""
+PresetValues = Annotated[Preset, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+"""The preset's values as options without a prefix; the latent action model keeps the preset's backbone."""
+
+
+def parse_with_preset(command: type[Command], arguments: Sequence[str], name: str) -> Command:
+    """Parse a command whose field ``config`` has the values of the preset that the first argument names.
+
+    Args:
+        command: Dataclass with the fields ``preset``, a ``PresetName``, and ``config``, ``PresetValues``.
+        arguments: Arguments of the command, PRESET first; ``--preset NAME``, the former spelling, is read too.
+        name: Name of the command in its help.
+
+    Raises:
+        ValueError: If there is no such preset, or the values do not fit together.
+    """
+    left = list(arguments)
+    if "--preset" in left[:-1]:
+        place = left.index("--preset")
+        left = [left[place + 1], *left[:place], *left[place + 2 :]]
+    fields: list[dataclasses.Field[Any]] = list(dataclasses.fields(command))  # type: ignore[arg-type]
+    without = (dataclasses.MISSING, dataclasses.MISSING)
+    given = {each.name: tyro.MISSING for each in fields if (each.default, each.default_factory) == without}
+    if left and not left[0].startswith("-"):
+        given["preset"] = left[0]
+    preset = given.get("preset") or next(each.default for each in fields if each.name == "preset")
+    default = command(**given | {"config": find_preset(preset)})
+    return tyro.cli(command, args=left, default=default, prog=name)
