@@ -12,6 +12,7 @@ from genie_gym.data.config import RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
 from genie_gym.preset_arguments import PresetName, PresetValues, parse_with_preset
 
@@ -313,6 +314,7 @@ class PromptCommand(_DemoOptions):
 
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
+    "plan": PlanCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,
@@ -323,7 +325,7 @@ COMMANDS: dict[str, Any] = {
     "doctor": DoctorCommand,
 }
 """Name of each command -> its class."""
-WITH_PRESET = ("train",)
+WITH_PRESET = ("plan", "train")
 """Commands that start from a preset."""
 
 

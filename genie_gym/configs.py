@@ -257,7 +257,7 @@ class WorldConfig:
     width: int = 64
     """frame width in pixels"""
     fps: float | None = None
-    """frames a second of the training videos and of play; ``None`` takes every frame of a file, and plays 10 a second"""
+    """frames a second of the training videos and of play; ``None`` takes every frame of a file, and plays 10 of them"""
     context_length: int = 16
     """number of frames that temporal attention sees, in training and in play"""
     tokenizer: TokenizerConfig
