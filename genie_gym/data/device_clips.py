@@ -18,13 +18,15 @@ class DeviceClips:
         for frames in dataset.read_all():
             self._frames[done : done + len(frames)] = torch.from_numpy(frames)
             done += len(frames)
-        self._firsts = torch.from_numpy(dataset.first_frames)
+        self._dataset = dataset
         self._offsets = dataset.frame_step * torch.arange(dataset.clip_length)
 
-    def batches(self, batch_size: int, seed: int, first_batch: int, num_batches: int) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, seed: int, first_batch: int, num_batches: int, rows: np.ndarray | None = None
+    ) -> Iterator[Batch]:
         """Yield the batches of ``data.clips.batches``, with videos (B, T, H, W, 3) uint8 on the device."""
-        among = np.arange(len(self._firsts))
         for number in range(first_batch, first_batch + num_batches):
-            numbers = torch.from_numpy(draw_numbers(among, batch_size, seed, number))
-            indices = self._firsts[numbers][:, None] + self._offsets  # (B, T)
-            yield Batch(self._frames[indices.to(self._frames.device)], numbers)
+            numbers = draw_numbers(len(self._dataset), batch_size, seed, number)
+            numbers = numbers if rows is None else numbers[rows]
+            indices = torch.from_numpy(self._dataset.find_frames(numbers))[:, None] + self._offsets  # (B, T)
+            yield Batch(self._frames[indices.to(self._frames.device)], torch.from_numpy(numbers))

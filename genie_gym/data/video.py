@@ -62,7 +62,7 @@ def iterate_video(path: str | Path, fps: float | None = None) -> Iterator[np.nda
             for picture in decoder.frames() if fps is None else _sample(decoder, fps):
                 pixels = _to_pixels(picture.frame, decoder.aspect)
                 first = pixels if first is None else first
-                yield resize(pixels, *first.shape[:2])
+                yield resize(pixels, first.shape[0], first.shape[1])
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as a video ({error.strerror})") from error
     if first is None:
@@ -125,7 +125,9 @@ class _Decoder:
             if packet.stream.index == self._stream.index:
                 self._last_end = max(self._last_end, end)
                 yield from decoder.decode(packet if packet.size else None)
-        stated, start = ((value or 0) / av.time_base for value in (self._container.duration, self._container.start_time))
+        stated, start = (
+            (value or 0) / av.time_base for value in (self._container.duration, self._container.start_time)
+        )
         if self._container.format.name == "avi":  # FFmpeg reduces an AVI's time to what the file's size suggests
             stated = max(stated, self._stream.frames * self.frame_time)
         if reached > 0:
@@ -160,7 +162,7 @@ def _to_pixels(frame: av.VideoFrame, aspect: float) -> np.ndarray:
         height, width = pixels.shape[:2]
         size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return pixels if matrix is None else _turn(pixels, np.frombuffer(matrix, np.int32))
 
 
