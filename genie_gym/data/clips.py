@@ -18,6 +18,11 @@ from genie_gym.checks import require
 from genie_gym.data.shards import Shard, mark_starts
 from genie_gym.data.sources import Paths, Source, load_source, open_sources, read_ahead, read_parts, resize_all
 
+HELD_BYTES = 1 << 28
+"""Bytes of frames up to which training holds a dataset in memory."""
+_SHOWN = 10
+"""Number of files that an error names."""
+
 
 class Batch(NamedTuple):
     """A batch of clips."""
@@ -78,7 +83,7 @@ class ClipDataset(Dataset[np.ndarray]):
         self._numbers = np.repeat(np.arange(len(self._sources)), [len(count) for count in counts])
         if not len(self._ends) or len(self) == 0:
             longest = max((int(length.max()) for length in lengths if len(length)), default=0)
-            names = ", ".join(str(path) for path in paths)
+            names = ", ".join(map(str, paths[:_SHOWN])) + (f" and {len(paths) - _SHOWN} more" if paths[_SHOWN:] else "")
             raise ValueError(f"no clip of {self._span} frames in {names}: the longest episode has {longest}")
 
     def __len__(self) -> int:
@@ -105,6 +110,11 @@ class ClipDataset(Dataset[np.ndarray]):
     def num_frames(self) -> int:
         """Number of frames in all sources."""
         return sum(source.num_frames for source in self._sources)
+
+    @property
+    def num_bytes(self) -> int:
+        """Number of bytes of all frames, scaled."""
+        return 3 * self.height * self.width * self.num_frames
 
     def private(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the (T - 1,) int32 real actions and the (T - 1,) float32 rewards of clip ``index``, for metrics only.

@@ -233,7 +233,9 @@ def describe_report(index: ClipIndex) -> list[str]:
     whole, size = report["videos"] - len(broken), f"{settings['width']} x {settings['height']}"
     shards = f"{len(index.shards)} shards, {report['bytes'] / 1e6:.1f} MB"
     lines = [f"{index.folder}: {report['frames']} frames of {size} from {whole} of {report['videos']} videos, {shards}"]
-    lines += [f"  {number} videos: {fitting}" for fitting, number in itertools.islice(report["fitted"].items(), _SHOWN)]
+    lines += [
+        f"  {_count(number)}: {fitting}" for fitting, number in itertools.islice(report["fitted"].items(), _SHOWN)
+    ]
     hidden = len(report["fitted"]) - _SHOWN
     lines += [f"  and {hidden} other sizes, see {index.folder / INDEX_FILE}"] if hidden > 0 else []
     named = [f"{name} ({length})" for name, length in short.items()]
@@ -243,4 +245,8 @@ def describe_report(index: ClipIndex) -> list[str]:
 
 def _list_names(index: ClipIndex, what: str, names: list[str]) -> list[str]:
     more = [f"    and {len(names) - _SHOWN} more, see {index.folder / INDEX_FILE}"] if len(names) > _SHOWN else []
-    return [f"  {len(names)} videos are {what}:", *(f"    {name}" for name in names[:_SHOWN]), *more] if names else []
+    return [f"  {_count(len(names))} {what}:", *(f"    {name}" for name in names[:_SHOWN]), *more] if names else []
+
+
+def _count(videos: int) -> str:
+    return "1 video" if videos == 1 else f"{videos} videos"

@@ -1,4 +1,4 @@
-"""Clips drawn from frames in a GPU's memory (12 kB per frame of 64 x 64), so that no batch waits for a disk."""
+"""Clips drawn from frames in a GPU's memory (12 kB per frame of 64 x 64), if they fit: no batch waits for a disk."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,16 @@ import numpy as np
 import torch
 
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
+
+_HELD_SHARE = 0.25
+"""Share of a GPU's free memory that frames may take."""
+
+
+def hold_on_device(dataset: ClipDataset, device: str | torch.device) -> "DeviceClips | None":
+    """Copy all frames to a GPU, or return None if they take more than a quarter of its free memory, or it is a CPU."""
+    if torch.device(device).type != "cuda" or dataset.num_bytes > _HELD_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return None
+    return DeviceClips(dataset, device)
 
 
 class DeviceClips:
