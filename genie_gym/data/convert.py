@@ -64,11 +64,11 @@ def convert(
 
     Raises:
         ValueError: If there are no videos, all of them are broken, any is broken and ``config.on_broken`` is ``stop``
-            (all broken ones are named), or ``out`` holds shards of other settings or lies among the videos.
+            (all broken ones are named), or ``out`` holds shards of other settings.
     """
     workers = count_cores() if workers is None else workers
     require(workers > 0, "workers", workers, "positive")
-    files, settings = _list_videos(videos, out), config.settings()
+    files, settings = _list_videos(videos), config.settings()
     digest, index = digest_videos(files, settings), read_index(out)
     is_current = index is not None and index.digest == digest and index.report["clip_length"] == config.clip_length
     if index is None or not is_current or not _is_whole(index):
@@ -98,7 +98,7 @@ def prepare_clips(
     Converted videos are kept in the cache, and only changed ones are converted anew. Arguments and errors as for
     ``convert``; ``say`` is called with each line about the conversion.
     """
-    files = find_data(paths)
+    files = find_data(paths, without=cache)
     shards = [file for file in files if not is_video(file)]
     if len(shards) == len(files):
         return shards
@@ -109,12 +109,10 @@ def prepare_clips(
     return shards + conversion.shards
 
 
-def _list_videos(paths: Paths, out: Path) -> list[VideoFile]:
+def _list_videos(paths: Paths) -> list[VideoFile]:
     """Return all videos in order, as they lie on disk now."""
     found: list[tuple[Path, str]] = []
     for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
-        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise ValueError(f"out must lie outside of the videos' folder {path}, got {out}")
         inside = list_files(path, VIDEO_SUFFIXES, deep=True) if path.is_dir() else [path]
         found += [(file, file.relative_to(path if path.is_dir() else path.parent).as_posix()) for file in inside]
     found = [(file, name) for file, name in found if is_video(file)]

@@ -19,6 +19,7 @@ Read = TypeVar("Read")
 Paths = str | Path | Sequence[str | Path]
 _PART_FRAMES = 1024
 """Number of frames that ``read_parts`` reads at once."""
+_SUFFIXES = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
 _MOST_HELD = 4 << 30
 """Largest number of bytes of decoded videos in memory."""
 _MAX_READERS = 16
@@ -89,16 +90,18 @@ def _require_finished(source: Shard | MemorySource) -> None:
         raise ValueError(f"{source.path}: {folder} has no {INDEX_FILE}, its conversion is not finished; run it again")
 
 
-def find_data(paths: Paths) -> list[Path]:
+def find_data(paths: Paths, without: Path | None = None) -> list[Path]:
     """Return the shards and videos of ``paths``, those of a folder and its subfolders in the order of their paths.
 
-    The shards of converted videos come in the order of their index. Names that begin with a dot are no data.
+    The shards of converted videos come in the order of their index. Names that begin with a dot are no data, nor is
+    what lies in the folder ``without``.
 
     Raises:
-        ValueError: If a path does not exist, a folder holds no data, or shards are not those of their index.
+        ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, or shards are
+            not those of their index.
     """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _list_data(Path(path))]
+    files = [file for path in several for file in _list_data(Path(path), without)]
     if not files:
         raise ValueError("paths must name at least one file, got none")
     return files
@@ -109,7 +112,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() != SHARD_SUFFIX
 
 
-def _list_data(path: Path) -> list[Path]:
+def _list_data(path: Path, without: Path | None) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -117,11 +120,15 @@ def _list_data(path: Path) -> list[Path]:
     index = read_index(path)
     if index is not None:
         return index.check()
-    files = list_files(path, (SHARD_SUFFIX, *VIDEO_SUFFIXES), deep=True)
+    files = list_files(path, _SUFFIXES, deep=True)
+    if without is not None:
+        files = [file for file in files if not file.resolve().is_relative_to(without.resolve())]
     if not files:
         raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
     indexed = {folder: read_index(folder) for folder in sorted({file.parent for file in files})}
     shards = {folder: index.check() for folder, index in indexed.items() if index is not None}
+    if shards and any(map(is_video, files)):
+        raise ValueError(f"{path}: holds videos and, in {next(iter(shards))}, converted videos; name one of them")
     # The first file of such a folder stands for its shards, which come in the order of the index.
     return [each for file in files for each in (shards.pop(file.parent, []) if indexed[file.parent] else [file])]
 

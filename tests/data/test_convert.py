@@ -218,8 +218,15 @@ def test_clips_of_other_settings_are_not_overwritten(videos: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r'out must hold clips of the settings .*"fps": 5'):
         _convert(videos, tmp_path / "clips", fps=5)
     assert shard.is_file()
-    with pytest.raises(ValueError, match="out must lie outside of the videos' folder"):
-        _convert(videos, videos / "clips")
+
+
+def test_clips_among_the_videos_are_not_taken_twice(videos: Path) -> None:
+    _convert(videos, videos / "clips")
+    with pytest.raises(ValueError, match=r"holds videos and, in .*clips, converted videos"):
+        ClipDataset(videos)
+    (shard,) = prepare_clips(videos, videos / "clips", CONFIG, print, workers=1)
+    shard.unlink()
+    assert prepare_clips(videos, videos / "clips", CONFIG, print, workers=1) == [shard]
 
 
 def test_only_chosen_stretches_are_converted(tmp_path: Path) -> None:
