@@ -33,7 +33,7 @@ from genie_gym.data.video_shards import (
 from genie_gym.parallel import run_in_processes
 from genie_gym.system import count_cores, list_files
 
-_GROUP_VIDEOS, _GROUP_BYTES = 64, 1 << 26
+_GROUP_VIDEOS, _GROUP_BYTES = 128, 1 << 26
 """Largest number of videos and of their bytes in a shard; a larger video has a shard of its own."""
 _SHOWN = 10
 """Number of names in a line of a report."""
