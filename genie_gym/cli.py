@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.data.config import RecordConfig
-from genie_gym.data.fitting import Fit
+from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
-from genie_gym.preset_arguments import PresetName, PresetValues, parse_with_preset
+from genie_gym.preset_arguments import parse_with_preset
+from genie_gym.training.commands import TrainCommand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,48 +40,23 @@ class RecordCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand:
-    """Train a world from shards or videos; the same command run again continues in the same folder."""
+class ConvertCommand:
+    """Convert videos into shards that training streams; run again, it converts what is missing or has changed."""
 
-    preset: PresetName = "coinrun"
-    """name of the preset to train"""
-    data: tuple[Path, ...]
-    """folders of HDF5 shards or videos to train on"""
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """video files, and folders that are searched with their subfolders"""
     out: Path
-    """folder of the run, which will hold the world in OUT/checkpoint"""
-    minutes: float | None = None
-    """number of minutes after which training pauses; by default it runs to its end"""
-    device: str = "cpu"
-    """torch device to train on"""
-    start_data: tuple[Path, ...] = ()
-    """folders of shards or videos to draw the shipped start clips from; by default --data"""
-    start_clips: int = 32
-    """largest number of start clips shipped with the checkpoint"""
-    tokenizer_steps: int | None = None
-    """override the preset's number of tokenizer training steps"""
-    world_steps: int | None = None
-    """override the preset's number of world training steps"""
-    fps: float | None = None
-    """override the preset's frames a second"""
-    config: PresetValues
-    """values of the preset"""
+    """folder to write the shards into"""
+    workers: int | None = None
+    """number of converting processes; by default one for each core"""
+    conversion: Annotated[ConvertConfig, tyro.conf.arg(name="")] = field(default_factory=ConvertConfig)
+    """frames to make of the videos"""
 
     def run(self) -> None:
-        """Train until the checkpoint is saved or the time is over."""
-        from genie_gym.config_io import vary
-        from genie_gym.data.clips import ClipDataset
-        from genie_gym.training.run import draw_start_clips, train_preset
+        """Convert the videos and say what was cropped, left out and too short."""
+        from genie_gym.data.convert import convert
 
-        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
-        given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
-        preset = vary(self.config, given)
-        size = {"height": preset.world.height, "width": preset.world.width}
-        dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
-        starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
-        clips = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
-        checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, self.device)
-        paused = f"the time is over; run the command again to continue in {self.out}"
-        print(paused if checkpoint is None else f"saved {checkpoint}")
+        print("\n".join(convert(self.videos, self.out, self.conversion, self.workers).lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +290,7 @@ class PromptCommand(_DemoOptions):
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
     "plan": PlanCommand,
+    "convert": ConvertCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,

@@ -12,11 +12,16 @@ import numpy as np
 from genie_gym.data.frames import resize
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
+from genie_gym.data.video_shards import INDEX_FILE, read_index
+from genie_gym.system import list_files
 
 Read = TypeVar("Read")
 Paths = str | Path | Sequence[str | Path]
 _PART_FRAMES = 1024
 """Number of frames that ``read_parts`` reads at once."""
+_SUFFIXES = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
+_MOST_HELD = 4 << 30
+"""Largest number of bytes of decoded videos in memory."""
 _MAX_READERS = 16
 """Largest number of threads that decompress shards, however many cores there are."""
 
@@ -26,7 +31,7 @@ class Source(Protocol):
 
     path: Path
     num_frames: int
-    episode_starts: np.ndarray
+    episodes: np.ndarray
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return frames ``start`` to ``stop`` (excluded): (n, H, W, 3) uint8."""
@@ -38,13 +43,13 @@ class MemorySource:
     Args:
         path: File that the frames come from.
         frames: (F, H, W, 3) uint8.
-        episode_starts: (F,) bool, True on the first frame of an episode.
+        episodes: (E,) int64, the first frames of the episodes.
         frame_size: Height and width of a decoded video's frames before scaling.
     """
 
-    def __init__(self, path: Path, frames: np.ndarray, episode_starts: np.ndarray, frame_size: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, frames: np.ndarray, episodes: np.ndarray, frame_size: tuple[int, ...]) -> None:
         self.path, self.frames, self.num_frames = path, frames, len(frames)
-        self.episode_starts, self.frame_size = episode_starts, frame_size
+        self.episodes, self.frame_size = episodes, frame_size
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return a view of frames ``start`` to ``stop`` (excluded)."""
@@ -52,30 +57,80 @@ class MemorySource:
 
 
 def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySource]:
-    """Open every shard and decode every video of ``paths``, the files of a folder in the order of their names.
+    """Open every shard and decode every video of ``paths``, as ``find_data`` lists them.
 
     Videos are decoded into memory at (height, width); shards stay on disk at their own size.
 
     Raises:
-        ValueError: If a path does not exist or cannot be read, or a folder holds no shard and no video.
+        ValueError: If a path does not exist or holds no data, files cannot be read (all of them are named), or the
+            videos need more than 4 GiB.
+    """
+    sources: list[Shard | MemorySource] = []
+    broken, held = [], 0
+    for file in find_data(paths):
+        try:
+            source = _decode(file, height, width) if is_video(file) else Shard(file)
+            _require_finished(source)
+            held += source.frames.nbytes if isinstance(source, MemorySource) else 0
+            sources.append(source)
+        except ValueError as error:
+            broken.append(str(error))
+        if held > _MOST_HELD:
+            raise ValueError(
+                f"paths must hold videos of up to 4 GiB of frames, got more; use genie-gym convert: {file}"
+            )
+    if broken:
+        raise ValueError("\n".join(broken))
+    return sources
+
+
+def _require_finished(source: Shard | MemorySource) -> None:
+    folder = source.path.parent
+    if isinstance(source, Shard) and not source.is_recording and not (folder / INDEX_FILE).is_file():
+        raise ValueError(f"{source.path}: {folder} has no {INDEX_FILE}, its conversion is not finished; run it again")
+
+
+def find_data(paths: Paths, without: Path | None = None) -> list[Path]:
+    """Return the shards and videos of ``paths``, those of a folder and its subfolders in the order of their paths.
+
+    The shards of converted videos come in the order of their index. Names that begin with a dot are no data, nor is
+    what lies in the folder ``without``.
+
+    Raises:
+        ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, or shards are
+            not those of their index.
     """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _list_files(Path(path))]
+    files = [file for path in several for file in _list_data(Path(path), without)]
     if not files:
         raise ValueError("paths must name at least one file, got none")
-    return [Shard(file) if file.suffix.lower() == SHARD_SUFFIX else _decode(file, height, width) for file in files]
+    return files
 
 
-def _list_files(path: Path) -> list[Path]:
+def is_video(path: Path) -> bool:
+    """Return whether the file's name is that of a video, not of a shard."""
+    return path.suffix.lower() != SHARD_SUFFIX
+
+
+def _list_data(path: Path, without: Path | None) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ValueError(f"{path}: no such file or folder")
-    known = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
+    index = read_index(path)
+    if index is not None:
+        return index.check()
+    files = list_files(path, _SUFFIXES, deep=True)
+    if without is not None:
+        files = [file for file in files if not file.resolve().is_relative_to(without.resolve())]
     if not files:
         raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
-    return files
+    indexed = {folder: read_index(folder) for folder in sorted({file.parent for file in files})}
+    shards = {folder: index.check() for folder, index in indexed.items() if index is not None}
+    if shards and any(map(is_video, files)):
+        raise ValueError(f"{path}: holds videos and, in {next(iter(shards))}, converted videos; name one of them")
+    # The first file of such a folder stands for its shards, which come in the order of the index.
+    return [each for file in files for each in (shards.pop(file.parent, []) if indexed[file.parent] else [file])]
 
 
 def _decode(path: Path, height: int, width: int) -> MemorySource:
@@ -83,7 +138,7 @@ def _decode(path: Path, height: int, width: int) -> MemorySource:
     for frame in iterate_video(path):
         frame_size = frame.shape[:2]
         frames.append(resize(frame, height, width))
-    return MemorySource(path, np.stack(frames), np.arange(len(frames)) == 0, frame_size or ())
+    return MemorySource(path, np.stack(frames), np.zeros(1, np.int64), frame_size or ())
 
 
 def read_parts(sources: Iterable[Source], height: int, width: int) -> Iterator[np.ndarray]:
@@ -104,7 +159,7 @@ def load_source(source: Source, height: int, width: int) -> MemorySource:
     for part in read_parts([source], height, width):
         frames[done : done + len(part)] = part
         done += len(part)
-    return MemorySource(source.path, frames, source.episode_starts, (height, width))
+    return MemorySource(source.path, frames, source.episodes, (height, width))
 
 
 def resize_all(frames: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""The command ``genie-gym train`` and its options; imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genie_gym.data.config import ConvertConfig, OnBroken
+from genie_gym.data.fitting import Fit
+from genie_gym.preset_arguments import PresetName, PresetValues
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train a world from shards or videos; the same command run again continues in the same folder."""
+
+    preset: PresetName = "coinrun"
+    """name of the preset to train"""
+    data: tuple[Path, ...]
+    """folders of HDF5 shards, or of videos, which are first converted into OUT/clips"""
+    out: Path
+    """folder of the run, which will hold the world in OUT/checkpoint"""
+    minutes: float | None = None
+    """number of minutes after which training pauses; by default it runs to its end"""
+    device: str = "cpu"
+    """torch device to train on"""
+    start_data: tuple[Path, ...] = ()
+    """folders of shards or videos to draw the shipped start clips from; by default --data"""
+    start_clips: int = 32
+    """largest number of start clips shipped with the checkpoint"""
+    tokenizer_steps: int | None = None
+    """override the preset's number of tokenizer training steps"""
+    world_steps: int | None = None
+    """override the preset's number of world training steps"""
+    fps: float | None = None
+    """frames per second of videos and of the world; by default each frame of a file is taken once"""
+    fit: Fit = "crop"
+    """method that changes the aspect ratio of videos"""
+    on_broken: OnBroken = "stop"
+    """whether videos that cannot be read stop the command, all of them named, or are left out"""
+    config: PresetValues
+    """values of the preset"""
+
+    def run(self) -> None:
+        """Train until the checkpoint is saved or the time is over."""
+        from genie_gym.config_io import vary
+        from genie_gym.data.clips import ClipDataset
+        from genie_gym.data.convert import prepare_clips
+        from genie_gym.training.run import draw_start_clips, train_preset
+
+        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
+        given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
+        preset = vary(self.config, given)
+        size = {"height": preset.world.height, "width": preset.world.width}
+        length = preset.world_training.clip_length
+        about: dict[str, Any] = {"fps": self.fps, "fit": self.fit, "on_broken": self.on_broken, "clip_length": length}
+        conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", **about)
+        clips = prepare_clips(self.data, self.out / "clips", conversion, print)
+        dataset = starts = ClipDataset(clips, clip_length=length, **size)
+        if self.start_data:
+            clips = prepare_clips(self.start_data, self.out / "start_clips", conversion, print)
+            starts = ClipDataset(clips, clip_length=1, **size)
+        shipped = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+        checkpoint = train_preset(preset, dataset, self.out, shipped, self.minutes, self.device)
+        paused = f"the time is over; run the command again to continue in {self.out}"
+        print(paused if checkpoint is None else f"saved {checkpoint}")
