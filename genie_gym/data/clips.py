@@ -194,7 +194,7 @@ class ClipDataset(Dataset[np.ndarray]):
         return file
 
 
-def batches(
+def batches(  # noqa: PLR0913
     dataset: ClipDataset,
     batch_size: int,
     seed: int,
@@ -202,6 +202,7 @@ def batches(
     num_batches: int | None = None,
     workers: int = 0,
     clips: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Return an iterator over batches of clips (B, T, H, W, 3) uint8, drawn with replacement.
 
@@ -213,6 +214,7 @@ def batches(
         num_batches: Number of batches to yield, or ``None`` for an endless iterator.
         workers: Threads that read ahead; decompressing shards releases the GIL, so they run in parallel.
         clips: Indices of the clips to draw from, or ``None`` for all clips.
+        rows: Rows of each batch to read, or ``None`` for all; each process of several reads its own.
 
     Raises:
         ValueError: If an argument is negative, or ``batch_size`` is 0.
@@ -223,7 +225,7 @@ def batches(
         require(value >= 0, field, value, "0 or more")
     require(batch_size > 0, "batch_size", batch_size, "positive")
     numbers = itertools.islice(itertools.count(first_batch), num_batches)
-    draw = functools.partial(_batch, dataset, among, batch_size, seed)
+    draw = functools.partial(_batch, dataset, among, batch_size, seed, rows)
     return map(draw, numbers) if workers == 0 else read_ahead(draw, numbers, workers)
 
 
@@ -232,8 +234,11 @@ def draw_numbers(among: np.ndarray, batch_size: int, seed: int, number: int) -> 
     return among[np.random.default_rng([seed, number]).integers(len(among), size=batch_size)]
 
 
-def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, number: int) -> Batch:
+def _batch(
+    dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, rows: np.ndarray | None, number: int
+) -> Batch:
     indices = draw_numbers(among, batch_size, seed, number)
+    indices = indices if rows is None else indices[rows]
     videos = np.stack([dataset[int(index)] for index in indices])
     return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
 

@@ -21,10 +21,13 @@ class DeviceClips:
         self._firsts = torch.from_numpy(dataset.first_frames)
         self._offsets = dataset.frame_step * torch.arange(dataset.clip_length)
 
-    def batches(self, batch_size: int, seed: int, first_batch: int, num_batches: int) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, seed: int, first_batch: int, num_batches: int, rows: np.ndarray | None = None
+    ) -> Iterator[Batch]:
         """Yield the batches of ``data.clips.batches``, with videos (B, T, H, W, 3) uint8 on the device."""
         among = np.arange(len(self._firsts))
         for number in range(first_batch, first_batch + num_batches):
-            numbers = torch.from_numpy(draw_numbers(among, batch_size, seed, number))
+            drawn = draw_numbers(among, batch_size, seed, number)
+            numbers = torch.from_numpy(drawn if rows is None else drawn[rows])
             indices = self._firsts[numbers][:, None] + self._offsets  # (B, T)
             yield Batch(self._frames[indices.to(self._frames.device)], numbers)

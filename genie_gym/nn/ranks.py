@@ -92,7 +92,7 @@ class _Sum(Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return cast(Tensor, _Sum.apply(gradient))
 
 
