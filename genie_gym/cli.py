@@ -61,21 +61,48 @@ class TrainCommand:
     """override the preset's number of world training steps"""
 
     def run(self) -> None:
-        """Train until the checkpoint is saved or the time is over."""
+        """Train until the checkpoint is saved or the time is over, alone or as one of the processes of torchrun."""
+        from genie_gym.training.distributed import run_on_ranks
+        from genie_gym.training.run import train_preset
+
+        def train(ranks: Any, device: str) -> None:
+            preset, dataset, clips = ranks.agree(self._open)
+            checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device)
+            paused = f"the time is over; run the command again to continue in {self.out}"
+            if ranks.is_first:
+                print(paused if checkpoint is None else f"saved {checkpoint}")
+
+        run_on_ranks(self.device, train)
+
+    def _open(self) -> tuple[Any, Any, Any]:
+        """Return the preset, the clips and the start clips."""
         from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
         from genie_gym.presets import find_preset
-        from genie_gym.training.run import draw_start_clips, train_preset
+        from genie_gym.training.run import draw_start_clips
 
         steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
         preset = vary(find_preset(self.preset), {path: count for path, count in steps.items() if count is not None})
         size = {"height": preset.world.height, "width": preset.world.width}
         dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
         starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
-        clips = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
-        checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, self.device)
-        paused = f"the time is over; run the command again to continue in {self.out}"
-        print(paused if checkpoint is None else f"saved {checkpoint}")
+        return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Save the world of a training run as a checkpoint, even while it is trained."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """folder of the run, --out of genie-gym train"""
+    out: Path
+    """folder to write the checkpoint to"""
+
+    def run(self) -> None:
+        """Export the run."""
+        from genie_gym.training.export import export_run
+
+        print(f"saved {export_run(self.run_folder, self.out)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +336,7 @@ class PromptCommand(_DemoOptions):
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
     "train": TrainCommand,
+    "export": ExportCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,
     "demo": DemoCommand,

@@ -353,14 +353,12 @@ class TrainConfig:
     compile: bool = False
     """whether to ``torch.compile`` the transformers, block by block"""
     accumulate: int = 1
-    """number of parts of a batch whose gradients are added up before a step, to save memory; batch statistics, such as
-    those of codebooks, are then those of a part"""
+    """number of parts of a batch, computed one by one to save memory; codebooks and norms take each for a batch"""
     sharding: Literal["ddp", "fsdp"] = "ddp"
-    """what several processes under torchrun hold. ``ddp``: each the whole model; ``fsdp``: each a part of every weight,
-    gradient and moment, gathered block by block, for models that fill a GPU (AdamW only, and no pictures)"""
+    """what each of several processes holds. ``ddp``: the whole model; ``fsdp``: a part of every weight, gradient and
+    moment, gathered block by block, for models that fill a GPU (AdamW only, no pictures)"""
     checkpoint_blocks: bool = False
-    """whether to keep only the input of each transformer block, and compute the rest again in the backward pass: a
-    third more work and a fraction of the memory"""
+    """whether to keep only each transformer block's input for the backward pass: less memory, a third more work"""
     seed: int = 0
     """seed of batches, masks and noise; with the step it decides all randomness"""
     checkpoint_every: int = 200

@@ -5,6 +5,7 @@ import enum
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,14 +129,26 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if is_gpu else "gloo", timeout=_PATIENCE)
-    try:
-        yield current_ranks(), device
-    except BaseException:
-        # Others may wait for this rank in the middle of a step. torchrun ends them when this process has ended.
-        raise
-    else:
-        dist.barrier()
-        dist.destroy_process_group()
+    yield current_ranks(), device
+    # After an error others may wait for this rank in the middle of a step: torchrun ends them when this process ends.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run_on_ranks(device: str, work: Callable[[Ranks, str], None]) -> None:
+    """Join the ranks that torchrun started, and run ``work`` with this rank and its device.
+
+    What fails alike on all ranks (``SharedError``) is told by the first one in one line, and ends all with status 2.
+    """
+    with join_ranks(device) as (ranks, own_device):
+        try:
+            work(ranks, own_device)
+        except SharedError as error:
+            if ranks.is_first:
+                sys.stderr.write(f"genie-gym: {error}\n")
+                sys.stderr.flush()
+            ranks.barrier()  # torchrun ends the others as soon as one has ended
+            raise SystemExit(2) from error
 
 
 def own_rows(shares: list[Share]) -> np.ndarray:

@@ -20,7 +20,7 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput, Model
 from genie_gym.serving import native_precision
 from genie_gym.system import keep_freed_memory
-from genie_gym.training.checkpoint import RunSaver, has_run, read_precision, resume_run
+from genie_gym.training.checkpoint import RunSaver, has_run, read_precision, require_config, resume_run
 from genie_gym.training.distributed import STOPPED, Ranks, Stop, StopSignal, current_ranks, own_rows
 from genie_gym.training.logs import RunLogger
 from genie_gym.training.optim import build_optimizer
@@ -157,8 +157,8 @@ class Phase:
         keep_freed_memory()
         deadline = float("inf") if self.minutes is None else time.monotonic() + 60 * self.minutes
         config, ranks = self.settle(trainee).config, current_ranks()
-        where = self._place(trainee)
-        shares = ranks.split(config)
+        where, shares = self._place(trainee), ranks.split(config)
+        ranks.require_same({f"steps done in {self.folder}": ranks.agree(lambda: require_config(self.folder, config))})
         engine = parallelise(trainee, config, ranks, where)
         optimizer = build_optimizer(engine.module, config.optimizer, config.precision)
         step = first = ranks.agree(lambda: resume_run(self.folder, engine.module, optimizer, config))

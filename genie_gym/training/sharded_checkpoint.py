@@ -65,6 +65,7 @@ class ShardedSaver:
         if self._future is not None:
             self._future.result()
             self.poll()
+            self._ranks.barrier()
 
     def _path(self, about: dict[str, Any]) -> Path:
         return self._folder / f"{about['step']:09d}"

@@ -23,7 +23,7 @@ _PEAK_TFLOPS = {
     "RTX 3090": 71,
     "MI300X": 1307,
 }
-"""Part of a GPU's name -> dense bfloat16 operations a second by its data sheet, in 10^12; the first that fits counts."""
+"""Part of a GPU's name -> dense bfloat16 operations a second in its data sheet, in 10^12; the first fit counts."""
 
 
 def find_peak(device: torch.device, precision: str) -> float | None:
