@@ -220,12 +220,15 @@ class MaskGITDynamics(Model):
         is_hidden[:, 0] = False
         is_hidden = is_hidden.expand(-1, -1, tokens.shape[2])
         uniforms = torch.rand(int(is_hidden.sum()), device=tokens.device)[int(is_hidden[:first].sum()) :]
-        is_hidden = is_hidden[first : first + rows]
-        features, _ = self(tokens[:rows].masked_fill(is_hidden, self.hidden_token), previous_actions[:rows])
-        logits = self.logits(features.transpose(0, 1)[is_hidden])  # (T, B, N, D / fold) -> (M, D / fold) -> (M, K)
+        # A rank without such rows takes part with one, since sharded weights are gathered by all ranks together.
+        shown = tokens[: max(rows, 1)]
+        hidden = torch.zeros_like(shown, dtype=torch.bool)
+        hidden[:rows] = is_hidden[first : first + rows]
+        features, _ = self(shown.masked_fill(hidden, self.hidden_token), previous_actions[: len(shown)])
+        logits = self.logits(features.transpose(0, 1)[hidden])  # (T, B, N, D / fold) -> (M, D / fold) -> (M, K)
         context = tokens.clone()
         temperature = self.config.sampling.temperature
-        context[:rows][is_hidden] = draw(logits, temperature, uniforms[: len(logits)])[0]
+        context[: len(shown)][hidden] = draw(logits, temperature, uniforms[: len(logits)])[0]
         return context
 
     def _corrupt(self, tokens: Tensor) -> Tensor:

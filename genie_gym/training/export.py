@@ -19,7 +19,9 @@ _WORLD, _CLIPS, _MERGED = "world.json", "start_clips.safetensors", "merged_actio
 
 
 def write_plan(world: GenieWorldModel, folder: Path) -> None:
-    """Write a run's world config and start clips into its folder, which its weights alone do not tell."""
+    """Write a new run's world config and start clips into its folder, which its weights alone do not tell."""
+    if (folder / _WORLD).exists() and has_run(folder / "tokenizer"):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / _CLIPS) as path:
         save_file({"start_clips": torch.from_numpy(world.start_clips.copy())}, path)

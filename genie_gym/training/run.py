@@ -76,7 +76,7 @@ def train_preset(
             return None
         if ranks.is_first:
             write_merged(world, out)
-    if deadline is not None and time.monotonic() >= deadline:
+    if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
     phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
     has_cache = torch.device(device).type == "cpu" and is_worthwhile(drawn, last)
