@@ -14,7 +14,7 @@ from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
 from genie_gym.preset_arguments import parse_with_preset
-from genie_gym.training.commands import TrainCommand
+from genie_gym.training.commands import ExportCommand, TrainCommand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +292,7 @@ COMMANDS: dict[str, Any] = {
     "plan": PlanCommand,
     "convert": ConvertCommand,
     "train": TrainCommand,
+    "export": ExportCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,
     "demo": DemoCommand,

@@ -356,7 +356,14 @@ class TrainConfig:
     """floating-point format of features; ``auto`` picks the one in which a step is fastest, and a resumed run keeps it.
     Weights, their moments, codebooks and losses stay float32"""
     compile: bool = False
-    """whether to ``torch.compile`` the transformers"""
+    """whether to ``torch.compile`` the transformers, block by block"""
+    accumulate: int = 1
+    """number of parts of a batch, computed one by one to save memory; codebooks and norms take each for a batch"""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """what each of several processes holds. ``ddp``: the whole model; ``fsdp``: a part of every weight, gradient and
+    moment, gathered block by block, for models that fill a GPU (AdamW only, no pictures)"""
+    checkpoint_blocks: bool = False
+    """whether to keep only each transformer block's input for the backward pass: less memory, a third more work"""
     seed: int = 0
     """seed of batches, masks and noise; with the step it decides all randomness"""
     checkpoint_every: int = 200
@@ -367,7 +374,11 @@ class TrainConfig:
     """number of steps between TensorBoard picture grids; 0 for none"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="train_steps batch_size clip_length checkpoint_every log_every")
+        check_fields(self, positive="train_steps batch_size clip_length checkpoint_every log_every accumulate")
+        parts, kind = self.accumulate, self.optimizer.kind
+        require(self.batch_size % parts == 0, "TrainConfig.accumulate", parts, f"a divisor of {self.batch_size} clips")
+        fits = self.sharding == "ddp" or kind == "adamw"
+        require(fits, "TrainConfig.sharding", self.sharding, f"ddp with {kind}, which needs whole matrices")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@
   loss does not depend on how much a video moves.
 """
 
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerActionConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
-from genie_gym.nn.layers import Embedding, Linear
+from genie_gym.nn.layers import BatchNorm, Embedding, Linear
 from genie_gym.nn.moving import AcceleratingDecoder, MovingDecoder, box_index, find_box, has_agent_box
 from genie_gym.nn.patches import patchify, unpatchify
-from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
+from genie_gym.nn.quantizer import Quantized, build_quantizer, code_shares, latent_dim, perplexity
+from genie_gym.nn.ranks import draw_rows, mean_over_ranks
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 _FEATURES = 128
@@ -53,7 +55,7 @@ class LatentActionModel(Model):
         self.config = config
         part = config.latent_action_model
         self.backbone = _build_backbone(config)
-        self.latent_norm = nn.BatchNorm1d(latent_dim(part.quantizer), affine=False)
+        self.latent_norm = BatchNorm(latent_dim(part.quantizer))
         self.quantizer = build_quantizer(part.quantizer)
         codes, actions = part.quantizer.codes, config.num_latent_actions
         self.action_of_code = None if actions == codes else nn.Buffer(torch.arange(codes) * actions // codes)
@@ -110,7 +112,7 @@ class LatentActionModel(Model):
         codes = quantized.codes.to(self.precision)  # (B, T - 1, dim)
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
         num_codes = self.config.latent_action_model.quantizer.codes
-        use = torch.bincount(quantized.tokens.flatten(), minlength=num_codes) / quantized.tokens.numel()
+        use = code_shares(quantized.tokens, num_codes)
         metrics |= {"perplexity": perplexity(quantized.tokens, num_codes), "least_used": use.min()}
         metrics |= {"commitment": quantized.loss.detach()}
         return LossOutput(error + quantized.loss, metrics), self._merge(quantized.tokens)
@@ -232,7 +234,8 @@ class TransformerBackbone(nn.Module):
         """Return features (T - 1, B, N, D) of frames 1 to T - 1, from the frames before and codes (B, T - 1, dim)."""
         frames = self.decoder_in(self.features(videos)[:-1].to(codes.dtype))  # (T - 1, B, N, D)
         if self.training and self.part.hidden_frames > 0:
-            hidden = torch.rand(frames.shape[:2], device=frames.device) < self.part.hidden_frames
+            draw = partial(torch.rand, device=frames.device)
+            hidden = draw_rows(draw, frames.shape[:2], dim=1) < self.part.hidden_frames
             hidden[0] = False
             frames = torch.where(hidden[..., None, None], self.hidden_frame.to(frames.dtype), frames)
         steering = self.code_in(codes).transpose(0, 1)[:, :, None]  # (B, T - 1, dim) -> (T - 1, B, 1, D)
@@ -278,7 +281,7 @@ class TokenBackbone(TransformerBackbone):
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the cross-entropy of the tokens of frames 1 to T - 1."""
         logits = self.out(self.decode(videos, codes)).float()  # (T - 1, B, N, K)
-        loss = F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten())
+        loss = mean_over_ranks(F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten()))
         return LossOutput(loss, {"cross_entropy": loss.detach()})
 
 
@@ -299,5 +302,5 @@ def _stack_flat(videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
 def _error_over_copying(changes: Tensor, videos: Tensor) -> LossOutput:
     """Return the squared error of predicted changes (B, T - 1, C, H, W) divided by that of copying, and metrics."""
     true = videos[:, 1:] - videos[:, :-1]
-    error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
+    error, copied = mean_over_ranks(F.mse_loss(changes, true)), mean_over_ranks(true.square().mean()).clamp(min=1e-6)
     return LossOutput(error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()})

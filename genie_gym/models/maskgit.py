@@ -52,7 +52,7 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     Returns:
         Tokens (B, ...) int64, and their log-probabilities (B, ...).
     """
-    rows = len(logits) if logits.device.type != "cpu" else max(1, _CHUNK_LOGITS // logits[0].numel())
+    rows = len(logits) if logits.device.type != "cpu" else max(1, _CHUNK_LOGITS // math.prod(logits.shape[1:]))
     parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
     tokens, log_probabilities = zip(*(_draw_rows(each, temperature, numbers) for each, numbers in parts), strict=True)
     return torch.cat(tokens), torch.cat(log_probabilities)

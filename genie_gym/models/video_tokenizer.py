@@ -21,6 +21,7 @@ from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Linear, zero_
 from genie_gym.nn.patches import fold, pad_frames, patchify, unfold, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
+from genie_gym.nn.ranks import mean_over_ranks, variance_over_ranks
 from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 
 _LIFT = 3.0
@@ -109,14 +110,14 @@ class VideoTokenizer(Model):
         """Return the squared error of rebuilt pixels over their variance, plus the quantizer's loss (sec. 2.1)."""
         quantized = self._quantize(videos)
         features, _ = self.decoder(self._embed(quantized.codes))
-        error = F.mse_loss(self._to_pixels(features, quantized.codes), videos)
+        error = mean_over_ranks(F.mse_loss(self._to_pixels(features, quantized.codes), videos))
         codes = self.config.tokenizer.quantizer.codes
         metrics = {
             "psnr": -10 * error.detach().log10(),
             "commitment": quantized.loss.detach(),
             "perplexity": perplexity(quantized.tokens, codes),
         }
-        return LossOutput(error / videos.var().clamp(min=1e-6) + quantized.loss, metrics)
+        return LossOutput(error / variance_over_ranks(videos).clamp(min=1e-6) + quantized.loss, metrics)
 
     @torch.no_grad()
     def initialise(self, videos: Tensor) -> None:
@@ -160,7 +161,7 @@ class VideoTokenizer(Model):
         folded = fold(patches.to(self.precision), part.fold, self.config.grid)  # (T, B, N / fold^2, fold^2 pixels)
         features, _ = self.encoder(self.patch_in(folded) + self.encoder_position_embeddings.to(folded.dtype))
         latents = unfold(self.latent_out(features), part.fold, self.config.grid)  # (T, B, N, dim)
-        return cast(Quantized, self.quantizer(latents.float() + self.latent_path(patches)))
+        return cast(Quantized, self.quantizer(latents.float() + self.latent_path(patches), rows=1))
 
     def _patchify(self, videos: Tensor) -> Tensor:
         """Cut padded videos (B, T, C, H, W) in [0, 1] into patches (T, B, N, pixels) in [-0.5, 0.5]."""

@@ -24,6 +24,7 @@ class ActionsTrainee(Trainee):
     def __init__(self, model: LatentActionModel) -> None:
         super().__init__()
         self.latent_action_model = model
+        self.frame_tokens = model.config.tokens_per_frame
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the model's loss."""

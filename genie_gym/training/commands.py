@@ -1,8 +1,11 @@
-"""The command ``genie-gym train`` and its options; imports no torch."""
+"""The commands ``genie-gym train`` and ``genie-gym export``; imports no torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import tyro
 
 from genie_gym.data.config import ConvertConfig, OnBroken
 from genie_gym.data.fitting import Fit
@@ -41,11 +44,27 @@ class TrainCommand:
     """values of the preset"""
 
     def run(self) -> None:
-        """Train until the checkpoint is saved or the time is over."""
+        """Train until the checkpoint is saved or the time is over, alone or as one of the processes of torchrun."""
+        from genie_gym.training.distributed import run_on_ranks
+        from genie_gym.training.run import train_preset
+
+        def train(ranks: Any, device: str) -> None:
+            # One process converts the videos; the others find them converted.
+            opened = ranks.agree(lambda: self._open(print) if ranks.is_first else None)
+            preset, dataset, clips = ranks.agree(lambda: opened or self._open(lambda line: None))
+            checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device)
+            paused = f"the time is over; run the command again to continue in {self.out}"
+            if ranks.is_first:
+                print(paused if checkpoint is None else f"saved {checkpoint}")
+
+        run_on_ranks(self.device, train)
+
+    def _open(self, say: Callable[[str], None]) -> tuple[Any, Any, Any]:
+        """Return the preset, the clips and the start clips; ``say`` is called with each line about the conversion."""
         from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
         from genie_gym.data.convert import prepare_clips
-        from genie_gym.training.run import draw_start_clips, train_preset
+        from genie_gym.training.run import draw_start_clips
 
         steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
         given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
@@ -54,12 +73,25 @@ class TrainCommand:
         length = preset.world_training.clip_length
         about: dict[str, Any] = {"fps": self.fps, "fit": self.fit, "on_broken": self.on_broken, "clip_length": length}
         conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", **about)
-        clips = prepare_clips(self.data, self.out / "clips", conversion, print)
+        clips = prepare_clips(self.data, self.out / "clips", conversion, say)
         dataset = starts = ClipDataset(clips, clip_length=length, **size)
         if self.start_data:
-            clips = prepare_clips(self.start_data, self.out / "start_clips", conversion, print)
+            clips = prepare_clips(self.start_data, self.out / "start_clips", conversion, say)
             starts = ClipDataset(clips, clip_length=1, **size)
-        shipped = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
-        checkpoint = train_preset(preset, dataset, self.out, shipped, self.minutes, self.device)
-        paused = f"the time is over; run the command again to continue in {self.out}"
-        print(paused if checkpoint is None else f"saved {checkpoint}")
+        return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Save the world of a training run as a checkpoint, even while it is trained."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """folder of the run, --out of genie-gym train"""
+    out: Path
+    """folder to write the checkpoint to"""
+
+    def run(self) -> None:
+        """Export the run."""
+        from genie_gym.training.export import export_run
+
+        print(f"saved {export_run(self.run_folder, self.out)}")

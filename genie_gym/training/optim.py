@@ -7,6 +7,7 @@ from torch import nn
 
 from genie_gym.configs import OptimizerConfig
 from genie_gym.training.muon import Muon
+from genie_gym.training.sharding import whole_tensor
 
 _WSD_DECAY = 0.2
 """Share of training over which the ``wsd`` schedule decays."""
@@ -55,5 +56,5 @@ def clip_gradients(module: nn.Module, max_norm: float) -> dict[str, torch.Tensor
     for name, child in module.named_children():
         gradients = [parameter for parameter in child.parameters() if parameter.grad is not None]
         if gradients:
-            norms[f"gradient_norm/{name}"] = nn.utils.clip_grad_norm_(gradients, max_norm)
+            norms[f"gradient_norm/{name}"] = whole_tensor(nn.utils.clip_grad_norm_(gradients, max_norm))
     return norms

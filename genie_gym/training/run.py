@@ -3,12 +3,14 @@
 import functools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from genie_gym.checks import require
+from genie_gym.config_io import to_dict
 from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import HELD_BYTES, Batch, ClipDataset, batches
 from genie_gym.data.device_clips import hold_on_device
@@ -19,6 +21,8 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.system import count_cores
 from genie_gym.training.actions import train_actions
 from genie_gym.training.agent_box import settle_agent_box
+from genie_gym.training.distributed import current_ranks, require_phases
+from genie_gym.training.export import write_merged, write_plan
 from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
@@ -57,21 +61,25 @@ def train_preset(
         ValueError: If ``out`` holds a run of another preset, or torch cannot compute on the device.
     """
     require_device(device)
+    ranks = current_ranks()
+    ranks.agree(lambda: require_phases(preset, ranks.size))
     dataset = dataset.in_memory() if dataset.num_bytes <= HELD_BYTES else dataset
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     def begin(config: TrainConfig, name: str) -> Phase:
         left = None if deadline is None else (deadline - time.monotonic()) / 60
-        return Phase(clips(dataset.cut(config.clip_length), config, device), config, out / name, left, progress)
+        return Phase(clips(dataset.cut(config.clip_length), config, device), config, out / name, left, progress, device)
 
-    torch.manual_seed(preset.tokenizer_training.seed)
-    world = GenieWorldModel(settle_agent_box(preset.world, dataset), start_clips).to(device)
+    world = _build(preset, dataset, start_clips, out, device)
     first, second, last = preset.tokenizer_training, preset.action_training, preset.world_training
     if train_tokenizer(world.tokenizer, begin(first, "tokenizer")) < first.train_steps:
         return None
-    if second and train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
-        return None
-    if deadline is not None and time.monotonic() >= deadline:
+    if second:
+        if train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
+            return None
+        if ranks.is_first:
+            write_merged(world, out)
+    if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
     phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
     has_cache = torch.device(device).type == "cpu" and is_worthwhile(drawn, last)
@@ -79,24 +87,45 @@ def train_preset(
     cache = TokenCache(phase.folder, world.tokenizer, drawn, phase.config) if has_cache else None
     if train_world(world, phase, cache, freezes_actions=second is not None) < last.train_steps:
         return None
-    return save_world(world.eval(), out / "checkpoint")
+    if ranks.is_first:
+        save_world(world.eval(), out / "checkpoint")
+    ranks.barrier()
+    return out / "checkpoint"
+
+
+def _build(
+    preset: Preset, dataset: ClipDataset, start_clips: np.ndarray | None, out: Path, device: str
+) -> GenieWorldModel:
+    """Return the untrained world, the same on every rank, and write its plan; see ``train_preset``."""
+    ranks = current_ranks()
+    torch.manual_seed(preset.tokenizer_training.seed)
+    world = GenieWorldModel(settle_agent_box(preset.world, dataset), start_clips)
+    ranks.require_same({"preset": to_dict(replace(preset, world=world.config)), "number of clips": len(dataset)})
+    if ranks.is_first:
+        write_plan(world, out)
+    # A model to be sharded is cut on the CPU: whole, it may not fit into a GPU.
+    is_sharded = ranks.size > 1 and preset.world_training.sharding == "fsdp"
+    for model in (world.tokenizer, world.latent_action_model, *(() if is_sharded else (world.dynamics,))):
+        model.to(device)
+    return world
 
 
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
     """Return a source of training batches, whose videos are float in [0, 1] and on the device.
 
-    A GPU's memory takes a copy of all frames when the first batch is drawn, if they fit. Otherwise threads read ahead:
-    one for a CPU, which has work enough, and one on each core for a GPU.
+    Each process of several asks for its rows of every batch. A GPU's memory takes a copy of all frames when the first
+    batch is drawn, if they fit. Otherwise threads read ahead: one for a CPU, which has work enough, and one on each core
+    for a GPU.
     """
     hold = functools.cache(lambda: hold_on_device(dataset, device))
     readers = 1 if torch.device(device).type == "cpu" else count_cores()
 
-    def draw(first: int, number: int) -> Iterator[Batch]:
+    def draw(first: int, number: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
         held = hold()
         if held is not None:
-            drawn = held.batches(config.batch_size, config.seed, first, number)
+            drawn = held.batches(config.batch_size, config.seed, first, number, rows)
         else:
-            drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=readers)
+            drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=readers, rows=rows)
         for batch in drawn:
             yield batch._replace(videos=to_float(batch.videos.to(device)))
 

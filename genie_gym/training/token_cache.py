@@ -40,7 +40,7 @@ class TokenCache:
         self._dtype = np.dtype(np.uint16 if tokenizer.config.tokenizer.quantizer.codes < 2**16 else np.uint32)
         self.path = folder / f"tokens-{_digest(tokenizer, dataset, config)}.bin"
         for outdated in set(folder.glob("tokens-*.bin")) - {self.path}:
-            outdated.unlink()
+            outdated.unlink(missing_ok=True)  # other ranks delete them too
         folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             file.truncate(len(dataset) * self._entry_bytes)

@@ -8,7 +8,9 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
+from genie_gym.nn.ranks import roll_rows
 from genie_gym.training.loop import Phase, Trainee
+from genie_gym.training.sharding import compile_blocks
 from genie_gym.training.token_cache import TokenCache
 
 _PICTURE_ROWS, _PROMPT_FRAMES = 4, 2
@@ -20,6 +22,7 @@ class DynamicsTrainee(Trainee):
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__()
         self.dynamics = world.dynamics
+        self.frame_tokens = world.config.tokens_per_frame
         self._world = [world]  # in a list, so as not to be a submodule: frozen models are not saved with the run
         self._cache = cache
 
@@ -47,7 +50,7 @@ class DynamicsTrainee(Trainee):
         tokens, labels = self._tokens(batch), self.world.label(batch.videos)
         with torch.random.fork_rng([tokens.device] if tokens.is_cuda else []):
             true = self.dynamics.loss(tokens, labels).loss
-        shuffled = self.dynamics.loss(tokens, labels.roll(1, dims=0)).loss
+        shuffled = self.dynamics.loss(tokens, roll_rows(labels)).loss
         return {"dynamics/shuffled_minus_true": shuffled - true}
 
     @torch.no_grad()
@@ -102,7 +105,7 @@ def train_world(
     """
     phase = settle_world(world, phase, freezes_actions)
     if phase.config.compile:
-        _compile(world)
+        compile_blocks(world.tokenizer.encoder)
     if not phase.has_started:
         phase.seed_start()
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
@@ -124,11 +127,5 @@ def train_dynamics(world: GenieWorldModel, phase: Phase) -> int:
     world.dynamics.requires_grad_(True)
     phase = phase.settle(DynamicsTrainee(world))
     if phase.config.compile:
-        _compile(world)
+        compile_blocks(world.tokenizer.encoder)
     return phase.run(DynamicsTrainee(world))
-
-
-def _compile(world: GenieWorldModel) -> None:
-    """Compile the transformers for each shape by itself: kernels for any shape are slower."""
-    world.tokenizer.encoder.compile(dynamic=False)
-    world.dynamics.transformer.compile(dynamic=False)

@@ -184,7 +184,8 @@ def test_logging_does_not_change_a_run(tmp_path: Path) -> None:
 def test_tensorboard_gets_rate_loss_metrics_and_gradient_norms(tmp_path: Path) -> None:
     Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
     log = EventAccumulator(str(tmp_path / "log")).Reload()
-    assert set(log.Tags()["scalars"]) == {"loss", "learning_rate", "noise", "probed", "gradient_norm/line"}
+    told = {"loss", "learning_rate", "noise", "probed", "gradient_norm/line"}
+    assert set(log.Tags()["scalars"]) == told | {"speed/frames_per_second", "memory/peak_gb"}
     shown = {event.step: event.value for event in log.Scalars("learning_rate")}
     assert shown == pytest.approx({0: 0.003333, 3: 0.01, 6: 0.007222, 9: 0.002318}, rel=1e-3)
     assert log.Tags()["images"] == ["picture"]
