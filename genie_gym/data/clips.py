@@ -17,7 +17,16 @@ from torch.utils.data import Dataset
 
 from genie_gym.checks import require
 from genie_gym.data.shards import Shard
-from genie_gym.data.sources import Paths, Source, load_source, open_sources, read_ahead, read_parts, resize_all
+from genie_gym.data.sources import (
+    Paths,
+    SelectedSource,
+    Source,
+    load_source,
+    open_sources,
+    read_ahead,
+    read_parts,
+    resize_all,
+)
 
 
 class Batch(NamedTuple):
@@ -33,7 +42,8 @@ class ClipDataset(Dataset[np.ndarray]):
     """A map-style dataset of every clip of ``clip_length`` frames that lies within one episode.
 
     ``dataset[i]`` is (T, H, W, 3) uint8. Shards are read from disk clip by clip; a video file is one
-    episode, decoded once into memory at the requested size (12 kB for a frame of 64 x 64).
+    episode, decoded once into memory at the requested size (12 kB for a frame of 64 x 64). A manifest of
+    ``genie-gym curate`` stands for the clips that it chose.
 
     Args:
         paths: One or more files or folders; the shards and videos of a folder are sorted by name.
@@ -42,7 +52,7 @@ class ClipDataset(Dataset[np.ndarray]):
         height, width: Size in pixels; frames of another size are cropped and scaled.
 
     Attributes:
-        fingerprint: Hash of the files' names, sizes and modification times and of the arguments.
+        fingerprint: Hash of the files' names, sizes and modification times, of what manifests chose, and of the arguments.
             Datasets with equal fingerprints have the same clips.
 
     Raises:
@@ -68,7 +78,8 @@ class ClipDataset(Dataset[np.ndarray]):
     def _find_clips(self) -> None:
         """Find the frames at which clips can start in each source, and compute the fingerprint."""
         paths = [file.path for file in self._files]
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats: list[object] = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats += [(file.path.name, file.spans) for file in self._files if isinstance(file, SelectedSource)]
         self.fingerprint = hashlib.sha256(repr((stats, self._checked_sizes())).encode()).hexdigest()
         self._starts = [_clip_starts(source.episode_starts, self._span) for source in self._sources]
         self._ends = np.cumsum([len(starts) for starts in self._starts])

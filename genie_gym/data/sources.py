@@ -9,7 +9,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.data.frames import resize
+from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, Span, join_spans, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
@@ -51,19 +53,70 @@ class MemorySource:
         return self.frames[start:stop]
 
 
-def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySource]:
-    """Open every shard and decode every video of ``paths``, the files of a folder in the order of their names.
+class SelectedSource:
+    """The frames of a source that a manifest chose; each chosen stretch is an episode of its own, or several.
 
-    Videos are decoded into memory at (height, width); shards stay on disk at their own size.
+    Args:
+        source: Source to choose from.
+        spans: First frame of each stretch and the frame after its last one, in order.
 
     Raises:
-        ValueError: If a path does not exist or cannot be read, or a folder holds no shard and no video.
+        ValueError: If a stretch goes beyond the source's last frame.
+    """
+
+    def __init__(self, source: MemorySource, spans: Sequence[Span]) -> None:
+        self.path, self.frame_size, self._source = source.path, source.frame_size, source
+        self.spans = join_spans(spans)
+        if self.spans[-1][1] > source.num_frames:
+            raise ValueError(f"{self.path}: has {source.num_frames} frames, and its clips end at {self.spans[-1][1]}")
+        self._indices = np.concatenate([np.arange(start, stop) for start, stop in self.spans])
+        self.num_frames = len(self._indices)
+        self.episode_starts = source.episode_starts[self._indices] | (np.diff(self._indices, prepend=-2) > 1)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return chosen frames ``start`` to ``stop`` (excluded): (n, H, W, 3) uint8."""
+        indices = self._indices[start:stop]
+        stretches = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
+        parts = [self._source.read(int(part[0]), int(part[-1]) + 1) for part in stretches]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySource | SelectedSource]:
+    """Open every shard and decode every video of ``paths``, the files of a folder in the order of their names.
+
+    Videos are decoded into memory at (height, width); shards stay on disk at their own size. A manifest stands for the
+    videos that it lists, limited to the clips that it chose.
+
+    Raises:
+        ValueError: If a path does not exist or cannot be read, a folder holds no shard and no video, or a manifest is
+            out of date.
     """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _list_files(Path(path))]
+    files = [file for path in several for file in list_chosen(Path(path))]
     if not files:
         raise ValueError("paths must name at least one file, got none")
-    return [Shard(file) if file.suffix.lower() == SHARD_SUFFIX else _decode(file, height, width) for file in files]
+    return [_open(file, height, width) for file in files]
+
+
+def _open(chosen: Chosen, height: int, width: int) -> Shard | MemorySource | SelectedSource:
+    if chosen.path.suffix.lower() == SHARD_SUFFIX:
+        require(chosen.spans is None, f"{chosen.path}: clips chosen by a manifest", chosen.spans, "those of videos")
+        return Shard(chosen.path)
+    source = _decode(chosen.path, height, width)
+    return source if chosen.spans is None else SelectedSource(source, chosen.spans)
+
+
+def list_chosen(path: Path) -> list[Chosen]:
+    """Return the files of a folder in the order of their names, those of a manifest with its clips, or one file.
+
+    Raises:
+        ValueError: If the path does not exist, a folder holds no shard and no video, or a manifest is out of date.
+    """
+    if path.suffix.lower() == MANIFEST_SUFFIX:
+        chosen, fps = read_manifest(path)
+        require(fps is None, f"{path}: fps", fps, "null: frames are counted as they are in the files")
+        return chosen
+    return [Chosen(file) for file in _list_files(path)]
 
 
 def _list_files(path: Path) -> list[Path]:
