@@ -52,8 +52,8 @@ class ClipDataset(Dataset[np.ndarray]):
         height, width: Size in pixels; frames of another size are cropped and scaled.
 
     Attributes:
-        fingerprint: Hash of the files' names, sizes and modification times, of what manifests chose, and of the arguments.
-            Datasets with equal fingerprints have the same clips.
+        fingerprint: Hash of the files' names, sizes and modification times, of the clips that manifests chose, and of
+            the arguments. Datasets with equal fingerprints have the same clips.
 
     Raises:
         ValueError: If a file cannot be read, or no file has an episode that is long enough.

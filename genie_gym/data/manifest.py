@@ -111,14 +111,15 @@ def read_manifest(path: Path) -> tuple[list[Chosen], float | None]:
 
 
 def _read_lines(path: Path) -> Iterator[Any]:
-    number = 0
+    read = 0
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            for line in file:
                 yield json.loads(line)
+                read += 1
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: line {number} is damaged, or the file cannot be read ({error})") from error
-    if number == 0:
+        raise ValueError(f"{path}: line {read + 1} is damaged, or the file cannot be read ({error})") from error
+    if read == 0:
         raise ValueError(f"{path}: is empty and no manifest")
 
 
@@ -137,14 +138,16 @@ def _read_video(where: str, values: Any, folder: Path) -> Chosen:
     clips = values.get("clips")
     if clips is None:
         return Chosen(folder / values["path"])
-    pairs = clips if isinstance(clips, list) else [None]
-    fits = all(
-        isinstance(pair, list) and len(pair) == 2 and all(is_integer(each, 0) for each in pair) for pair in pairs
-    )
-    edges = list(itertools.chain(*pairs)) if fits else []
-    is_ordered = edges == sorted(edges) and all(start < stop for start, stop in (pairs if fits else []))
-    require(fits and is_ordered, f"{where}: clips", clips, "null or pairs [first frame, frame after the last] in order")
-    return Chosen(folder / values["path"], tuple((start, stop) for start, stop in pairs))
+    fits = isinstance(clips, list) and all(_is_span(clip) for clip in clips)
+    edges = list(itertools.chain(*clips)) if fits else []
+    rule = "null or pairs [first frame, frame after the last] in order"
+    require(fits and edges == sorted(edges), f"{where}: clips", clips, rule)
+    return Chosen(folder / values["path"], tuple((start, stop) for start, stop in clips))
+
+
+def _is_span(clip: Any) -> bool:
+    is_pair = isinstance(clip, list) and len(clip) == 2 and all(is_integer(each, 0) for each in clip)
+    return is_pair and clip[0] < clip[1]
 
 
 def _require_unchanged(manifest: Path, video: Path, values: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ def test_the_middle_of_a_large_file_counts(tmp_path: Path) -> None:
 
 
 def test_clips_beyond_the_end_of_a_video_are_refused(video: Path) -> None:
-    with pytest.raises(ValueError, match="a.mp4: has 60 frames, and its clips end at 61"):
+    with pytest.raises(ValueError, match=r"a\.mp4: has 60 frames, and its clips end at 61"):
         open_clips(write(video, (3, 10), (50, 61)))
 
 
@@ -140,7 +140,7 @@ def test_damaged_clips_are_refused(video: Path, clips: object) -> None:
     path = write(video, (3, 10))
     head, line = path.read_text().splitlines()
     path.write_text(f"{head}\n{json.dumps({**json.loads(line), 'clips': clips})}\n")
-    with pytest.raises(ValueError, match="chosen.jsonl, line 2: clips must be"):
+    with pytest.raises(ValueError, match=r"chosen\.jsonl, line 2: clips must be"):
         read_manifest(path)
 
 
