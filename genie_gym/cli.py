@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
+from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
@@ -308,6 +309,7 @@ class PromptCommand(_DemoOptions):
 
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
+    "curate": CurateCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,

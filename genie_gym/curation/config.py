@@ -1,4 +1,4 @@
-"""The settings of a classifier of clips; imports no torch."""
+"""The settings of ratings and of a classifier of clips; imports no torch."""
 
 from dataclasses import dataclass
 
@@ -50,3 +50,25 @@ class ClassifierConfig:
         require(not both, "ClassifierConfig.good", self.good, f"other ratings than the bad ones, {self.bad}")
         held_out = self.validation_share + self.test_share
         require(0 < held_out < 1, "ClassifierConfig.validation_share + test_share", held_out, "in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateConfig:
+    """The clips that are shown to be rated."""
+
+    clip_frames: int = 160
+    """number of frames in a clip (the paper's are 16 seconds at 10 frames a second)"""
+    clips_per_video: int = 2
+    """number of clips drawn from each video"""
+    frames: int = 16
+    """number of frames of a clip that are shown, at equal distances"""
+    height: int = 180
+    """height in pixels of the shown frames"""
+    width: int = 320
+    """width in pixels of the shown frames"""
+    seed: int = 0
+    """seed by which clips are drawn"""
+
+    def __post_init__(self) -> None:
+        check_fields(self, positive="clip_frames clips_per_video frames height width")
+        require(self.frames <= self.clip_frames, "RateConfig.frames", self.frames, f"at most {self.clip_frames}")

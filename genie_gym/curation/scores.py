@@ -25,9 +25,9 @@ def score_rule(scored: Scored, threshold: float) -> dict[str, Any]:
     """Return how well the rule "confidence of at least ``threshold``" keeps good clips.
 
     Returns:
-        ``clips``, ``good`` and ``videos``, what it was measured on; ``kept`` and ``kept_good``; ``precision``, the share
-        of kept clips that are good, and ``recall``, the share of good clips that are kept, each as ``share`` (None if
-        there are no such clips) with its 95 % ``interval``; ``all_kept``, the precision of keeping everything.
+        ``clips``, ``good`` and ``videos``, what it was measured on; ``kept`` and ``kept_good``; ``precision``, the
+        share of kept clips that are good, and ``recall``, the share of good clips that are kept, each as ``share``
+        (None if there are no such clips) with its 95 % ``interval``; ``all_kept``, the precision of keeping everything.
     """
     is_kept, is_good = scored.confidences >= threshold, scored.is_good
     return {
@@ -106,7 +106,7 @@ def split_videos(videos: Sequence[str], is_good: np.ndarray, shares: Sequence[fl
         good = int(is_good[indices].sum())
         if good in (0, len(indices)):
             raise ValueError(
-                f"each part of the split must have good and bad clips, got {good} good and {len(indices) - good} bad in "
-                f"part {side + 1} of {len(shares)}: rate clips of more videos ({len(names)} have good or bad ratings)"
+                f"parts of the split must have good and bad clips, got {good} good and {len(indices) - good} bad in part "
+                f"{side + 1} of {len(shares)}: rate clips of more videos ({len(names)} have good or bad ratings)"
             )
     return sides
