@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from genie_gym.checks import require
 from genie_gym.config_io import from_dict, to_dict
+from genie_gym.configs import TrainConfig
 from genie_gym.curation.clips import ShownClip, iterate_clips
 from genie_gym.curation.config import ClassifierConfig
 from genie_gym.curation.ratings import Rating
@@ -132,13 +133,7 @@ def fit_classifier(
     shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
     sides = split_videos(examples.videos.tolist(), examples.is_good, shares, config.seed)
     parts = {name: examples.select(side) for name, side in zip(_PARTS, sides, strict=True)}
-    training = replace(
-        SMALL_NETWORK_TRAINING,
-        train_steps=config.train_steps,
-        batch_size=config.batch_size,
-        optimizer=replace(SMALL_NETWORK_TRAINING.optimizer, learning_rate=config.learning_rate, weight_decay=0.05),
-        seed=config.seed,
-    )
+    training = _plan_training(config)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = ResNet18(1, config.channels).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -152,6 +147,14 @@ def fit_classifier(
     about = {"format": _FORMAT, "config": to_dict(config), "clip_frames": clip_frames, "threshold": trained.threshold}
     save_described(network, out, {**about, "scores": scores})
     return trained, scores
+
+
+def _plan_training(config: ClassifierConfig) -> TrainConfig:
+    small = SMALL_NETWORK_TRAINING
+    warmup = min(small.optimizer.warmup_steps, config.train_steps // 10)
+    optimizer = replace(small.optimizer, learning_rate=config.learning_rate, warmup_steps=warmup, weight_decay=0.05)
+    sizes = {"train_steps": config.train_steps, "batch_size": config.batch_size, "seed": config.seed}
+    return replace(small, optimizer=optimizer, **sizes)
 
 
 def _identify(examples: Examples, config: ClassifierConfig) -> str:
@@ -193,5 +196,6 @@ def load_classifier(folder: Path, device: str = "cpu") -> ClipClassifier:
         clip_frames, threshold = int(about["clip_frames"]), float(about["threshold"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"classifier {str(folder)!r} has a damaged config: {error}") from error
-    network = load_described(ResNet18(1, config.channels), folder, "classifier").to(device)
+    network = load_described(ResNet18(1, config.channels), folder, "classifier")
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return ClipClassifier(network, config, clip_frames, threshold)

@@ -60,7 +60,7 @@ def build_rating_app(deck: Deck) -> Starlette:
 
 
 def describe_deck(deck: Deck) -> dict[str, Any]:
-    """Return what the page shows: ``name`` of the present clip or None, ``rated``, the count by rating, ``can_undo``."""
+    """Return ``name``, the present clip's or None, ``rated``, the counts by rating, and ``can_undo``."""
     rated = [each.rating for each in deck.ratings.given]
     present = deck.present
     name = None if present is None else f"{present.path.name}, frames {present.span[0]} to {present.span[1] - 1}"

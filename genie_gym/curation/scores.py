@@ -106,7 +106,7 @@ def split_videos(videos: Sequence[str], is_good: np.ndarray, shares: Sequence[fl
         good = int(is_good[indices].sum())
         if good in (0, len(indices)):
             raise ValueError(
-                f"parts of the split must have good and bad clips, got {good} good and {len(indices) - good} bad in part "
-                f"{side + 1} of {len(shares)}: rate clips of more videos ({len(names)} have good or bad ratings)"
+                f"parts of the split must have good and bad clips, got {good} good and {len(indices) - good} bad in "
+                f"part {side + 1} of {len(shares)}: rate more videos ({len(names)} have good or bad ratings)"
             )
     return sides
