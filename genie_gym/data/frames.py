@@ -67,6 +67,12 @@ def round_pixels(videos: Tensor) -> Tensor:
     return rearrange(pixels, "... c h w -> ... h w c").contiguous()
 
 
+def lay_on_black(pixels: np.ndarray) -> np.ndarray:
+    """Blend transparent pixels with black: (..., 4) uint8 -> (..., 3) uint8."""
+    opacity = pixels[..., 3:].astype(np.float32) / 255
+    return np.round(pixels[..., :3] * opacity).astype(np.uint8)
+
+
 def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.ndarray:
     """Crop or pad a frame to a new aspect ratio, and scale it: (h, w, 3) -> (height, width, 3) uint8.
 
