@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import TrainConfig
 from genie_gym.curation.clips import ShownClip, iterate_clips
 from genie_gym.curation.config import ClassifierConfig
-from genie_gym.curation.ratings import Rating
+from genie_gym.curation.ratings import Ratings
 from genie_gym.curation.scores import Scored, choose_threshold, score_rule, split_videos
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import to_float
@@ -58,6 +58,8 @@ class ClipClassifier(NamedTuple):
     config: ClassifierConfig
     clip_frames: int
     """Number of frames of the clips that it learned from."""
+    fps: float | None
+    """Frames per second at which they were read."""
     threshold: float
     """Least confidence of a clip that is kept."""
 
@@ -92,14 +94,14 @@ def _look(network: ResNet18, pixels: torch.Tensor) -> torch.Tensor:
     return network((4 * (pixels - 0.5)).contiguous(memory_format=torch.channels_last))[:, 0]
 
 
-def read_examples(ratings: Sequence[Rating], config: ClassifierConfig) -> tuple[Examples, int]:
+def read_examples(ratings: Ratings, config: ClassifierConfig) -> tuple[Examples, int]:
     """Read the clips with good or bad ratings, and return them with their number of frames.
 
     Raises:
         ValueError: If there are none, their lengths differ, or a video cannot be read.
     """
-    used = [each for each in ratings if each.rating in (*config.good, *config.bad)]
-    require(bool(used), "ratings", len(ratings), f"some of {config.good} for good and {config.bad} for bad clips")
+    used = [each for each in ratings.given if each.rating in (*config.good, *config.bad)]
+    require(bool(used), "ratings", len(ratings.given), f"some of {config.good} for good and {config.bad} for bad clips")
     lengths = sorted({stop - start for _, (start, stop), _ in used})
     require(len(lengths) == 1, "lengths of rated clips", lengths, "equal")
     by_video: dict[Path, dict[tuple[int, int], bool]] = defaultdict(dict)
@@ -107,7 +109,7 @@ def read_examples(ratings: Sequence[Rating], config: ClassifierConfig) -> tuple[
         by_video[path][span] = rating in config.good
     size, clips, is_good = (config.height, config.width), list[ShownClip](), list[bool]()
     for path, rated in tqdm(by_video.items(), desc="reading rated videos", unit="video"):
-        for clip in iterate_clips(Chosen(path, tuple(sorted(rated))), lengths[0], config.frames, size):
+        for clip in iterate_clips(Chosen(path, tuple(sorted(rated)), fps=ratings.fps), lengths[0], config.frames, size):
             clips.append(clip)
             is_good.append(rated[clip.span])
     frames, videos = np.stack([clip.frames for clip in clips]), np.array([str(clip.path) for clip in clips])
@@ -115,7 +117,7 @@ def read_examples(ratings: Sequence[Rating], config: ClassifierConfig) -> tuple[
 
 
 def fit_classifier(
-    ratings: Sequence[Rating], config: ClassifierConfig, out: Path, device: str = "cpu"
+    ratings: Ratings, config: ClassifierConfig, out: Path, device: str = "cpu"
 ) -> tuple[ClipClassifier, dict[str, Any]]:
     """Train a classifier on rated clips and write it to ``out``; an interrupted training is resumed.
 
@@ -140,12 +142,12 @@ def fit_classifier(
     run = out / f"run-{_identify(parts['training'], config)}"
     Phase(_draw(parts["training"], training.batch_size, config.seed, device), training, run).run(RatingLearner(network))
     network.eval().requires_grad_(False)
-    trained = ClipClassifier(network, config, clip_frames, threshold=0.5)
+    trained = ClipClassifier(network, config, clip_frames, ratings.fps, threshold=0.5)
     scored = {name: _score(trained, part) for name, part in parts.items()}
     trained = trained._replace(threshold=choose_threshold(scored["validation"], config.precision))
     scores = {name: score_rule(each, trained.threshold) for name, each in scored.items()}
-    about = {"format": _FORMAT, "config": to_dict(config), "clip_frames": clip_frames, "threshold": trained.threshold}
-    save_described(network, out, {**about, "scores": scores})
+    rule = {"clip_frames": clip_frames, "fps": ratings.fps, "threshold": trained.threshold}
+    save_described(network, out, {"format": _FORMAT, "config": to_dict(config), **rule, "scores": scores})
     return trained, scores
 
 
@@ -153,7 +155,7 @@ def _plan_training(config: ClassifierConfig) -> TrainConfig:
     small = SMALL_NETWORK_TRAINING
     warmup = min(small.optimizer.warmup_steps, config.train_steps // 10)
     optimizer = replace(small.optimizer, learning_rate=config.learning_rate, warmup_steps=warmup, weight_decay=0.05)
-    sizes = {"train_steps": config.train_steps, "batch_size": config.batch_size, "seed": config.seed}
+    sizes: dict[str, Any] = {"train_steps": config.train_steps, "batch_size": config.batch_size, "seed": config.seed}
     return replace(small, optimizer=optimizer, **sizes)
 
 
@@ -193,9 +195,9 @@ def load_classifier(folder: Path, device: str = "cpu") -> ClipClassifier:
     about = read_description(folder, "classifier", _FORMAT)
     try:
         config = from_dict(ClassifierConfig, about["config"])
-        clip_frames, threshold = int(about["clip_frames"]), float(about["threshold"])
+        clip_frames, fps, threshold = int(about["clip_frames"]), about["fps"], float(about["threshold"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"classifier {str(folder)!r} has a damaged config: {error}") from error
     network = load_described(ResNet18(1, config.channels), folder, "classifier")
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return ClipClassifier(network, config, clip_frames, threshold)
+    return ClipClassifier(network, config, clip_frames, fps, threshold)

@@ -34,6 +34,13 @@ def list_videos(paths: Iterable[Path]) -> list[Chosen]:
     return chosen
 
 
+def at_rate(video: Chosen, fps: float | None) -> Chosen:
+    """Return the video with its frames read at ``fps``; ``ValueError`` if its stretches are counted at another rate."""
+    if video.spans is not None:
+        require(video.fps == fps, f"{video.path}: fps of the manifest", video.fps, f"{fps}, as of the rated clips")
+    return video._replace(fps=fps)
+
+
 def iterate_clips(video: Chosen, clip_frames: int, shown: int, size: tuple[int, int]) -> Iterator[ShownClip]:
     """Cut a video into clips, reading it once and holding ``shown`` frames of one clip at a time.
 
@@ -51,7 +58,7 @@ def iterate_clips(video: Chosen, clip_frames: int, shown: int, size: tuple[int, 
     spans = ((0, sys.maxsize),) if video.spans is None else video.spans
     starts = (start for first, stop in spans for start in range(first, stop - clip_frames + 1, clip_frames))
     start, kept, number = next(starts, None), list[np.ndarray](), -1
-    for number, frame in enumerate(iterate_video(video.path)):
+    for number, frame in enumerate(iterate_video(video.path, video.fps)):
         if start is None:
             return
         if number - start in places:

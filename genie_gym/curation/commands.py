@@ -62,7 +62,7 @@ class RateCommand:
             import uvicorn
 
             from genie_gym.curation.page import build_rating_app
-        deck = Deck(list_videos(self.videos), Ratings(self.ratings), self.config)
+        deck = Deck(list_videos(self.videos), Ratings(self.ratings, self.config.fps), self.config)
         print(f"open http://{LOOPBACK}:{self.port}/ in a browser; press Ctrl-C to end")
         uvicorn.run(build_rating_app(deck), host=LOOPBACK, port=self.port, log_level="warning")
 
@@ -87,7 +87,7 @@ class FitCommand:
 
         if not self.ratings.is_file():
             raise ValueError(f"ratings {self.ratings}: no such file")
-        classifier, scores = fit_classifier(Ratings(self.ratings).given, self.config, self.out, self.device)
+        classifier, scores = fit_classifier(Ratings(self.ratings), self.config, self.out, self.device)
         for part, score in scores.items():
             print(f"{part}: {score['clips']} clips of {score['videos']} videos, {score['good']} good")
             for name in ("precision", "recall", "all_kept"):

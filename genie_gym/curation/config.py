@@ -58,6 +58,8 @@ class RateConfig:
 
     clip_frames: int = 160
     """number of frames in a clip (the paper's are 16 seconds at 10 frames a second)"""
+    fps: float | None = 10.0
+    """frames per second at which videos are read; None for the frames as they are in the files"""
     clips_per_video: int = 2
     """number of clips drawn from each video"""
     frames: int = 16

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from genie_gym.curation.clips import ShownClip, iterate_clips
+from genie_gym.checks import require
+from genie_gym.curation.clips import ShownClip, at_rate, iterate_clips
 from genie_gym.curation.config import RateConfig
 from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.data.manifest import Chosen
@@ -24,13 +25,14 @@ class Deck:
     so that a later session goes on with those that are not rated.
 
     Raises:
-        ValueError: If there are no videos.
+        ValueError: If the ratings are of clips at another frame rate.
     """
 
     def __init__(self, videos: Sequence[Chosen], ratings: Ratings, config: RateConfig) -> None:
         self.ratings, self.config = ratings, config
         order = np.random.default_rng(config.seed).permutation(len(videos))
-        self._videos = [videos[number] for number in order]
+        require(ratings.fps == config.fps, f"{ratings.path}: fps", ratings.fps, f"that of this session, {config.fps}")
+        self._videos = [at_rate(videos[number], config.fps) for number in order]
         self._coming = self._read()
         self._undone: list[ShownClip] = []
         self._shown: list[ShownClip] = []

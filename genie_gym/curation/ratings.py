@@ -29,13 +29,19 @@ class Ratings:
 
     Args:
         path: JSON file; paths of videos in it are relative to its folder.
+        fps: Frames per second at which the frames of clips are counted, or None for frames as they are in the files.
+            A file that exists has a rate already.
+
+    Attributes:
+        given: The ratings.
+        fps: As above.
 
     Raises:
         ValueError: If the file is damaged or holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, fps: float | None = None) -> None:
+        self.path, self.fps = path, fps
         self.given: list[Rating] = self._read() if path.exists() else []
         self._rated = {(each.path.resolve(), each.span) for each in self.given}
 
@@ -68,6 +74,7 @@ class Ratings:
             raise ValueError(f"ratings {self.path}: cannot be read as JSON ({error})") from error
         is_ours = isinstance(found, dict) and found.get("format") == _FORMAT and isinstance(found.get("ratings"), list)
         require(is_ours, f"ratings {self.path}", found, f"an object of the format {_FORMAT!r} with ratings")
+        self.fps = found.get("fps")
         return [self._build(number, values) for number, values in enumerate(found["ratings"], start=1)]
 
     def _build(self, number: int, values: Any) -> Rating:
@@ -87,10 +94,11 @@ class Ratings:
             for path, span, rating in self.given
         ]
         text = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        head = f'{{"format": "{_FORMAT}", "fps": {json.dumps(self.fps)}, "ratings": [\n'
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with replace_file(self.path) as temporary:
-                temporary.write_text(f'{{"format": "{_FORMAT}", "ratings": [\n{text}\n]}}\n', encoding="utf-8")
+                temporary.write_text(head + text + "\n]}\n", encoding="utf-8")
         except OSError as error:
             raise ValueError(f"ratings {self.path}: cannot be written ({error})") from error
 

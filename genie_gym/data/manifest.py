@@ -34,6 +34,8 @@ class Chosen(NamedTuple):
     """Clips in order, which do not overlap; None for the whole video."""
     scores: tuple[float, ...] = ()
     """Probability of each clip to be good, if a classifier chose them."""
+    fps: float | None = None
+    """Frames per second at which frames are counted and read; None for the frames as they are in the file."""
 
 
 def digest_file(path: Path) -> str:
@@ -71,7 +73,7 @@ def video_line(chosen: Chosen, folder: Path) -> str:
 
 
 def write_manifest(path: Path, videos: Iterable[Chosen], fps: float | None, about: dict[str, Any]) -> None:
-    """Write a manifest whole or not at all; arguments as of ``head_line``.
+    """Write a manifest whole or not at all; ``fps``, which all videos share, and ``about`` as of ``head_line``.
 
     Raises:
         ValueError: If the suffix is another one, a video cannot be read, or the file cannot be written.
@@ -90,13 +92,13 @@ def require_manifest(path: Path) -> None:
     require(path.suffix == MANIFEST_SUFFIX, "manifest", str(path), f"a file that ends in {MANIFEST_SUFFIX}")
 
 
-def read_manifest(path: Path) -> tuple[list[Chosen], float | None]:
-    """Return the videos of a manifest that have chosen frames, and the frame rate at which they are counted.
+def read_manifest(path: Path) -> list[Chosen]:
+    """Return the videos of a manifest that have chosen frames.
 
     Raises:
         ValueError: Naming the file, if a line is damaged, or a video is missing or has changed since.
     """
-    videos = []
+    videos, fps = [], None
     for number, values in enumerate(_read_lines(path), start=1):
         where = f"{path}, line {number}"
         if number == 1:
@@ -105,9 +107,9 @@ def read_manifest(path: Path) -> tuple[list[Chosen], float | None]:
             chosen = _read_video(where, values, path.parent)
             _require_unchanged(path, chosen.path, values)
             if chosen.spans != ():
-                videos.append(chosen)
+                videos.append(chosen._replace(fps=fps))
     require(bool(videos), f"{path}: number of videos with chosen clips", 0, "positive")
-    return videos, fps
+    return videos
 
 
 def _read_lines(path: Path) -> Iterator[Any]:

@@ -102,7 +102,7 @@ def _open(chosen: Chosen, height: int, width: int) -> Shard | MemorySource | Sel
     if chosen.path.suffix.lower() == SHARD_SUFFIX:
         require(chosen.spans is None, f"{chosen.path}: clips chosen by a manifest", chosen.spans, "those of videos")
         return Shard(chosen.path)
-    source = _decode(chosen.path, height, width)
+    source = _decode(chosen.path, height, width, chosen.fps)
     return source if chosen.spans is None else SelectedSource(source, chosen.spans)
 
 
@@ -113,9 +113,7 @@ def list_chosen(path: Path) -> list[Chosen]:
         ValueError: If the path does not exist, a folder holds no shard and no video, or a manifest is out of date.
     """
     if path.suffix.lower() == MANIFEST_SUFFIX:
-        chosen, fps = read_manifest(path)
-        require(fps is None, f"{path}: fps", fps, "null: frames are counted as they are in the files")
-        return chosen
+        return read_manifest(path)
     return [Chosen(file) for file in _list_files(path)]
 
 
@@ -131,9 +129,9 @@ def _list_files(path: Path) -> list[Path]:
     return files
 
 
-def _decode(path: Path, height: int, width: int) -> MemorySource:
+def _decode(path: Path, height: int, width: int, fps: float | None) -> MemorySource:
     frames, frame_size = [], None
-    for frame in iterate_video(path):
+    for frame in iterate_video(path, fps):
         frame_size = frame.shape[:2]
         frames.append(resize(frame, height, width))
     return MemorySource(path, np.stack(frames), np.arange(len(frames)) == 0, frame_size or ())

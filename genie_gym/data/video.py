@@ -125,7 +125,9 @@ class _Decoder:
             if packet.stream.index == self._stream.index:
                 self._last_end = max(self._last_end, end)
                 yield from decoder.decode(packet if packet.size else None)
-        stated, start = ((value or 0) / av.time_base for value in (self._container.duration, self._container.start_time))
+        stated, start = (
+            (value or 0) / av.time_base for value in (self._container.duration, self._container.start_time)
+        )
         if self._container.format.name == "avi":  # FFmpeg reduces an AVI's time to what the file's size suggests
             stated = max(stated, self._stream.frames * self.frame_time)
         if reached > 0:

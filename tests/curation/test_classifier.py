@@ -1,6 +1,5 @@
 """Tests that the classifier learns what is there to learn and no more, and that the manifest holds what it keeps."""
 
-import contextlib
 import json
 import logging
 import shutil
@@ -15,6 +14,7 @@ import torch
 
 from genie_gym import cli
 from genie_gym.curation.classifier import fit_classifier, load_classifier, read_examples
+from genie_gym.curation.clips import at_rate
 from genie_gym.curation.config import ClassifierConfig
 from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.curation.selection import Selection, select_clips
@@ -31,7 +31,7 @@ HALVES = replace(CONFIG, validation_share=0.25, test_share=0.25)
 def classifier(rated_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a classifier that keeps bright clips."""
     folder = tmp_path_factory.mktemp("classifier")
-    fit_classifier(Ratings(rated_videos).given, HALVES, folder)
+    fit_classifier(Ratings(rated_videos), HALVES, folder)
     return folder
 
 
@@ -41,36 +41,49 @@ def test_the_network_is_a_resnet_18() -> None:
 
 
 def test_a_plain_difference_is_learned(rated_videos: Path, tmp_path: Path) -> None:
-    trained, scores = fit_classifier(Ratings(rated_videos).given, HALVES, tmp_path / "out")
+    trained, scores = fit_classifier(Ratings(rated_videos), HALVES, tmp_path / "out")
     assert scores["test"]["precision"]["share"] == scores["test"]["recall"]["share"] == 1.0
     assert [scores[part]["videos"] for part in ("training", "validation", "test")] == [10, 6, 4]
     loaded = load_classifier(tmp_path / "out")
-    frames = read_examples(Ratings(rated_videos).given, CONFIG)[0].frames
+    frames = read_examples(Ratings(rated_videos), CONFIG)[0].frames
     assert np.allclose(loaded.rate(frames), trained.rate(frames), atol=1e-5)
     assert (loaded.threshold, loaded.clip_frames, loaded.config) == (trained.threshold, CLIP, HALVES)
 
 
+def with_ratings(ratings: Ratings, *given: Rating) -> Ratings:
+    """Return other ratings of the same file, which is not written."""
+    changed = Ratings(ratings.path)
+    changed.given = list(given)
+    return changed
+
+
+def share_told_rightly(ratings: Ratings, out: Path) -> float:
+    """Train on the first 12 videos, and return the accuracy on the other 8."""
+    seen, unseen = with_ratings(ratings, *ratings.given[:24]), with_ratings(ratings, *ratings.given[24:])
+    trained, _ = fit_classifier(seen, replace(HALVES, precision=0.0), out)
+    examples, _ = read_examples(unseen, HALVES)
+    return float(((trained.rate(examples.frames) > 0.5) == examples.is_good).mean())
+
+
 def test_shuffled_ratings_teach_nothing(rated_videos: Path, tmp_path: Path) -> None:
-    """Each video gets the rating of another one, as many bright ones as dark ones are good."""
-    ratings = []
-    for number, each in enumerate(Ratings(rated_videos).given):
-        ratings.append(each._replace(rating=5 if number // 2 % 4 in (0, 1) else 1))
-    with contextlib.suppress(ValueError):  # no threshold has the wanted precision, which is right as well
-        _, scores = fit_classifier(ratings, replace(HALVES, precision=0.4), tmp_path / "out")
-        assert scores["test"]["precision"]["share"] is None or scores["test"]["precision"]["share"] < 0.9
-        assert scores["test"]["precision"]["interval"][0] < 0.5
+    """Of bright videos and of dark ones, half are rated as good."""
+    ratings = Ratings(rated_videos)
+    shuffled = [each._replace(rating=5 if n // 2 % 4 in (0, 1) else 1) for n, each in enumerate(ratings.given)]
+    assert share_told_rightly(ratings, tmp_path / "true") > 0.9
+    assert share_told_rightly(with_ratings(ratings, *shuffled), tmp_path / "shuffled") < 0.75
 
 
 def test_a_run_on_other_ratings_begins_anew(rated_videos: Path, tmp_path: Path) -> None:
     """Else videos that the network has learned from could lie in the test part."""
-    ratings = Ratings(rated_videos).given
-    for given in (ratings, ratings[:-2], ratings):
-        fit_classifier(given, HALVES, tmp_path / "out")
+    ratings = Ratings(rated_videos)
+    for given in (ratings.given, ratings.given[:-2], ratings.given):
+        fit_classifier(with_ratings(ratings, *given), HALVES, tmp_path / "out")
     assert len(list((tmp_path / "out").glob("run-*"))) == 2
 
 
 def test_middle_ratings_are_not_learned_from(rated_videos: Path) -> None:
-    ratings = [*Ratings(rated_videos).given, Rating(Path("missing.mp4"), (0, CLIP), 3)]
+    ratings = Ratings(rated_videos)
+    ratings.given.append(Rating(Path("missing.mp4"), (0, CLIP), 3))
     examples, clip_frames = read_examples(ratings, CONFIG)
     assert (len(examples.is_good), examples.is_good.mean(), clip_frames) == (40, 0.5, CLIP)
     examples, _ = read_examples(ratings, replace(CONFIG, good=(1,), bad=(5,)))
@@ -79,9 +92,10 @@ def test_middle_ratings_are_not_learned_from(rated_videos: Path) -> None:
 
 
 def test_clips_of_several_lengths_are_refused(rated_videos: Path) -> None:
-    ratings = Ratings(rated_videos).given
+    ratings = Ratings(rated_videos)
+    ratings.given.append(ratings.given[0]._replace(span=(8, 15)))
     with pytest.raises(ValueError, match=r"lengths of rated clips must be equal, got \[7, 8\]"):
-        read_examples([*ratings, ratings[0]._replace(span=(8, 15))], CONFIG)
+        read_examples(ratings, CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,7 @@ def test_invalid_settings_are_refused(changes: dict, message: str) -> None:
 
 
 def kept_clips(manifest: Path) -> dict[str, tuple[tuple[int, int], ...]]:
-    return {each.path.name: each.spans or () for each in read_manifest(manifest)[0]}
+    return {each.path.name: each.spans or () for each in read_manifest(manifest)}
 
 
 def test_the_manifest_holds_the_bright_clips_and_train_reads_it(
@@ -192,6 +206,24 @@ def test_a_damaged_classifier_is_refused(classifier: Path, damage: str, tmp_path
         (classifier / "config.json").unlink()
     with pytest.raises(ValueError, match="classifier"):
         load_classifier(classifier)
+
+
+def test_clips_are_counted_at_the_rate_at_which_they_were_rated(
+    rated_videos: Path, make_videos: MakeVideos, tmp_path: Path
+) -> None:
+    """The videos have 15 frames a second: at 5, a clip of 8 lasts 24 of them."""
+    ratings = Ratings(rated_videos)
+    ratings.fps = 5.0
+    ratings.given = [each._replace(span=(0, 6)) for each in ratings.given[::2]]
+    fit_classifier(ratings, HALVES, tmp_path / "at5")
+    paths, out = make_videos(2, frames=45, folder="new"), tmp_path / "kept.jsonl"
+    select_clips([Chosen(path) for path in paths], tmp_path / "at5", out)
+    (kept,) = read_manifest(out)
+    assert (kept.path.name, kept.spans, kept.fps) == ("00.mp4", ((0, 6), (6, 12)), 5.0)
+    frames = np.concatenate(list(ClipDataset(out, clip_length=4, height=32, width=32).read_all()))
+    assert frames[:, 0, 0, 0].tolist() == [*range(0, 36, 3)]
+    with pytest.raises(ValueError, match=r"fps of the manifest must be None, .*got 5\.0"):
+        at_rate(kept, None)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -21,7 +21,7 @@ HERE = "http://127.0.0.1"
 @pytest.fixture
 def page(make_videos: MakeVideos, tmp_path: Path) -> Iterator[TestClient]:
     """Return a client of a page with one clip of each of two videos."""
-    config = RateConfig(clip_frames=CLIP, clips_per_video=1, frames=4, height=32, width=32)
+    config = RateConfig(clip_frames=CLIP, clips_per_video=1, fps=None, frames=4, height=32, width=32)
     deck = Deck([Chosen(path) for path in make_videos(2)], Ratings(tmp_path / "ratings.json"), config)
     with TestClient(build_rating_app(deck), base_url=HERE) as client:
         yield client

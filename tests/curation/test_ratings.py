@@ -16,11 +16,11 @@ from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.data.manifest import Chosen
 from tests.curation.conftest import CLIP, MakeVideos
 
-CONFIG = RateConfig(clip_frames=CLIP, clips_per_video=2, frames=4, height=32, width=32)
+CONFIG = RateConfig(clip_frames=CLIP, clips_per_video=2, fps=None, frames=4, height=32, width=32)
 
 
 def open_deck(paths: list[Path], ratings: Path, config: RateConfig = CONFIG) -> Deck:
-    return Deck([Chosen(path) for path in paths], Ratings(ratings), config)
+    return Deck([Chosen(path) for path in paths], Ratings(ratings, config.fps), config)
 
 
 def rate_all(deck: Deck, most: int = 99) -> list[tuple[str, int]]:
@@ -46,7 +46,7 @@ def test_a_later_session_goes_on_with_the_clips_that_are_not_rated(make_videos: 
 def test_other_seeds_draw_other_clips(make_videos: MakeVideos, tmp_path: Path) -> None:
     paths, drawn = make_videos(2, frames=100), set()
     for seed in range(4):
-        config = RateConfig(clip_frames=CLIP, clips_per_video=1, frames=4, height=32, width=32, seed=seed)
+        config = RateConfig(clip_frames=CLIP, clips_per_video=1, fps=None, frames=4, height=32, width=32, seed=seed)
         drawn.add(tuple(sorted(rate_all(open_deck(paths, tmp_path / f"{seed}.json", config)))))
     assert len(drawn) > 1
 
@@ -93,6 +93,14 @@ def test_videos_and_ratings_can_be_moved_together(make_videos: MakeVideos, tmp_p
     ratings = Ratings(moved / "ratings.json")
     assert all(each.path.is_file() for each in ratings.given)
     assert ratings.is_rated(moved / "videos" / "x" / ".." / ratings.given[0].path.name, ratings.given[0].span)
+
+
+def test_ratings_at_another_frame_rate_are_not_continued(make_videos: MakeVideos, tmp_path: Path) -> None:
+    paths = make_videos(2)
+    rate_all(open_deck(paths, tmp_path / "ratings.json"), most=1)
+    config = RateConfig(clip_frames=CLIP, fps=5.0, frames=4)
+    with pytest.raises(ValueError, match=r"ratings\.json: fps must be that of this session, 5\.0, got None"):
+        open_deck(paths, tmp_path / "ratings.json", config)
 
 
 def test_a_clip_is_rated_once(tmp_path: Path) -> None:

@@ -168,4 +168,4 @@ def test_videos_without_chosen_clips_are_left_out(video: Path) -> None:
     shutil.copy(video, other)
     path = video.parent / "chosen.jsonl"
     write_manifest(path, [Chosen(video, ()), Chosen(other, ((0, 9),), (0.75,))], None, {})
-    assert [chosen.path.name for chosen in read_manifest(path)[0]] == ["b.mp4"]
+    assert [chosen.path.name for chosen in read_manifest(path)] == ["b.mp4"]
