@@ -56,7 +56,7 @@ def draw_menu(rng: np.random.Generator, num_frames: int, game: np.ndarray | None
         num_frames: Number of frames T.
         game: Frame (64, 64, 3) of a game that lies dimmed behind the menu; None for a drawn background.
     """
-    frames = []
+    frames: list[np.ndarray] = []
     while len(frames) < num_frames:
         background = _draw_background(rng) if game is None else _freeze(game, rng)
         draw = _LAYOUTS[rng.integers(len(_LAYOUTS))](rng)
@@ -79,7 +79,7 @@ def film_scene(rng: np.random.Generator, num_frames: int, game: np.ndarray | Non
     """
     scene, screen = _paint_scene(rng), np.concatenate([rng.integers(60, 110, 2), rng.integers(110, 170, 1)])
     walk, light = _wander(rng, num_frames, 8, 0.9), _wander(rng, num_frames, 1, 0.98)[:, 0]
-    shake, noise, blur = rng.uniform(1, 8), rng.uniform(2, 14), rng.uniform(0.3, 1.2)
+    shake, noise, blur = rng.uniform(0.5, 4), rng.uniform(2, 14), rng.uniform(0.3, 1.2)
     objects = [_paint_object(rng) for _ in range(rng.integers(0, 4))]
     rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     shade = 1 - rng.uniform(0, 0.5) * (rows**2 + columns**2)[..., None] / 2
@@ -250,7 +250,8 @@ def _paint_scene(rng: np.random.Generator) -> Image.Image:
     pixels = np.zeros((256, 256, 3))
     horizon = int(rng.integers(60, 180))
     for part in (slice(0, horizon), slice(horizon, 256)):
-        cloud = sum(_enlarge(rng.standard_normal((size, size)), 256) / size**0.7 for size in (4, 8, 16, 32, 64, 128))
+        sizes = (4, 8, 16, 32, 64, 128)
+        cloud = np.sum([_enlarge(rng.standard_normal((size, size)), 256) / size**0.7 for size in sizes], axis=0)
         colour = np.array(_pick_colour(rng, 40, 220))
         pixels[part] = colour + rng.uniform(20, 70) * cloud[part, :, None] * rng.uniform(0.5, 1, 3)
     picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))

@@ -61,20 +61,22 @@ def _share(hits: np.ndarray, videos: np.ndarray) -> dict[str, Any]:
 
 
 def choose_threshold(scored: Scored, precision: float) -> float:
-    """Return the lowest threshold whose kept clips have at least this precision, so that the most clips are kept.
+    """Return the threshold that keeps the most good clips among those whose kept clips have at least this precision.
+
+    Of several it is the highest, and lies midway between the last clip that is kept and the first that is not.
 
     Raises:
-        ValueError: If no threshold has; the message names the highest precision that one has.
+        ValueError: If no threshold has this precision; the message names the highest precision that one has.
     """
     order = np.argsort(-scored.confidences, kind="stable")
-    confidences, is_good = scored.confidences[order], scored.is_good[order]
-    shares = np.cumsum(is_good) / np.arange(1, len(is_good) + 1)
+    confidences, hits = scored.confidences[order], np.cumsum(scored.is_good[order])
+    shares = hits / np.arange(1, len(hits) + 1)
     is_border = np.append(np.diff(confidences) < 0, True)  # equal confidences are kept or dropped together
-    reached = np.flatnonzero(is_border & (shares >= precision))
-    if not len(reached):
+    reached = is_border & (shares >= precision)
+    if not reached.any():
         best = shares[is_border].max()
         raise ValueError(f"no threshold has a precision of {precision}, the highest is {best:.3f}: rate more clips")
-    last = reached[-1]
+    last = int(np.argmax(np.where(reached, hits, -1)))
     below = confidences[last + 1] if last + 1 < len(confidences) else 0.0
     return float((confidences[last] + below) / 2)
 

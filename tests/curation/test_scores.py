@@ -94,8 +94,10 @@ def test_the_interval_covers_the_truth_in_95_of_100_draws_of_videos() -> None:
     assert covered >= 0.92 * 400
 
 
-@pytest.mark.parametrize(("precision", "kept"), [(1.0, 2), (0.75, 4), (0.7, 4), (0.6, 6), (0.1, 8)])
-def test_the_threshold_keeps_the_most_clips_of_the_wanted_precision(precision: float, kept: int) -> None:
+@pytest.mark.parametrize(("precision", "kept"), [(1.0, 2), (0.75, 4), (0.7, 4), (0.6, 6), (0.0, 6)])
+def test_the_threshold_keeps_the_most_good_clips_at_the_wanted_precision_and_no_bad_ones_below(
+    precision: float, kept: int
+) -> None:
     """Precision of the 1 to 8 most confident clips: 1, 1, 2/3, 3/4, 3/5, 4/6, 4/7, 4/8."""
     confidences = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
     is_good = np.array([1, 1, 0, 1, 0, 1, 0, 0], dtype=bool)
