@@ -78,10 +78,10 @@ class CurationExperiment(Experiment):
             "fps": _FPS,
             "splits": [],
         }
+        examples = read_examples(ratings, self._configure(self.seed))[0]
         for seed in range(self.seed, self.seed + _SEEDS):
             config = self._configure(seed)
             trained, scores = fit_classifier(ratings, config, folder / f"classifier-{seed}", self.device)
-            examples = read_examples(ratings, config)[0]
             sides = split_videos(examples.videos.tolist(), examples.is_good, (0.6, 0.2, 0.2), seed)
             row = {"seed": seed, **scores["test"], "kept_by_kind": _keep_by_kind(trained, examples.select(sides[2]))}
             results["splits"].append({**row, "linear": score_linear(examples, sides, config.precision)})
@@ -90,7 +90,7 @@ class CurationExperiment(Experiment):
         results["manifest"] = self._select(ratings, folder)
         results["real"] = self._score_real(folder / f"classifier-{self.seed}")
         self.write(results)
-        results["unseen_games"] = list(self._leave_games_out(ratings, games, folder))
+        results["unseen_games"] = list(self._leave_games_out(ratings, examples, games, folder))
         self.write(results)
 
     def _configure(self, seed: int) -> ClassifierConfig:
@@ -140,18 +140,20 @@ class CurationExperiment(Experiment):
         about = {"kept_by_kind": {kind: kept.count(kind) for kind in sorted(set(kept))}, "frames": dataset.num_frames}
         return {**found._asdict(), **about, "training_clips": len(dataset)}
 
-    def _leave_games_out(self, ratings: Ratings, games: tuple[str, ...], folder: Path) -> Iterator[dict[str, Any]]:
+    def _leave_games_out(
+        self, ratings: Ratings, examples: Examples, games: tuple[str, ...], folder: Path
+    ) -> Iterator[dict[str, Any]]:
         """Yield the recall on games that a classifier has not seen, for each half of the games."""
+        names = np.array([Path(path).name.split("-")[1] for path in examples.videos])
         for fold in range(_FOLDS):
-            out = set(games[fold::_FOLDS])
-            is_out = [_read_kind(each.path) == "game" and each.path.name.split("-")[1] in out for each in ratings.given]
-            seen, unseen = (_pick(ratings, is_out, wanted) for wanted in (False, True))
-            config = self._configure(self.seed)
-            trained, _ = fit_classifier(seen, config, folder / f"without-{fold}", self.device)
-            examples = read_examples(unseen, config)[0]
-            videos = np.unique([Path(path).name.split("-")[1] for path in examples.videos], return_inverse=True)[1]
-            scores = score_rule(Scored(trained.rate(examples.frames), examples.is_good, videos), trained.threshold)
-            row = {"games": sorted(out), "clips": scores["clips"], "kept": scores["kept"], "recall": scores["recall"]}
+            out = sorted(games[fold::_FOLDS])
+            seen = Ratings(ratings.path)
+            seen.given = [each for each in ratings.given if each.path.name.split("-")[1] not in out]
+            trained, _ = fit_classifier(seen, self._configure(self.seed), folder / f"without-{fold}", self.device)
+            unseen, name = examples.select(np.isin(names, out)), names[np.isin(names, out)]
+            scored = Scored(trained.rate(unseen.frames), unseen.is_good, np.unique(name, return_inverse=True)[1])
+            scores = score_rule(scored, trained.threshold)
+            row = {"games": out, "clips": scores["clips"], "kept": scores["kept"], "recall": scores["recall"]}
             print(row)
             yield row
 
@@ -222,12 +224,6 @@ def rate_start(trained: ClipClassifier, path: Path) -> float | None:
 
 def _read_kind(path: Path) -> str:
     return path.name.split("-")[0]
-
-
-def _pick(ratings: Ratings, flags: list[bool], wanted: bool) -> Ratings:
-    picked = Ratings(ratings.path)
-    picked.given = [each for each, flag in zip(ratings.given, flags, strict=True) if flag == wanted]
-    return picked
 
 
 def _keep_by_kind(trained: ClipClassifier, examples: Examples) -> dict[str, dict[str, int]]:
