@@ -14,6 +14,7 @@ from genie_gym.checks import require
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
+from genie_gym.system import list_files
 
 _UPLOADED_AT_ONCE = 16_384
 """Number of frames copied to a GPU at once."""
@@ -180,4 +181,4 @@ def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open_shards(folder: Path) -> Iterator[Shard]:
-    return map(Shard, sorted(folder.glob(f"*{SHARD_SUFFIX}")))
+    return map(Shard, list_files(folder, [SHARD_SUFFIX]))

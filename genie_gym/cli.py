@@ -9,7 +9,7 @@ import tyro
 
 from genie_gym.bench.config import BenchConfig
 from genie_gym.curation.commands import CurateCommand
-from genie_gym.data.config import RecordConfig
+from genie_gym.data.config import ConvertConfig, OnBroken, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
@@ -39,11 +39,31 @@ class RecordCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvertCommand:
+    """Convert videos into shards that training streams; run again, it converts what is missing or has changed."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """video files, and folders that are searched with their subfolders"""
+    out: Path
+    """folder to write the shards into"""
+    workers: int | None = None
+    """number of converting processes; by default one for each core"""
+    conversion: Annotated[ConvertConfig, tyro.conf.arg(name="")] = field(default_factory=ConvertConfig)
+    """frames to make of the videos"""
+
+    def run(self) -> None:
+        """Convert the videos and say what was cropped, left out and too short."""
+        from genie_gym.data.convert import convert
+
+        print("\n".join(convert(self.videos, self.out, self.conversion, self.workers).lines))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainCommand:
     """Train a world from shards or videos; the same command run again continues in the same folder."""
 
     data: tuple[Path, ...]
-    """folders of HDF5 shards or videos to train on"""
+    """folders of HDF5 shards, or of videos, which are first converted into OUT/clips"""
     out: Path
     """folder of the run, which will hold the world in OUT/checkpoint"""
     preset: str = "coinrun"
@@ -60,21 +80,34 @@ class TrainCommand:
     """override the preset's number of tokenizer training steps"""
     world_steps: int | None = None
     """override the preset's number of world training steps"""
+    fps: float | None = None
+    """frames per second of videos; by default each frame of a file is taken once"""
+    fit: Fit = "crop"
+    """method that changes the aspect ratio of videos"""
+    on_broken: OnBroken = "stop"
+    """whether videos that cannot be read stop the command, all of them named, or are left out"""
 
     def run(self) -> None:
         """Train until the checkpoint is saved or the time is over."""
         from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
+        from genie_gym.data.convert import prepare_clips
         from genie_gym.presets import find_preset
         from genie_gym.training.run import draw_start_clips, train_preset
 
         steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
         preset = vary(find_preset(self.preset), {path: count for path, count in steps.items() if count is not None})
         size = {"height": preset.world.height, "width": preset.world.width}
-        dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
-        starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
-        clips = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
-        checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, self.device)
+        length = preset.world_training.clip_length
+        about: dict[str, Any] = {"fps": self.fps, "fit": self.fit, "on_broken": self.on_broken, "clip_length": length}
+        conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", **about)
+        clips = prepare_clips(self.data, self.out / "clips", conversion, print)
+        dataset = starts = ClipDataset(clips, clip_length=length, **size)
+        if self.start_data:
+            clips = prepare_clips(self.start_data, self.out / "start_clips", conversion, print)
+            starts = ClipDataset(clips, clip_length=1, **size)
+        shipped = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+        checkpoint = train_preset(preset, dataset, self.out, shipped, self.minutes, self.device)
         paused = f"the time is over; run the command again to continue in {self.out}"
         print(paused if checkpoint is None else f"saved {checkpoint}")
 
@@ -310,6 +343,7 @@ class PromptCommand(_DemoOptions):
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
     "curate": CurateCommand,
+    "convert": ConvertCommand,
     "train": TrainCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,

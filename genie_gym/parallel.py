@@ -2,6 +2,8 @@
 
 import functools
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
@@ -26,7 +28,7 @@ def run_in_processes(
         threads: Number of torch threads in each process; few keep the processes from competing for cores.
     """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, initializer=functools.partial(torch.set_num_threads, threads)) as pool:
+    with ProcessPoolExecutor(processes, spawn, initializer=functools.partial(_begin_worker, threads)) as pool:
         futures = {pool.submit(work, task): task for task in tasks}
         try:
             for done in as_completed(futures):
@@ -34,3 +36,16 @@ def run_in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: a killed parent can stop no one, and would be waited for for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

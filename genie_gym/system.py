@@ -1,4 +1,4 @@
-"""Queries and settings of the operating system: processor flags, kept memory, forks, and files replaced whole."""
+"""Queries and settings of the operating system: processor flags, kept memory, forks, files listed and replaced."""
 
 import contextlib
 import ctypes
@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 KERNEL_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
@@ -63,6 +63,16 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+def list_files(folder: Path, suffixes: Collection[str], deep: bool = False) -> list[Path]:
+    """Return the files in a folder that end in one of the suffixes, in order, and if ``deep`` those of its subfolders.
+
+    Names that begin with a dot are left out: macOS writes a file ._NAME beside each NAME on disks of other systems.
+    """
+    paths = (path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.suffix.lower() in suffixes)
+    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in shown if path.is_file())
 
 
 def guard_forks() -> None:

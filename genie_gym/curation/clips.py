@@ -10,8 +10,7 @@ import numpy as np
 from genie_gym.checks import require
 from genie_gym.data.frames import resize
 from genie_gym.data.manifest import Chosen, Span
-from genie_gym.data.shards import SHARD_SUFFIX
-from genie_gym.data.sources import list_chosen
+from genie_gym.data.sources import find_chosen, is_video
 from genie_gym.data.video import iterate_video
 
 
@@ -28,9 +27,9 @@ class ShownClip(NamedTuple):
 
 def list_videos(paths: Iterable[Path]) -> list[Chosen]:
     """Return the videos of folders, files and manifests; ``ValueError`` if any is a shard."""
-    chosen = [each for path in paths for each in list_chosen(path)]
+    chosen = find_chosen(list(paths))
     for each in chosen:
-        require(each.path.suffix.lower() != SHARD_SUFFIX, "videos", str(each.path), "files of videos")
+        require(is_video(each.path), "videos", str(each.path), "files of videos")
     return chosen
 
 

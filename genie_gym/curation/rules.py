@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from genie_gym.checks import require
 from genie_gym.data.manifest import Chosen
-from genie_gym.data.sources import list_chosen
+from genie_gym.data.sources import find_chosen
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def filter_videos(paths: Iterable[Path], rules: Sequence[Rule]) -> tuple[list[Ch
     A video whose sidecar is missing or damaged is dropped; a warning names each damaged one.
     """
     kept, dropped = [], Counter[str]()
-    for chosen in (chosen for path in paths for chosen in list_chosen(path)):
+    for chosen in find_chosen(list(paths)):
         try:
             sidecar = read_sidecar(chosen.path)
         except ValueError as error:

@@ -1,9 +1,16 @@
-"""The config of a recording of games; imports no torch."""
+"""The configs of a recording of games and of a conversion of videos; imports no torch."""
 
-from dataclasses import dataclass
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-from genie_gym.checks import check_fields
+from genie_gym.checks import check_fields, require
 from genie_gym.configs import Mode
+from genie_gym.data.fitting import Fit
+
+OnBroken = Literal["stop", "skip"]
+"""What to do about videos that cannot be read: stop and name all of them, or leave them out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,3 +36,48 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="frames num_envs frames_per_shard", not_negative="start_level num_levels")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSettings:
+    """What decides the frames that a video is converted to."""
+
+    fps: float | None
+    """frames per second; None for each frame of the file, whatever its time"""
+    height: int
+    """height in pixels"""
+    width: int
+    """width in pixels"""
+    fit: Fit
+    """method that changes the aspect ratio"""
+
+    def to_json(self) -> str:
+        """Return the settings as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertConfig:
+    """A conversion of videos into clips."""
+
+    fps: float | None = 10
+    """frames per second, by the time at which frames are shown; None for each frame of a file once"""
+    size: str = "64x64"
+    """height and width of the frames in pixels, such as 90x160"""
+    fit: Fit = "crop"
+    """method that changes the aspect ratio of videos"""
+    on_broken: OnBroken = "stop"
+    """whether videos that cannot be read stop the conversion, all of them named, or are left out"""
+    clip_length: int = 16
+    """number of frames of the clips to train on; shorter videos are reported"""
+
+    def __post_init__(self) -> None:
+        check_fields(self, positive="clip_length")
+        require(self.fps is None or 0 < self.fps <= 1000, "ConvertConfig.fps", self.fps, "in (0, 1000]")
+        is_size = re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size)
+        require(is_size is not None, "ConvertConfig.size", self.size, "HEIGHTxWIDTH in pixels, such as 90x160")
+
+    def settings(self) -> ClipSettings:
+        """Return what decides the frames."""
+        height, width = map(int, self.size.split("x"))
+        return ClipSettings(fps=self.fps, height=height, width=width, fit=self.fit)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genie_gym.checks import is_integer, require
+from genie_gym.data.video import VIDEO_SUFFIXES
 from genie_gym.system import replace_file
 
 MANIFEST_SUFFIX = ".jsonl"
@@ -36,6 +37,11 @@ class Chosen(NamedTuple):
     """Probability of each clip to be good, if a classifier chose them."""
     fps: float | None = None
     """Frames per second at which frames are counted and read; None for the frames as they are in the file."""
+
+    @property
+    def stretches(self) -> tuple[Span, ...] | None:
+        """The clips, of which those that touch are one, so that training clips may cross from one to the next."""
+        return None if self.spans is None else tuple(_join_spans(self.spans))
 
 
 def digest_file(path: Path) -> str:
@@ -136,7 +142,7 @@ def _read_head(where: str, values: Any) -> float | None:
 
 def _read_video(where: str, values: Any, folder: Path) -> Chosen:
     is_named = isinstance(values, dict) and isinstance(values.get("path"), str)
-    require(is_named, where, values, "a video with its path")
+    require(is_named and Path(values["path"]).suffix.lower() in VIDEO_SUFFIXES, where, values, "a video with its path")
     clips = values.get("clips")
     if clips is None:
         return Chosen(folder / values["path"])
@@ -162,8 +168,7 @@ def _require_unchanged(manifest: Path, video: Path, values: dict[str, Any]) -> N
         raise ValueError(f"manifest {manifest} is out of date: the contents of {video} have changed")
 
 
-def join_spans(spans: Sequence[Span]) -> list[Span]:
-    """Return spans in which neighbours that touch are one, so that training clips may cross from one to the next."""
+def _join_spans(spans: Sequence[Span]) -> list[Span]:
     joined: list[Span] = []
     for start, stop in spans:
         if joined and joined[-1][1] == start:

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from genie_gym.config_io import to_dict
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
-from genie_gym.data.shards import Recording, Shard, write_shard
+from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, write_shard
 from genie_gym.parallel import run_in_processes
 from genie_gym.players.specs import Planner, Player, PlayerShare
+from genie_gym.system import list_files
 
 
 class Job(NamedTuple):
@@ -163,7 +164,7 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
     """
     planned = {job.path: job for job in jobs}
     missing = dict(planned)
-    for path in sorted(out.glob("*.h5")):
+    for path in list_files(out, [SHARD_SUFFIX]):
         job, shard = planned.get(path), Shard(path)
         ours = job is not None and all(shard.attributes.get(k) == v for k, v in _attributes(job).items())
         if job is None or not ours or shard.num_frames > job.num_frames:

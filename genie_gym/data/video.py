@@ -62,7 +62,7 @@ def iterate_video(path: str | Path, fps: float | None = None) -> Iterator[np.nda
             for picture in decoder.frames() if fps is None else _sample(decoder, fps):
                 pixels = _to_pixels(picture.frame, decoder.aspect)
                 first = pixels if first is None else first
-                yield resize(pixels, *first.shape[:2])
+                yield resize(pixels, first.shape[0], first.shape[1])
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as a video ({error.strerror})") from error
     if first is None:
@@ -162,7 +162,7 @@ def _to_pixels(frame: av.VideoFrame, aspect: float) -> np.ndarray:
         height, width = pixels.shape[:2]
         size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return pixels if matrix is None else _turn(pixels, np.frombuffer(matrix, np.int32))
 
 

@@ -10,12 +10,13 @@ import torch
 
 from genie_gym.checks import require
 from genie_gym.configs import Preset, TrainConfig
-from genie_gym.data.clips import Batch, ClipDataset, batches
-from genie_gym.data.device_clips import DeviceClips
+from genie_gym.data.clips import HELD_BYTES, Batch, ClipDataset, batches
+from genie_gym.data.device_clips import hold_on_device
 from genie_gym.data.frames import to_float
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.loading import require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.system import count_cores
 from genie_gym.training.actions import train_actions
 from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Batches, Phase
@@ -40,7 +41,8 @@ def train_preset(
 
     Args:
         preset: World to train, and its phases.
-        dataset: Clips of the world's size, of any length: each phase cuts its own.
+        dataset: Clips of the world's size, of any length: each phase cuts its own. Up to 256 MiB of frames are held in
+            memory; more are read from the disk clip by clip.
         out: Folder of the run. Its folders ``tokenizer``, ``actions`` (if the preset has such a phase) and ``world``
             hold the phases' states and TensorBoard logs.
         start_clips: (M, P, H, W, 3) uint8 clips to ship with the world.
@@ -55,6 +57,7 @@ def train_preset(
         ValueError: If ``out`` holds a run of another preset, or torch cannot compute on the device.
     """
     require_device(device)
+    dataset = dataset.in_memory() if dataset.num_bytes <= HELD_BYTES else dataset
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     def begin(config: TrainConfig, name: str) -> Phase:
@@ -82,15 +85,18 @@ def train_preset(
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
     """Return a source of training batches, whose videos are float in [0, 1] and on the device.
 
-    On a CPU one thread reads ahead. On a GPU all frames are copied into its memory once, when the first batch is drawn.
+    A GPU's memory takes a copy of all frames when the first batch is drawn, if they fit. Otherwise threads read ahead:
+    one for a CPU, which has work enough, and one on each core for a GPU.
     """
-    load_frames = functools.cache(lambda: DeviceClips(dataset, device))
+    hold = functools.cache(lambda: hold_on_device(dataset, device))
+    readers = 1 if torch.device(device).type == "cpu" else count_cores()
 
     def draw(first: int, number: int) -> Iterator[Batch]:
-        if torch.device(device).type == "cuda":
-            drawn = load_frames().batches(config.batch_size, config.seed, first, number)
+        held = hold()
+        if held is not None:
+            drawn = held.batches(config.batch_size, config.seed, first, number)
         else:
-            drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=1)
+            drawn = batches(dataset, config.batch_size, config.seed, first, number, workers=readers)
         for batch in drawn:
             yield batch._replace(videos=to_float(batch.videos.to(device)))
 

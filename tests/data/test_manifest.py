@@ -12,6 +12,8 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.config import ConvertConfig
+from genie_gym.data.convert import prepare_clips
 from genie_gym.data.manifest import Chosen, Span, digest_file, read_manifest, write_manifest
 from genie_gym.data.video import write_video
 
@@ -66,6 +68,38 @@ def test_a_run_on_other_clips_is_another_run(video: Path) -> None:
     """Caches of encoded clips are kept by fingerprint."""
     prints = {open_clips(write(video, *spans)).fingerprint for spans in [((0, 10),), ((1, 11),), ((0, 5), (6, 11))]}
     assert len(prints | {open_clips(video).fingerprint}) == 4
+
+
+@pytest.mark.parametrize("fps", [None, 5.0])
+def test_train_converts_the_chosen_clips_alone(video: Path, tmp_path: Path, fps: float | None) -> None:
+    """The video has 15 frames a second: at 5, every third is read."""
+    path, step = video.parent / "chosen.jsonl", 1 if fps is None else 3
+    write_manifest(path, [Chosen(video, ((3, 6), (6, 10), (14, 19)))], fps, {})
+    shards = prepare_clips(path, tmp_path / "cache", ConvertConfig(size="16x16", fps=None), print)
+    dataset = ClipDataset(shards, clip_length=4, height=16, width=16)
+    frames = [*range(3, 10), *range(14, 19)]
+    assert numbers(np.concatenate(list(dataset.read_all()))) == [step * frame for frame in frames]
+    assert [numbers(dataset[index])[0] // step for index in range(len(dataset))] == [3, 4, 5, 6, 14, 15]
+
+
+def test_other_chosen_clips_are_converted_anew(video: Path, tmp_path: Path) -> None:
+    for first in (3, 20):
+        shards = prepare_clips(
+            write(video, (first, first + 5)), tmp_path / "cache", ConvertConfig(size="16x16", fps=None), print
+        )
+        assert numbers(ClipDataset(shards, clip_length=5, height=16, width=16)[0])[0] == first
+
+
+def test_a_frame_rate_other_than_the_manifests_is_refused(video: Path, tmp_path: Path) -> None:
+    path = video.parent / "chosen.jsonl"
+    write_manifest(path, [Chosen(video, ((0, 5),))], 5.0, {})
+    with pytest.raises(ValueError, match=r"fps must be 5\.0, at which the manifest counts frames, got 10"):
+        prepare_clips(path, tmp_path / "cache", ConvertConfig(fps=10), print)
+
+
+def test_clips_beyond_the_end_are_named_when_converted(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.mp4: has 60 frames, and its clips end at 61"):
+        prepare_clips(write(video, (50, 61)), tmp_path / "cache", ConvertConfig(fps=None), print)
 
 
 def test_the_folder_can_be_moved_and_copied(video: Path, tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Compare formats for clips on disk: bytes a frame, exactness, and random clips a second over 64 shards.
+
+    python -m experiments.scale.clip_formats --preset full --videos FOLDER
+
+``tar`` is what webdataset reads, a member for each frame, here with an index of the members, without which it cannot be
+read at random. Lance is measured if it is installed (``pip install pylance``, over 400 MB with its dependencies).
+"""
+
+import importlib.util
+import io
+import json
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tyro
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from genie_gym.data.frames import resize
+from genie_gym.data.shards import Recording, Shard, write_shard
+from genie_gym.data.sources import find_data, read_ahead
+from genie_gym.data.video import iterate_video
+from genie_gym.results.experiment import Experiment
+
+_SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"shards": 3, "frames": 40, "seconds": 0.1, "sizes": ((16, 24),)},
+    "full": {"shards": 64, "frames": 128, "seconds": 4.0, "sizes": ((64, 64), (90, 160))},
+}
+"""By preset: number of shards, frames in each, seconds of each reading, and sizes of the frames."""
+_CLIP, _WORKERS = 16, (1, 4)
+"""Frames in a clip, and numbers of threads that read."""
+
+Read = Callable[[int, int], np.ndarray]
+"""A function (shard, first frame) -> clip (16, H, W, 3) uint8."""
+
+
+class ClipFormat(Protocol):
+    """A way to store frames."""
+
+    def __call__(self, folder: Path, shards: Sequence[np.ndarray]) -> Read:
+        """Write shards of frames (F, H, W, 3) into a folder, and return the function that reads a clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatsTable(Experiment):
+    """Write the same frames in each format, and read clips at random."""
+
+    name = "clip_formats"
+    by_machine = True
+    videos: tuple[Path, ...] = ()
+    """folders of videos to measure with, in addition to generated pixel art"""
+
+    def run(self) -> None:
+        """Measure, print and write the results."""
+        size, rows = _SIZES[self.preset], []
+        formats: dict[str, ClipFormat] = {"HDF5, gzip": write_hdf5, "tar, PNG": write_png, "tar, JPEG 95": write_jpeg}
+        if importlib.util.find_spec("lance") is not None:
+            formats |= {"Lance, JPEG 95": write_lance}
+        for height, width in size["sizes"]:
+            for kind, shards in self._gather(size, height, width).items():
+                for name, write in formats.items():
+                    row = {"frames": kind, "size": f"{height}x{width}", "format": name}
+                    rows.append(row | self._measure(write, shards, size["seconds"]))
+                    print(json.dumps(rows[-1]))
+        settings = {"shards": size["shards"], "frames_a_shard": size["frames"], "clip_frames": _CLIP}
+        self.write({**settings, "clip_formats": rows})
+        Console().print(_tabulate(rows))
+
+    def _gather(self, size: dict[str, Any], height: int, width: int) -> dict[str, list[np.ndarray]]:
+        count = size["shards"] * size["frames"]
+        given = {"pixel art": draw_pixel_art(height, width, self.seed)}
+        if self.videos:
+            given["video"] = (resize(f, height, width) for path in find_data(self.videos) for f in iterate_video(path))
+        found = {}
+        for kind, frames in given.items():
+            taken = np.stack([frame for _, frame in zip(range(count), frames, strict=False)])
+            taken = taken[np.arange(count) % len(taken)]
+            found[kind] = list(taken.reshape(size["shards"], size["frames"], height, width, 3))
+        return found
+
+    def _measure(self, write: ClipFormat, shards: list[np.ndarray], seconds: float) -> dict[str, Any]:
+        folder = self.run_folder / "clips"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        started, count = time.perf_counter(), sum(map(len, shards))
+        read = write(folder, shards)
+        written = time.perf_counter() - started
+        stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        clip = read(1, 7)
+        error = np.abs(clip.astype(int) - shards[1][7 : 7 + _CLIP]).mean()
+        rates = {str(workers): self._count_clips(read, shards, workers, seconds) for workers in _WORKERS}
+        return {
+            "bytes_a_frame": stored / count,
+            "mean_error": float(error),
+            "write_ms_a_frame": 1000 * written / count,
+            "clips_per_second": rates,
+        }
+
+    def _count_clips(self, read: Read, shards: list[np.ndarray], workers: int, seconds: float) -> float:
+        rng = np.random.default_rng(self.seed)
+        wanted = rng.integers([0, 0], [len(shards), len(shards[0]) - _CLIP + 1], size=(100_000, 2)).tolist()
+        clips = read_ahead(lambda number: read(*wanted[number]), range(len(wanted)), workers)
+        started, count = time.perf_counter(), 0
+        for count, _ in enumerate(clips, start=1):  # noqa: B007  # counted after the loop
+            if time.perf_counter() - started > seconds:
+                break
+        return count / (time.perf_counter() - started)
+
+
+def write_hdf5(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+    """Write the shards of this project."""
+    for number, frames in enumerate(shards):
+        blank = Recording.allocate((len(frames),), 1, 1)
+        arrays = {name: np.zeros_like(array) for name, array in blank._asdict().items()}
+        recording = Recording(**{**arrays, "frames": frames, "episode_starts": np.arange(len(frames)) == 0})
+        write_shard(folder / f"{number:03d}.h5", recording, ["none"])
+    opened = [Shard(path) for path in sorted(folder.iterdir())]
+    return lambda shard, first: opened[shard].read(first, first + _CLIP)
+
+
+def write_png(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+    """Write tars of PNG files, compressed quickly."""
+    return _write_tars(folder, shards, {"format": "PNG", "compress_level": 1})
+
+
+def write_jpeg(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+    """Write tars of JPEG files of quality 95."""
+    return _write_tars(folder, shards, {"format": "JPEG", "quality": 95, "subsampling": 0})
+
+
+def _write_tars(folder: Path, shards: Sequence[np.ndarray], options: dict[str, Any]) -> Read:
+    places = []
+    for number, frames in enumerate(shards):
+        with tarfile.open(folder / f"{number:03d}.tar", "w") as tar:
+            for index, frame in enumerate(frames):
+                member, data = tarfile.TarInfo(f"{index:06d}"), _pack(frame, options)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        with tarfile.open(folder / f"{number:03d}.tar") as tar:
+            places.append([(member.offset_data, member.size) for member in tar.getmembers()])
+
+    def read(shard: int, first: int) -> np.ndarray:
+        members = places[shard][first : first + _CLIP]
+        with (folder / f"{shard:03d}.tar").open("rb", buffering=0) as file:
+            file.seek(members[0][0])
+            data = file.read(members[-1][0] + members[-1][1] - members[0][0])
+        begin = members[0][0]
+        return np.stack([_unpack(data[offset - begin : offset - begin + size]) for offset, size in members])
+
+    return read
+
+
+def write_lance(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+    """Write a Lance dataset with a row for each frame, a JPEG of quality 95, and a fragment for each shard."""
+    import lance
+    import pyarrow as pa
+
+    options = {"format": "JPEG", "quality": 95, "subsampling": 0}
+    for number, frames in enumerate(shards):
+        table = pa.table({"frame": pa.array([_pack(frame, options) for frame in frames], pa.binary())})
+        lance.write_dataset(table, str(folder / "clips.lance"), mode="append" if number else "create")
+    dataset, length = lance.dataset(str(folder / "clips.lance")), len(shards[0])
+
+    def read(shard: int, first: int) -> np.ndarray:
+        rows = list(range(shard * length + first, shard * length + first + _CLIP))
+        return np.stack([_unpack(frame.as_py()) for frame in dataset.take(rows)["frame"]])
+
+    return read
+
+
+def draw_pixel_art(height: int, width: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield frames of a camera that pans over tiles of few colours, with a figure that moves."""
+    rng = np.random.default_rng(seed)
+    palette = rng.integers(256, size=(6, 3), dtype=np.uint8)
+    tiles = palette[rng.integers(6, size=(8, 4, 4))].repeat(2, axis=1).repeat(2, axis=2)  # blocks of 2 x 2 pixels
+    level = tiles[rng.integers(8, size=(height // 8 + 2, 64))].swapaxes(1, 2).reshape(-1, 512, 3)
+    for number in range(1 << 30):
+        left = number % (512 - width)
+        frame = level[:height, left : left + width].copy()
+        top = int((height - 8) * abs(np.sin(number / 9)))
+        frame[top : top + 8, width // 2 : width // 2 + 8] = (250, 220, 60)
+        yield frame
+
+
+def _pack(frame: np.ndarray, options: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, **options)
+    return file.getvalue()
+
+
+def _unpack(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def _tabulate(rows: list[dict[str, Any]]) -> Table:
+    table = Table("frames", "size", "format", "bytes a frame", "mean error", "ms to write", "clips/s: 1", "4 threads")
+    for row in rows:
+        rates = [f"{row['clips_per_second'][str(workers)]:.0f}" for workers in _WORKERS]
+        exact = f"{row['mean_error']:.2f}", f"{row['write_ms_a_frame']:.2f}"
+        table.add_row(row["frames"], row["size"], row["format"], f"{row['bytes_a_frame']:.0f}", *exact, *rates)
+    return table
+
+
+if __name__ == "__main__":
+    tyro.cli(FormatsTable).run()

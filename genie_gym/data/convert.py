@@ -1,0 +1,273 @@
+"""Conversion of videos into shards that training streams: once, in parallel, and resumable.
+
+Videos are divided into groups, a shard each. A shard is complete or absent, and names its videos as they were: a run
+that was killed keeps the complete ones, and videos that were changed, added or removed cost only their own shards.
+"""
+
+import functools
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from genie_gym.checks import require
+from genie_gym.data.config import ClipSettings, ConvertConfig
+from genie_gym.data.fitting import describe_resize
+from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, read_manifest
+from genie_gym.data.shards import SHARD_SUFFIX
+from genie_gym.data.sources import Paths, find_data, is_video
+from genie_gym.data.video import VIDEO_SUFFIXES
+from genie_gym.data.video_shards import (
+    INDEX_FILE,
+    ClipIndex,
+    Outcome,
+    VideoFile,
+    VideoShard,
+    digest_videos,
+    read_index,
+    read_outcomes,
+)
+from genie_gym.parallel import run_in_processes
+from genie_gym.system import count_cores, list_files
+
+_GROUP_VIDEOS, _GROUP_BYTES = 128, 1 << 26
+"""Largest number of videos and of their bytes in a shard; a larger video has a shard of its own."""
+_SHOWN = 10
+"""Number of names in a line of a report."""
+
+
+class Conversion(NamedTuple):
+    """Converted videos."""
+
+    folder: Path
+    """Folder of the shards."""
+    shards: list[Path]
+    """The shards, in the order of the videos."""
+    lines: list[str]
+    """What was converted, cropped, left out and too short, in lines to print."""
+
+
+def convert(
+    videos: Paths, out: Path, config: ConvertConfig, workers: int | None = None, progress: bool = True
+) -> Conversion:
+    """Convert videos into shards of clips; another call converts what is missing or has changed since.
+
+    Args:
+        videos: Video files, folders that are searched with their subfolders, and manifests, of which the chosen clips
+            are converted, at the frame rate at which they were chosen.
+        out: Folder of the shards, which then holds these videos and no others.
+        config: Frame rate and size, and what to do with broken files.
+        workers: Number of processes; by default one for each core. The shards do not depend on it.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If there are no videos, all of them are broken, any is broken and ``config.on_broken`` is ``stop``
+            (all broken ones are named), or ``out`` holds shards of other settings.
+    """
+    workers = count_cores() if workers is None else workers
+    require(workers > 0, "workers", workers, "positive")
+    files, rates = _list_videos(videos)
+    config = _settle_rate(config, rates)
+    settings = config.settings()
+    digest, index = digest_videos(files, settings), read_index(out)
+    is_current = index is not None and index.digest == digest and index.report["clip_length"] == config.clip_length
+    if index is None or not is_current or not _is_whole(index):
+        out.mkdir(parents=True, exist_ok=True)
+        shards, kept = _divide(files, settings, out, index)
+        (out / INDEX_FILE).unlink(missing_ok=True)
+        outcomes = kept | _write([shard for shard in shards if shard.name not in kept], out, workers, progress)
+        sizes = {shard.name: (out / shard.name).stat().st_size for shard in shards}
+        every = [outcome for shard in shards for outcome in outcomes[shard.name]]
+        index = ClipIndex(out, digest, sizes, _describe(sizes, every, config))
+    broken = index.report["broken"]
+    if broken and config.on_broken == "stop":
+        listed = "".join(f"\n{name}: {error}" for name, error in broken.items())
+        skipping = "--on-broken skip leaves them out"
+        raise ValueError(f"{len(broken)} of {len(files)} videos are broken; {skipping}:{listed}")
+    if not index.report["frames"]:
+        raise ValueError(f"videos must hold at least one frame, got none in {len(files)} files")
+    index.write()
+    return Conversion(out, index.check(), describe_report(index))
+
+
+def prepare_clips(
+    paths: Paths, cache: Path, config: ConvertConfig, say: Callable[[str], None], workers: int | None = None
+) -> list[Path]:
+    """Return the shards among ``paths``, and those in ``cache`` that the videos among them are converted into.
+
+    Converted videos are kept in the cache, and only changed ones are converted anew. Arguments and errors as for
+    ``convert``; ``say`` is called with each line about the conversion.
+    """
+    files = find_data(paths, without=cache)
+    shards = [file for file in files if not is_video(file)]
+    if len(shards) == len(files):
+        return shards
+    say(f"the clips of {len(files) - len(shards)} videos are kept in {cache}, and converted where they are not there")
+    conversion = convert(paths, cache, config, workers)
+    for line in conversion.lines:
+        say(line)
+    return shards + conversion.shards
+
+
+def _list_videos(paths: Paths) -> tuple[list[VideoFile], set[float | None]]:
+    """Return all videos in order, as they lie on disk now, and the frame rates at which manifests count frames."""
+    found: list[tuple[Chosen, str]] = []
+    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+        if path.suffix.lower() == MANIFEST_SUFFIX:
+            inside = read_manifest(path)
+        else:
+            files = list_files(path, VIDEO_SUFFIXES, deep=True) if path.is_dir() else [path]
+            inside = [Chosen(file) for file in files if is_video(file)]
+        folder = path if path.is_dir() else path.parent
+        found += [(chosen, Path(os.path.relpath(chosen.path, folder)).as_posix()) for chosen in inside]
+    if not found:
+        raise ValueError(f"videos must name files or folders of videos (*{', *'.join(VIDEO_SUFFIXES)}), got {paths}")
+    if len({name for _, name in found}) < len(found):
+        found = [(chosen, chosen.path.as_posix()) for chosen, _ in found]
+    twice = [name for name, number in Counter(name for _, name in found).items() if number > 1]
+    if twice:
+        raise ValueError(f"videos must be named once, got {twice[0]} twice")
+    try:
+        stats = [chosen.path.stat() for chosen, _ in found]
+    except OSError as error:
+        raise ValueError(f"videos must be files that exist, got {error.filename}") from error
+    videos = [
+        VideoFile(str(chosen.path), name, stat.st_size, stat.st_mtime_ns, chosen.stretches)
+        for (chosen, name), stat in zip(found, stats, strict=True)
+    ]
+    return videos, {chosen.fps for chosen, _ in found if chosen.spans is not None}
+
+
+def _settle_rate(config: ConvertConfig, rates: set[float | None]) -> ConvertConfig:
+    """Return the config with the frame rate of the manifests, if there are any, in place of none."""
+    if not rates:
+        return config
+    require(len(rates) == 1, "fps of the manifests", sorted(map(str, rates)), "equal")
+    (fps,) = rates
+    require(config.fps in (None, fps), "fps", config.fps, f"{fps}, at which the manifest counts frames")
+    return replace(config, fps=fps)
+
+
+def _is_whole(index: ClipIndex) -> bool:
+    try:
+        index.check()
+    except ValueError:
+        return False
+    return True
+
+
+def _divide(
+    files: Sequence[VideoFile], settings: ClipSettings, out: Path, index: ClipIndex | None
+) -> tuple[list[VideoShard], dict[str, list[Outcome]]]:
+    """Divide the videos into shards in order, and return the outcomes of those that exist; delete outdated shards."""
+    places = {json.dumps(video.identity): place for place, video in enumerate(files)}
+    first_of: dict[VideoShard, int] = {}
+    kept: dict[str, list[Outcome]] = {}
+    left = set(range(len(files)))
+    for path in list_files(out, [SHARD_SUFFIX]):
+        held, outcomes = _read_shard(path, settings)
+        shard = VideoShard(tuple(files[places[key]] for key in held if key in places), settings)
+        is_same_size = index is None or index.shards.get(path.name, path.stat().st_size) == path.stat().st_size
+        if outcomes and is_same_size and shard.name == path.name and left.issuperset(places[key] for key in held):
+            first_of[shard], kept[path.name] = places[held[0]], outcomes
+            left.difference_update(places[key] for key in held)
+        else:
+            path.unlink()
+    for group in _group(files, sorted(left)):
+        first_of[VideoShard(tuple(files[place] for place in group), settings)] = group[0]
+    return sorted(first_of, key=first_of.__getitem__), kept
+
+
+def _read_shard(path: Path, settings: ClipSettings) -> tuple[list[str], list[Outcome]]:
+    """Return the identities as JSON and the outcomes of a shard's videos; none if it is damaged."""
+    if not path.name.startswith("clips-"):
+        raise ValueError(f"out must be a folder of converted videos alone, got one with {path}")
+    try:
+        identities, outcomes, stored = read_outcomes(path)
+    except ValueError:
+        return [], []  # it will be converted again
+    if stored != settings.to_json():
+        raise ValueError(
+            f"out must hold clips of the settings {settings.to_json()}, got {path} of {stored}; "
+            f"delete them or choose another folder"
+        )
+    return [json.dumps(identity) for identity in identities], outcomes
+
+
+def _group(files: Sequence[VideoFile], places: Iterable[int]) -> Iterator[list[int]]:
+    """Divide the places of videos into runs of neighbours that are not too large for a shard."""
+    group: list[int] = []
+    size = 0
+    for place in places:
+        is_full = len(group) == _GROUP_VIDEOS or size + files[place].size > _GROUP_BYTES
+        if group and (is_full or place != group[-1] + 1):
+            yield group
+            group, size = [], 0
+        group.append(place)
+        size += files[place].size
+    if group:
+        yield group
+
+
+def _write(shards: Sequence[VideoShard], out: Path, workers: int, progress: bool) -> dict[str, list[Outcome]]:
+    """Write shards, and return what became of their videos by the shard's name."""
+    work = functools.partial(VideoShard.write, folder=str(out))
+    done: dict[str, list[Outcome]] = {}
+    total = sum(len(shard.videos) for shard in shards)
+    with tqdm(total=total, unit=" videos", disable=not progress or not shards) as bar:
+        processes = min(workers, len(shards))
+        results = run_in_processes(work, shards, processes) if processes > 1 else ((s, work(s)) for s in shards)
+        for shard, outcomes in results:
+            done[shard.name] = outcomes
+            bar.update(len(outcomes))
+    return done
+
+
+def _describe(shards: dict[str, int], outcomes: Sequence[Outcome], config: ConvertConfig) -> dict[str, Any]:
+    """Return the report of an index."""
+    settings = config.settings()
+    whole = [outcome for outcome in outcomes if not outcome.error]
+    target = settings.height, settings.width, settings.fit
+    fitted = Counter(describe_resize(one.height, one.width, *target) for one in whole if one.frames)
+    return {
+        "settings": json.loads(settings.to_json()),
+        "videos": len(outcomes),
+        "frames": sum(outcome.frames for outcome in whole),
+        "bytes": sum(shards.values()),
+        "fitted": dict(fitted.most_common()),
+        "broken": {outcome.name: outcome.error for outcome in outcomes if outcome.error},
+        "clip_length": config.clip_length,
+        "short": {outcome.name: outcome.longest for outcome in whole if outcome.longest < config.clip_length},
+    }
+
+
+def describe_report(index: ClipIndex) -> list[str]:
+    """Return the report of an index in lines to print."""
+    report = index.report
+    settings, broken, short = report["settings"], report["broken"], report["short"]
+    whole, size = report["videos"] - len(broken), f"{settings['width']} x {settings['height']}"
+    shards = f"{len(index.shards)} shards, {report['bytes'] / 1e6:.1f} MB"
+    lines = [f"{index.folder}: {report['frames']} frames of {size} from {whole} of {report['videos']} videos, {shards}"]
+    lines += [
+        f"  {_count(number)}: {fitting}" for fitting, number in itertools.islice(report["fitted"].items(), _SHOWN)
+    ]
+    hidden = len(report["fitted"]) - _SHOWN
+    lines += [f"  and {hidden} other sizes, see {index.folder / INDEX_FILE}"] if hidden > 0 else []
+    named = [f"{name} ({length})" for name, length in short.items()]
+    lines += _list_names(index, f"too short for a clip of {report['clip_length']} frames", named)
+    return lines + _list_names(index, "broken and left out", [f"{name}: {error}" for name, error in broken.items()])
+
+
+def _list_names(index: ClipIndex, what: str, names: list[str]) -> list[str]:
+    more = [f"    and {len(names) - _SHOWN} more, see {index.folder / INDEX_FILE}"] if len(names) > _SHOWN else []
+    return [f"  {_count(len(names))} {what}:", *(f"    {name}" for name in names[:_SHOWN]), *more] if names else []
+
+
+def _count(videos: int) -> str:
+    return "1 video" if videos == 1 else f"{videos} videos"
