@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
+from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
@@ -290,6 +291,7 @@ class PromptCommand(_DemoOptions):
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
     "plan": PlanCommand,
+    "curate": CurateCommand,
     "convert": ConvertCommand,
     "train": TrainCommand,
     "export": ExportCommand,

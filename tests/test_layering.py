@@ -29,6 +29,7 @@ FLOORS = {
     "genie_gym.metrics": 4,
     "genie_gym.bench": 5,
     "genie_gym.cli": 5,
+    "genie_gym.curation": 5,
     "genie_gym.doctor": 5,
     "genie_gym.plan": 5,
     "genie_gym.play": 5,

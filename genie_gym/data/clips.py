@@ -38,7 +38,7 @@ class ClipDataset(Dataset[np.ndarray]):
 
     ``dataset[i]`` is (T, H, W, 3) uint8. Shards are read from disk clip by clip, so that memory depends on the number
     of episodes alone; a video file is one episode, decoded once into memory at the requested size (12 kB for a frame of
-    64 x 64). ``data.convert`` turns videos into shards.
+    64 x 64). ``data.convert`` turns videos into shards. A manifest of ``genie-gym curate`` stands for what it chose.
 
     Args:
         paths: One or more files or folders; the shards and videos of a folder and its subfolders, in order.
@@ -73,7 +73,8 @@ class ClipDataset(Dataset[np.ndarray]):
     def _find_clips(self) -> None:
         """Find the frames at which clips can start in each source, and compute the fingerprint."""
         paths = [file.path for file in self._files]
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats: list[object] = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats += [chosen for file in self._files if (chosen := getattr(file, "stretches", None)) is not None]
         self.fingerprint = hashlib.sha256(repr((stats, self._checked_sizes())).encode()).hexdigest()
         lengths = [np.diff(source.episodes, append=source.num_frames) for source in self._sources]
         counts = [np.maximum(0, length - self._span + 1) for length in lengths]

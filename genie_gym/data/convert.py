@@ -7,8 +7,10 @@ that was killed keeps the complete ones, and videos that were changed, added or 
 import functools
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from genie_gym.checks import require
 from genie_gym.data.config import ClipSettings, ConvertConfig
 from genie_gym.data.fitting import describe_resize
+from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX
 from genie_gym.data.sources import Paths, find_data, is_video
 from genie_gym.data.video import VIDEO_SUFFIXES
@@ -56,7 +59,8 @@ def convert(
     """Convert videos into shards of clips; another call converts what is missing or has changed since.
 
     Args:
-        videos: Video files, and folders that are searched with their subfolders.
+        videos: Video files, folders that are searched with their subfolders, and manifests, of which the chosen clips
+            are converted, at the frame rate at which they were chosen.
         out: Folder of the shards, which then holds these videos and no others.
         config: Frame rate and size, and what to do with broken files.
         workers: Number of processes; by default one for each core. The shards do not depend on it.
@@ -68,7 +72,9 @@ def convert(
     """
     workers = count_cores() if workers is None else workers
     require(workers > 0, "workers", workers, "positive")
-    files, settings = _list_videos(videos), config.settings()
+    files, rates = _list_videos(videos)
+    config = _settle_rate(config, rates)
+    settings = config.settings()
     digest, index = digest_videos(files, settings), read_index(out)
     is_current = index is not None and index.digest == digest and index.report["clip_length"] == config.clip_length
     if index is None or not is_current or not _is_whole(index):
@@ -109,26 +115,43 @@ def prepare_clips(
     return shards + conversion.shards
 
 
-def _list_videos(paths: Paths) -> list[VideoFile]:
-    """Return all videos in order, as they lie on disk now."""
-    found: list[tuple[Path, str]] = []
+def _list_videos(paths: Paths) -> tuple[list[VideoFile], set[float | None]]:
+    """Return all videos in order, as they lie on disk now, and the frame rates at which manifests count frames."""
+    found: list[tuple[Chosen, str]] = []
     for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
-        inside = list_files(path, VIDEO_SUFFIXES, deep=True) if path.is_dir() else [path]
-        found += [(file, file.relative_to(path if path.is_dir() else path.parent).as_posix()) for file in inside]
-    found = [(file, name) for file, name in found if is_video(file)]
+        if path.suffix.lower() == MANIFEST_SUFFIX:
+            inside = read_manifest(path)
+        else:
+            files = list_files(path, VIDEO_SUFFIXES, deep=True) if path.is_dir() else [path]
+            inside = [Chosen(file) for file in files if is_video(file)]
+        folder = path if path.is_dir() else path.parent
+        found += [(chosen, Path(os.path.relpath(chosen.path, folder)).as_posix()) for chosen in inside]
     if not found:
         raise ValueError(f"videos must name files or folders of videos (*{', *'.join(VIDEO_SUFFIXES)}), got {paths}")
     if len({name for _, name in found}) < len(found):
-        found = [(file, file.as_posix()) for file, _ in found]
+        found = [(chosen, chosen.path.as_posix()) for chosen, _ in found]
     twice = [name for name, number in Counter(name for _, name in found).items() if number > 1]
     if twice:
         raise ValueError(f"videos must be named once, got {twice[0]} twice")
     try:
-        stats = [file.stat() for file, _ in found]
+        stats = [chosen.path.stat() for chosen, _ in found]
     except OSError as error:
         raise ValueError(f"videos must be files that exist, got {error.filename}") from error
-    pairs = zip(found, stats, strict=True)
-    return [VideoFile(str(file), name, stat.st_size, stat.st_mtime_ns) for (file, name), stat in pairs]
+    videos = [
+        VideoFile(str(chosen.path), name, stat.st_size, stat.st_mtime_ns, chosen.stretches)
+        for (chosen, name), stat in zip(found, stats, strict=True)
+    ]
+    return videos, {chosen.fps for chosen, _ in found if chosen.spans is not None}
+
+
+def _settle_rate(config: ConvertConfig, rates: set[float | None]) -> ConvertConfig:
+    """Return the config with the frame rate of the manifests, if there are any, in place of none."""
+    if not rates:
+        return config
+    require(len(rates) == 1, "fps of the manifests", sorted(map(str, rates)), "equal")
+    (fps,) = rates
+    require(config.fps in (None, fps), "fps", config.fps, f"{fps}, at which the manifest counts frames")
+    return replace(config, fps=fps)
 
 
 def _is_whole(index: ClipIndex) -> bool:

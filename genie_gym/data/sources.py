@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from genie_gym.data.frames import resize
+from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, Span, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
-from genie_gym.data.video_shards import INDEX_FILE, read_index
+from genie_gym.data.video_shards import INDEX_FILE, cut_stretches, read_index
 from genie_gym.system import list_files
 
 Read = TypeVar("Read")
@@ -45,11 +46,19 @@ class MemorySource:
         frames: (F, H, W, 3) uint8.
         episodes: (E,) int64, the first frames of the episodes.
         frame_size: Height and width of a decoded video's frames before scaling.
+        stretches: Stretches of the file that a manifest chose; None for the whole file.
     """
 
-    def __init__(self, path: Path, frames: np.ndarray, episodes: np.ndarray, frame_size: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        frames: np.ndarray,
+        episodes: np.ndarray,
+        frame_size: tuple[int, ...],
+        stretches: tuple[Span, ...] | None = None,
+    ) -> None:
         self.path, self.frames, self.num_frames = path, frames, len(frames)
-        self.episodes, self.frame_size = episodes, frame_size
+        self.episodes, self.frame_size, self.stretches = episodes, frame_size, stretches
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return a view of frames ``start`` to ``stop`` (excluded)."""
@@ -57,7 +66,7 @@ class MemorySource:
 
 
 def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySource]:
-    """Open every shard and decode every video of ``paths``, as ``find_data`` lists them.
+    """Open every shard and decode every video of ``paths``, as ``find_chosen`` lists them.
 
     Videos are decoded into memory at (height, width); shards stay on disk at their own size.
 
@@ -67,9 +76,9 @@ def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySo
     """
     sources: list[Shard | MemorySource] = []
     broken, held = [], 0
-    for file in find_data(paths):
+    for file in find_chosen(paths):
         try:
-            source = _decode(file, height, width) if is_video(file) else Shard(file)
+            source = _decode(file, height, width) if is_video(file.path) else Shard(file.path)
             _require_finished(source)
             held += source.frames.nbytes if isinstance(source, MemorySource) else 0
             sources.append(source)
@@ -77,7 +86,7 @@ def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySo
             broken.append(str(error))
         if held > _MOST_HELD:
             raise ValueError(
-                f"paths must hold videos of up to 4 GiB of frames, got more; use genie-gym convert: {file}"
+                f"paths must hold videos of up to 4 GiB of frames, got more; use genie-gym convert: {file.path}"
             )
     if broken:
         raise ValueError("\n".join(broken))
@@ -91,17 +100,22 @@ def _require_finished(source: Shard | MemorySource) -> None:
 
 
 def find_data(paths: Paths, without: Path | None = None) -> list[Path]:
+    """Return the paths of what ``find_chosen`` finds."""
+    return [chosen.path for chosen in find_chosen(paths, without)]
+
+
+def find_chosen(paths: Paths, without: Path | None = None) -> list[Chosen]:
     """Return the shards and videos of ``paths``, those of a folder and its subfolders in the order of their paths.
 
-    The shards of converted videos come in the order of their index. Names that begin with a dot are no data, nor is
-    what lies in the folder ``without``.
+    A manifest stands for its videos, with the stretches that it chose from them. The shards of converted videos come in
+    the order of their index. Names that begin with a dot are no data, nor is what lies in the folder ``without``.
 
     Raises:
-        ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, or shards are
-            not those of their index.
+        ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, shards are
+            not those of their index, or a manifest is out of date.
     """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _list_data(Path(path), without)]
+    files = [file for path in several for file in _list_chosen(Path(path), without)]
     if not files:
         raise ValueError("paths must name at least one file, got none")
     return files
@@ -110,6 +124,12 @@ def find_data(paths: Paths, without: Path | None = None) -> list[Path]:
 def is_video(path: Path) -> bool:
     """Return whether the file's name is that of a video, not of a shard."""
     return path.suffix.lower() != SHARD_SUFFIX
+
+
+def _list_chosen(path: Path, without: Path | None) -> list[Chosen]:
+    if path.suffix.lower() == MANIFEST_SUFFIX:
+        return read_manifest(path)
+    return [Chosen(file) for file in _list_data(path, without)]
 
 
 def _list_data(path: Path, without: Path | None) -> list[Path]:
@@ -133,12 +153,15 @@ def _list_data(path: Path, without: Path | None) -> list[Path]:
     return [each for file in files for each in (shards.pop(file.parent, []) if indexed[file.parent] else [file])]
 
 
-def _decode(path: Path, height: int, width: int) -> MemorySource:
-    frames, frame_size = [], None
-    for frame in iterate_video(path):
+def _decode(chosen: Chosen, height: int, width: int) -> MemorySource:
+    frames: list[np.ndarray] = []
+    starts: list[int] = []
+    frame_size = None
+    for is_start, frame in cut_stretches(iterate_video(chosen.path, chosen.fps), chosen.stretches, chosen.path):
         frame_size = frame.shape[:2]
+        starts += [len(frames)] if is_start else []
         frames.append(resize(frame, height, width))
-    return MemorySource(path, np.stack(frames), np.zeros(1, np.int64), frame_size or ())
+    return MemorySource(chosen.path, np.stack(frames), np.array(starts), frame_size or (), chosen.stretches)
 
 
 def read_parts(sources: Iterable[Source], height: int, width: int) -> Iterator[np.ndarray]:

@@ -103,7 +103,7 @@ class VideoShard(NamedTuple):
         starts: list[int] = []
         part: list[np.ndarray] = []
         try:
-            for is_start, frame in _cut(iterate_video(video.path, self.settings.fps), video.spans):
+            for is_start, frame in cut_stretches(iterate_video(video.path, self.settings.fps), video.spans, video.path):
                 height, width = frame.shape[:2]
                 if is_start:
                     starts.append(len(frames) + len(part))
@@ -120,16 +120,25 @@ class VideoShard(NamedTuple):
         return starts, Outcome(video.name, len(frames) - first, longest, height, width, error)
 
 
-def _cut(frames: Iterator[np.ndarray], spans: tuple[tuple[int, int], ...] | None) -> Iterator[tuple[bool, np.ndarray]]:
-    """Yield the frames that lie in the spans, and whether each is the first of one."""
+def cut_stretches(
+    frames: Iterator[np.ndarray], spans: tuple[tuple[int, int], ...] | None, path: str | Path
+) -> Iterator[tuple[bool, np.ndarray]]:
+    """Yield whether a frame is the first of a span, and the frame, for all frames that lie in spans (None for all).
+
+    Raises:
+        ValueError: If the frames, those of the video ``path``, end before the last span does.
+    """
     if spans is None:
         yield from ((number == 0, frame) for number, frame in enumerate(frames))
         return
     last = max((end for _, end in spans), default=0)
     starts, chosen = {start for start, _ in spans}, {number for span in spans for number in range(*span)}
+    number = -1
     for number, frame in zip(range(last), frames, strict=False):
         if number in chosen:
             yield number in starts, frame
+    if number + 1 < last:
+        raise ValueError(f"{path}: has {number + 1} frames, and its clips end at {last}")
 
 
 def _append(frames: h5py.Dataset, part: list[np.ndarray]) -> None:
