@@ -42,7 +42,7 @@ DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
     | {"core_levels": 2, "core_among": 12},
     "full": {"modes": ["easy", "hard"], "frames": 100_000, "labelled_frames": 60_000, "other_frames": 20_000}
     | {"mapping_labels": 200, "judge_labels": 800, "judge_steps": 400, "clone_steps": 2000}
-    | {"env_steps": 100_000, "num_envs": 16, "seeds": 3, "levels": 200}
+    | {"env_steps": 500_000, "num_envs": 16, "seeds": 3, "levels": 200}
     | {"core_levels": 256, "core_among": 1000},
 }
 """Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
@@ -71,6 +71,11 @@ class DreamStore(CloneStore):
     def make_shared(self, name: str, seed: int) -> object:
         """Make a seed's ``lam`` (see ``latent_policy``) or ``reward``, which several methods share."""
         return self.reward(seed) if name == "reward" else super().make_shared(name, seed)
+
+    @property
+    def starts(self) -> Path:
+        """Folder of videos whose clips the dreams start from: those of training levels."""
+        return self.recordings.run().videos
 
     def clone(self, seed: int) -> Path:
         """Clone the seed's latent policy if it is missing, and return its folder."""
@@ -107,7 +112,7 @@ class DreamStore(CloneStore):
         size, experiment, ppo = self.size, self.experiment, {each.name: each.ppo for each in _METHODS}[method]
         policy = Dream(
             reward=reward,
-            starts=self.recordings.run().videos,
+            starts=self.starts,
             checkpoint=experiment.checkpoint,
             policy=clone,
             critic_steps=size["env_steps"] // _CRITIC_SHARE,

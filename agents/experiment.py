@@ -187,6 +187,10 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         """Return a mode's core, which is found first if it is missing, and saved."""
         return cache_core(make_game(mode), self.level_set, self.size["core_among"], self._core_file(mode))
 
+    def choose_levels(self, mode: Mode) -> list[int]:
+        """Return the seeds of the levels that every method plays: the first of the set, then those of the core."""
+        return list(dict.fromkeys((*self._every_level, *self._hard_levels(mode))))
+
     def make_core(self, cell: Row) -> None:
         """Find and save the core of a cell's mode."""
         with self.costs.measure("core", **cell):
@@ -233,9 +237,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     def play(self, run: int, played: _Actions, cell: Row) -> tuple[Agent, Row]:
         """Build a cell's agent from the stores of ``run``; return it, and its outcomes (``count_outcomes``)."""
         mode, method, core = cell["mode"], self.known_methods[cell["method"]], self.core(cell["mode"])
-        every = choose_levels(self.level_set, self.size["levels"])
-        hard = core.seeds[: self.size["core_levels"]]
-        levels = list(dict.fromkeys((*every, *hard)))
+        levels = self.choose_levels(mode)
         store, original = _open_last(self, mode, run), {**cell, "method": method.twin_of}
         actions = played[_identify(original)] if method.twin_of else None
         inputs = MethodInputs(store, cell["seed"], levels, cell["labels"], core.best_constant, actions, self.playing)
@@ -243,6 +245,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
             agent = method.build(inputs)
         with self.costs.measure("playing", **cell):
             outcome = play_levels(agent, store.game, levels)
+        every, hard = self._every_level, self._hard_levels(mode)
         return agent, count_outcomes(outcome, levels, every, hard)
 
     @abstractmethod
@@ -266,6 +269,13 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         """Make and save a cell's clone or reward model, from the frames of its mode if ``footages`` holds them."""
         with self.costs.measure("training", **cell):
             self.open(cell["mode"], footages.get(cell["mode"])).make_shared(cell["need"], cell["seed"])
+
+    @property
+    def _every_level(self) -> list[int]:
+        return choose_levels(self.level_set, self.size["levels"])
+
+    def _hard_levels(self, mode: Mode) -> list[int]:
+        return self.core(mode).seeds[: self.size["core_levels"]]
 
     def _core_file(self, mode: Mode) -> Path:
         return self.run_folder / f"core-{mode}-{self.level_set}-{self.size['core_among']}.json"

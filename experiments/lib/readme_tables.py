@@ -36,7 +36,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "players": agents.tabulate_players,
     **dict.fromkeys(("figure15_cloning", "figure15_transfer"), agents.tabulate_cloning),
     "dream_task": agents.tabulate_task,
-    "dream_transfer": agents.tabulate_dreams,
+    **dict.fromkeys(("dream_transfer", "dream_seen_levels"), agents.tabulate_dreams),
     "agents_speed": agents.describe_agents_speed,
 }
 """Name of results, and of their table in docs/results.md -> function that writes the table."""
@@ -44,6 +44,7 @@ _AWAITED = {
     "figure15_cloning": "python -m agents.benchmark --preset full",
     "figure15_transfer": "python -m agents.transfer --preset full",
     "dream_transfer": "python -m agents.dream_transfer --preset full",
+    "dream_seen_levels": "python -m agents.dream_seen_levels --preset full",
 }
 """Results that may be missing until the world that they are about ships -> command that makes them."""
 

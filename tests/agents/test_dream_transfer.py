@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agents.dream_seen_levels import DreamOnSeenLevels
 from agents.dream_transfer import DREAM_METHODS, DREAM_TRANSFER_SIZES, DreamTransfer
+from agents.game import make_game
 from experiments.lib.tables.agents import tabulate_dreams
+from genie_gym.data.shards import Shard
 
 
 @pytest.mark.pipeline
@@ -47,6 +51,26 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
         return {row["method"]: row["outcomes"] + row["core_outcomes"] for row in rows if row["method"] in shared}
 
     assert by_method(json.loads(apart.json.read_text())["rows"]) == by_method(rows)
+
+
+@pytest.mark.pipeline
+def test_dreams_on_seen_levels_start_from_the_first_frames_of_the_levels_played(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    command = DreamOnSeenLevels(checkpoint=str(tiny_checkpoint), out=tmp_path / "out", work=tmp_path / "work")
+    command.run()
+    results = json.loads(command.json.read_text())
+    assert results["level_set"] == "validation"
+    assert {row["method"] for row in results["rows"]} == set(command.methods)
+    (path,) = (tmp_path / "work").rglob("first-frames/*.h5")
+    shard, levels = Shard(path), command.choose_levels("easy")
+    assert shard.level_seeds[::4].tolist() == levels
+    assert all(10_000 <= level < 11_000 for level in levels)
+    frames = shard.read(0, shard.num_frames).reshape(len(levels), 4, *shard.frame_size, 3)
+    games = make_game("easy").open_levels(levels)
+    assert np.array_equal(frames[:, 0], games.observe().frames)
+    assert (frames[:, 0] != frames[:, -1]).any(axis=(1, 2, 3)).all()  # they move
+    games.close()
 
 
 def test_unknown_methods_are_rejected(tmp_path: Path) -> None:

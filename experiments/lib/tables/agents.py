@@ -49,7 +49,8 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
 def tabulate_dreams(results: dict[str, Any]) -> str:
     """Return the table of agents that learned in a world and play the real game: a row for each method."""
     scores = Scores(results["rows"], DREAM_METHODS, results["seed"])
-    about = f"{results['env_steps']:,} dreamt steps, videos by `{results['player']}` {describe_run(results)}"
+    seen = f", dreams from {results['starts']}, which are not new to them" if "starts" in results else ""
+    about = f"{results['env_steps']:,} dreamt steps{seen}, videos by `{results['player']}` {describe_run(results)}"
     tables = [_describe_levels(results, about), _tabulate_scores(scores, DREAM_METHODS)]
     return "\n\n".join([*tables, f"{describe_costs(results['cpu_seconds'])}."])
 
