@@ -10,6 +10,7 @@ import tyro
 from genie_gym.bench.config import BenchConfig
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
+from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
