@@ -89,7 +89,9 @@ def compare_with_run(phase: TrainedPhase, is_checkpointed: bool) -> tuple[int, i
     torch.manual_seed(0)
     world = GenieWorldModel(phase.world.config)
     for model in (world.tokenizer, world.latent_action_model):
-        model.quantizer.is_initialised.fill_(True)
+        for name, buffer in model.named_buffers():
+            if name.endswith("is_initialised"):
+                buffer.fill_(True)
     trainee: Trainee = TokenizerTrainee(world.tokenizer)
     if phase.name == "world":
         world.tokenizer.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/results.md, docs/scale.md and the model card from the JSON in ``experiments/results``.
+"""Write the tables of README.md, of docs and of the model card from the JSON in ``experiments/results``.
 
     python -m experiments.lib.readme_tables
 

@@ -207,10 +207,9 @@ def _find_room(phase: TrainedPhase, way: Way, machine: Machine) -> str:
 def _find_transformers(phase: TrainedPhase) -> list[tuple[str, TransformerConfig]]:
     """Return the transformers with attention in space that a phase trains, by their names in the config."""
     world = phase.world.config
-    parts: list[tuple[str, Any]] = []
-    if phase.name != "actions":
-        parts = [(f"world.{name}", getattr(world, name)) for name in (phase.name.replace("world", "dynamics"),)]
+    models = {"tokenizer": ["tokenizer"], "world": ["dynamics"]}.get(phase.name, [])
     if isinstance(phase.trainee, ActionsTrainee | WorldTrainee):
-        parts.append(("world.latent_action_model", world.latent_action_model))
+        models.append("latent_action_model")
+    parts = [(f"world.{model}", getattr(world, model)) for model in models]
     named = [(f"{name}.{each.name}", getattr(part, each.name)) for name, part in parts for each in fields(part)]
     return [pair for pair in named if isinstance(pair[1], TransformerConfig) and pair[1].attention != "conv"]
