@@ -33,9 +33,11 @@ def parse_with_preset(command: type[Command], arguments: Sequence[str], name: st
         left = [left[place + 1], *left[:place], *left[place + 2 :]]
     fields: list[dataclasses.Field[Any]] = list(dataclasses.fields(command))  # type: ignore[arg-type]
     without = (dataclasses.MISSING, dataclasses.MISSING)
-    given = {each.name: tyro.MISSING for each in fields if (each.default, each.default_factory) == without}
+    given: dict[str, Any] = {
+        each.name: tyro.MISSING for each in fields if (each.default, each.default_factory) == without
+    }
+    given |= {each.name: each.default for each in fields if each.name == "preset"}
     if left and not left[0].startswith("-"):
         given["preset"] = left[0]
-    preset = given.get("preset") or next(each.default for each in fields if each.name == "preset")
-    default = command(**given | {"config": find_preset(preset)})
+    default = command(**given | {"config": find_preset(given["preset"])})
     return tyro.cli(command, args=left, default=default, prog=name)

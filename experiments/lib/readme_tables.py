@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/results.md and the model card from the JSON in ``experiments/results``.
+"""Write the tables of README.md, of docs and of the model card from the JSON in ``experiments/results``.
 
     python -m experiments.lib.readme_tables
 
@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, paper, quality, speed
+from experiments.lib.tables import agents, paper, quality, scale, speed
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT, read_machines
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
+SCALE_PAGE = ROOT / "docs" / "scale.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
 _RESULTS = ROOT / "experiments" / "results"
 _SHIPPED_RESULTS = "coinrun_test ablation_steps figure10_prompts agents_speed dream_task"
@@ -81,6 +82,10 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
         has_agents = (_RESULTS / "figure15_cloning.json").exists()
         yield "agents", agents.tabulate_agents(read("figure15_cloning")) if has_agents else _await("figure15_cloning")
         return
+    if document == SCALE_PAGE:
+        yield "plans", scale.tabulate_plans(read("plans"))
+        yield "measured", scale.tabulate_measured(read("plans"))
+        return
     for name in ("coinrun_test", "ablation_steps") if document == CARD else _TABLES:
         if (_RESULTS / f"{name}.json").exists():
             yield name, _TABLES[name](read(name))
@@ -112,5 +117,5 @@ def read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for path in (README, RESULTS_PAGE, CARD):
+    for path in (README, RESULTS_PAGE, SCALE_PAGE, CARD):
         path.write_text(render(path))

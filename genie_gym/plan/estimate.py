@@ -38,13 +38,7 @@ class Way:
     @property
     def total(self) -> int:
         """Bytes of a rank at the peak of a step."""
-        return sum(self.state) + self.activations
-
-    @property
-    def options(self) -> str:
-        """The fields of the phase's training config, as they are set."""
-        recomputed = ", checkpoint_blocks" if self.checkpoint_blocks else ""
-        return f"{self.sharding}{recomputed}, accumulate {self.accumulate}"
+        return self.state.total + self.activations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +65,13 @@ class PhasePlan:
     """ways to train, the fastest first"""
     hints: list[str] = field(default_factory=list)
     """what makes it fit, if nothing does, and what costs memory in vain"""
+
+    @property
+    def options(self) -> str:
+        """The options of ``genie-gym train`` that choose the fastest way that fits, or the smallest."""
+        way, phase = self.chosen, f"--{self.name.removesuffix('s')}-training"
+        recomputed = f" {phase}.checkpoint-blocks" if way.checkpoint_blocks else ""
+        return f"{phase}.sharding {way.sharding}{recomputed} {phase}.accumulate {way.accumulate}"
 
     @property
     def chosen(self) -> Way:
@@ -159,7 +160,7 @@ def _fit(phase: TrainedPhase, machine: Machine, is_sharded: bool, is_checkpointe
     """Return the way with as many clips a pass as fit; ``whole`` is the bytes of activations of all clips of a GPU."""
     state = count_state(phase, machine.gpus, is_sharded, is_checkpointed)
     clips = phase.config.batch_size // machine.gpus
-    room = machine.usable_bytes - sum(state)
+    room = machine.usable_bytes - state.total
     taken = next((each for each in reversed(_divisors(clips)) if whole * each / clips <= room), 1)
     activations = whole if taken == clips else measure_step(phase, taken, is_checkpointed).activations
     return Way(
@@ -191,13 +192,13 @@ def _give_hints(phase: TrainedPhase, plan: PhasePlan, machine: Machine) -> list[
 def _find_room(phase: TrainedPhase, way: Way, machine: Machine) -> str:
     """Say what makes the smallest way fit."""
     kind, clips = phase.config.optimizer.kind, _divisors(phase.config.batch_size)
-    if way.activations + sum(count_state(phase, 2**20, True, True)) > machine.usable_bytes:
+    if way.activations + count_state(phase, 2**20, True, True).total > machine.usable_bytes:
         taken = f"the activations of {way.clips} clips take {way.activations / 1e9:,.1f} GB"
         return f"{taken}; shorter clips, larger patches or GPUs with more memory take less"
     if kind != "adamw":
         return f"weights trained with {kind} cannot be sharded, those trained with adamw can"
     room = machine.usable_bytes - way.activations
-    enough = next((each for each in clips if sum(count_state(phase, each, True, True)) <= room), None)
+    enough = next((each for each in clips if count_state(phase, each, True, True).total <= room), None)
     if enough is None:
         return f"a batch of more than {phase.config.batch_size} clips can be trained on more GPUs, which it takes"
     return f"with fsdp and checkpoint_blocks it fits on {enough} GPUs"
@@ -206,9 +207,9 @@ def _find_room(phase: TrainedPhase, way: Way, machine: Machine) -> str:
 def _find_transformers(phase: TrainedPhase) -> list[tuple[str, TransformerConfig]]:
     """Return the transformers with attention in space that a phase trains, by their names in the config."""
     world = phase.world.config
-    found = {"tokenizer": [("world.tokenizer", world.tokenizer)], "world": [("world.dynamics", world.dynamics)]}
-    parts = found.get(phase.name, [])
+    models = {"tokenizer": ["tokenizer"], "world": ["dynamics"]}.get(phase.name, [])
     if isinstance(phase.trainee, ActionsTrainee | WorldTrainee):
-        parts.append(("world.latent_action_model", world.latent_action_model))
+        models.append("latent_action_model")
+    parts = [(f"world.{model}", getattr(world, model)) for model in models]
     named = [(f"{name}.{each.name}", getattr(part, each.name)) for name, part in parts for each in fields(part)]
     return [pair for pair in named if isinstance(pair[1], TransformerConfig) and pair[1].attention != "conv"]

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -63,7 +63,8 @@ class TrainedPhase(NamedTuple):
         return torch.float32 if self.config.precision == "float32" else torch.bfloat16
 
 
-class RankState(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class RankState:
     """Bytes that a rank holds whatever it computes; see ``count_state``."""
 
     parameters: int
@@ -77,6 +78,11 @@ class RankState(NamedTuple):
     gathered: int
     """what a pass holds of sharded weights: two blocks and all else, and the gradients of one block on their way; of
     whole weights their copies in the precision of training"""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(astuple(self))
 
 
 def build_phases(preset: Preset) -> Iterator[TrainedPhase]:
@@ -121,7 +127,8 @@ def count_state(phase: TrainedPhase, ranks: int, is_sharded: bool, is_checkpoint
         is_cast = phase.dtype != torch.float32
         gathered = is_cast * phase.dtype.itemsize * (largest if is_checkpointed else sum(blocks))
     parameters = _shard_bytes(trained, cut)
-    return RankState(parameters, parameters, moments, frozen, gathered)
+    held = {"parameters": parameters, "gradients": parameters, "moments": moments}
+    return RankState(**held, frozen=frozen, gathered=gathered)
 
 
 def measure_step(phase: TrainedPhase, clips: int, is_checkpointed: bool, is_fused: bool = True) -> StepCost:
@@ -148,7 +155,7 @@ def measure_step(phase: TrainedPhase, clips: int, is_checkpointed: bool, is_fuse
         videos = torch.empty(clips, config.clip_length, 3, *size, device="meta")
         return trainee.loss(Batch(videos, torch.empty(clips, dtype=torch.int64, device="meta"))).loss
 
-    with _checkpointed(phase.blocks if is_checkpointed else []):
+    with checkpointed(phase.blocks if is_checkpointed else []):
         return run_on_meta(loss, [each for each in held if each is not None], hidden, is_fused)
 
 
@@ -161,7 +168,7 @@ def _hidden_tokens(phase: TrainedPhase) -> float:
 
 
 @contextmanager
-def _checkpointed(blocks: Iterable[Block]) -> Iterator[None]:
+def checkpointed(blocks: Iterable[Block]) -> Iterator[None]:
     """Compute blocks again in the backward pass, without their keys and values, which training does not read."""
     for block in blocks:
         block.forward = functools.partial(_recompute, block.forward)  # type: ignore[method-assign]

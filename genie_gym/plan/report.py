@@ -1,12 +1,14 @@
 """A plan in a terminal, and as an entry of a JSON file."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from genie_gym.plan.estimate import PhasePlan, Plan
+from genie_gym.plan.memory import RankState
 from genie_gym.results.files import current_command, current_commit, write_results
 
 _GB = 1e9
@@ -32,7 +34,7 @@ def _print_phase(console: Console, phase: PhasePlan) -> None:
     console.print(f"\n[bold]{phase.name}[/bold]: {_format(phase.parameters / 1e6)} M weights; {batch}; {whole}")
     ways = phase.ways
     table = Table("GB of a GPU", *(way.sharding + ", blocks again" * way.checkpoint_blocks for way in ways))
-    for part in ways[0].state._fields:
+    for part in (each.name for each in fields(RankState)):
         table.add_row(part, *(_format(getattr(way.state, part) / _GB) for way in ways))
     table.add_row("activations", *(_format(way.activations / _GB) for way in ways), end_section=True)
     table.add_row("all", *(_format(way.total / _GB) + " too much" * (not way.fits) for way in ways), style="bold")
@@ -42,7 +44,7 @@ def _print_phase(console: Console, phase: PhasePlan) -> None:
     work = f"{_format(phase.operations_a_step / 1e12)} TFLOP a step"
     console.print(f"{work}: {_format(phase.days)} days on {_count_gpus(phase.gpus)}")
     if phase.chosen.fits:
-        console.print(f"fits with {phase.chosen.options}")
+        console.print(f"fits with {phase.options}")
     for hint in phase.hints:
         console.print(hint)
 

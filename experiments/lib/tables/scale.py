@@ -1,0 +1,54 @@
+"""Tables of docs/scale.md, from the plans of presets."""
+
+from typing import Any
+
+from experiments.lib.tables.markdown import write_command, write_table
+
+_Row = dict[str, Any]
+_GB = 1e9
+
+
+def tabulate_plans(results: _Row) -> str:
+    """Return the table of presets: sizes, work, and what the last phase fills of a GPU."""
+    rows = [_write_plan(row) for row in sorted(results["rows"], key=lambda row: sum(row["parameters"].values()))]
+    heads = ["preset", "dynamics, tokenizer, latent actions: M weights", "GPUs", "M tokens a step", "B tokens in all"]
+    heads += ["TFLOP a step", "fits with", "weights, gradients, moments: GB", "activations: GB", "all: GB"]
+    return f"{write_table([*heads, 'days'], rows)}\n\n{write_command(results)}"
+
+
+def tabulate_measured(results: _Row) -> str:
+    """Return the table of planned beside measured activations."""
+    rows = []
+    for row in results["measured"]:
+        planned, measured = row["planned"], row["measured"]
+        cells = [row["phase"], row["precision"], "yes" if row["checkpoint_blocks"] else "no"]
+        rows.append([*cells, f"{planned / 1e6:.1f}", f"{measured / 1e6:.1f}", f"{planned / measured:.3f}"])
+    heads = ["phase", "precision", "checkpoint_blocks", "planned, MB", "measured, MB", "ratio"]
+    return f"{write_table(heads, rows)}\n\n{write_command(results)}"
+
+
+def _write_plan(row: _Row) -> list[str]:
+    phase = row["phases"][-1]
+    ways = phase["ways"]
+    way = next((each for each in ways if each["fits"]), ways[-1])
+    state = way["state"]
+    held = sum(state[name] for name in ("parameters", "gradients", "moments"))
+    again = ", blocks again" if way["checkpoint_blocks"] else ""
+    models = (row["parameters"][name] for name in ("dynamics", "tokenizer", "latent_action_model"))
+    return [
+        f"`{row['name']}`",
+        ", ".join(f"{count / 1e6:,.1f}" for count in models),
+        str(phase["gpus"]),
+        _format(phase["tokens_a_step"] / 1e6),
+        _format(phase["tokens_a_step"] * phase["steps"] / 1e9),
+        _format(phase["operations_a_step"] / 1e12),
+        f"{way['sharding']}{again}, {way['clips']} clips at once" if way["fits"] else "no",
+        _format(held / _GB),
+        _format(way["activations"] / _GB),
+        _format((sum(state.values()) + way["activations"]) / _GB),
+        _format(phase["days"]),
+    ]
+
+
+def _format(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
