@@ -27,16 +27,16 @@ def describe_many(results: _Row) -> str:
     """Return the list of what the conversion of many videos took."""
     speeds, train, long = results["clips_per_second"], results["train"], results["long"]
     machine = results["machine"]
-    lines = [
+    convert = (
         f"{results['videos']:,} videos, {results['broken']} of them cut off, are {results['frames']:,} frames at "
         f"{results['fps']} a second and {results['bytes_a_frame']:,.0f} bytes each: {results['convert_seconds']:.0f} "
         f"seconds in {results['workers']} processes, {results['convert_peak_mb']:,.0f} MB at most in all. Killed after "
-        f"{results['shards_before_kill']} of {results['shards']} shards, the command wrote none of these again.",
-        f"{train['steps']} training steps a phase (preset `tiny`) on them: {train['peak_mb']:,.0f} MB at most.",
-        f"{long['steps']} steps a phase on {long['hours']} hours ({long['train_frames']:,} frames, many names of one "
-        f"file): {long['peak_mb']:,.0f} MB at most.",
-        f"Random clips a second in one thread: {speeds['shards']:.0f} from the shards, {speeds['videos']:.0f} from the "
-        "videos.",
-    ]
+        f"{results['shards_before_kill']} of {results['shards']} shards, the command wrote none of these again."
+    )
+    small = f"{train['steps']} training steps a phase (preset `tiny`) on them: {train['peak_mb']:,.0f} MB at most."
+    large = f"{long['steps']} steps a phase on {long['hours']} hours, {long['train_frames']:,} frames"
+    large = f"{large} (many names of one file): {long['peak_mb']:,.0f} MB at most."
+    reading = f"{speeds['shards']:.0f} from the shards, {speeds['videos']:.0f} from the videos"
+    lines = [convert, small, large, f"Random clips a second in one thread: {reading}."]
     about = f"{write_command(results)}, commit `{results['commit']}`, {machine['cpu']}, other work beside it:"
     return "\n".join([about, "", *(f"- {line}" for line in lines)])
