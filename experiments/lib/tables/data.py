@@ -12,13 +12,23 @@ def tabulate_formats(results: _Row) -> str:
     run = results["rows"][-1]
     rows = []
     for row in run["clip_formats"]:
-        rates = [f"{row['clips_per_second'][workers]:.0f}" for workers in ("1", "4")]
+        rates = [f"{row['cpu_ms_a_clip']:.2f}", *(f"{row['clips_per_second'][workers]:.0f}" for workers in ("1", "4"))]
         size, error = f"{row['bytes_a_frame']:,.0f}", f"{row['mean_error']:.2f}" if row["mean_error"] else "none"
         rows.append([row["frames"], row["size"].replace("x", " x "), row["format"], size, error, *rates])
-    heads = ["frames", "size", "format", "bytes a frame", "mean error of 255", "clips/s, 1 thread", "4 threads"]
+    heads = [
+        "frames",
+        "size",
+        "format",
+        "bytes a frame",
+        "mean error of 255",
+        "CPU ms a clip",
+        "clips/s, 1 thread",
+        "4 threads",
+    ]
     about = (
         f"Random clips of {run['clip_frames']} frames from {run['shards']} shards of {run['frames_a_shard']} frames "
-        f"({write_command(run)}, commit `{run['commit']}`, {run['machine']['kind']}):"
+        f"({write_command(run)}, commit `{run['commit']}`, {run['machine']['kind']}, other work beside it; medians of "
+        "reading by turns):"
     )
     return f"{about}\n\n{write_table(heads, rows)}"
 
