@@ -62,6 +62,7 @@ WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
         "world",
         {"dynamics.context_corruption": 0.3, "dynamics.pasted_context": 0.7, "dynamics.own_context": 0.6},
     ),
+    "frozen actions": ("dynamics", {"dynamics.context_corruption": 0.3, "dynamics.own_context": 0.6}),
     "token dynamics": ("world", {**ST_LAM, "latent_action_model.inputs": "tokens"}),
 }
 """Name -> the phase, and the overrides of ``tiny`` that take it through the random and the statistical parts."""
@@ -91,7 +92,7 @@ def train(kind: str, folder: Path, changes: dict[str, Any], minutes: float | Non
     elif name == "actions":
         phase.run(ActionsTrainee(world.latent_action_model))
     else:
-        train_world(world, phase)
+        train_world(world, phase, freezes_actions=name == "dynamics")
     return {key: tensor.clone() for key, tensor in world.state_dict().items()}
 
 
@@ -111,7 +112,7 @@ def train_and_die(kind: str, folder: Path, changes: dict[str, Any], saves: int) 
         if len(calls) <= saves or current_ranks().rank == 0:
             return write(self, *arguments)
         (Path(self.path) / "shard-00002-model-00001-of-00001.safetensors").write_bytes(b"half of it")
-        os.kill(os.getpid(), signal.SIGKILL)
+        return os.kill(os.getpid(), signal.SIGKILL)
 
     HuggingFaceStorageWriter.write_data = write_half
     train(kind, folder, changes)
@@ -197,3 +198,20 @@ def _serve(pipe: Any, rank: int, size: int, port: int) -> None:
                 traceback.print_exc()
                 result = error if isinstance(error, Exception) else RuntimeError(repr(error))
             pipe.send(result)
+
+
+def disagree() -> None:
+    """Require a config in which ranks differ."""
+    ranks = current_ranks()
+    ranks.require_same({"preset": {"batch_size": ranks.rank, "seed": 0}})
+
+
+def fail_on_second() -> None:
+    """Do work that fails on rank 1 alone."""
+
+    def work() -> int:
+        if current_ranks().rank == 1:
+            raise ValueError("shard 7 is missing")
+        return 0
+
+    current_ranks().agree(work)

@@ -12,8 +12,18 @@ from torch import Tensor
 from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.presets import PRESETS
 from genie_gym.training.checkpoint import has_run, require_config
-from genie_gym.training.distributed import STOPPED, Ranks, require_phases
-from tests.training.rank_helpers import CONFIG, WORLDS, Pair, curves, train, train_and_die, train_until_signal
+from genie_gym.training.distributed import STOPPED, Ranks, SharedError, require_phases
+from tests.training.rank_helpers import (
+    CONFIG,
+    WORLDS,
+    Pair,
+    curves,
+    disagree,
+    fail_on_second,
+    train,
+    train_and_die,
+    train_until_signal,
+)
 
 SHORT = {"train_steps": 6, "checkpoint_every": 2}
 
@@ -71,15 +81,15 @@ def test_sharded_weights_have_the_losses_of_replicated_ones(
 
 
 def test_accumulated_gradients_are_those_of_the_batch(pair: Pair, tmp_path: Path) -> None:
-    """The dynamics has no batch statistics: parts of any number of hidden tokens add up to the batch's gradient."""
-    kind, changes = "token dynamics", SHORT | {"picture_every": 0}
+    """The dynamics alone has no batch statistics: parts with unequal numbers of hidden tokens add up to the batch."""
+    kind, changes = "frozen actions", SHORT
     train(kind, tmp_path / "whole", changes)
     train(kind, tmp_path / "parts", changes | {"accumulate": 4})
     pair.check(train, kind, tmp_path / "both", changes | {"accumulate": 2})
     whole, parts, both = (curves(tmp_path / name) for name in ("whole", "parts", "both"))
-    for name in ("dynamics/cross_entropy", "gradient_norm/dynamics"):
-        assert parts[name][0] == pytest.approx(whole[name][0], rel=1e-4)
-        assert both[name][0] == pytest.approx(whole[name][0], rel=1e-4)
+    for name in ("loss", "dynamics/accuracy", "gradient_norm/dynamics"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-4)
+        assert both[name] == pytest.approx(whole[name], rel=1e-4)
 
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
@@ -115,8 +125,9 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoint_before(tmp_path: P
     doomed.end()
     assert sorted(path.name for path in (tmp_path / "killed" / "steps").iterdir()) == ["000000002", "000000004"]
     assert require_config(tmp_path / "killed", dataclasses.replace(CONFIG, **SHORT)) == 2
-    whole = train(kind, tmp_path / "whole", SHORT)
-    require_equal(whole, train(kind, tmp_path / "killed", SHORT), 1e-4)
+    train(kind, tmp_path / "whole", SHORT)
+    train(kind, tmp_path / "killed", SHORT)
+    assert curves(tmp_path / "killed")["loss"][-4:] == pytest.approx(curves(tmp_path / "whole")["loss"][-4:], rel=1e-4)
     assert not (tmp_path / "killed" / "steps").exists()  # one process saves its own kind
 
 
@@ -157,3 +168,17 @@ def test_ranks_and_parts_have_to_divide_the_batch() -> None:
         dataclasses.replace(config, accumulate=5)
     with pytest.raises(ValueError, match=r"TrainConfig.sharding must be ddp with muon, .* got 'fsdp'"):
         dataclasses.replace(config, sharding="fsdp", optimizer=OptimizerConfig(kind="muon"))
+
+
+def test_ranks_that_disagree_are_told_where(pair: Pair) -> None:
+    errors = pair.do(disagree)
+    expected = (
+        "all 2 ranks must have one config and the same data, but rank 1 differs from rank 0 in preset.batch_size (1, "
+        "not 0)"
+    )
+    assert [str(error) for error in errors] == [expected] * 2
+    assert all(isinstance(error, SharedError) for error in errors)
+
+
+def test_a_failure_of_one_rank_fails_all(pair: Pair) -> None:
+    assert [str(error) for error in pair.do(fail_on_second)] == ["rank 1 of 2: shard 7 is missing"] * 2
