@@ -98,7 +98,7 @@ def run_pair(sharding: str, checkpoint_blocks: bool) -> dict[str, Any]:
     """Return the peak memory of both processes of a run in MB, and its number of weights."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--sharding", sharding, "--folder", folder, *(["--checkpoint-blocks"] if checkpoint_blocks else [])]
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
         subprocess.run([sys.executable, *launcher, "-m", __spec__.name, *options], check=True)
         found = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(2)]
     peaks = [each["peak_mb"] for each in found]

@@ -27,7 +27,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def torchrun(processes: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     command = [sys.executable, *launcher, "-m", "genie_gym.cli", "train", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
 
