@@ -88,9 +88,12 @@ def _shard(trainee: nn.Module, config: TrainConfig, device: torch.device) -> Eng
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    sharded = copy.deepcopy(trainee)
+    # The copy takes the weights over, so that they are never held twice.
+    taken = {id(each): nn.Parameter(each.detach(), each.requires_grad) for each in trainee.parameters()}
+    sharded = copy.deepcopy(trainee, taken)
     for parameter in trainee.parameters():
         parameter.data = parameter.data.new_empty(0)
+    taken.clear()
     _prepare_blocks(sharded, config)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     is_half = config.precision == "bfloat16"
