@@ -63,7 +63,7 @@ class TrainCommand:
     """Train a world from shards or videos; the same command run again continues in the same folder."""
 
     data: tuple[Path, ...]
-    """folders of HDF5 shards, or of videos, which are first converted into OUT/clips"""
+    """folders of HDF5 shards, or of videos, or manifests of videos, which are first converted into OUT/clips"""
     out: Path
     """folder of the run, which will hold the world in OUT/checkpoint"""
     preset: str = "coinrun"
