@@ -49,7 +49,7 @@ def _describe_others(results: dict[str, Any]) -> str:
     kept = ", ".join(f"{number} {kind}" for kind, number in manifest["kept_by_kind"].items())
     lines = [
         f"Kept of play in eight games that the classifier has not seen, for either half: {'; '.join(unseen)}.",
-        f"`select` on the test videos of the first split kept {manifest['kept']} of {manifest['clips']} clips ({kept}).",
+        f"`select` on the first split's test videos kept {manifest['kept']} of {manifest['clips']} clips ({kept}).",
     ]
     names = {"camera": "real camera footage", "recordings": "real screen recordings"}
     for key, name in names.items():
