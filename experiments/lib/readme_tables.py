@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, curation, paper, quality, speed
+from experiments.lib.tables import agents, curation, data, paper, quality, speed
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT, read_machines
 
@@ -39,6 +39,8 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "dream_task": agents.tabulate_task,
     "dream_transfer": agents.tabulate_dreams,
     "agents_speed": agents.describe_agents_speed,
+    "convert_many": data.describe_many,
+    "clip_formats": data.tabulate_formats,
 }
 """Name of results, and of their table in docs/results.md -> function that writes the table."""
 _AWAITED = {

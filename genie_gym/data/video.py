@@ -24,6 +24,8 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's decoders without alpha -> those with it."""
 _MAX_ASPECT = 16
 """Largest ratio of a pixel's sides; a damaged header could ask for frames of any size."""
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+"""Options of a conversion to RGB; PyAV 17 began to use all cores, which are busy with other videos."""
 _USUAL_FPS = 25
 """Frame rate of files that state none; FFmpeg's own default."""
 _SLACK_SECONDS, _SLACK_SHARE = 0.25, 0.1
@@ -114,6 +116,7 @@ class _Decoder:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decode the video, and check that the packets of all streams last as long as the container states."""
         decoder = self._stream.codec_context
+        decoder.thread_count = 1  # conversion runs a process on each core
         if self._stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
             decoder = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")  # FFmpeg's own drops the alpha
         reached = 0.0
@@ -155,9 +158,9 @@ def _sample(decoder: _Decoder, fps: float) -> Iterator[_Timed]:
 def _to_pixels(frame: av.VideoFrame, aspect: float) -> np.ndarray:
     """Convert a decoded frame to (H, W, 3) uint8: on black, stretched to square pixels, and turned."""
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
-        pixels = lay_on_black(frame.to_ndarray(format="rgba"))
+        pixels = lay_on_black(frame.to_ndarray(format="rgba", **_ONE_THREAD))
     else:
-        pixels = frame.to_ndarray(format="rgb24")
+        pixels = frame.to_ndarray(format="rgb24", **_ONE_THREAD)
     if aspect != 1:
         height, width = pixels.shape[:2]
         size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
