@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, data, paper, quality, scale, speed
+from experiments.lib.tables import agents, curation, data, paper, quality, scale, speed
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT, read_machines
 
@@ -34,6 +34,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
     "figure9_scaling": paper.tabulate_scaling,
     "ablation_precision": paper.tabulate_precisions,
+    "curation": curation.tabulate_curation,
     "players": agents.tabulate_players,
     **dict.fromkeys(("figure15_cloning", "figure15_transfer"), agents.tabulate_cloning),
     "dream_task": agents.tabulate_task,

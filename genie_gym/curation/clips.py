@@ -33,13 +33,6 @@ def list_videos(paths: Iterable[Path]) -> list[Chosen]:
     return chosen
 
 
-def at_rate(video: Chosen, fps: float | None) -> Chosen:
-    """Return the video with its frames read at ``fps``; ``ValueError`` if its stretches are counted at another rate."""
-    if video.spans is not None:
-        require(video.fps == fps, f"{video.path}: fps of the manifest", video.fps, f"{fps}, as of the rated clips")
-    return video._replace(fps=fps)
-
-
 def iterate_clips(video: Chosen, clip_frames: int, shown: int, size: tuple[int, int]) -> Iterator[ShownClip]:
     """Cut a video into clips, reading it once and holding ``shown`` frames of one clip at a time.
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from genie_gym.checks import require
-from genie_gym.curation.clips import ShownClip, at_rate, iterate_clips
+from genie_gym.curation.clips import ShownClip, iterate_clips
 from genie_gym.curation.config import RateConfig
 from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.data.manifest import Chosen
@@ -32,7 +32,7 @@ class Deck:
         self.ratings, self.config = ratings, config
         order = np.random.default_rng(config.seed).permutation(len(videos))
         require(ratings.fps == config.fps, f"{ratings.path}: fps", ratings.fps, f"that of this session, {config.fps}")
-        self._videos = [at_rate(videos[number], config.fps) for number in order]
+        self._videos = [videos[number].at_rate(config.fps) for number in order]
         self._coming = self._read()
         self._undone: list[ShownClip] = []
         self._shown: list[ShownClip] = []

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from genie_gym.checks import require
 from genie_gym.curation.classifier import load_classifier
-from genie_gym.curation.clips import ShownClip, at_rate, iterate_clips
+from genie_gym.curation.clips import ShownClip, iterate_clips
 from genie_gym.data.manifest import Chosen, head_line, require_manifest, video_line
 from genie_gym.nn.weights import digest_weights
 from genie_gym.parallel import run_in_processes
@@ -128,7 +128,7 @@ def _read_part(path: Path, head: str) -> dict[str, dict[str, Any]]:
 def _score_video(video: Chosen, classifier: Path, device: str) -> _Scores:
     loaded = load_classifier(classifier, device)
     config, spans, confidences, clips = loaded.config, [], [], 0
-    shown = iterate_clips(at_rate(video, loaded.fps), loaded.clip_frames, config.frames, (config.height, config.width))
+    shown = iterate_clips(video.at_rate(loaded.fps), loaded.clip_frames, config.frames, (config.height, config.width))
     try:
         for batch in _batch(shown):
             clips += len(batch)

@@ -60,7 +60,7 @@ def convert(
 
     Args:
         videos: Video files, folders that are searched with their subfolders, and manifests, of which the chosen clips
-            are converted, at the frame rate at which they were chosen.
+            are converted, at the rate at which they were chosen if ``config.fps`` is None.
         out: Folder of the shards, which then holds these videos and no others.
         config: Frame rate and size, and what to do with broken files.
         workers: Number of processes; by default one for each core. The shards do not depend on it.
@@ -72,9 +72,9 @@ def convert(
     """
     workers = count_cores() if workers is None else workers
     require(workers > 0, "workers", workers, "positive")
-    files, rates = _list_videos(videos)
-    config = _settle_rate(config, rates)
-    settings = config.settings()
+    chosen = _list_chosen(videos)
+    config = _settle_rate(config, [each for each, _ in chosen])
+    files, settings = _describe_files(chosen, config.fps), config.settings()
     digest, index = digest_videos(files, settings), read_index(out)
     is_current = index is not None and index.digest == digest and index.report["clip_length"] == config.clip_length
     if index is None or not is_current or not _is_whole(index):
@@ -115,8 +115,8 @@ def prepare_clips(
     return shards + conversion.shards
 
 
-def _list_videos(paths: Paths) -> tuple[list[VideoFile], set[float | None]]:
-    """Return all videos in order, as they lie on disk now, and the frame rates at which manifests count frames."""
+def _list_chosen(paths: Paths) -> list[tuple[Chosen, str]]:
+    """Return all videos in order, with what manifests chose of them, and the names that they have in reports."""
     found: list[tuple[Chosen, str]] = []
     for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
         if path.suffix.lower() == MANIFEST_SUFFIX:
@@ -133,25 +133,28 @@ def _list_videos(paths: Paths) -> tuple[list[VideoFile], set[float | None]]:
     twice = [name for name, number in Counter(name for _, name in found).items() if number > 1]
     if twice:
         raise ValueError(f"videos must be named once, got {twice[0]} twice")
+    return found
+
+
+def _settle_rate(config: ConvertConfig, videos: Sequence[Chosen]) -> ConvertConfig:
+    """Return the config with the rate at which manifests count frames, if it has none of its own."""
+    rates = {chosen.fps for chosen in videos if chosen.spans is not None}
+    if config.fps is not None or not rates:
+        return config
+    require(len(rates) == 1, "fps of manifests", sorted(map(str, rates)), "equal, if no other rate is asked for")
+    return replace(config, fps=rates.pop())
+
+
+def _describe_files(videos: Sequence[tuple[Chosen, str]], fps: float | None) -> list[VideoFile]:
+    """Return the videos as they lie on disk now, with their stretches counted at ``fps``."""
     try:
-        stats = [chosen.path.stat() for chosen, _ in found]
+        stats = [chosen.path.stat() for chosen, _ in videos]
     except OSError as error:
         raise ValueError(f"videos must be files that exist, got {error.filename}") from error
-    videos = [
-        VideoFile(str(chosen.path), name, stat.st_size, stat.st_mtime_ns, chosen.stretches)
-        for (chosen, name), stat in zip(found, stats, strict=True)
+    return [
+        VideoFile(str(chosen.path), name, stat.st_size, stat.st_mtime_ns, chosen.at_rate(fps).stretches)
+        for (chosen, name), stat in zip(videos, stats, strict=True)
     ]
-    return videos, {chosen.fps for chosen, _ in found if chosen.spans is not None}
-
-
-def _settle_rate(config: ConvertConfig, rates: set[float | None]) -> ConvertConfig:
-    """Return the config with the frame rate of the manifests, if there are any, in place of none."""
-    if not rates:
-        return config
-    require(len(rates) == 1, "fps of the manifests", sorted(map(str, rates)), "equal")
-    (fps,) = rates
-    require(config.fps in (None, fps), "fps", config.fps, f"{fps}, at which the manifest counts frames")
-    return replace(config, fps=fps)
 
 
 def _is_whole(index: ClipIndex) -> bool:

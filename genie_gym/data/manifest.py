@@ -7,8 +7,10 @@ how the manifest was made; each other line is a video, with its size and digest,
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +44,20 @@ class Chosen(NamedTuple):
     def stretches(self) -> tuple[Span, ...] | None:
         """The clips, of which those that touch are one, so that training clips may cross from one to the next."""
         return None if self.spans is None else tuple(_join_spans(self.spans))
+
+    def at_rate(self, fps: float | None) -> "Chosen":
+        """Return what is chosen with frames counted at another rate: all that are shown in the same stretches of time.
+
+        Raises:
+            ValueError: If one of the rates is None and only stretches are chosen, since files have rates of their own.
+        """
+        if self.stretches is None or fps == self.fps:
+            return self._replace(fps=fps)
+        if fps is None or self.fps is None:
+            raise ValueError(f"fps must be {self.fps}, at which the clips of {self.path} are counted, got {fps}")
+        scale = Fraction(fps) / Fraction(self.fps)
+        spans = [(math.ceil(start * scale), math.floor((stop - 1) * scale) + 1) for start, stop in self.stretches]
+        return Chosen(self.path, tuple((start, stop) for start, stop in spans if start < stop), fps=fps)
 
 
 def digest_file(path: Path) -> str:

@@ -19,7 +19,7 @@ class TrainCommand:
     preset: PresetName = "coinrun"
     """name of the preset to train"""
     data: tuple[Path, ...]
-    """folders of HDF5 shards, or of videos, which are first converted into OUT/clips"""
+    """folders of HDF5 shards, or of videos, or manifests of videos, which are first converted into OUT/clips"""
     out: Path
     """folder of the run, which will hold the world in OUT/checkpoint"""
     minutes: float | None = None

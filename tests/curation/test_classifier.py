@@ -14,7 +14,6 @@ import torch
 
 from genie_gym import cli
 from genie_gym.curation.classifier import fit_classifier, load_classifier, read_examples
-from genie_gym.curation.clips import at_rate
 from genie_gym.curation.config import ClassifierConfig
 from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.curation.selection import Selection, select_clips
@@ -222,8 +221,6 @@ def test_clips_are_counted_at_the_rate_at_which_they_were_rated(
     assert (kept.path.name, kept.spans, kept.fps) == ("00.mp4", ((0, 6), (6, 12)), 5.0)
     frames = np.concatenate(list(ClipDataset(out, clip_length=4, height=32, width=32).read_all()))
     assert frames[:, 0, 0, 0].tolist() == [*range(0, 36, 3)]
-    with pytest.raises(ValueError, match=r"fps of the manifest must be None, .*got 5\.0"):
-        at_rate(kept, None)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -90,11 +90,34 @@ def test_other_chosen_clips_are_converted_anew(video: Path, tmp_path: Path) -> N
         assert numbers(ClipDataset(shards, clip_length=5, height=16, width=16)[0])[0] == first
 
 
-def test_a_frame_rate_other_than_the_manifests_is_refused(video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fps", "frames"), [(15.0, [*range(9, 29)]), (7.5, [*range(10, 29, 2)]), (3.0, [10, 15, 20, 25]), (30.0, None)]
+)
+def test_at_another_frame_rate_the_same_time_is_converted(
+    video: Path, tmp_path: Path, fps: float, frames: list[int] | None
+) -> None:
+    """The video has 15 frames a second; from 0.6 to 2 seconds are chosen, whose last frame at 5 is shown at 1.8."""
     path = video.parent / "chosen.jsonl"
-    write_manifest(path, [Chosen(video, ((0, 5),))], 5.0, {})
-    with pytest.raises(ValueError, match=r"fps must be 5\.0, at which the manifest counts frames, got 10"):
-        prepare_clips(path, tmp_path / "cache", ConvertConfig(fps=10), print)
+    write_manifest(path, [Chosen(video, ((3, 10),))], 5.0, {})
+    shards = prepare_clips(path, tmp_path / "cache", ConvertConfig(fps=fps, size="16x16"), print)
+    found = numbers(np.concatenate(list(ClipDataset(shards, clip_length=1, height=16, width=16).read_all())))
+    last = 27
+    wanted = sorted([*range(9, last + 1)] * 2)[:-1] if frames is None else [n for n in frames if n <= last]
+    assert found == wanted
+
+
+def test_clips_of_unknown_rate_are_not_counted_at_another(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fps must be None, at which the clips of .*a\.mp4 are counted, got 10"):
+        prepare_clips(write(video, (0, 5)), tmp_path / "cache", ConvertConfig(fps=10), print)
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.997, 7.0, 10.0, 24.0, 29.97, 60.0])
+def test_a_clip_at_the_end_of_a_video_ends_there_at_any_rate(fps: float) -> None:
+    """A video of 6 seconds has 60 frames at 10 a second."""
+    ((start, stop),) = Chosen(Path("a.mp4"), ((30, 60),), fps=10.0).at_rate(fps).spans or ()
+    assert start / fps >= 3.0 - 1e-9
+    assert (start - 1) / fps < 3.0
+    assert stop <= int(np.ceil(6 * fps))
 
 
 def test_clips_beyond_the_end_are_named_when_converted(video: Path, tmp_path: Path) -> None:
