@@ -114,8 +114,8 @@ def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Bat
     """Return a source of training batches, whose videos are float in [0, 1] and on the device.
 
     Each process of several asks for its rows of every batch. A GPU's memory takes a copy of all frames when the first
-    batch is drawn, if they fit. Otherwise threads read ahead: one for a CPU, which has work enough, and one on each core
-    for a GPU.
+    batch is drawn, if they fit. Otherwise threads read ahead: one for a CPU, which has work enough, and one on each
+    core for a GPU.
     """
     hold = functools.cache(lambda: hold_on_device(dataset, device))
     readers = 1 if torch.device(device).type == "cpu" else count_cores()
