@@ -12,7 +12,14 @@ def tabulate_plans(results: _Row) -> str:
     """Return the table of presets: sizes, work, and what the last phase fills of a GPU."""
     rows = [_write_plan(row) for row in sorted(results["rows"], key=lambda row: sum(row["parameters"].values()))]
     heads = ["preset", "dynamics, tokenizer, latent actions: M weights", "GPUs", "M tokens a step", "B tokens in all"]
-    heads += ["TFLOP a step", "fits with", "weights, gradients, moments: GB", "activations: GB", "all: GB"]
+    heads += [
+        "TFLOP a step",
+        "fits with",
+        "clips at once",
+        "weights, gradients, moments: GB",
+        "activations: GB",
+        "all: GB",
+    ]
     return f"{write_table([*heads, 'days'], rows)}\n\n{write_command(results)}"
 
 
@@ -42,11 +49,12 @@ def _write_plan(row: _Row) -> list[str]:
         _format(phase["tokens_a_step"] / 1e6),
         _format(phase["tokens_a_step"] * phase["steps"] / 1e9),
         _format(phase["operations_a_step"] / 1e12),
-        f"{way['sharding']}{again}, {way['clips']} clips at once" if way["fits"] else "no",
+        f"{way['sharding']}{again}" if way["fits"] else "nothing",
+        str(way["clips"]),
         _format(held / _GB),
         _format(way["activations"] / _GB),
         _format((sum(state.values()) + way["activations"]) / _GB),
-        _format(phase["days"]),
+        _format(phase["days"]) if phase["days"] >= 0.01 else "< 0.01",
     ]
 
 
