@@ -29,7 +29,7 @@ from genie_gym.presets import PRESETS
 from genie_gym.results.files import write_results
 from genie_gym.training.distributed import Ranks, run_on_ranks
 from genie_gym.training.loop import Phase
-from genie_gym.training.speed import peak_memory
+from genie_gym.training.speed import read_peak
 from genie_gym.training.world import train_dynamics
 
 _RESULTS = Path(__file__).parents[1] / "results" / "sharded_memory.json"
@@ -64,7 +64,7 @@ def _batches(first: int, number: int, rows: np.ndarray | None = None) -> Iterato
 def _measure(settings: Settings, ranks: Ranks) -> None:
     """Train and write this rank's peak memory into the run's folder."""
     assert settings.folder is not None
-    before = peak_memory(_CPU)
+    before = read_peak(_CPU)
     changes: dict[str, Any] = {f"dynamics.transformer.{name}": value for name, value in _SIZES.items()}
     for part in (
         "tokenizer.encoder",
@@ -90,7 +90,7 @@ def _measure(settings: Settings, ranks: Ranks) -> None:
         },
     )
     train_dynamics(world, Phase(_batches, training, settings.folder / "run", progress=False))
-    found = {"peak_mb": (peak_memory(_CPU) - before) / 1e6, "weights": weights}
+    found = {"peak_mb": (read_peak(_CPU) - before) / 1e6, "weights": weights}
     (settings.folder / f"{ranks.rank}.json").write_text(json.dumps(found))
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from genie_gym.training.speed import FlopCounter, Meter, find_peak, peak_memory
+from genie_gym.training.speed import FlopCounter, Meter, find_peak, read_peak
 
 
 def test_operations_count_thrice_with_gradients_and_once_without() -> None:
@@ -38,7 +38,7 @@ def test_the_share_of_the_peak_is_operations_over_peak() -> None:
 
 
 def test_peak_memory_grows_with_what_is_held() -> None:
-    before = peak_memory(torch.device("cpu"))
+    before = read_peak(torch.device("cpu"))
     held = torch.ones(50_000_000)
-    assert peak_memory(torch.device("cpu")) >= before
-    assert peak_memory(torch.device("cpu")) >= held.numel() * 4
+    assert read_peak(torch.device("cpu")) >= before
+    assert read_peak(torch.device("cpu")) >= held.numel() * 4
