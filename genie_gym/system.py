@@ -33,6 +33,15 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_THRESHOLD, 2**30))
 
 
+def peak_resident() -> int | None:
+    """Return the largest number of bytes that this process has held in memory; None on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def processor_flags() -> frozenset[str]:
     """Return the processor's instruction sets as Linux names them; empty on other systems."""
     return frozenset(describe_processor().get("flags", "").split())

@@ -5,10 +5,11 @@
 Two processes on the CPU train the dynamics of the preset ``platformers``, with fewer and narrower blocks and on clips
 of two frames, through the loop and the ``torchrun`` that train the whole one: replicated (DDP) or sharded (FSDP2), with
 and without checkpointed blocks. The peak is that of the process over its life, less what it takes once everything is
-imported.
+imported; freed memory goes back to the system at once, so that it does not count.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from genie_gym.presets import PRESETS
 from genie_gym.results.files import write_results
 from genie_gym.training.distributed import Ranks, run_on_ranks
 from genie_gym.training.loop import Phase
-from genie_gym.training.speed import peak_memory
+from genie_gym.training.speed import read_peak
 from genie_gym.training.world import train_dynamics
 
 _RESULTS = Path(__file__).parents[1] / "results" / "sharded_memory.json"
@@ -64,7 +65,7 @@ def _batches(first: int, number: int, rows: np.ndarray | None = None) -> Iterato
 def _measure(settings: Settings, ranks: Ranks) -> None:
     """Train and write this rank's peak memory into the run's folder."""
     assert settings.folder is not None
-    before = peak_memory(_CPU)
+    before = read_peak(_CPU)
     changes: dict[str, Any] = {f"dynamics.transformer.{name}": value for name, value in _SIZES.items()}
     for part in (
         "tokenizer.encoder",
@@ -90,7 +91,7 @@ def _measure(settings: Settings, ranks: Ranks) -> None:
         },
     )
     train_dynamics(world, Phase(_batches, training, settings.folder / "run", progress=False))
-    found = {"peak_mb": (peak_memory(_CPU) - before) / 1e6, "weights": weights}
+    found = {"peak_mb": (read_peak(_CPU) - before) / 1e6, "weights": weights}
     (settings.folder / f"{ranks.rank}.json").write_text(json.dumps(found))
 
 
@@ -99,7 +100,8 @@ def run_pair(sharding: str, checkpoint_blocks: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--sharding", sharding, "--folder", folder, *(["--checkpoint-blocks"] if checkpoint_blocks else [])]
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        subprocess.run([sys.executable, *launcher, "-m", __spec__.name, *options], check=True)
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
+        subprocess.run([sys.executable, *launcher, "-m", __spec__.name, *options], check=True, env=environment)
         found = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(2)]
     peaks = [each["peak_mb"] for each in found]
     return {

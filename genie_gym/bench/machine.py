@@ -1,14 +1,13 @@
 """The machine: its description, its matrix multiplication rate, and the memory of this process."""
 
 import platform
-import sys
 from typing import Any
 
 import torch
 
 from genie_gym.bench.timing import Contender, Timing
 from genie_gym.serving import kernels
-from genie_gym.system import describe_processor, processor_flags
+from genie_gym.system import describe_processor, peak_resident, processor_flags
 
 _MEGABYTE = 2**20
 """Bytes in a megabyte."""
@@ -57,12 +56,8 @@ def peak_memory(device: torch.device, when: str) -> dict[str, float]:
     The key ``when`` has the resident memory of this process, which Windows does not tell; the key ``cuda_`` + ``when``
     has torch's memory on a GPU.
     """
-    peaks = {}
-    if sys.platform != "win32":
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        peaks[when] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
+    resident = peak_resident()
+    peaks = {} if resident is None else {when: resident / _MEGABYTE}
     if device.type == "cuda":
         peaks[f"cuda_{when}"] = torch.cuda.max_memory_allocated(device) / _MEGABYTE
     return peaks

@@ -15,9 +15,6 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from genie_gym.training.distributed import Ranks
 
@@ -41,6 +38,9 @@ class ShardedSaver:
 
     def save(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Copy the tensors, and write them in the background; ``about`` names the step."""
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+        from torch.distributed.checkpoint.state_dict_saver import async_save
+
         self.wait()
         path = self._path(about)
         if self._ranks.is_first:
@@ -101,6 +101,8 @@ def read_sharded_about(path: Path) -> dict[str, Any]:
 
 def list_sharded(path: Path) -> dict[str, torch.Size]:
     """Return the name and shape of every tensor of a checkpoint; ``ValueError`` if it is damaged."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
     try:
         found = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -110,6 +112,9 @@ def list_sharded(path: Path) -> dict[str, torch.Size]:
 
 def load_sharded(path: Path, tensors: dict[str, Tensor]) -> None:
     """Fill tensors, which may be whole or a rank's parts, from a checkpoint by any number of ranks."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     filled = {name: tensor.reshape(1) if tensor.ndim == 0 else tensor for name, tensor in tensors.items()}
     has_ranks = dist.is_available() and dist.is_initialized()
     load(filled, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=not has_ranks)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,9 @@ def parallelise(trainee: nn.Module, config: TrainConfig, ranks: Ranks, device: t
     _prepare_blocks(trainee, config)
     # Some weights have no gradient, such as a hidden frame's embedding where frames are never hidden.
     options: dict[str, Any] = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
-    replica = DistributedDataParallel(trainee, broadcast_buffers=False, init_sync=False, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.13 has another name for the first option
+        replica = DistributedDataParallel(trainee, broadcast_buffers=False, init_sync=False, **options)
 
     def call(batch: Any, method: str = "loss") -> Any:
         # DDP prepares every call for a backward pass, which only losses have.

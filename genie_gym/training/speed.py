@@ -1,6 +1,5 @@
 """Speed and memory of a training run for TensorBoard: tokens a second, share of the device's peak, peak memory."""
 
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from genie_gym.system import peak_resident
 
 _PEAK_TFLOPS = {
     "B200": 2250,
@@ -75,7 +76,7 @@ class Meter:
             frames: Number of frames in a step of all ranks.
             tokens: Number of tokens in a step of all ranks, 0 if frames have none.
         """
-        now, values = time.perf_counter(), {"memory/peak_gb": peak_memory(self.device) / 1e9}
+        now, values = time.perf_counter(), {"memory/peak_gb": read_peak(self.device) / 1e9}
         if self._since is not None and self._steps:
             rate = self._steps / (now - self._since)
             values["speed/frames_per_second"] = rate * frames
@@ -91,15 +92,10 @@ class Meter:
         self._steps += 1
 
 
-def peak_memory(device: torch.device) -> int:
+def read_peak(device: torch.device) -> int:
     """Return the largest number of bytes since the last call in a GPU's memory, or ever in a process's on a CPU."""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         return peak
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident() or 0

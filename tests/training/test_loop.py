@@ -18,7 +18,8 @@ from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training import checkpoint
 from genie_gym.training.checkpoint import RUN_FILE
-from genie_gym.training.loop import Batches, Phase, Trainee, step_seed
+from genie_gym.training.loop import Batches, Phase, Trainee
+from genie_gym.training.step import step_seed
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
 
