@@ -38,14 +38,14 @@ _SIZES: dict[str, dict[str, Any]] = {
 _CLIP, _WORKERS = 16, (1, 4)
 """Frames in a clip, and numbers of threads that read."""
 
-Read = Callable[[int, int], np.ndarray]
+ReadClip = Callable[[int, int], np.ndarray]
 """A function (shard, first frame) -> clip (16, H, W, 3) uint8."""
 
 
 class ClipFormat(Protocol):
     """A way to store frames."""
 
-    def __call__(self, folder: Path, shards: Sequence[np.ndarray]) -> Read:
+    def __call__(self, folder: Path, shards: Sequence[np.ndarray]) -> ReadClip:
         """Write shards of frames (F, H, W, 3) into a folder, and return the function that reads a clip."""
 
 
@@ -90,7 +90,7 @@ class FormatsTable(Experiment):
         self, formats: dict[str, ClipFormat], shards: list[np.ndarray], size: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
         """Write the shards in all formats, and read from them by turns: other work on the machine slows all alike."""
-        count, readers = sum(map(len, shards)), dict[str, Read]()
+        count, readers = sum(map(len, shards)), dict[str, ReadClip]()
         rows: dict[str, dict[str, Any]] = {}
         for name, write in formats.items():
             folder = self.run_folder / name
@@ -117,7 +117,7 @@ class FormatsTable(Experiment):
         return rows
 
 
-def _time_clips(read: Read, wanted: list[list[int]], workers: int) -> tuple[float, float]:
+def _time_clips(read: ReadClip, wanted: list[list[int]], workers: int) -> tuple[float, float]:
     """Return the processor's and the clock's seconds a clip."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in read_ahead(lambda number: read(*wanted[number]), range(len(wanted)), workers):
@@ -125,7 +125,7 @@ def _time_clips(read: Read, wanted: list[list[int]], workers: int) -> tuple[floa
     return (time.process_time() - cpu) / len(wanted), (time.perf_counter() - wall) / len(wanted)
 
 
-def write_hdf5(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+def write_hdf5(folder: Path, shards: Sequence[np.ndarray]) -> ReadClip:
     """Write the shards of this project."""
     for number, frames in enumerate(shards):
         blank = Recording.allocate((len(frames),), 1, 1)
@@ -136,17 +136,17 @@ def write_hdf5(folder: Path, shards: Sequence[np.ndarray]) -> Read:
     return lambda shard, first: opened[shard].read(first, first + _CLIP)
 
 
-def write_png(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+def write_png(folder: Path, shards: Sequence[np.ndarray]) -> ReadClip:
     """Write tars of PNG files, compressed quickly."""
     return _write_tars(folder, shards, {"format": "PNG", "compress_level": 1})
 
 
-def write_jpeg(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+def write_jpeg(folder: Path, shards: Sequence[np.ndarray]) -> ReadClip:
     """Write tars of JPEG files of quality 95."""
     return _write_tars(folder, shards, {"format": "JPEG", "quality": 95, "subsampling": 0})
 
 
-def _write_tars(folder: Path, shards: Sequence[np.ndarray], options: dict[str, Any]) -> Read:
+def _write_tars(folder: Path, shards: Sequence[np.ndarray], options: dict[str, Any]) -> ReadClip:
     places = []
     for number, frames in enumerate(shards):
         with tarfile.open(folder / f"{number:03d}.tar", "w") as tar:
@@ -168,7 +168,7 @@ def _write_tars(folder: Path, shards: Sequence[np.ndarray], options: dict[str, A
     return read
 
 
-def write_lance(folder: Path, shards: Sequence[np.ndarray]) -> Read:
+def write_lance(folder: Path, shards: Sequence[np.ndarray]) -> ReadClip:
     """Write a Lance dataset with a row for each frame, a JPEG of quality 95, and a fragment for each shard."""
     import lance
     import pyarrow as pa

@@ -70,13 +70,13 @@ class ManyVideos(Experiment):
     def _convert(self, videos: Path, clips: Path, kill_after: int) -> dict[str, Any]:
         command = ["convert", str(videos), "--out", str(clips), "--fps", str(_FPS), "--on-broken", "skip"]
         command += ["--workers", str(self.workers), "--clip-length", str(_CLIP)]
-        started, killed = time.time(), watch(command, lambda: len(list(clips.glob("*.h5"))) >= max(1, kill_after))
+        started, killed = time.time(), run_watched(command, lambda: len(list(clips.glob("*.h5"))) >= max(1, kill_after))
         done = {path: path.stat().st_mtime_ns for path in clips.glob("*.h5")}
-        resumed = watch(command)
+        resumed = run_watched(command)
         kept = sum(path.is_file() and path.stat().st_mtime_ns == changed for path, changed in done.items())
         if kept < len(done):
             raise RuntimeError(f"{len(done) - kept} of {len(done)} finished shards were written again")
-        again = watch(command)
+        again = run_watched(command)
         return {
             "convert_seconds": time.time() - started - again["seconds"],
             "convert_peak_mb": max(killed["peak_mb"], resumed["peak_mb"]),
@@ -106,7 +106,7 @@ class ManyVideos(Experiment):
         out = self.run_folder / f"train-{data.name}"
         shutil.rmtree(out, ignore_errors=True)
         command = ["train", "--data", str(data), "--out", str(out), "--preset", "tiny", "--start-clips", "8"]
-        measured = watch([*command, "--tokenizer-steps", str(steps), "--world-steps", str(steps)])
+        measured = run_watched([*command, "--tokenizer-steps", str(steps), "--world-steps", str(steps)])
         if not (out / "checkpoint").is_dir():
             raise RuntimeError(f"training on {data} ended without a checkpoint")
         frames = ClipDataset(data, clip_length=_CLIP).num_frames
@@ -160,7 +160,7 @@ def write_long(folder: Path, frames: int) -> None:
     ClipIndex(folder, "", {name: (folder / name).stat().st_size for name in names}, {}).write()
 
 
-def watch(arguments: list[str], is_over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def run_watched(arguments: list[str], is_over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Run ``genie-gym`` and return its seconds and the peak memory of it and its processes, in MB.
 
     If ``is_over`` becomes true, it is killed.

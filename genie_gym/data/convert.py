@@ -26,12 +26,12 @@ from genie_gym.data.video import VIDEO_SUFFIXES
 from genie_gym.data.video_shards import (
     INDEX_FILE,
     ClipIndex,
-    Outcome,
     VideoFile,
+    VideoOutcome,
     VideoShard,
     digest_videos,
     read_index,
-    read_outcomes,
+    read_video_outcomes,
 )
 from genie_gym.parallel import run_in_processes
 from genie_gym.system import count_cores, list_files
@@ -167,11 +167,11 @@ def _is_whole(index: ClipIndex) -> bool:
 
 def _divide(
     files: Sequence[VideoFile], settings: ClipSettings, out: Path, index: ClipIndex | None
-) -> tuple[list[VideoShard], dict[str, list[Outcome]]]:
+) -> tuple[list[VideoShard], dict[str, list[VideoOutcome]]]:
     """Divide the videos into shards in order, and return the outcomes of those that exist; delete outdated shards."""
     places = {json.dumps(video.identity): place for place, video in enumerate(files)}
     first_of: dict[VideoShard, int] = {}
-    kept: dict[str, list[Outcome]] = {}
+    kept: dict[str, list[VideoOutcome]] = {}
     left = set(range(len(files)))
     for path in list_files(out, [SHARD_SUFFIX]):
         held, outcomes = _read_shard(path, settings)
@@ -187,12 +187,12 @@ def _divide(
     return sorted(first_of, key=first_of.__getitem__), kept
 
 
-def _read_shard(path: Path, settings: ClipSettings) -> tuple[list[str], list[Outcome]]:
+def _read_shard(path: Path, settings: ClipSettings) -> tuple[list[str], list[VideoOutcome]]:
     """Return the identities as JSON and the outcomes of a shard's videos; none if it is damaged."""
     if not path.name.startswith("clips-"):
         raise ValueError(f"out must be a folder of converted videos alone, got one with {path}")
     try:
-        identities, outcomes, stored = read_outcomes(path)
+        identities, outcomes, stored = read_video_outcomes(path)
     except ValueError:
         return [], []  # it will be converted again
     if stored != settings.to_json():
@@ -218,10 +218,10 @@ def _group(files: Sequence[VideoFile], places: Iterable[int]) -> Iterator[list[i
         yield group
 
 
-def _write(shards: Sequence[VideoShard], out: Path, workers: int, progress: bool) -> dict[str, list[Outcome]]:
+def _write(shards: Sequence[VideoShard], out: Path, workers: int, progress: bool) -> dict[str, list[VideoOutcome]]:
     """Write shards, and return what became of their videos by the shard's name."""
     work = functools.partial(VideoShard.write, folder=str(out))
-    done: dict[str, list[Outcome]] = {}
+    done: dict[str, list[VideoOutcome]] = {}
     total = sum(len(shard.videos) for shard in shards)
     with tqdm(total=total, unit=" videos", disable=not progress or not shards) as bar:
         processes = min(workers, len(shards))
@@ -232,7 +232,7 @@ def _write(shards: Sequence[VideoShard], out: Path, workers: int, progress: bool
     return done
 
 
-def _describe(shards: dict[str, int], outcomes: Sequence[Outcome], config: ConvertConfig) -> dict[str, Any]:
+def _describe(shards: dict[str, int], outcomes: Sequence[VideoOutcome], config: ConvertConfig) -> dict[str, Any]:
     """Return the report of an index."""
     settings = config.settings()
     whole = [outcome for outcome in outcomes if not outcome.error]

@@ -45,7 +45,7 @@ class VideoFile(NamedTuple):
         return (self.name, self.size, self.modified, self.spans)
 
 
-class Outcome(NamedTuple):
+class VideoOutcome(NamedTuple):
     """What became of a video."""
 
     name: str
@@ -75,7 +75,7 @@ class VideoShard(NamedTuple):
         """Name of the shard's file."""
         return f"clips-{digest_videos(self.videos, self.settings)}{SHARD_SUFFIX}"
 
-    def write(self, folder: str) -> list[Outcome]:
+    def write(self, folder: str) -> list[VideoOutcome]:
         """Convert the videos, frame by frame, and write the shard whole or not at all; broken videos are left out."""
         size, starts, outcomes = (self.settings.height, self.settings.width, 3), [], []
         chunk = (CHUNK_FRAMES, *size)
@@ -97,7 +97,7 @@ class VideoShard(NamedTuple):
             file.attrs.update(format=VIDEO_FORMAT, version=SHARD_VERSION, settings=self.settings.to_json())
         return outcomes
 
-    def _convert(self, video: VideoFile, frames: h5py.Dataset) -> tuple[list[int], Outcome]:
+    def _convert(self, video: VideoFile, frames: h5py.Dataset) -> tuple[list[int], VideoOutcome]:
         """Append a video's frames, and return the first frames of its stretches and what became of it."""
         first, height, width, error = len(frames), 0, 0, ""
         starts: list[int] = []
@@ -117,7 +117,7 @@ class VideoShard(NamedTuple):
             starts, part = [], []
         _append(frames, part)
         longest = int(np.diff(starts, append=len(frames)).max(initial=0))
-        return starts, Outcome(video.name, len(frames) - first, longest, height, width, error)
+        return starts, VideoOutcome(video.name, len(frames) - first, longest, height, width, error)
 
 
 def cut_spans(
@@ -153,11 +153,11 @@ def digest_videos(videos: Sequence[VideoFile], settings: ClipSettings) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
-def read_outcomes(path: Path) -> tuple[list[Any], list[Outcome], str]:
+def read_video_outcomes(path: Path) -> tuple[list[Any], list[VideoOutcome], str]:
     """Return the identities of a shard's videos, what became of each, and the settings; ``ValueError`` if damaged."""
     try:
         with h5py.File(path, "r") as file:
-            outcomes = [Outcome(*values) for values in json.loads(file["outcomes"][()])]
+            outcomes = [VideoOutcome(*values) for values in json.loads(file["outcomes"][()])]
             return json.loads(file["videos"][()]), outcomes, str(file.attrs["settings"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a whole shard of videos ({error})") from error
