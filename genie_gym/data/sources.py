@@ -13,7 +13,7 @@ from genie_gym.data.frames import resize
 from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, Span, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
-from genie_gym.data.video_shards import INDEX_FILE, cut_stretches, read_index
+from genie_gym.data.video_shards import INDEX_FILE, cut_spans, read_index
 from genie_gym.system import list_files
 
 Read = TypeVar("Read")
@@ -157,7 +157,7 @@ def _decode(chosen: Chosen, height: int, width: int) -> MemorySource:
     frames: list[np.ndarray] = []
     starts: list[int] = []
     frame_size = None
-    for is_start, frame in cut_stretches(iterate_video(chosen.path, chosen.fps), chosen.stretches, chosen.path):
+    for is_start, frame in cut_spans(iterate_video(chosen.path, chosen.fps), chosen.stretches, chosen.path):
         frame_size = frame.shape[:2]
         starts += [len(frames)] if is_start else []
         frames.append(resize(frame, height, width))

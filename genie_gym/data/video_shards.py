@@ -103,7 +103,7 @@ class VideoShard(NamedTuple):
         starts: list[int] = []
         part: list[np.ndarray] = []
         try:
-            for is_start, frame in cut_stretches(iterate_video(video.path, self.settings.fps), video.spans, video.path):
+            for is_start, frame in cut_spans(iterate_video(video.path, self.settings.fps), video.spans, video.path):
                 height, width = frame.shape[:2]
                 if is_start:
                     starts.append(len(frames) + len(part))
@@ -120,7 +120,7 @@ class VideoShard(NamedTuple):
         return starts, VideoOutcome(video.name, len(frames) - first, longest, height, width, error)
 
 
-def cut_stretches(
+def cut_spans(
     frames: Iterator[np.ndarray], spans: tuple[tuple[int, int], ...] | None, path: str | Path
 ) -> Iterator[tuple[bool, np.ndarray]]:
     """Yield whether a frame is the first of a span, and the frame, for all frames that lie in spans (None for all).
