@@ -1,8 +1,7 @@
 """All hyperparameters of genie-gym as frozen dataclasses; this module does not import torch.
 
-``__post_init__`` only validates; derived values are properties. ``presets`` holds configs by name, ``config_io`` turns
-them into JSON and back. "The paper" is "Genie: Generative Interactive Environments" (arXiv 2402.15391); it never states
-its feed-forward width, so ``feed_forward_width`` is fitted to its parameter counts.
+``presets`` holds configs by name, ``config_io`` turns them into JSON and back. "The paper" is arXiv 2402.15391; it never
+states its feed-forward width, so ``feed_forward_width`` is fitted to its parameter counts.
 """
 
 import math
@@ -280,8 +279,7 @@ class WorldConfig:
         for side in ("height", "width"):
             value = getattr(self, side)
             if not isinstance(part, TransformerActionConfig):
-                rule = "16 or more for a convolutional latent action model"
-                require(value >= 16, f"WorldConfig.{side}", value, rule)
+                require(value >= 16, f"WorldConfig.{side}", value, "16 or more for convolutional latent actions")
             if isinstance(part, MovingActionConfig):
                 margin, centre = part.error_margin, part.centre
                 require(2 * margin < value, "MovingActionConfig.error_margin", margin, f"less than half of {value}")
@@ -353,15 +351,13 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     """optimiser and learning-rate schedule"""
     precision: Literal["auto", "float32", "bfloat16"] = "bfloat16"
-    """floating-point format of features; ``auto`` picks the one in which a step is fastest, and a resumed run keeps it.
-    Weights, their moments, codebooks and losses stay float32"""
+    """floating-point format of features; ``auto``: the one in which a step is fastest, which a resumed run keeps"""
     compile: bool = False
     """whether to ``torch.compile`` the transformers, block by block"""
     accumulate: int = 1
     """number of parts of a batch, computed one by one to save memory; codebooks and norms take each for a batch"""
     sharding: Literal["ddp", "fsdp"] = "ddp"
-    """what each of several processes holds. ``ddp``: the whole model; ``fsdp``: a part of every weight, gradient and
-    moment, gathered block by block, for models that fill a GPU (AdamW only, no pictures)"""
+    """share of each process: the whole model, or (``fsdp``, AdamW only) a part, gathered block by block; no pictures"""
     checkpoint_blocks: bool = False
     """whether to keep only each transformer block's input for the backward pass: less memory, a third more work"""
     seed: int = 0
@@ -375,8 +371,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="train_steps batch_size clip_length checkpoint_every log_every accumulate")
-        parts, kind = self.accumulate, self.optimizer.kind
-        require(self.batch_size % parts == 0, "TrainConfig.accumulate", parts, f"a divisor of {self.batch_size} clips")
+        size, kind = self.batch_size, self.optimizer.kind
+        require(size % self.accumulate == 0, "TrainConfig.accumulate", self.accumulate, f"a divisor of {size} clips")
         fits = self.sharding == "ddp" or kind == "adamw"
         require(fits, "TrainConfig.sharding", self.sharding, f"ddp with {kind}, which needs whole matrices")
 

@@ -18,7 +18,7 @@ from genie_gym.training.checkpoint import has_run, read_weights
 _WORLD, _CLIPS, _MERGED = "world.json", "start_clips.safetensors", "merged_actions.safetensors"
 
 
-def write_plan(world: GenieWorldModel, folder: Path) -> None:
+def write_run_config(world: GenieWorldModel, folder: Path) -> None:
     """Write a new run's world config and start clips into its folder, which its weights alone do not tell."""
     if (folder / _WORLD).exists() and has_run(folder / "tokenizer"):
         return

@@ -22,7 +22,7 @@ from genie_gym.system import count_cores
 from genie_gym.training.actions import train_actions
 from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.distributed import current_ranks, require_phases
-from genie_gym.training.export import write_merged, write_plan
+from genie_gym.training.export import write_merged, write_run_config
 from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
@@ -61,8 +61,7 @@ def train_preset(
         ValueError: If ``out`` holds a run of another preset, or torch cannot compute on the device.
     """
     require_device(device)
-    ranks = current_ranks()
-    ranks.agree(lambda: require_phases(preset, ranks.size))
+    (ranks := current_ranks()).agree(lambda: require_phases(preset, ranks.size))
     dataset = dataset.in_memory() if dataset.num_bytes <= HELD_BYTES else dataset
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
@@ -74,11 +73,10 @@ def train_preset(
     first, second, last = preset.tokenizer_training, preset.action_training, preset.world_training
     if train_tokenizer(world.tokenizer, begin(first, "tokenizer")) < first.train_steps:
         return None
-    if second:
-        if train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
-            return None
-        if ranks.is_first:
-            write_merged(world, out)
+    if second and train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
+        return None
+    if second and ranks.is_first:
+        write_merged(world, out)
     if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
     phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
@@ -102,7 +100,7 @@ def _build(
     world = GenieWorldModel(settle_agent_box(preset.world, dataset), start_clips)
     ranks.require_same({"preset": to_dict(replace(preset, world=world.config)), "number of clips": len(dataset)})
     if ranks.is_first:
-        write_plan(world, out)
+        write_run_config(world, out)
     # A model to be sharded is cut on the CPU: whole, it may not fit into a GPU.
     is_sharded = ranks.size > 1 and preset.world_training.sharding == "fsdp"
     for model in (world.tokenizer, world.latent_action_model, *(() if is_sharded else (world.dynamics,))):
