@@ -1,7 +1,7 @@
 """All hyperparameters of genie-gym as frozen dataclasses; this module does not import torch.
 
-``presets`` holds configs by name, ``config_io`` turns them into JSON and back. "The paper" is arXiv 2402.15391; it never
-states its feed-forward width, so ``feed_forward_width`` is fitted to its parameter counts.
+``presets`` holds configs by name, ``config_io`` turns them into JSON and back. "The paper" is arXiv 2402.15391; its
+feed-forward width is not stated, so ``feed_forward_width`` is fitted to its parameter counts.
 """
 
 import math
