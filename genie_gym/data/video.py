@@ -127,7 +127,7 @@ class _Decoder:
             reached = max(reached, end)
             if packet.stream.index == self._stream.index:
                 self._last_end = max(self._last_end, end)
-                yield from decoder.decode(packet if packet.size else None)
+                yield from decoder.decode(packet)  # the last one is empty: its frames are late, and need its clock
         stated, start = (
             (value or 0) / av.time_base for value in (self._container.duration, self._container.start_time)
         )

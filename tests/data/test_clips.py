@@ -247,6 +247,15 @@ def test_processes_read_their_rows_of_a_batch(shard_path: Path, workers: int) ->
             assert torch.equal(part.numbers, whole.numbers[rows])
 
 
+def test_videos_that_do_not_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, np.zeros((6, 16, 16, 3), np.uint8))
+    monkeypatch.setattr("genie_gym.data.sources._MOST_HELD", 6 * 16 * 16 * 3)
+    assert len(ClipDataset(tmp_path / "a.mp4", clip_length=6, height=16, width=16)) == 1
+    with pytest.raises(ValueError, match=r"use genie-gym convert: .*b.mp4"):
+        ClipDataset(tmp_path, clip_length=6, height=16, width=16)
+
+
 def test_frames_are_scaled(shard_path: Path) -> None:
     assert ClipDataset(shard_path, clip_length=4, height=16, width=32)[0].shape == (4, 16, 32, 3)
 

@@ -176,3 +176,30 @@ def test_corrupt_data_in_the_middle_are_refused(tmp_path: Path, suffix: str) -> 
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"a{suffix}: .*(damaged|cannot be read|cut short)"):
         read_video(path)
+
+
+def test_sound_that_lasts_longer_than_the_pictures_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264rgb", rate=10), container.add_stream("aac", rate=16000)
+        video.pix_fmt, video.height, video.width = "rgb24", 32, 48
+        for packet in (*(video.encode(av.VideoFrame.from_ndarray(CORNERS)) for _ in range(20)), video.encode()):
+            container.mux(packet)
+        sound = np.zeros((1, 16000 * 4), np.float32)
+        frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    with av.open(str(path)) as container:
+        assert container.duration > 3_900_000
+    assert len(read_video(path)) == 20
+    assert sum(1 for _ in iterate_video(path, 10)) == 20
+
+
+def test_frames_that_a_decoder_returns_late_have_their_times(tmp_path: Path) -> None:
+    """The usual x264 holds frames back for those that refer to them, and returns the last ones at the end."""
+    pictures = [np.full((32, 48, 3), 6 * number, np.uint8) for number in range(30)]
+    path = encode(tmp_path / "a.mp4", pictures, "libx264", "yuv420p", fps=30, bf="3")
+    frames = list(iterate_video(path, 10))
+    assert np.abs(np.array([frame.mean() for frame in frames]) - np.arange(0, 180, 18)).max() < 5
+    assert len(frames) == 10
