@@ -36,6 +36,7 @@ class StubWorld:
 
     def __init__(self, start_clips: int = 4) -> None:
         self.config = SimpleNamespace(
+            fps=None,
             height=HEIGHT,
             width=WIDTH,
             grid=(HEIGHT // 4, WIDTH // 4),
