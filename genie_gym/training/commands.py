@@ -71,7 +71,12 @@ class TrainCommand:
         preset = vary(self.config, given)
         size = {"height": preset.world.height, "width": preset.world.width}
         length = preset.world_training.clip_length
-        about: dict[str, Any] = {"fps": self.fps, "fit": self.fit, "on_broken": self.on_broken, "clip_length": length}
+        about: dict[str, Any] = {
+            "fps": preset.world.fps,
+            "fit": self.fit,
+            "on_broken": self.on_broken,
+            "clip_length": length,
+        }
         conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", **about)
         clips = prepare_clips(self.data, self.out / "clips", conversion, say)
         dataset = starts = ClipDataset(clips, clip_length=length, **size)
