@@ -34,6 +34,7 @@ class ShardedSaver:
         self._folder, self._ranks, self._outdated = folder / _FOLDER, ranks, outdated
         self._group = dist.new_group(backend="gloo")  # the background thread must not mix its messages with training's
         self._future: Future[Any] | None = None
+        self._is_awaited = False  # whether ranks have yet to meet after the last save, whoever of them has polled it
         self._about: dict[str, Any] = {}
 
     def save(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -50,7 +51,12 @@ class ShardedSaver:
         writer = HuggingFaceStorageWriter(str(path), save_distributed=True)
         saved = {name: tensor.reshape(1) if tensor.ndim == 0 else tensor for name, tensor in tensors.items()}
         self._future = cast("Future[Any]", async_save(saved, storage_writer=writer, process_group=self._group))
-        self._about = about
+        self._about, self._is_awaited = about, True
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this rank has yet to notice that the last checkpoint is written."""
+        return self._future is not None
 
     def poll(self) -> None:
         """Mark the checkpoint being written as whole if all ranks have written it, and delete the one before it."""
@@ -65,7 +71,9 @@ class ShardedSaver:
         if self._future is not None:
             self._future.result()
             self.poll()
+        if self._is_awaited:
             self._ranks.barrier()
+            self._is_awaited = False
 
     def _path(self, about: dict[str, Any]) -> Path:
         return self._folder / f"{about['step']:09d}"

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from genie_gym.presets import PRESETS
 from genie_gym.training.actions import ActionsTrainee
 from genie_gym.training.distributed import current_ranks, join_ranks
 from genie_gym.training.loop import Phase
+from genie_gym.training.sharded_checkpoint import ShardedSaver
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
 from tests.conftest import ST_LAM, moving_squares
@@ -128,6 +130,20 @@ def train_until_signal(folder: Path, step: int) -> None:
             yield batch
 
     Phase(interrupted, CONFIG, folder, progress=False).run(ActionsTrainee(build("actions")[1].latent_action_model))
+
+
+def save_while_one_rank_polls(folder: Path) -> list[int]:
+    """Save three checkpoints, of which rank 1 alone notices early that they are written; return the steps left."""
+    ranks = current_ranks()
+    saver = ShardedSaver(folder, ranks, folder / "outdated")
+    for step in range(3):
+        saver.save({"weight": torch.full((2,), float(step))}, {"step": step, "config": {}})
+        while ranks.rank == 1 and saver.is_writing:
+            saver.poll()
+            time.sleep(0.01)
+    saver.wait()
+    ranks.barrier()
+    return sorted(int(path.name) for path in (folder / "steps").iterdir())
 
 
 class Pair:

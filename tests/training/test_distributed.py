@@ -20,6 +20,7 @@ from tests.training.rank_helpers import (
     curves,
     disagree,
     fail_on_second,
+    save_while_one_rank_polls,
     train,
     train_and_die,
     train_until_signal,
@@ -129,6 +130,10 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoint_before(tmp_path: P
     train(kind, tmp_path / "killed", SHORT)
     assert curves(tmp_path / "killed")["loss"][-4:] == pytest.approx(curves(tmp_path / "whole")["loss"][-4:], rel=1e-4)
     assert not (tmp_path / "killed" / "steps").exists()  # one process saves its own kind
+
+
+def test_a_rank_that_notices_a_finished_save_early_waits_for_no_other(pair: Pair, tmp_path: Path) -> None:
+    assert pair.check(save_while_one_rank_polls, tmp_path) == [[2], [2]]
 
 
 def test_sigterm_to_one_rank_saves_and_ends_all(pair: Pair, tmp_path: Path) -> None:
