@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 
+from genie_gym.configs import Preset
 from genie_gym.data.config import ConvertConfig, OnBroken
 from genie_gym.data.fitting import Fit
 from genie_gym.preset_arguments import PresetName, PresetValues
@@ -45,13 +46,15 @@ class TrainCommand:
 
     def run(self) -> None:
         """Train until the checkpoint is saved or the time is over, alone or as one of the processes of torchrun."""
-        from genie_gym.training.distributed import run_on_ranks
+        from genie_gym.training.distributed import require_phases, run_on_ranks
         from genie_gym.training.run import train_preset
 
         def train(ranks: Any, device: str) -> None:
+            preset = ranks.agree(self._find_preset)
+            ranks.agree(lambda: require_phases(preset, ranks.size))
             # One process converts the videos; the others find them converted.
-            opened = ranks.agree(lambda: self._open(print) if ranks.is_first else None)
-            preset, dataset, clips = ranks.agree(lambda: opened or self._open(lambda line: None))
+            opened = ranks.agree(lambda: self._open(preset, print) if ranks.is_first else None)
+            dataset, clips = ranks.agree(lambda: opened or self._open(preset, lambda line: None))
             checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device)
             paused = f"the time is over; run the command again to continue in {self.out}"
             if ranks.is_first:
@@ -59,16 +62,20 @@ class TrainCommand:
 
         run_on_ranks(self.device, train)
 
-    def _open(self, say: Callable[[str], None]) -> tuple[Any, Any, Any]:
-        """Return the preset, the clips and the start clips; ``say`` is called with each line about the conversion."""
+    def _find_preset(self) -> Preset:
+        """Return the preset with the values of the options."""
         from genie_gym.config_io import vary
+
+        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
+        given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
+        return vary(self.config, given)
+
+    def _open(self, preset: Preset, say: Callable[[str], None]) -> tuple[Any, Any]:
+        """Return the clips and the start clips; ``say`` is called with each line about the conversion."""
         from genie_gym.data.clips import ClipDataset
         from genie_gym.data.convert import prepare_clips
         from genie_gym.training.run import draw_start_clips
 
-        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
-        given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
-        preset = vary(self.config, given)
         size = {"height": preset.world.height, "width": preset.world.width}
         length = preset.world_training.clip_length
         about: dict[str, Any] = {
@@ -83,7 +90,7 @@ class TrainCommand:
         if self.start_data:
             clips = prepare_clips(self.start_data, self.out / "start_clips", conversion, say)
             starts = ClipDataset(clips, clip_length=1, **size)
-        return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+        return dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
