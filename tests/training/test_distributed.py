@@ -108,14 +108,15 @@ def test_a_run_saved_on_two_ranks_resumes_on_one_and_on_two(pair: Pair, tmp_path
     assert len(list((tmp_path / "on two" / "steps").iterdir())) == 1
 
 
-@pytest.mark.slow
 def test_a_run_saved_on_two_ranks_resumes_on_four(pair: Pair, tmp_path: Path) -> None:
     kind, changes = "dynamics", SHORT | {"sharding": "fsdp"}
     whole = pair.check(train, kind, tmp_path / "whole", changes)[0]
     pair.check(train, kind, tmp_path / "broken", changes, 0)
     four = Pair(4)
-    require_equal(whole, four.check(train, kind, tmp_path / "broken", changes)[3], 1e-4)
+    # A bias before a norm has no gradient but rounding, which Adam scales up: weights agree less than losses do.
+    require_equal(whole, four.check(train, kind, tmp_path / "broken", changes)[3], 1e-3)
     four.end()
+    assert curves(tmp_path / "broken")["loss"] == pytest.approx(curves(tmp_path / "whole")["loss"], rel=1e-5)
 
 
 def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoint_before(tmp_path: Path) -> None:
