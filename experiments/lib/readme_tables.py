@@ -17,7 +17,7 @@ from genie_gym.results.files import ROOT, read_machines
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
-SCALE_PAGE = ROOT / "docs" / "scale.md"
+SCALE_PAGE, ROBOT_PAGE = ROOT / "docs" / "scale.md", ROOT / "docs" / "robot_video.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
 _RESULTS = ROOT / "experiments" / "results"
 _SHIPPED_RESULTS = "coinrun_test ablation_steps figure10_prompts agents_speed dream_task"
@@ -89,6 +89,9 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
         yield "plans", scale.tabulate_plans(read("plans"))
         yield "measured", scale.tabulate_measured(read("plans"))
         return
+    if document == ROBOT_PAGE:
+        yield "robot_video", scale.tabulate_robot(read("robot_video"))
+        return
     for name in ("coinrun_test", "ablation_steps") if document == CARD else _TABLES:
         if (_RESULTS / f"{name}.json").exists():
             yield name, _TABLES[name](read(name))
@@ -120,5 +123,5 @@ def read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for path in (README, RESULTS_PAGE, SCALE_PAGE, CARD):
+    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CARD):
         path.write_text(render(path))

@@ -1,8 +1,8 @@
-"""Tables of docs/scale.md, from the plans of presets."""
+"""Tables of docs/scale.md, from the plans of presets, and of docs/robot_video.md."""
 
 from typing import Any
 
-from experiments.lib.tables.markdown import write_command, write_table
+from experiments.lib.tables.markdown import write_command, write_interval, write_table
 
 _Row = dict[str, Any]
 _GB = 1e9
@@ -32,6 +32,22 @@ def tabulate_measured(results: _Row) -> str:
         rows.append([*cells, f"{planned / 1e6:.1f}", f"{measured / 1e6:.1f}", f"{planned / measured:.3f}"])
     heads = ["phase", "precision", "checkpoint_blocks", "planned, MB", "measured, MB", "ratio"]
     return f"{write_table(heads, rows)}\n\n{write_command(results)}"
+
+
+def tabulate_robot(results: _Row) -> str:
+    """Return the table of a world of robot video on a scene that it has not seen."""
+    tokenizer, continued = results["tokenizer"], results["continued"]
+    rows = [
+        ["tokenizer PSNR, dB", f"{tokenizer['psnr']:.1f}", f"{tokenizer['kmeans_psnr']:.1f}, k-means"],
+        ["- of moving pixels", f"{tokenizer['moving_psnr']:.1f}", f"{tokenizer['kmeans_moving_psnr']:.1f}, k-means"],
+    ]
+    for step in continued["rollout"]:
+        name = f"roll-out from {continued['prompt_frames']} frames, PSNR at t = {step['t']}, dB"
+        rows.append([name, f"{step['psnr']:.1f}", f"{step['copy_last_psnr']:.1f}, copying the last frame"])
+    for delta in continued["delta_psnr"]:
+        rows.append([f"delta PSNR at t = {delta['t']}, dB [95 %]", write_interval(delta), "0, no control"])
+    about = f"{results['clips']} clips ({write_command(results)}, commit `{results['commit']}`):"
+    return f"{about}\n\n{write_table(['', 'world', 'baseline'], rows)}"
 
 
 def _write_plan(row: _Row) -> list[str]:
