@@ -44,8 +44,10 @@ def tabulate_robot(results: _Row) -> str:
     for step in continued["rollout"]:
         name = f"roll-out from {continued['prompt_frames']} frames, PSNR at t = {step['t']}, dB"
         rows.append([name, f"{step['psnr']:.1f}", f"{step['copy_last_psnr']:.1f}, copying the last frame"])
-    for delta in continued["delta_psnr"]:
-        rows.append([f"delta PSNR at t = {delta['t']}, dB [95 %]", write_interval(delta), "0, no control"])
+    rows += [
+        [f"delta PSNR at t = {delta['t']}, dB [95 %]", write_interval(delta), "0, no control"]
+        for delta in continued["delta_psnr"]
+    ]
     about = f"{results['clips']} clips ({write_command(results)}, commit `{results['commit']}`):"
     return f"{about}\n\n{write_table(['', 'world', 'baseline'], rows)}"
 
