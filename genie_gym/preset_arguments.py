@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
@@ -21,13 +21,14 @@ def parse_with_preset(command: type[Command], arguments: Sequence[str], name: st
 
     Args:
         command: Dataclass with the fields ``preset``, a ``PresetName``, and ``config``, ``PresetValues``.
-        arguments: Arguments of the command, PRESET first; ``--preset NAME``, the former spelling, is read too.
+        arguments: Arguments of the command; PRESET may stand anywhere, and ``--preset NAME``, the former spelling, is
+            read too.
         name: Name of the command in its help.
 
     Raises:
         ValueError: If there is no such preset, or the values do not fit together.
     """
-    left = list(arguments)
+    left = [part for each in arguments for part in (each.split("=", 1) if each.startswith("--preset=") else [each])]
     if "--preset" in left[:-1]:
         place = left.index("--preset")
         left = [left[place + 1], *left[:place], *left[place + 2 :]]
@@ -40,4 +41,8 @@ def parse_with_preset(command: type[Command], arguments: Sequence[str], name: st
     if left and not left[0].startswith("-"):
         given["preset"] = left[0]
     default = command(**given | {"config": find_preset(given["preset"])})
-    return tyro.cli(command, args=left, default=default, prog=name)
+    parsed: Any = tyro.cli(command, args=left, default=default, prog=name)
+    if parsed.preset != given["preset"]:  # it stands behind other options, which were read for the default preset
+        place = len(left) - 1 - left[::-1].index(parsed.preset)
+        return parse_with_preset(command, [parsed.preset, *left[:place], *left[place + 1 :]], name)
+    return cast(Command, parsed)

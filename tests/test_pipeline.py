@@ -73,6 +73,9 @@ def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: py
     preset = vary(PRESETS["tiny"], {**convolutions, **lengths, **steps})
     dataset = ClipDataset(tmp_path / "recording", clip_length=9)
     assert train_preset(preset, dataset, tmp_path / "run", minutes=0.0001, progress=False) is None
+    other = vary(preset, {"world.sampling.maskgit_steps": 9})
+    with pytest.raises(ValueError, match=r"was started with another world: sampling.maskgit_steps \(9, not 2\)"):
+        train_preset(other, dataset, tmp_path / "run", progress=False)
     checkpoint = train_preset(preset, dataset, tmp_path / "run", progress=False)
     assert checkpoint is not None
     world = genie_gym.load(checkpoint)

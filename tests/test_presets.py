@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import genie_gym
+from genie_gym.config_io import vary
 from genie_gym.configs import (
     ConvActionConfig,
     DynamicsConfig,
@@ -27,7 +28,9 @@ from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.preset_arguments import parse_with_preset
 from genie_gym.presets import PRESETS, find_preset
+from genie_gym.training.commands import TrainCommand
 
 STACK = TransformerConfig(layers=1, width=8, heads=2, feed_forward_width=8)
 CODES = QuantizerConfig(codes=8)
@@ -313,3 +316,18 @@ def test_the_preset_coinrun_is_the_shipped_world() -> None:
     assert shipped.latent_action_model == preset.latent_action_model
     assert shipped.tokenizer == preset.tokenizer
     assert shipped.dynamics == preset.dynamics
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tiny", "--data", "d", "--out", "o"],
+        ["--data", "d", "--out", "o", "tiny"],
+        ["--preset=tiny", "--data", "d", "--out", "o"],
+        ["--data", "d", "--preset", "tiny", "--out", "o"],
+    ],
+)
+def test_the_values_are_those_of_the_preset_wherever_it_stands(arguments: list[str]) -> None:
+    command = parse_with_preset(TrainCommand, [*arguments, "--world.fps", "7"], "genie-gym train")
+    assert command.preset == "tiny"
+    assert command.config == vary(PRESETS["tiny"], {"world.fps": 7})

@@ -23,8 +23,8 @@ from genie_gym.nn.ranks import Share
 
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a run that SIGTERM stopped, 143, after it was saved."""
-_PATIENCE = timedelta(hours=1)
-"""Time that a rank waits for another one, which may be opening its data."""
+_PATIENCE = timedelta(days=2)
+"""Time that a rank waits for another one, which may be converting many videos; torchrun ends all if one dies."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _Result = TypeVar("_Result")
 
@@ -103,7 +103,7 @@ class Ranks:
             if other != first:
                 raise SharedError(
                     f"all {self.size} ranks must have one config and the same data, but rank {rank} differs from rank "
-                    f"0 in {'; '.join(_differences(first, other))}"
+                    f"0 in {'; '.join(list_differences(first, other))}"
                 )
 
 
@@ -143,12 +143,12 @@ def run_on_ranks(device: str, work: Callable[[Ranks, str], None]) -> None:
     with join_ranks(device) as (ranks, own_device):
         try:
             work(ranks, own_device)
+            return
         except SharedError as error:
             if ranks.is_first:
                 sys.stderr.write(f"genie-gym: {error}\n")
                 sys.stderr.flush()
-            ranks.barrier()  # torchrun ends the others as soon as one has ended
-            raise SystemExit(2) from error
+    raise SystemExit(2)  # after all have left the group: torchrun ends the others as soon as one has ended
 
 
 def own_rows(shares: list[Share]) -> np.ndarray:
@@ -208,10 +208,10 @@ class StopSignal:
         self._is_received = True
 
 
-def _differences(one: Any, other: Any, path: str = "") -> list[str]:
+def list_differences(one: Any, other: Any, path: str = "") -> list[str]:
     """Return the dotted paths at which two JSON values differ, with both values."""
     if isinstance(one, dict) and isinstance(other, dict):
         names = [*one, *(name for name in other if name not in one)]
-        inner = [_differences(one.get(name), other.get(name), f"{path}.{name}".lstrip(".")) for name in names]
+        inner = [list_differences(one.get(name), other.get(name), f"{path}.{name}".lstrip(".")) for name in names]
         return [text for texts in inner for text in texts]
     return [] if one == other else [f"{path} ({other!r}, not {one!r})"]

@@ -14,13 +14,21 @@ from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.system import replace_file
 from genie_gym.training.checkpoint import has_run, read_weights
+from genie_gym.training.distributed import list_differences
 
 _WORLD, _CLIPS, _MERGED = "world.json", "start_clips.safetensors", "merged_actions.safetensors"
 
 
 def write_run_config(world: GenieWorldModel, folder: Path) -> None:
-    """Write a new run's world config and start clips into its folder, which its weights alone do not tell."""
+    """Write a new run's world config and start clips into its folder, which its weights alone do not tell.
+
+    Raises:
+        ValueError: If the folder holds a run of another world.
+    """
     if (folder / _WORLD).exists() and has_run(folder / "tokenizer"):
+        stored, given = json.loads((folder / _WORLD).read_text()), json.loads(json.dumps(to_dict(world.config)))
+        if differences := list_differences(stored, given):
+            raise ValueError(f"run {str(folder)!r} was started with another world: {'; '.join(differences)}")
         return
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / _CLIPS) as path:

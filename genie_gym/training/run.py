@@ -41,12 +41,12 @@ def train_preset(
     """Train a world and save it as ``out/checkpoint``; another call resumes where the last one stopped.
 
     On a CPU, if the last phase draws at least as many clips as there are, a ``TokenCache`` spares encoding a clip
-    again; with fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read.
+    again; with fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read. Several
+    processes have none, since their quantizers sum over all of them: no process may leave a batch out.
 
     Args:
         preset: World to train, and its phases.
-        dataset: Clips of the world's size, of any length: each phase cuts its own. Up to 256 MiB of frames are held in
-            memory; more are read from the disk clip by clip.
+        dataset: Clips of the world's size, of any length. Up to 256 MiB of frames are held in memory.
         out: Folder of the run. Its folders ``tokenizer``, ``actions`` (if the preset has such a phase) and ``world``
             hold the phases' states and TensorBoard logs.
         start_clips: (M, P, H, W, 3) uint8 clips to ship with the world.
@@ -80,7 +80,7 @@ def train_preset(
     if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
     phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
-    has_cache = torch.device(device).type == "cpu" and is_worthwhile(drawn, last)
+    has_cache = torch.device(device).type == "cpu" and ranks.size == 1 and is_worthwhile(drawn, last)
     phase = settle_world(world, phase, freezes_actions=second is not None)
     cache = TokenCache(phase.folder, world.tokenizer, drawn, phase.config) if has_cache else None
     if train_world(world, phase, cache, freezes_actions=second is not None) < last.train_steps:
@@ -99,8 +99,7 @@ def _build(
     torch.manual_seed(preset.tokenizer_training.seed)
     world = GenieWorldModel(settle_agent_box(preset.world, dataset), start_clips)
     ranks.require_same({"preset": to_dict(replace(preset, world=world.config)), "number of clips": len(dataset)})
-    if ranks.is_first:
-        write_run_config(world, out)
+    ranks.agree(lambda: write_run_config(world, out) if ranks.is_first else None)
     # A model to be sharded is cut on the CPU: whole, it may not fit into a GPU.
     is_sharded = ranks.size > 1 and preset.world_training.sharding == "fsdp"
     for model in (world.tokenizer, world.latent_action_model, *(() if is_sharded else (world.dynamics,))):

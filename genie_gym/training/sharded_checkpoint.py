@@ -1,7 +1,8 @@
 """Checkpoints that many ranks write together while they train on, and that any number of ranks can read.
 
 ``torch.distributed.checkpoint`` writes them as safetensors, each rank its own part, so that nothing is pickled. Each is
-a folder ``steps/STEP``; its ``about.json`` is written last and marks it whole. Until then the one before it stays.
+a folder ``steps/STEP``; its ``about.json`` lists the files, is written last and marks it whole. Until then the one
+before it stays.
 """
 
 import json
@@ -80,7 +81,8 @@ class ShardedSaver:
 
     def _mark(self, path: Path) -> None:
         temporary = path / f"{_ABOUT}.tmp"
-        temporary.write_text(json.dumps(self._about))
+        files = {file.name: file.stat().st_size for file in path.glob("*.safetensors")}
+        temporary.write_text(json.dumps({**self._about, "files": files}))
         os.replace(temporary, path / _ABOUT)
         for other in self._folder.iterdir():
             if other != path:
@@ -99,12 +101,15 @@ def remove_sharded(folder: Path) -> None:
 
 
 def read_sharded_about(path: Path) -> dict[str, Any]:
-    """Return what ``ShardedSaver.save`` was told about a checkpoint; ``ValueError`` if that is damaged."""
+    """Return what ``ShardedSaver.save`` was told about a checkpoint; ``ValueError`` if a file is missing or damaged."""
     try:
         about = json.loads((path / _ABOUT).read_text())
+        for name, size in about["files"].items():
+            if (path / name).stat().st_size != size:
+                raise ValueError(f"{name} must have {size} bytes, got {(path / name).stat().st_size}")
         return {"step": int(about["step"]), "config": dict(about["config"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"run {str(path)!r} is damaged: {_ABOUT}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
 
 
 def list_sharded(path: Path) -> dict[str, torch.Size]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.presets import PRESETS
-from genie_gym.training.checkpoint import has_run, require_config
+from genie_gym.training.checkpoint import has_run, read_weights, require_config
 from genie_gym.training.distributed import STOPPED, Ranks, SharedError, require_phases
 from tests.training.rank_helpers import (
     CONFIG,
@@ -158,6 +158,15 @@ def test_a_checkpoint_of_ranks_holds_no_pickle(pair: Pair, tmp_path: Path) -> No
     names = {path.suffix for path in (tmp_path / "steps").rglob("*") if path.is_file()}
     assert has_run(tmp_path)
     assert names == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_checkpoint_without_the_file_of_one_rank_is_refused(pair: Pair, tmp_path: Path, number: int) -> None:
+    pair.check(train, "actions", tmp_path, SHORT | {"sharding": "fsdp"}, 0)
+    (lost,) = (tmp_path / "steps").rglob(f"shard-0000{number}*")
+    lost.unlink()
+    with pytest.raises(ValueError, match=f"is damaged: .*{lost.name}"):
+        read_weights(tmp_path, {})
 
 
 def test_ranks_and_parts_have_to_divide_the_batch() -> None:

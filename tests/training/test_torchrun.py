@@ -33,7 +33,8 @@ def torchrun(processes: int, *arguments: str) -> "subprocess.CompletedProcess[st
 
 
 def test_two_processes_train_a_world_that_can_be_exported(videos: Path, tmp_path: Path) -> None:
-    options = ["--preset", "tiny", "--tokenizer-steps", "2", "--world-steps", "2", "--start-clips", "2"]
+    # So many steps that one process would keep the tokens of its clips: two draw different ones, and encode together.
+    options = ["--preset", "tiny", "--tokenizer-steps", "2", "--world-steps", "12", "--start-clips", "2"]
     done = torchrun(2, "--data", str(videos), "--out", str(tmp_path / "run"), *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("saved") == 1
