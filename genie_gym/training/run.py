@@ -41,8 +41,8 @@ def train_preset(
     """Train a world and save it as ``out/checkpoint``; another call resumes where the last one stopped.
 
     On a CPU, if the last phase draws at least as many clips as there are, a ``TokenCache`` spares encoding a clip
-    again; with fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read. Several
-    processes have none, since their quantizers sum over all of them: no process may leave a batch out.
+    again; with fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read.
+    Several processes have none, since their quantizers sum over all of them: no process may leave a batch out.
 
     Args:
         preset: World to train, and its phases.
