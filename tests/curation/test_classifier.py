@@ -65,7 +65,7 @@ def share_told_rightly(ratings: Ratings, out: Path) -> float:
 
 
 def test_shuffled_ratings_teach_nothing(rated_videos: Path, tmp_path: Path) -> None:
-    """Of bright videos and of dark ones, half are rated as good."""
+    """Half of the bright videos and half of the dark ones are rated as good, so that nothing can be learned."""
     ratings = Ratings(rated_videos)
     shuffled = [each._replace(rating=5 if n // 2 % 4 in (0, 1) else 1) for n, each in enumerate(ratings.given)]
     assert share_told_rightly(ratings, tmp_path / "true") > 0.9
@@ -73,7 +73,7 @@ def test_shuffled_ratings_teach_nothing(rated_videos: Path, tmp_path: Path) -> N
 
 
 def test_a_run_on_other_ratings_begins_anew(rated_videos: Path, tmp_path: Path) -> None:
-    """Else videos that the network has learned from could lie in the test part."""
+    """A run on other ratings could have learned from videos that now lie in the test part."""
     ratings = Ratings(rated_videos)
     for given in (ratings.given, ratings.given[:-2], ratings.given):
         fit_classifier(with_ratings(ratings, *given), HALVES, tmp_path / "out")
