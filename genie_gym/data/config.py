@@ -1,16 +1,27 @@
 """The configs of a recording of games and of a conversion of videos; imports no torch."""
 
 import json
+import numbers
 import re
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from genie_gym.checks import check_fields, require
+from genie_gym.checks import check_fields, is_integer, require
 from genie_gym.configs import Mode
-from genie_gym.data.fitting import Fit
+from genie_gym.data.fitting import Fit, require_fit
 
 OnBroken = Literal["stop", "skip"]
 """What to do about videos that cannot be read: stop and name all of them, or leave them out."""
+MAX_FPS = 1000
+"""Largest number of frames per second of videos."""
+_MAX_PIXELS = 1 << 21
+"""Largest number of pixels of a converted frame, enough for 1080 x 1920: a process holds 128 frames twice, 1.6 GB."""
+
+
+def require_rate(field: str, fps: Any) -> None:
+    """Raise ``ValueError`` unless ``fps`` is None or a number in (0, 1000]."""
+    is_number = isinstance(fps, numbers.Real) and not isinstance(fps, bool)
+    require(fps is None or (is_number and 0 < fps <= MAX_FPS), field, fps, f"a number in (0, {MAX_FPS}]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +62,20 @@ class ClipSettings:
     fit: Fit
     """method that changes the aspect ratio"""
 
+    def __post_init__(self) -> None:
+        require_rate("fps", self.fps)
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            require(is_integer(value, 1), name, value, "a positive integer")
+        require_fit(self.fit)
+
     def to_json(self) -> str:
         """Return the settings as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    def __str__(self) -> str:
+        """Return the settings as options of ``genie-gym convert``."""
+        return f"--fps {self.fps} --size {self.height}x{self.width} --fit {self.fit}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,11 +95,14 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="clip_length")
-        require(self.fps is None or 0 < self.fps <= 1000, "ConvertConfig.fps", self.fps, "in (0, 1000]")
+        require_rate("ConvertConfig.fps", self.fps)
         is_size = re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size)
         require(is_size is not None, "ConvertConfig.size", self.size, "HEIGHTxWIDTH in pixels, such as 90x160")
+        height, width = map(int, self.size.split("x"))
+        require(height * width <= _MAX_PIXELS, "ConvertConfig.size", self.size, f"of up to {_MAX_PIXELS} pixels")
 
     def settings(self) -> ClipSettings:
         """Return what decides the frames."""
         height, width = map(int, self.size.split("x"))
-        return ClipSettings(fps=self.fps, height=height, width=width, fit=self.fit)
+        fps = None if self.fps is None else float(self.fps)  # 10 and 10.0 are the same settings
+        return ClipSettings(fps=fps, height=height, width=width, fit=self.fit)

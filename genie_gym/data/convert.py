@@ -8,8 +8,9 @@ import functools
 import itertools
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from genie_gym.data.config import ClipSettings, ConvertConfig
 from genie_gym.data.fitting import describe_resize
 from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX
-from genie_gym.data.sources import Paths, find_data, is_video
+from genie_gym.data.sources import Paths, find_chosen, is_video
 from genie_gym.data.video import VIDEO_SUFFIXES
 from genie_gym.data.video_shards import (
     INDEX_FILE,
@@ -34,10 +35,12 @@ from genie_gym.data.video_shards import (
     read_video_outcomes,
 )
 from genie_gym.parallel import run_in_processes
-from genie_gym.system import count_cores, list_files
+from genie_gym.system import count_cores, list_files, lock_folder
 
 _GROUP_VIDEOS, _GROUP_BYTES = 128, 1 << 26
 """Largest number of videos and of their bytes in a shard; a larger video has a shard of its own."""
+_WAITING = ".new"
+"""Folder of new shards beside finished clips."""
 _SHOWN = 10
 """Number of names in a line of a report."""
 
@@ -68,51 +71,72 @@ def convert(
 
     Raises:
         ValueError: If there are no videos, all of them are broken, any is broken and ``config.on_broken`` is ``stop``
-            (all broken ones are named), or ``out`` holds shards of other settings.
+            (all broken ones are named; what ``out`` holds stays as it was), ``out`` holds shards of other settings, or
+            another process converts into it.
     """
     workers = count_cores() if workers is None else workers
     require(workers > 0, "workers", workers, "positive")
     chosen = _list_chosen(videos)
     config = _settle_rate(config, [each for each, _ in chosen])
-    files, settings = _describe_files(chosen, config.fps), config.settings()
-    digest, index = digest_videos(files, settings), read_index(out)
-    is_current = index is not None and index.digest == digest and index.report["clip_length"] == config.clip_length
-    if index is None or not is_current or not _is_whole(index):
-        out.mkdir(parents=True, exist_ok=True)
-        shards, kept = _divide(files, settings, out, index)
-        (out / INDEX_FILE).unlink(missing_ok=True)
-        outcomes = kept | _write([shard for shard in shards if shard.name not in kept], out, workers, progress)
-        sizes = {shard.name: (out / shard.name).stat().st_size for shard in shards}
-        every = [outcome for shard in shards for outcome in outcomes[shard.name]]
-        index = ClipIndex(out, digest, sizes, _describe(sizes, every, config))
-    broken = index.report["broken"]
-    if broken and config.on_broken == "stop":
-        listed = "".join(f"\n{name}: {error}" for name, error in broken.items())
-        skipping = "--on-broken skip leaves them out"
-        raise ValueError(f"{len(broken)} of {len(files)} videos are broken; {skipping}:{listed}")
-    if not index.report["frames"]:
-        raise ValueError(f"videos must hold at least one frame, got none in {len(files)} files")
-    index.write()
+    files = _describe_files(chosen, config.fps)
+    index = _read_current(files, out, config)
+    if index is None:
+        with lock_folder(out):
+            index = _read_current(files, out, config) or _renew(files, out, config, workers, progress)
+    _require_frames(index, config)
     return Conversion(out, index.check(), describe_report(index))
 
 
+class Prepared(NamedTuple):
+    """Files to train on."""
+
+    files: list[Path]
+    """Shards, those that were given and those of converted videos."""
+    fps: float | None
+    """Frames per second that was asked for; if none was, that of converted videos and manifests; None without them."""
+
+
 def prepare_clips(
-    paths: Paths, cache: Path, config: ConvertConfig, say: Callable[[str], None], workers: int | None = None
-) -> list[Path]:
+    paths: Paths,
+    cache: Path,
+    config: ConvertConfig,
+    say: Callable[[str], None],
+    workers: int | None = None,
+    without: Collection[Path] = (),
+) -> Prepared:
     """Return the shards among ``paths``, and those in ``cache`` that the videos among them are converted into.
 
-    Converted videos are kept in the cache, and only changed ones are converted anew. Arguments and errors as for
-    ``convert``; ``say`` is called with each line about the conversion.
+    Converted videos are kept in the cache, and only changed ones are converted anew. Other arguments and errors as for
+    ``convert``.
+
+    Args:
+        paths: As of ``find_chosen``.
+        cache: Folder for converted videos, which is no data itself.
+        config: How videos are converted, and the settings of those that were converted before.
+        say: Called with each line about the conversion.
+        workers: Number of converting processes.
+        without: Other folders that are no data.
+
+    Raises:
+        ValueError: Also if converted videos among ``paths`` have other settings.
     """
-    files = find_data(paths, without=cache)
-    shards = [file for file in files if not is_video(file)]
-    if len(shards) == len(files):
-        return shards
-    say(f"the clips of {len(files) - len(shards)} videos are kept in {cache}, and converted where they are not there")
+    chosen = find_chosen(paths, (cache, *without))
+    shards = [each.path for each in chosen if not is_video(each.path)]
+    indices = [index for folder in sorted({path.parent for path in shards}) if (index := read_index(folder))]
+    config = _settle_rate(config, chosen, indices)
+    for index in indices:
+        if index.settings != config.settings():
+            raise ValueError(
+                f"{index.folder} was converted with {index.settings}, but {config.settings()} is asked for; ask for "
+                f"the same, or convert the videos into another folder"
+            )
+    if len(shards) == len(chosen):
+        return Prepared(shards, config.fps)
+    say(f"the clips of {len(chosen) - len(shards)} videos are kept in {cache}, and converted where they are not there")
     conversion = convert(paths, cache, config, workers)
     for line in conversion.lines:
         say(line)
-    return shards + conversion.shards
+    return Prepared(shards + conversion.shards, config.fps)
 
 
 def _list_chosen(paths: Paths) -> list[tuple[Chosen, str]]:
@@ -136,12 +160,13 @@ def _list_chosen(paths: Paths) -> list[tuple[Chosen, str]]:
     return found
 
 
-def _settle_rate(config: ConvertConfig, videos: Sequence[Chosen]) -> ConvertConfig:
-    """Return the config with the rate at which manifests count frames, if it has none of its own."""
-    rates = {chosen.fps for chosen in videos if chosen.spans is not None}
+def _settle_rate(config: ConvertConfig, videos: Sequence[Chosen], indices: Sequence[ClipIndex] = ()) -> ConvertConfig:
+    """Return the config with the rate of manifests and of converted videos, if it has none of its own."""
+    rates = {each.fps for each in videos if each.spans is not None or each.fps is not None}
+    rates |= {index.settings.fps for index in indices}
     if config.fps is not None or not rates:
         return config
-    require(len(rates) == 1, "fps of manifests", sorted(map(str, rates)), "equal, if no other rate is asked for")
+    require(len(rates) == 1, "frames per second of the data", sorted(map(str, rates)), "equal, if no fps is asked for")
     return replace(config, fps=rates.pop())
 
 
@@ -157,31 +182,72 @@ def _describe_files(videos: Sequence[tuple[Chosen, str]], fps: float | None) -> 
     ]
 
 
-def _is_whole(index: ClipIndex) -> bool:
+def _read_current(files: Sequence[VideoFile], out: Path, config: ConvertConfig) -> ClipIndex | None:
+    """Return the index if it is whole and that of these videos as they are now."""
+    index = read_index(out)
+    digest = digest_videos(files, config.settings())
+    if index is None or index.digest != digest or index.report["clip_length"] != config.clip_length:
+        return None
     try:
         index.check()
     except ValueError:
-        return False
-    return True
+        return None  # what is lost is converted again
+    return index
+
+
+def _renew(files: Sequence[VideoFile], out: Path, config: ConvertConfig, workers: int, progress: bool) -> ClipIndex:
+    """Convert what is missing and return the new index; what the folder holds stays usable until all is converted.
+
+    Beside finished clips, new shards wait in a hidden folder.
+    """
+    settings, old, waiting = config.settings(), read_index(out), out / _WAITING
+    shards, kept = _divide(files, settings, out, old)
+    place = out if old is None else waiting
+    place.mkdir(exist_ok=True)
+    missing = [shard for shard in shards if shard.name not in kept]
+    outcomes = {path.name: found for path, found in kept.values()} | _write(missing, place, workers, progress)
+    paths = {shard.name: kept[shard.name][0] if shard.name in kept else place / shard.name for shard in shards}
+    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    every = [outcome for shard in shards for outcome in outcomes[shard.name]]
+    index = ClipIndex(out, digest_videos(files, settings), sizes, _describe(sizes, every, config))
+    _require_frames(index, config)
+    for name, path in paths.items():
+        os.replace(path, out / name)
+    index.write()
+    for path in list_files(out, [SHARD_SUFFIX]):
+        if path.name not in sizes:
+            path.unlink()
+    shutil.rmtree(waiting, ignore_errors=True)
+    return index
+
+
+def _require_frames(index: ClipIndex, config: ConvertConfig) -> None:
+    """Raise ``ValueError`` if videos are broken and are not to be left out, or if nothing is left."""
+    broken, videos = index.report["broken"], index.report["videos"]
+    if broken and config.on_broken == "stop":
+        listed = "".join(f"\n{name}: {error}" for name, error in broken.items())
+        skipping = "--on-broken skip leaves them out"
+        raise ValueError(f"{len(broken)} of {videos} videos are broken; {skipping}:{listed}")
+    if not index.report["frames"]:
+        raise ValueError(f"videos must hold at least one frame, got none in {videos} files")
 
 
 def _divide(
     files: Sequence[VideoFile], settings: ClipSettings, out: Path, index: ClipIndex | None
-) -> tuple[list[VideoShard], dict[str, list[VideoOutcome]]]:
-    """Divide the videos into shards in order, and return the outcomes of those that exist; delete outdated shards."""
+) -> tuple[list[VideoShard], dict[str, tuple[Path, list[VideoOutcome]]]]:
+    """Divide the videos into shards in order, and return the file and the outcomes of each that exists, by its name."""
     places = {json.dumps(video.identity): place for place, video in enumerate(files)}
     first_of: dict[VideoShard, int] = {}
-    kept: dict[str, list[VideoOutcome]] = {}
+    kept: dict[str, tuple[Path, list[VideoOutcome]]] = {}
     left = set(range(len(files)))
-    for path in list_files(out, [SHARD_SUFFIX]):
+    waiting = list_files(out / _WAITING, [SHARD_SUFFIX]) if (out / _WAITING).is_dir() else []
+    for path in [*list_files(out, [SHARD_SUFFIX]), *waiting]:
         held, outcomes = _read_shard(path, settings)
         shard = VideoShard(tuple(files[places[key]] for key in held if key in places), settings)
         is_same_size = index is None or index.shards.get(path.name, path.stat().st_size) == path.stat().st_size
         if outcomes and is_same_size and shard.name == path.name and left.issuperset(places[key] for key in held):
-            first_of[shard], kept[path.name] = places[held[0]], outcomes
+            first_of[shard], kept[path.name] = places[held[0]], (path, outcomes)
             left.difference_update(places[key] for key in held)
-        else:
-            path.unlink()
     for group in _group(files, sorted(left)):
         first_of[VideoShard(tuple(files[place] for place in group), settings)] = group[0]
     return sorted(first_of, key=first_of.__getitem__), kept
@@ -190,15 +256,15 @@ def _divide(
 def _read_shard(path: Path, settings: ClipSettings) -> tuple[list[str], list[VideoOutcome]]:
     """Return the identities as JSON and the outcomes of a shard's videos; none if it is damaged."""
     if not path.name.startswith("clips-"):
-        raise ValueError(f"out must be a folder of converted videos alone, got one with {path}")
+        raise ValueError(f"{path.parent} must be a folder of converted videos alone, got one with {path}")
     try:
         identities, outcomes, stored = read_video_outcomes(path)
     except ValueError:
         return [], []  # it will be converted again
     if stored != settings.to_json():
         raise ValueError(
-            f"out must hold clips of the settings {settings.to_json()}, got {path} of {stored}; "
-            f"delete them or choose another folder"
+            f"{path.parent} holds clips of the settings {stored}, but {settings.to_json()} is asked for; delete them "
+            f"or choose another folder"
         )
     return [json.dumps(identity) for identity in identities], outcomes
 

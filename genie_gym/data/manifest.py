@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genie_gym.checks import is_integer, require
+from genie_gym.data.config import require_rate
 from genie_gym.data.video import VIDEO_SUFFIXES
 from genie_gym.system import replace_file
 
@@ -54,10 +55,17 @@ class Chosen(NamedTuple):
         if self.stretches is None or fps == self.fps:
             return self._replace(fps=fps)
         if fps is None or self.fps is None:
-            raise ValueError(f"fps must be {self.fps}, at which the clips of {self.path} are counted, got {fps}")
+            counted = "in frames of the file: leave fps out" if self.fps is None else f"at {self.fps} fps"
+            raise ValueError(f"the clips of {self.path} are counted {counted}, got fps {fps}")
         scale = Fraction(fps) / Fraction(self.fps)
         spans = [(math.ceil(start * scale), math.floor((stop - 1) * scale) + 1) for start, stop in self.stretches]
         return Chosen(self.path, tuple((start, stop) for start, stop in spans if start < stop), fps=fps)
+
+
+def digest_data(chosen: Iterable[Chosen]) -> str:
+    """Return 16 hex digits that identify what is chosen from files, by their digests and not by their names."""
+    described = [(digest_file(each.path), each.fps, each.stretches) for each in chosen]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
 def digest_file(path: Path) -> str:
@@ -141,7 +149,7 @@ def _read_lines(path: Path) -> Iterator[Any]:
             for line in file:
                 yield json.loads(line)
                 read += 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: line {read + 1} is damaged, or the file cannot be read ({error})") from error
     if read == 0:
         raise ValueError(f"{path}: is empty and no manifest")
@@ -150,9 +158,8 @@ def _read_lines(path: Path) -> Iterator[Any]:
 def _read_head(where: str, values: Any) -> float | None:
     is_ours = isinstance(values, dict) and values.get("format") == _FORMAT
     require(is_ours and values.get("version") == _VERSION, where, values, f"a {_FORMAT} of version {_VERSION}")
-    fps = values.get("fps")
-    is_rate = fps is None or (isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0)
-    require(is_rate, f"{where}: fps", fps, "a positive number or null")
+    fps: float | None = values.get("fps")
+    require_rate(f"{where}: fps", fps)
     return fps
 
 
@@ -175,12 +182,15 @@ def _is_span(clip: Any) -> bool:
 
 
 def _require_unchanged(manifest: Path, video: Path, values: dict[str, Any]) -> None:
-    if not video.is_file():
-        raise ValueError(f"manifest {manifest} is out of date: {video} is missing")
-    size = video.stat().st_size
+    try:
+        if not video.is_file():
+            raise ValueError(f"manifest {manifest} is out of date: {video} is missing")
+        size, digest = video.stat().st_size, digest_file(video)
+    except OSError as error:
+        raise ValueError(f"manifest {manifest}: {video} cannot be read ({error.strerror})") from error
     if size != values.get("bytes"):
         raise ValueError(f"manifest {manifest} is out of date: {video} had {values.get('bytes')} bytes, now {size}")
-    if digest_file(video) != values.get("digest"):
+    if digest != values.get("digest"):
         raise ValueError(f"manifest {manifest} is out of date: the contents of {video} have changed")
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -85,9 +85,7 @@ def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySo
         except ValueError as error:
             broken.append(str(error))
         if held > _MOST_HELD:
-            raise ValueError(
-                f"paths must hold videos of up to 4 GiB of frames, got more; use genie-gym convert: {file.path}"
-            )
+            raise ValueError(f"videos must have up to 4 GiB of frames, got more; use genie-gym convert: {file.path}")
     if broken:
         raise ValueError("\n".join(broken))
     return sources
@@ -99,16 +97,16 @@ def _require_finished(source: Shard | MemorySource) -> None:
         raise ValueError(f"{source.path}: {folder} has no {INDEX_FILE}, its conversion is not finished; run it again")
 
 
-def find_data(paths: Paths, without: Path | None = None) -> list[Path]:
+def find_data(paths: Paths) -> list[Path]:
     """Return the paths of what ``find_chosen`` finds."""
-    return [chosen.path for chosen in find_chosen(paths, without)]
+    return [chosen.path for chosen in find_chosen(paths)]
 
 
-def find_chosen(paths: Paths, without: Path | None = None) -> list[Chosen]:
+def find_chosen(paths: Paths, without: Collection[Path] = ()) -> list[Chosen]:
     """Return the shards and videos of ``paths``, those of a folder and its subfolders in the order of their paths.
 
     A manifest stands for its videos, with the stretches that it chose from them. The shards of converted videos come in
-    the order of their index. Names that begin with a dot are no data, nor is what lies in the folder ``without``.
+    the order of their index. Names that begin with a dot are no data, nor is what lies in the folders ``without``.
 
     Raises:
         ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, shards are
@@ -117,7 +115,7 @@ def find_chosen(paths: Paths, without: Path | None = None) -> list[Chosen]:
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     files = [file for path in several for file in _list_chosen(Path(path), without)]
     if not files:
-        raise ValueError("paths must name at least one file, got none")
+        raise ValueError("data must be at least one file or folder, got none")
     return files
 
 
@@ -126,13 +124,13 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() != SHARD_SUFFIX
 
 
-def _list_chosen(path: Path, without: Path | None) -> list[Chosen]:
+def _list_chosen(path: Path, without: Collection[Path]) -> list[Chosen]:
     if path.suffix.lower() == MANIFEST_SUFFIX:
         return read_manifest(path)
     return [Chosen(file) for file in _list_data(path, without)]
 
 
-def _list_data(path: Path, without: Path | None) -> list[Path]:
+def _list_data(path: Path, without: Collection[Path]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -141,8 +139,8 @@ def _list_data(path: Path, without: Path | None) -> list[Path]:
     if index is not None:
         return index.check()
     files = list_files(path, _SUFFIXES, deep=True)
-    if without is not None:
-        files = [file for file in files if not file.resolve().is_relative_to(without.resolve())]
+    hidden = [folder.resolve() for folder in without]
+    files = [file for file in files if not any(map(file.resolve().is_relative_to, hidden))] if hidden else files
     if not files:
         raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
     indexed = {folder: read_index(folder) for folder in sorted({file.parent for file in files})}

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from genie_gym.checks import require
+from genie_gym.data.config import MAX_FPS, require_rate
 from genie_gym.data.frames import check_frames, lay_on_black, resize
 from genie_gym.system import replace_file
 
@@ -30,9 +30,9 @@ _USUAL_FPS = 25
 """Frame rate of files that state none; FFmpeg's own default."""
 _SLACK_SECONDS, _SLACK_SHARE = 0.25, 0.1
 """Seconds and share of a video that may be missing at its end: audio and video rarely end at the same moment."""
-_LONGEST_HOLD = 60.0
-"""Longest time in seconds for which one frame is repeated."""
-_MAX_FPS = {".mp4": 1000, ".gif": 50}
+_LONGEST_HOLD = 3600.0
+"""Longest time in seconds for which a frame is shown: longer than any slide, shorter than by a damaged clock."""
+_MAX_FPS = {".mp4": MAX_FPS, ".gif": 50}
 """Highest frame rate of each format that can be written."""
 _CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
 """Codec -> container, pixel format and options. FFmpeg's transdiff corrupts frames that use all 256 colours."""
@@ -42,7 +42,7 @@ def iterate_video(path: str | Path, fps: float | None = None) -> Iterator[np.nda
     """Yield the frames of a video as a player shows them, each (H, W, 3) uint8 of the first frame's size.
 
     Turned and stretched as the file says (rotation, pixel aspect ratio), with transparent parts on black. The file
-    counts as broken if its data are damaged, or end before the time that it states.
+    counts as broken if its data are damaged, end before the time that it states, or show a frame for over an hour.
 
     Args:
         path: Video file.
@@ -53,8 +53,7 @@ def iterate_video(path: str | Path, fps: float | None = None) -> Iterator[np.nda
         ValueError: If fps is invalid, or the file is not a video, is broken, or holds no frame.
     """
     path, first = Path(path), None
-    if fps is not None:
-        require(0 < fps <= _MAX_FPS[".mp4"], "fps", fps, f"in (0, {_MAX_FPS['.mp4']}]")
+    require_rate("fps", fps)
     try:
         if path.stat().st_size == 0:
             raise ValueError(f"{path}: is an empty file")
@@ -66,9 +65,10 @@ def iterate_video(path: str | Path, fps: float | None = None) -> Iterator[np.nda
                 first = pixels if first is None else first
                 yield resize(pixels, first.shape[0], first.shape[1])
     except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a video ({error.strerror})") from error
+        why = "it is cut short, damaged or no video" if isinstance(error, av.FFmpegError) else "the file cannot be read"
+        raise ValueError(f"{path}: {why} ({error.strerror})") from error
     if first is None:
-        raise ValueError(f"{path}: holds no frame")
+        raise ValueError(f"{path}: is cut short or damaged: it holds no frame")
 
 
 class _Timed(NamedTuple):
@@ -86,7 +86,8 @@ class _Decoder:
         self._path, self._container = path, container
         self._stream = container.streams.best("video")
         if self._stream is None:
-            raise ValueError(f"{path}: holds no video")
+            what = "holds no video" if container.streams else "is cut short or damaged: it holds no video and no sound"
+            raise ValueError(f"{path}: {what}")
         if container.format.name == "gif":
             _check_gif(path)
         self.aspect = float(self._stream.sample_aspect_ratio or 1)
@@ -112,6 +113,14 @@ class _Decoder:
             self.end = time + self.frame_time
             yield _Timed(frame, time)
         self.end = max(self.end, self._last_end - (start or 0.0))  # files state how long the last frame is shown
+
+    def require_hold(self, start: float, end: float) -> None:
+        """Raise ``ValueError`` if a frame is shown from ``start`` to ``end`` in seconds, and this is over an hour."""
+        if end - start > _LONGEST_HOLD:
+            raise ValueError(
+                f"{self._path}: its clock is damaged: it shows the frame at {start:.1f} seconds for {end - start:.0f} "
+                f"seconds, more than {_LONGEST_HOLD:.0f}"
+            )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decode the video, and check that the packets of all streams last as long as the container states."""
@@ -142,15 +151,17 @@ class _Decoder:
 def _sample(decoder: _Decoder, fps: float) -> Iterator[_Timed]:
     """Yield what is shown at each multiple of 1 / fps, until the video ends."""
     slack = min(1 / fps, decoder.frame_time) / 4  # times are rounded: to milliseconds in mkv
-    shown, count, cut = None, 0, 0.0
+    shown, count = None, 0
     for frame in decoder.frames():
         if shown is not None:
-            cut += max(0.0, frame.time - shown.time - _LONGEST_HOLD)  # a jump of the clock, not a still picture
-            while count / fps + slack < frame.time - cut:
+            decoder.require_hold(shown.time, frame.time)
+            while count / fps + slack < frame.time:
                 yield shown
                 count += 1
         shown = frame
-    while shown is not None and (count == 0 or count / fps + slack < decoder.end - cut):
+    if shown is not None:
+        decoder.require_hold(shown.time, decoder.end)
+    while shown is not None and (count == 0 or count / fps + slack < decoder.end):
         yield shown
         count += 1
 

@@ -4,15 +4,20 @@ A video is an episode, or each of its chosen stretches is one. ``clips.json``, t
 converted; it lists the shards in the order of the videos, so that a missing or foreign one is noticed.
 """
 
+import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from genie_gym.checks import is_integer, require
 from genie_gym.data.config import ClipSettings
 from genie_gym.data.frames import resize
 from genie_gym.data.shards import CHUNK_FRAMES, SHARD_SUFFIX, SHARD_VERSION, VIDEO_FORMAT, mark_starts
@@ -125,20 +130,22 @@ def cut_spans(
 ) -> Iterator[tuple[bool, np.ndarray]]:
     """Yield whether a frame is the first of a span, and the frame, for all frames that lie in spans (None for all).
 
+    Spans are in order and do not overlap.
+
     Raises:
         ValueError: If the frames, those of the video ``path``, end before the last span does.
     """
     if spans is None:
         yield from ((number == 0, frame) for number, frame in enumerate(frames))
         return
-    last = max((end for _, end in spans), default=0)
-    starts, chosen = {start for start, _ in spans}, {number for span in spans for number in range(*span)}
-    number = -1
-    for number, frame in zip(range(last), frames, strict=False):
-        if number in chosen:
-            yield number in starts, frame
-    if number + 1 < last:
-        raise ValueError(f"{path}: has {number + 1} frames, and its clips end at {last}")
+    read = 0
+    for start, end in spans:
+        for frame in itertools.islice(frames, min(end - read, sys.maxsize)):
+            if read >= start:
+                yield read == start, frame
+            read += 1
+        if read < end:
+            raise ValueError(f"{path}: has {read} frames, and its clips end at {spans[-1][1]}")
 
 
 def _append(frames: h5py.Dataset, part: list[np.ndarray]) -> None:
@@ -175,6 +182,11 @@ class ClipIndex(NamedTuple):
     report: dict[str, Any]
     """What was cropped, left out and too short."""
 
+    @property
+    def settings(self) -> ClipSettings:
+        """How the videos were converted."""
+        return ClipSettings(**self.report["settings"])
+
     def write(self) -> None:
         """Write the index whole or not at all."""
         values = {"format": _INDEX_FORMAT, "version": SHARD_VERSION, **self._asdict()}
@@ -207,9 +219,44 @@ def read_index(folder: Path) -> ClipIndex | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text())
-        if values["format"] != _INDEX_FORMAT or values["version"] != SHARD_VERSION:
-            raise ValueError(f"format {values['format']!r}, version {values['version']!r}")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        require(isinstance(values, dict), "index", values, "an object")
+        require(values.get("format") == _INDEX_FORMAT, "format", values.get("format"), _INDEX_FORMAT)
+        require(values.get("version") == SHARD_VERSION, "version", values.get("version"), str(SHARD_VERSION))
+        _require_fields(values, _INDEX_FIELDS, "")
+        _require_fields(values["report"], _REPORT_FIELDS, "report.")
+        ClipSettings(**values["report"]["settings"])
         return ClipIndex(folder, values["digest"], values["shards"], values["report"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: is no index of clips ({error})") from error
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: is no index of clips ({error}); delete it and run the same genie-gym convert or train again"
+        ) from error
+
+
+def _require_fields(values: dict[str, Any], fields: dict[str, Callable[[Any], bool]], where: str) -> None:
+    for name, is_right in fields.items():
+        require(name in values and is_right(values[name]), where + name, values.get(name), "as genie-gym writes it")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_map(value: Any, is_right: Callable[[Any], bool], name: str = ".*") -> bool:
+    is_named = isinstance(value, dict) and all(re.fullmatch(name, each, re.DOTALL) for each in value)
+    return is_named and all(map(is_right, value.values()))
+
+
+_is_count = functools.partial(is_integer, least=0, below=1 << 63)
+_INDEX_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "digest": _is_text,
+    "shards": lambda value: value != {} and _is_map(value, _is_count, rf"clips-[0-9a-f]+\{SHARD_SUFFIX}"),
+    "report": lambda value: isinstance(value, dict),
+}
+_REPORT_FIELDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("videos", "frames", "bytes", "clip_length"), _is_count),
+    **dict.fromkeys(("fitted", "short"), functools.partial(_is_map, is_right=_is_count)),
+    "broken": functools.partial(_is_map, is_right=_is_text),
+    "settings": lambda value: isinstance(value, dict),
+}
+"""Name of each field of an index and its report -> whether a value is right."""

@@ -1,12 +1,13 @@
 """The commands ``genie-gym train`` and ``genie-gym export``; imports no torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from genie_gym.checks import require
 from genie_gym.configs import Preset
 from genie_gym.data.config import ConvertConfig, OnBroken
 from genie_gym.data.fitting import Fit
@@ -36,7 +37,7 @@ class TrainCommand:
     world_steps: int | None = None
     """override the preset's number of world training steps"""
     fps: float | None = None
-    """frames per second of videos and of the world; by default each frame of a file is taken once"""
+    """frames per second of videos and of the world; by default those of converted videos, else each frame once"""
     fit: Fit = "crop"
     """method that changes the aspect ratio of videos"""
     on_broken: OnBroken = "stop"
@@ -46,16 +47,21 @@ class TrainCommand:
 
     def run(self) -> None:
         """Train until the checkpoint is saved or the time is over, alone or as one of the processes of torchrun."""
+        import contextlib
+
+        from genie_gym.system import lock_folder
         from genie_gym.training.distributed import require_phases, run_on_ranks
         from genie_gym.training.run import train_preset
 
         def train(ranks: Any, device: str) -> None:
-            preset = ranks.agree(self._find_preset)
-            ranks.agree(lambda: require_phases(preset, ranks.size))
-            # One process converts the videos; the others find them converted.
-            opened = ranks.agree(lambda: self._open(preset, print) if ranks.is_first else None)
-            dataset, clips = ranks.agree(lambda: opened or self._open(preset, lambda line: None))
-            checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device)
+            asked = ranks.agree(self._find_preset)
+            ranks.agree(lambda: require_phases(asked, ranks.size))
+            with contextlib.ExitStack() as held:
+                ranks.agree(lambda: held.enter_context(lock_folder(self.out)) if ranks.is_first else None)
+                # One process converts the videos; the others find them converted.
+                opened = ranks.agree(lambda: self._open(asked, True) if ranks.is_first else None)
+                preset, dataset, clips = ranks.agree(lambda: opened or self._open(asked, False))
+                checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device)
             paused = f"the time is over; run the command again to continue in {self.out}"
             if ranks.is_first:
                 print(paused if checkpoint is None else f"saved {checkpoint}")
@@ -70,27 +76,35 @@ class TrainCommand:
         given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
         return vary(self.config, given)
 
-    def _open(self, preset: Preset, say: Callable[[str], None]) -> tuple[Any, Any]:
-        """Return the clips and the start clips; ``say`` is called with each line about the conversion."""
+    def _open(self, preset: Preset, is_first: bool) -> tuple[Preset, Any, Any]:
+        """Return the preset at the frame rate of the data, the clips and the start clips.
+
+        The first of several processes compares the data with the run's, and prints each line about the conversion.
+        """
+        from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
         from genie_gym.data.convert import prepare_clips
+        from genie_gym.data.sources import find_chosen
         from genie_gym.training.run import draw_start_clips
+        from genie_gym.training.run_data import keep_data
 
+        require(self.start_clips > 0, "start_clips", self.start_clips, "positive")
+        own = (self.out / "clips", self.out / "start_clips")
         size = {"height": preset.world.height, "width": preset.world.width}
+        about: dict[str, Any] = {"fps": preset.world.fps, "fit": self.fit, "on_broken": self.on_broken}
         length = preset.world_training.clip_length
-        about: dict[str, Any] = {
-            "fps": preset.world.fps,
-            "fit": self.fit,
-            "on_broken": self.on_broken,
-            "clip_length": length,
-        }
-        conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", **about)
-        clips = prepare_clips(self.data, self.out / "clips", conversion, say)
-        dataset = starts = ClipDataset(clips, clip_length=length, **size)
+        conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", clip_length=length, **about)
+        say: Callable[[str], None] = print if is_first else lambda line: None
+        if is_first:
+            keep_data(self.out, find_chosen(self.data, without=own), self.data)
+        prepared = prepare_clips(self.data, own[0], conversion, say, without=own)
+        dataset = starts = ClipDataset(prepared.files, clip_length=length, **size)
         if self.start_data:
-            clips = prepare_clips(self.start_data, self.out / "start_clips", conversion, say)
+            conversion = replace(conversion, fps=prepared.fps)
+            clips = prepare_clips(self.start_data, own[1], conversion, say, without=own).files
             starts = ClipDataset(clips, clip_length=1, **size)
-        return dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+        preset = vary(preset, {"world.fps": prepared.fps})
+        return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ def draw_start_clips(dataset: ClipDataset, count: int, seed: int) -> np.ndarray:
     Raises:
         ValueError: If ``count`` is not positive, or no episode is that long.
     """
-    require(count > 0, "count", count, "positive")
+    require(count > 0, "start_clips", count, "positive")
     dataset = dataset.cut(MAX_PROMPT_FRAMES)
     edges = np.linspace(0, len(dataset), min(count, len(dataset)) + 1).astype(int)
     chosen = np.random.default_rng(seed).integers(edges[:-1], edges[1:])

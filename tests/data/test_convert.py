@@ -162,7 +162,7 @@ def test_only_what_changed_is_converted_again(
     again = convert(videos, out, CONFIG, 1, progress=False).shards
     assert opened == expected
     assert [again[0], again[-1]] == [shards[0], shards[2]]
-    assert set(out.iterdir()) == {*again, out / "clips.json"}
+    assert set(out.iterdir()) == {*again, out / "clips.json", out / ".lock"}
     direct = ClipDataset(videos, clip_length=2, height=16, width=24)
     assert ClipDataset(out, clip_length=2, height=16, width=24).num_frames == direct.num_frames
 
@@ -215,7 +215,7 @@ def test_missing_changed_and_foreign_shards_are_named(videos: Path, tmp_path: Pa
 
 def test_clips_of_other_settings_are_not_overwritten(videos: Path, tmp_path: Path) -> None:
     (shard,) = convert(videos, tmp_path / "clips", CONFIG, 1, progress=False).shards
-    with pytest.raises(ValueError, match=r'out must hold clips of the settings .*"fps": 5'):
+    with pytest.raises(ValueError, match=r'clips holds clips of the settings .*"fps": null.*"fps": 5'):
         _convert(videos, tmp_path / "clips", fps=5)
     assert shard.is_file()
 
@@ -224,9 +224,9 @@ def test_clips_among_the_videos_are_not_taken_twice(videos: Path) -> None:
     _convert(videos, videos / "clips")
     with pytest.raises(ValueError, match=r"holds videos and, in .*clips, converted videos"):
         ClipDataset(videos)
-    (shard,) = prepare_clips(videos, videos / "clips", CONFIG, print, workers=1)
+    (shard,) = prepare_clips(videos, videos / "clips", CONFIG, print, workers=1).files
     shard.unlink()
-    assert prepare_clips(videos, videos / "clips", CONFIG, print, workers=1) == [shard]
+    assert prepare_clips(videos, videos / "clips", CONFIG, print, workers=1).files == [shard]
 
 
 def test_only_chosen_stretches_are_converted(tmp_path: Path) -> None:
@@ -246,7 +246,8 @@ def test_train_data_are_converted_once(videos: Path, tmp_path: Path, opened: lis
     assert len(opened) == 5
     assert prepare_clips([videos], tmp_path / "cache", CONFIG, said.append, workers=1) == first
     assert prepare_clips([tmp_path / "cache"], tmp_path / "none", CONFIG, said.append) == first
-    assert prepare_clips([*first, videos / "c.mp4"], tmp_path / "one", CONFIG, said.append, workers=1)[:1] == first
+    both = prepare_clips([*first.files, videos / "c.mp4"], tmp_path / "one", CONFIG, said.append, workers=1)
+    assert both.files[:1] == first.files
     assert len(opened) == 6
     assert not (tmp_path / "none").exists()
 
