@@ -254,7 +254,7 @@ _INDEX_FIELDS: dict[str, Callable[[Any], bool]] = {
     "report": lambda value: isinstance(value, dict),
 }
 _REPORT_FIELDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("videos", "frames", "bytes", "clip_length"), _is_count),
+    **dict.fromkeys(("videos", "frames", "bytes", "clip_length"), lambda value: _is_count(value) and value > 0),
     **dict.fromkeys(("fitted", "short"), functools.partial(_is_map, is_right=_is_count)),
     "broken": functools.partial(_is_map, is_right=_is_text),
     "settings": lambda value: isinstance(value, dict),

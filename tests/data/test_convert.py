@@ -21,6 +21,7 @@ from genie_gym.data.config import ConvertConfig
 from genie_gym.data.convert import convert, prepare_clips
 from genie_gym.data.shards import Shard
 from genie_gym.data.video import read_video, write_video
+from genie_gym.system import lock_folder
 from tests.data.video_files import encode, numbered
 
 CONFIG = ConvertConfig(fps=None, size="16x24", clip_length=4)
@@ -262,3 +263,57 @@ def test_the_report_is_kept_with_the_clips(videos: Path, tmp_path: Path) -> None
     _convert(videos, tmp_path / "clips")
     report = json.loads((tmp_path / "clips" / "clips.json").read_text())["report"]
     assert (report["videos"], report["frames"], report["short"]) == (5, 67, {"c.mp4": 3})
+
+
+def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("c*")}
+
+
+@pytest.mark.parametrize("damage", ["broken", "killed", "full", "all broken"])
+def test_a_good_folder_stays_as_it_was_until_the_next_one_is_whole(
+    videos: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    """A video is changed, and others are new, one of them broken; shards hold two videos each."""
+    monkeypatch.setattr("genie_gym.data.convert._GROUP_VIDEOS", 2)
+    out = tmp_path / "clips"
+    _convert(videos, out)
+    before = _state(out)
+    clips = [ClipDataset(out, clip_length=4, height=16, width=24)[index] for index in (0, 20)]
+    for name in ("f.mkv", "g.mkv"):
+        encode(videos / name, numbered(12), fps=10)
+    os.utime(videos / "d.mkv", ns=(0, 0))
+    if "broken" in damage:
+        (videos / "h.mkv").write_bytes((videos / "f.mkv").read_bytes()[:-400])
+    else:
+        write = video_shards.VideoShard.write
+
+        def fail(shard: video_shards.VideoShard, folder: str) -> Any:
+            if any(video.name == "g.mkv" for video in shard.videos):
+                raise KeyboardInterrupt("ended") if damage == "killed" else OSError("no space")
+            return write(shard, folder)
+
+        monkeypatch.setattr(video_shards.VideoShard, "write", fail)
+    with pytest.raises((ValueError, OSError, KeyboardInterrupt), match=r"1 of \d videos are broken|no space|ended"):
+        _convert(videos / "h.mkv" if damage == "all broken" else videos, out)
+    assert _state(out) == before
+    after = ClipDataset(out, clip_length=4, height=16, width=24)
+    assert all((after[index] == clip).all() for index, clip in zip((0, 20), clips, strict=True))
+    if damage == "broken":
+        opened.clear()
+        _convert(videos, out, on_broken="skip")
+        assert opened == []  # new shards have waited
+        assert ClipDataset(out, clip_length=4, height=16, width=24).num_frames == 67 + 24
+        assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {".lock"}
+
+
+def test_two_conversions_into_a_folder_are_refused(videos: Path, tmp_path: Path) -> None:
+    """The second one names the process of the first, which goes on; what is up to date can be used meanwhile."""
+    out = tmp_path / "clips"
+    with lock_folder(out), pytest.raises(ValueError, match=rf"clips is in use by process {os.getpid()} on"):
+        _convert(videos, out)
+    assert [path.name for path in out.iterdir()] == [".lock"]
+    lines = _convert(videos, out)
+    with lock_folder(out):
+        assert _convert(videos, out) == lines
+        with pytest.raises(ValueError, match="is in use by"):
+            _convert(videos, out, clip_length=9)
