@@ -157,7 +157,10 @@ def write_long(folder: Path, frames: int) -> None:
         os.link(folder / first.name, folder / name)
     (folder / first.name).unlink()
     shutil.rmtree(folder / "source")
-    ClipIndex(folder, "", {name: (folder / name).stat().st_size for name in names}, {}).write()
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    counts = {"videos": _LONG_EPISODES * len(names), "frames": _LONG_FRAMES * len(names), "bytes": sum(sizes.values())}
+    about = {"settings": json.loads(settings.to_json()), "fitted": {}, "broken": {}, "clip_length": _CLIP, "short": {}}
+    ClipIndex(folder, "", sizes, {**about, **counts}).write()
 
 
 def run_watched(arguments: list[str], is_over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
