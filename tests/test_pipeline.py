@@ -121,6 +121,12 @@ def test_demo_writes_a_picture_and_a_gif(
         (("demo", "--frames", 0), "frames"),
         (("train", "--preset", "huge", "--data", ".", "--out", "x"), "huge"),
         (("train", "--preset", "tiny", "--data", ".", "--out", "x", "--tokenizer-steps", 0), "train_steps"),
+        (("train", "tiny", "--data", ".", "--out", "x", "--fps", 5, "--world.fps", 6), "--world.fps must be 5.0 too"),
+        (
+            ("train", "tiny", "--data", ".", "--out", "x", "--world-steps", 5, "--world-training.train-steps", 6),
+            "--world-training.train-steps must be 5 too, if given, got 6",
+        ),
+        (("train", "tiny", "--data", ".", "--out", "x", "--device", "foo"), "device"),
         (("record", "--out", "x", "--game", "pong"), "pong"),
     ],
 )
@@ -138,6 +144,32 @@ def test_user_errors_end_in_one_line(
     printed = capsys.readouterr().err.strip()
     assert named in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "told"),
+    [
+        (PermissionError(13, "Permission denied", "runs/x"), 1, "[Errno 13] Permission denied: 'runs/x'"),
+        (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
+        (FloatingPointError("loss is nan at step 6"), 1, "loss is nan at step 6"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_the_system_refuses_ends_in_one_line(
+    failure: BaseException,
+    status: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(command: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("genie_gym.cli.DoctorCommand.run", fail)
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "doctor")
+    assert error.value.code == status
+    assert capsys.readouterr().err == f"genie-gym: {told}\n"
 
 
 def test_a_missing_package_is_reported_in_one_line(
