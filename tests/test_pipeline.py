@@ -78,6 +78,10 @@ def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: py
         train_preset(other, dataset, tmp_path / "run", progress=False)
     checkpoint = train_preset(preset, dataset, tmp_path / "run", progress=False)
     assert checkpoint is not None
+    later = vary(preset, {"world_training.seed": 7})
+    monkeypatch.setattr("genie_gym.training.run.train_tokenizer", None)  # it is refused before anything is trained
+    with pytest.raises(ValueError, match=r"run '.*world' was started with another config: seed \(7, not 0\)"):
+        train_preset(later, dataset, tmp_path / "run", progress=False)
     world = genie_gym.load(checkpoint)
     frames = world.rollout(torch.rand(2, 1, 3, 64, 64), torch.zeros(2, 3, dtype=torch.int64))
     assert frames.shape == (2, 4, 3, 64, 64)

@@ -133,6 +133,16 @@ def train_until_signal(folder: Path, step: int, number: signal.Signals) -> None:
     Phase(interrupted, CONFIG, folder, progress=False).run(ActionsTrainee(build("actions")[1].latent_action_model))
 
 
+def train_on_spoiled_rows(folder: Path) -> None:
+    """Train on batches of which the rows of rank 1 are not numbers."""
+
+    def spoiled(first: int, steps: int, rows: np.ndarray) -> Iterator[Batch]:
+        for batch in squares(first, steps, rows):
+            yield batch._replace(videos=batch.videos * (torch.nan if current_ranks().rank == 1 else 1))
+
+    Phase(spoiled, CONFIG, folder, progress=False).run(ActionsTrainee(build("actions")[1].latent_action_model))
+
+
 def save_while_one_rank_polls(folder: Path) -> list[int]:
     """Save three checkpoints, of which rank 1 alone notices early that they are written; return the steps left."""
     ranks = current_ranks()

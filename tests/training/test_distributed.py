@@ -24,6 +24,7 @@ from tests.training.rank_helpers import (
     save_while_one_rank_polls,
     train,
     train_and_die,
+    train_on_spoiled_rows,
     train_until_signal,
 )
 
@@ -145,6 +146,14 @@ def test_a_signal_to_one_rank_saves_and_ends_all(
     ended = pair.do(train_until_signal, tmp_path, 3, number)
     assert [str(error) for error in ended] == [f"SystemExit({status})"] * 2
     assert require_config(tmp_path, CONFIG) == 4
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_ends_all(pair: Pair, tmp_path: Path) -> None:
+    first, second = pair.do(train_on_spoiled_rows, tmp_path)
+    assert isinstance(first, FloatingPointError)
+    assert isinstance(second, FloatingPointError)
+    assert "at step 0" in str(first)
+    assert "loss is nan at step 0" in str(second)
 
 
 def test_a_checkpoint_of_another_model_fails_on_all_ranks(pair: Pair, tmp_path: Path) -> None:

@@ -65,5 +65,5 @@ def test_a_device_that_is_not_there_is_refused_in_one_line_before_videos_are_con
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("genie-gym: ")]
     assert len(told) == 1
-    assert told[0].startswith("genie-gym: device must be")
+    assert "device must be" in told[0]
     assert not (tmp_path / "run").exists()
