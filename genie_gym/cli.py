@@ -1,5 +1,6 @@
 """The command line ``genie-gym``; each command only calls the code that does the work."""
 
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,16 +311,23 @@ WITH_PRESET = ("plan", "train")
 
 
 def main() -> None:
-    """Run the command line; invalid values and missing packages end it with one line and exit status 2."""
+    """Run the command line; what fails ends it with one line.
+
+    The exit status is 2 for invalid values and missing packages, 1 for what the system refuses (files that cannot be
+    written, a full disk) and for a loss that is not finite, 130 after Ctrl-C.
+    """
     try:
         name, *arguments = sys.argv[1:] or ("",)
         if name in WITH_PRESET:
             parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}").run()
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
-    except (ValueError, MissingExtraError) as error:
+    except (ValueError, MissingExtraError, OSError, FloatingPointError) as error:
         print(f"genie-gym: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(2 if isinstance(error, ValueError | MissingExtraError) else 1) from error
+    except KeyboardInterrupt:
+        print("genie-gym: interrupted", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

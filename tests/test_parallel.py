@@ -1,4 +1,4 @@
-"""Tests that processes of a parent that was killed end."""
+"""Tests that processes end with their parent."""
 
 import os
 import signal
@@ -32,17 +32,24 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads the states of processes from Linux's /proc")
-def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    """They would otherwise write beside the run that resumes."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    """They would otherwise write beside the run that resumes; Ctrl-C reaches parent and children alike."""
     (tmp_path / "parent.py").write_text(PARENT)
     (tmp_path / "pids").mkdir()
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "pids")]
     deadline = time.monotonic() + 300
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as parent:
+    environment, piped = {**os.environ, "PYTHONPATH": path}, subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stderr=piped, text=True, start_new_session=True) as parent:
         while len(list((tmp_path / "pids").iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        parent.send_signal(signal.SIGKILL)
+        if number == signal.SIGINT:
+            os.killpg(parent.pid, number)
+        else:
+            parent.send_signal(number)
+        told = parent.communicate(timeout=300)[1]
+    assert told.count("Traceback") == (number == signal.SIGINT)  # the parent's own, which a command tells in a line
     children = [int(file.name) for file in (tmp_path / "pids").iterdir()]
     assert len(children) == 2
     while any(map(is_running, children)) and time.monotonic() < deadline:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import TrainConfig
-from genie_gym.training.distributed import Ranks
+from genie_gym.training.distributed import Ranks, list_differences
 from genie_gym.training.sharded_checkpoint import (
     ShardedSaver,
     find_sharded,
@@ -159,8 +159,8 @@ def require_config(folder: Path, config: TrainConfig) -> int:
     given = json.loads(json.dumps(to_dict(config)))
     if config.precision == "auto":
         given["precision"] = about["config"]["precision"]
-    if about["config"] != given:
-        raise ValueError(f"run {str(folder)!r} was started with another config: {json.dumps(about['config'])}")
+    if differences := list_differences(about["config"], given):
+        raise ValueError(f"run {str(folder)!r} was started with another config: {'; '.join(differences)}")
     return int(about["step"])
 
 

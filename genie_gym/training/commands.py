@@ -1,5 +1,6 @@
 """The commands ``genie-gym train`` and ``genie-gym export``; imports no torch."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from genie_gym.configs import Preset
 from genie_gym.data.config import ConvertConfig, OnBroken
 from genie_gym.data.fitting import Fit
 from genie_gym.preset_arguments import PresetName, PresetValues
+from genie_gym.presets import find_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,11 @@ class TrainCommand:
     start_clips: int = 32
     """largest number of start clips shipped with the checkpoint"""
     tokenizer_steps: int | None = None
-    """override the preset's number of tokenizer training steps"""
+    """short form of --tokenizer-training.train-steps"""
     world_steps: int | None = None
-    """override the preset's number of world training steps"""
+    """short form of --world-training.train-steps"""
     fps: float | None = None
-    """frames per second of videos and of the world; by default those of converted videos, else each frame once"""
+    """frames per second of videos and of the world (--world.fps); by default that of the clips, or each frame once"""
     fit: Fit = "crop"
     """method that changes the aspect ratio of videos"""
     on_broken: OnBroken = "stop"
@@ -69,11 +71,21 @@ class TrainCommand:
         run_on_ranks(self.device, train)
 
     def _find_preset(self) -> Preset:
-        """Return the preset with the values of the options."""
+        """Return the preset with the values of the options; ``ValueError`` if two of them contradict each other."""
         from genie_gym.config_io import vary
 
-        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
-        given = {path: value for path, value in {**steps, "world.fps": self.fps}.items() if value is not None}
+        default, given = find_preset(self.preset), dict[str, Any]()
+        short_forms = {
+            "tokenizer_training.train_steps": self.tokenizer_steps,
+            "world_training.train_steps": self.world_steps,
+            "world.fps": self.fps,
+        }
+        for path, value in short_forms.items():
+            long = operator.attrgetter(path)(self.config)
+            if value is not None:
+                option = "--" + path.replace("_", "-")
+                require(long in {value, operator.attrgetter(path)(default)}, option, long, f"{value} too, if given")
+                given[path] = value
         return vary(self.config, given)
 
     def _open(self, preset: Preset, is_first: bool) -> tuple[Preset, Any, Any]:

@@ -19,10 +19,11 @@ import torch
 import torch.distributed as dist
 
 from genie_gym.configs import Preset, TrainConfig
+from genie_gym.models.loading import require_device
 from genie_gym.nn.ranks import Share
 
-STOPPED = 128 + signal.SIGTERM
-"""Exit status of a run that SIGTERM stopped, 143, after it was saved."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask a run to save and end: a scheduler's, and the keyboard's Ctrl-C."""
 _PATIENCE = timedelta(days=2)
 """Time that a rank waits for another one, which may be converting many videos; torchrun ends all if one dies."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -124,11 +125,12 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     if not all(name in os.environ for name in _VARIABLES) or os.environ["WORLD_SIZE"] == "1":
         yield Ranks(), device
         return
-    is_gpu = torch.device(device).type == "cuda"
+    is_gpu = device.partition(":")[0] == "cuda"
     if is_gpu:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if is_gpu else "gloo", timeout=_PATIENCE)
+    # Ranks that have no GPU join too, to tell the others.
+    backends = "cpu:gloo,cuda:nccl" if is_gpu and torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backends, timeout=_PATIENCE)
     yield current_ranks(), device
     # After an error others may wait for this rank in the middle of a step: torchrun ends them when this process ends.
     dist.barrier()
@@ -138,17 +140,25 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
 def run_on_ranks(device: str, work: Callable[[Ranks, str], None]) -> None:
     """Join the ranks that torchrun started, and run ``work`` with this rank and its device.
 
-    What fails alike on all ranks (``SharedError``) is told by the first one in one line, and ends all with status 2.
+    What fails alike on all ranks is told by the first one in one line, and ends all: with status 2 if what was asked
+    for cannot be done (``SharedError``), with status 1 if the loss is not finite.
+
+    Raises:
+        ValueError: If there is one process, and its device cannot compute.
     """
     with join_ranks(device) as (ranks, own_device):
         try:
-            work(ranks, own_device)
+            checked = ranks.agree(lambda: require_device(own_device))
+            if ranks.size > 1 and torch.device(checked).type == "cuda":
+                torch.cuda.set_device(checked)
+            work(ranks, checked)
             return
-        except SharedError as error:
+        except (SharedError, FloatingPointError) as error:
+            status = 2 if isinstance(error, SharedError) else 1
             if ranks.is_first:
                 sys.stderr.write(f"genie-gym: {error}\n")
                 sys.stderr.flush()
-    raise SystemExit(2)  # after all have left the group: torchrun ends the others as soon as one has ended
+    raise SystemExit(status)  # after all have left the group: torchrun ends the others as soon as one has ended
 
 
 def own_rows(shares: list[Share]) -> np.ndarray:
@@ -177,35 +187,48 @@ class Stop(enum.IntEnum):
 
     NOT = 0
     TIME = 1
-    SIGTERM = 2
+    SIGINT = 2
+    SIGTERM = 3
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of a run that a signal stopped, after it was saved: 130 or 143."""
+        return 128 + signal.Signals[self.name]
 
 
 class StopSignal:
-    """A context in which SIGTERM asks the run to save and end, where it would kill the process otherwise.
+    """A context in which SIGTERM and Ctrl-C ask the run to save and end, where they would kill the process otherwise.
+
+    A single process obeys a second Ctrl-C at once. Of several, torchrun sends each of them a signal after the
+    keyboard's.
 
     Args:
         deadline: Time of ``time.monotonic`` after which the run is to stop too.
+        ranks: This rank and the number of them.
     """
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline, self._is_received = deadline, False
-        self._earlier: Any = None
+    def __init__(self, deadline: float, ranks: Ranks) -> None:
+        self._deadline, self._ranks, self._received = deadline, ranks, Stop.NOT
+        self._earlier: dict[signal.Signals, Any] = {}
 
     def ask(self) -> Stop:
         """Return whether this process wants to stop, and why."""
-        return Stop.SIGTERM if self._is_received else Stop(time.monotonic() > self._deadline)
+        return max(self._received, Stop(time.monotonic() > self._deadline))
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            self._earlier = signal.signal(signal.SIGTERM, self._receive)
+            self._earlier = {each: signal.signal(each, self._receive) for each in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._earlier is not None:
-            signal.signal(signal.SIGTERM, self._earlier)
+        for each, handler in self._earlier.items():
+            signal.signal(each, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._is_received = True
+        received = signal.Signals(number)
+        self._received = max(self._received, Stop[received.name])
+        if received is signal.SIGINT and self._ranks.size == 1:
+            signal.signal(received, self._earlier[received])
 
 
 def list_differences(one: Any, other: Any, path: str = "") -> list[str]:

@@ -21,7 +21,7 @@ from genie_gym.models.base import LossOutput, Model
 from genie_gym.serving import native_precision
 from genie_gym.system import keep_freed_memory
 from genie_gym.training.checkpoint import RunSaver, has_run, read_precision, require_config, resume_run
-from genie_gym.training.distributed import STOPPED, Ranks, Stop, StopSignal, current_ranks, own_rows
+from genie_gym.training.distributed import Ranks, Stop, StopSignal, current_ranks, own_rows
 from genie_gym.training.logs import RunLogger
 from genie_gym.training.optim import build_optimizer
 from genie_gym.training.precision import fastest_precision
@@ -142,7 +142,7 @@ class Phase:
     def run(self, trainee: Trainee) -> int:
         """Train from the run's last checkpoint, or from the start, to the last step or the time limit.
 
-        SIGTERM has the run saved, then raises SystemExit with status ``STOPPED``, on every rank.
+        SIGTERM and Ctrl-C have the run saved, then raise SystemExit with status 143 or 130, on every rank.
 
         Args:
             trainee: Module whose parameters that require gradients are trained.
@@ -166,7 +166,7 @@ class Phase:
         rows, stop = (() if ranks.size == 1 else (own_rows(shares),)), Stop.NOT
         with (
             RunLogger(self.folder, config, ranks, where, first, self.progress) as logger,
-            StopSignal(deadline) as signal,
+            StopSignal(deadline, ranks) as signal,
         ):
             for batch in self.batches(first, config.train_steps - first, *rows):
                 metrics, stop = stepper.take(batch, step, signal.ask, logger.watch(step == first))
@@ -179,9 +179,9 @@ class Phase:
                 if is_last:
                     break
             saver.wait()
-        if stop == Stop.SIGTERM:
+        if stop > Stop.TIME:
             if ranks.is_first:
-                tqdm.write(f"stopped by SIGTERM after step {step}, saved in {self.folder}", file=sys.stderr)
-            raise SystemExit(STOPPED)
+                tqdm.write(f"stopped by {stop.name} after step {step}, saved in {self.folder}", file=sys.stderr)
+            raise SystemExit(stop.exit_status)
         engine.restore()
         return step

@@ -21,6 +21,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.system import count_cores
 from genie_gym.training.actions import train_actions
 from genie_gym.training.agent_box import settle_agent_box
+from genie_gym.training.checkpoint import require_config
 from genie_gym.training.distributed import current_ranks, require_phases
 from genie_gym.training.export import write_merged, write_run_config
 from genie_gym.training.loop import Batches, Phase
@@ -61,7 +62,7 @@ def train_preset(
         ValueError: If ``out`` holds a run of another preset, or torch cannot compute on the device.
     """
     require_device(device)
-    (ranks := current_ranks()).agree(lambda: require_phases(preset, ranks.size))
+    (ranks := current_ranks()).agree(lambda: _require_run(preset, ranks.size, out))
     dataset = dataset.in_memory() if dataset.num_bytes <= HELD_BYTES else dataset
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
@@ -89,6 +90,19 @@ def train_preset(
         save_world(world.eval(), out / "checkpoint")
     ranks.barrier()
     return out / "checkpoint"
+
+
+def _require_run(preset: Preset, ranks: int, out: Path) -> None:
+    """Check before anything is trained that all phases suit the ranks and the runs that ``out`` holds of them."""
+    require_phases(preset, ranks)
+    trained = {
+        "tokenizer": preset.tokenizer_training,
+        "actions": preset.action_training,
+        "world": preset.world_training,
+    }
+    for name, config in trained.items():
+        if config is not None:
+            require_config(out / name, config)
 
 
 def _build(

@@ -8,6 +8,7 @@ before it stays.
 import json
 import os
 import shutil
+import warnings
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -130,4 +131,6 @@ def load_sharded(path: Path, tensors: dict[str, Tensor]) -> None:
 
     filled = {name: tensor.reshape(1) if tensor.ndim == 0 else tensor for name, tensor in tensors.items()}
     has_ranks = dist.is_available() and dist.is_initialized()
-    load(filled, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=not has_ranks)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is: one process reads
+        load(filled, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=not has_ranks)

@@ -91,6 +91,8 @@ def _shard(trainee: nn.Module, config: TrainConfig, device: torch.device) -> Eng
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    # Blocks return views, and nothing writes into them, of which PyTorch warns.
+    warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(.*\) returned a view tensor")
     # The copy takes the weights over, so that they are never held twice.
     taken = {id(each): nn.Parameter(each.detach(), each.requires_grad) for each in trainee.parameters()}
     sharded = copy.deepcopy(trainee, taken)

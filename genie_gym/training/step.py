@@ -93,12 +93,13 @@ class Stepper:
     def _vote(self, loss: Tensor, step: int, ask: Callable[[], Stop]) -> Stop:
         """Return whether any rank wants to stop; raise on all ranks if the loss of any is not finite."""
         is_bad, stop = not bool(torch.isfinite(loss)), ask()
+        value = loss.item() if is_bad else "not finite on another rank"
         if self.shares[0].ranks > 1:
             votes = torch.tensor([int(is_bad), int(stop)])
             dist.all_reduce(votes, dist.ReduceOp.MAX)
             is_bad, stop = bool(votes[0]), Stop(int(votes[1]))
         if is_bad:
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}: lower learning_rate")
+            raise FloatingPointError(f"loss is {value} at step {step}: lower the learning rate, or check the data")
         return stop
 
 

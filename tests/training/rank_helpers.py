@@ -120,16 +120,27 @@ def train_and_die(kind: str, folder: Path, changes: dict[str, Any], saves: int) 
     train(kind, folder, changes)
 
 
-def train_until_signal(folder: Path, step: int) -> None:
-    """Train until the process of rank 1 gets SIGTERM in the middle of a step."""
+def train_until_signal(folder: Path, step: int, number: signal.Signals) -> None:
+    """Train until the process of rank 1 gets a signal, twice, in the middle of a step."""
 
-    def interrupted(first: int, number: int, rows: np.ndarray) -> Iterator[Batch]:
-        for index, batch in enumerate(squares(first, number, rows), start=first):
+    def interrupted(first: int, steps: int, rows: np.ndarray) -> Iterator[Batch]:
+        for index, batch in enumerate(squares(first, steps, rows), start=first):
             if index == step and current_ranks().rank == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(number)
+                signal.raise_signal(number)
             yield batch
 
     Phase(interrupted, CONFIG, folder, progress=False).run(ActionsTrainee(build("actions")[1].latent_action_model))
+
+
+def train_on_spoiled_rows(folder: Path) -> None:
+    """Train on batches of which the rows of rank 1 are not numbers."""
+
+    def spoiled(first: int, steps: int, rows: np.ndarray) -> Iterator[Batch]:
+        for batch in squares(first, steps, rows):
+            yield batch._replace(videos=batch.videos * (torch.nan if current_ranks().rank == 1 else 1))
+
+    Phase(spoiled, CONFIG, folder, progress=False).run(ActionsTrainee(build("actions")[1].latent_action_model))
 
 
 def save_while_one_rank_polls(folder: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Training by two processes: the same losses as by one, whatever is random or a batch's statistic."""
 
 import dataclasses
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.presets import PRESETS
 from genie_gym.training.checkpoint import has_run, read_weights, require_config
-from genie_gym.training.distributed import STOPPED, Ranks, SharedError, require_phases
+from genie_gym.training.distributed import Ranks, SharedError, require_phases
 from tests.training.rank_helpers import (
     CONFIG,
     WORLDS,
@@ -23,6 +24,7 @@ from tests.training.rank_helpers import (
     save_while_one_rank_polls,
     train,
     train_and_die,
+    train_on_spoiled_rows,
     train_until_signal,
 )
 
@@ -137,11 +139,21 @@ def test_a_rank_that_notices_a_finished_save_early_waits_for_no_other(pair: Pair
     assert pair.check(save_while_one_rank_polls, tmp_path) == [[2], [2]]
 
 
-def test_sigterm_to_one_rank_saves_and_ends_all(pair: Pair, tmp_path: Path) -> None:
-    ended = pair.do(train_until_signal, tmp_path, 3)
-    assert [str(error) for error in ended] == [f"SystemExit({STOPPED})"] * 2
-    assert STOPPED == 143
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_one_rank_saves_and_ends_all(
+    pair: Pair, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    ended = pair.do(train_until_signal, tmp_path, 3, number)
+    assert [str(error) for error in ended] == [f"SystemExit({status})"] * 2
     assert require_config(tmp_path, CONFIG) == 4
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_ends_all(pair: Pair, tmp_path: Path) -> None:
+    first, second = pair.do(train_on_spoiled_rows, tmp_path)
+    assert isinstance(first, FloatingPointError)
+    assert isinstance(second, FloatingPointError)
+    assert "at step 0" in str(first)
+    assert "loss is nan at step 0" in str(second)
 
 
 def test_a_checkpoint_of_another_model_fails_on_all_ranks(pair: Pair, tmp_path: Path) -> None:

@@ -52,3 +52,18 @@ def test_more_processes_than_divide_a_batch_are_refused_in_one_line(videos: Path
     told = [line for line in done.stderr.splitlines() if line.startswith("genie-gym: ")]
     assert told == ["genie-gym: Preset.tokenizer_training.batch_size must be a multiple of 3 (3 ranks), got 4"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda"])
+def test_a_device_that_is_not_there_is_refused_in_one_line_before_videos_are_converted(
+    device: str, videos: Path, tmp_path: Path
+) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("has a GPU")
+    options = ["--preset", "tiny", "--device", device]
+    done = torchrun(2, "--data", str(videos), "--out", str(tmp_path / "run"), *options)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if line.startswith("genie-gym: ")]
+    assert len(told) == 1
+    assert "device must be" in told[0]
+    assert not (tmp_path / "run").exists()
