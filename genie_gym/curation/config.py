@@ -41,7 +41,7 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         sizes = "height width frames channels train_steps batch_size learning_rate"
-        check_fields(self, positive=sizes, shares="precision validation_share test_share")
+        check_fields(self, positive=sizes, not_negative="seed", shares="precision validation_share test_share")
         for name in ("good", "bad"):
             ratings = getattr(self, name)
             fits = bool(ratings) and all(is_integer(rating, LEAST, MOST + 1) for rating in ratings)
@@ -72,5 +72,7 @@ class RateConfig:
     """seed by which clips are drawn"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="clip_frames clips_per_video frames height width")
+        sizes = "clip_frames clips_per_video frames height width fps"
+        check_fields(self, positive=sizes, not_negative="seed")
+        require(self.fps is None or self.fps <= 1000, "RateConfig.fps", self.fps, "at most 1000")
         require(self.frames <= self.clip_frames, "RateConfig.frames", self.frames, f"at most {self.clip_frames}")

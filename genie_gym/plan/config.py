@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from genie_gym.checks import check_fields
+from genie_gym.checks import check_fields, require
 from genie_gym.preset_arguments import PresetName, PresetValues
 
 
@@ -27,6 +27,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="gpus gpu_memory gpu_tflops mfu", shares="reserve mfu")
+        require(self.reserve < 1, "Machine.reserve", self.reserve, "below 1, to leave memory to training")
 
     @property
     def usable_bytes(self) -> int:
