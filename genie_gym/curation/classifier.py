@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from genie_gym.curation.ratings import Ratings
 from genie_gym.curation.scores import Scored, choose_threshold, score_rule, split_videos
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import to_float
-from genie_gym.data.manifest import Chosen
+from genie_gym.data.manifest import Chosen, Span
 from genie_gym.models.base import LossOutput
 from genie_gym.models.loading import require_device
 from genie_gym.nn.resnet import ResNet18
@@ -104,16 +104,26 @@ def read_examples(ratings: Ratings, config: ClassifierConfig) -> tuple[Examples,
     require(bool(used), "ratings", len(ratings.given), f"some of {config.good} for good and {config.bad} for bad clips")
     lengths = sorted({stop - start for _, (start, stop), _ in used})
     require(len(lengths) == 1, "lengths of rated clips", lengths, "equal")
-    by_video: dict[Path, dict[tuple[int, int], bool]] = defaultdict(dict)
+    by_video: dict[Path, dict[Span, bool]] = defaultdict(dict)
     for path, span, rating in used:
-        by_video[path][span] = rating in config.good
+        by_video[path.resolve()][span] = rating in config.good
     size, clips, is_good = (config.height, config.width), list[ShownClip](), list[bool]()
     for path, rated in tqdm(by_video.items(), desc="reading rated videos", unit="video"):
-        for clip in iterate_clips(Chosen(path, tuple(sorted(rated)), fps=ratings.fps), lengths[0], config.frames, size):
-            clips.append(clip)
-            is_good.append(rated[clip.span])
+        for spans in _part_overlapping(rated):
+            for clip in iterate_clips(Chosen(path, spans, fps=ratings.fps), lengths[0], config.frames, size):
+                clips.append(clip)
+                is_good.append(rated[clip.span])
     frames, videos = np.stack([clip.frames for clip in clips]), np.array([str(clip.path) for clip in clips])
     return Examples(frames, np.array(is_good), videos), lengths[0]
+
+
+def _part_overlapping(spans: Iterable[Span]) -> list[tuple[Span, ...]]:
+    """Return spans in as few groups as it takes for those of a group not to overlap, each in order."""
+    groups: list[tuple[Span, ...]] = []
+    for span in sorted(spans):
+        place = next((place for place, group in enumerate(groups) if group[-1][1] <= span[0]), len(groups))
+        groups[place : place + 1] = [(*(groups[place] if place < len(groups) else ()), span)]
+    return groups
 
 
 def fit_classifier(
