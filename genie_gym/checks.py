@@ -68,7 +68,7 @@ def _fits(hint: Any, value: Any) -> bool:
     """Return whether a value has a field's type, as far as numbers, choices, their tuples and None are concerned."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if hint in (int, float):
-        return is_integer(value) if hint is int else is_finite(value)
+        return is_integer(value, -(2**63), 2**63) if hint is int else is_finite(value)
     if origin is Literal:
         return value in options
     if origin in (typing.Union, types.UnionType):
@@ -89,4 +89,6 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         count = "" if options[-1] is ... else f" of {len(options)}"
         return f"a tuple{count}, each {_describe(options[0])}"
-    return {int: "an integer", float: "a finite number", str: "a text", types.NoneType: "None"}.get(hint, str(hint))
+    return {int: "an integer of 64 bits", float: "a finite number", str: "a text", types.NoneType: "None"}.get(
+        hint, str(hint)
+    )

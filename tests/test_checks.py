@@ -65,7 +65,19 @@ FIELDS = [
 
 def damage(config: Any, field: Any) -> Iterator[Any]:
     """Yield values that a field must refuse; in a field of tuples, in place of one entry, too."""
-    wrong = [math.nan, math.inf, -math.inf, "10", True, [3], 1j, -1, *([2.5] if number_kind(field.type) is int else [])]
+    wrong: list[Any] = [
+        math.nan,
+        math.inf,
+        -math.inf,
+        "10",
+        True,
+        [3],
+        1j,
+        -1,
+        -(2**70),
+        *([2.5] if number_kind(field.type) is int else []),
+    ]
+    wrong += [2**63] if number_kind(field.type) is int else []
     if types.NoneType not in typing.get_args(field.type):
         wrong.append(None)
     yield from wrong

@@ -196,6 +196,16 @@ def test_a_damaged_classifier_is_refused(classifier: Path, damage: str, tmp_path
         load_classifier(classifier)
 
 
+@pytest.mark.parametrize("value", ["8", True, float("nan"), float("inf"), -1, [8], 1e9])
+@pytest.mark.parametrize("field", ["clip_frames", "fps", "threshold"])
+def test_damaged_numbers_of_a_classifier_are_named(field: str, value: object, classifier: Path, tmp_path: Path) -> None:
+    classifier = Path(shutil.copytree(classifier, tmp_path / "copy"))
+    about = json.loads((classifier / "config.json").read_text())
+    (classifier / "config.json").write_text(json.dumps(about | {field: value}))
+    with pytest.raises(ValueError, match=rf"copy' has a damaged config: {field} must be"):
+        load_classifier(classifier)
+
+
 def test_clips_are_counted_at_the_rate_at_which_they_were_rated(
     rated_videos: Path, make_videos: MakeVideos, tmp_path: Path
 ) -> None:
@@ -245,10 +255,8 @@ def test_a_result_that_cannot_be_written_is_refused_before_any_work(
     def work(*given: object, **named: object) -> None:
         pytest.fail("has begun")
 
-    for module in ("genie_gym.data.sources.find_chosen", "genie_gym.curation.clips.find_chosen"):
-        monkeypatch.setattr(module, work)
-    monkeypatch.setattr("genie_gym.curation.rules.find_chosen", work)
-    monkeypatch.setattr("genie_gym.curation.classifier.read_examples", work)
+    for function in ("clips.find_chosen", "rules.find_chosen", "classifier.read_examples"):
+        monkeypatch.setattr(f"genie_gym.curation.{function}", work)
     with pytest.raises(SystemExit) as error:
         run(monkeypatch, command, *arguments[command])
     assert error.value.code == 2
