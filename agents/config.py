@@ -34,7 +34,7 @@ class PolicyConfig:
     """height and width of the frames in pixels"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="context_length features patch_size")
+        check_fields(self, positive="context_length features patch_size frame_size")
         require(min(self.widths, default=0) > 0, "PolicyConfig.widths", self.widths, "one or more positive numbers")
         is_given, is_needed = self.transformer is not None, self.network == "st-vivit"
         require(is_given == is_needed, "PolicyConfig.transformer", self.transformer, "given for st-vivit only")
@@ -50,7 +50,7 @@ class CloningConfig:
     """largest shift in pixels of training windows, each by a random vector, all its frames alike; 0 for none"""
 
     def __post_init__(self) -> None:
-        require(self.random_shift >= 0, "CloningConfig.random_shift", self.random_shift, "0 or more")
+        check_fields(self, not_negative="random_shift")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
 
@@ -65,8 +65,7 @@ class Playing:
     """share of actions replaced by uniformly random real ones (Genie's oracle: 0.1)"""
 
     def __post_init__(self) -> None:
-        require(self.temperature >= 0, "Playing.temperature", self.temperature, "0 or more")
-        require(0 <= self.random_share <= 1, "Playing.random_share", self.random_share, "in [0, 1]")
+        check_fields(self, not_negative="temperature", shares="random_share")
 
 
 SAMPLED = Playing()

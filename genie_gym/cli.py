@@ -16,7 +16,7 @@ from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
-from genie_gym.preset_arguments import parse_with_preset
+from genie_gym.preset_arguments import parse_with_preset, plain_rules
 from genie_gym.training.commands import ExportCommand, TrainCommand
 
 
@@ -318,10 +318,12 @@ def main() -> None:
     """
     try:
         name, *arguments = sys.argv[1:] or ("",)
-        if name in WITH_PRESET:
-            parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}").run()
-        else:
-            tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
+        with plain_rules():
+            if name in WITH_PRESET:
+                command = parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}")
+            else:
+                command = tyro.extras.subcommand_cli_from_dict(COMMANDS)
+        command.run()
     except (ValueError, MissingExtraError, OSError, FloatingPointError) as error:
         print(f"genie-gym: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ValueError | MissingExtraError) else 1) from error

@@ -39,8 +39,8 @@ class TransformerConfig:
     feed-forward over 3 x 3 tokens of one frame (a residual network; tokenizer only)"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="layers width heads head_dim feed_forward_width", multiples={"head_dim": 2})
-        require(self.value_head_dim > 0, "TransformerConfig.value_dim", self.value_dim, "positive")
+        sizes = "layers width heads head_dim value_dim feed_forward_width"
+        check_fields(self, positive=sizes, multiples={"head_dim": 2})
 
     @property
     def value_head_dim(self) -> int:
@@ -184,10 +184,10 @@ class MovingActionConfig:
     """number of latent actions into which the codes are merged after training; 0 if each code is one"""
 
     def __post_init__(self) -> None:
-        merged, codes = self.merged_actions, self.quantizer.codes
-        require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
         sizes, multiples = "error_margin centre centre_weight merged_actions", {"width": 8, "centre": 2}
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples=multiples)
+        merged, codes = self.merged_actions, self.quantizer.codes
+        require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
 
 
 LatentActionConfig = TransformerActionConfig | ConvActionConfig | MovingActionConfig
@@ -244,7 +244,6 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="maskgit_steps temperature", not_negative="choice_temperature")
-        require(isinstance(self.maskgit_steps, int), "SamplingConfig.maskgit_steps", self.maskgit_steps, "an int")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,8 +272,7 @@ class WorldConfig:
     """human-readable name of each latent action; empty if nobody has named them"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="height width context_length")
-        require(self.fps is None or self.fps > 0, "WorldConfig.fps", self.fps, "positive or None")
+        check_fields(self, positive="height width fps context_length")
         part = self.latent_action_model
         for side in ("height", "width"):
             value = getattr(self, side)
@@ -335,7 +333,8 @@ class OptimizerConfig:
     """largest gradient norm of each model"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="learning_rate final_learning_rate clip_norm", not_negative="warmup_steps")
+        rates = "learning_rate final_learning_rate clip_norm"
+        check_fields(self, positive=rates, not_negative="warmup_steps weight_decay", shares="betas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -370,7 +369,8 @@ class TrainConfig:
     """number of steps between TensorBoard picture grids; 0 for none"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="train_steps batch_size clip_length checkpoint_every log_every accumulate")
+        counts = "train_steps batch_size clip_length checkpoint_every log_every accumulate"
+        check_fields(self, positive=counts, not_negative="seed picture_every")
         size, kind = self.batch_size, self.optimizer.kind
         require(size % self.accumulate == 0, "TrainConfig.accumulate", self.accumulate, f"a divisor of {size} clips")
         fits = self.sharding == "ddp" or kind == "adamw"

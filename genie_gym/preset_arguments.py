@@ -1,7 +1,11 @@
 """Commands that start from a preset: every value of it is an option, such as ``--world.height 90``."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import io
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
 import tyro
@@ -46,3 +50,34 @@ def parse_with_preset(command: type[Command], arguments: Sequence[str], name: st
         place = len(left) - 1 - left[::-1].index(parsed.preset)
         return parse_with_preset(command, [parsed.preset, *left[:place], *left[place + 1 :]], name)
     return cast(Command, parsed)
+
+
+@contextlib.contextmanager
+def plain_rules() -> Iterator[None]:
+    """Raise the ValueError of a config's rule that tyro met while it built the config, in place of tyro's box.
+
+    What tyro says of arguments that it cannot read is printed as it is.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as end:
+        broken = _find_broken_rule(end)
+        if broken is None:
+            raise
+        said.truncate(0)
+        raise broken from None
+    finally:
+        sys.stderr.write(said.getvalue())
+
+
+def _find_broken_rule(end: SystemExit) -> ValueError | None:
+    """Return the error of a ``__post_init__`` that led to this end; None if there is none."""
+    cause = end.__context__
+    while cause is not None:
+        functions = [frame.f_code.co_name for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        if isinstance(cause, ValueError) and "__post_init__" in functions:
+            return cause
+        cause = cause.__context__
+    return None

@@ -86,6 +86,11 @@ def compare_with_run(phase: TrainedPhase, is_checkpointed: bool) -> tuple[int, i
     """Return planned and measured bytes of activations of a pass on this CPU, one process, whole weights."""
     casts = count_state(phase, 1, is_sharded=False, is_checkpointed=is_checkpointed).gathered
     planned = casts + measure_step(phase, _CLIPS, is_checkpointed, is_fused=False).activations
+    return planned, _measure(give_weights(phase), is_checkpointed)
+
+
+def give_weights(phase: TrainedPhase) -> TrainedPhase:
+    """Return the phase of the tokenizer or of the world with weights on the CPU, and codebooks that are set."""
     torch.manual_seed(0)
     world = GenieWorldModel(phase.world.config)
     for model in (world.tokenizer, world.latent_action_model):
@@ -96,7 +101,7 @@ def compare_with_run(phase: TrainedPhase, is_checkpointed: bool) -> tuple[int, i
     if phase.name == "world":
         world.tokenizer.eval().requires_grad_(False)
         trainee = WorldTrainee(world)
-    return planned, _measure(phase._replace(world=world, trainee=trainee), is_checkpointed)
+    return phase._replace(world=world, trainee=trainee)
 
 
 def _measure(phase: TrainedPhase, is_checkpointed: bool) -> int:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from genie_gym.checks import require
+from genie_gym.checks import check_fields, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,7 @@ class BenchConfig:
     """rows and columns of the square matrices to multiply"""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for field in ("num_envs", "device_envs", "rows", "profiled", "maskgit_steps", "widths"):
             values = getattr(self, field)
             require(min(values, default=0) > 0, field, values, "one or more positive integers")

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from genie_gym.checks import require
+from genie_gym.checks import is_finite, is_integer, require
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import TrainConfig
 from genie_gym.curation.clips import ShownClip, iterate_clips
-from genie_gym.curation.config import ClassifierConfig
+from genie_gym.curation.config import MAX_FPS, ClassifierConfig
 from genie_gym.curation.ratings import Ratings
 from genie_gym.curation.scores import Scored, choose_threshold, score_rule, split_videos
 from genie_gym.data.clips import Batch
 from genie_gym.data.frames import to_float
-from genie_gym.data.manifest import Chosen
+from genie_gym.data.manifest import Chosen, Span
 from genie_gym.models.base import LossOutput
 from genie_gym.models.loading import require_device
 from genie_gym.nn.resnet import ResNet18
@@ -104,16 +104,26 @@ def read_examples(ratings: Ratings, config: ClassifierConfig) -> tuple[Examples,
     require(bool(used), "ratings", len(ratings.given), f"some of {config.good} for good and {config.bad} for bad clips")
     lengths = sorted({stop - start for _, (start, stop), _ in used})
     require(len(lengths) == 1, "lengths of rated clips", lengths, "equal")
-    by_video: dict[Path, dict[tuple[int, int], bool]] = defaultdict(dict)
+    by_video: dict[Path, dict[Span, bool]] = defaultdict(dict)
     for path, span, rating in used:
-        by_video[path][span] = rating in config.good
+        by_video[path.resolve()][span] = rating in config.good
     size, clips, is_good = (config.height, config.width), list[ShownClip](), list[bool]()
     for path, rated in tqdm(by_video.items(), desc="reading rated videos", unit="video"):
-        for clip in iterate_clips(Chosen(path, tuple(sorted(rated)), fps=ratings.fps), lengths[0], config.frames, size):
-            clips.append(clip)
-            is_good.append(rated[clip.span])
+        for spans in _part_overlapping(rated):
+            for clip in iterate_clips(Chosen(path, spans, fps=ratings.fps), lengths[0], config.frames, size):
+                clips.append(clip)
+                is_good.append(rated[clip.span])
     frames, videos = np.stack([clip.frames for clip in clips]), np.array([str(clip.path) for clip in clips])
     return Examples(frames, np.array(is_good), videos), lengths[0]
+
+
+def _part_overlapping(spans: Iterable[Span]) -> list[tuple[Span, ...]]:
+    """Return spans in as few groups as it takes for those of a group not to overlap, each in order."""
+    groups: list[tuple[Span, ...]] = []
+    for span in sorted(spans):
+        place = next((place for place, group in enumerate(groups) if group[-1][1] <= span[0]), len(groups))
+        groups[place : place + 1] = [(*(groups[place] if place < len(groups) else ()), span)]
+    return groups
 
 
 def fit_classifier(
@@ -195,8 +205,11 @@ def load_classifier(folder: Path, device: str = "cpu") -> ClipClassifier:
     about = read_description(folder, "classifier", _FORMAT)
     try:
         config = from_dict(ClassifierConfig, about["config"])
-        clip_frames, fps, threshold = int(about["clip_frames"]), about["fps"], float(about["threshold"])
-    except (KeyError, TypeError) as error:
+        clip_frames, fps, threshold = about["clip_frames"], about["fps"], about["threshold"]
+        require(is_integer(clip_frames, config.frames), "clip_frames", clip_frames, f"at least {config.frames}")
+        require(fps is None or (is_finite(fps) and 0 < fps <= MAX_FPS), "fps", fps, f"in (0, {MAX_FPS}] or null")
+        require(is_finite(threshold) and 0 <= threshold <= 1, "threshold", threshold, "in [0, 1]")
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"classifier {str(folder)!r} has a damaged config: {error}") from error
     network = load_described(ResNet18(1, config.channels), folder, "classifier")
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -25,15 +25,17 @@ class FilterCommand:
         """Apply the rules, write the manifest and print what was dropped."""
         from genie_gym.curation.rules import PAPER_RULES, filter_videos, read_rules
         from genie_gym.data.manifest import require_manifest, write_manifest
+        from genie_gym.results.files import require_writable
 
         require_manifest(self.out)
+        require_writable(self.out)
         rules = PAPER_RULES if self.rules is None else read_rules(self.rules)
         kept, dropped = filter_videos(self.videos, rules)
         for reason, count in dropped.most_common():
             print(f"{count:>8} dropped: {reason}")
-        print(f"{len(kept):>8} kept: see {self.out}")
         about = {"made by": "genie-gym curate filter", "rules": [rule._asdict() for rule in rules]}
         write_manifest(self.out, kept, None, about)
+        print(f"{len(kept):>8} kept: see {self.out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,10 @@ class RateCommand:
         from genie_gym.curation.ratings import Ratings
         from genie_gym.extras import need_extra
         from genie_gym.play.run import require_address
+        from genie_gym.results.files import require_writable
 
         require_address(LOOPBACK, self.port, None)
+        require_writable(self.ratings)
         with need_extra("play", "Rating on a page needs its server"):
             import uvicorn
 
@@ -84,9 +88,11 @@ class FitCommand:
         """Train, choose the threshold, and print the scores."""
         from genie_gym.curation.classifier import fit_classifier
         from genie_gym.curation.ratings import Ratings
+        from genie_gym.results.files import require_writable
 
         if not self.ratings.is_file():
             raise ValueError(f"ratings {self.ratings}: no such file")
+        require_writable(self.out / "config.json")
         classifier, scores = fit_classifier(Ratings(self.ratings), self.config, self.out, self.device)
         for part, score in scores.items():
             print(f"{part}: {score['clips']} clips of {score['videos']} videos, {score['good']} good")
@@ -116,7 +122,11 @@ class SelectCommand:
         """Score, write the manifest and print the counts."""
         from genie_gym.curation.clips import list_videos
         from genie_gym.curation.selection import select_clips
+        from genie_gym.data.manifest import require_manifest
+        from genie_gym.results.files import require_writable
 
+        require_manifest(self.out)
+        require_writable(self.out)
         skip, videos = self.on_broken == "skip", list_videos(self.videos)
         found = select_clips(videos, self.classifier, self.out, skip, self.workers, self.device)
         print(f"kept {found.kept} of {found.clips} clips of {found.videos} videos: see {self.out}")

@@ -6,6 +6,8 @@ from genie_gym.checks import check_fields, is_integer, require
 
 LEAST, MOST = 1, 5
 """Worst and best rating."""
+MAX_FPS = 1000
+"""Highest frame rate at which videos are read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +31,7 @@ class ClassifierConfig:
     train_steps: int = 300
     """number of training batches"""
     batch_size: int = 32
-    """number of frames per training batch, each of another clip, half of them good"""
+    """number of frames per training batch, half of them of good clips; even"""
     learning_rate: float = 1e-3
     """peak learning rate of AdamW"""
     validation_share: float = 0.2
@@ -41,7 +43,8 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         sizes = "height width frames channels train_steps batch_size learning_rate"
-        check_fields(self, positive=sizes, shares="precision validation_share test_share")
+        shares, multiples = "precision validation_share test_share", {"batch_size": 2}
+        check_fields(self, positive=sizes, not_negative="seed", shares=shares, multiples=multiples)
         for name in ("good", "bad"):
             ratings = getattr(self, name)
             fits = bool(ratings) and all(is_integer(rating, LEAST, MOST + 1) for rating in ratings)
@@ -72,5 +75,7 @@ class RateConfig:
     """seed by which clips are drawn"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="clip_frames clips_per_video frames height width")
+        sizes = "clip_frames clips_per_video frames height width fps"
+        check_fields(self, positive=sizes, not_negative="seed")
+        require(self.fps is None or self.fps <= MAX_FPS, "RateConfig.fps", self.fps, f"at most {MAX_FPS}")
         require(self.frames <= self.clip_frames, "RateConfig.frames", self.frames, f"at most {self.clip_frames}")

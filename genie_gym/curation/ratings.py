@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genie_gym.checks import is_integer, require
-from genie_gym.curation.config import LEAST, MOST
+from genie_gym.checks import is_finite, is_integer, require
+from genie_gym.curation.config import LEAST, MAX_FPS, MOST
 from genie_gym.data.manifest import Span
 from genie_gym.system import replace_file
 
@@ -37,7 +37,7 @@ class Ratings:
         fps: As above.
 
     Raises:
-        ValueError: If the file is damaged or holds something else.
+        ValueError: If the file is damaged, holds something else, or rates a clip twice and differently.
     """
 
     def __init__(self, path: Path, fps: float | None = None) -> None:
@@ -70,12 +70,21 @@ class Ratings:
     def _read(self) -> list[Rating]:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"ratings {self.path}: cannot be read as JSON ({error})") from error
         is_ours = isinstance(found, dict) and found.get("format") == _FORMAT and isinstance(found.get("ratings"), list)
         require(is_ours, f"ratings {self.path}", found, f"an object of the format {_FORMAT!r} with ratings")
         self.fps = found.get("fps")
-        return [self._build(number, values) for number, values in enumerate(found["ratings"], start=1)]
+        is_rate = self.fps is None or (is_finite(self.fps) and 0 < self.fps <= MAX_FPS)
+        require(is_rate, f"ratings {self.path}: fps", self.fps, f"in (0, {MAX_FPS}] or null")
+        given: dict[tuple[Path, Span], Rating] = {}
+        for number, values in enumerate(found["ratings"], start=1):
+            rating = self._build(number, values)
+            before = given.setdefault((rating.path.resolve(), rating.span), rating)
+            if before.rating != rating.rating:
+                clip, both = f"clip {rating.span} of {rating.path}", f"{before.rating} and {rating.rating}"
+                raise ValueError(f"{self.path}: {clip} is rated {both}: remove one of them")
+        return list(given.values())
 
     def _build(self, number: int, values: Any) -> Rating:
         where = f"{self.path}: rating {number}"

@@ -57,7 +57,8 @@ def select_clips(
 ) -> Selection:
     """Score all clips of videos and write a manifest of those that the classifier keeps.
 
-    Each video is a line of ``OUT.part`` as soon as it is done, so that the same call after an interruption goes on.
+    Each video is a line of ``OUT.part`` as soon as it is done, so that the same call after an interruption goes on. A
+    video that was changed or cut otherwise since then, was broken, or was scored on another device is scored anew.
 
     Args:
         videos: Videos, and the stretches of them to cut into clips.
@@ -68,16 +69,19 @@ def select_clips(
         device: Device of the network.
 
     Raises:
-        ValueError: If a video cannot be read, or ``OUT.part`` is of another selection.
+        ValueError: If a video cannot be read, or ``OUT.part`` is damaged or of another classifier.
     """
     require_manifest(out)
     require(workers > 0, "workers", workers, "positive")
+    load_classifier.cache_clear()  # the folder may hold another one by now
     loaded = load_classifier(classifier, device)
-    about = {"weights": digest_weights(loaded.network)[:16], "threshold": loaded.threshold}
+    seen = {"frames": loaded.config.frames, "height": loaded.config.height, "width": loaded.config.width}
+    about = {"weights": digest_weights(loaded.network)[:16], "threshold": loaded.threshold, **seen}
     head = head_line(loaded.fps, {"made by": "genie-gym curate select", "clip_frames": loaded.clip_frames, **about})
     part = out.with_name(f"{out.name}.part")
     done = _read_part(part, head)
-    left = [video for video in videos if str(video.path) not in done]
+    keys = {video: _identify(video, out.parent, device) for video in videos}
+    left = [video for video in videos if keys[video] not in done]
     work = functools.partial(_score_video, classifier=classifier, device=device)
     out.parent.mkdir(parents=True, exist_ok=True)
     with part.open("a", encoding="utf-8") as file:
@@ -90,15 +94,17 @@ def select_clips(
             if scores.error:
                 logger.warning("left out: %s", scores.error)
             line = "" if scores.error else video_line(scores.kept, out.parent)
-            done[str(video.path)] = {
-                "video": str(video.path),
-                "clips": scores.clips,
-                "error": scores.error,
-                "line": line,
-            }
-            file.write(json.dumps(done[str(video.path)]) + "\n")
+            done[keys[video]] = {"video": keys[video], "clips": scores.clips, "error": scores.error, "line": line}
+            file.write(json.dumps(done[keys[video]]) + "\n")
             file.flush()
-    return _finish(out, part, head, [done[str(video.path)] for video in videos])
+    return _finish(out, part, head, [done[keys[video]] for video in videos])
+
+
+def _identify(video: Chosen, folder: Path, device: str) -> str:
+    """Return what a video's row in a manifest of ``folder`` depends on beside the classifier, as JSON."""
+    found = video.path.stat() if video.path.exists() else None
+    state = None if found is None else (found.st_size, found.st_mtime_ns)
+    return json.dumps([str(video.path.resolve()), state, video.spans, video.fps, str(folder.resolve()), device])
 
 
 def _finish(out: Path, part: Path, head: str, rows: Sequence[dict[str, Any]]) -> Selection:
@@ -114,15 +120,20 @@ def _finish(out: Path, part: Path, head: str, rows: Sequence[dict[str, Any]]) ->
 
 
 def _read_part(path: Path, head: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of an interrupted selection by video; a last line that was cut short is removed."""
+    """Return the rows of an interrupted selection by video, without broken ones; a last line cut short is removed."""
     if not path.exists():
         return {}
     first, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [head]
     if first != head:
         raise ValueError(f"{path} is of another classifier: remove it to start again")
     whole = [line for line in lines if line.endswith("\n")]
-    path.write_text("".join([head, *whole]), encoding="utf-8")
-    return {row["video"]: row for row in map(json.loads, whole)}
+    with replace_file(path) as temporary:
+        temporary.write_text("".join([head, *whole]), encoding="utf-8")
+    try:
+        rows = {row["video"]: row for row in map(json.loads, whole)}
+        return {video: row for video, row in rows.items() if not row["error"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it to start again") from error
 
 
 def _score_video(video: Chosen, classifier: Path, device: str) -> _Scores:

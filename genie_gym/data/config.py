@@ -46,7 +46,7 @@ class RecordConfig:
     """seed of the level order and of the players"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="frames num_envs frames_per_shard", not_negative="start_level num_levels")
+        check_fields(self, positive="frames num_envs frames_per_shard", not_negative="start_level num_levels seed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ Written videos are lossless: mp4 with libx264rgb, gif with a palette for every f
 a frame). The usual mp4 pixel format (yuv420p) blurs the colours of pixel art.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -32,8 +33,10 @@ _SLACK_SECONDS, _SLACK_SHARE = 0.25, 0.1
 """Seconds and share of a video that may be missing at its end: audio and video rarely end at the same moment."""
 _LONGEST_HOLD = 3600.0
 """Longest time in seconds for which a frame is shown: longer than any slide, shorter than by a damaged clock."""
-_MAX_FPS = {".mp4": MAX_FPS, ".gif": 50}
-"""Highest frame rate of each format that can be written."""
+_MIN_FPS = 0.001
+"""Lowest frame rate of a video that is written."""
+_MAX_GIF_FPS = 50
+"""Highest rate at which a player shows a gif: the shortest time of a frame is 20 ms."""
 _CODECS = {"libx264rgb": ("mp4", "rgb24", {"crf": "0"}), "gif": ("gif", "pal8", {"gifflags": "-transdiff"})}
 """Codec -> container, pixel format and options. FFmpeg's transdiff corrupts frames that use all 256 colours."""
 
@@ -218,7 +221,8 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
     Args:
         path: File to write; its suffix is .mp4 or .gif.
         frames: (T, H, W, 3) uint8.
-        fps: Frames per second; a gif rounds the time of a frame to hundredths of a second.
+        fps: Frames per second. A gif rounds the time of a frame to hundredths of a second; above 50 it holds every
+            second frame, above 100 every third, and so on, and plays as fast.
 
     Raises:
         ValueError: If the suffix, the frames or fps are invalid, or the file cannot be written.
@@ -226,16 +230,15 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15) -> None:
     path = Path(path)
     check_frames("frames", frames, ndim=4)
     suffix = path.suffix.lower()
-    if suffix not in _MAX_FPS:
-        raise ValueError(f"path must end in {' or '.join(_MAX_FPS)}, got {str(path)!r}")
+    require(suffix in (".mp4", ".gif"), "path", str(path), "a name that ends in .mp4 or .gif")
     if len(frames) == 0:
         raise ValueError("frames must be at least one, got none")
-    if not 0 < fps <= _MAX_FPS[suffix]:
-        raise ValueError(f"fps must be in (0, {_MAX_FPS[suffix]}] for {suffix}, got {fps}")
+    require(_MIN_FPS <= fps <= MAX_FPS, "fps", fps, f"in [{_MIN_FPS}, {MAX_FPS}]")
+    step = math.ceil(fps / _MAX_GIF_FPS) if suffix == ".gif" else 1
     picture, codec = (_palette_picture, "gif") if suffix == ".gif" else (_picture, "libx264rgb")
     try:
         with replace_file(path) as temporary:
-            _encode(temporary, map(picture, frames), fps, codec)
+            _encode(temporary, map(picture, frames[::step]), fps / step, codec)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path}: cannot be written ({error})") from error
 

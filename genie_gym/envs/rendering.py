@@ -9,12 +9,18 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 from genie_gym.checks import require
+from genie_gym.configs import WorldConfig
 from genie_gym.extras import MissingExtraError, need_extra
 
 _MAX_WINDOW_PIXELS = 512  # longer side of the window; a larger frame is shown unscaled
 
 FRAMES_PER_SECOND = 10
 """Frame rate of windows and recordings of a world without one: that of the paper's platformer videos."""
+
+
+def playing_rate(config: WorldConfig) -> float:
+    """Return the frames a second at which a world is shown: its own, or the usual rate if it has none."""
+    return config.fps or FRAMES_PER_SECOND
 
 
 def require_render_mode(render_mode: str | None, known: list[str]) -> None:

@@ -17,7 +17,7 @@ from genie_gym.data.fitting import Fit
 from genie_gym.data.frames import to_float, to_uint8
 from genie_gym.envs.arguments import require_observation, require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, TextToImage, fit_prompt
-from genie_gym.envs.rendering import FRAMES_PER_SECOND
+from genie_gym.envs.rendering import playing_rate
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, sees_tokens, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
@@ -109,7 +109,7 @@ class Session:
     @property
     def fps(self) -> float:
         """Frames a second at which the world was learned and is shown."""
-        return self.world.config.fps or FRAMES_PER_SECOND
+        return playing_rate(self.world.config)
 
     @property
     def sampling(self) -> SamplingConfig:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from genie_gym.checks import check_fields
+from genie_gym.checks import check_fields, require
 from genie_gym.preset_arguments import PresetName, PresetValues
 
 
@@ -27,6 +27,9 @@ class Machine:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="gpus gpu_memory gpu_tflops mfu", shares="reserve mfu")
+        require(self.reserve < 1, "Machine.reserve", self.reserve, "below 1, to leave memory to training")
+        require(self.gpu_tflops * self.mfu > 0, "Machine.mfu", self.mfu, "large enough for a rate above 0")
+        require(self.gpu_memory <= 1e9, "Machine.gpu_memory", self.gpu_memory, "at most 1e9")
 
     @property
     def usable_bytes(self) -> int:
@@ -52,11 +55,12 @@ class PlanCommand:
         from rich.console import Console
 
         from genie_gym.plan.estimate import make_plan
-        from genie_gym.plan.report import print_plan, write_plan
+        from genie_gym.plan.report import print_plan, read_plans, write_plan
         from genie_gym.results.files import require_writable
 
         if self.json is not None:
             require_writable(self.json)
+            read_plans(self.json)  # refuses a file of other results
         plan = make_plan(self.config, self.machine)
         print_plan(Console(), self.preset, plan)
         if self.json is not None:

@@ -1,10 +1,12 @@
 """The plan of a preset: what each phase of its training takes on some GPUs, and what makes it fit."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
 
+from genie_gym.checks import require
 from genie_gym.configs import Preset, TransformerConfig
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.plan.config import Machine
@@ -14,6 +16,8 @@ from genie_gym.training.actions import ActionsTrainee
 from genie_gym.training.world import WorldTrainee
 
 _DAY = 86_400
+_MOST_CLIPS = 10**9
+"""Largest batch that is planned; sizes of larger ones do not fit the numbers of PyTorch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ class PhasePlan:
     @property
     def options(self) -> str:
         """The options of ``genie-gym train`` that choose the fastest way that fits, or the smallest."""
-        way, phase = self.chosen, f"--{self.name.removesuffix('s')}-training"
+        way, phase = self.chosen, _name_option(self.name)
         recomputed = f" {phase}.checkpoint-blocks" if way.checkpoint_blocks else ""
         return f"{phase}.sharding {way.sharding}{recomputed} {phase}.accumulate {way.accumulate}"
 
@@ -103,6 +107,8 @@ def make_plan(preset: Preset, machine: Machine) -> Plan:
     """Plan the training of a preset; no weight is allocated."""
     phases = []
     for phase in build_phases(preset):
+        size = phase.config.batch_size
+        require(size <= _MOST_CLIPS, f"{_name_option(phase.name)}.batch-size", size, f"at most {_MOST_CLIPS:,}")
         phases.append(_plan_phase(phase, machine))
     world = phase.world
     models = {name: sum(each.numel() for each in model.parameters()) for name, model in world.named_children()}
@@ -153,7 +159,13 @@ def _plan_phase(phase: TrainedPhase, machine: Machine) -> PhasePlan:
 
 
 def _divisors(number: int) -> list[int]:
-    return [each for each in range(1, number + 1) if number % each == 0]
+    small = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
+    return sorted({*small, *(number // each for each in small)})
+
+
+def _name_option(phase: str) -> str:
+    """Return the beginning of the options of ``genie-gym train`` for a phase."""
+    return f"--{phase.removesuffix('s')}-training"
 
 
 def _fit(phase: TrainedPhase, machine: Machine, is_sharded: bool, is_checkpointed: bool, whole: int) -> Way:

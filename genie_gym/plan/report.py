@@ -1,15 +1,15 @@
 """A plan in a terminal, and as an entry of a JSON file."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from genie_gym.plan.estimate import PhasePlan, Plan
 from genie_gym.plan.memory import RankState
-from genie_gym.results.files import current_command, current_commit, write_results
+from genie_gym.results.files import current_command, current_commit, read_results, write_results
 
 _GB = 1e9
 
@@ -64,8 +64,17 @@ def write_plan(path: Path, name: str, plan: Plan) -> None:
     Raises:
         ValueError: If the file holds other results, or cannot be written.
     """
-    entries = json.loads(path.read_text()).get("presets") if path.exists() else {}
+    entry = {"command": current_command(), "commit": current_commit(), **plan.to_dict()}
+    write_results(path, {"presets": {**read_plans(path), name: entry}})
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """Return the entries of a file of plans by preset; none if there is no file.
+
+    Raises:
+        ValueError: If the file holds other results.
+    """
+    entries = read_results(path).get("presets") if path.exists() else {}
     if not isinstance(entries, dict):
         raise ValueError(f"{str(path)!r} must hold plans of presets, got other results; move it away")
-    entry = {"command": current_command(), "commit": current_commit(), **plan.to_dict()}
-    write_results(path, {"presets": {**entries, name: entry}})
+    return entries

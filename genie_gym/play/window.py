@@ -62,8 +62,8 @@ class WindowedPlay:
                 self._step(_held(pygame), steps_once)
         self._window.close()
         self._out.mkdir(parents=True, exist_ok=True)
+        save_trajectory(self._visitor.trajectory, self._out / "play.json")  # first: the pictures can be made from it
         write_video(self._out / "play.gif", self._visitor.frames, fps=self._visitor.session.fps)
-        save_trajectory(self._visitor.trajectory, self._out / "play.json")
 
     def _handle_events(self, pygame: Any) -> bool:
         """Run the commands of the keys just pressed, and return whether one of them asks for a single frame."""

@@ -62,6 +62,21 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     _write(path, {**_origin(), **results})
 
 
+def read_results(path: Path) -> dict[str, Any]:
+    """Return the contents of a results file.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read or is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(path)!r} must be a JSON object of results, got another file; move it away")
+    return found
+
+
 def write_by_machine(path: Path, results: dict[str, Any]) -> None:
     """Write ``results`` as the row of this kind of machine, and keep the rows of other kinds.
 
@@ -83,11 +98,15 @@ def read_machines(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: If the file has no rows of kinds of machines.
     """
-    found = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    rows = found.get("rows", [{}])
-    if not all("kind" in row.get("machine", {}) for row in rows):
+    rows = read_results(path).get("rows") if path.exists() else []
+    if not isinstance(rows, list) or not all(map(_has_machine, rows)):
         raise ValueError(f"{str(path)!r} must hold a row for each kind of machine, got other results; move it away")
     return sorted(rows, key=lambda row: row["date"])
+
+
+def _has_machine(row: Any) -> bool:
+    machine = row.get("machine") if isinstance(row, dict) else None
+    return isinstance(machine, dict) and "kind" in machine and isinstance(row.get("date"), str)
 
 
 def _origin() -> dict[str, Any]:

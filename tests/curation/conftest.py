@@ -1,16 +1,21 @@
 """Videos of two kinds: bright ones, which are good, and dark ones; every frame is of noise and tells its number."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from genie_gym.curation.classifier import fit_classifier
+from genie_gym.curation.config import ClassifierConfig
 from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.data.video import write_video
 
 CLIP = 8
 """Frames of a clip."""
+CONFIG = ClassifierConfig(height=32, width=32, frames=2, channels=8, train_steps=30, batch_size=16, precision=0.9)
+HALVES = replace(CONFIG, validation_share=0.25, test_share=0.25)
 MakeVideos = Callable[..., list[Path]]
 
 
@@ -45,3 +50,11 @@ def rated_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for start in (0, CLIP):
             ratings.add(Rating(path, (start, start + CLIP), 5 if number % 2 == 0 else 1))
     return ratings.path
+
+
+@pytest.fixture(scope="session")
+def classifier(rated_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a classifier that keeps bright clips."""
+    folder = tmp_path_factory.mktemp("classifier")
+    fit_classifier(Ratings(rated_videos), HALVES, folder)
+    return folder

@@ -14,24 +14,12 @@ import torch
 
 from genie_gym import cli
 from genie_gym.curation.classifier import fit_classifier, load_classifier, read_examples
-from genie_gym.curation.config import ClassifierConfig
 from genie_gym.curation.ratings import Rating, Ratings
 from genie_gym.curation.selection import Selection, select_clips
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.manifest import Chosen, read_manifest
 from genie_gym.nn.resnet import ResNet18
-from tests.curation.conftest import CLIP, MakeVideos
-
-CONFIG = ClassifierConfig(height=32, width=32, frames=2, channels=8, train_steps=30, batch_size=16, precision=0.9)
-HALVES = replace(CONFIG, validation_share=0.25, test_share=0.25)
-
-
-@pytest.fixture(scope="module")
-def classifier(rated_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a classifier that keeps bright clips."""
-    folder = tmp_path_factory.mktemp("classifier")
-    fit_classifier(Ratings(rated_videos), HALVES, folder)
-    return folder
+from tests.curation.conftest import CLIP, CONFIG, HALVES, MakeVideos
 
 
 def test_the_network_is_a_resnet_18() -> None:
@@ -106,11 +94,12 @@ def test_clips_of_several_lengths_are_refused(rated_videos: Path) -> None:
         ({"precision": 1.5}, r"precision must be in \[0, 1\], got 1.5"),
         ({"validation_share": 0.6, "test_share": 0.4}, "validation_share"),
         ({"train_steps": 0}, "train_steps must be positive"),
+        *[({"batch_size": odd}, "batch_size must be a multiple of 2") for odd in (1, 3, 33)],
     ],
 )
 def test_invalid_settings_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ClassifierConfig(**changes)
+        replace(CONFIG, **changes)
 
 
 def kept_clips(manifest: Path) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -207,6 +196,16 @@ def test_a_damaged_classifier_is_refused(classifier: Path, damage: str, tmp_path
         load_classifier(classifier)
 
 
+@pytest.mark.parametrize("value", ["8", True, float("nan"), float("inf"), -1, [8], 1e9])
+@pytest.mark.parametrize("field", ["clip_frames", "fps", "threshold"])
+def test_damaged_numbers_of_a_classifier_are_named(field: str, value: object, classifier: Path, tmp_path: Path) -> None:
+    classifier = Path(shutil.copytree(classifier, tmp_path / "copy"))
+    about = json.loads((classifier / "config.json").read_text())
+    (classifier / "config.json").write_text(json.dumps(about | {field: value}))
+    with pytest.raises(ValueError, match=rf"copy' has a damaged config: {field} must be"):
+        load_classifier(classifier)
+
+
 def test_clips_are_counted_at_the_rate_at_which_they_were_rated(
     rated_videos: Path, make_videos: MakeVideos, tmp_path: Path
 ) -> None:
@@ -221,6 +220,49 @@ def test_clips_are_counted_at_the_rate_at_which_they_were_rated(
     assert (kept.path.name, kept.spans, kept.fps) == ("00.mp4", ((0, 6), (6, 12)), 5.0)
     frames = np.concatenate(list(ClipDataset(out, clip_length=4, height=32, width=32).read_all()))
     assert frames[:, 0, 0, 0].tolist() == [*range(0, 36, 3)]
+
+
+def test_rated_clips_may_overlap(make_videos: MakeVideos, tmp_path: Path) -> None:
+    """Every frame tells its number in its first pixel."""
+    (path,), spans = make_videos(1, frames=30), [(0, 8), (4, 12), (8, 16), (5, 13), (20, 28)]
+    ratings = Ratings(tmp_path / "ratings.json")
+    for number, span in enumerate(spans):
+        ratings.add(Rating(path.parent / "." / path.name, span, 5 if number % 2 == 0 else 1))
+    examples, _ = read_examples(ratings, CONFIG)
+    told = {int(clip[0, 0, 0, 0]): bool(good) for clip, good in zip(examples.frames, examples.is_good, strict=True)}
+    assert told == {start + 2: number % 2 == 0 for number, (start, _) in enumerate(spans)}, "2 of 8: first of 2 shown"
+
+
+@pytest.mark.parametrize("command", ["filter", "rate", "fit", "select"])
+def test_a_result_that_cannot_be_written_is_refused_before_any_work(
+    command: str,
+    make_videos: MakeVideos,
+    rated_videos: Path,
+    classifier: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    videos, blocked = make_videos(1)[0].parent, tmp_path / "file" / "out.jsonl"
+    blocked.parent.write_text("a file, no folder")
+    arguments: dict[str, tuple[object, ...]] = {
+        "filter": (videos, "--out", blocked),
+        "rate": (videos, "--ratings", blocked),
+        "fit": (rated_videos, "--out", blocked),
+        "select": (videos, "--classifier", classifier, "--out", blocked),
+    }
+
+    def work(*given: object, **named: object) -> None:
+        pytest.fail("has begun")
+
+    for function in ("clips.find_chosen", "rules.find_chosen", "classifier.read_examples"):
+        monkeypatch.setattr(f"genie_gym.curation.{function}", work)
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, command, *arguments[command])
+    assert error.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "cannot be written" in said.err
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -135,7 +135,26 @@ def test_damaged_ratings_are_refused_by_number(tmp_path: Path, row: object) -> N
         Ratings(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": "genie-gym ratings"}', '{"ratings": []}'])
+@pytest.mark.parametrize("fps", ['"10"', "true", "NaN", "Infinity", "1e999", "0", "-10", "1001", "[10]", "{}"])
+def test_a_frame_rate_that_is_none_is_refused(tmp_path: Path, fps: str) -> None:
+    path = tmp_path / "ratings.json"
+    path.write_text(f'{{"format": "genie-gym ratings", "fps": {fps}, "ratings": []}}')
+    with pytest.raises(ValueError, match=r"ratings\.json: fps must be in \(0, 1000\] or null"):
+        Ratings(path)
+
+
+def test_a_clip_of_a_file_has_one_rating(tmp_path: Path) -> None:
+    """The same one may stand there twice, under any name of the video; of two that differ none is preferred."""
+    path, row = tmp_path / "ratings.json", {"path": "a.mp4", "clip": [0, 8], "rating": 5}
+    rows = [row, {**row, "path": f"../{tmp_path.name}/a.mp4"}]
+    path.write_text(json.dumps({"format": "genie-gym ratings", "ratings": rows}))
+    assert [each.rating for each in Ratings(path).given] == [5]
+    path.write_text(json.dumps({"format": "genie-gym ratings", "ratings": [*rows, {**row, "rating": 1}]}))
+    with pytest.raises(ValueError, match=r"clip \(0, 8\) of .*a\.mp4 is rated 5 and 1: remove one of them"):
+        Ratings(path)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", '{"format": "genie-gym ratings"}', '{"ratings": []}'])
 def test_other_files_are_no_ratings(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ratings.json"
     path.write_text(text)

@@ -10,8 +10,9 @@ import pytest
 from experiments.lib.readme_tables import read
 from genie_gym import cli
 from genie_gym.config_io import vary
+from genie_gym.plan import estimate
 from genie_gym.plan.config import Machine
-from genie_gym.plan.estimate import PhasePlan, make_plan
+from genie_gym.plan.estimate import PhasePlan, _divisors, make_plan
 from genie_gym.presets import PRESETS
 
 SMALL = vary(PRESETS["tiny"], {"world_training.batch_size": 16, "world.height": 128, "world.width": 128})
@@ -108,9 +109,44 @@ def test_the_command_plans_other_values_and_keeps_the_plans_of_other_presets(
     assert plans["coinrun-merged"]["machine"] == dataclasses.asdict(Machine(gpus=2))
 
 
+@pytest.mark.parametrize("content", ["", "[]", "3", "null", "{torn", '{"presets": []}', '{"rows": []}', "[" * 100_000])
+def test_a_file_of_something_else_is_refused_before_the_plan_is_made(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plans.json"
+    path.write_text(content)
+    monkeypatch.setattr(estimate, "make_plan", lambda *given: pytest.fail("has begun"))
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "plan", "tiny", "--json", path)
+    assert error.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("phase", ["tokenizer", "action", "world"])
+@pytest.mark.timeout(300)
+def test_the_largest_batch_is_planned_and_a_larger_one_named(phase: str) -> None:
+    field = f"{phase}_training.batch_size"
+    merged = vary(PRESETS["coinrun"], {"world.height": 32, "world.width": 32, field: 10**9})
+    assert any(each.clips == 10**9 and each.chosen.fits for each in make_plan(merged, Machine()).phases)
+    with pytest.raises(ValueError, match=rf"--{phase}-training\.batch-size must be at most 1,000,000,000, got 2000"):
+        make_plan(vary(merged, {field: 2 * 10**9}), Machine())
+
+
+def test_divisors_are_those_found_one_by_one() -> None:
+    for number in range(1, 200):
+        assert _divisors(number) == [each for each in range(1, number + 1) if number % each == 0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(("--gpus", 0), "Machine.gpus"), (("--mfu", 1.5), "Machine.mfu"), (("--gpu-memory", -1), "Machine.gpu_memory")],
+    [
+        (("--gpus", 0), "Machine.gpus"),
+        (("--mfu", 1.5), "Machine.mfu"),
+        (("--gpu-memory", -1), "Machine.gpu_memory"),
+        (("--gpu-memory", 1e300), "Machine.gpu_memory"),
+        (("--reserve", 1), "Machine.reserve"),
+    ],
 )
 def test_impossible_machines_are_refused(
     arguments: tuple[object, ...], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

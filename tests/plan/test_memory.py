@@ -1,5 +1,9 @@
 """Planned memory beside what passes on this CPU allocate, and beside FSDP2's own shards."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +22,8 @@ from genie_gym.configs import Preset
 from genie_gym.plan.memory import TrainedPhase, build_phases, count_state, measure_step
 from genie_gym.presets import PRESETS
 from genie_gym.training.optim import build_optimizer
+from tests.plan import sharded_passes
+from tests.training.rank_helpers import HANG
 
 RANKS = 64
 
@@ -76,6 +82,27 @@ def test_shards_of_the_largest_preset_are_planned_to_the_byte(fake_ranks: int, n
     whole = count_state(phase, 1, is_sharded=False, is_checkpointed=True)
     assert whole.parameters == 4 * sum(each.numel() for each in phase.trained)
     assert planned.parameters < 1.01 * whole.parameters / fake_ranks
+
+
+@pytest.mark.pipeline
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of some passes alone")
+@pytest.mark.parametrize(("is_checkpointed", "precision"), [(True, "float32"), (False, "bfloat16")])
+def test_gathered_weights_and_activations_of_shards_are_those_of_two_processes(
+    is_checkpointed: bool, precision: str
+) -> None:
+    """On the CPU no block is gathered while another one computes: the plan counts one more than there are."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [sys.executable, *launcher, "-m", sharded_passes.__name__, str(is_checkpointed), precision]
+    returned = {"MALLOC_MMAP_THRESHOLD_": str(2**15), "MALLOC_TRIM_THRESHOLD_": str(2**15)}
+    done = subprocess.run(
+        command, env={**os.environ, **returned}, capture_output=True, text=True, timeout=HANG, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"bytes (\d+) (\d+)", done.stdout)
+    assert len(found) == 2
+    for planned, measured in found:
+        assert int(measured) < 1.02 * int(planned)
+        assert int(planned) < 1.2 * int(measured)
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon", "muon-conv"])

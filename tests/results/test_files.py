@@ -43,3 +43,13 @@ def test_other_results_are_not_overwritten_by_a_machines_row(tmp_path: Path) -> 
         write_results(path, content)
         with pytest.raises(ValueError, match=r"speed\.json.*kind of machine"):
             write_by_machine(path, {"machine": {"kind": "one"}})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{"machine": 3}]}', "[" * 100_000]
+)
+def test_a_damaged_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "speed.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"speed\.json"):
+        read_machines(path)
