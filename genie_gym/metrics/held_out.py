@@ -15,6 +15,7 @@ from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
+from genie_gym.data.shards import require_discrete
 from genie_gym.players.specs import parse_shares
 
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
@@ -87,7 +88,8 @@ def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = Tr
 
 def read_actions(dataset: ClipDataset, numbers: np.ndarray) -> Tensor:
     """Return the (B, T - 1) int64 real actions of the clips with the given (B,) indices."""
-    return torch.from_numpy(np.stack([dataset.private(int(number))[0] for number in numbers])).long()
+    actions = [require_discrete("data", dataset.private(int(number))[0]) for number in numbers]
+    return torch.from_numpy(np.stack(actions)).long()
 
 
 def record_pool(folder: Path, spec: str, levels: str, mode: str, seed: int, frames: int | None = None) -> ClipPool:
