@@ -39,6 +39,7 @@ class RecordCommand:
 
     def run(self) -> None:
         """Record the shards."""
+        from genie_gym.data.env_games import describe_frames
         from genie_gym.data.frame_writer import record_in_window
         from genie_gym.data.record import record
         from genie_gym.players.specs import parse_shares
@@ -47,7 +48,10 @@ class RecordCommand:
             record_in_window(self.recording, self.keys, self.out)
             print(f"recorded in {self.out}")
             return
-        shards = record(self.recording, parse_shares(self.players, self._find_space()), self.out, workers=self.workers)
+        shares = parse_shares(self.players, self._find_space())
+        if self.recording.env is not None:
+            print(describe_frames(self.recording))
+        shards = record(self.recording, shares, self.out, workers=self.workers)
         print(f"recorded {len(shards)} shards in {self.out}")
 
     def _find_space(self) -> Any:

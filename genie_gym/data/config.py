@@ -14,7 +14,7 @@ OnBroken = Literal["stop", "skip"]
 
 
 FrameSource = Literal["observations", "render"]
-"""Where the frames of an environment come from: its observations, or its renderer in the mode ``rgb_array``."""
+"""Sources of an environment's frames: its observations, or what it renders in the mode ``rgb_array``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from genie_gym.checks import require
 from genie_gym.data.config import FrameSource, RecordConfig, read_size
+from genie_gym.data.fitting import describe_resize
 from genie_gym.data.frames import resize
 from genie_gym.data.procgen import MAX_LEVEL_SEED, Observation
 from genie_gym.extras import need_extra
@@ -23,6 +24,11 @@ class EnvGames:
     """B games of a Gymnasium environment stepped together; a game that ends begins its next level immediately.
 
     Each episode is a level: the environment is reset with the level's seed.
+
+    Attributes:
+        action_space: Action space of one game.
+        source: Source of the frames.
+        raw_size: Height and width of the environment's frames in pixels.
 
     Args:
         config: Recording config with an ``env``.
@@ -37,9 +43,9 @@ class EnvGames:
     def __init__(self, config: RecordConfig, seed: int, num_envs: int) -> None:
         self._config, self._rng = config, np.random.default_rng(seed)
         self._height, self._width = read_size(config.size)
-        first, self._source = open_env(config)
+        first, self.source = open_env(config)
         self._envs = [first, *(open_env(config)[0] for _ in range(num_envs - 1))]
-        self._raw_size: tuple[int, ...] | None = None
+        self.raw_size: tuple[int, ...] = ()
         self.action_space = require_actions(config, first.action_space)
         self._frames = np.empty((num_envs, self._height, self._width, 3), dtype=np.uint8)
         self._seen: list[Any] = [None] * num_envs
@@ -87,13 +93,13 @@ class EnvGames:
 
     def _draw(self, row: int) -> None:
         """Take the frame of a game."""
-        frame: Any = self._seen[row] if self._source == "observations" else self._envs[row].render()
+        frame: Any = self._seen[row] if self.source == "observations" else self._envs[row].render()
         is_frame = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
         got = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
         require(is_frame and frame.shape[2] == 3, f"frames of env {self._config.env!r}", got, "(H, W, 3) uint8")
-        self._raw_size = self._raw_size or frame.shape
-        if frame.shape != self._raw_size:
-            sizes = f"{self._raw_size[0]} x {self._raw_size[1]}, then {frame.shape[0]} x {frame.shape[1]}"
+        self.raw_size = self.raw_size or frame.shape[:2]
+        if frame.shape[:2] != self.raw_size:
+            sizes = f"{self.raw_size[0]} x {self.raw_size[1]}, then {frame.shape[0]} x {frame.shape[1]}"
             raise ValueError(f"frames of env {self._config.env!r} must keep their size, got {sizes}")
         self._frames[row] = resize(frame, self._height, self._width, self._config.fit)
 
@@ -136,6 +142,14 @@ def find_action_space(config: RecordConfig) -> spaces.Space[Any]:
     env, _ = open_env(config)
     env.close()
     return require_actions(config, env.action_space)
+
+
+def describe_frames(config: RecordConfig) -> str:
+    """Return how the frames of the config's environment are brought to its size, to print."""
+    games = EnvGames(config, seed=config.seed, num_envs=1)
+    height, width = games.raw_size
+    games.close()
+    return f"{config.env}, by its {games.source}: {describe_resize(height, width, *read_size(config.size), config.fit)}"
 
 
 def describe_actions(config: RecordConfig) -> dict[str, str | int]:
