@@ -13,7 +13,7 @@ from agents.labelling import NO_LABEL
 from genie_gym.checks import require
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
-from genie_gym.data.shards import SHARD_SUFFIX, Shard
+from genie_gym.data.shards import SHARD_SUFFIX, Shard, require_discrete
 from genie_gym.system import list_files
 
 _UPLOADED_AT_ONCE = 16_384
@@ -149,7 +149,8 @@ def read_real_actions(folder: Path) -> np.ndarray:
     parts = []
     for shard in _open_shards(folder):
         ends = np.append(shard.episode_starts[1:], True)
-        parts.append(np.where(ends, NO_LABEL, shard.private(0, shard.num_frames)[0].astype(np.int64)))
+        actions = require_discrete(shard.path, shard.private(0, shard.num_frames)[0])
+        parts.append(np.where(ends, NO_LABEL, actions.astype(np.int64)))
     return np.concatenate(parts)
 
 

@@ -22,7 +22,7 @@ from genie_gym.training.commands import ExportCommand, TrainCommand
 
 @dataclass(frozen=True, kw_only=True)
 class RecordCommand:
-    """Record Procgen games into lossless HDF5 shards."""
+    """Record Procgen games, or any Gymnasium environment with frames, into lossless HDF5 shards."""
 
     out: Path
     """folder to write the HDF5 shards into"""
@@ -30,16 +30,35 @@ class RecordCommand:
     """players and their shares, SPEC=WEIGHT each: random, sticky, expert, skilled, search or FILE.py:FACTORY(...)"""
     workers: int = 1
     """number of recording processes"""
+    window: bool = False
+    """play the environment of --env in a window, and record that until the window is closed"""
+    keys: tuple[str, ...] = ()
+    """keys of the window, KEYS=ACTION each, such as d=3 or dw=5; by default the environment's own"""
     recording: Annotated[RecordConfig, tyro.conf.arg(name="")] = field(default_factory=RecordConfig)
     """games and levels to record"""
 
     def run(self) -> None:
         """Record the shards."""
+        from genie_gym.data.env_games import describe_frames
+        from genie_gym.data.frame_writer import record_in_window
         from genie_gym.data.record import record
         from genie_gym.players.specs import parse_shares
 
-        shards = record(self.recording, parse_shares(self.players), self.out, workers=self.workers)
+        if self.window:
+            record_in_window(self.recording, self.keys, self.out)
+            print(f"recorded in {self.out}")
+            return
+        shares = parse_shares(self.players, self._find_space())
+        if self.recording.env is not None:
+            print(describe_frames(self.recording))
+        shards = record(self.recording, shares, self.out, workers=self.workers)
         print(f"recorded {len(shards)} shards in {self.out}")
+
+    def _find_space(self) -> Any:
+        """Return the action space of an environment; None for Procgen."""
+        from genie_gym.data.env_games import find_action_space
+
+        return None if self.recording.env is None else find_action_space(self.recording)
 
 
 @dataclass(frozen=True, kw_only=True)

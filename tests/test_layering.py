@@ -54,6 +54,9 @@ ONLY_IN = {
     "gymnasium": (
         "genie_gym.envs",
         "genie_gym.bench",
+        "genie_gym.data.env_games",
+        "genie_gym.data.frame_writer",
+        "genie_gym.players",
         "genie_gym.sb3",
         "genie_gym.__init__",
         "agents",

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -148,6 +148,10 @@ class ClipDataset(Dataset[np.ndarray]):
             raise ValueError(f"{shard.path}: has no attribute {name!r}, only {sorted(shard.attributes)}")
         value = shard.attributes[name]
         return value if isinstance(value, str) else int(value)
+
+    def attributes(self, index: int) -> dict[str, Any]:
+        """Return all attributes of the shard of clip ``index``; ``ValueError`` if the clip comes from a video."""
+        return self._shard(self._locate(index)[0]).attributes
 
     def level(self, index: int) -> int:
         """Return the level seed of clip ``index``; ``ValueError`` if the clip comes from a video."""

@@ -24,20 +24,44 @@ def require_rate(field: str, fps: Any) -> None:
     require(fps is None or (is_number and 0 < fps <= MAX_FPS), field, fps, f"a number in (0, {MAX_FPS}]")
 
 
+def read_size(field: str, size: str) -> tuple[int, int]:
+    """Return the height and width of HEIGHTxWIDTH; ``ValueError`` naming ``field`` if it is none, or very large."""
+    require(re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size) is not None, field, size, "HEIGHTxWIDTH, such as 90x160")
+    height, width = map(int, size.split("x"))
+    require(height * width <= _MAX_PIXELS, field, size, f"of up to {_MAX_PIXELS} pixels")
+    return height, width
+
+
+FrameSource = Literal["observations", "render"]
+"""Sources of an environment's frames: its observations, or what it renders in the mode ``rgb_array``."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordConfig:
-    """A recording of Procgen games."""
+    """A recording of Procgen games, or of any Gymnasium environment with frames."""
 
     game: str = "coinrun"
     """name of one of Procgen's 16 games"""
     mode: Mode = "hard"
-    """difficulty of the levels (Procgen's distribution mode)"""
+    """difficulty of Procgen's levels (its distribution mode)"""
+    env: str | None = None
+    """id of a Gymnasium environment in place of Procgen: ALE/Breakout-v5, or MODULE:ID of one's own"""
+    env_arguments: tuple[str, ...] = ()
+    """arguments of the environment, NAME=VALUE each, VALUE in JSON or text: difficulty=1"""
+    frames_from: FrameSource | None = None
+    """source of an environment's frames; by default observations if they are RGB frames, otherwise render"""
+    action_repeat: int = 1
+    """number of steps of an environment that an action lasts, of which the last one's frame is recorded"""
+    size: str = "64x64"
+    """height and width in pixels of the recorded frames of an environment, such as 90x160"""
+    fit: Fit = "crop"
+    """method that changes the aspect ratio of an environment's frames"""
     frames: int = 100_000
     """total number of frames"""
     num_envs: int = 64
     """number of games played in parallel"""
     start_level: int = 0
-    """seed of the first level"""
+    """seed of the first level; an environment is reset with it"""
     num_levels: int = 10_000
     """number of level seeds; 0 for no limit"""
     frames_per_shard: int = 65_536
@@ -46,7 +70,30 @@ class RecordConfig:
     """seed of the level order and of the players"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="frames num_envs frames_per_shard", not_negative="start_level num_levels seed")
+        check_fields(
+            self,
+            positive="action_repeat frames num_envs frames_per_shard",
+            not_negative="start_level num_levels seed",
+        )
+        read_size("RecordConfig.size", self.size)
+        require_fit(self.fit)
+        # An environment has no game and mode of Procgen's, and Procgen's frames are recorded as they are.
+        names = _PROCGEN_FIELDS if self.env is not None else _ENV_FIELDS
+        kind = "--env" if self.env is not None else "Procgen's games"
+        for name in names:
+            default = type(self).__dataclass_fields__[name].default
+            require(
+                getattr(self, name) == default, f"RecordConfig.{name}", getattr(self, name), f"left out with {kind}"
+            )
+
+    def identify(self) -> dict[str, Any]:
+        """Return what decides the frames, as plain JSON values: a recording may grow, and keeps it."""
+        unused = _PROCGEN_FIELDS if self.env is not None else ("env", *_ENV_FIELDS)
+        return {name: value for name, value in asdict(self).items() if name not in {"frames", *unused}}
+
+
+_PROCGEN_FIELDS = ("game", "mode")
+_ENV_FIELDS = ("env_arguments", "frames_from", "action_repeat", "size", "fit")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,13 +143,10 @@ class ConvertConfig:
     def __post_init__(self) -> None:
         check_fields(self, positive="clip_length")
         require_rate("ConvertConfig.fps", self.fps)
-        is_size = re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size)
-        require(is_size is not None, "ConvertConfig.size", self.size, "HEIGHTxWIDTH in pixels, such as 90x160")
-        height, width = map(int, self.size.split("x"))
-        require(height * width <= _MAX_PIXELS, "ConvertConfig.size", self.size, f"of up to {_MAX_PIXELS} pixels")
+        read_size("ConvertConfig.size", self.size)
 
     def settings(self) -> ClipSettings:
         """Return what decides the frames."""
-        height, width = map(int, self.size.split("x"))
+        height, width = read_size("ConvertConfig.size", self.size)
         fps = None if self.fps is None else float(self.fps)  # 10 and 10.0 are the same settings
         return ClipSettings(fps=fps, height=height, width=width, fit=self.fit)

@@ -81,6 +81,10 @@ class Games:
         level_seeds = np.array([info["level_seed"] for info in self._env.get_info()], dtype=np.int64)
         return Observation(frames["rgb"], rewards, episode_starts, level_seeds)
 
+    def views(self) -> np.ndarray:
+        """Return what players see: the frames (B, 64, 64, 3) uint8."""
+        return self.observe().frames
+
     def outcomes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rewards and episode starts of ``observe`` alone, which is faster."""
         rewards, _, episode_starts = self._env.observe()

@@ -6,7 +6,8 @@ A recorded shard holds trajectories in order; a trajectory is an unbroken run of
     episode_starts  (F,) bool      True on the first frame of an episode and of a trajectory
     level_seeds     (F,) int64     the level a frame belongs to
     player          (F,) uint8     index into the attribute ``players``
-    private/real_actions  (F,) int32    the action taken at frame t, leading to t + 1
+    private/real_actions  (F,) int32    the action taken at frame t, leading to t + 1; (F, D) int32 or float32 for
+                                        environments whose actions are vectors
     private/rewards       (F,) float32  received for that action
 
 Training never opens the group ``private``: a world has to discover its actions from frames alone. A shard of
@@ -49,9 +50,16 @@ class Recording(NamedTuple):
     rewards: np.ndarray
 
     @classmethod
-    def allocate(cls, shape: tuple[int, ...], height: int, width: int) -> "Recording":
-        """Return uninitialised arrays for ``shape`` frames of (height, width) pixels."""
+    def allocate(
+        cls,
+        shape: tuple[int, ...],
+        height: int,
+        width: int,
+        action: tuple[tuple[int, ...], type[np.generic]] = ((), np.int32),
+    ) -> "Recording":
+        """Return empty arrays for ``shape`` frames of (height, width) pixels, and actions of a shape and type."""
         arrays = {field: np.empty(shape, dtype) for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items()}
+        arrays["real_actions"] = np.empty((*shape, *action[0]), action[1])
         return cls(frames=np.empty((*shape, height, width, 3), dtype=np.uint8), **arrays)
 
 
@@ -91,8 +99,8 @@ def _check_recording(recording: Recording, players: Sequence[str]) -> None:
     shape = (len(recording.frames),)
     if shape == (0,):
         raise ValueError("frames must be at least one, got none")
-    for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items():
-        _check_array(field, getattr(recording, field), shape, dtype)
+    for field in (*_FIELDS, *_PRIVATE_FIELDS):
+        _check_field(field, getattr(recording, field), shape)
     if not recording.episode_starts[0]:
         raise ValueError("episode_starts[0] must be True, got False")
     if recording.player.max() >= len(players):
@@ -167,7 +175,9 @@ class Shard:
         return frames[start - first * CHUNK_FRAMES : stop - first * CHUNK_FRAMES]
 
     def private(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return real actions (n,) int32 and rewards (n,) float32 of frames [start, stop), for metrics only.
+        """Return real actions and rewards (n,) float32 of frames [start, stop), for metrics only.
+
+        Real actions are (n,) int32, or (n, D) int32 or float32 if they are vectors.
 
         Raises:
             ValueError: If the shard holds none.
@@ -175,8 +185,8 @@ class Shard:
         group = self._file().get("private")
         if group is None:
             raise ValueError(f"{self.path}: holds no real actions and rewards")
-        for field, dtype in _PRIVATE_FIELDS.items():
-            _check_array(f"{self.path}: {field}", group.get(field), (self.num_frames,), dtype)
+        for field in _PRIVATE_FIELDS:
+            _check_field(field, group.get(field), (self.num_frames,), f"{self.path}: ")
         return group["real_actions"][start:stop], group["rewards"][start:stop]
 
     @functools.cached_property
@@ -229,6 +239,16 @@ class Shard:
         return {**self.__dict__, "_opened": None}
 
 
+def require_discrete(where: object, real_actions: np.ndarray) -> np.ndarray:
+    """Return real actions (n,) as they are; ``ValueError`` if they are vectors, which no metric compares."""
+    if real_actions.ndim != 1 or not np.issubdtype(real_actions.dtype, np.integer):
+        got = f"{real_actions.dtype} vectors of {real_actions.shape[-1]}"
+        raise ValueError(
+            f"{where}: real actions must be one integer a frame to be compared with latent ones, got {got}"
+        )
+    return real_actions
+
+
 def mark_starts(episodes: np.ndarray, num_frames: int) -> np.ndarray:
     """Return (num_frames,) bool that is True on the first frame of each of the episodes (E,)."""
     starts = np.zeros(num_frames, dtype=np.bool_)
@@ -241,6 +261,14 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file ({error})") from error
+
+
+def _check_field(field: str, array: np.ndarray | h5py.Dataset | None, shape: tuple[int, ...], where: str = "") -> None:
+    """Check the type and shape of a recorded array; actions may be vectors."""
+    dtype = {**_FIELDS, **_PRIVATE_FIELDS}[field]
+    if field == "real_actions" and array is not None and array.ndim == len(shape) + 1:
+        shape, dtype = (*shape, array.shape[-1]), np.float32 if array.dtype == np.float32 else dtype
+    _check_array(f"{where}{field}", array, shape, dtype)
 
 
 def _check_array(field: str, array: np.ndarray | h5py.Dataset | None, shape: tuple[int, ...], dtype: Any) -> None:
