@@ -45,7 +45,7 @@ class EnvGames:
         self._height, self._width = read_size("RecordConfig.size", config.size)
         first, self.source = open_env(config)
         self._envs = [first, *(open_env(config)[0] for _ in range(num_envs - 1))]
-        self.raw_size: tuple[int, ...] = ()
+        self.raw_size = (0, 0)
         self.action_space = require_actions(config, first.action_space)
         self._frames = np.empty((num_envs, self._height, self._width, 3), dtype=np.uint8)
         self._seen: list[Any] = [None] * num_envs
@@ -97,7 +97,8 @@ class EnvGames:
         is_frame = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
         got = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
         require(is_frame and frame.shape[2] == 3, f"frames of env {self._config.env!r}", got, "(H, W, 3) uint8")
-        self.raw_size = self.raw_size or frame.shape[:2]
+        if self.raw_size == (0, 0):
+            self.raw_size = frame.shape[:2]
         if frame.shape[:2] != self.raw_size:
             sizes = f"{self.raw_size[0]} x {self.raw_size[1]}, then {frame.shape[0]} x {frame.shape[1]}"
             raise ValueError(f"frames of env {self._config.env!r} must keep their size, got {sizes}")
@@ -147,9 +148,9 @@ def find_action_space(config: RecordConfig) -> spaces.Space[Any]:
 def describe_frames(config: RecordConfig) -> str:
     """Return how the frames of the config's environment are brought to its size, to print."""
     games = EnvGames(config, seed=config.seed, num_envs=1)
-    height, width = games.raw_size
+    wanted = read_size("RecordConfig.size", config.size)
     games.close()
-    return f"{config.env}, by its {games.source}: {describe_resize(height, width, *read_size('RecordConfig.size', config.size), config.fit)}"
+    return f"{config.env}, by its {games.source}: {describe_resize(*games.raw_size, *wanted, config.fit)}"
 
 
 def describe_actions(config: RecordConfig) -> dict[str, str | int]:

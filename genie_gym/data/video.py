@@ -15,6 +15,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from genie_gym.checks import require
 from genie_gym.data.config import MAX_FPS, require_rate
 from genie_gym.data.frames import check_frames, lay_on_black, resize
 from genie_gym.system import replace_file
