@@ -17,10 +17,11 @@ from genie_gym.checks import is_finite, is_integer, require
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import TrainConfig
 from genie_gym.curation.clips import ShownClip, iterate_clips
-from genie_gym.curation.config import MAX_FPS, ClassifierConfig
+from genie_gym.curation.config import ClassifierConfig
 from genie_gym.curation.ratings import Ratings
 from genie_gym.curation.scores import Scored, choose_threshold, score_rule, split_videos
 from genie_gym.data.clips import Batch
+from genie_gym.data.config import require_rate
 from genie_gym.data.frames import to_float
 from genie_gym.data.manifest import Chosen, Span
 from genie_gym.models.base import LossOutput
@@ -207,7 +208,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> ClipClassifier:
         config = from_dict(ClassifierConfig, about["config"])
         clip_frames, fps, threshold = about["clip_frames"], about["fps"], about["threshold"]
         require(is_integer(clip_frames, config.frames), "clip_frames", clip_frames, f"at least {config.frames}")
-        require(fps is None or (is_finite(fps) and 0 < fps <= MAX_FPS), "fps", fps, f"in (0, {MAX_FPS}] or null")
+        require_rate("fps", fps)
         require(is_finite(threshold) and 0 <= threshold <= 1, "threshold", threshold, "in [0, 1]")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"classifier {str(folder)!r} has a damaged config: {error}") from error

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from genie_gym.checks import check_fields, is_integer, require
+from genie_gym.data.config import require_rate
 
 LEAST, MOST = 1, 5
 """Worst and best rating."""
-MAX_FPS = 1000
-"""Highest frame rate at which videos are read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,5 +76,5 @@ class RateConfig:
     def __post_init__(self) -> None:
         sizes = "clip_frames clips_per_video frames height width fps"
         check_fields(self, positive=sizes, not_negative="seed")
-        require(self.fps is None or self.fps <= MAX_FPS, "RateConfig.fps", self.fps, f"at most {MAX_FPS}")
+        require_rate("RateConfig.fps", self.fps)
         require(self.frames <= self.clip_frames, "RateConfig.frames", self.frames, f"at most {self.clip_frames}")

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genie_gym.checks import is_finite, is_integer, require
-from genie_gym.curation.config import LEAST, MAX_FPS, MOST
+from genie_gym.checks import is_integer, require
+from genie_gym.curation.config import LEAST, MOST
+from genie_gym.data.config import require_rate
 from genie_gym.data.manifest import Span
 from genie_gym.system import replace_file
 
@@ -75,8 +76,7 @@ class Ratings:
         is_ours = isinstance(found, dict) and found.get("format") == _FORMAT and isinstance(found.get("ratings"), list)
         require(is_ours, f"ratings {self.path}", found, f"an object of the format {_FORMAT!r} with ratings")
         self.fps = found.get("fps")
-        is_rate = self.fps is None or (is_finite(self.fps) and 0 < self.fps <= MAX_FPS)
-        require(is_rate, f"ratings {self.path}: fps", self.fps, f"in (0, {MAX_FPS}] or null")
+        require_rate(f"ratings {self.path}: fps", self.fps)
         given: dict[tuple[Path, Span], Rating] = {}
         for number, values in enumerate(found["ratings"], start=1):
             rating = self._build(number, values)

@@ -139,7 +139,7 @@ def test_damaged_ratings_are_refused_by_number(tmp_path: Path, row: object) -> N
 def test_a_frame_rate_that_is_none_is_refused(tmp_path: Path, fps: str) -> None:
     path = tmp_path / "ratings.json"
     path.write_text(f'{{"format": "genie-gym ratings", "fps": {fps}, "ratings": []}}')
-    with pytest.raises(ValueError, match=r"ratings\.json: fps must be in \(0, 1000\] or null"):
+    with pytest.raises(ValueError, match=r"ratings\.json: fps must be a number in \(0, 1000\]"):
         Ratings(path)
 
 
