@@ -63,7 +63,7 @@ class AgainstComparison(WorldExperiment):
             raise ValueError(f"other must be the folder of a checkout with genie_gym in it, got {str(self.other)!r}")
         size = dict(_SIZES[self.preset])
         rows = [self._compare(count, size) for count in size.pop("num_envs")]
-        sizes = {"other_commit": _find_commit(self.other), "threads": self.threads, **size}
+        sizes = {"other_commit": find_commit(self.other), "threads": self.threads, **size}
         self.write({"checkpoint": self.checkpoint, "precision": self.precision, **sizes, "by_envs": rows})
 
     def _compare(self, num_envs: int, size: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,8 @@ def compare_frames(other: np.ndarray, own: np.ndarray) -> dict[str, int]:
     }
 
 
-def _find_commit(checkout: Path) -> str | None:
+def find_commit(checkout: Path) -> str | None:
+    """Return the short hash of a checkout's commit; None if it is no git repository."""
     command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None

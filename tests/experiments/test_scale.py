@@ -9,6 +9,8 @@ import pytest
 from experiments.scale import clip_formats, convert_many
 from experiments.scale.clip_formats import FormatsTable
 from experiments.scale.convert_many import ManyVideos
+from experiments.scale.one_process import OneProcess
+from genie_gym.results.files import ROOT
 
 
 @pytest.mark.pipeline
@@ -36,3 +38,13 @@ def test_formats_store_the_same_frames(tmp_path: Path) -> None:
     errors = {each["format"]: each["mean_error"] for each in row["clip_formats"]}
     assert errors["HDF5, gzip"] == errors["tar, PNG"] == 0 < errors["tar, JPEG 95"] < 10
     assert clip_formats._CLIP == 16
+
+
+def test_training_is_timed_beside_another_checkout(tmp_path: Path) -> None:
+    experiment = OneProcess(other=ROOT, out=tmp_path / "out", work=tmp_path / "work")
+    experiment.run()
+    rows = json.loads(experiment.json.read_text())["by_kind"]
+    assert [row["kind"] for row in rows] == ["tokenizer", "actions", "world"]
+    assert all(row["own_cpu_s"] > 0 < row["other_cpu_s"] for row in rows)
+    with pytest.raises(ValueError, match="other must be the folder of a checkout"):
+        OneProcess(other=tmp_path, out=tmp_path / "out").run()
