@@ -1,5 +1,6 @@
 """The command line ``genie-gym``; each command only calls the code that does the work."""
 
+import math
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
+from genie_gym.checks import require
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
@@ -159,6 +161,7 @@ class DoctorCommand:
         """Print a line for each finding."""
         from genie_gym.doctor import examine
 
+        require(0 < self.seconds < math.inf, "--seconds", self.seconds, "positive")
         for name, value in examine(self.checkpoint, self.device, self.seconds):
             print(f"{name:<11}{value}".replace("\n", f"\n{'':11}"), flush=True)
 

@@ -21,6 +21,8 @@ from genie_gym.training.run import train_preset
 
 pytestmark = pytest.mark.pipeline
 
+BAD_TIMES = ("nan", "inf", "-1", "0")
+
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["genie-gym", *map(str, arguments)])
@@ -131,6 +133,8 @@ def test_demo_writes_a_picture_and_a_gif(
             "--world-training.train-steps must be 5 too, if given, got 6",
         ),
         (("train", "tiny", "--data", ".", "--out", "x", "--device", "foo"), "device"),
+        *((("train", "tiny", "--data", ".", "--out", "x", "--minutes", value), "--minutes") for value in BAD_TIMES),
+        *((("doctor", "--seconds", value), "--seconds") for value in BAD_TIMES),
         (("record", "--out", "x", "--game", "pong"), "pong"),
     ],
 )

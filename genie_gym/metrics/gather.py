@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.video_shards import read_index
 from genie_gym.metrics.action_groups import ActionGroups, find_groups
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.control import FITTED_STARTS, ControlStarts, HeldKeys, hold_keys, starts_without_game
@@ -31,13 +32,22 @@ class EvaluationData(NamedTuple):
     """JSON-able description of where the data come from."""
 
 
-def gather_data(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
+def gather_data(
+    config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report, fps: float | None = None
+) -> EvaluationData:
     """Read ``config.data`` or, if it is None, record CoinRun into ``folder``.
 
     Raises:
-        ValueError: If the data are missing, damaged, too few, or not of the world's frame ``size`` (height, width).
+        ValueError: If the data are missing, damaged, too few, not of the world's frame ``size`` (height, width), or
+            converted at another frame rate than the world's ``fps``.
     """
-    return _record(config, size, folder, report) if config.data is None else _read(config.data, config, size)
+    if config.data is None:
+        return _record(config, size, folder, report)
+    index = read_index(config.data)
+    if index is not None and fps is not None and index.settings.fps != fps:
+        rates = f"the world's {fps:g} frames a second, got clips of {index.settings.fps}"
+        raise ValueError(f"data {str(config.data)!r} must have {rates}; convert the videos with --fps {fps:g}")
+    return _read(config.data, config, size)
 
 
 def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:

@@ -1,5 +1,6 @@
 """The commands ``genie-gym train`` and ``genie-gym export``; imports no torch."""
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,6 +55,9 @@ class TrainCommand:
         from genie_gym.system import lock_folder
         from genie_gym.training.distributed import require_phases, run_on_ranks
         from genie_gym.training.run import train_preset
+
+        minutes = self.minutes
+        require(minutes is None or 0 < minutes < math.inf, "--minutes", minutes, "positive, or left out")
 
         def train(ranks: Any, device: str) -> None:
             asked = ranks.agree(self._find_preset)
