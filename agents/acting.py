@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.config import SAMPLED, Playing
 from agents.game import COINRUN, Game, GameBatch
 from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
 from genie_gym.checks import require
 from genie_gym.data.frames import to_float
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.players.specs import Player
+from genie_gym.players.specs import Planner, Player
 
 _LABELLED_AT_ONCE = 64  # transitions in a batch
 
@@ -33,26 +34,17 @@ class Agent(Protocol):
 
 
 class PlayerAgent:
-    """An agent that plays as a player of ``genie_gym.players.specs``, without a memory."""
+    """An agent that plays as a player of ``genie_gym.players.specs``."""
 
     def __init__(self, player: Player, sees_velocity: bool = False) -> None:
+        self.games: GameBatch | None = None
+        """Games that are played, set by ``play_levels``: a player that plans needs their states."""
         self._player, self.sees_velocity = player, sees_velocity or getattr(player, "sees_velocity", False)
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        if isinstance(self._player, Planner) and self.games is not None:
+            return self._player.plan(self.games.save(rows))
         return self._player(frames)
-
-
-class BlindPlayer:
-    """Frame-independent baseline: a ``Player`` that samples from an empirical action distribution.
-
-    The distribution is that of the real actions ``actions`` (N,), such as those of the labelled samples.
-    """
-
-    def __init__(self, actions: np.ndarray, seed: int) -> None:
-        self._actions, self._rng = actions, np.random.default_rng(seed)
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        return self._rng.choice(self._actions, len(frames)).astype(np.int32)
 
 
 class RandomLatents:
@@ -69,26 +61,6 @@ class RandomLatents:
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         latents = self._rng.integers(self._mapping.num_latent_actions, size=len(rows))
         return self._mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
-
-
-class ThroughLatents:
-    """Upper bound for latent policies: passes each action of an agent through a latent action.
-
-    The latent action is sampled from p(latent given action), and the action played from p(action given latent); the
-    mapping's counts estimate both. Neither depends on the frame, so more is lost than with the latent action that the
-    model infers from the next frame (``SeenThroughLatents``).
-    """
-
-    def __init__(self, agent: Agent, mapping: ActionMapping, seed: int) -> None:
-        self._agent, self.mapping, self._rng = agent, mapping, np.random.default_rng(seed)
-        self.sees_velocity = agent.sees_velocity
-        counts = mapping.counts.T
-        self._latents = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0)).cumsum(axis=1)
-
-    def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        wanted = self._agent.act(rows, frames, episode_starts)
-        latents = draw_from(self._latents[wanted], self._rng)
-        return self.mapping.choose(latents, torch.empty(len(rows), 0), self._rng)
 
 
 class SeenThroughLatents:
@@ -138,12 +110,13 @@ class SeenThroughLatents:
 class PolicyMemory:
     """A frozen policy with a memory of the last frames and actions of ``games`` games.
 
-    Actions are sampled from the policy's probabilities, as in the paper, instead of taken as the likeliest (Genie,
-    appendix E).
+    Actions are sampled from the policy's probabilities at a temperature: 1 as in the paper (Genie, appendix E), 0 for
+    the likeliest action.
     """
 
-    def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator) -> None:
-        self.policy, self._rng, length = policy, rng, policy.config.context_length
+    def __init__(self, policy: LatentPolicy, games: int, rng: np.random.Generator, temperature: float = 1.0) -> None:
+        self.policy, self._rng, self._temperature = policy, rng, temperature
+        length = policy.config.context_length
         self._frames = np.zeros((games, length, *policy.config.frame_size, 3), dtype=np.uint8)
         self._past = np.full((games, length - 1), policy.num_actions, dtype=np.int64)
 
@@ -157,8 +130,7 @@ class PolicyMemory:
         self._past[fresh] = self.policy.num_actions
         device, past = self.policy.device, torch.from_numpy(self._past[rows])
         features = self.policy.features(to_float(torch.from_numpy(self._frames[rows]).to(device)), past.to(device))
-        probabilities = self.policy.head(features).double().softmax(dim=-1)
-        chosen = draw_from(probabilities.cpu().numpy().cumsum(axis=1), self._rng)
+        chosen = draw_actions(self.policy.head(features), self._temperature, self._rng)
         self._past[rows, :-1] = self._past[rows, 1:]
         self.replace(rows, chosen)
         return chosen, features.cpu()
@@ -177,12 +149,11 @@ class ClonedAgent:
         games: Number of games, B.
         seed: Seed of all choices.
         mapping: Mapping from its latent actions to real ones; None for a policy of real actions.
-        random_share: Share of actions replaced by uniformly random ones; the paper's oracle played better with 0.1.
+        playing: Temperature of the policy's logits, latent or real, and share of random actions.
         game: Game whose real actions are played.
 
     Raises:
-        ValueError: If the policy's number of actions is not that of the mapping, or without one that of the game, or
-            ``random_share`` is not in [0, 1].
+        ValueError: If the policy's number of actions is not that of the mapping, or without one that of the game.
     """
 
     sees_velocity = False
@@ -193,15 +164,15 @@ class ClonedAgent:
         games: int,
         seed: int,
         mapping: Mapping | None = None,
-        random_share: float = 0.0,
+        playing: Playing = SAMPLED,
         game: Game = COINRUN,
     ) -> None:
         wanted = game.num_actions if mapping is None else mapping.num_latent_actions
         number = policy.num_actions
         require(number == wanted, "policy.num_actions", number, f"{wanted}, as in the mapping or the game")
-        require(0 <= random_share <= 1, "random_share", random_share, "in [0, 1]")
         self._rng, self._num_actions = np.random.default_rng(seed), game.num_actions
-        self._memory, self.mapping, self._random_share = PolicyMemory(policy, games, self._rng), mapping, random_share
+        self._memory = PolicyMemory(policy, games, self._rng, playing.temperature)
+        self.mapping, self._random_share = mapping, playing.random_share
 
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         chosen, features = self._memory.choose(rows, frames, episode_starts)
@@ -215,8 +186,16 @@ class ClonedAgent:
         return actions
 
 
-def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarray], int]:
-    """Return a driver for the page of ``genie-gym play``, which plays the policy saved in ``folder``.
+def draw_actions(logits: Tensor, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Sample (B,) int32 actions from softmax(logits / temperature), logits (B, A); the likeliest ones at 0."""
+    if temperature == 0:
+        return logits.argmax(dim=-1).cpu().numpy().astype(np.int32)
+    probabilities = (logits.double() / temperature).softmax(dim=-1)
+    return draw_from(probabilities.cpu().numpy().cumsum(axis=1), rng)
+
+
+def latent_driver(folder: str, seed: int = 0, temperature: float = 1.0) -> Callable[[np.ndarray, np.ndarray], int]:
+    """Return a driver for the page of ``genie-gym play``, which plays the policy saved in ``folder`` at a temperature.
 
     ``genie_gym.play.drivers`` describes drivers. From a clone of the repository:
     ``python -m genie_gym.cli play --policy "agents/acting.py:latent_driver(FOLDER)"``.
@@ -232,7 +211,6 @@ def latent_driver(folder: str, seed: int = 0) -> Callable[[np.ndarray, np.ndarra
         missing = max(0, length - len(frames))
         seen = np.concatenate([frames[:1].repeat(missing, axis=0), frames[-length:]])
         past = np.concatenate([np.full(missing, policy.num_actions), latent_actions[max(0, len(frames) - length) :]])
-        probabilities = policy(to_float(seen)[None], torch.from_numpy(past)[None]).double().softmax(dim=-1)
-        return int(draw_from(probabilities.numpy().cumsum(axis=1), rng)[0])
+        return int(draw_actions(policy(to_float(seen)[None], torch.from_numpy(past)[None]), temperature, rng)[0])
 
     return drive

@@ -4,26 +4,33 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 
 from agents.cloning import REAL, clone, find_clone
-from agents.config import CloningConfig
+from agents.config import PAPERS_LABELS, CloningConfig
 from agents.demonstrations import Demonstrations
 from agents.game import make_game
-from agents.labelling import NO_LABEL, digest_labels, label_dataset
-from agents.mapping import ActionMapping, FeatureMapping
+from agents.inverse_decoder import InverseDecoder
+from agents.labelling import NO_LABEL, describe_dataset, digest_labels, keep_labels, label_dataset
+from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
+from agents.relabelling import FeatureDecoder, draw_relabels
 from agents.windows import Footage, Windows, draw_labelled, read_footage, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.world_model import GenieWorldModel
+
+Relabelling = Literal["lam_relabel", "idm_relabel"]
+"""Decoders that label videos with real actions: on the latent action model's features, or from scratch."""
+RELABELLINGS = get_args(Relabelling)
 
 
 class CloneStore:
     """Recordings, labels, clones and mappings of one mode; all but the mappings are made on first use and saved.
 
-    Latent policies are cloned from files without real actions; the only policies that learn from real actions are
-    those of ``oracle`` and ``labelled_only``.
+    Latent policies are cloned from files without real actions, and so are those of ``relabelled``, whose actions are
+    decoded from frames. The only ones that learn from real actions are those of ``oracle`` and ``labelled_only``.
 
     Args:
         recordings: Demonstrations and labelled games of the mode.
@@ -33,9 +40,10 @@ class CloneStore:
         work: Folder for labels, uncompressed frames and clones.
         device: Device on which policies are trained and returned.
         footage: Frames of the videos, if they are in memory already; by default they are read on first use.
+        relabel_samples: Number of labelled samples that the decoders of ``relabelled`` are fitted to.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         recordings: Demonstrations,
         world: GenieWorldModel,
@@ -44,7 +52,9 @@ class CloneStore:
         work: Path,
         device: str = "cpu",
         footage: Footage | None = None,
+        relabel_samples: int = PAPERS_LABELS,
     ) -> None:
+        self.relabel_samples = relabel_samples
         self.world, self.game = world, make_game(recordings.mode)
         self.recordings, self.work, self._device, self._footage = recordings, work, device, footage
         self._config, self._labelled_config = config, labelled_config
@@ -72,8 +82,27 @@ class CloneStore:
         name, number, among = f"labelled-{labels}-{seed}", self.game.num_actions, self._draw(labels, seed)
         return self._clone(name, number, REAL, self._open_labelled_windows, self._labelled_config, seed, among)
 
+    def relabelled(self, name: Relabelling, seed: int) -> LatentPolicy:
+        """Return the policy of real actions cloned from the videos as a decoder of few samples labels them."""
+        number, source = self.game.num_actions, self._relabel_source(name, seed)
+        return self._clone(
+            f"{name}-{seed}", number, source, lambda: self._open_relabelled_windows(name, seed), self._config, seed
+        )
+
+    def relabel(self, name: Relabelling, seed: int) -> np.ndarray:
+        """Return distributions (F, R) over real actions of the videos' frames, zeros where an episode ends.
+
+        They are decoded by a ``FeatureDecoder`` for ``lam_relabel``, by an ``InverseDecoder`` for ``idm_relabel``,
+        fitted on the seed's ``relabel_samples`` samples; no other real actions are used.
+        """
+        about = {"relabels_of": self._relabel_source(name, seed), "data": self._videos.fingerprint}
+        path = self.work / "labels" / f"{name}-{self.relabel_samples}-{seed}-{about['data'][:8]}.safetensors"
+        return keep_labels(path, about, lambda: self._decode(name, seed))
+
     def make_shared(self, name: str, seed: int) -> object:
-        """Make a seed's ``lam`` (see ``latent_policy``) or ``oracle``, clones that several methods share."""
+        """Make a seed's clone that several methods share: ``lam``, ``oracle``, ``lam_relabel`` or ``idm_relabel``."""
+        if name in RELABELLINGS:
+            return self.relabelled(cast(Relabelling, name), seed)
         return {"lam": self.latent_policy, "oracle": self.oracle}[name](seed)
 
     def lacks(self, name: str, seed: int) -> bool:
@@ -89,14 +118,6 @@ class CloneStore:
         numbers = self._draw(labels, seed)
         latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
         return ActionMapping.fit(latents, actions, self._num_latents, self.game)
-
-    def feature_mapping(self, labels: int | None, seed: int) -> FeatureMapping:
-        """Return a mapping fitted on the same samples that also sees the features of the seed's latent policy."""
-        numbers, policy = self._draw(labels, seed), self.latent_policy(seed)
-        windows = Windows(self._labelled_footage, self._labelled_latents, self._num_latents, self._context)
-        seen = windows.videos_at(numbers).to(policy.device), windows.past_at(numbers).to(policy.device)
-        latents, actions = self._labelled_latents[numbers], self._labelled_actions[numbers]
-        return FeatureMapping(latents, policy.features(*seen).cpu(), actions, self._num_latents, game=self.game)
 
     @functools.cached_property
     def footage(self) -> Footage:
@@ -135,6 +156,27 @@ class CloneStore:
     def _open_oracle_windows(self) -> Windows:
         folder = self.recordings.folders.oracle  # recorded with the footage, which is read first
         return Windows(self.footage, read_real_actions(folder), self.game.num_actions, self._context)
+
+    def _open_relabelled_windows(self, name: Relabelling, seed: int) -> Windows:
+        distributions = self.relabel(name, seed)
+        actions = draw_relabels(distributions, seed)
+        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions)
+
+    def _relabel_source(self, name: Relabelling, seed: int) -> str:
+        """Return an identification of a decoder, by its kind, its samples and, if it has one, its model."""
+        model = digest_labels(self.world) if name == "lam_relabel" else "frames"
+        return f"{name} of {model} by {self.relabel_samples} samples of seed {seed}"
+
+    def _decode(self, name: Relabelling, seed: int) -> np.ndarray:
+        numbers = self._draw(self.relabel_samples, seed)
+        actions = self._labelled_actions[numbers]
+        if name == "lam_relabel":
+            decoder = FeatureDecoder(self._describe(self._labelled)[numbers], actions, self.game)
+            return decoder.decode(self._describe(self._videos))
+        return InverseDecoder(self._labelled_footage, numbers, actions, self.game, seed).decode(self.footage)
+
+    def _describe(self, dataset: ClipDataset) -> np.ndarray:
+        return describe_dataset(self.world, dataset, self.work / "labels")
 
     def _open_labelled_windows(self) -> Windows:
         return Windows(self._labelled_footage, self._labelled_actions, self.game.num_actions, self._context)

@@ -5,6 +5,7 @@ python -m agents.cloning --videos runs/demonstrations/videos --checkpoint coinru
 
 import copy
 import functools
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +13,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from torch import Tensor
 
 from agents.config import POLICIES, CloningConfig, PolicyName, Training
 from agents.labelling import digest_labels, label_dataset
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
+from genie_gym.config_io import to_dict
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.serving import load_world
-from genie_gym.training.checkpoint import require_config
+from genie_gym.system import replace_file
 from genie_gym.training.loop import Phase, Trainee
 
 REAL = "real"
@@ -30,18 +33,36 @@ REAL = "real"
 class Cloning(Trainee):
     """A policy as the training loop trains it; the ``numbers`` of a batch are the last frames of its windows."""
 
-    def __init__(self, policy: LatentPolicy, windows: Windows) -> None:
+    def __init__(self, policy: LatentPolicy, windows: Windows, random_shift: int = 0) -> None:
         super().__init__()
         self.policy = policy
-        self._windows = windows
+        self._windows, self._random_shift = windows, random_shift
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Return the cross-entropy of the actions taken in the windows' last frames, and the share predicted."""
+        """Return the cross-entropy of the actions taken in the windows' last frames, and the share predicted.
+
+        In training, windows are shifted at random. Of a distribution of actions, the likeliest counts as predicted.
+        """
         numbers, device = batch.numbers.numpy(), self.policy.device
-        targets = torch.from_numpy(self._windows.actions_at(numbers)).to(device)
-        logits = self.policy(batch.videos.to(device), self._windows.past_at(numbers).to(device))
+        targets, videos = self._windows.labels_at(numbers).to(device), batch.videos.to(device)
+        if self.training and self._random_shift:
+            videos = shift_windows(videos, self._random_shift)
+        logits = self.policy(videos, self._windows.past_at(numbers).to(device))
         loss = F.cross_entropy(logits, targets)
-        return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == targets).float().mean()})
+        likeliest = targets if targets.ndim == 1 else targets.argmax(dim=-1)
+        return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == likeliest).float().mean()})
+
+
+def shift_windows(videos: Tensor, most: int) -> Tensor:
+    """Shift each window (B, T, C, H, W) by its own random vector of up to ``most`` pixels; edges are repeated.
+
+    All frames of a window are shifted alike, so that motion stays as it was (DrQ, arXiv 2004.13649).
+    """
+    height, width = videos.shape[-2:]
+    padded = F.pad(videos.flatten(1, 2), (most,) * 4, mode="replicate")  # (B, T C, H + 2 most, W + 2 most)
+    corners = torch.randint(2 * most + 1, (len(videos), 2)).tolist()
+    cut = [each[:, top : top + height, left : left + width] for each, (top, left) in zip(padded, corners, strict=True)]
+    return torch.stack(cut).view_as(videos)
 
 
 def clone(  # noqa: PLR0913
@@ -76,6 +97,7 @@ def clone(  # noqa: PLR0913
             or another config.
     """
     find_clone(config, label_source, out)
+    _claim(config, out)
     drawn_from = windows.targets if among is None else among
     if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
@@ -83,7 +105,8 @@ def clone(  # noqa: PLR0913
     batches = functools.partial(windows.batches, {training.seed: drawn_from}, training.batch_size)
     phase = Phase(batches, training, out, minutes, progress)
     phase.seed_start()
-    trainee = Cloning(LatentPolicy(config.policy, num_actions, label_source), windows).to(device)
+    policy = LatentPolicy(config.policy, num_actions, label_source)
+    trainee = Cloning(policy, windows, config.random_shift).to(device)
     if phase.run(trainee) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")
@@ -103,10 +126,19 @@ def find_clone(config: CloningConfig, label_source: str, out: Path, device: str 
     if policy.label_source != label_source:
         was = policy.label_source
         raise ValueError(f"policy {str(folder)!r} was cloned from labels of {was!r}, not of {label_source!r}")
-    if policy.config != config.policy:
-        raise ValueError(f"policy {str(folder)!r} has another config, {policy.config}, not {config.policy}")
-    require_config(out, config.training)
+    _claim(config, out)
     return policy.to(device)
+
+
+def _claim(config: CloningConfig, out: Path) -> None:
+    """Save the config of the run in ``out`` if it is a new one; raise a ValueError if it has another config."""
+    path, given = out / "cloning.json", json.loads(json.dumps(to_dict(config)))
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as temporary:
+            temporary.write_text(json.dumps(given, indent=1) + "\n")
+    elif (stored := json.loads(path.read_text())) != given:
+        raise ValueError(f"policy {str(out)!r} has another config, {stored}, not {given}")
 
 
 @dataclass(frozen=True, kw_only=True)

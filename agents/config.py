@@ -6,6 +6,8 @@ from typing import Any, Literal
 from genie_gym.checks import check_fields, require
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
+PAPERS_LABELS = 200
+"""Number of labelled samples with which the paper's policy is as good as its oracle."""
 IMPALA_WIDTHS, IMPALA_FEATURES = (16, 32, 32), 256
 """Channels of each stage, and number of output features, of the network in Procgen's baselines (arXiv 1912.01588)."""
 
@@ -32,7 +34,7 @@ class PolicyConfig:
     """height and width of the frames in pixels"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="context_length features patch_size")
+        check_fields(self, positive="context_length features patch_size frame_size")
         require(min(self.widths, default=0) > 0, "PolicyConfig.widths", self.widths, "one or more positive numbers")
         is_given, is_needed = self.transformer is not None, self.network == "st-vivit"
         require(is_given == is_needed, "PolicyConfig.transformer", self.transformer, "given for st-vivit only")
@@ -44,10 +46,30 @@ class CloningConfig:
 
     policy: PolicyConfig
     training: TrainConfig
+    random_shift: int = 0
+    """largest shift in pixels of training windows, each by a random vector, all its frames alike; 0 for none"""
 
     def __post_init__(self) -> None:
+        check_fields(self, not_negative="random_shift")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Playing:
+    """Settings by which cloned policies choose actions: latent policies, their oracle and all others alike."""
+
+    temperature: float = 1.0
+    """temperature of the policy's logits; 0 takes the likeliest action"""
+    random_share: float = 0.0
+    """share of actions replaced by uniformly random real ones (Genie's oracle: 0.1)"""
+
+    def __post_init__(self) -> None:
+        check_fields(self, not_negative="temperature", shares="random_share")
+
+
+SAMPLED = Playing()
+"""The paper's settings of latent policies: actions sampled from the policy's probabilities, none at random."""
 
 
 def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:
@@ -59,7 +81,7 @@ def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:
 def _convolutional(policy: PolicyConfig) -> CloningConfig:
     optimizer = decay_to_hundredth(1e-3, kind="muon-conv", warmup_steps=100, betas=(0.9, 0.96))
     training = TrainConfig(
-        train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="float32", picture_every=0
+        train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="auto", picture_every=0
     )
     return CloningConfig(policy=policy, training=training)
 

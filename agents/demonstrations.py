@@ -41,7 +41,7 @@ class Demonstrations:
     """folder in which ``videos``, ``oracle`` and ``labelled`` are made"""
     mode: Mode = "easy"
     """Procgen's distribution mode"""
-    player: str = "expert"
+    player: str = "skilled"
     """player spec as for ``genie-gym record``"""
     frames: int = 100_000
     """number of frames of demonstrations"""

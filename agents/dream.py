@@ -11,7 +11,7 @@ import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -24,7 +24,8 @@ from agents.evaluation import choose_levels, play_levels
 from agents.game import make_game
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
-from agents.ppo import CriticFirst, ImpalaExtractor, copy_actor, open_ppo, save_ppo, train_ppo
+from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
+from genie_gym.checks import require
 from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
@@ -38,7 +39,7 @@ DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
 
 
 class RepeatedFrameStack(VecFrameStack):
-    """Stacks each row's last frames in channels, oldest first; frames before an episode are copies of its first.
+    """Stacks each row's last frames in channels, or their tokens side by side; those before an episode copy its first.
 
     SB3's ``VecFrameStack`` uses zeros instead, which cloned policies have never seen.
     """
@@ -90,10 +91,7 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
     if policy.config != DREAMER:
         raise ValueError(f"policy must have the config {DREAMER}, got {policy.config}")
     assert isinstance(policy.network, ConvolutionalFeatures)
-    for extractor in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
-        assert isinstance(extractor, ImpalaExtractor)
-        extractor.encoder.load_state_dict(policy.network.encoder.state_dict())
-    model.policy.action_net.load_state_dict(policy.head.state_dict())
+    set_actor(model, policy.network.encoder, policy.head)
 
 
 class RealGame:
@@ -125,6 +123,8 @@ class Dream(Training):
     """folder of recordings with actions, needed to evaluate in the real game"""
     checkpoint: str = "coinrun"
     """name of a shipped checkpoint, or a folder"""
+    observation: Literal["pixels", "tokens"] = "pixels"
+    """observation of the agent; one that sees tokens plays in the world only, and no ``policy`` is saved"""
     policy: Path | None = None
     """folder of a cloned latent policy to start from, with the config ``DREAMER``"""
     critic_steps: int = 2_048
@@ -156,13 +156,28 @@ class Dream(Training):
     ent_coef: float = 0.01
     """weight of the entropy bonus"""
 
-    def run(self) -> LatentPolicy:
-        """Train the remaining steps, save the policy and return it.
+    def run(self) -> LatentPolicy | None:
+        """Train the remaining steps as ``train``, save the policy and return it; None if it sees tokens."""
+        model = self.train()
+        if self.observation == "tokens":
+            return None
+        policy = to_latent_policy(model, str(self.checkpoint))
+        save_policy(policy, self.out / "policy")
+        return policy
+
+    def train(self) -> PPO:
+        """Train the remaining steps and return the agent.
 
         Raises:
-            ValueError: If ``critic_steps`` are more than ``env_steps``, the cloned policy does not fit, or there are
-                fewer samples than ``labels``.
+            ValueError: If ``critic_steps`` are more than ``env_steps``, the cloned policy does not fit, there are fewer
+                samples than ``labels``, or an agent that sees tokens is to start from a clone or play the real game.
         """
+        require(
+            self.observation == "pixels" or self.policy is self.labelled is None,
+            "observation",
+            self.observation,
+            "pixels with a policy or labelled samples, which need frames",
+        )
         if self.policy is not None and self.critic_steps > self.env_steps:
             raise ValueError(f"critic_steps must be at most env_steps, {self.env_steps}, got {self.critic_steps}")
         world = load_world(self.checkpoint, self.device)
@@ -172,13 +187,12 @@ class Dream(Training):
         model = self._open(world)
         first = [] if self.policy is None else [CriticFirst(self.critic_steps)]
         train_ppo(model, self.env_steps, lambda: self._checkpoint(model, game), self.look_every, self.minutes, *first)
-        policy = to_latent_policy(model, str(self.checkpoint))
-        save_policy(policy, self.out / "policy")
-        return policy
+        return model
 
     def _open(self, world: GenieWorldModel) -> PPO:
         handle = WorldHandle(open_dream(world, self.starts, self.start_clips, self.seed))
         options: dict[str, Any] = {"reward_fn": self.reward, "max_episode_steps": self.max_episode_steps}
+        options["observation"] = self.observation
         envs = make_sb3_vec_env("Genie-v0", self.num_envs, seed=self.seed, checkpoint=handle, **options)
         is_new = not (self.out / "ppo.zip").exists()
         stacked = RepeatedFrameStack(envs, DREAMER.context_length)

@@ -7,6 +7,7 @@ episodes start from clips of validation levels, which are not used in training. 
 each latent action held for the whole episode.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from stable_baselines3 import PPO
 
 from agents.acting import PolicyMemory
 from agents.demonstrations import Demonstrations
-from agents.dream import Dream, open_dream
+from agents.dream import DREAMER, Dream, open_dream
 from agents.experiment import AgentExperiment
 from agents.game import make_game
 from genie_gym.configs import Mode
@@ -44,7 +46,7 @@ _REACH = 6
 """Largest shift that is searched for, in pixels a frame; nothing in CoinRun moves faster."""
 
 Choose = Callable[[np.ndarray, bool], np.ndarray]
-"""A function from frames (B, H, W, 3) uint8, and whether they are all first ones, to latent actions (B,)."""
+"""A function from observations (B, ...), and whether they are all first ones, to latent actions (B,)."""
 
 
 def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_frames: np.ndarray) -> np.ndarray:
@@ -57,21 +59,39 @@ def reward_going_right(frames: np.ndarray, latent_actions: np.ndarray, next_fram
     return rewards
 
 
-def score_returns(world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int) -> np.ndarray:
+def score_returns(
+    world: GenieWorldModel, choose: Choose, episodes: int, steps: int, seed: int, observation: str = "pixels"
+) -> np.ndarray:
     """Play ``episodes`` episodes of ``steps`` steps, all at once, and return their returns (episodes,) float64.
 
     They begin with the world's start clips; ``seed`` determines which, and the world's sampling.
     """
     envs = gym.make_vec(
-        "Genie-v0", episodes, checkpoint=WorldHandle(world), reward_fn=reward_going_right, max_episode_steps=steps
+        "Genie-v0",
+        episodes,
+        checkpoint=WorldHandle(world),
+        reward_fn=reward_going_right,
+        max_episode_steps=steps,
+        observation=observation,
     )
-    frames, _ = envs.reset(seed=seed)
+    observations, _ = envs.reset(seed=seed)
     returns = np.zeros(episodes)
     for step in range(steps):
-        frames, rewards, _, _, _ = envs.step(choose(frames, step == 0))
+        observations, rewards, _, _, _ = envs.step(choose(observations, step == 0))
         returns += rewards
     envs.close()
     return returns
+
+
+def choose_by_tokens(model: PPO) -> Choose:
+    """Return how an agent that sees the tokens of its last frames chooses, drawing from its policy."""
+    seen: deque[np.ndarray] = deque(maxlen=DREAMER.context_length)
+
+    def choose(tokens: np.ndarray, is_first: bool) -> np.ndarray:
+        seen.extend([tokens] * (DREAMER.context_length if is_first else 1))
+        return model.predict(np.concatenate(seen, axis=-1))[0]
+
+    return choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +107,7 @@ class DreamTask(AgentExperiment):
         size, world = DREAM_TASK_SIZES[self.preset], {"checkpoint": Path(self.checkpoint).name}
         settings = {**size, **world, "digest": digest_checkpoint(self.checkpoint), "mode": self.mode}
         actions = range(load_world(self.checkpoint, self.device).config.num_latent_actions)
-        methods = ["random", "ppo", *(f"held_{action}" for action in actions)]
+        methods = ["random", "ppo", "ppo_tokens", *(f"held_{action}" for action in actions)]
         cells = self.repeat_over_seeds([{"method": method} for method in methods], size["seeds"])
         if self.find_missing(cells, settings):
             self.record()
@@ -107,7 +127,8 @@ class DreamTask(AgentExperiment):
         videos, validation = self.record()
         choose = self._build_method(cell["method"], world.config.num_latent_actions, videos, seed)
         opened = open_dream(world, validation, size["episodes"], seed)
-        returns = score_returns(opened, choose, size["episodes"], size["episode_steps"], seed)
+        seen = "tokens" if cell["method"] == "ppo_tokens" else "pixels"
+        returns = score_returns(opened, choose, size["episodes"], size["episode_steps"], seed, seen)
         return {"return": float(returns.mean()), "returns": [float(each) for each in returns]}
 
     def _build_method(self, method: str, num_actions: int, videos: Path, seed: int) -> Choose:
@@ -117,11 +138,13 @@ class DreamTask(AgentExperiment):
             return lambda frames, is_first: rng.integers(num_actions, size=len(frames))
         if method.startswith("held_"):
             return lambda frames, is_first: np.full(len(frames), int(method.removeprefix("held_")))
-        policy = Dream(
+        run = f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}"
+        dream = Dream(
             reward=_REWARD,
+            observation="pixels" if method == "ppo" else "tokens",
             starts=videos,
             checkpoint=self.checkpoint,
-            out=self.run_folder / f"{self.mode}-{digest_checkpoint(self.checkpoint)[:8]}-{seed}",
+            out=self.run_folder / (run if method == "ppo" else f"{run}-tokens"),
             env_steps=size["env_steps"],
             num_envs=size["num_envs"],
             max_episode_steps=size["episode_steps"],
@@ -129,7 +152,13 @@ class DreamTask(AgentExperiment):
             seed=seed,
             gamma=_GAMMA,
             ent_coef=_ENT_COEF,
-        ).run()
+        )
+        if method == "ppo_tokens":
+            model = dream.train()
+            torch.manual_seed(seed)  # the policy draws from torch's generator
+            return choose_by_tokens(model)
+        policy = dream.run()
+        assert policy is not None  # it sees pixels
         memory, rows = PolicyMemory(policy, size["episodes"], rng), np.arange(size["episodes"])
         return lambda frames, is_first: memory.choose(rows, frames, np.full(len(rows), is_first))[0]
 
@@ -144,10 +173,10 @@ def score_methods(rows: list[Row]) -> dict[str, dict[str, Any]]:
 
 
 def summarize_outcome(rows: list[Row]) -> dict[str, Any]:
-    """Return the scores of PPO, of random latent actions and of the best held action."""
+    """Return the scores of PPO on frames and on tokens, of random latent actions and of the best held action."""
     scores = score_methods(rows)
     best = max((method for method in scores if method.startswith("held_")), key=lambda method: scores[method]["return"])
-    return {method: scores[method] for method in ("ppo", "random", best)}
+    return {method: scores[method] for method in ("ppo", "ppo_tokens", "random", best) if method in scores}
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m agents.dream_transfer --preset full
 
-All methods play the same levels of easy and hard CoinRun; ``real_labels`` in a row is the number of real transitions
+All methods play the levels and the core of ``agents.benchmark``; ``labels`` in a row is the number of real transitions
 whose action, reward or end the agent has learned from:
 
-    random          uniform real actions
+    player          the player of the videos, and the blind rows of ``agents.blind_methods``
     random_latents  uniform latent actions, mapped by ``mapping_labels`` samples: a baseline with the mapping alone
     clone           latent policy cloned from videos, with the same mapping
     ppo_real        PPO in the real game, for as many steps as ``dream`` has labels
@@ -21,26 +21,29 @@ from typing import Any
 import tyro
 
 from agents.acting import Agent, PlayerAgent, RandomLatents
+from agents.blind_methods import add_twins, list_blind_methods
 from agents.clone_store import CloneStore
 from agents.config import POLICIES
 from agents.dream import DREAMER, Dream
 from agents.experiment import Method, MethodExperiment, MethodInputs
-from agents.expert import ExpertTraining, load_expert
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
+from agents.methods import PLAYER
+from agents.player import PlayerTraining, load_trained
 from agents.policy import LatentPolicy
 from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from agents.windows import Footage
 from genie_gym.configs import Mode
-from genie_gym.players.specs import load_player
 from genie_gym.results.experiment import Row
 
 DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 8192, "other_frames": 2048, "mapping_labels": 64}
-    | {"judge_labels": 64, "judge_steps": 5, "clone_steps": 5, "env_steps": 64, "num_envs": 4, "seeds": 1, "levels": 3},
+    | {"judge_labels": 64, "judge_steps": 5, "clone_steps": 5, "env_steps": 64, "num_envs": 4, "seeds": 1, "levels": 3}
+    | {"core_levels": 2, "core_among": 12},
     "full": {"modes": ["easy", "hard"], "frames": 100_000, "labelled_frames": 60_000, "other_frames": 20_000}
     | {"mapping_labels": 200, "judge_labels": 800, "judge_steps": 400, "clone_steps": 2000}
-    | {"env_steps": 100_000, "num_envs": 16, "seeds": 3, "levels": 100},
+    | {"env_steps": 500_000, "num_envs": 16, "seeds": 3, "levels": 200}
+    | {"core_levels": 256, "core_among": 1000},
 }
 """Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
 _CRITIC_SHARE = 10
@@ -68,6 +71,11 @@ class DreamStore(CloneStore):
     def make_shared(self, name: str, seed: int) -> object:
         """Make a seed's ``lam`` (see ``latent_policy``) or ``reward``, which several methods share."""
         return self.reward(seed) if name == "reward" else super().make_shared(name, seed)
+
+    @property
+    def starts(self) -> Path:
+        """Folder of videos whose clips the dreams start from: those of training levels."""
+        return self.recordings.run().videos
 
     def clone(self, seed: int) -> Path:
         """Clone the seed's latent policy if it is missing, and return its folder."""
@@ -101,10 +109,10 @@ class DreamStore(CloneStore):
 
     def dream(self, method: str, reward: str, seed: int, clone: Path | None = None) -> LatentPolicy:
         """Train a method's agent in the world, started from the policy in ``clone`` if given; return its policy."""
-        size, experiment = self.size, self.experiment
-        return Dream(
+        size, experiment, ppo = self.size, self.experiment, {each.name: each.ppo for each in _METHODS}[method]
+        policy = Dream(
             reward=reward,
-            starts=self.recordings.run().videos,
+            starts=self.starts,
             checkpoint=experiment.checkpoint,
             policy=clone,
             critic_steps=size["env_steps"] // _CRITIC_SHARE,
@@ -114,8 +122,10 @@ class DreamStore(CloneStore):
             num_envs=size["num_envs"],
             device=experiment.device,
             seed=seed,
-            **DREAM_METHODS[method].ppo,  # type: ignore[arg-type]
+            **ppo,  # type: ignore[arg-type]
         ).run()
+        assert policy is not None  # it sees pixels
+        return policy
 
     def few_samples(self, seed: int) -> ActionMapping:
         """Return the mapping fitted on the seed's ``mapping_labels`` samples."""
@@ -124,16 +134,16 @@ class DreamStore(CloneStore):
     def train_real(self, seed: int) -> PlayerAgent:
         """Return an agent trained in the real game for as many steps as ``dream`` has labels, in about four updates."""
         steps = self.size["mapping_labels"] + self.size["judge_labels"]
-        saved = ExpertTraining(
+        saved = PlayerTraining(
             out=self.work / f"ppo-{seed}",
-            mode=self.mode,
+            modes=(self.mode,),
             env_steps=steps,
             num_envs=_REAL_ENVS,
             rollout_steps=max(steps // (4 * _REAL_ENVS), 1),
             device=self.experiment.device,
             seed=seed,
         ).run()
-        return PlayerAgent(load_expert(str(saved), seed))
+        return PlayerAgent(load_trained(str(saved), seed=seed))
 
     def _record_others(self) -> Path:
         return self._record("others", "training", "sticky")  # play that is no demonstration
@@ -153,7 +163,7 @@ class DreamMethod(Method[DreamStore]):
     """A method of ``DreamTransfer``."""
 
     labelled_by: tuple[str, ...] = ()
-    """Names of the sizes whose sum is ``real_labels``, the number of real transitions that the agent learns from."""
+    """Names of the sizes whose sum is the row's ``labels``, the real transitions that the agent learns from."""
     ppo: dict[str, float] = field(default_factory=dict)
     """Settings of PPO that differ from the defaults of ``Dream``."""
 
@@ -175,11 +185,11 @@ _MAPPED, _REWARDED = ("mapping_labels",), ("mapping_labels", "judge_labels")
 # ``agents.dream_task``. The other settings of ``dream_clone``, chosen on easy validation levels, let PPO improve the
 # clone without undoing it.
 _METHODS = (
-    DreamMethod("random", "random", lambda inputs: PlayerAgent(load_player("random", inputs.seed))),
     DreamMethod(
         "random_latents",
         "random latent actions, mapped",
         lambda inputs: RandomLatents(inputs.store.few_samples(inputs.seed), inputs.seed),
+        kind="blind",
         labelled_by=_MAPPED,
     ),
     DreamMethod(
@@ -219,7 +229,9 @@ _METHODS = (
         ppo={"gamma": 0.9, "ent_coef": 0.001},
     ),
 )
-DREAM_METHODS = {method.name: method for method in _METHODS}
+DREAM_METHODS: dict[str, Method[Any]] = {
+    method.name: method for method in (*add_twins((PLAYER, *_METHODS)), *list_blind_methods())
+}
 """Methods by name, in the order of their rows."""
 
 
@@ -246,15 +258,17 @@ class DreamTransfer(MethodExperiment[DreamStore]):
             ValueError: If a method is unknown.
         """
         self.require_known_methods()
-        dreams = {name: method.ppo for name, method in DREAM_METHODS.items() if method.ppo}
-        others = {"player": self.player, "level_set": self.level_set, "dreams": dreams}
-        cells: list[Row] = [{"mode": mode, "method": method} for mode in self.size["modes"] for method in self.methods]
-        cells = self.repeat_over_seeds(cells, self.size["seeds"])
-        self.finish_methods(cells, {**self.size, **self.describe_world(), **others})
+        dreams = {method.name: method.ppo for method in _METHODS if method.ppo}
+        self.finish_methods(self.list_method_cells(self.size["modes"]), self.describe_settings(dreams=dreams))
 
-    def score(self, run: int, cell: Row) -> Row:
-        labels = sum(self.size[name] for name in DREAM_METHODS[cell["method"]].labelled_by)
-        return {"real_labels": labels, **self.play(run, cell)[1]}
+    def list_labels(self, method: Method[Any]) -> list[int | None]:
+        method = DREAM_METHODS[method.twin_of or method.name]
+        if isinstance(method, DreamMethod):
+            return [sum(self.size[name] for name in method.labelled_by)]
+        return method.list_labels([self.size["mapping_labels"]])
+
+    def score(self, run: int, played: dict[tuple[Any, ...], list[int]], cell: Row) -> Row:
+        return self.play(run, played, cell)[1]
 
     def open(self, mode: Mode, footage: Footage | None = None) -> DreamStore:
         return DreamStore(self, mode, footage)

@@ -1,26 +1,34 @@
 """Counting the levels that an agent solves: each level is played once, and no episode is dropped (Genie, figure 15)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from agents.acting import Agent
+from agents.acting import Agent, PlayerAgent
 from agents.game import Game
 from genie_gym.checks import require
 from genie_gym.metrics.held_out import LEVELS
 
 LevelSet = Literal["test", "validation"]
-_RESAMPLES = 2000
+DIED, SOLVED, CUT_OFF = range(3)
+"""Outcomes of an episode: ended unsolved, solved, or still running after the game's ``max_episode_steps``."""
 
 
 class Outcome(NamedTuple):
-    """The result of playing L levels."""
+    """The result of playing L levels of a game with R real actions."""
 
-    solved: np.ndarray
-    """(L,) float64: 1 for a solved level, else 0."""
+    outcomes: np.ndarray
+    """(L,) int64: ``DIED``, ``SOLVED`` or ``CUT_OFF``."""
     env_steps: np.ndarray
     """(L,) int64: number of steps of the episode."""
+    actions: np.ndarray
+    """(R,) int64: how often each real action was played."""
+
+    @property
+    def solved(self) -> np.ndarray:
+        """(L,) float64: 1 for a solved level, else 0."""
+        return (self.outcomes == SOLVED).astype(np.float64)
 
 
 def choose_levels(levels: str, number: int) -> list[int]:
@@ -41,9 +49,11 @@ def play_levels(agent: Agent, game: Game, levels: Sequence[int]) -> Outcome:
         AssertionError: If an episode is longer than the game's ``max_episode_steps``.
     """
     games = game.open_levels(levels, paint_velocity=agent.sees_velocity)
+    if isinstance(agent, PlayerAgent):
+        agent.games = games
     number, longest = len(levels), game.max_episode_steps
     returns, lengths, is_over = np.zeros(number), np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.bool_)
-    actions = np.zeros(number, dtype=np.int32)
+    actions, played = np.zeros(number, dtype=np.int32), np.zeros(game.num_actions, dtype=np.int64)
     for step in range(longest + 1):
         now = games.observe()
         if step:
@@ -54,68 +64,39 @@ def play_levels(agent: Agent, game: Game, levels: Sequence[int]) -> Outcome:
             break
         lengths[rows] += 1
         actions[rows] = agent.act(rows, now.frames[rows], np.full(len(rows), step == 0))
+        played += np.bincount(actions[rows], minlength=game.num_actions)
         games.act(actions)
     games.close()
     assert is_over.all(), f"levels {np.array(levels)[~is_over]} did not end in {longest} steps"
-    return Outcome(game.score_returns(returns), lengths)
+    failed = np.where(lengths == longest, CUT_OFF, DIED)
+    return Outcome(np.where(game.score_returns(returns) > 0, SOLVED, failed), lengths, played)
 
 
-def interquartile_mean(values: np.ndarray) -> float:
-    """Return the mean of the middle half of all values (arXiv 2108.13264), cut as ``scipy.stats.trim_mean`` does."""
-    ordered = np.sort(values, axis=None)
-    cut = int(0.25 * len(ordered))
-    return float(ordered[cut : len(ordered) - cut].mean())
+def count_outcomes(
+    outcome: Outcome, played: Sequence[int], levels: Sequence[int], core: Sequence[int]
+) -> dict[str, Any]:
+    """Return the counts of a row of results.
 
-
-def stratified_interval(
-    scores: np.ndarray, seed: int, statistic: Callable[[np.ndarray], float] = lambda drawn: float(drawn.mean())
-) -> tuple[float, float]:
-    """Return a statistic's 95 % bootstrap interval over seeds, with each level as a stratum (arXiv 2108.13264).
+    ``solved``, ``deaths`` and ``timeouts`` add up to ``levels``; ``outcomes`` and ``core_outcomes`` have a digit for
+    each level, its ``Outcome.outcomes``. ``actions`` and ``env_steps`` count all levels played.
 
     Args:
-        scores: (S, L) score of each seed on each level.
-        seed: Seed of the resampling.
-        statistic: Function of (S, L) scores.
-
-    Raises:
-        ValueError: If there are no scores.
+        outcome: Outcome of the levels played.
+        played: Seeds of the levels played, distinct, in the outcome's order.
+        levels: Seeds of the levels that stand for all of them, each of them played.
+        core: Seeds of the levels of the core, each of them played.
     """
-    is_table = scores.ndim == 2 and 0 not in scores.shape
-    require(is_table, "scores", scores.shape, "(S, L) of one seed and level or more")
-    rng, (seeds, levels) = np.random.default_rng(seed), scores.shape
-    drawn = [statistic(scores[rng.integers(seeds, size=(seeds, levels)), np.arange(levels)]) for _ in range(_RESAMPLES)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def summarize_solved(scores: np.ndarray, seed: int) -> dict[str, Any]:
-    """Summarize scores (S, L): mean and its interval, and the seeds' means with their interquartile mean."""
+    by_level = dict(zip(played, (int(each) for each in outcome.outcomes), strict=True))
+    every, hard = ([by_level[level] for level in seeds] for seeds in (levels, core))
     return {
-        "solved": float(scores.mean()),
-        "interval": stratified_interval(scores, seed),
-        "iqm": interquartile_mean(scores.mean(axis=1)),
-        "by_seed": [float(each) for each in scores.mean(axis=1)],
-    }
-
-
-def count_solved(outcome: Outcome) -> dict[str, Any]:
-    """Return a row of results: number of levels, share solved, a digit per level (1 if solved), and total steps."""
-    return {
-        "levels": len(outcome.solved),
-        "solved": float(outcome.solved.mean()),
-        "solved_by_level": "".join(str(int(each)) for each in outcome.solved),
+        "levels": len(every),
+        "solved": every.count(SOLVED),
+        "core_levels": len(hard),
+        "core_solved": hard.count(SOLVED),
+        "deaths": every.count(DIED),
+        "timeouts": every.count(CUT_OFF),
         "env_steps": int(outcome.env_steps.sum()),
+        "actions": [int(each) for each in outcome.actions],
+        "outcomes": "".join(map(str, every)),
+        "core_outcomes": "".join(map(str, hard)),
     }
-
-
-def gather_seeds(
-    rows: Iterable[Mapping[str, Any]], keys: Sequence[str], seed: int = 0
-) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Group rows of ``count_solved`` that differ in their seed only, and return ``summarize_solved`` of each group.
-
-    A group is identified by its values of ``keys``; ``seed`` determines the resampling for the intervals.
-    """
-    groups: dict[tuple[Any, ...], list[list[float]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append([float(each) for each in row["solved_by_level"]])
-    return {key: summarize_solved(np.array(scores), seed) for key, scores in groups.items()}

@@ -6,19 +6,24 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from agents.acting import Agent, ClonedAgent
 from agents.clone_store import CloneStore
+from agents.config import PAPERS_LABELS, SAMPLED, Playing
+from agents.core_levels import Core, cache_core
+from agents.costs import CostLog, describe_costs
 from agents.demonstrations import Demonstrations
-from agents.evaluation import LevelSet, choose_levels, count_solved, play_levels
+from agents.evaluation import LevelSet, choose_levels, count_outcomes, play_levels
+from agents.game import make_game
 from agents.labelling import digest_labels
 from agents.mapping import Mapping as ActionMap
 from agents.policy import LatentPolicy
 from agents.windows import Footage
+from genie_gym.config_io import to_dict
 from genie_gym.configs import Mode
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.parallel import run_in_processes
@@ -26,6 +31,8 @@ from genie_gym.results.experiment import Row, VariantExperiment
 from genie_gym.serving import load_world
 
 Store = TypeVar("Store", bound=CloneStore)
+_Actions = dict[tuple[Any, ...], list[int]]
+"""How often each real action was played, by mode, method, labels and seed of the row."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,21 @@ class MethodInputs(Generic[Store]):
     """Seeds of the levels that the agent will play, all at the same time."""
     labels: int | None = None
     """Number of labelled samples the method may use; None for methods that use none or all."""
+    best_constant: int = 0
+    """The action that solves the most validation levels of the mode when it is held."""
+    twin_actions: Sequence[int] | None = None
+    """Counts of the real actions that the method of a blind twin played; None for other methods."""
+    playing: Playing = SAMPLED
+    """Temperature and share of random actions of all cloned policies."""
 
-    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None, random_share: float = 0) -> Agent:
+    def play_policy(self, policy: LatentPolicy, mapping: ActionMap | None = None) -> Agent:
         """Return an agent that plays the policy on all levels; the arguments are those of ``ClonedAgent``."""
-        return ClonedAgent(policy, len(self.levels), self.seed, mapping, random_share, self.store.game)
+        return ClonedAgent(policy, len(self.levels), self.seed, mapping, self.playing, self.store.game)
+
+
+def choose_papers_labels(numbers: Sequence[int]) -> int:
+    """Return the paper's number of labelled samples if it is among the ascending ``numbers``, else their last."""
+    return PAPERS_LABELS if PAPERS_LABELS in numbers else numbers[-1]
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,27 @@ class Method(Generic[Store]):
     """Function that builds the agent."""
     needs: tuple[str, ...] = ()
     """Names of the clones and reward models it uses that are made beforehand, since methods share them."""
+    kind: Literal["sighted", "blind", "constant"] = "sighted"
+    """Whether it looks at frames (``sighted``), draws its actions without (``blind``), or holds one (``constant``)."""
+    budgets: Literal["none", "paper", "each"] = "none"
+    """Numbers of labelled samples it has rows for: ``none`` (it uses none or all), the ``paper``'s 200, or ``each``."""
+    is_blind_to_latents: bool = False
+    """Whether its rows are the same for any latent action model, so that ``--baselines`` can take them over."""
+    has_one_seed: bool = False
+    """Whether it has a row for the first seed only, since it is the same for all or slow."""
+    colour: str | None = None
+    """Matplotlib colour of its curve, drawn in the order of colours; not drawn if None."""
+    twin_of: str | None = None
+    """Name of the method whose shares of actions it draws from; its rows are played after that method's."""
+
+    def list_labels(self, numbers: Sequence[int]) -> list[int | None]:
+        """Return the number of labelled samples of each of its rows, chosen from the preset's ascending ``numbers``."""
+        choices: dict[str, list[int | None]] = {
+            "none": [None],
+            "paper": [choose_papers_labels(numbers)],
+            "each": [*numbers],
+        }
+        return choices[self.budgets]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +111,14 @@ class AgentExperiment(VariantExperiment):
     """number of processes that train and play, each of which needs gigabytes of memory at ``full``"""
 
     def make_apart(self, make: Callable[[Row], object], cells: Iterable[Row]) -> None:
-        """Make, in parallel, the resources that several rows share, each of them in a single process.
+        """Make, in ``processes`` processes, the resources that several rows share, each of them in a single process.
 
         ``cells``, all distinct, identify the resources; the picklable function ``make`` makes and saves the resource of
         one cell.
         """
         threads = max(1, torch.get_num_threads() // self.processes)
-        for cell, _ in run_in_processes(make, cells, self.processes, threads):
+        here = ((cell, make(cell)) for cell in cells)
+        for cell, _ in here if self.processes == 1 else run_in_processes(make, cells, self.processes, threads):
             tqdm.write(f"{self.name}: made a shared resource: {cell}")
 
 
@@ -86,12 +126,14 @@ class AgentExperiment(VariantExperiment):
 class MethodExperiment(AgentExperiment, Generic[Store]):
     """An experiment with a row for each mode, method and seed; all rows of a mode use the same store."""
 
-    player: str = "expert"
+    player: str = "skilled"
     """spec of the player in the videos, as for ``genie-gym record``"""
     level_set: LevelSet = "test"
     """set of levels to play: ``validation`` to choose settings, ``test`` for published tables"""
     methods: tuple[str, ...]
     """methods to run now; others can follow in a later run"""
+    playing: Playing = SAMPLED
+    """settings by which all cloned policies choose actions"""
     known_methods: ClassVar[Mapping[str, Method[Any]]]
     precision: ClassVar[str | None] = None
     """Precision of the world, as for ``load_world``; None for the checkpoint's."""
@@ -115,6 +157,15 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         numbers = {name: self.size[name] for name in ("frames", "labelled_frames")}
         return Demonstrations(out=out, mode=mode, player=self.player, seed=self.seed, workers=self.workers, **numbers)
 
+    @property
+    def costs(self) -> CostLog:
+        """Return the log of processor seconds by stage; a killed run's finished stages stay in it."""
+        return CostLog(self.run_folder / "cpu_seconds.jsonl")
+
+    def write(self, results: Row) -> None:
+        """Write the results with the processor seconds spent so far, by stage."""
+        super().write({**results, "cpu_seconds": self.costs.sum_stages()})
+
     def require_known_methods(self) -> None:
         """Raise a ValueError if the option ``methods`` holds an unknown name."""
         if not set(self.methods) <= set(self.known_methods):
@@ -124,31 +175,110 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         """Return the settings that identify the checkpoint in a results file."""
         return {"checkpoint": Path(self.checkpoint).name, "labels_of": digest_labels(self.load())}
 
-    def finish_methods(self, cells: list[Row], settings: Row) -> list[Row]:
-        """Compute the missing rows and return all rows; several processes make shared resources first."""
-        run = time.time_ns()  # each run opens its stores anew: their files may have changed
-        if self.processes > 1:
-            self._prepare(self.find_missing(cells, settings))
-        return self.finish_rows(cells, settings, functools.partial(self.score, run), self.processes)
+    def describe_settings(self, **others: Any) -> Row:
+        """Return the settings that all rows share, and ``others``; the core of each mode is found if it is missing."""
+        modes: list[Mode] = self.size["modes"]
+        self.make_apart(self.make_core, [{"mode": mode} for mode in modes if not self._core_file(mode).exists()])
+        cores = {mode: self.core(mode)._asdict() for mode in modes}
+        shared = {"player": self.player, "level_set": self.level_set, "cores": cores, **to_dict(self.playing)}
+        return {**self.size, **self.describe_world(), **shared, **others}
 
-    def play(self, run: int, cell: Row) -> tuple[Agent, Row]:
-        """Build a cell's agent from the stores of ``run``; return it, and the levels it solved (``count_solved``)."""
-        store, levels = _open_last(self, cell["mode"], run), choose_levels(self.level_set, self.size["levels"])
-        inputs = MethodInputs(store, cell["seed"], levels, cell.get("labels"))
-        agent = self.known_methods[cell["method"]].build(inputs)
-        return agent, count_solved(play_levels(agent, store.game, levels))
+    def core(self, mode: Mode) -> Core:
+        """Return a mode's core, which is found first if it is missing, and saved."""
+        return cache_core(make_game(mode), self.level_set, self.size["core_among"], self._core_file(mode))
+
+    def choose_levels(self, mode: Mode) -> list[int]:
+        """Return the seeds of the levels that every method plays: the first of the set, then those of the core."""
+        return list(dict.fromkeys((*self._every_level, *self._hard_levels(mode))))
+
+    def make_core(self, cell: Row) -> None:
+        """Find and save the core of a cell's mode."""
+        with self.costs.measure("core", **cell):
+            self.core(cell["mode"])
+
+    def list_labels(self, method: Method[Any]) -> list[int | None]:
+        """Return the number of labelled samples of each row of a method, None where it uses none or all."""
+        return method.list_labels(self.size["labels"])
+
+    def list_method_cells(self, modes: Iterable[Mode]) -> list[Row]:
+        """Return a cell for every row: one mode after the other, and within it one seed after the other."""
+        cells: list[Row] = []
+        for mode in modes:
+            for has_one_seed in (True, False):
+                wanted: list[Row] = [
+                    {"mode": mode, "player": self.player, "method": name, "labels": labels}
+                    for name, method in self.known_methods.items()
+                    if name in self.methods and method.has_one_seed == has_one_seed
+                    for labels in self.list_labels(method)
+                ]
+                cells += self.repeat_over_seeds(wanted, 1 if has_one_seed else self.size["seeds"])
+        return cells
+
+    def finish_methods(self, cells: list[Row], settings: Row) -> list[Row]:
+        """Compute the missing rows and return all rows: shared resources first, and blind twins last.
+
+        Raises:
+            ValueError: If a blind twin is wanted, but not the method that it is the twin of.
+        """
+        run = time.time_ns()  # each run opens its stores anew: their files may have changed
+        originals = {name: method.twin_of for name, method in self.known_methods.items() if method.twin_of}
+        own = [cell for cell in cells if cell["method"] not in originals]
+        twins = [cell for cell in cells if cell["method"] in originals]
+        needed = self.find_missing([{**twin, "method": originals[twin["method"]]} for twin in twins], settings)
+        if unplanned := [cell["method"] for cell in needed if cell not in own]:
+            raise ValueError(f"methods must include {unplanned[0]!r} too, whose blind twin draws as it plays")
+        self._prepare(self.find_missing(own, settings))
+        rows = self.finish_rows(own, settings, functools.partial(self.score, run, {}), self.processes)
+        played: _Actions = {_identify(row): row["actions"] for row in rows}
+        rows = self.finish_rows(twins, settings, functools.partial(self.score, run, played), self.processes)
+        print(f"{self.name}: {describe_costs(self.costs.sum_stages())}")
+        return rows
+
+    def play(self, run: int, played: _Actions, cell: Row) -> tuple[Agent, Row]:
+        """Build a cell's agent from the stores of ``run``; return it, and its outcomes (``count_outcomes``)."""
+        mode, method, core = cell["mode"], self.known_methods[cell["method"]], self.core(cell["mode"])
+        levels = self.choose_levels(mode)
+        store, original = _open_last(self, mode, run), {**cell, "method": method.twin_of}
+        actions = played[_identify(original)] if method.twin_of else None
+        inputs = MethodInputs(store, cell["seed"], levels, cell["labels"], core.best_constant, actions, self.playing)
+        with self.costs.measure("training", **cell):
+            agent = method.build(inputs)
+        with self.costs.measure("playing", **cell):
+            outcome = play_levels(agent, store.game, levels)
+        every, hard = self._every_level, self._hard_levels(mode)
+        return agent, count_outcomes(outcome, levels, every, hard)
 
     @abstractmethod
-    def score(self, run: int, cell: Row) -> Row:
-        """Play a cell's agent, built from the stores of ``run``, and return the rest of the cell's row."""
+    def score(self, run: int, played: _Actions, cell: Row) -> Row:
+        """Play a cell's agent, built from the stores of ``run``, and return the rest of the cell's row.
+
+        ``played`` are the actions of the rows that blind twins draw from.
+        """
 
     def record(self, cell: Row) -> None:
         """Make and save the recordings and labels of a cell's mode."""
-        self.open(cell["mode"]).prepare(cell["cloned"])
+        store = self.open(cell["mode"])
+        with self.costs.measure("recording", **cell):
+            store.recordings.record_labelled()
+            if cell["cloned"]:
+                store.recordings.record_videos()
+        with self.costs.measure("labelling", **cell):
+            store.prepare(cell["cloned"])
 
     def make_shared(self, footages: Mapping[Mode, Footage], cell: Row) -> None:
         """Make and save a cell's clone or reward model, from the frames of its mode if ``footages`` holds them."""
-        self.open(cell["mode"], footages.get(cell["mode"])).make_shared(cell["need"], cell["seed"])
+        with self.costs.measure("training", **cell):
+            self.open(cell["mode"], footages.get(cell["mode"])).make_shared(cell["need"], cell["seed"])
+
+    @property
+    def _every_level(self) -> list[int]:
+        return choose_levels(self.level_set, self.size["levels"])
+
+    def _hard_levels(self, mode: Mode) -> list[int]:
+        return self.core(mode).seeds[: self.size["core_levels"]]
+
+    def _core_file(self, mode: Mode) -> Path:
+        return self.run_folder / f"core-{mode}-{self.level_set}-{self.size['core_among']}.json"
 
     def _prepare(self, missing: list[Row]) -> None:
         """Make the recordings and labels of missing rows, then the clones and reward models that they share."""
@@ -172,3 +302,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 def _open_last(experiment: MethodExperiment[Store], mode: Mode, run: int) -> Store:
     """Return the store of a mode; it stays in memory, gigabytes of it, until another mode or ``run`` is opened."""
     return experiment.open(mode)
+
+
+def _identify(cell: Row) -> tuple[Any, ...]:
+    return cell["mode"], cell["method"], cell["labels"], cell["seed"]

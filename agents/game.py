@@ -32,14 +32,42 @@ class GameBatch(Protocol):
     def act(self, real_actions: np.ndarray) -> None:
         """Step every game; ``real_actions`` are (B,) integers."""
 
-    def save(self) -> list[bytes]:
-        """Return the state of every game, which ``restore`` takes."""
+    def save(self, rows: np.ndarray | None = None) -> list[bytes]:
+        """Return the state of every game, which ``restore`` takes, or of those with the indices ``rows``."""
 
     def restore(self, states: Sequence[bytes]) -> None:
         """Continue from states that ``save`` returned."""
 
     def close(self) -> None:
         """Free the games."""
+
+
+class JoinedGames:
+    """Several batches of games as one, a ``GameBatch``: their rows stand one batch after the other."""
+
+    def __init__(self, parts: Sequence[GameBatch]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part.observe().frames) for part in parts])[:-1]
+
+    def observe(self) -> Observation:
+        fields = zip(*(part.observe() for part in self._parts), strict=True)
+        return Observation(*(np.concatenate(field) for field in fields))
+
+    def act(self, real_actions: np.ndarray) -> None:
+        for part, actions in zip(self._parts, np.split(real_actions, self._ends), strict=True):
+            part.act(actions)
+
+    def save(self, rows: np.ndarray | None = None) -> list[bytes]:
+        states = [state for part in self._parts for state in part.save()]
+        return states if rows is None else [states[row] for row in rows]
+
+    def restore(self, states: Sequence[bytes]) -> None:
+        for part, first, end in zip(self._parts, [0, *self._ends], [*self._ends, len(states)], strict=True):
+            part.restore(states[first:end])
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.close()
 
 
 class Game(Protocol):
@@ -64,7 +92,7 @@ class Game(Protocol):
     def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
         """Open one game at the start of each level, given by its seed; after an episode, the level starts again."""
 
-    def open_games(self, levels: str, num_envs: int, seed: int) -> GameBatch:
+    def open_games(self, levels: str, num_envs: int, seed: int, paint_velocity: bool = False) -> GameBatch:
         """Open games on random ``training``, ``validation`` or ``test`` levels."""
 
     def record(
@@ -96,9 +124,9 @@ class ProcgenGame:
     def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
         return open_levels(RecordConfig(game=self.name, mode=self.mode), levels, paint_velocity=paint_velocity)
 
-    def open_games(self, levels: str, num_envs: int, seed: int) -> GameBatch:
+    def open_games(self, levels: str, num_envs: int, seed: int, paint_velocity: bool = False) -> GameBatch:
         config = restrict(RecordConfig(game=self.name, mode=self.mode), levels)
-        return open_games(config, seed=seed, num_envs=num_envs)
+        return open_games(config, seed=seed, num_envs=num_envs, paint_velocity=paint_velocity)
 
     def record(
         self, levels: str, player: str, out: Path, frames: int, seed: int, num_envs: int = 64, workers: int = 1

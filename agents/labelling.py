@@ -1,7 +1,7 @@
-"""Latent actions of whole recordings, inferred by a frozen latent action model and cached on disk."""
+"""Latent actions and features of whole recordings, inferred by a frozen latent action model and cached on disk."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import to_float
+from genie_gym.models.base import require_threads
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.weights import digest_weights
 
@@ -56,11 +58,39 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     Raises:
         ValueError: If a file of the cache is damaged.
     """
-    about = {"labels_of": digest_labels(world), "data": dataset.fingerprint}
-    path = None if cache is None else cache / f"labels-{about['labels_of'][:8]}-{about['data'][:8]}.safetensors"
+    about, infer = _identify(world, dataset), lambda videos: world.label(videos).cpu().numpy()
+    blank = np.array(NO_LABEL)
+    return keep_labels(_name_file(cache, "labels", about), about, lambda: _infer(world, dataset, infer, blank))
+
+
+def describe_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | None = None) -> np.ndarray:
+    """Return the latent action model's features of every transition, (F, D) float16; NaN where ``NO_LABEL`` would be.
+
+    Arguments and errors are those of ``label_dataset``.
+    """
+    about, infer = _identify(world, dataset), lambda videos: describe_transitions(world, videos).half().cpu().numpy()
+    pair = torch.zeros(1, 2, 3, dataset.height, dataset.width, device=world.device)
+    blank = np.full_like(infer(pair)[0, 0], np.nan)
+    return keep_labels(_name_file(cache, "features", about), about, lambda: _infer(world, dataset, infer, blank))
+
+
+@torch.no_grad()
+def describe_transitions(world: GenieWorldModel, videos: Tensor) -> Tensor:
+    """Return the latent action model's continuous features (B, T - 1, D) of videos (B, T, C, H, W)."""
+    require_threads()
+    model = world.latent_action_model
+    return model.features(world.tokenizer.encode(videos) if model.reads_tokens else videos)
+
+
+def keep_labels(path: Path | None, about: dict[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the labels saved in a file, or make and save them; without a path, only make them.
+
+    Raises:
+        ValueError: If the file is damaged, or its metadata are not ``about``.
+    """
     if path is not None and path.exists():
         return _read_labels(path, about)
-    labels = np.concatenate([_label_source(world, frames, starts) for frames, starts in dataset.read_sources()])
+    labels = make()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".tmp")
@@ -69,16 +99,39 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     return labels
 
 
-def _label_source(world: GenieWorldModel, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-    """Label the transitions of one source with frames (F, H, W, 3) uint8: (F,) int64."""
-    labels = np.full(len(frames), NO_LABEL, dtype=np.int64)
+def _identify(world: GenieWorldModel, dataset: ClipDataset) -> dict[str, str]:
+    return {"labels_of": digest_labels(world), "data": dataset.fingerprint}
+
+
+def _name_file(cache: Path | None, what: str, about: dict[str, str]) -> Path | None:
+    return None if cache is None else cache / f"{what}-{about['labels_of'][:8]}-{about['data'][:8]}.safetensors"
+
+
+def _infer(
+    world: GenieWorldModel, dataset: ClipDataset, infer: Callable[[Tensor], np.ndarray], blank: np.ndarray
+) -> np.ndarray:
+    """Infer a value or vector of every transition from videos (B, T, C, H, W) -> (B, T - 1, ...); ``blank`` else."""
+    return np.concatenate(
+        [_infer_source(world, frames, starts, infer, blank) for frames, starts in dataset.read_sources()]
+    )
+
+
+def _infer_source(
+    world: GenieWorldModel,
+    frames: np.ndarray,
+    episode_starts: np.ndarray,
+    infer: Callable[[Tensor], np.ndarray],
+    blank: np.ndarray,
+) -> np.ndarray:
+    """Do what ``_infer`` does for one source with frames (F, H, W, 3) uint8."""
+    labels = np.repeat(blank[None], len(frames), axis=0)
     stretches = list(cut_stretches(episode_starts, world.latent_action_model.frames_seen))
     for first in tqdm(range(0, len(stretches), _ROWS), unit_scale=_ROWS * _STRETCH, unit=" frames", leave=False):
         rows = stretches[first : first + _ROWS]
         longest = max(row.stop - row.first + 1 for row in rows)
         numbers = [np.minimum(row.first + np.arange(longest), row.stop) for row in rows]  # padded with the last frame
         videos = to_float(torch.from_numpy(frames[np.stack(numbers)]).to(world.device))
-        found = world.label(videos).cpu().numpy()  # (rows, longest - 1)
+        found = infer(videos)  # (rows, longest - 1, ...)
         for row, latents in zip(rows, found, strict=True):
             labels[row.start : row.stop] = latents[row.start - row.first : row.stop - row.first]
     return labels

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from agents.game import COINRUN, Game
@@ -82,64 +80,10 @@ class ActionMapping:
         given = sum(float(share) * _entropy(row) for share, row in zip(shares, moves, strict=True))
         return _entropy(moves.sum(axis=0)), given
 
-    def majority(self) -> "ActionMapping":
-        """Return a mapping from each latent action to its most frequent real action only; this is not in the paper."""
-        most = np.zeros_like(self.counts)
-        seen = self.counts.sum(axis=1) > 0
-        most[seen, self.counts[seen].argmax(axis=1)] = self.counts[seen].sum(axis=1)
-        return ActionMapping(most, self._game)
-
     def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
         """Sample real actions; ``features`` are ignored."""
         self.fallbacks += int(np.isin(latent_actions, self.unseen).sum())
         return draw_from(self._sums[latent_actions], rng)
-
-
-class FeatureMapping:
-    """Logistic regression of the real action on the latent action and the policy's features; not in the paper.
-
-    It is fitted on the samples of ``ActionMapping.fit``, with the policy's features (M, D) at each; ``weight_decay`` is
-    the weight of the quadratic penalty.
-
-    Raises:
-        ValueError: As ``ActionMapping.fit`` does.
-    """
-
-    def __init__(
-        self,
-        latent_actions: np.ndarray,
-        features: Tensor,
-        real_actions: np.ndarray,
-        num_latent_actions: int,
-        weight_decay: float = 1e-2,
-        game: Game = COINRUN,
-    ) -> None:
-        ActionMapping.fit(latent_actions, real_actions, num_latent_actions, game)  # validates the samples
-        self.num_latent_actions = num_latent_actions
-        self._mean, self._std = features.mean(dim=0), features.std(dim=0).clamp(min=1e-3)
-        inputs, targets = self._inputs(latent_actions, features), torch.from_numpy(real_actions.astype(np.int64))
-        self._weights = torch.zeros(inputs.shape[1], game.num_actions, requires_grad=True)
-        optimizer = torch.optim.LBFGS([self._weights], max_iter=100, line_search_fn="strong_wolfe")
-
-        def penalized_loss() -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(inputs @ self._weights, targets) + weight_decay * self._weights.square().sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(penalized_loss)
-        self._weights.requires_grad_(False)
-
-    def choose(self, latent_actions: np.ndarray, features: Tensor, rng: np.random.Generator) -> np.ndarray:
-        """Sample real actions from the regression's probabilities."""
-        probabilities = (self._inputs(latent_actions, features) @ self._weights).softmax(dim=-1)
-        return draw_from(probabilities.double().numpy().cumsum(axis=1), rng)
-
-    def _inputs(self, latent_actions: np.ndarray, features: Tensor) -> Tensor:
-        """Concatenate one-hot latent actions, scaled features and a constant: (B, A + D + 1)."""
-        latents = F.one_hot(torch.from_numpy(latent_actions.astype(np.int64)), self.num_latent_actions)
-        scaled = (features - self._mean) / self._std / features.shape[1] ** 0.5
-        return torch.cat([latents.float(), scaled, torch.ones(len(scaled), 1)], dim=1)
 
 
 def map_from_recordings(

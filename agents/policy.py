@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from agents.config import PolicyConfig
 from genie_gym.checks import require
 from genie_gym.config_io import from_dict, to_dict
-from genie_gym.models.base import require_ids, require_pixels, require_videos
+from genie_gym.models.base import Model, require_ids, require_pixels, require_videos
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear, zero_
 from genie_gym.nn.patches import patchify
@@ -21,7 +21,7 @@ _FORMAT = 1
 """Version of the saved files."""
 
 
-class LatentPolicy(nn.Module):
+class LatentPolicy(Model):
     """A network from frames and past actions to logits of the next action.
 
     For the time before an episode, frames repeat its first one and actions are ``num_actions``, which means none.
@@ -58,7 +58,7 @@ class LatentPolicy(nn.Module):
         Raises:
             ValueError: If a shape, type or range is wrong.
         """
-        return self.head(self.features(videos, past_actions)).float()
+        return self.head(self.features(videos, past_actions))
 
     def features(self, videos: Tensor, past_actions: Tensor) -> Tensor:
         """Compute the features (B, D) that the linear layer ``head`` maps to logits; arguments as for ``forward``."""
@@ -70,7 +70,8 @@ class LatentPolicy(nn.Module):
             shapes = tuple(videos.shape[:2]), tuple(past_actions.shape)
             raise ValueError(f"videos and past_actions must have {length} and {length - 1} entries, got {shapes}")
         chosen = F.one_hot(past_actions, self.num_actions + 1)[..., :-1]  # (B, T - 1, A), zeros for no action
-        return self.network(videos - 0.5, chosen.to(videos.dtype) * self.config.sees_actions)
+        pixels = (videos - 0.5).to(self.precision)
+        return self.network(pixels, chosen.to(self.precision) * self.config.sees_actions).float()
 
 
 class ConvolutionalFeatures(nn.Module):
@@ -105,7 +106,8 @@ class TransformerFeatures(nn.Module):
         self.out = Linear(width, config.features)
 
     def forward(self, pixels: Tensor, chosen: Tensor) -> Tensor:
-        features = self.embed(patchify(pixels, self.patch_size)) + self.places  # (B, T, C, H, W) -> (T, B, N, D)
+        patches = patchify(pixels, self.patch_size)  # (B, T, C, H, W) -> (T, B, N, 3 p p)
+        features = self.embed(patches) + self.places.to(pixels.dtype)  # (T, B, N, D)
         previous = rearrange(self.actions(chosen), "b t d -> t b 1 d")  # (B, T - 1, A) -> (T - 1, B, 1, D)
         previous = F.pad(previous, (0, 0, 0, 0, 0, 0, 1, 0))  # (T, B, 1, D), zeros for the first frame
         seen, _ = self.transformer(features + previous)

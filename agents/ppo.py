@@ -1,7 +1,7 @@
-"""Resumable PPO with the network of Procgen's baselines, for ``agents.expert`` and ``agents.dream``."""
+"""Resumable PPO with the network of Procgen's baselines, for ``agents.player`` and ``agents.dream``."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,37 @@ from torch import Tensor, nn
 
 from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
+from genie_gym.sb3 import token_policy
+from genie_gym.serving import native_precision
 from genie_gym.system import keep_freed_memory
 
 _SAVED, _STATISTICS = "ppo.zip", "rewards.pkl"
 
 
 class ImpalaExtractor(BaseFeaturesExtractor):
-    """IMPALA's network: maps k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features (B, 256)."""
+    """IMPALA's network: maps k frames (B, 3 k, H, W) in [0, 1], scaled and stacked by SB3, to features.
 
-    def __init__(self, observation_space: gym.Space) -> None:
-        super().__init__(observation_space, IMPALA_FEATURES)
+    It computes in bfloat16 where the device is fast in it; weights and features are float32. Sizes are those of
+    ``ImpalaEncoder``, by default those of Procgen's baselines.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        widths: Sequence[int] = IMPALA_WIDTHS,
+        features: int = IMPALA_FEATURES,
+        patch_size: int = 1,
+    ) -> None:
+        super().__init__(observation_space, features)
         assert observation_space.shape is not None
         channels, *size = observation_space.shape
-        self.encoder = ImpalaEncoder(channels, IMPALA_WIDTHS, IMPALA_FEATURES, (size[0], size[1]))
+        self.encoder = ImpalaEncoder(channels, widths, features, (size[0], size[1]), patch_size)
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.encoder((observations - 0.5).contiguous(memory_format=torch.channels_last))
+        precision = getattr(torch, native_precision(observations.device))
+        pixels = (observations - 0.5).to(precision, memory_format=torch.channels_last)
+        features: Tensor = self.encoder(pixels).float()
+        return features
 
 
 def open_ppo(
@@ -41,17 +56,19 @@ def open_ppo(
     device: str,
     *,
     is_critic_apart: bool = False,
+    network: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> PPO:
     """Resume the run in ``out`` with its settings, or begin one; rewards are scaled by the return's standard deviation.
 
     Args:
         out: Folder of the run and its TensorBoard log.
-        envs: Environments to train in.
+        envs: Environments to train in, of frames or of a world's tokens.
         rollout_steps: Steps of each environment between two updates.
         seed: Seed of the initial weights and the sampled actions.
         device: Device to train on.
         is_critic_apart: Whether the critic has its own network, so that its training leaves the policy unchanged.
+        network: Sizes of the ``ImpalaExtractor`` of frames, if not its defaults.
         **settings: Learning rate, discounts and entropy bonus that replace Procgen's (arXiv 1912.01588).
     """
     keep_freed_memory()
@@ -61,10 +78,15 @@ def open_ppo(
         return PPO.load(saved, VecNormalize.load(str(statistics), envs), device=device)
     settings = {"learning_rate": 5e-4, "gamma": 0.999, "gae_lambda": 0.95, "ent_coef": 0.01, **settings}
     settings |= {"n_steps": rollout_steps, "batch_size": envs.num_envs * rollout_steps // 8, "n_epochs": 3}
-    network = {"features_extractor_class": ImpalaExtractor, "share_features_extractor": not is_critic_apart}
+    kind, layers = "CnnPolicy", {"features_extractor_class": ImpalaExtractor, "net_arch": []}
+    layers["features_extractor_kwargs"] = dict(network or {})
+    if len(envs.observation_space.shape or ()) == 2:  # a grid of tokens
+        kind, layers = "MlpPolicy", token_policy(envs)
+    layers["share_features_extractor"] = not is_critic_apart
     normalized = VecNormalize(envs, norm_obs=False, gamma=settings["gamma"])
-    log, policy = str(out / "log"), {"net_arch": [], **network}
-    return PPO("CnnPolicy", normalized, policy_kwargs=policy, tensorboard_log=log, seed=seed, device=device, **settings)
+    layers["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # the eps of SB3, which it sets only if none are given
+    settings |= {"policy_kwargs": layers, "tensorboard_log": str(out / "log")}
+    return PPO(kind, normalized, seed=seed, device=device, **settings)
 
 
 def save_ppo(model: PPO, out: Path) -> None:
@@ -83,6 +105,14 @@ def copy_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:
     assert isinstance(extractor, ImpalaExtractor)
     encoder.load_state_dict(extractor.encoder.state_dict())
     head.load_state_dict(model.policy.action_net.state_dict())
+
+
+def set_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:
+    """Copy an encoder and a last layer into an agent's actor, and the encoder into its critic: ``copy_actor`` back."""
+    for extractor in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
+        assert isinstance(extractor, ImpalaExtractor)
+        extractor.encoder.load_state_dict(encoder.state_dict())
+    model.policy.action_net.load_state_dict(head.state_dict())
 
 
 def train_ppo(

@@ -28,7 +28,8 @@ from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.base import LossOutput
 from genie_gym.models.reward_model import RewardModel, save_reward_model
-from genie_gym.training.loop import Phase, Trainee, step_seed
+from genie_gym.training.loop import Phase, Trainee
+from genie_gym.training.step import step_seed
 
 _ENDS_SHARE = 0.25
 """Share of the labels spent on transitions that end an episode: only these can win, and videos show where they are."""
@@ -75,6 +76,7 @@ def train_reward_model(
     phase.seed_start()
     model = RewardModel(outputs, *windows.frames.shape[1:3])
     phase.run(RewardModelTrainee(model, torch.from_numpy(targets).float()))
+    model.set_precision("float32")
     return model.eval().requires_grad_(False)
 
 

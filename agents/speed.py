@@ -3,8 +3,10 @@
 python -m agents.speed --preset full
 """
 
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,24 +20,28 @@ from agents.game import make_game
 from agents.labelling import label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
+from agents.ppo_speed import PPO_SETUPS, time_ppo
 from genie_gym.bench.machine import peak_memory
 from genie_gym.data.clips import ClipDataset
 from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
 
-AGENT_SPEED_SIZES: dict[str, dict[str, int]] = {
-    "smoke": {"frames": 512, "levels": 2, "dream_steps": 4},
-    "full": {"frames": 8192, "levels": 64, "dream_steps": 100},
+AGENT_SPEED_SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"frames": 512, "levels": 2, "dream_steps": 4, "ppo_rows": (2,), "ppo_seconds": 0},
+    "full": {"frames": 8192, "levels": 64, "dream_steps": 100, "ppo_rows": (16, 64), "ppo_seconds": 20},
 }
-"""Sizes by preset: ``frames`` labelled, ``levels`` played at once, and ``dream_steps`` of each environment."""
+"""Sizes by preset: ``frames`` labelled, ``levels`` played at once, ``dream_steps`` of each environment, ``ppo_rows``
+of the environments in which PPO learns, and ``ppo_seconds`` of timing it."""
 _DREAMERS = 16
 """Number of environments stepped at once in the world."""
+_ROLLOUT_STEPS = 32
+"""Steps of each environment between two updates of PPO, as in ``agents.dream``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSpeed(Experiment):
-    """Time labelling, playing and stepping a world, including the overhead around the networks."""
+    """Time labelling, playing, stepping a world and learning in it, including the overhead around the networks."""
 
     name = "agents_speed"
     checkpoint: str = "coinrun"
@@ -47,9 +53,10 @@ class AgentSpeed(Experiment):
         """Measure and write frames and environment steps per second."""
         size = AGENT_SPEED_SIZES[self.preset]
         measured = {**self._dream(size), **self._label(size), **self._play(size)}  # peak memory is measured first
+        measured["ppo"] = self._learn(size)
         self.write({"checkpoint": self.checkpoint, "policy": self.policy, **size, **measured})
 
-    def _dream(self, size: dict[str, int]) -> dict[str, float]:
+    def _dream(self, size: dict[str, Any]) -> dict[str, float]:
         """Time steps of ``Genie-v0`` through SB3, and the share of this time that SB3's adapter takes."""
         envs = make_sb3_vec_env("Genie-v0", _DREAMERS, seed=self.seed, checkpoint=self.checkpoint, max_episode_steps=32)
         inside, step = 0.0, envs.get_attr("step")[0]
@@ -77,7 +84,16 @@ class AgentSpeed(Experiment):
             "peak_memory_mb": peak_memory(torch.device(self.device), "dreamt")["dreamt"],
         }
 
-    def _label(self, size: dict[str, int]) -> dict[str, float]:
+    def _learn(self, size: dict[str, Any]) -> list[dict[str, Any]]:
+        """Time PPO as a whole, for each setup and number of rows."""
+        world, rows = load_world(self.checkpoint, self.device), []
+        for number in size["ppo_rows"]:
+            for setup in PPO_SETUPS:
+                with tempfile.TemporaryDirectory() as folder:
+                    rows.append(time_ppo(world, setup, number, _ROLLOUT_STEPS, size["ppo_seconds"], Path(folder)))
+        return rows
+
+    def _label(self, size: dict[str, Any]) -> dict[str, float]:
         folder = self.run_folder / "videos"
         make_game("hard").record("training", "sticky", folder, size["frames"], self.seed, num_envs=16)
         world, dataset = load_world(self.checkpoint, self.device, "float32"), ClipDataset(folder, clip_length=2)
@@ -85,7 +101,7 @@ class AgentSpeed(Experiment):
         labels = label_dataset(world, dataset)
         return {"labelled_frames_per_second": len(labels) / (time.perf_counter() - began)}
 
-    def _play(self, size: dict[str, int]) -> dict[str, Any]:
+    def _play(self, size: dict[str, Any]) -> dict[str, Any]:
         torch.manual_seed(self.seed)
         latents = load_world(self.checkpoint, self.device).config.num_latent_actions
         policy = LatentPolicy(POLICIES[self.policy].policy, latents).eval().requires_grad_(False)

@@ -52,7 +52,8 @@ class Transfer(Benchmark):
             raise ValueError(f"games must be one or more of Procgen's other than coinrun, got {self.games}")
         folder = self.run_folder / "-".join((self.recipe, *self.games))
         if not (folder / "config.json").exists():
-            save_world(self._train(folder), folder)
+            with self.costs.measure("latent actions"):
+                save_world(self._train(folder), folder)
         Benchmark.run(replace(self, checkpoint=str(folder)))
 
     def _train(self, folder: Path) -> GenieWorldModel:

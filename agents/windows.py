@@ -13,7 +13,8 @@ from agents.labelling import NO_LABEL
 from genie_gym.checks import require
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
-from genie_gym.data.shards import SHARD_SUFFIX, Shard
+from genie_gym.data.shards import SHARD_SUFFIX, Shard, require_discrete
+from genie_gym.system import list_files
 
 _UPLOADED_AT_ONCE = 16_384
 """Number of frames copied to a GPU at once."""
@@ -96,19 +97,30 @@ class Windows(VideoWindows):
         actions: (F,) action taken at each frame; ``NO_LABEL`` if there is none.
         num_actions: Number of actions, A.
         context_length: Number of frames of a window, T.
+        distributions: (F, A) probabilities of the actions, to learn from in place of ``actions``; by default none.
 
     Raises:
-        ValueError: If the numbers of frames and actions differ, or an action is out of range.
+        ValueError: If the numbers of frames, actions and distributions differ, or an action is out of range.
     """
 
-    def __init__(self, footage: Footage, actions: np.ndarray, num_actions: int, context_length: int) -> None:
+    def __init__(
+        self,
+        footage: Footage,
+        actions: np.ndarray,
+        num_actions: int,
+        context_length: int,
+        distributions: np.ndarray | None = None,
+    ) -> None:
         super().__init__(footage, context_length)
         frames = len(footage.frames)
         require(actions.shape == (frames,), "actions", actions.shape, f"({frames},), one a frame")
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
-        self._actions, self._num_actions = actions, num_actions
+        if distributions is not None:
+            wanted = frames, num_actions
+            require(distributions.shape == wanted, "distributions", distributions.shape, f"{wanted}, one a frame")
+        self._actions, self._num_actions, self._distributions = actions, num_actions, distributions
         self.targets = np.flatnonzero(actions != NO_LABEL)
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
@@ -122,6 +134,12 @@ class Windows(VideoWindows):
         """Return the actions (M,) at frames ``numbers`` (M,)."""
         return self._actions[numbers]
 
+    def labels_at(self, numbers: np.ndarray) -> Tensor:
+        """Return what to learn at frames ``numbers``: (M, A) float32 distributions, or without them (M,) actions."""
+        if self._distributions is None:
+            return torch.from_numpy(self._actions[numbers])
+        return torch.from_numpy(self._distributions[numbers].astype(np.float32))
+
 
 def read_real_actions(folder: Path) -> np.ndarray:
     """Return (F,) int64 real actions of all frames of a folder's shards; ``NO_LABEL`` at the last one of an episode.
@@ -131,7 +149,8 @@ def read_real_actions(folder: Path) -> np.ndarray:
     parts = []
     for shard in _open_shards(folder):
         ends = np.append(shard.episode_starts[1:], True)
-        parts.append(np.where(ends, NO_LABEL, shard.private(0, shard.num_frames)[0].astype(np.int64)))
+        actions = require_discrete(shard.path, shard.private(0, shard.num_frames)[0])
+        parts.append(np.where(ends, NO_LABEL, actions.astype(np.int64)))
     return np.concatenate(parts)
 
 
@@ -163,4 +182,4 @@ def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open_shards(folder: Path) -> Iterator[Shard]:
-    return map(Shard, sorted(folder.glob(f"*{SHARD_SUFFIX}")))
+    return map(Shard, list_files(folder, [SHARD_SUFFIX]))

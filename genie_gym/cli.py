@@ -1,5 +1,7 @@
 """The command line ``genie-gym``; each command only calls the code that does the work."""
 
+import math
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,74 +10,77 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
-from genie_gym.data.config import RecordConfig
+from genie_gym.checks import require
+from genie_gym.curation.commands import CurateCommand
+from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
+from genie_gym.preset_arguments import parse_with_preset, plain_rules
+from genie_gym.training.commands import ExportCommand, TrainCommand
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordCommand:
-    """Record Procgen games into lossless HDF5 shards."""
+    """Record Procgen games, or any Gymnasium environment with frames, into lossless HDF5 shards."""
 
     out: Path
     """folder to write the HDF5 shards into"""
     players: tuple[str, ...] = ("sticky=0.8", "random=0.2")
-    """players and their shares, SPEC=WEIGHT each: random, sticky, or path/to/file.py:factory(argument)"""
+    """players and their shares, SPEC=WEIGHT each: random, sticky, expert, skilled, search or FILE.py:FACTORY(...)"""
     workers: int = 1
     """number of recording processes"""
+    window: bool = False
+    """play the environment of --env in a window, and record that until the window is closed"""
+    keys: tuple[str, ...] = ()
+    """keys of the window, KEYS=ACTION each, such as d=3 or dw=5; by default the environment's own"""
     recording: Annotated[RecordConfig, tyro.conf.arg(name="")] = field(default_factory=RecordConfig)
     """games and levels to record"""
 
     def run(self) -> None:
         """Record the shards."""
+        from genie_gym.data.env_games import describe_frames
+        from genie_gym.data.frame_writer import record_in_window
         from genie_gym.data.record import record
         from genie_gym.players.specs import parse_shares
 
-        shards = record(self.recording, parse_shares(self.players), self.out, workers=self.workers)
+        if self.window:
+            record_in_window(self.recording, self.keys, self.out)
+            print(f"recorded in {self.out}")
+            return
+        shares = parse_shares(self.players, self._find_space())
+        if self.recording.env is not None:
+            print(describe_frames(self.recording))
+        shards = record(self.recording, shares, self.out, workers=self.workers)
         print(f"recorded {len(shards)} shards in {self.out}")
+
+    def _find_space(self) -> Any:
+        """Return the action space of an environment; None for Procgen."""
+        from genie_gym.data.env_games import find_action_space
+
+        return None if self.recording.env is None else find_action_space(self.recording)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand:
-    """Train a world from shards or videos; the same command run again continues in the same folder."""
+class ConvertCommand:
+    """Convert videos into shards that training streams; run again, it converts what is missing or has changed."""
 
-    data: tuple[Path, ...]
-    """folders of HDF5 shards or videos to train on"""
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    """video files, and folders that are searched with their subfolders"""
     out: Path
-    """folder of the run, which will hold the world in OUT/checkpoint"""
-    preset: str = "coinrun"
-    """name of the preset to train"""
-    minutes: float | None = None
-    """number of minutes after which training pauses; by default it runs to its end"""
-    device: str = "cpu"
-    """torch device to train on"""
-    start_data: tuple[Path, ...] = ()
-    """folders of shards or videos to draw the shipped start clips from; by default --data"""
-    start_clips: int = 32
-    """largest number of start clips shipped with the checkpoint"""
-    tokenizer_steps: int | None = None
-    """override the preset's number of tokenizer training steps"""
-    world_steps: int | None = None
-    """override the preset's number of world training steps"""
+    """folder to write the shards into"""
+    workers: int | None = None
+    """number of converting processes; by default one for each core"""
+    conversion: Annotated[ConvertConfig, tyro.conf.arg(name="")] = field(default_factory=ConvertConfig)
+    """frames to make of the videos"""
 
     def run(self) -> None:
-        """Train until the checkpoint is saved or the time is over."""
-        from genie_gym.config_io import vary
-        from genie_gym.data.clips import ClipDataset
-        from genie_gym.presets import find_preset
-        from genie_gym.training.run import draw_start_clips, train_preset
+        """Convert the videos and say what was cropped, left out and too short."""
+        from genie_gym.data.convert import convert
 
-        steps = {"tokenizer_training.train_steps": self.tokenizer_steps, "world_training.train_steps": self.world_steps}
-        preset = vary(find_preset(self.preset), {path: count for path, count in steps.items() if count is not None})
-        size = {"height": preset.world.height, "width": preset.world.width}
-        dataset = ClipDataset(self.data, clip_length=preset.world_training.clip_length, **size)
-        starts = ClipDataset(self.start_data, clip_length=1, **size) if self.start_data else dataset
-        clips = draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
-        checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, self.device)
-        paused = f"the time is over; run the command again to continue in {self.out}"
-        print(paused if checkpoint is None else f"saved {checkpoint}")
+        print("\n".join(convert(self.videos, self.out, self.conversion, self.workers).lines))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ class BenchCommand:
     """Measure the speed of playing and training, relative to this machine's matrix multiplication; takes minutes."""
 
     json: Path | None = None
-    """JSON file to write the results to"""
+    """JSON file with a row for each kind of machine; this machine's row is written"""
     bench: Annotated[BenchConfig, tyro.conf.arg(name="")] = field(default_factory=BenchConfig)
     """worlds and settings to measure"""
 
@@ -129,15 +134,16 @@ class BenchCommand:
 
         from genie_gym.bench.report import print_results
         from genie_gym.bench.run import run_bench
-        from genie_gym.results.files import require_writable, write_results
+        from genie_gym.results.files import read_machines, require_writable, write_by_machine
 
         console = Console()
         if self.json is not None:
             require_writable(self.json)
+            read_machines(self.json)  # refuses a file of other results
         results = run_bench(self.bench, lambda stage: console.print(f"... {stage}"))
         print_results(console, results)
         if self.json is not None:
-            write_results(self.json, results)
+            write_by_machine(self.json, results)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +161,7 @@ class DoctorCommand:
         """Print a line for each finding."""
         from genie_gym.doctor import examine
 
+        require(0 < self.seconds < math.inf, "--seconds", self.seconds, "positive")
         for name, value in examine(self.checkpoint, self.device, self.seconds):
             print(f"{name:<11}{value}".replace("\n", f"\n{'':11}"), flush=True)
 
@@ -307,7 +314,11 @@ class PromptCommand(_DemoOptions):
 
 COMMANDS: dict[str, Any] = {
     "record": RecordCommand,
+    "plan": PlanCommand,
+    "curate": CurateCommand,
+    "convert": ConvertCommand,
     "train": TrainCommand,
+    "export": ExportCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,
     "demo": DemoCommand,
@@ -317,15 +328,30 @@ COMMANDS: dict[str, Any] = {
     "doctor": DoctorCommand,
 }
 """Name of each command -> its class."""
+WITH_PRESET = ("plan", "train")
+"""Commands that start from a preset."""
 
 
 def main() -> None:
-    """Run the command line; invalid values and missing packages end it with one line and exit status 2."""
+    """Run the command line; what fails ends it with one line.
+
+    The exit status is 2 for invalid values and missing packages, 1 for what the system refuses (files that cannot be
+    written, a full disk) and for a loss that is not finite, 130 after Ctrl-C.
+    """
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS).run()
-    except (ValueError, MissingExtraError) as error:
+        name, *arguments = sys.argv[1:] or ("",)
+        with plain_rules():
+            if name in WITH_PRESET:
+                command = parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}")
+            else:
+                command = tyro.extras.subcommand_cli_from_dict(COMMANDS)
+        command.run()
+    except (ValueError, MissingExtraError, OSError, FloatingPointError) as error:
         print(f"genie-gym: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(2 if isinstance(error, ValueError | MissingExtraError) else 1) from error
+    except KeyboardInterrupt:
+        print("genie-gym: interrupted", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

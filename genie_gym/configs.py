@@ -1,8 +1,7 @@
 """All hyperparameters of genie-gym as frozen dataclasses; this module does not import torch.
 
-``__post_init__`` only validates; derived values are properties. ``presets`` holds configs by name, ``config_io`` turns
-them into JSON and back. "The paper" is "Genie: Generative Interactive Environments" (arXiv 2402.15391); it never states
-its feed-forward width, so ``feed_forward_width`` is fitted to its parameter counts.
+``presets`` holds configs by name, ``config_io`` turns them into JSON and back. "The paper" is arXiv 2402.15391; its
+feed-forward width is not stated, so ``feed_forward_width`` is fitted to its parameter counts.
 """
 
 import math
@@ -15,7 +14,7 @@ Mode = Literal["easy", "hard"]
 """Procgen's distribution mode: how hard its levels are."""
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-"""Precisions in which a world can be played."""
+"""Precisions in which a world can be played and models can be trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +39,8 @@ class TransformerConfig:
     feed-forward over 3 x 3 tokens of one frame (a residual network; tokenizer only)"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="layers width heads head_dim feed_forward_width", multiples={"head_dim": 2})
-        require(self.value_head_dim > 0, "TransformerConfig.value_dim", self.value_dim, "positive")
+        sizes = "layers width heads head_dim value_dim feed_forward_width"
+        check_fields(self, positive=sizes, multiples={"head_dim": 2})
 
     @property
     def value_head_dim(self) -> int:
@@ -181,9 +180,10 @@ class MovingActionConfig:
         sizes = "agent_weight merged_actions"
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples={"width": 8})
         box = self.agent_box
-        is_box = isinstance(box, tuple) and len(box) == 4 and all(isinstance(each, int) for each in box)
-        is_inside = is_box and min(box[:2]) >= 0 and min(box[2:]) > 0
-        fits = box in (None, "find") or is_inside
+        if isinstance(box, tuple):
+            fits = len(box) == 4 and all(isinstance(each, int) for each in box) and min(box[:2]) >= 0 < min(box[2:])
+        else:
+            fits = box in (None, "find")
         require(fits, "MovingActionConfig.agent_box", box, "None, 'find' or (top, left, height, width) in pixels")
 
 
@@ -241,7 +241,6 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, positive="maskgit_steps temperature", not_negative="choice_temperature")
-        require(isinstance(self.maskgit_steps, int), "SamplingConfig.maskgit_steps", self.maskgit_steps, "an int")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -249,9 +248,11 @@ class WorldConfig:
     """The three models of a world and its sampling settings; stored inside the checkpoint."""
 
     height: int = 64
-    """frame height in pixels"""
+    """frame height in pixels; inside the models frames are padded to whole patches and folds"""
     width: int = 64
     """frame width in pixels"""
+    fps: float | None = None
+    """frames a second of the training videos and of play; ``None`` takes every frame of a file, and plays 10 of them"""
     context_length: int = 16
     """number of frames that temporal attention sees, in training and in play"""
     tokenizer: TokenizerConfig
@@ -268,14 +269,12 @@ class WorldConfig:
     """human-readable name of each latent action; empty if nobody has named them"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="height width context_length")
-        part, patch = self.latent_action_model, self.tokenizer.patch_size
+        check_fields(self, positive="height width fps context_length")
+        part = self.latent_action_model
         for side in ("height", "width"):
             value = getattr(self, side)
-            require(value % patch == 0, f"WorldConfig.{side}", value, f"a multiple of the patch size {patch}")
             if not isinstance(part, TransformerActionConfig):
-                fits = value % 8 == 0 and value >= 16
-                require(fits, f"WorldConfig.{side}", value, "16, 24, 32, ... for a convolutional latent action model")
+                require(value >= 16, f"WorldConfig.{side}", value, "16 or more for convolutional latent actions")
             if isinstance(part, MovingActionConfig):
                 require(2 * part.reach < value, "MovingActionConfig.reach", part.reach, f"less than half of {value}")
                 if isinstance(part.agent_box, tuple):
@@ -285,14 +284,17 @@ class WorldConfig:
         are_texts = isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
         is_valid = not names or (are_texts and len(set(names)) == len(names) == actions)
         require(is_valid, "WorldConfig.action_names", names, f"{actions} different non-empty strings")
-        for folded in (self.tokenizer, self.dynamics):
-            fits = not any(count % folded.fold for count in self.grid)
-            require(fits, f"{type(folded).__name__}.fold", folded.fold, f"a divisor of the grid {self.grid}")
+
+    @property
+    def cell(self) -> int:
+        """Side in pixels of the squares of whole patches and folds that frames are padded to."""
+        return self.tokenizer.patch_size * math.lcm(self.tokenizer.fold, self.dynamics.fold)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Token rows and columns of a frame."""
-        return self.height // self.tokenizer.patch_size, self.width // self.tokenizer.patch_size
+        """Token rows and columns of a padded frame."""
+        per_cell = self.cell // self.tokenizer.patch_size
+        return -(-self.height // self.cell) * per_cell, -(-self.width // self.cell) * per_cell
 
     @property
     def tokens_per_frame(self) -> int:
@@ -329,7 +331,8 @@ class OptimizerConfig:
     """largest gradient norm of each model"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="learning_rate final_learning_rate clip_norm", not_negative="warmup_steps")
+        rates = "learning_rate final_learning_rate clip_norm"
+        check_fields(self, positive=rates, not_negative="warmup_steps weight_decay", shares="betas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -344,10 +347,16 @@ class TrainConfig:
     """number of frames per clip"""
     optimizer: OptimizerConfig = OptimizerConfig()
     """optimiser and learning-rate schedule"""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """floating-point format of features; weights stay float32"""
+    precision: Literal["auto", "float32", "bfloat16"] = "bfloat16"
+    """floating-point format of features; ``auto``: the one in which a step is fastest, which a resumed run keeps"""
     compile: bool = False
-    """whether to ``torch.compile`` the transformers"""
+    """whether to ``torch.compile`` the transformers, block by block"""
+    accumulate: int = 1
+    """number of parts of a batch, computed one by one to save memory; codebooks and norms take each for a batch"""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """share of each process: the whole model, or (``fsdp``, AdamW only) a part, gathered block by block; no pictures"""
+    checkpoint_blocks: bool = False
+    """whether to keep only each transformer block's input for the backward pass: less memory, a third more work"""
     seed: int = 0
     """seed of batches, masks and noise; with the step it decides all randomness"""
     checkpoint_every: int = 200
@@ -358,7 +367,12 @@ class TrainConfig:
     """number of steps between TensorBoard picture grids; 0 for none"""
 
     def __post_init__(self) -> None:
-        check_fields(self, positive="train_steps batch_size clip_length checkpoint_every log_every")
+        counts = "train_steps batch_size clip_length checkpoint_every log_every accumulate"
+        check_fields(self, positive=counts, not_negative="seed picture_every")
+        size, kind = self.batch_size, self.optimizer.kind
+        require(size % self.accumulate == 0, "TrainConfig.accumulate", self.accumulate, f"a divisor of {size} clips")
+        fits = self.sharding == "ddp" or kind == "adamw"
+        require(fits, "TrainConfig.sharding", self.sharding, f"ddp with {kind}, which needs whole matrices")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

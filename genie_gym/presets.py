@@ -73,11 +73,13 @@ WORLD_OPTIMIZER = OptimizerConfig(learning_rate=3e-5, final_learning_rate=3e-6, 
 def _paper(dynamics: TransformerConfig, train_steps: int, batch_size: int) -> Preset:
     """Return a preset with the paper's tokenizer and latent action model (appendices C.1, C.2) and this dynamics.
 
-    Videos are 160 x 90 pixels, padded to 160 x 92 as the paper's token counts imply.
+    Videos are 160 x 90 pixels at 10 frames a second. The tokenizer pads them to 160 x 92, as the paper's token counts
+    imply.
     """
     world = WorldConfig(
-        height=92,
+        height=90,
         width=160,
+        fps=10,
         tokenizer=_tokenizer(4, _stack(12, 512, 8, 64, 128), _stack(20, 1024, 16, 64, 256), codes=1024, dim=32),
         latent_action_model=_transformer_actions(_stack(20, 1024, 16, 64, 256), codes=8),
         dynamics=DynamicsConfig(transformer=dynamics),
@@ -136,15 +138,23 @@ def _coinrun() -> Preset:
     )
     optimizer = replace(_SMALL_OPTIMIZER, learning_rate=2e-3, final_learning_rate=4e-5, warmup_steps=100)
     clip_optimizer = replace(_SMALL_OPTIMIZER, warmup_steps=100)
-    clip_training = replace(_SMALL_TRAINING, train_steps=6000, optimizer=clip_optimizer, log_every=20)
+    training = replace(_SMALL_TRAINING, precision="auto")
+    clip_training = replace(training, train_steps=6000, optimizer=clip_optimizer, log_every=20)
     return Preset(
         world=world,
-        tokenizer_training=replace(
-            _SMALL_TRAINING, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer
-        ),
+        tokenizer_training=replace(training, train_steps=4000, batch_size=64, clip_length=1, optimizer=optimizer),
         action_training=replace(clip_training, train_steps=1600, batch_size=20, clip_length=6),
         world_training=replace(clip_training, optimizer=replace(clip_optimizer, kind="muon", learning_rate=3e-3)),
     )
+
+
+def _videos() -> Preset:
+    """Return a world for any video: ``coinrun`` at 90 x 160 pixels and 10 frames a second.
+
+    Nothing in it is a fact of one camera: where the agent is kept, if anywhere, is found in the data.
+    """
+    shipped = _coinrun()
+    return replace(shipped, world=replace(shipped.world, height=90, width=160, fps=10))
 
 
 def _study() -> Preset:
@@ -210,6 +220,7 @@ PRESETS: dict[str, Preset] = _PresetTable(
         "tiny": _tiny(),
         "study": _study(),
         "coinrun": _coinrun(),
+        "videos": _videos(),
         "coinrun-case-study": _case_study(),
         "platformers": _paper(_scaling_row(48, 36, 5120, 128), 125_000, 512),
         "robotics": _paper(_stack(38, 2560, 20, 128, 2560), 200_000, 256),

@@ -1,4 +1,4 @@
-"""Worlds as vector environments of Stable-Baselines3 (needs the extra ``sb3``)."""
+"""Worlds as vector environments of Stable-Baselines3, and networks over their tokens (needs the extra ``sb3``)."""
 
 import reprlib
 from collections.abc import Sequence
@@ -6,12 +6,20 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from genie_gym.checks import require
 from genie_gym.envs.arguments import require_options
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
+from genie_gym.nn.convolution import ImpalaEncoder
+from genie_gym.nn.layers import Linear
+from genie_gym.serving import native_precision
 
 _ENTRY_POINT = f"{GenieVectorEnv.__module__}:{GenieVectorEnv.__name__}"
 _ROW_METHODS = ("get_action_meanings",)
@@ -40,7 +48,7 @@ class GenieVecEnv(VecEnv):
         self._actions = np.zeros(self.num_envs, dtype=np.int64)
 
     def reset(self) -> VecEnvObs:
-        """Start episodes in all rows and return their first frames, (num_envs, H, W, 3) uint8.
+        """Start episodes in all rows and return their first observations.
 
         The seeds of ``seed()`` and the options of ``set_options()`` apply to this reset only.
         """
@@ -115,6 +123,7 @@ def make_sb3_vec_env(
     """Make a vector environment for SB3's algorithms: many rows of play in one world.
 
     ``PPO("CnnPolicy", make_sb3_vec_env("Genie-v0", num_envs=16, reward_fn=f)).learn(100_000)`` trains in the world.
+    With ``observation="tokens"`` it is ``PPO("MlpPolicy", vec_env, policy_kwargs=token_policy(vec_env))``.
 
     Args:
         env_id: Id of an environment registered by genie-gym, with or without ``genie_gym:``.
@@ -134,6 +143,67 @@ def make_sb3_vec_env(
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env, monitor_file)
+
+
+class TokenExtractor(BaseFeaturesExtractor):
+    """Maps tokens (B, rows, T columns) of T frames side by side, as ``VecFrameStack`` puts them, to vectors.
+
+    Each token becomes its code in the world, projected to ``width`` channels. IMPALA's residual stages follow; the
+    first halves the grid by patches. They compute in bfloat16 where the device is fast in it.
+
+    Args:
+        observation_space: Space of the tokens.
+        codebook: (K, D) float32, the code of each token.
+        columns: Columns of tokens of one frame.
+        is_frozen: Whether codes stay as they are; otherwise training starts from them.
+        width: Channels of a frame's embedded tokens.
+        widths: Channels of each residual stage.
+        features: Number of output features.
+
+    Raises:
+        ValueError: If the space holds other tokens than those of the codebook, or no whole frames.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        codebook: np.ndarray,
+        columns: int,
+        is_frozen: bool = True,
+        width: int = 16,
+        widths: tuple[int, ...] = (32, 32),
+        features: int = 256,
+    ) -> None:
+        super().__init__(observation_space, features)
+        space = cast(gym.spaces.Box, observation_space)
+        fits = len(space.shape) == 2 and space.high.max() < len(codebook) and space.shape[1] % columns == 0
+        wanted = f"tokens below {len(codebook)} in frames of {columns} columns side by side"
+        require(fits, "observation_space", space, wanted)
+        rows, all_columns = space.shape
+        self._columns = columns
+        self.codes = torch.nn.Parameter(torch.from_numpy(codebook).clone(), requires_grad=not is_frozen)
+        self.project = Linear(codebook.shape[1], width)
+        self.encoder = ImpalaEncoder(width * all_columns // columns, widths, features, (rows, columns), patch_size=2)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return features (B, features) of tokens, which SB3 gives as float32."""
+        tokens = rearrange(observations.long(), "b r (t c) -> b r c t", c=self._columns)
+        embedded = F.embedding(tokens, self.project(self.codes)).flatten(3)  # (B, rows, columns, T width)
+        pictures = embedded.to(getattr(torch, native_precision(embedded.device)))
+        features: torch.Tensor = self.encoder(pictures.permute(0, 3, 1, 2)).float()  # channels-last in memory
+        return features
+
+
+def token_policy(vec_env: VecEnv, **settings: Any) -> dict[str, Any]:
+    """Return ``policy_kwargs`` of an SB3 ``MlpPolicy`` that embeds the tokens of a world by a ``TokenExtractor``.
+
+    Args:
+        vec_env: Environment of ``make_sb3_vec_env(..., observation="tokens")``; SB3's wrappers may be around it.
+        **settings: Arguments of ``TokenExtractor`` from ``is_frozen`` on.
+    """
+    columns = vec_env.get_attr("single_observation_space")[0].shape[-1]
+    inputs = {"codebook": vec_env.get_attr("codebook")[0], "columns": columns, **settings}
+    return {"features_extractor_class": TokenExtractor, "features_extractor_kwargs": inputs, "net_arch": []}
 
 
 def _merge_options(options: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

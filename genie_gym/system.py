@@ -1,13 +1,17 @@
-"""Queries and settings of the operating system: processor flags, kept memory, forks, and files replaced whole."""
+"""Queries and settings of the operating system: processor flags, kept memory, forks, files and their locks."""
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import platform
+import socket
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TextIO
 
 KERNEL_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 """Processor flags that decide about the kernels' vectors, precision and tiles."""
@@ -15,6 +19,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from gli
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC in Linux's sched.h
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 """Files of a control group's processor quota and its period, in versions 2 and 1 of control groups."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+"""Errors of storage that knows no locks, such as Lustre without its option ``flock``."""
 
 
 @functools.cache
@@ -31,6 +37,15 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_THRESHOLD, 2**30))
+
+
+def peak_resident() -> int | None:
+    """Return the largest number of bytes that this process has held in memory; None on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def processor_flags() -> frozenset[str]:
@@ -63,6 +78,55 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it for this process alone, until the context or the process ends; does nothing on Windows.
+
+    The lock is one of the kernel on the hidden file ``.lock``, so that no process that was killed leaves it behind. Of
+    several processes that work in a folder together, one takes it for all.
+
+    Raises:
+        ValueError: Naming the other process, if it holds the folder, or if the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
+    with file:
+        if sys.platform != "win32":
+            _lock_file(file, folder)
+        yield
+
+
+def _lock_file(file: TextIO, folder: Path) -> None:
+    """Lock an open file and write this process's number into it, until the file is closed."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            warnings.warn(f"{folder} lies on storage without locks: let no other command write there", stacklevel=3)
+            return
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise ValueError(f"{folder} is in use by {holder}; wait until it ends, or choose another folder") from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+
+
+def list_files(folder: Path, suffixes: Collection[str], deep: bool = False) -> list[Path]:
+    """Return the files in a folder that end in one of the suffixes, in order, and if ``deep`` those of its subfolders.
+
+    Names that begin with a dot are left out: macOS writes a file ._NAME beside each NAME on disks of other systems.
+    """
+    paths = (path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.suffix.lower() in suffixes)
+    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in shown if path.is_file())
 
 
 def guard_forks() -> None:

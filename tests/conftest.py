@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "tokenizer.decoder.attention": "conv",
         "dynamics.fold": 2,
     },
-    "oblong": {"height": 48, "width": 80, "tokenizer.patch_size": 8, **ST_LAM},
+    "oblong": {"height": 45, "width": 77, "tokenizer.patch_size": 8, **ST_LAM},  # padded to 48 x 80
 }
 """Overrides of ``tiny`` by name; each variant takes another path through the code."""
 

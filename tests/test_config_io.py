@@ -85,7 +85,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("latent_action_model.moves", 3, r"ConvActionConfig must be .*, got \['moves'\]"),
         ("tokenizer.encoder", None, "TransformerConfig must be made of named fields, got None"),
         ("tokenizer.patch_size", 0, "TokenizerConfig.patch_size must be positive, got 0"),
-        ("tokenizer.patch_size", "eight", "TokenizerConfig: .*str"),
+        ("tokenizer.patch_size", "eight", "TokenizerConfig.patch_size must be an integer of 64 bits, got 'eight'"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path: str, value: Any, message: str) -> None:

@@ -21,6 +21,8 @@ from genie_gym.training.run import train_preset
 
 pytestmark = pytest.mark.pipeline
 
+BAD_TIMES = ("nan", "inf", "-1", "0")
+
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["genie-gym", *map(str, arguments)])
@@ -73,8 +75,15 @@ def test_each_phase_cuts_clips_of_its_own_length(tmp_path: Path, monkeypatch: py
     preset = vary(PRESETS["tiny"], {**convolutions, **lengths, **steps})
     dataset = ClipDataset(tmp_path / "recording", clip_length=9)
     assert train_preset(preset, dataset, tmp_path / "run", minutes=0.0001, progress=False) is None
+    other = vary(preset, {"world.sampling.maskgit_steps": 9})
+    with pytest.raises(ValueError, match=r"was started with another world: sampling.maskgit_steps \(9, not 2\)"):
+        train_preset(other, dataset, tmp_path / "run", progress=False)
     checkpoint = train_preset(preset, dataset, tmp_path / "run", progress=False)
     assert checkpoint is not None
+    later = vary(preset, {"world_training.seed": 7})
+    monkeypatch.setattr("genie_gym.training.run.train_tokenizer", None)  # it is refused before anything is trained
+    with pytest.raises(ValueError, match=r"run '.*world' was started with another config: seed \(7, not 0\)"):
+        train_preset(later, dataset, tmp_path / "run", progress=False)
     world = genie_gym.load(checkpoint)
     frames = world.rollout(torch.rand(2, 1, 3, 64, 64), torch.zeros(2, 3, dtype=torch.int64))
     assert frames.shape == (2, 4, 3, 64, 64)
@@ -118,6 +127,14 @@ def test_demo_writes_a_picture_and_a_gif(
         (("demo", "--frames", 0), "frames"),
         (("train", "--preset", "huge", "--data", ".", "--out", "x"), "huge"),
         (("train", "--preset", "tiny", "--data", ".", "--out", "x", "--tokenizer-steps", 0), "train_steps"),
+        (("train", "tiny", "--data", ".", "--out", "x", "--fps", 5, "--world.fps", 6), "--world.fps must be 5.0 too"),
+        (
+            ("train", "tiny", "--data", ".", "--out", "x", "--world-steps", 5, "--world-training.train-steps", 6),
+            "--world-training.train-steps must be 5 too, if given, got 6",
+        ),
+        (("train", "tiny", "--data", ".", "--out", "x", "--device", "foo"), "device"),
+        *((("train", "tiny", "--data", ".", "--out", "x", "--minutes", value), "--minutes") for value in BAD_TIMES),
+        *((("doctor", "--seconds", value), "--seconds") for value in BAD_TIMES),
         (("record", "--out", "x", "--game", "pong"), "pong"),
     ],
 )
@@ -135,6 +152,32 @@ def test_user_errors_end_in_one_line(
     printed = capsys.readouterr().err.strip()
     assert named in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "told"),
+    [
+        (PermissionError(13, "Permission denied", "runs/x"), 1, "[Errno 13] Permission denied: 'runs/x'"),
+        (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
+        (FloatingPointError("loss is nan at step 6"), 1, "loss is nan at step 6"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_the_system_refuses_ends_in_one_line(
+    failure: BaseException,
+    status: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(command: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("genie_gym.cli.DoctorCommand.run", fail)
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "doctor")
+    assert error.value.code == status
+    assert capsys.readouterr().err == f"genie-gym: {told}\n"
 
 
 def test_a_missing_package_is_reported_in_one_line(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import genie_gym
+from genie_gym.config_io import vary
 from genie_gym.configs import (
     ConvActionConfig,
     DynamicsConfig,
@@ -27,7 +28,9 @@ from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.preset_arguments import parse_with_preset
 from genie_gym.presets import PRESETS, find_preset
+from genie_gym.training.commands import TrainCommand
 
 STACK = TransformerConfig(layers=1, width=8, heads=2, feed_forward_width=8)
 CODES = QuantizerConfig(codes=8)
@@ -79,7 +82,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
     (SamplingConfig(), "order", "raster"),
     (SamplingConfig(), "choice_temperature", -1.0),
     (WORLD, "height", 0),
-    (WORLD, "width", 60),
+    *[(WORLD, "fps", value) for value in (0, -10.0)],
     (WORLD, "height", -64),
     (WORLD, "context_length", 0),
     (WORLD, "precision", "float64"),
@@ -137,19 +140,17 @@ def test_the_dynamics_is_spatio_temporal() -> None:
         DynamicsConfig(transformer=dataclasses.replace(STACK, attention="full"))
 
 
-def test_a_convolutional_world_has_sides_that_are_multiples_of_8() -> None:
+def test_the_grid_covers_frames_of_any_size_in_whole_patches_and_folds() -> None:
     tokenizer = dataclasses.replace(TOKENIZER, patch_size=4)
-    with pytest.raises(ValueError, match=r"WorldConfig.height must be .*, got 92"):
-        WorldConfig(height=92, tokenizer=tokenizer, latent_action_model=CONV_LAM, dynamics=DYNAMICS)
-    assert WorldConfig(height=92, tokenizer=tokenizer, latent_action_model=LAM, dynamics=DYNAMICS).grid == (23, 16)
-
-
-def test_folds_divide_the_grid() -> None:
+    for model in (LAM, CONV_LAM):
+        world = WorldConfig(height=90, width=160, tokenizer=tokenizer, latent_action_model=model, dynamics=DYNAMICS)
+        assert (world.grid, world.height) == ((23, 40), 90)
     for part, whole in (("tokenizer", TOKENIZER), ("dynamics", DYNAMICS)):
         folded = dataclasses.replace(whole, fold=4)
         assert dataclasses.replace(WORLD, **{part: folded}).tokens_per_frame == 64
-        with pytest.raises(ValueError, match=r"Config.fold must be a divisor of the grid \(6, 8\), got 4"):
-            dataclasses.replace(WORLD, height=48, **{part: folded})
+        assert dataclasses.replace(WORLD, height=48, **{part: folded}).grid == (8, 8)
+    both = {"tokenizer": dataclasses.replace(tokenizer, fold=2), "dynamics": dataclasses.replace(DYNAMICS, fold=4)}
+    assert dataclasses.replace(WORLD, height=90, **both).grid == (24, 16)
 
 
 def test_configs_are_frozen() -> None:
@@ -283,6 +284,14 @@ def test_each_preset_can_be_built(preset: str) -> None:
     assert PRESETS[preset].world.context_length >= PRESETS[preset].world_training.clip_length
 
 
+def test_the_preset_for_any_video_holds_no_fact_of_one_camera() -> None:
+    world = PRESETS["videos"].world
+    part = world.latent_action_model
+    assert isinstance(part, MovingActionConfig)
+    assert (part.agent_box, part.merged_actions) == ("find", 8)
+    assert (world.height, world.width, world.fps) == (90, 160, 10)
+
+
 def test_tiny_is_tiny() -> None:
     world = GenieWorldModel(PRESETS["tiny"].world)
     assert sum(parameter.numel() for parameter in world.parameters()) < 300_000
@@ -307,3 +316,18 @@ def test_the_preset_coinrun_is_the_shipped_world() -> None:
     assert shipped.latent_action_model == preset.latent_action_model
     assert shipped.tokenizer == preset.tokenizer
     assert shipped.dynamics == preset.dynamics
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tiny", "--data", "d", "--out", "o"],
+        ["--data", "d", "--out", "o", "tiny"],
+        ["--preset=tiny", "--data", "d", "--out", "o"],
+        ["--data", "d", "--preset", "tiny", "--out", "o"],
+    ],
+)
+def test_the_values_are_those_of_the_preset_wherever_it_stands(arguments: list[str]) -> None:
+    command = parse_with_preset(TrainCommand, [*arguments, "--world.fps", "7"], "genie-gym train")
+    assert command.preset == "tiny"
+    assert command.config == vary(PRESETS["tiny"], {"world.fps": 7})

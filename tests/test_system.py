@@ -1,5 +1,6 @@
 """The allocator keeps freed memory unless the user has set it otherwise, and a container's quota is read."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -65,3 +66,46 @@ def test_the_quota_of_a_container_is_read(tmp_path: Path, files: dict[str, str],
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert system.read_quota(tmp_path) == quota
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from genie_gym.system import lock_folder
+with lock_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_locked_folder_names_its_process_and_is_free_when_that_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        refused = pytest.raises(ValueError, match=rf"run is in use by process {process.pid} on .*choose another")
+        with refused, system.lock_folder(folder):
+            pass
+        with system.lock_folder(tmp_path / "new"):
+            pass
+        process.kill()
+    for _ in range(2):
+        with system.lock_folder(folder):
+            assert (folder / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file cannot be written"), system.lock_folder(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_storage_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.warns(UserWarning, match="without locks"), system.lock_folder(tmp_path):
+        pass

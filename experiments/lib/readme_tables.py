@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/results.md and the model card from the JSON in ``experiments/results``.
+"""Write the tables of README.md, of docs and of the model card from the JSON in ``experiments/results``.
 
     python -m experiments.lib.readme_tables
 
@@ -11,30 +11,46 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, paper, quality
+from experiments.lib.tables import agents, curation, data, paper, quality, scale, speed
 from genie_gym.models.loading import digest_checkpoint
-from genie_gym.results.files import ROOT
+from genie_gym.results.files import ROOT, read_machines
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
+SCALE_PAGE, ROBOT_PAGE = ROOT / "docs" / "scale.md", ROOT / "docs" / "robot_video.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
 _RESULTS = ROOT / "experiments" / "results"
-_SHIPPED_RESULTS = "coinrun_test ablation_steps bench play figure10_prompts agents_speed dream_task"
+_SHIPPED_RESULTS = "coinrun_test ablation_steps figure10_prompts agents_speed dream_task"
 """Names of results about the shipped world, separated by spaces: out of date as soon as another world ships."""
+_BY_MACHINE = ("bench", "against", "play")
+"""Names of results with a row for each kind of machine; rows of another world than the shipped one are left out."""
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coinrun_test": quality.write_card_tables,
     "ablation_steps": quality.tabulate_steps,
-    "bench": quality.tabulate_speed,
-    "play": quality.describe_play,
+    "bench": speed.tabulate_speed,
+    "against": speed.tabulate_against,
+    "play": speed.describe_play,
     **{name: functools.partial(paper.tabulate_variants, name) for name in paper.VARIANTS},
     **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
     "figure9_scaling": paper.tabulate_scaling,
-    **dict.fromkeys(("figure15_cloning", "figure15_cloning_shipped", "figure15_transfer"), agents.tabulate_cloning),
+    "ablation_precision": paper.tabulate_precisions,
+    "curation": curation.tabulate_curation,
+    "players": agents.tabulate_players,
+    **dict.fromkeys(("figure15_cloning", "figure15_transfer"), agents.tabulate_cloning),
     "dream_task": agents.tabulate_task,
-    "dream_transfer": agents.tabulate_dreams,
+    **dict.fromkeys(("dream_transfer", "dream_seen_levels"), agents.tabulate_dreams),
     "agents_speed": agents.describe_agents_speed,
+    "convert_many": data.describe_many,
+    "clip_formats": data.tabulate_formats,
 }
 """Name of results, and of their table in docs/results.md -> function that writes the table."""
+_AWAITED = {
+    "figure15_cloning": "python -m agents.benchmark --preset full",
+    "figure15_transfer": "python -m agents.transfer --preset full",
+    "dream_transfer": "python -m agents.dream_transfer --preset full",
+    "dream_seen_levels": "python -m agents.dream_seen_levels --preset full",
+}
+"""Results that may be missing until the world that they are about ships -> command that makes them."""
 
 
 def render(document: Path) -> str:
@@ -66,11 +82,26 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each table of a document."""
     if document == README:
         yield "world", quality.tabulate_world(read("coinrun_test"), read("bench"))
-        yield "agents", agents.tabulate_agents(read("figure15_cloning"), read("figure15_cloning_shipped"))
+        has_agents = (_RESULTS / "figure15_cloning.json").exists()
+        yield "agents", agents.tabulate_agents(read("figure15_cloning")) if has_agents else _await("figure15_cloning")
+        return
+    if document == SCALE_PAGE:
+        yield "plans", scale.tabulate_plans(read("plans"))
+        yield "measured", scale.tabulate_measured(read("plans"))
+        return
+    if document == ROBOT_PAGE:
+        yield "robot_video", scale.tabulate_robot(read("robot_video"))
         return
     for name in ("coinrun_test", "ablation_steps") if document == CARD else _TABLES:
         if (_RESULTS / f"{name}.json").exists():
             yield name, _TABLES[name](read(name))
+        elif name in _AWAITED:
+            yield name, _await(name)
+
+
+def _await(name: str) -> str:
+    """Return the text in place of a table whose results are not measured yet."""
+    return f"The table follows: `{_AWAITED[name]}` plays it with the next shipped world."
 
 
 def read(name: str) -> dict[str, Any]:
@@ -79,12 +110,18 @@ def read(name: str) -> dict[str, Any]:
     Raises:
         ValueError: If its table is about the shipped world, but it was measured on another one.
     """
-    results: dict[str, Any] = json.loads((_RESULTS / f"{name}.json").read_text())
-    if name in _SHIPPED_RESULTS.split() and results.get("shipped") != digest_checkpoint():
+    path, shipped = _RESULTS / f"{name}.json", digest_checkpoint()
+    if name in _BY_MACHINE:
+        results: dict[str, Any] = {"rows": [row for row in read_machines(path) if row["shipped"] == shipped]}
+        is_current = bool(results["rows"])
+    else:
+        results = json.loads(path.read_text())
+        is_current = name not in _SHIPPED_RESULTS.split() or results.get("shipped") == shipped
+    if not is_current:
         raise ValueError(f"results of {name} are of another world than the shipped one: measure again or delete them")
     return results
 
 
 if __name__ == "__main__":
-    for path in (README, RESULTS_PAGE, CARD):
+    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CARD):
         path.write_text(render(path))

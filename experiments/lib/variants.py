@@ -27,11 +27,12 @@ from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
 from genie_gym.metrics import held_out
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS
 from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, label_clips, play_clips
 from genie_gym.metrics.fvd import frechet_distance, procgen_features
 from genie_gym.metrics.held_out import CLIP_LENGTH, EvaluationClips
 from genie_gym.metrics.image import pooled_psnr
-from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
+from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
 from genie_gym.models.base import LossOutput
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.world_model import GenieWorldModel
@@ -103,7 +104,7 @@ def score_actions(world: GenieWorldModel, dataset: ClipDataset, play: Evaluation
     maps = fit_maps(label_clips(world, fitted.videos), fitted.real_actions, actions)
     labels = label_clips(world, play.videos)
     scores = score_labels(labels, play.real_actions, maps)
-    accuracies = {name: scores[name]["accuracy"] for name in GROUPS}
+    accuracies = {name: scores[name]["accuracy"] for name in PROCGEN_GROUPS.kinds}
     return {"perplexity": score_use(labels, actions)["perplexity"], "nmi": scores["nmi"], **accuracies}
 
 

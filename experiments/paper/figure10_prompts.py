@@ -30,6 +30,7 @@ from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import explain_motion, play_each_action, track_player
 from genie_gym.players.specs import parse_shares
 from genie_gym.results.experiment import WorldExperiment
+from genie_gym.system import list_files
 
 _GAMES = ["ninja", "jumper", "climber", "leaper", "caveflyer", "maze", "bigfish", "fruitbot"]
 _SIZES: dict[str, dict[str, Any]] = {
@@ -86,10 +87,9 @@ def read_pictures(folder: Path, height: int, width: int) -> dict[str, Tensor]:
     if not folder.is_dir():
         raise ValueError(f"prompts must be a folder, got {str(folder)!r}")
     found: dict[str, list[Tensor]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            frame = to_float(fit_prompt(path, height, width, longest=1).frames[0])
-            found.setdefault(path.stem.split("_")[0], []).append(frame)
+    for path in list_files(folder, IMAGE_SUFFIXES):
+        frame = to_float(fit_prompt(path, height, width, longest=1).frames[0])
+        found.setdefault(path.stem.split("_")[0], []).append(frame)
     few = {kind: len(frames) for kind, frames in found.items() if len(frames) < 2}
     if few or not found:
         raise ValueError(f"prompts must be two or more pictures of each kind, KIND_anything.png, got {few or 'none'}")

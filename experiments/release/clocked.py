@@ -217,7 +217,7 @@ class _UnprobedTrainee(DynamicsTrainee):
 def time_step(trainee: Trainee, batches: Batches, config: TrainConfig) -> float:
     """Measure and return the seconds of a training step; the weights are restored."""
     before = {name: tensor.clone() for name, tensor in trainee.state_dict().items()}
-    optimizer, device = build_optimizer(trainee, config.optimizer), next(trainee.parameters()).device
+    optimizer, device = build_optimizer(trainee, config.optimizer, config.precision), next(trainee.parameters()).device
     trainee.train()
     started = time.monotonic()
     for number, batch in enumerate(batches(0, _WARM_UP_STEPS + _TIMED_STEPS)):

@@ -4,8 +4,9 @@ import numpy as np
 from torch import Tensor, cat
 
 from genie_gym.data.clips import ClipDataset
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS
 from genie_gym.metrics.held_out import EvaluationClips, read_clips
-from genie_gym.metrics.latent_actions import GROUPS, fit_maps, score_labels, score_use
+from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 
@@ -34,5 +35,5 @@ def score_halves(labels: Tensor, play: EvaluationClips, actions: int) -> dict[st
     half, real = len(labels) // 2, play.real_actions
     assert real is not None
     scores = score_labels(labels[half:], real[half:], fit_maps(labels[:half], real[:half], actions))
-    accuracies = {name: round(scores[name]["accuracy"], 3) for name in GROUPS}
+    accuracies = {name: round(scores[name]["accuracy"], 3) for name in PROCGEN_GROUPS.kinds}
     return {**accuracies, "perplexity": round(score_use(labels, actions)["perplexity"], 2)}

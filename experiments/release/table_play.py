@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
 from genie_gym.bench.machine import describe_machine
-from genie_gym.results.files import write_results
+from genie_gym.results.files import write_by_machine
 
 _WARM_UP, _START = 3.0, 120.0
 """Seconds of play before the measurement, and most seconds that the server may take to start."""
@@ -45,7 +45,7 @@ class PlayTable:
     browser: str | None = None
     """path of a Chromium binary; None for the one in PATH"""
     json: Path = Path("experiments/results/play.json")
-    """JSON file of results to write"""
+    """JSON file with a row for each kind of machine"""
 
     def run(self) -> None:
         """Play each number of pages, print and write the results.
@@ -68,7 +68,7 @@ class PlayTable:
             version = chromium.version
             chromium.close()
         about = {"checkpoint": self.checkpoint, "chromium": version, "seconds": self.seconds}
-        write_results(self.json, {**about, "machine": describe_machine(torch.device("cpu")), "rows": rows})
+        write_by_machine(self.json, {**about, "machine": describe_machine(torch.device("cpu")), "rows": rows})
 
 
 @contextlib.contextmanager

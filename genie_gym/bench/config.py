@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from genie_gym.checks import require
+from genie_gym.checks import check_fields, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,8 +18,14 @@ class BenchConfig:
     """time for each measurement in seconds; everything is timed at least three times"""
     num_envs: tuple[int, ...] = (1, 4, 16, 64)
     """numbers of environments of ``gym.make_vec``; ``gym.make`` is always measured too"""
+    device_envs: tuple[int, ...] = (1, 64, 256, 1024)
+    """numbers of environments of ``GenieTorchEnv``, measured on a GPU alone"""
     rows: tuple[int, ...] = (1, 16)
-    """batch sizes of the world without an environment: with and without KV cache, and by MaskGIT steps"""
+    """batch sizes of the world without an environment: with and without KV cache, by engine and by MaskGIT steps"""
+    profiled: tuple[int, ...] = (1, 16, 64)
+    """numbers of environments for which the time of a frame is measured by part"""
+    compiler: bool = False
+    """time PyTorch with torch.compile too, which compiles for minutes"""
     maskgit_steps: tuple[int, ...] = (1, 2, 4, 8, 25)
     """MaskGIT steps per frame to compare; all else uses the checkpoint's"""
     widths: tuple[int, ...] = (256, 512)
@@ -32,7 +38,8 @@ class BenchConfig:
     """rows and columns of the square matrices to multiply"""
 
     def __post_init__(self) -> None:
-        for field in ("num_envs", "rows", "maskgit_steps", "widths"):
+        check_fields(self)
+        for field in ("num_envs", "device_envs", "rows", "profiled", "maskgit_steps", "widths"):
             values = getattr(self, field)
             require(min(values, default=0) > 0, field, values, "one or more positive integers")
         for field in ("layers", "clips", "matrix"):

@@ -8,8 +8,10 @@ from genie_gym.configs import TransformerConfig, WorldConfig
 from genie_gym.nn.quantizer import latent_dim
 
 
-def step_operations(config: WorldConfig, maskgit_steps: int) -> int:
-    """Return the operations of ``GenieWorldModel.step`` for one row with full KV caches.
+def part_operations(config: WorldConfig, maskgit_steps: int) -> dict[str, int]:
+    """Return the operations of ``GenieWorldModel.step`` for one row with full KV caches, by part.
+
+    Parts are named as by ``time_parts``; one without products is left out.
 
     Args:
         config: Config of the world.
@@ -17,16 +19,28 @@ def step_operations(config: WorldConfig, maskgit_steps: int) -> int:
             frame, the last block computes only keys and values.
     """
     part, tokens = config.dynamics, config.tokens_per_frame
-    width, codes = part.transformer.width, config.tokenizer.quantizer.codes
-    folded, inner = tokens // part.fold**2, width // part.fold
+    stack, codes = part.transformer, config.tokenizer.quantizer.codes
+    folded, inner = tokens // part.fold**2, stack.width // part.fold
     positions = folded + (part.action_conditioning == "token")
-    condition = width if part.action_conditioning == "film" else 0
-    frame = _transformer(part.transformer, positions, config.context_length + 1, condition)
-    spared = _after_caching(part.transformer, positions, config.context_length + 1, condition)
+    condition = stack.width if part.action_conditioning == "film" else 0
+    blocks = stack.layers * (maskgit_steps + 1)
+    finished = blocks - (stack.attention != "spatial")  # those that compute more than keys and values
+    in_space = blocks * (stack.attention in ("st", "spatial"))
+    in_time, mixed = (number * (stack.attention in ("st", "full")) for number in (blocks, finished))
+    mix = _linear(positions, stack.heads * stack.value_head_dim, stack.width)
+    products = (in_space + in_time) * _project(stack, positions) + (in_space + mixed) * mix
     logits = _linear(tokens, inner, inner) + _linear(tokens, inner, codes)
-    fold = _linear(folded, width, part.fold * width) if part.fold > 1 else 0  # folding in costs as much as folding out
-    passes = (maskgit_steps + 1) * (frame + fold) + maskgit_steps * (logits + fold)
-    return passes - spared + _decoder(config)
+    fold = _linear(folded, stack.width, part.fold * stack.width) if part.fold > 1 else 0  # folding in, or out
+    attended = _attended(stack, positions, config.context_length + 1)
+    return {
+        "embed": (maskgit_steps + 1) * fold,
+        "products": products + finished * _feed_forward(stack, positions),
+        "attention in space": in_space * _score(stack, positions, positions),
+        "attention in time": mixed * _score(stack, positions, attended),
+        "film": finished * _linear(1, condition, 2 * stack.width),
+        "logits": maskgit_steps * (logits + fold),
+        "decode": _decoder(config),
+    }
 
 
 def _decoder(config: WorldConfig) -> int:
@@ -37,22 +51,14 @@ def _decoder(config: WorldConfig) -> int:
     return linear + _transformer(part.decoder, tokens // part.fold**2, config.context_length)
 
 
-def _transformer(config: TransformerConfig, positions: int, frames: int, condition: int = 0) -> int:
-    """Return the operations for one frame that attends to ``frames``, itself included, with ``condition`` for FiLM."""
-    block = _feed_forward(config, positions, condition)
+def _transformer(config: TransformerConfig, positions: int, frames: int) -> int:
+    """Return the operations for one frame that attends to ``frames``, itself included."""
+    block = _feed_forward(config, positions)
     if config.attention in ("st", "spatial"):
         block += _project(config, positions) + _attend(config, positions, positions)
     if config.attention in ("st", "full"):
         block += _project(config, positions) + _attend(config, positions, _attended(config, positions, frames))
     return config.layers * block
-
-
-def _after_caching(config: TransformerConfig, positions: int, frames: int, condition: int) -> int:
-    """Return the operations of a block for one frame after its keys and values are cached."""
-    if config.attention == "spatial":
-        return 0
-    attended = _attended(config, positions, frames)
-    return _attend(config, positions, attended) + _feed_forward(config, positions, condition)
 
 
 def _attended(config: TransformerConfig, positions: int, frames: int) -> int:
@@ -67,14 +73,18 @@ def _project(config: TransformerConfig, positions: int) -> int:
 
 def _attend(config: TransformerConfig, positions: int, attended: int) -> int:
     """Return the operations for scores, weighted values and the output projection."""
-    queries, values = config.heads * config.head_dim, config.heads * config.value_head_dim
-    return 2 * positions * attended * (queries + values) + _linear(positions, values, config.width)
+    mix = _linear(positions, config.heads * config.value_head_dim, config.width)
+    return _score(config, positions, attended) + mix
 
 
-def _feed_forward(config: TransformerConfig, positions: int, condition: int) -> int:
+def _score(config: TransformerConfig, positions: int, attended: int) -> int:
+    """Return the operations for scores and weighted values."""
+    return 2 * positions * attended * config.heads * (config.head_dim + config.value_head_dim)
+
+
+def _feed_forward(config: TransformerConfig, positions: int) -> int:
     hidden, kernel = config.feed_forward_width, 9 if config.attention == "conv" else 1
-    film = _linear(1, condition, 2 * config.width) if condition else 0
-    return film + _linear(positions, kernel * config.width, hidden) + _linear(positions, hidden, config.width)
+    return _linear(positions, kernel * config.width, hidden) + _linear(positions, hidden, config.width)
 
 
 def _linear(rows: int, inputs: int, outputs: int) -> int:

@@ -1,8 +1,9 @@
-"""Timing: the median of several short runs, with the share of time spent in selected methods."""
+"""Timing: the median of several short runs, alone or in turn with others, and the time spent in selected methods."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -13,10 +14,19 @@ LEAST_RUNS, MOST_RUNS = 3, 5
 
 
 class Timing(NamedTuple):
-    """Seconds of one call, and how many of them were spent in each timed part of it."""
+    """Seconds of one call, how many of them were spent in each timed part of it, and the processor's seconds."""
 
     seconds: float
     parts: dict[str, float]
+    processor: float = 0.0
+    """Processor time of all threads of this process."""
+
+
+class Contender(NamedTuple):
+    """Work that is timed in turn with other work, and the context that it runs in."""
+
+    work: Callable[[], object]
+    context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 
 
 def measure(
@@ -30,12 +40,38 @@ def measure(
         device: Torch device to synchronise with before and after a run.
         spent: Dictionary from ``time_methods``, if this call is within it; gives the parts of the ``Timing``.
     """
-    work()
-    timings: list[Timing] = []
-    started = time.perf_counter()
-    while len(timings) < LEAST_RUNS or (len(timings) < MOST_RUNS and time.perf_counter() - started < seconds):
-        timings.append(_time_run(work, seconds / MOST_RUNS, device, {} if spent is None else spent))
-    return sorted(timings, key=lambda timing: timing.seconds)[len(timings) // 2]
+    return compare({"": Contender(work)}, seconds, device, spent)[""]
+
+
+def compare(
+    contenders: Mapping[str, Contender],
+    seconds: float,
+    device: torch.device,
+    spent: Mapping[str, float] | None = None,
+) -> dict[str, Timing]:
+    """Time several kinds of work in turn, so that whatever slows the machine for a while slows each of them.
+
+    Args:
+        contenders: Name -> work. Each runs once before each of its runs, which warms it up.
+        seconds: Time for all runs of each of them, as in ``measure``.
+        device: As in ``measure``.
+        spent: As in ``measure``.
+
+    Returns:
+        Name -> the mean over the calls of its median run.
+    """
+    timings: dict[str, list[Timing]] = {name: [] for name in contenders}
+    started, rounds, names = time.perf_counter(), 0, list(contenders)
+    while rounds < LEAST_RUNS or (rounds < MOST_RUNS and time.perf_counter() - started < seconds * len(contenders)):
+        for name in names:
+            work, context = contenders[name]
+            with context():
+                if rounds == 0 or len(contenders) > 1:
+                    work()
+                timings[name].append(_time_run(work, seconds / MOST_RUNS, device, {} if spent is None else spent))
+        rounds += 1
+        names.reverse()
+    return {name: sorted(runs, key=lambda timing: timing.seconds)[len(runs) // 2] for name, runs in timings.items()}
 
 
 @contextlib.contextmanager
@@ -43,7 +79,7 @@ def time_methods(methods: Mapping[str, tuple[Any, str]], device: torch.device) -
     """Replace methods of objects while inside, and yield the seconds spent so far in each part.
 
     Args:
-        methods: Object and name of the method for each part. They must not call each other.
+        methods: Object and name of the method for each part. A part includes those that it calls.
         device: Torch device to synchronise with before and after each call, so that a part counts only its own work.
     """
     spent = dict.fromkeys(methods, 0.0)
@@ -74,10 +110,11 @@ def _timed(method: Callable[..., Any], part: str, spent: dict[str, float], devic
 
 def _time_run(work: Callable[[], object], seconds: float, device: torch.device, spent: Mapping[str, float]) -> Timing:
     wait_for(device)
-    before, calls, started = dict(spent), 0, time.perf_counter()
+    before, calls, processor, started = dict(spent), 0, time.process_time(), time.perf_counter()
     while calls == 0 or time.perf_counter() - started < seconds:
         work()
         calls += 1
     wait_for(device)
-    whole = time.perf_counter() - started
-    return Timing(whole / calls, {part: (total - before[part]) / calls for part, total in spent.items()})
+    whole, processor = time.perf_counter() - started, time.process_time() - processor
+    parts = {part: (total - before[part]) / calls for part, total in spent.items()}
+    return Timing(whole / calls, parts, processor / calls)

@@ -16,6 +16,7 @@ from genie_gym.models.base import LossOutput, Model
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.video_tokenizer import VideoTokenizer
+from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 from genie_gym.presets import PRESETS
 from genie_gym.training.optim import build_optimizer
 
@@ -34,10 +35,11 @@ class TrainingJob(NamedTuple):
 
 
 class TrainingSpeed(NamedTuple):
-    """Speed of training a model in bfloat16."""
+    """Speed of training a model, in bfloat16 where no field says otherwise."""
 
     parameters: int
     fps: float
+    fps_float32: float
     tflops: float
     """Forward and backward operations per second, as counted by PyTorch's ``FlopCounterMode``."""
 
@@ -53,10 +55,14 @@ def list_jobs(widths: tuple[int, ...], layers: int) -> Iterator[TrainingJob]:
     yield TrainingJob("latent_action_model_conv", width, config)
 
 
-def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -> TrainingSpeed:
-    """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted."""
+def time_training(
+    job: TrainingJob, config: BenchConfig, device: torch.device, is_compiled: bool = False
+) -> TrainingSpeed:
+    """Time training steps on noise; the first step, which initialises codebooks, is neither timed nor counted.
+
+    ``is_compiled`` compiles the transformers first, as ``TrainConfig.compile`` does; operations are counted without.
+    """
     model, loss = _build(job, config.clips, device)
-    model.set_precision("bfloat16")
     optimizer = build_optimizer(model, OptimizerConfig())
 
     def step() -> None:
@@ -67,10 +73,17 @@ def time_training(job: TrainingJob, config: BenchConfig, device: torch.device) -
     step()
     with FlopCounterMode(display=False) as counter:
         step()
-    seconds = measure(step, config.seconds, device).seconds
+    if is_compiled:
+        for module in model.modules():
+            if isinstance(module, SpatioTemporalTransformer):
+                module.compile(dynamic=False)
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        model.set_precision(precision)
+        seconds[precision] = measure(step, config.seconds, device).seconds
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    fps = config.clips * TRAINING_CLIP_LENGTH / seconds
-    return TrainingSpeed(parameters, fps, counter.get_total_flops() / seconds / 1e12)
+    fps, fps_float32 = (config.clips * TRAINING_CLIP_LENGTH / seconds[each] for each in ("bfloat16", "float32"))
+    return TrainingSpeed(parameters, fps, fps_float32, counter.get_total_flops() / seconds["bfloat16"] / 1e12)
 
 
 def _build(job: TrainingJob, clips: int, device: torch.device) -> tuple[Model, Callable[[], LossOutput]]:

@@ -4,11 +4,10 @@ Batch ``k`` of a run depends on the seed and ``k`` alone, so a run can be resume
 """
 
 import copy
-import functools
 import hashlib
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from genie_gym.checks import require
-from genie_gym.data.shards import Shard
+from genie_gym.data.shards import Shard, mark_starts
 from genie_gym.data.sources import Paths, Source, load_source, open_sources, read_ahead, read_parts, resize_all
+
+HELD_BYTES = 1 << 28
+"""Bytes of frames up to which training holds a dataset in memory."""
+_SHOWN = 10
+"""Number of files that an error names."""
 
 
 class Batch(NamedTuple):
@@ -32,11 +36,12 @@ class Batch(NamedTuple):
 class ClipDataset(Dataset[np.ndarray]):
     """A map-style dataset of every clip of ``clip_length`` frames that lies within one episode.
 
-    ``dataset[i]`` is (T, H, W, 3) uint8. Shards are read from disk clip by clip; a video file is one
-    episode, decoded once into memory at the requested size (12 kB for a frame of 64 x 64).
+    ``dataset[i]`` is (T, H, W, 3) uint8. Shards are read from disk clip by clip, so that memory depends on the number
+    of episodes alone; a video file is one episode, decoded once into memory at the requested size (12 kB for a frame of
+    64 x 64). ``data.convert`` turns videos into shards. A manifest of ``genie-gym curate`` stands for what it chose.
 
     Args:
-        paths: One or more files or folders; the shards and videos of a folder are sorted by name.
+        paths: One or more files or folders; the shards and videos of a folder and its subfolders, in order.
         clip_length: Number of frames in a clip, T.
         frame_step: Distance in frames between neighbours in a clip.
         height, width: Size in pixels; frames of another size are cropped and scaled.
@@ -68,13 +73,18 @@ class ClipDataset(Dataset[np.ndarray]):
     def _find_clips(self) -> None:
         """Find the frames at which clips can start in each source, and compute the fingerprint."""
         paths = [file.path for file in self._files]
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats: list[object] = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats += [chosen for file in self._files if (chosen := getattr(file, "stretches", None)) is not None]
         self.fingerprint = hashlib.sha256(repr((stats, self._checked_sizes())).encode()).hexdigest()
-        self._starts = [_clip_starts(source.episode_starts, self._span) for source in self._sources]
-        self._ends = np.cumsum([len(starts) for starts in self._starts])
-        if len(self) == 0:
-            longest = max(int(np.bincount(np.cumsum(source.episode_starts)).max()) for source in self._sources)
-            names = ", ".join(str(path) for path in paths)
+        lengths = [np.diff(source.episodes, append=source.num_frames) for source in self._sources]
+        counts = [np.maximum(0, length - self._span + 1) for length in lengths]
+        self._ends = np.cumsum(np.concatenate(counts))  # number of clips up to the end of each episode
+        self._firsts = self._ends - np.concatenate(counts)
+        self._starts = np.concatenate([source.episodes for source in self._sources])
+        self._numbers = np.repeat(np.arange(len(self._sources)), [len(count) for count in counts])
+        if not len(self._ends) or len(self) == 0:
+            longest = max((int(length.max()) for length in lengths if len(length)), default=0)
+            names = ", ".join(map(str, paths[:_SHOWN])) + (f" and {len(paths) - _SHOWN} more" if paths[_SHOWN:] else "")
             raise ValueError(f"no clip of {self._span} frames in {names}: the longest episode has {longest}")
 
     def __len__(self) -> int:
@@ -90,7 +100,7 @@ class ClipDataset(Dataset[np.ndarray]):
     @property
     def holds_videos(self) -> bool:
         """Whether any clip comes from a video, which has no actions, rewards, players and levels."""
-        return not all(isinstance(file, Shard) for file in self._files)
+        return not all(isinstance(file, Shard) and file.is_recording for file in self._files)
 
     @property
     def frame_sizes(self) -> set[tuple[int, int]]:
@@ -101,6 +111,11 @@ class ClipDataset(Dataset[np.ndarray]):
     def num_frames(self) -> int:
         """Number of frames in all sources."""
         return sum(source.num_frames for source in self._sources)
+
+    @property
+    def num_bytes(self) -> int:
+        """Number of bytes of all frames, scaled."""
+        return 3 * self.height * self.width * self.num_frames
 
     def private(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the (T - 1,) int32 real actions and the (T - 1,) float32 rewards of clip ``index``, for metrics only.
@@ -134,6 +149,10 @@ class ClipDataset(Dataset[np.ndarray]):
         value = shard.attributes[name]
         return value if isinstance(value, str) else int(value)
 
+    def attributes(self, index: int) -> dict[str, Any]:
+        """Return all attributes of the shard of clip ``index``; ``ValueError`` if the clip comes from a video."""
+        return self._shard(self._locate(index)[0]).attributes
+
     def level(self, index: int) -> int:
         """Return the level seed of clip ``index``; ``ValueError`` if the clip comes from a video."""
         number, start = self._locate(index)
@@ -142,13 +161,18 @@ class ClipDataset(Dataset[np.ndarray]):
     @property
     def episode_starts(self) -> np.ndarray:
         """(num_frames,) bool over all sources in order: True on the first frame of an episode."""
-        return np.concatenate([source.episode_starts for source in self._sources])
+        return np.concatenate([mark_starts(source.episodes, source.num_frames) for source in self._sources])
 
     @property
     def first_frames(self) -> np.ndarray:
         """(len,) int64: index of each clip's first frame among the ``num_frames`` of all sources in order."""
+        return self.find_frames(np.arange(len(self)))
+
+    def find_frames(self, indices: np.ndarray) -> np.ndarray:
+        """Return the indices (n,) of the first frames of clips ``indices`` (n,) among those of all sources in order."""
         before = np.cumsum([0, *(source.num_frames for source in self._sources[:-1])])
-        return np.concatenate([starts + first for starts, first in zip(self._starts, before, strict=True)])
+        episodes = np.searchsorted(self._ends, indices, side="right")
+        return before[self._numbers[episodes]] + self._starts[episodes] + indices - self._firsts[episodes]
 
     def read_all(self) -> Iterator[np.ndarray]:
         """Yield all frames of all sources in order, scaled, in parts (n, H, W, 3) uint8."""
@@ -157,7 +181,7 @@ class ClipDataset(Dataset[np.ndarray]):
     def read_sources(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield each source's scaled frames (F, H, W, 3) uint8 and episode starts (F,) bool."""
         for source in self._sources:
-            yield load_source(source, self.height, self.width).frames, source.episode_starts
+            yield load_source(source, self.height, self.width).frames, mark_starts(source.episodes, source.num_frames)
 
     def cut(self, clip_length: int) -> "ClipDataset":
         """Return a dataset of the same frames in clips of another length; ``ValueError`` if no episode is that long."""
@@ -183,18 +207,17 @@ class ClipDataset(Dataset[np.ndarray]):
         """Return the number of the source of clip ``index`` and the clip's first frame in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"clip must be in [0, {len(self)}), got {index}")
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        first = int(self._ends[number - 1]) if number else 0
-        return number, int(self._starts[number][index - first])
+        episode = int(np.searchsorted(self._ends, index, side="right"))
+        return int(self._numbers[episode]), int(self._starts[episode] + index - self._firsts[episode])
 
     def _shard(self, number: int) -> Shard:
         file = self._files[number]
-        if not isinstance(file, Shard):
+        if not isinstance(file, Shard) or not file.is_recording:
             raise ValueError(f"{file.path} is a video: it has no players, levels, real actions and rewards")
         return file
 
 
-def batches(
+def batches(  # noqa: PLR0913  # each of them decides about the batches
     dataset: ClipDataset,
     batch_size: int,
     seed: int,
@@ -202,6 +225,7 @@ def batches(
     num_batches: int | None = None,
     workers: int = 0,
     clips: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Return an iterator over batches of clips (B, T, H, W, 3) uint8, drawn with replacement.
 
@@ -213,35 +237,28 @@ def batches(
         num_batches: Number of batches to yield, or ``None`` for an endless iterator.
         workers: Threads that read ahead; decompressing shards releases the GIL, so they run in parallel.
         clips: Indices of the clips to draw from, or ``None`` for all clips.
+        rows: Rows of each batch to read, or ``None`` for all; each process of several reads its own.
 
     Raises:
         ValueError: If an argument is negative, or ``batch_size`` is 0.
     """
-    among = np.arange(len(dataset)) if clips is None else clips
+    among = len(dataset) if clips is None else clips
     given = {"seed": seed, "first_batch": first_batch, "num_batches": num_batches or 0, "workers": workers}
     for field, value in given.items():
         require(value >= 0, field, value, "0 or more")
     require(batch_size > 0, "batch_size", batch_size, "positive")
+
+    def read(number: int) -> Batch:
+        drawn = draw_numbers(among, batch_size, seed, number)
+        drawn = drawn if rows is None else drawn[rows]
+        return Batch(torch.from_numpy(np.stack([dataset[int(n)] for n in drawn])), torch.from_numpy(drawn))
+
     numbers = itertools.islice(itertools.count(first_batch), num_batches)
-    draw = functools.partial(_batch, dataset, among, batch_size, seed)
-    return map(draw, numbers) if workers == 0 else read_ahead(draw, numbers, workers)
+    return map(read, numbers) if workers == 0 else read_ahead(read, numbers, workers)
 
 
-def draw_numbers(among: np.ndarray, batch_size: int, seed: int, number: int) -> np.ndarray:
-    """Draw the clips of batch ``number`` of a run: (batch_size,) of ``among``, with replacement."""
-    return among[np.random.default_rng([seed, number]).integers(len(among), size=batch_size)]
-
-
-def _batch(dataset: ClipDataset, among: np.ndarray, batch_size: int, seed: int, number: int) -> Batch:
-    indices = draw_numbers(among, batch_size, seed, number)
-    videos = np.stack([dataset[int(index)] for index in indices])
-    return Batch(torch.from_numpy(videos), torch.from_numpy(indices))
-
-
-def _clip_starts(episode_starts: np.ndarray, span: int) -> np.ndarray:
-    """Return the frames at which a clip of ``span`` frames can start without leaving its episode."""
-    episodes = np.cumsum(episode_starts)
-    if span > len(episodes):
-        return np.empty(0, dtype=np.int32)
-    last = len(episodes) - span + 1
-    return np.flatnonzero(episodes[:last] == episodes[span - 1 :]).astype(np.int32)
+def draw_numbers(among: np.ndarray | int, batch_size: int, seed: int, number: int) -> np.ndarray:
+    """Draw the clips of batch ``number`` of a run: (batch_size,) with replacement, of an array or of range(among)."""
+    count = among if isinstance(among, int) else len(among)
+    drawn = np.random.default_rng([seed, number]).integers(count, size=batch_size)
+    return drawn if isinstance(among, int) else among[drawn]

@@ -58,8 +58,19 @@ def to_uint8(videos: Tensor) -> np.ndarray:
     videos = videos.detach().float()
     if not videos.isfinite().all():
         raise ValueError("videos must be finite, got NaN or infinite values")
+    return round_pixels(videos).cpu().numpy()
+
+
+def round_pixels(videos: Tensor) -> Tensor:
+    """Do what ``to_uint8`` does, on the videos' device and without its checks: NaN becomes any value."""
     pixels = videos.clamp(0, 1).mul(255).round().to(torch.uint8)
-    return rearrange(pixels, "... c h w -> ... h w c").contiguous().cpu().numpy()
+    return rearrange(pixels, "... c h w -> ... h w c").contiguous()
+
+
+def lay_on_black(pixels: np.ndarray) -> np.ndarray:
+    """Blend transparent pixels with black: (..., 4) uint8 -> (..., 3) uint8."""
+    opacity = pixels[..., 3:].astype(np.float32) / 255
+    return np.round(pixels[..., :3] * opacity).astype(np.uint8)
 
 
 def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.ndarray:

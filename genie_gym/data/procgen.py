@@ -25,6 +25,7 @@ NUM_REAL_ACTIONS = 15
 NUM_MOVES = 9
 """Number of actions that move, 0..8: {left, stay, right} x {down, none, up}. The others do nothing in CoinRun."""
 MAX_LEVEL_SEED = 2**31 - 1
+_MAX_STATE_BYTES = 2**20
 
 _DIRECTION = np.array([-1, -1, -1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 _VERTICAL = np.array([-1, 0, 1, -1, 0, 1, -1, 0, 1, 0, 0, 0, 0, 0, 0])
@@ -80,17 +81,33 @@ class Games:
         level_seeds = np.array([info["level_seed"] for info in self._env.get_info()], dtype=np.int64)
         return Observation(frames["rgb"], rewards, episode_starts, level_seeds)
 
+    def views(self) -> np.ndarray:
+        """Return what players see: the frames (B, 64, 64, 3) uint8."""
+        return self.observe().frames
+
+    def outcomes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rewards and episode starts of ``observe`` alone, which is faster."""
+        rewards, _, episode_starts = self._env.observe()
+        return rewards, episode_starts
+
     def act(self, real_actions: np.ndarray) -> None:
         """Step every game with its real action, (B,) integers in [0, 15)."""
         self._env.act(real_actions)
 
-    def save(self) -> list[bytes]:
-        """Return the state of every game, 40 kB each, for ``restore``."""
-        return [bytes(state) for state in self._env.callmethod("get_state")]
+    def save(self, rows: Sequence[int] | np.ndarray | None = None) -> list[bytes]:
+        """Return the state of every game, or of those with the indices ``rows``: 40 kB each, for ``restore``."""
+        ffi = self._env._ffi
+        buffer = ffi.new(f"char[{_MAX_STATE_BYTES}]")
+        lengths = (
+            (self._env.call_c_func("get_state", int(row), buffer, _MAX_STATE_BYTES))
+            for row in (range(self._env.num) if rows is None else rows)
+        )
+        return [bytes(ffi.buffer(buffer, length)) for length in lengths]
 
-    def restore(self, states: Sequence[bytes]) -> None:
-        """Restore states that ``save`` returned, of these games or of others with the same config."""
-        self._env.callmethod("set_state", list(states))
+    def restore(self, states: Sequence[bytes], rows: Sequence[int] | np.ndarray | None = None) -> None:
+        """Restore states that ``save`` returned, of any games of that name; ``rows`` as in ``save``."""
+        for row, state in zip(range(self._env.num) if rows is None else rows, states, strict=True):
+            self._env.call_c_func("set_state", int(row), state, len(state))
 
     def close(self) -> None:
         """Free the games."""

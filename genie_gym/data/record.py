@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from genie_gym.config_io import to_dict
-from genie_gym.data.config import RecordConfig
+from genie_gym.data.config import RecordConfig, read_size
+from genie_gym.data.env_games import EnvGames, action_layout, check_env_actions, describe_actions, find_action_space
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
-from genie_gym.data.shards import Recording, Shard, write_shard
+from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, write_shard
 from genie_gym.parallel import run_in_processes
-from genie_gym.players.specs import Player, PlayerShare
+from genie_gym.players.specs import Planner, Player, PlayerShare
+from genie_gym.system import list_files
 
 
 class Job(NamedTuple):
@@ -79,7 +80,8 @@ def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: Non
     """Record one shard and return its number of frames; each step calls ``advance`` with the number of new frames."""
     config = job.config
     length = -(-job.num_frames // config.num_envs)  # frames of each game; the last game may be cut short
-    buffers = Recording.allocate((config.num_envs, length), FRAME_SIZE, FRAME_SIZE)
+    layout = (FRAME_SIZE, FRAME_SIZE) if config.env is None else _measure(config)
+    buffers = Recording.allocate((config.num_envs, length), *layout)
     ends = np.cumsum(_split_games(config.num_envs, job.players))
     for index, parts in enumerate(zip(*(np.split(array, ends[:-1]) for array in buffers), strict=True)):
         part = Recording(*parts)  # views of the buffers
@@ -91,6 +93,17 @@ def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: Non
     return job.num_frames
 
 
+def _measure(config: RecordConfig) -> tuple[int, int, tuple[tuple[int, ...], type[np.generic]]]:
+    """Return the height and width of an environment's recorded frames, and an action's shape and type."""
+    return (*read_size("RecordConfig.size", config.size), action_layout(find_action_space(config)))
+
+
+def _open(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity: bool = False) -> Games | EnvGames:
+    if config.env is None:
+        return open_games(config, seed=seed, num_envs=num_envs, paint_velocity=paint_velocity)
+    return EnvGames(config, seed, num_envs)
+
+
 def _play(
     config: RecordConfig, share: PlayerShare, seed: int, part: Recording, advance: Callable[[int], object]
 ) -> None:
@@ -99,7 +112,7 @@ def _play(
     A player that sees the velocity plays games with it painted, while identical games without it are recorded.
     """
     num_envs, length = part.episode_starts.shape
-    open_twin = functools.partial(open_games, config, seed=seed, num_envs=num_envs)
+    open_twin = functools.partial(_open, config, seed=seed, num_envs=num_envs)
     player = share.player(seed)
     with contextlib.ExitStack() as stack:
         twins = [stack.enter_context(contextlib.closing(open_twin()))]
@@ -110,18 +123,22 @@ def _play(
             now = games.observe()
             part.frames[:, t], part.level_seeds[:, t] = now.frames, now.level_seeds
             part.episode_starts[:, t] = now.episode_starts | (t == 0)
-            part.real_actions[:, t] = _choose(share.name, player, shown)
+            chosen = _choose(share.name, player, shown)
+            part.real_actions[:, t] = chosen.reshape(part.real_actions[:, t].shape)
             for twin in twins:
-                twin.act(part.real_actions[:, t])
+                twin.act(chosen)
             part.rewards[:, t] = games.observe().rewards
             advance(num_envs)
 
 
-def _choose(name: str, player: Player, games: Games) -> np.ndarray:
-    frames = games.observe().frames
-    real_actions = check_actions(f"actions of player {name!r}", player(frames))
-    if real_actions.shape != (len(frames),):
-        raise ValueError(f"actions of player {name!r} must have the shape {(len(frames),)}, got {real_actions.shape}")
+def _choose(name: str, player: Player, games: Games | EnvGames) -> np.ndarray:
+    """Return a player's actions (B,) in Procgen, or (B, ...) of an environment's action space."""
+    field, views = f"actions of player {name!r}", games.views()
+    if isinstance(games, EnvGames):
+        return check_env_actions(field, games.action_space, player(views), len(views))
+    real_actions = check_actions(field, player.plan(games.save()) if isinstance(player, Planner) else player(views))
+    if real_actions.shape != (len(views),):
+        raise ValueError(f"{field} must have the shape {(len(views),)}, got {real_actions.shape}")
     return real_actions
 
 
@@ -146,12 +163,13 @@ def _plan(config: RecordConfig, players: tuple[PlayerShare, ...], out: Path) -> 
 
 def _attributes(job: Job) -> dict[str, str | int]:
     """Return the attributes of a job's shard; ``recording`` identifies the config and players of all shards."""
-    config = to_dict(job.config)
-    del config["frames"]  # a recording may grow
-    names = ("game", "mode", "seed", "start_level", "num_levels")
+    config = job.config.identify()
+    source = ["env"] if job.config.env is not None else ["game", "mode"]
+    names = [*source, "seed", "start_level", "num_levels"]
     shares = [(player.name, player.weight, player.sees_velocity) for player in job.players]
     recording = json.dumps({"config": config, "players": shares}, sort_keys=True)
-    return {**{name: config[name] for name in names}, "shard": job.number, "recording": recording}
+    actions = {} if job.config.env is None else describe_actions(job.config)
+    return {**{name: config[name] for name in names}, **actions, "shard": job.number, "recording": recording}
 
 
 def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
@@ -162,7 +180,7 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
     """
     planned = {job.path: job for job in jobs}
     missing = dict(planned)
-    for path in sorted(out.glob("*.h5")):
+    for path in list_files(out, [SHARD_SUFFIX]):
         job, shard = planned.get(path), Shard(path)
         ours = job is not None and all(shard.attributes.get(k) == v for k, v in _attributes(job).items())
         if job is None or not ours or shard.num_frames > job.num_frames:

@@ -1,17 +1,21 @@
-"""Lossless HDF5 shards of recorded frames.
+"""Lossless HDF5 shards of frames, recorded from games or converted from videos.
 
-A shard holds trajectories in order; a trajectory is an unbroken run of frames of one game:
+A recorded shard holds trajectories in order; a trajectory is an unbroken run of frames of one game:
 
     frames          (F, H, W, 3) uint8, gzip, chunks of 16 frames
     episode_starts  (F,) bool      True on the first frame of an episode and of a trajectory
     level_seeds     (F,) int64     the level a frame belongs to
     player          (F,) uint8     index into the attribute ``players``
-    private/real_actions  (F,) int32    the action taken at frame t, leading to t + 1
+    private/real_actions  (F,) int32    the action taken at frame t, leading to t + 1; (F, D) int32 or float32 for
+                                        environments whose actions are vectors
     private/rewards       (F,) float32  received for that action
 
-Training never opens the group ``private``: a world has to discover its actions from frames alone.
+Training never opens the group ``private``: a world has to discover its actions from frames alone. A shard of
+converted videos, each an episode, holds ``frames`` and ``episode_starts`` alone, and ``videos``, the facts about its
+files as JSON (``data.video_shards``).
 """
 
+import functools
 import json
 import os
 import zlib
@@ -27,8 +31,10 @@ from genie_gym.system import replace_file
 
 SHARD_SUFFIX = ".h5"
 _FORMAT = "genie-gym shard"
-_VERSION = 1
-_CHUNK_FRAMES = 16
+VIDEO_FORMAT = "genie-gym video shard"
+"""Attribute ``format`` of shards of converted videos."""
+SHARD_VERSION = 1
+CHUNK_FRAMES = 16
 _FIELDS = {"episode_starts": np.bool_, "level_seeds": np.int64, "player": np.uint8}
 _PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
 
@@ -44,9 +50,16 @@ class Recording(NamedTuple):
     rewards: np.ndarray
 
     @classmethod
-    def allocate(cls, shape: tuple[int, ...], height: int, width: int) -> "Recording":
-        """Return uninitialised arrays for ``shape`` frames of (height, width) pixels."""
+    def allocate(
+        cls,
+        shape: tuple[int, ...],
+        height: int,
+        width: int,
+        action: tuple[tuple[int, ...], type[np.generic]] = ((), np.int32),
+    ) -> "Recording":
+        """Return empty arrays for ``shape`` frames of (height, width) pixels, and actions of a shape and type."""
         arrays = {field: np.empty(shape, dtype) for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items()}
+        arrays["real_actions"] = np.empty((*shape, *action[0]), action[1])
         return cls(frames=np.empty((*shape, height, width, 3), dtype=np.uint8), **arrays)
 
 
@@ -66,14 +79,14 @@ def write_shard(
     """
     _check_recording(recording, players)
     with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": _VERSION})
+        file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": SHARD_VERSION})
         file.attrs["players"] = json.dumps(list(players))
         _write_arrays(file, recording)
 
 
 def _write_arrays(file: h5py.File, recording: Recording) -> None:
     size = recording.frames.shape[1:]
-    layout = {"chunks": (_CHUNK_FRAMES, *size), "maxshape": (None, *size)}  # chunks beyond F need an F that can grow
+    layout = {"chunks": (CHUNK_FRAMES, *size), "maxshape": (None, *size)}  # chunks beyond F need an F that can grow
     file.create_dataset("frames", data=recording.frames, compression="gzip", compression_opts=1, **layout)
     private = file.create_group("private")
     for field, array in recording._asdict().items():
@@ -86,8 +99,8 @@ def _check_recording(recording: Recording, players: Sequence[str]) -> None:
     shape = (len(recording.frames),)
     if shape == (0,):
         raise ValueError("frames must be at least one, got none")
-    for field, dtype in {**_FIELDS, **_PRIVATE_FIELDS}.items():
-        _check_array(field, getattr(recording, field), shape, dtype)
+    for field in (*_FIELDS, *_PRIVATE_FIELDS):
+        _check_field(field, getattr(recording, field), shape)
     if not recording.episode_starts[0]:
         raise ValueError("episode_starts[0] must be True, got False")
     if recording.player.max() >= len(players):
@@ -95,13 +108,15 @@ def _check_recording(recording: Recording, players: Sequence[str]) -> None:
 
 
 class Shard:
-    """A shard opened for reading. Every process that reads it opens the file for itself.
+    """A shard opened for reading, which reads from its file what is asked for and keeps no frames.
 
     Attributes:
         path: Path of the file.
         attributes: Attributes given to ``write_shard``: game, mode, seed, ...
+        is_recording: Whether it is recorded from a game; shards of videos have no players, levels and actions.
         num_frames, height, width: F, H and W in the format above.
-        episode_starts, level_seeds, player: (F,) bool, int64 and uint8; ``player`` indexes the names ``players``.
+        episodes: (E,) int64, the first frames of the episodes.
+        players: Names that ``player`` indexes.
 
     Raises:
         ValueError: If the file is not a complete shard of a known version.
@@ -112,33 +127,57 @@ class Shard:
         self._opened: tuple[int, h5py.File] | None = None
         with _open(self.path) as file:
             self.attributes: dict[str, Any] = dict(file.attrs)
+            self.is_recording = self.attributes.get("format") != VIDEO_FORMAT
             self._check(file)
-            self.players: list[str] = json.loads(self.attributes["players"])
+            self.players: list[str] = json.loads(self.attributes["players"]) if self.is_recording else []
             self.num_frames, self.height, self.width = file["frames"].shape[:3]
-            self.episode_starts, self.level_seeds, self.player = (file[field][:] for field in _FIELDS)
+            self.episodes = np.flatnonzero(file["episode_starts"][:])
 
     @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames in pixels."""
         return self.height, self.width
 
+    @property
+    def episode_starts(self) -> np.ndarray:
+        """(F,) bool: True on the first frame of an episode."""
+        return mark_starts(self.episodes, self.num_frames)
+
+    @functools.cached_property
+    def level_seeds(self) -> np.ndarray:
+        """(F,) int64: the level of each frame of a recording."""
+        return self._file()["level_seeds"][:]
+
+    @functools.cached_property
+    def player(self) -> np.ndarray:
+        """(F,) uint8: the number of each frame's player in ``players``, in a recording."""
+        return self._file()["player"][:]
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return frames ``start`` to ``stop`` (excluded): (stop - start, H, W, 3) uint8.
 
-        Chunks are decompressed here and not by h5py, whose global lock would block all other threads meanwhile.
+        Chunks are read and decompressed here and not by h5py, whose global lock would block all other threads
+        meanwhile, and which would keep every file of a large corpus open.
 
         Raises:
             ValueError: If the range is not in the shard or its data are corrupt.
         """
         if not 0 <= start < stop <= self.num_frames:
             raise ValueError(f"{self.path}: frames {start}..{stop} are not in [0, {self.num_frames})")
-        first, last = start // _CHUNK_FRAMES, (stop - 1) // _CHUNK_FRAMES
-        chunks = [self._chunk(index * _CHUNK_FRAMES) for index in range(first, last + 1)]
+        first, last = start // CHUNK_FRAMES, (stop - 1) // CHUNK_FRAMES
+        places = self._places
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                chunks = [self._read_chunk(file, index, *places[index]) for index in range(first, last + 1)]
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be read ({error})") from error
         frames = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        return frames[start - first * _CHUNK_FRAMES : stop - first * _CHUNK_FRAMES]
+        return frames[start - first * CHUNK_FRAMES : stop - first * CHUNK_FRAMES]
 
     def private(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return real actions (n,) int32 and rewards (n,) float32 of frames [start, stop), for metrics only.
+        """Return real actions and rewards (n,) float32 of frames [start, stop), for metrics only.
+
+        Real actions are (n,) int32, or (n, D) int32 or float32 if they are vectors.
 
         Raises:
             ValueError: If the shard holds none.
@@ -146,19 +185,33 @@ class Shard:
         group = self._file().get("private")
         if group is None:
             raise ValueError(f"{self.path}: holds no real actions and rewards")
-        for field, dtype in _PRIVATE_FIELDS.items():
-            _check_array(f"{self.path}: {field}", group.get(field), (self.num_frames,), dtype)
+        for field in _PRIVATE_FIELDS:
+            _check_field(field, group.get(field), (self.num_frames,), f"{self.path}: ")
         return group["real_actions"][start:stop], group["rewards"][start:stop]
 
-    def _chunk(self, offset: int) -> np.ndarray:
-        size = _CHUNK_FRAMES * self.height * self.width * 3
+    @functools.cached_property
+    def _places(self) -> np.ndarray:
+        """(chunks, 3) int64: the offset of each chunk in the file, its bytes, and whether it is left uncompressed."""
+        places = np.zeros((-(-self.num_frames // CHUNK_FRAMES), 3), dtype=np.int64)
+
+        def note(chunk: Any) -> None:
+            if chunk.chunk_offset[0] < self.num_frames:
+                places[chunk.chunk_offset[0] // CHUNK_FRAMES] = chunk.byte_offset, chunk.size, chunk.filter_mask
+
+        with _open(self.path) as file:
+            file["frames"].id.chunk_iter(note)
+        return places
+
+    def _read_chunk(self, file: Any, index: int, offset: int, packed_size: int, mask: int) -> np.ndarray:
+        size = CHUNK_FRAMES * self.height * self.width * 3
         try:
-            mask, packed = self._file()["frames"].id.read_direct_chunk((offset, 0, 0, 0))
+            file.seek(offset)
+            packed = file.read(packed_size)
             # HDF5 leaves a chunk uncompressed, and sets its mask, where gzip would not make it smaller.
             pixels = packed if mask else zlib.decompress(packed, bufsize=size)
-            return np.frombuffer(pixels, dtype=np.uint8).reshape(_CHUNK_FRAMES, self.height, self.width, 3)
-        except (OSError, RuntimeError, ValueError, zlib.error) as error:
-            raise ValueError(f"{self.path}: frames from {offset} on are corrupt ({error})") from error
+            return np.frombuffer(pixels, dtype=np.uint8).reshape(CHUNK_FRAMES, self.height, self.width, 3)
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"{self.path}: frames from {index * CHUNK_FRAMES} on are corrupt ({error})") from error
 
     def _file(self) -> h5py.File:
         if self._opened is None or self._opened[0] != os.getpid():
@@ -166,22 +219,41 @@ class Shard:
         return self._opened[1]
 
     def _check(self, file: h5py.File) -> None:
-        if self.attributes.get("format") != _FORMAT:
+        if self.attributes.get("format") not in (_FORMAT, VIDEO_FORMAT):
             raise ValueError(f"{self.path}: not a shard of genie-gym")
-        if self.attributes.get("version") != _VERSION:
-            raise ValueError(f"{self.path}: shard version must be {_VERSION}, got {self.attributes.get('version')}")
+        if self.attributes.get("version") != SHARD_VERSION:
+            raise ValueError(
+                f"{self.path}: shard version must be {SHARD_VERSION}, got {self.attributes.get('version')}"
+            )
         frames = file.get("frames")
         if frames is None or frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"{self.path}: frames must be (F, H, W, 3) uint8, got {frames}")
-        if frames.chunks != (_CHUNK_FRAMES, *frames.shape[1:]) or frames.compression != "gzip" or frames.shuffle:
-            raise ValueError(f"{self.path}: frames must lie in gzip chunks of {_CHUNK_FRAMES}, got {frames.chunks}")
-        if "players" not in self.attributes:
+        if frames.chunks != (CHUNK_FRAMES, *frames.shape[1:]) or frames.compression != "gzip" or frames.shuffle:
+            raise ValueError(f"{self.path}: frames must lie in gzip chunks of {CHUNK_FRAMES}, got {frames.chunks}")
+        if self.is_recording and "players" not in self.attributes:
             raise ValueError(f"{self.path}: names no players")
-        for field, dtype in _FIELDS.items():
+        for field, dtype in _FIELDS.items() if self.is_recording else [("episode_starts", np.bool_)]:
             _check_array(f"{self.path}: {field}", file.get(field), (frames.shape[0],), dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
+
+
+def require_discrete(where: object, real_actions: np.ndarray) -> np.ndarray:
+    """Return real actions (n,) as they are; ``ValueError`` if they are vectors, which no metric compares."""
+    if real_actions.ndim != 1 or not np.issubdtype(real_actions.dtype, np.integer):
+        got = f"{real_actions.dtype} vectors of {real_actions.shape[-1]}"
+        raise ValueError(
+            f"{where}: real actions must be one integer a frame to be compared with latent ones, got {got}"
+        )
+    return real_actions
+
+
+def mark_starts(episodes: np.ndarray, num_frames: int) -> np.ndarray:
+    """Return (num_frames,) bool that is True on the first frame of each of the episodes (E,)."""
+    starts = np.zeros(num_frames, dtype=np.bool_)
+    starts[episodes] = True
+    return starts
 
 
 def _open(path: Path) -> h5py.File:
@@ -189,6 +261,14 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{path}: not a whole HDF5 file ({error})") from error
+
+
+def _check_field(field: str, array: np.ndarray | h5py.Dataset | None, shape: tuple[int, ...], where: str = "") -> None:
+    """Check the type and shape of a recorded array; actions may be vectors."""
+    dtype = {**_FIELDS, **_PRIVATE_FIELDS}[field]
+    if field == "real_actions" and array is not None and array.ndim == len(shape) + 1:
+        shape, dtype = (*shape, array.shape[-1]), np.float32 if array.dtype == np.float32 else dtype
+    _check_array(f"{where}{field}", array, shape, dtype)
 
 
 def _check_array(field: str, array: np.ndarray | h5py.Dataset | None, shape: tuple[int, ...], dtype: Any) -> None:

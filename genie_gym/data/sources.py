@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -10,13 +10,19 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from genie_gym.data.frames import resize
+from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, Span, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
+from genie_gym.data.video_shards import INDEX_FILE, cut_spans, read_index
+from genie_gym.system import list_files
 
 Read = TypeVar("Read")
 Paths = str | Path | Sequence[str | Path]
 _PART_FRAMES = 1024
 """Number of frames that ``read_parts`` reads at once."""
+_SUFFIXES = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
+_MOST_HELD = 4 << 30
+"""Largest number of bytes of decoded videos in memory."""
 _MAX_READERS = 16
 """Largest number of threads that decompress shards, however many cores there are."""
 
@@ -26,7 +32,7 @@ class Source(Protocol):
 
     path: Path
     num_frames: int
-    episode_starts: np.ndarray
+    episodes: np.ndarray
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return frames ``start`` to ``stop`` (excluded): (n, H, W, 3) uint8."""
@@ -38,13 +44,21 @@ class MemorySource:
     Args:
         path: File that the frames come from.
         frames: (F, H, W, 3) uint8.
-        episode_starts: (F,) bool, True on the first frame of an episode.
+        episodes: (E,) int64, the first frames of the episodes.
         frame_size: Height and width of a decoded video's frames before scaling.
+        stretches: Stretches of the file that a manifest chose; None for the whole file.
     """
 
-    def __init__(self, path: Path, frames: np.ndarray, episode_starts: np.ndarray, frame_size: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        frames: np.ndarray,
+        episodes: np.ndarray,
+        frame_size: tuple[int, ...],
+        stretches: tuple[Span, ...] | None = None,
+    ) -> None:
         self.path, self.frames, self.num_frames = path, frames, len(frames)
-        self.episode_starts, self.frame_size = episode_starts, frame_size
+        self.episodes, self.frame_size, self.stretches = episodes, frame_size, stretches
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return a view of frames ``start`` to ``stop`` (excluded)."""
@@ -52,38 +66,100 @@ class MemorySource:
 
 
 def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySource]:
-    """Open every shard and decode every video of ``paths``, the files of a folder in the order of their names.
+    """Open every shard and decode every video of ``paths``, as ``find_chosen`` lists them.
 
     Videos are decoded into memory at (height, width); shards stay on disk at their own size.
 
     Raises:
-        ValueError: If a path does not exist or cannot be read, or a folder holds no shard and no video.
+        ValueError: If a path does not exist or holds no data, files cannot be read (all of them are named), or the
+            videos need more than 4 GiB.
+    """
+    sources: list[Shard | MemorySource] = []
+    broken, held = [], 0
+    for file in find_chosen(paths):
+        try:
+            source = _decode(file, height, width) if is_video(file.path) else Shard(file.path)
+            _require_finished(source)
+            held += source.frames.nbytes if isinstance(source, MemorySource) else 0
+            sources.append(source)
+        except ValueError as error:
+            broken.append(str(error))
+        if held > _MOST_HELD:
+            raise ValueError(f"videos must have up to 4 GiB of frames, got more; use genie-gym convert: {file.path}")
+    if broken:
+        raise ValueError("\n".join(broken))
+    return sources
+
+
+def _require_finished(source: Shard | MemorySource) -> None:
+    folder = source.path.parent
+    if isinstance(source, Shard) and not source.is_recording and not (folder / INDEX_FILE).is_file():
+        raise ValueError(f"{source.path}: {folder} has no {INDEX_FILE}, its conversion is not finished; run it again")
+
+
+def find_data(paths: Paths) -> list[Path]:
+    """Return the paths of what ``find_chosen`` finds."""
+    return [chosen.path for chosen in find_chosen(paths)]
+
+
+def find_chosen(paths: Paths, without: Collection[Path] = ()) -> list[Chosen]:
+    """Return the shards and videos of ``paths``, those of a folder and its subfolders in the order of their paths.
+
+    A manifest stands for its videos, with the stretches that it chose from them. The shards of converted videos come in
+    the order of their index. Names that begin with a dot are no data, nor is what lies in the folders ``without``.
+
+    Raises:
+        ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, shards are
+            not those of their index, or a manifest is out of date.
     """
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _list_files(Path(path))]
+    files = [file for path in several for file in _list_chosen(Path(path), without)]
     if not files:
-        raise ValueError("paths must name at least one file, got none")
-    return [Shard(file) if file.suffix.lower() == SHARD_SUFFIX else _decode(file, height, width) for file in files]
+        raise ValueError("data must be at least one file or folder, got none")
+    return files
 
 
-def _list_files(path: Path) -> list[Path]:
+def is_video(path: Path) -> bool:
+    """Return whether the file's name is that of a video, not of a shard."""
+    return path.suffix.lower() != SHARD_SUFFIX
+
+
+def _list_chosen(path: Path, without: Collection[Path]) -> list[Chosen]:
+    if path.suffix.lower() == MANIFEST_SUFFIX:
+        return read_manifest(path)
+    return [Chosen(file) for file in _list_data(path, without)]
+
+
+def _list_data(path: Path, without: Collection[Path]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ValueError(f"{path}: no such file or folder")
-    known = (SHARD_SUFFIX, *VIDEO_SUFFIXES)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
+    index = read_index(path)
+    if index is not None:
+        return index.check()
+    files = list_files(path, _SUFFIXES, deep=True)
+    hidden = [folder.resolve() for folder in without]
+    files = [file for file in files if not any(map(file.resolve().is_relative_to, hidden))] if hidden else files
     if not files:
         raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
-    return files
+    indexed = {folder: read_index(folder) for folder in sorted({file.parent for file in files})}
+    shards = {folder: index.check() for folder, index in indexed.items() if index is not None}
+    if shards and any(map(is_video, files)):
+        raise ValueError(f"{path}: holds videos and, in {next(iter(shards))}, converted videos; name one of them")
+    # The first file of such a folder stands for its shards, which come in the order of the index.
+    return [each for file in files for each in (shards.pop(file.parent, []) if indexed[file.parent] else [file])]
 
 
-def _decode(path: Path, height: int, width: int) -> MemorySource:
-    frames, frame_size = [], None
-    for frame in iterate_video(path):
+def _decode(chosen: Chosen, height: int, width: int) -> MemorySource:
+    frames: list[np.ndarray] = []
+    starts: list[int] = []
+    frame_size = None
+    for is_start, frame in cut_spans(iterate_video(chosen.path, chosen.fps), chosen.stretches, chosen.path):
         frame_size = frame.shape[:2]
+        starts += [len(frames)] if is_start else []
         frames.append(resize(frame, height, width))
-    return MemorySource(path, np.stack(frames), np.arange(len(frames)) == 0, frame_size or ())
+    return MemorySource(chosen.path, np.stack(frames), np.array(starts), frame_size or (), chosen.stretches)
 
 
 def read_parts(sources: Iterable[Source], height: int, width: int) -> Iterator[np.ndarray]:
@@ -104,7 +180,7 @@ def load_source(source: Source, height: int, width: int) -> MemorySource:
     for part in read_parts([source], height, width):
         frames[done : done + len(part)] = part
         done += len(part)
-    return MemorySource(source.path, frames, source.episode_starts, (height, width))
+    return MemorySource(source.path, frames, source.episodes, (height, width))
 
 
 def resize_all(frames: np.ndarray, height: int, width: int) -> np.ndarray:

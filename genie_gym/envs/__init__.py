@@ -4,7 +4,7 @@ from genie_gym.envs.genie_env import GenieEnv
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
 from genie_gym.envs.goal_reward import GoalReward
 from genie_gym.envs.learned_rewards import AgreementReward, LearnedReward
-from genie_gym.envs.rewards import RewardFunction, zero_rewards
+from genie_gym.envs.rewards import RewardFunction, reads_tokens, zero_rewards
 from genie_gym.envs.worlds import WorldHandle
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "LearnedReward",
     "RewardFunction",
     "WorldHandle",
+    "reads_tokens",
     "zero_rewards",
 ]

@@ -41,6 +41,12 @@ def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, 
     return maskgit_steps, temperature
 
 
+def require_observation(observation: Any) -> str:
+    """Return what agents observe, ``pixels`` or ``tokens``."""
+    require(observation in ("pixels", "tokens"), "observation", observation, "'pixels' or 'tokens'")
+    return str(observation)
+
+
 def require_count(field: str, value: Any) -> int:
     """Return ``value`` as an int of at least 1."""
     require(is_integer(value, 1), field, value, "a positive integer")

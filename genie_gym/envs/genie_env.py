@@ -22,7 +22,9 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     videos without actions or rewards, and has no rules beyond what it has seen in them: scenery that has scrolled out
     of view may look different when it returns.
 
-    **Observation space.** ``Box(0, 255, (H, W, 3), uint8)``: the present frame; (64, 64, 3) in the shipped world.
+    **Observation space.** ``Box(0, 255, (H, W, 3), uint8)``: the present frame; (64, 64, 3) in the shipped world. With
+    ``observation="tokens"`` ``Box(0, K - 1, (rows, columns), int32)``: the frame's tokens as the world draws them,
+    (16, 16) with K = 1024 in the shipped world. ``codebook`` embeds them, and frames are decoded for ``render`` alone.
 
     **Action space.** ``Discrete(A)``: the world's latent actions, 8 in the shipped world. Their meanings were learned,
     too; ``get_action_meanings`` returns the names that people have given them since.
@@ -51,6 +53,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
             ``"learned:folder"`` or ``"agreement:folder"`` (see ``envs.reward_names``); None for zero rewards.
         text_to_image: Function from a text to a PIL image or array, or its ``"module:name"``; for prompts that are
             texts.
+        observation: ``pixels`` or ``tokens``.
 
     Raises:
         ValueError: If an argument is invalid; the message names it and its value.
@@ -71,16 +74,19 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         render_mode: str | None = None,
         reward_fn: RewardFunction | str | None = None,
         text_to_image: TextToImage | str | None = None,
+        observation: str = "pixels",
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
+        settings = (device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
+        self._session = Session(checkpoint, *settings, observation=observation)
         # gym.make reads all modes from the class; check_env tries those of the instance, so it lists the possible ones.
-        self.metadata = {**self.metadata, "render_modes": available_modes(self.metadata["render_modes"])}
-        self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
+        modes = available_modes(self.metadata["render_modes"])
+        self.metadata = {**self.metadata, "render_modes": modes, "render_fps": self._session.fps}
         self.observation_space = self._session.observation_space
         self.action_space = self._session.action_space
         self._prompt = self._session.load_prompt(prompt)
-        self._window = PygameWindow() if render_mode == "human" else None
+        self._window = PygameWindow(self._session.fps) if render_mode == "human" else None
         self._is_over = False
 
     def reset(
@@ -93,7 +99,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
             options: ``prompt``: start of this episode, instead of the environment's prompt; None draws a start clip.
 
         Returns:
-            The first frame, (H, W, 3) uint8, and the info: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
+            The first observation, and the info: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
 
         Raises:
             ValueError: If an option is unknown or a prompt invalid; the message names it.
@@ -110,7 +116,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         """Take a latent action.
 
         Returns:
-            The next frame, (H, W, 3) uint8, the reward, whether ``reward_fn`` ended the episode, False (``gym.make``
+            The next observation, the reward, whether ``reward_fn`` ended the episode, False (``gym.make``
             adds truncation), and an empty info.
 
         Raises:
@@ -129,12 +135,20 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         if self.render_mode is None:
             logger.warn('render() without a render_mode: make it with gym.make("Genie-v0", render_mode="rgb_array")')
             return None
-        frame = self._observe()
-        return frame if self._window is None else None
+        frame = self._session.frames[0]
+        if self._window is None:
+            return frame
+        self._window.show(frame)
+        return None
 
     def get_action_meanings(self) -> list[str]:
         """Return the name of each latent action, as Atari environments do; its number if the world has no names."""
         return self._session.action_meanings
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """The code of each token, (K, D) float32, by which a network can embed tokens."""
+        return self._session.codebook
 
     def close(self) -> None:
         """Close the window and forget the episode."""
@@ -143,7 +157,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         self._session.close()
 
     def _observe(self) -> np.ndarray:
-        frame = self._session.frames[0]
+        """Show the present frame in the window, if there is one, and return the observation."""
         if self._window is not None:
-            self._window.show(frame)
-        return frame
+            self._window.show(self._session.frames[0])
+        observation: np.ndarray = self._session.observations[0]
+        return observation

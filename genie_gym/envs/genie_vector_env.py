@@ -25,7 +25,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """A batch of environments in one world; each row equals a ``GenieEnv`` with that row's seed.
 
     **Observation and action space.** ``Box(0, 255, (num_envs, H, W, 3), uint8)`` and ``MultiDiscrete([A] * num_envs)``:
-    the frames and latent actions of ``GenieEnv``, one row for each environment.
+    the frames and latent actions of ``GenieEnv``, one row for each environment. With ``observation="tokens"``
+    ``Box(0, K - 1, (num_envs, rows, columns), int32)``.
 
     **Rewards, starting state and episode end.** As in ``GenieEnv``, row by row. Row i of ``reset(seed=s)`` has the
     seed ``s + i``; ``autoreset_mode`` decides how the next episode of a row starts.
@@ -34,7 +35,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_envs: Number of rows.
         prompt: Start of the episodes of all rows, as in ``GenieEnv``.
         prompts: One prompt for each row, instead of ``prompt``; None among them draws a start clip.
-        checkpoint: As in ``GenieEnv``, like the seven arguments after it; the only ``render_mode`` is ``rgb_array``.
+        checkpoint: As in ``GenieEnv``, like ``observation`` and the seven arguments after it; the only
+            ``render_mode`` is ``rgb_array``.
         max_episode_steps: Number of steps after which an episode is truncated; None or -1 for no limit.
         autoreset_mode: ``AutoresetMode`` or its value. ``NextStep``: the step after the end of an episode ignores the
             row's action, starts the next episode and has reward 0. ``SameStep``: the step that ends an episode returns
@@ -63,14 +65,17 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         text_to_image: TextToImage | str | None = None,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        observation: str = "pixels",
     ) -> None:
         require_render_mode(render_mode, self.metadata["render_modes"])
         self.num_envs = arguments.require_count("num_envs", num_envs)
         self.render_mode = render_mode
         self.autoreset_mode = arguments.require_autoreset_mode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.max_episode_steps = arguments.require_limit(max_episode_steps)
-        self._session = Session(checkpoint, device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
+        settings = (device, precision, maskgit_steps, temperature, reward_fn, text_to_image)
+        self._session = Session(checkpoint, *settings, observation=observation)
+        changes = {"autoreset_mode": self.autoreset_mode, "render_fps": self._session.fps}
+        self.metadata = {**self.metadata, **changes}
         self.single_observation_space = self._session.observation_space
         self.single_action_space = self._session.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -90,7 +95,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 ``reset_mask``, (num_envs,) bool: the rows to start, the others keep playing.
 
         Returns:
-            The frames, (num_envs, H, W, 3) uint8, and the infos ``prompt_index`` and ``world_seed``.
+            The observations, (num_envs, ...), and the infos ``prompt_index`` and ``world_seed``.
 
         Raises:
             ValueError: If an option, seed or prompt is invalid; the message names it.
@@ -104,7 +109,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             if seeds[row] is not None:
                 self._generators[row], self._seeds[row] = seeding.np_random(seeds[row])
         infos = self._start(rows, prompts)
-        return self._session.frames, infos
+        return self._session.observations, infos
 
     def step(self, actions: np.ndarray) -> StepResult:
         """Take one latent action per row.
@@ -113,7 +118,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             actions: (num_envs,) integers in [0, A).
 
         Returns:
-            (num_envs, H, W, 3) uint8 frames; (num_envs,) float64 rewards, bool terminations and truncations; infos:
+            (num_envs, ...) observations; (num_envs,) float64 rewards, bool terminations and truncations; infos:
             ``prompt_index`` and ``world_seed`` of rows that restarted, with ``SameStep`` also ``final_obs``.
 
         Raises:
@@ -132,7 +137,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._is_over = terminations | truncations
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             infos = self._autoreset_same_step()
-        return self._session.frames, rewards, terminations, truncations, infos
+        return self._session.observations, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Return the rows' present frames, each (H, W, 3) uint8; None without a ``render_mode``."""
@@ -141,6 +146,11 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def get_action_meanings(self) -> list[str]:
         """Return the name of each latent action; its number if the world has no names."""
         return self._session.action_meanings
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """The code of each token, (K, D) float32, by which a network can embed tokens."""
+        return self._session.codebook
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the episodes."""
@@ -172,8 +182,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return infos
 
     def _autoreset_same_step(self) -> dict[str, Any]:
-        """Restart the rows whose episode has just ended; the infos keep their last frames."""
-        rows, last = np.flatnonzero(self._is_over), self._session.frames
+        """Restart the rows whose episode has just ended; the infos keep their last observations."""
+        rows, last = np.flatnonzero(self._is_over), self._session.observations
         infos = self._start(rows, self._prompts)
         for row in rows.tolist():
             infos = self._add_info(infos, {"final_obs": last[row].copy(), "final_info": {}}, row)

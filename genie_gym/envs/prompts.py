@@ -25,13 +25,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from genie_gym.data.fitting import Fit, describe_resize, require_fit
-from genie_gym.data.frames import resize
+from genie_gym.data.frames import lay_on_black, resize
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
 
 MAX_PROMPT_FRAMES = 4
 """Largest number of prompt frames: enough to show velocity (four suffice for GenieRedux, arXiv 2409.06445)."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+_FORMATS_WITHOUT_32_BITS = ("PNG", "PPM")
+"""Formats whose grey pictures have at most 16 bits, although some versions of Pillow open them in a mode of 32."""
 
 Frame = np.ndarray | Image.Image | str | os.PathLike[str]
 Prompt = Frame | Sequence[Frame]
@@ -147,12 +150,13 @@ def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.n
 
 def _image_to_array(image: Image.Image) -> np.ndarray:
     """Return the upright image as (h, w, 3|4) uint8, or (h, w) float in [0, 1] if its mode holds more than 8 bits."""
+    is_16_bit = image.mode.startswith("I;16") or image.format in _FORMATS_WITHOUT_32_BITS
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         return np.asarray(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
-        return values / (65535 if values.max() > 255 else 255)  # the mode does not state the range
+        return values / (65535 if is_16_bit or values.max() > 255 else 255)  # 32 bits do not state the range
     return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
@@ -163,8 +167,7 @@ def _array_to_pixels(field: str, array: np.ndarray) -> np.ndarray:
         raise ValueError(f"{field} must have the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), got {array.shape}")
     pixels = _to_bytes(field, pixels)
     if pixels.shape[2] == 4:
-        opacity = pixels[..., 3:].astype(np.float32) / 255
-        return np.round(pixels[..., :3] * opacity).astype(np.uint8)
+        return lay_on_black(pixels)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 

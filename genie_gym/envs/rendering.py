@@ -9,12 +9,18 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 from genie_gym.checks import require
+from genie_gym.configs import WorldConfig
 from genie_gym.extras import MissingExtraError, need_extra
 
 _MAX_WINDOW_PIXELS = 512  # longer side of the window; a larger frame is shown unscaled
 
 FRAMES_PER_SECOND = 10
-"""Frame rate of windows and recordings: that of the paper's platformer videos."""
+"""Frame rate of windows and recordings of a world without one: that of the paper's platformer videos."""
+
+
+def playing_rate(config: WorldConfig) -> float:
+    """Return the frames a second at which a world is shown: its own, or the usual rate if it has none."""
+    return config.fps or FRAMES_PER_SECOND
 
 
 def require_render_mode(render_mode: str | None, known: list[str]) -> None:
@@ -40,19 +46,19 @@ def window_scale(height: int, width: int) -> int:
 
 
 class PygameWindow:
-    """A pygame window, opened by the first frame that it shows."""
+    """A pygame window, opened by the first frame that it shows, for at most ``fps`` frames a second."""
 
-    def __init__(self) -> None:
-        self._pygame = _import_pygame()
+    def __init__(self, fps: float = FRAMES_PER_SECOND) -> None:
+        self._fps, self._pygame = fps, _import_pygame()
         self._screen: Any = None
         self._clock: Any = None
 
     def __reduce__(self) -> tuple[type, tuple]:
         """Copy to a window that its first frame opens: what pygame holds cannot be copied."""
-        return type(self), ()
+        return type(self), (self._fps,)
 
     def show(self, frame: np.ndarray) -> None:
-        """Show an (H, W, 3) uint8 frame scaled up, after waiting for its turn at ``FRAMES_PER_SECOND``."""
+        """Show an (H, W, 3) uint8 frame scaled up, after waiting for its turn."""
         scale = window_scale(*frame.shape[:2])
         pixels = frame.repeat(scale, axis=0).repeat(scale, axis=1).transpose(1, 0, 2)
         if self._screen is None:
@@ -62,7 +68,7 @@ class PygameWindow:
             self._clock = self._pygame.time.Clock()
         self._pygame.surfarray.blit_array(self._screen, pixels)
         self._pygame.event.pump()
-        self._clock.tick(FRAMES_PER_SECOND)
+        self._clock.tick(self._fps)
         self._pygame.display.flip()
 
     def close(self) -> None:

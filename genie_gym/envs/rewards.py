@@ -3,17 +3,22 @@
 import functools
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 Rewards = np.ndarray | tuple[np.ndarray, np.ndarray]
+_Reward = TypeVar("_Reward", bound=Callable[..., "Rewards"])
 
 _logger = logging.getLogger("genie_gym")
 
 
 class RewardFunction(Protocol):
-    """A function that rewards a batch of transitions, each independently: rows may change places between calls."""
+    """A function that rewards a batch of transitions, each independently: rows may change places between calls.
+
+    With an attribute ``reads_tokens = True``, as ``reads_tokens`` gives it, it gets tokens, (B, rows, columns) int32,
+    in place of both frames, and no frame is decoded for it.
+    """
 
     def __call__(self, previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray, /) -> Rewards:
         """Return the rewards of B transitions, and whether they end their episodes.
@@ -28,6 +33,18 @@ class RewardFunction(Protocol):
         """
 
 
+def reads_tokens(reward_fn: _Reward) -> _Reward:
+    """Mark a reward function as one that reads tokens instead of frames, and return it; usable as a decorator."""
+    reward_fn.reads_tokens = True  # type: ignore[attr-defined]
+    return reward_fn
+
+
+def sees_tokens(reward_fn: Callable[..., Rewards]) -> bool:
+    """Return whether a reward function reads tokens instead of frames."""
+    return bool(getattr(reward_fn, "reads_tokens", False))
+
+
+@reads_tokens  # it reads nothing, so no frame is decoded for it
 def zero_rewards(previous_frames: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Rewards:
     """Return zeros; pass it as ``reward_fn`` to play without rewards and without the warning about it."""
     return np.zeros(len(frames))

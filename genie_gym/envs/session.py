@@ -15,12 +15,14 @@ from gymnasium.error import ResetNeeded
 from genie_gym.configs import SamplingConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.data.frames import to_float, to_uint8
-from genie_gym.envs.arguments import require_sampling
+from genie_gym.envs.arguments import require_observation, require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, TextToImage, fit_prompt
+from genie_gym.envs.rendering import playing_rate
 from genie_gym.envs.reward_names import find_reward
-from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, zero_rewards
+from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, sees_tokens, zero_rewards
 from genie_gym.envs.worlds import Checkpoint, open_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.world_state import WorldState
 from genie_gym.plugins import find_function
 from genie_gym.serving.packing import playing_threads
 
@@ -49,13 +51,16 @@ class Start(NamedTuple):
 
 
 class Session:
-    """B rows of play in one world: starts and latent actions in, frames and rewards out.
+    """B rows of play in one world: starts and latent actions in; tokens, frames and rewards out.
+
+    Frames are decoded when somebody reads them. A decoder that looks back in time is the exception: it decodes each.
 
     A copy, or what is read from a pickle, goes on as the original would, in the same world.
 
     Args:
         checkpoint: As in ``GenieEnv``, like the six arguments after it.
         undo_steps: Number of successive steps that ``undo`` can take back; each one kept costs memory.
+        observation: As in ``GenieEnv``.
 
     Raises:
         ValueError: If an argument is invalid; the message names it and its value.
@@ -71,17 +76,22 @@ class Session:
         reward_fn: RewardFunction | str | None = None,
         text_to_image: TextToImage | str | None = None,
         undo_steps: int = 0,
+        observation: str = "pixels",
     ) -> None:
         self.maskgit_steps, self.temperature = require_sampling(maskgit_steps, temperature)
         self.reward_fn = zero_rewards if reward_fn is None else find_reward(reward_fn)
         self.text_to_image = None if text_to_image is None else find_function("text_to_image", text_to_image)
         self._handle = open_world(checkpoint, device, precision)
         config = self.world.config
-        self.observation_space = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
+        self.observation = require_observation(observation)
+        self.observation_space: spaces.Box[Any] = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
+        if self.observation == "tokens":
+            highest, dtype = config.tokenizer.quantizer.codes - 1, np.dtype(np.int32)
+            self.observation_space = spaces.Box(0, highest, config.grid, dtype)
         self.action_space = spaces.Discrete(config.num_latent_actions)
         self._state: Any = None
-        self._frames: np.ndarray | None = None
-        self._past: deque[tuple[Any, np.ndarray]] = deque(maxlen=undo_steps)
+        self._frames: np.ndarray | None = None  # decoded frames of the present state, None until they are read
+        self._past: deque[tuple[Any, np.ndarray | None]] = deque(maxlen=undo_steps)
         if reward_fn is None:
             announce_zero_rewards()
 
@@ -97,6 +107,11 @@ class Session:
         return list(config.action_names or map(str, range(config.num_latent_actions)))
 
     @property
+    def fps(self) -> float:
+        """Frames a second at which the world was learned and is shown."""
+        return playing_rate(self.world.config)
+
+    @property
     def sampling(self) -> SamplingConfig:
         """The checkpoint's sampling config with this session's MaskGIT steps and temperature."""
         return self.world.sampling(self.maskgit_steps, self.temperature)
@@ -104,17 +119,35 @@ class Session:
     @property
     def frames(self) -> np.ndarray:
         """A copy of the present frames, (B, H, W, 3) uint8; errors as in ``require_started``."""
-        return self.require_started().copy()
+        return self._decode().copy()
 
-    def require_started(self) -> np.ndarray:
-        """Return the present frames, (B, H, W, 3) uint8, without a copy: they must not be written to.
+    @property
+    def tokens(self) -> np.ndarray:
+        """A copy of the present tokens, (B, rows, columns) int32 in [0, K); errors as in ``require_started``."""
+        tokens = self.require_started().tokens[:, 0].to("cpu", torch.int32)
+        return tokens.unflatten(1, self.world.config.grid).numpy()
+
+    @property
+    def observations(self) -> np.ndarray:
+        """A copy of what agents see: ``frames`` or ``tokens``."""
+        return self.tokens if self.observation == "tokens" else self.frames
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """The code of each token, (K, D) float32, by which a network can embed tokens."""
+        quantizer = self.world.tokenizer.quantizer
+        tokens = torch.arange(self.world.config.tokenizer.quantizer.codes, device=self.world.device)
+        return quantizer.lookup(tokens).float().cpu().numpy()
+
+    def require_started(self) -> WorldState:
+        """Return the present state of the world.
 
         Raises:
             NotStartedError: Before the first ``start``, and after ``close``.
         """
-        if self._frames is None:
+        if self._state is None:
             raise NotStartedError("reset() must be called before step() and render(), and again after close()")
-        return self._frames
+        return self._state
 
     def fit_prompt(self, prompt: Prompt, field: str = "prompt", fit: Fit = "crop") -> FittedPrompt:
         """Convert a prompt to frames of the world's size; ``field`` names it in errors."""
@@ -157,8 +190,7 @@ class Session:
         shortest = min(len(start.prompt) for start in starts)
         videos = to_float(np.stack([start.prompt[-shortest:] for start in starts]))
         seeds = [start.world_seed for start in starts]
-        self._state, frames = self.world.reset(videos, seeds, self.maskgit_steps, self.temperature)
-        self._frames = to_uint8(frames)
+        self._state, self._frames = self.world.begin(videos, seeds, self.maskgit_steps, self.temperature), None
         longer = [row for row, start in enumerate(starts) if len(start.prompt) > shortest]
         self.restart(longer, [starts[row] for row in longer])
 
@@ -168,15 +200,17 @@ class Session:
         Raises:
             NotStartedError: Before the first ``start``.
         """
-        present = self.require_started().copy()
+        self.require_started()
         self._past.clear()
+        frames = None if self._frames is None else self._frames.copy()
         for length in {len(start.prompt) for start in starts}:
             same = [(row, start) for row, start in zip(rows, starts, strict=True) if len(start.prompt) == length]
             videos = to_float(np.stack([start.prompt for _, start in same]))
             some, seeds = [row for row, _ in same], [start.world_seed for _, start in same]
-            self._state, frames = self.world.replace(self._state, some, videos, seeds)
-            present[some] = to_uint8(frames)
-        self._frames = present
+            self._state = self.world.restart(self._state, some, videos, seeds)
+            if frames is not None:
+                frames[some] = to_uint8(self.world.show(self._state, some))
+        self._frames = frames
 
     def step(self, latent_actions: np.ndarray, playing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Generate the next frame of all rows in one pass of the world, and reward the rows that are playing.
@@ -191,13 +225,13 @@ class Session:
         Raises:
             NotStartedError: Before the first ``start``.
         """
-        previous = self.require_started()
-        rewards, terminations = np.zeros(len(previous)), np.zeros(len(previous), dtype=bool)
+        self.require_started()
+        rewards, terminations = np.zeros(len(playing)), np.zeros(len(playing), dtype=bool)
         if playing.any():
-            step_back = self._remember()
+            previous, step_back = self._read_for_reward(), self._remember()
             with playing_threads(self.world):
-                state, frames = self.world.step(self._state, torch.from_numpy(latent_actions))
-                present = self._advance(step_back, state, to_uint8(frames))
+                self._advance(step_back, self.world.advance(self._state, torch.from_numpy(latent_actions)), None)
+                present = self._read_for_reward()
             seen = previous[playing], latent_actions[playing], present[playing]
             rewards[playing], terminations[playing] = compute_rewards(self.reward_fn, *seen)
         return rewards, terminations
@@ -223,15 +257,25 @@ class Session:
         self._state = self._frames = None
         self._past.clear()
 
+    def _decode(self) -> np.ndarray:
+        """Return the present frames, (B, H, W, 3) uint8, without a copy: they must not be written to."""
+        state = self.require_started()
+        if self._frames is None:
+            self._frames = to_uint8(self.world.show(state))
+        return self._frames
+
+    def _read_for_reward(self) -> np.ndarray:
+        """Return what the reward function reads of the present state, without a copy."""
+        return self.tokens if sees_tokens(self.reward_fn) else self._decode()
+
     def _remember(self) -> Any:
         """Return what ``undo`` needs of the present state, before the step that overwrites it."""
         return self.world.remember(self._state) if self._past.maxlen else None
 
-    def _advance(self, step_back: Any, state: Any, frames: np.ndarray) -> np.ndarray:
-        """Keep the present frames for ``undo``, make the new state and frames the present ones, and return these."""
-        self._past.append((step_back, self.require_started()))  # a deque of length 0 drops it
+    def _advance(self, step_back: Any, state: Any, frames: np.ndarray | None) -> None:
+        """Keep the present frames for ``undo``, and make the new state and frames the present ones."""
+        self._past.append((step_back, self._frames))  # a deque of length 0 drops it
         self._state, self._frames = state, frames
-        return frames
 
 
 def step_together(sessions: Sequence[Session], latent_actions: np.ndarray) -> None:
@@ -252,6 +296,7 @@ def step_together(sessions: Sequence[Session], latent_actions: np.ndarray) -> No
         session.require_started()
     world = sessions[0].world
     steps_back = [session._remember() for session in sessions]
-    joined, frames = world.step(world.join([session._state for session in sessions]), torch.from_numpy(latent_actions))
+    joined, shown = world.step(world.join([session._state for session in sessions]), torch.from_numpy(latent_actions))
+    frames = to_uint8(shown)
     for row, (session, state) in enumerate(zip(sessions, world.split(joined), strict=True)):
-        session._advance(steps_back[row], state, to_uint8(frames[row : row + 1]))
+        session._advance(steps_back[row], state, frames[row : row + 1])

@@ -34,7 +34,7 @@ class WorldHandle:
     """
 
     def __init__(self, world: GenieWorldModel) -> None:
-        fits = all(hasattr(world, name) for name in ("config", "reset", "replace"))
+        fits = all(hasattr(world, name) for name in ("config", "begin", "advance"))
         require(fits, "world", world, "a GenieWorldModel")
         self.world = world
 

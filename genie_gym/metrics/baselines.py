@@ -35,7 +35,9 @@ def cluster_patches(videos: Tensor, means: Tensor, patch_size: int) -> Tensor:
     """Return the (B, T, C, H, W) videos with every patch replaced by the nearest of the (K, C p p) means."""
     patches = patchify(videos.float(), patch_size)
     rebuilt = means[_nearest(patches.flatten(0, 2), means)].view_as(patches)
-    return unpatchify(rebuilt, patch_size, (videos.shape[-2] // patch_size, videos.shape[-1] // patch_size))
+    height, width = videos.shape[-2:]
+    padded = unpatchify(rebuilt, patch_size, (-(-height // patch_size), -(-width // patch_size)))
+    return padded[..., :height, :width]
 
 
 def _nearest(points: Tensor, means: Tensor, chunk: int = 16_384) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from genie_gym.checks import require
+from genie_gym.checks import check_fields, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +49,7 @@ class EvaluateConfig:
     """seed of recordings, clips, training, sampling and intervals"""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require(0 < len(self.modes) == len(set(self.modes)), "modes", self.modes, "one or more different ones")
         for field, least in {
             "clips": 2,

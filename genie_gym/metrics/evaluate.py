@@ -92,7 +92,8 @@ def _score_persistence(outputs: WorldOutputs, by_mode: Mapping[str, Tensor]) -> 
         return {}
     return {
         "persistence": {
-            mode: score_persistence(labels[indices], actions.real_actions[indices]) for mode, indices in by_mode.items()
+            mode: score_persistence(labels[indices], actions.real_actions[indices], actions.groups)
+            for mode, indices in by_mode.items()
         }
     }
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.video_shards import read_index
+from genie_gym.metrics.action_groups import ActionGroups, find_groups
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.control import FITTED_STARTS, ControlStarts, HeldKeys, hold_keys, starts_without_game
 from genie_gym.metrics.held_out import CLIP_LENGTH, ClipPool, EvaluationClips, join_clips, record_pool
@@ -30,13 +32,22 @@ class EvaluationData(NamedTuple):
     """JSON-able description of where the data come from."""
 
 
-def gather_data(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
+def gather_data(
+    config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report, fps: float | None = None
+) -> EvaluationData:
     """Read ``config.data`` or, if it is None, record CoinRun into ``folder``.
 
     Raises:
-        ValueError: If the data are missing, damaged, too few, or not of the world's frame ``size`` (height, width).
+        ValueError: If the data are missing, damaged, too few, not of the world's frame ``size`` (height, width), or
+            converted at another frame rate than the world's ``fps``.
     """
-    return _record(config, size, folder, report) if config.data is None else _read(config.data, config, size)
+    if config.data is None:
+        return _record(config, size, folder, report)
+    index = read_index(config.data)
+    if index is not None and fps is not None and index.settings.fps != fps:
+        rates = f"the world's {fps:g} frames a second, got clips of {index.settings.fps}"
+        raise ValueError(f"data {str(config.data)!r} must have {rates}; convert the videos with --fps {fps:g}")
+    return _read(config.data, config, size)
 
 
 def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report: Report) -> EvaluationData:
@@ -72,7 +83,7 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
             f"data {str(path)!r} must have frames of {size[0]} x {size[1]} like the world, got "
             f"{' and '.join(f'{height} x {width}' for height, width in others)}; --resize crops and scales them"
         )
-    groups, has_actions = _group(dataset), not dataset.holds_videos
+    groups, actions = _group(dataset), _find_actions(dataset)
     each = _divide(config.clips, len(groups))
     sets, fitted = {}, []
     for name, (scored, kept) in groups.items():
@@ -81,9 +92,9 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
                 f"data {str(path)!r} must hold {each} clips of {CLIP_LENGTH} frames of {name!r} in each half of its "
                 f"levels, got {len(scored)} and {len(kept)}; lower --clips"
             )
-        sets[name] = ClipPool(dataset, scored, has_actions).draw(each, config.seed)
+        sets[name] = ClipPool(dataset, scored, actions).draw(each, config.seed)
         fitted.append(kept)
-    pool = ClipPool(dataset, np.concatenate(fitted), has_actions)
+    pool = ClipPool(dataset, np.concatenate(fitted), actions)
     control = ControlStarts({"data": starts_without_game(join_clips(sets).videos, config.starts)}, [])
     return EvaluationData(sets, pool, control, {"data": str(path), "levels": "every second one of the data"})
 
@@ -95,9 +106,21 @@ def _group(dataset: ClipDataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {"videos": (np.arange(half, len(dataset)), np.arange(max(0, half - CLIP_LENGTH)))}
     rows: dict[str, tuple[list[int], list[int]]] = {}
     for number in range(len(dataset)):
-        name = f"{dataset.attribute(number, 'mode')}/{dataset.player(number)}"
+        name = f"{dataset.attributes(number).get('mode', 'data')}/{dataset.player(number)}"
         rows.setdefault(name, ([], []))[(dataset.level(number) + 1) % 2].append(number)
     return {name: (np.array(odd), np.array(even)) for name, (odd, even) in rows.items()}
+
+
+def _find_actions(dataset: ClipDataset) -> ActionGroups | None:
+    """Return the groupings of the data's actions; None for videos, vectors and environments that differ."""
+    if dataset.holds_videos:
+        return None
+    names = ("game", "num_actions", "first_action", "action_names")
+    kinds = {
+        tuple(dataset.attributes(number).get(name) for name in names): dataset.attributes(number)
+        for number in range(len(dataset))
+    }
+    return find_groups(next(iter(kinds.values()))) if len(kinds) == 1 else None
 
 
 def _divide(clips: int, sets: int) -> int:

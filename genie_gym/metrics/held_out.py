@@ -15,6 +15,8 @@ from genie_gym.data.clips import Batch, ClipDataset, batches
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.record import record
+from genie_gym.data.shards import require_discrete
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS, ActionGroups
 from genie_gym.players.specs import parse_shares
 
 LEVELS = {"test": (20_000, 1_000), "validation": (10_000, 1_000), "training": (0, 10_000)}
@@ -55,8 +57,14 @@ class ClipPool(NamedTuple):
     dataset: ClipDataset
     numbers: np.ndarray
     """(M,) indices of clips in the dataset."""
-    has_actions: bool = True
-    """Whether real actions were recorded with the frames."""
+    groups: ActionGroups | None = PROCGEN_GROUPS
+    """Groupings of the real actions recorded with the frames; None if there are none to compare."""
+
+    def known_groups(self) -> ActionGroups:
+        """Return the groupings of the real actions; ``ValueError`` if there are none."""
+        if self.groups is None:
+            raise ValueError("data must be recorded with one integer action a frame, got none")
+        return self.groups
 
     def draw(self, clips: int, seed: int) -> EvaluationClips:
         """Draw clips without replacement.
@@ -67,7 +75,7 @@ class ClipPool(NamedTuple):
         if not 1 <= clips <= len(self.numbers):
             raise ValueError(f"clips must be 1 to {len(self.numbers)}, the number of clips in the pool, got {clips}")
         chosen = self.numbers[np.random.default_rng(seed).permutation(len(self.numbers))[:clips]]
-        return read_clips(self.dataset, chosen, self.has_actions)
+        return read_clips(self.dataset, chosen, self.groups is not None)
 
     def batches(self, batch_size: int, seed: int) -> Callable[[int, int], Iterator[Batch]]:
         """Return a function ``(first batch, number of batches) -> batches`` of float videos, drawn with replacement."""
@@ -87,7 +95,8 @@ def read_clips(dataset: ClipDataset, numbers: np.ndarray, has_actions: bool = Tr
 
 def read_actions(dataset: ClipDataset, numbers: np.ndarray) -> Tensor:
     """Return the (B, T - 1) int64 real actions of the clips with the given (B,) indices."""
-    return torch.from_numpy(np.stack([dataset.private(int(number))[0] for number in numbers])).long()
+    actions = [require_discrete("data", dataset.private(int(number))[0]) for number in numbers]
+    return torch.from_numpy(np.stack(actions)).long()
 
 
 def record_pool(folder: Path, spec: str, levels: str, mode: str, seed: int, frames: int | None = None) -> ClipPool:

@@ -1,7 +1,7 @@
 """The upper bound (ceiling) of latent actions: a supervised network that predicts true actions from the same frames."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from genie_gym.checks import require
 from genie_gym.data.clips import Batch, draw_numbers
 from genie_gym.data.frames import to_float
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS, ActionGroups
 from genie_gym.metrics.held_out import ClipPool, read_actions
-from genie_gym.metrics.latent_actions import GROUPS, balanced_accuracy, group_actions
+from genie_gym.metrics.latent_actions import balanced_accuracy
 from genie_gym.models.base import LossOutput
 from genie_gym.nn.convolution import StridedEncoder, stack_transitions
 from genie_gym.nn.layers import Linear
@@ -36,21 +37,22 @@ _AVERAGING = 0.99
 
 
 class InverseModel(nn.Module):
-    """Predict the kind of action between two frames, for each grouping in ``GROUPS``, from these and earlier frames.
+    """Predict the kind of action between two frames, in each grouping, from these and earlier frames.
 
     Args:
         history: Number of frames up to t in its input, to which frame t + 1 and the change to it are added.
         size: Height and width of frames in pixels.
+        groups: Groupings of the game's actions.
     """
 
-    def __init__(self, history: int, size: tuple[int, int]) -> None:
+    def __init__(self, history: int, size: tuple[int, int], groups: ActionGroups = PROCGEN_GROUPS) -> None:
         super().__init__()
         self.history = history
         self.encoder = StridedEncoder(3 * (history + 2), _WIDTH, _FEATURES, size)
-        self.heads = nn.ModuleDict({name: Linear(_FEATURES, kinds) for name, kinds in GROUPS.items()})
+        self.heads = nn.ModuleDict({name: Linear(_FEATURES, kinds) for name, kinds in groups.sizes.items()})
 
     def forward(self, videos: Tensor) -> dict[str, Tensor]:
-        """Return (B, T - 1, kinds) logits for each of ``GROUPS`` from (B, T, C, H, W) videos."""
+        """Return (B, T - 1, kinds) logits for each grouping from (B, T, C, H, W) videos."""
         logits = self._predict(stack_transitions(videos, self.history).flatten(0, 1))
         return {name: each.unflatten(0, (len(videos), -1)) for name, each in logits.items()}
 
@@ -69,7 +71,9 @@ class _Transitions(NamedTuple):
     videos: Tensor
     """(K, T, H, W, 3) uint8."""
     kinds: dict[str, Tensor]
-    """(K, T - 1) kinds of the true actions for each of ``GROUPS``."""
+    """(K, T - 1) kinds of the true actions for each grouping."""
+    sizes: Mapping[str, int]
+    """Number of kinds in each grouping."""
 
     def batches(self, history: int, seed: int) -> Callable[[int, int], Iterator[Batch]]:
         """Return a function ``(first batch, number of batches) -> batches`` of (B, history + 1, C, H, W) videos.
@@ -118,7 +122,7 @@ class _Fitting(Trainee):
         self.average.update_parameters(self.model)
         logits = self.model.predict_last(batch.videos)
         losses, metrics = [], {}
-        for name, size in GROUPS.items():
+        for name, size in self._training.sizes.items():
             kinds = self._training.kinds[name].flatten()[batch.numbers]
             counts = torch.bincount(kinds, minlength=size)
             weights = kinds.numel() / (size * counts.clamp(min=1).float())
@@ -131,7 +135,7 @@ class _Fitting(Trainee):
         predicted = predict_actions(self.average.module, self._held_out.videos)
         gains = [
             (balanced_accuracy(predicted[name], self._held_out.kinds[name], size) - 1 / size) / (1 - 1 / size)
-            for name, size in GROUPS.items()
+            for name, size in self._held_out.sizes.items()
         ]
         gain = sum(gains) / len(gains)
         self.checks_since += 1
@@ -174,7 +178,7 @@ def train_inverse_model(
     )
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        fitting = _Fitting(InverseModel(history, size), training, held_out)
+        fitting = _Fitting(InverseModel(history, size, pool.known_groups()), training, held_out)
         batches = training.batches(history, seed)
         steps = 0
 
@@ -196,7 +200,7 @@ def train_inverse_model(
 
 @torch.no_grad()
 def predict_actions(model: nn.Module, videos: Tensor, chunk: int = 32) -> dict[str, Tensor]:
-    """Return the most likely kind of action of every transition for each of ``GROUPS``, (B, T - 1) int64 each.
+    """Return the most likely kind of action of every transition for each grouping, (B, T - 1) int64 each.
 
     ``videos`` are (B, T, C, H, W) float in [0, 1] or (B, T, H, W, C) uint8.
     """
@@ -204,7 +208,7 @@ def predict_actions(model: nn.Module, videos: Tensor, chunk: int = 32) -> dict[s
     for part in videos.split(chunk):
         logits = model(to_float(part) if part.dtype == torch.uint8 else part)
         parts.append({name: each.argmax(dim=-1) for name, each in logits.items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in GROUPS}
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @torch.no_grad()
@@ -214,7 +218,7 @@ def predict_last_actions(model: InverseModel, videos: Tensor, chunk: int = 128) 
     T is at least ``model.history`` + 1.
     """
     parts = [model.predict_last(part[:, -1 - model.history :]) for part in videos.split(chunk)]
-    return {name: torch.cat([part[name].argmax(dim=-1) for part in parts]) for name in GROUPS}
+    return {name: torch.cat([part[name].argmax(dim=-1) for part in parts]) for name in parts[0]}
 
 
 def _split_clips(pool: ClipPool, seed: int) -> tuple[_Transitions, _Transitions]:
@@ -240,4 +244,5 @@ def _split_clips(pool: ClipPool, seed: int) -> tuple[_Transitions, _Transitions]
 def _read_transitions(pool: ClipPool, numbers: np.ndarray) -> _Transitions:
     numbers = np.sort(numbers)  # neighbours share chunks on disk
     videos = torch.from_numpy(np.stack([pool.dataset[int(number)] for number in numbers]))
-    return _Transitions(videos, group_actions(read_actions(pool.dataset, numbers)))
+    groups = pool.known_groups()
+    return _Transitions(videos, groups.group(read_actions(pool.dataset, numbers)), groups.sizes)

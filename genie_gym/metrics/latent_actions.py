@@ -6,32 +6,14 @@ accuracy is reported between chance and the *ceiling*, the accuracy of a supervi
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from genie_gym.data.procgen import NUM_MOVES, direction, vertical
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS, ActionGroups
 from genie_gym.nn.quantizer import perplexity
 
 USED_SHARE = 0.02
 """Smallest share of the transitions at which a latent action counts as used."""
-IDLE = 4
-"""The move that does nothing; Procgen's special keys do the same in CoinRun."""
-GROUPS = {"direction": 3, "up": 2, "effective": NUM_MOVES}
-"""Groupings of CoinRun's 15 real actions -> number of kinds in each."""
-GROUP_NAMES = {"direction": "left / still / right", "up": "up / none", "effective": "nine moves"}
-"""Readable names of ``GROUPS``."""
-
-
-def group_actions(real_actions: Tensor) -> dict[str, Tensor]:
-    """Map real actions (any shape, int64) to their kinds in each of ``GROUPS``; ``ValueError`` if not in [0, 15)."""
-    actions = real_actions.numpy()
-    kinds = {
-        "direction": direction(actions) + 1,
-        "up": vertical(actions) == 1,
-        "effective": np.where(actions < NUM_MOVES, actions, IDLE),
-    }
-    return {name: torch.from_numpy(np.asarray(kind, dtype=np.int64)) for name, kind in kinds.items()}
 
 
 def count_pairs(labels: Tensor, kinds: Tensor, num_labels: int, num_kinds: int) -> Tensor:
@@ -74,14 +56,22 @@ def score_use(labels: Tensor, latent_actions: int) -> dict[str, Any]:
     }
 
 
-def fit_maps(labels: Tensor, real_actions: Tensor, latent_actions: int) -> dict[str, Tensor]:
-    """Return ``fit_map`` for each of ``GROUPS``, given (B, T - 1) labels and actions of clips that are not scored."""
-    kinds = group_actions(real_actions)
-    return {name: fit_map(count_pairs(labels, kinds[name], latent_actions, size)) for name, size in GROUPS.items()}
+def fit_maps(
+    labels: Tensor, real_actions: Tensor, latent_actions: int, groups: ActionGroups = PROCGEN_GROUPS
+) -> dict[str, Tensor]:
+    """Return ``fit_map`` for each grouping, given (B, T - 1) labels and actions of clips that are not scored."""
+    kinds = groups.group(real_actions)
+    return {
+        name: fit_map(count_pairs(labels, kinds[name], latent_actions, size)) for name, size in groups.sizes.items()
+    }
 
 
 def score_labels(
-    labels: Tensor, real_actions: Tensor, maps: dict[str, Tensor], ceiling: dict[str, Tensor] | None = None
+    labels: Tensor,
+    real_actions: Tensor,
+    maps: dict[str, Tensor],
+    ceiling: dict[str, Tensor] | None = None,
+    groups: ActionGroups = PROCGEN_GROUPS,
 ) -> dict[str, Any]:
     """Compare latent actions with true actions.
 
@@ -89,21 +79,22 @@ def score_labels(
         labels: (B, T - 1) latent actions.
         real_actions: (B, T - 1) true actions.
         maps: Maps from ``fit_maps``.
-        ceiling: (B, T - 1) predictions of a supervised model for each of ``GROUPS``, if there is one.
+        ceiling: (B, T - 1) predictions of a supervised model for each grouping, if there is one.
+        groups: Groupings of the game's actions.
 
     Returns:
-        ``nmi`` with the nine moves; for each of ``GROUPS`` balanced ``accuracy``, ``chance``, ``ceiling``, and
+        ``nmi`` with the finest grouping; for each grouping balanced ``accuracy``, ``chance``, ``ceiling``, and
         ``kept``, the label's gain over chance as a share of the ceiling's, None if the ceiling gains nothing.
     """
-    grouped = group_actions(real_actions)
-    counts = count_pairs(labels, grouped["effective"], len(maps["effective"]), NUM_MOVES)
+    grouped, sizes, finest = groups.group(real_actions), groups.sizes, groups.finest
+    counts = count_pairs(labels, grouped[finest], len(maps[finest]), sizes[finest])
     scores: dict[str, Any] = {"nmi": normalized_mutual_information(counts)}
     for name, kinds in grouped.items():
         chance = 1 / kinds.unique().numel()
-        accuracy = balanced_accuracy(maps[name][labels], kinds, GROUPS[name])
+        accuracy = balanced_accuracy(maps[name][labels], kinds, sizes[name])
         scores[name] = {"accuracy": accuracy, "chance": chance}
         if ceiling is not None:
-            best = balanced_accuracy(ceiling[name], kinds, GROUPS[name])
+            best = balanced_accuracy(ceiling[name], kinds, sizes[name])
             kept = (accuracy - chance) / (best - chance) if best > chance else None
             scores[name] |= {"ceiling": best, "kept": kept}
     return scores

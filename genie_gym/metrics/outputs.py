@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genie_gym.metrics.action_groups import ActionGroups
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.controllability import Rollouts, label_clips, play_clips
@@ -46,11 +47,13 @@ class ActionReference(NamedTuple):
     real_actions: Tensor
     """(B, T - 1) int64."""
     ceiling: dict[str, Tensor]
-    """(B, T - 1) predictions of a supervised model for each of ``latent_actions.GROUPS``."""
+    """(B, T - 1) predictions of a supervised model in each grouping."""
     maps: dict[str, Tensor]
-    """(A,) map from latent actions for each of ``GROUPS``, fitted on other clips."""
+    """(A,) map from latent actions in each grouping, fitted on other clips."""
     supervised: Ceiling
     """The model that predicted ``ceiling``."""
+    groups: ActionGroups
+    """The groupings."""
 
 
 class WorldOutputs(NamedTuple):
@@ -135,11 +138,13 @@ def _reference_actions(
     if whole.real_actions is None or drawn.real_actions is None:
         return None
     report("maps from latent to real actions", 0)
-    maps = fit_maps(label_clips(world, drawn.videos), drawn.real_actions, world.config.num_latent_actions)
+    groups, labels = fitted.known_groups(), label_clips(world, drawn.videos)
+    maps = fit_maps(labels, drawn.real_actions, world.config.num_latent_actions, groups)
     size = (world.config.height, world.config.width)
     progress = partial(report, "training a supervised inverse model")
     supervised = train_inverse_model(fitted, _HISTORY, size, config.inverse_steps, config.seed, progress)
-    return ActionReference(whole.real_actions, predict_actions(supervised.model, whole.videos), maps, supervised)
+    predicted = predict_actions(supervised.model, whole.videos)
+    return ActionReference(whole.real_actions, predicted, maps, supervised, groups)
 
 
 def _extract(extract: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from rich.table import Table
 from genie_gym.data.frames import contact_sheet, to_uint8, write_image
 from genie_gym.metrics.control import CONTROL_NAMES, CONTROLLED
 from genie_gym.metrics.evaluate import Evaluation
-from genie_gym.metrics.latent_actions import GROUP_NAMES
 from genie_gym.metrics.outputs import Report
 
 _PICTURE_CLIPS = 4
@@ -123,11 +122,11 @@ def _tabulate_actions(lam: dict[str, Any]) -> Table:
     title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
     table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
     if "nmi" in lam:
-        for name, words in GROUP_NAMES.items():
+        for name, words in lam["groups"].items():
             kept = lam[name]["kept"]
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
-        table.add_row("NMI with the nine moves", "", f"{lam['nmi']:.3f}", "", "")
+        table.add_row(f"NMI with the {list(lam['groups'].values())[-1]}", "", f"{lam['nmi']:.3f}", "", "")
     return table
 
 

@@ -37,7 +37,7 @@ def run_evaluation(
     world = load_world(config.checkpoint, config.device)
     size = (world.config.height, world.config.width)
     with tempfile.TemporaryDirectory() as folder:
-        data = gather_data(config, size, Path(folder), report)
+        data = gather_data(config, size, Path(folder), report, world.config.fps)
         evaluated = evaluate(world, data.sets, data.fitted, data.control, config, report)
     if config.sessions:
         evaluated.scores["sessions"] = _play_sessions(world, evaluated, config, report)

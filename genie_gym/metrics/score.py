@@ -30,7 +30,8 @@ def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[s
     labels, actions, rollouts = outputs.encoded.labels, outputs.actions, outputs.rollouts
     lam = score_use(labels, config.num_latent_actions)
     if actions is not None:
-        lam |= score_labels(labels, actions.real_actions, actions.maps, actions.ceiling)
+        lam |= score_labels(labels, actions.real_actions, actions.maps, actions.ceiling, actions.groups)
+        lam["groups"] = dict(actions.groups.names)
     continued = _score_rollouts(outputs.continued, _CONTINUED_FRAMES, seed)
     return {
         "clips": len(rollouts.real),

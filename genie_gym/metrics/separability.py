@@ -12,11 +12,11 @@ from torch import Tensor
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.frames import to_float
 from genie_gym.data.procgen import Games, open_games
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS, ActionGroups
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.controllability import bootstrap_interval, label_clips
 from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.inverse_model import predict_last_actions
-from genie_gym.metrics.latent_actions import group_actions
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.metrics.outputs import ActionReference, Report
 from genie_gym.models.world_model import GenieWorldModel
@@ -29,7 +29,7 @@ class Pair(NamedTuple):
     keys: tuple[int, int]
     """Real actions of CoinRun."""
     group: str
-    """Name of the grouping in ``latent_actions.GROUPS`` in which the two keys are of different kinds."""
+    """Name of the grouping of Procgen's actions in which the two keys are of different kinds."""
     axis: int
     """Axis along which the keys move the player differently: 0 for rows, 1 for columns."""
 
@@ -134,8 +134,8 @@ def score_separability(
     Args:
         moments: Moments from ``play_moments``.
         label: Function from (B, T, C, H, W) videos to (B, T - 1) latent actions.
-        maps: (A,) map from latent actions to kinds of keys for each of ``GROUPS``, fitted on other levels.
-        predict: Function from videos to the (B,) kinds of the last keys for each of ``GROUPS``, learned by supervision.
+        maps: (A,) map from latent actions to kinds of keys in each grouping, fitted on other levels.
+        predict: Function from videos to the (B,) kinds of the last keys in each grouping, learned by supervision.
         seed: Seed of the bootstrap intervals.
 
     Returns:
@@ -172,22 +172,25 @@ class _Labelled(NamedTuple):
     visible: Tensor
     """(2, M, pairs) bool: where the pairs of keys show."""
     kinds: dict[str, Tensor]
-    """(2, M, keys) kinds of keys by the supervised model, for each of ``GROUPS``."""
+    """(2, M, keys) kinds of keys by the supervised model, in each grouping."""
 
 
-def score_persistence(labels: Tensor, real_actions: Tensor) -> dict[str, float | None]:
+def score_persistence(
+    labels: Tensor, real_actions: Tensor, groups: ActionGroups = PROCGEN_GROUPS
+) -> dict[str, float | None]:
     """Measure how often a label stays the same from one transition to the next, by whether the key does.
 
     Args:
         labels: (B, T - 1) latent actions of clips.
         real_actions: (B, T - 1) true actions of the same clips.
+        groups: Groupings of the game's actions, of which the finest one tells keys apart.
 
     Returns:
         ``key_stays`` and ``key_changes``, the share of neighbouring transitions with equal labels among those with
         equal and with different keys, None if there are none; ``chance``, the share for random labels of the same
         frequencies.
     """
-    keys = group_actions(real_actions)["effective"]
+    keys = groups.group(real_actions)[groups.finest]
     same_label, same_key = labels[:, 1:] == labels[:, :-1], keys[:, 1:] == keys[:, :-1]
     shares = torch.bincount(labels.flatten()).double() / labels.numel()
     parts = {"key_stays": same_label[same_key], "key_changes": same_label[~same_key]}
@@ -237,7 +240,7 @@ def _score_pair(
     if not len(latents):
         return dict.fromkeys(("told_apart", "interval", "ceiling", "random"))
     places = [_KEYS.index(key) for key in pair.keys]
-    wanted = group_actions(torch.tensor(pair.keys))[pair.group]
+    wanted = PROCGEN_GROUPS.group(torch.tensor(pair.keys))[pair.group]
     told = (chosen[latents[:, places]] == wanted).all(dim=1).double()
     random = torch.stack([shares[chosen == kind].sum() for kind in wanted]).prod()
     return {

@@ -23,7 +23,8 @@ from genie_gym.metrics.motion import track_player
 from genie_gym.metrics.outputs import Report
 from genie_gym.metrics.player_detector import load_detector
 from genie_gym.metrics.starts import RIGHT, Starts, draw_starts, hold_key
-from genie_gym.models.world_model import GenieWorldModel, WorldState
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.world_state import WorldState
 from genie_gym.players.random import StickyRandom
 
 Policy = Callable[[np.ndarray, np.ndarray], int]

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 from genie_gym.metrics.control import CONTROL_NAMES
-from genie_gym.metrics.latent_actions import GROUP_NAMES
 
 _CONTROL_GOALS = {
     "x_explained": 0.9,
@@ -54,8 +53,8 @@ def _list_goals(scores: dict[str, Any]) -> list[Goal]:
         for row in part["delta_psnr"]:
             low, name = row["interval"][0], f"delta PSNR from {prompt} at t = {row['t']}"
             goals.append(Goal(low, 0.5, f"{name}: {low:.2f} dB at the lower end of its 95 % interval, goal 0.5 dB"))
-    for group, name in GROUP_NAMES.items():
-        kept = scores["lam"].get(group, {}).get("kept")
+    for group, name in scores["lam"].get("groups", {}).items():
+        kept = scores["lam"][group]["kept"]
         if kept is not None:
             goals.append(Goal(kept, 0.5, f"labels: {kept:.0%} of the ceiling's gain over chance on {name}, goal 50%"))
     goals += [goal for mode, part in scores["control"]["by_mode"].items() for goal in _list_control(mode, part)]

@@ -6,6 +6,8 @@ Notable choices beside the paper's:
 - Latent actions enter as an additive embedding (the paper), as one more token, or by FiLM.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Embedding, Linear, zero_
 from genie_gym.nn.patches import fold, unfold
+from genie_gym.nn.ranks import count_ranks, count_rows, draw_rows, locate_rows, roll_rows, sum_over_ranks
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 _NO_TARGET = -1
@@ -140,7 +143,8 @@ class MaskGITDynamics(Model):
         """
         self._check(tokens, latent_actions)
         previous_actions = self.previous_actions(latent_actions)
-        mask = self.draw_mask(tokens)
+        whole_mask = self.draw_mask(tokens)
+        mask = whole_mask[locate_rows(len(tokens))]
         context = self._predict_context(self._corrupt(self._paste(tokens)), previous_actions)
         features, _ = self(context.masked_fill(mask, self.hidden_token), previous_actions)
         # only hidden tokens get logits: (T, B, N, D / fold) -> (M, D / fold), M padded to a multiple of _PADDED_ROWS
@@ -148,8 +152,13 @@ class MaskGITDynamics(Model):
         spare = -len(chosen) % _PADDED_ROWS
         targets = F.pad(tokens.transpose(0, 1).flatten()[chosen], (0, spare), value=_NO_TARGET)
         logits = self.logits(features.flatten(0, 2)[F.pad(chosen, (0, spare))]).float()
-        loss = F.cross_entropy(logits, targets, ignore_index=_NO_TARGET)
-        accuracy = (logits.argmax(dim=-1) == targets).sum() / len(chosen)
+        hits = (logits.argmax(dim=-1) == targets).sum()
+        if len(whole_mask) == len(tokens):
+            loss, accuracy = F.cross_entropy(logits, targets, ignore_index=_NO_TARGET), hits / len(chosen)
+        else:  # other ranks and parts of the batch hide other numbers of tokens: divide by the number in all of it
+            parts = len(whole_mask) // (len(tokens) * count_ranks())
+            errors = F.cross_entropy(logits, targets, ignore_index=_NO_TARGET, reduction="sum")
+            loss, accuracy = (sum_over_ranks(each) * parts / whole_mask.sum() for each in (errors, hits))
         return LossOutput(loss, {"cross_entropy": loss.detach(), "accuracy": accuracy})
 
     def previous_actions(self, latent_actions: Tensor) -> Tensor:
@@ -159,15 +168,17 @@ class MaskGITDynamics(Model):
     def draw_mask(self, tokens: Tensor) -> Tensor:
         """Draw which tokens are hidden: (B, T, N) bool, True = hidden, with a ratio from U(min, 1) (Genie, sec. 2.1).
 
-        The ratio is drawn once per video or once per frame; frame 0 is never hidden.
+        The ratio is drawn once per video or once per frame; frame 0 is never hidden. If ``tokens`` are a share of a
+        batch (``nn.ranks``), the mask is that of the whole batch.
         """
-        part, (batch, frames, _) = self.config.dynamics, tokens.shape
+        part, (_, frames, positions) = self.config.dynamics, tokens.shape
+        batch = count_rows(len(tokens))
         per_frame = part.mask_ratio_per == "frame"
         ratio = torch.rand(batch, frames if per_frame else 1, 1, device=tokens.device)
         ratio = part.min_mask_ratio + (1 - part.min_mask_ratio) * ratio
         if per_frame:
             ratio = ratio * (torch.rand_like(ratio) >= part.clean_frames)
-        mask = torch.rand(tokens.shape, device=tokens.device) < ratio
+        mask = torch.rand(batch, frames, positions, device=tokens.device) < ratio
         mask[:, 0] = False
         mask[:, -1, 0] |= ~mask.any()  # a loss needs at least one hidden token
         return mask
@@ -181,15 +192,16 @@ class MaskGITDynamics(Model):
         if share == 0:
             return tokens
         device = tokens.device
-        is_pasted = torch.rand(batch, device=device) < share
+        rand = partial(torch.rand, device=device)
+        is_pasted = draw_rows(rand, (batch,)) < share
         for axis, size in zip((1, 2, 3), (frames, *grid), strict=True):
-            length = torch.randint(1, max(2, size // 2) + 1, (batch, 1), device=device)
-            first = (torch.rand(batch, 1, device=device) * (size - length + 1)).long()
+            length = draw_rows(partial(torch.randint, 1, max(2, size // 2) + 1, device=device), (batch, 1))
+            first = (draw_rows(rand, (batch, 1)) * (size - length + 1)).long()
             position = torch.arange(size, device=device)
             inside = (position >= first) & (position < first + length)  # (B, size)
             is_pasted = is_pasted[..., None] & inside.view(batch, *[1] * (axis - 1), size)
         offsets = [int(torch.randint(size, ())) for size in grid]
-        other = tokens.unflatten(2, grid).roll((1, *offsets), dims=(0, 2, 3)).flatten(2)
+        other = roll_rows(tokens).unflatten(2, grid).roll(offsets, dims=(2, 3)).flatten(2)
         return torch.where(is_pasted.flatten(1).view_as(tokens), other, tokens)
 
     @torch.no_grad()
@@ -199,17 +211,24 @@ class MaskGITDynamics(Model):
         All of them are drawn in one MaskGIT step, and a predicted frame may follow another: past frames then have the
         model's own faults, as in play.
         """
-        rows = round(self.config.dynamics.own_context * len(tokens))
-        if rows == 0:
+        all_rows = round(self.config.dynamics.own_context * count_rows(len(tokens)))
+        if all_rows == 0:
             return tokens
-        is_hidden = torch.rand(rows, tokens.shape[1], 1, device=tokens.device) < 0.5
+        own = locate_rows(len(tokens))
+        first, rows = min(own.start, all_rows), min(max(all_rows - own.start, 0), len(tokens))
+        is_hidden = torch.rand(all_rows, tokens.shape[1], 1, device=tokens.device) < 0.5
         is_hidden[:, 0] = False
         is_hidden = is_hidden.expand(-1, -1, tokens.shape[2])
-        features, _ = self(tokens[:rows].masked_fill(is_hidden, self.hidden_token), previous_actions[:rows])
-        logits = self.logits(features.transpose(0, 1)[is_hidden])  # (T, B, N, D / fold) -> (M, D / fold) -> (M, K)
+        uniforms = torch.rand(int(is_hidden.sum()), device=tokens.device)[int(is_hidden[:first].sum()) :]
+        # A rank without such rows takes part with one, since sharded weights are gathered by all ranks together.
+        shown = tokens[: max(rows, 1)]
+        hidden = torch.zeros_like(shown, dtype=torch.bool)
+        hidden[:rows] = is_hidden[first : first + rows]
+        features, _ = self(shown.masked_fill(hidden, self.hidden_token), previous_actions[: len(shown)])
+        logits = self.logits(features.transpose(0, 1)[hidden])  # (T, B, N, D / fold) -> (M, D / fold) -> (M, K)
         context = tokens.clone()
         temperature = self.config.sampling.temperature
-        context[:rows][is_hidden] = draw(logits, temperature, torch.rand(len(logits), device=logits.device))[0]
+        context[: len(shown)][hidden] = draw(logits, temperature, uniforms[: len(logits)])[0]
         return context
 
     def _corrupt(self, tokens: Tensor) -> Tensor:
@@ -217,10 +236,11 @@ class MaskGITDynamics(Model):
         if self.config.dynamics.context_corruption == 0:
             return tokens
         batch, frames, _ = tokens.shape
-        share = self.config.dynamics.context_corruption * torch.rand(batch, 1, 1, device=tokens.device)
+        rand = partial(torch.rand, device=tokens.device)
+        share = self.config.dynamics.context_corruption * draw_rows(rand, (batch, 1, 1))
         share = share * torch.linspace(0.5, 1, frames, device=tokens.device)[None, :, None]
-        noise = torch.randint_like(tokens, self.codes)
-        return torch.where(torch.rand(tokens.shape, device=tokens.device) < share, noise, tokens)
+        noise = draw_rows(partial(torch.randint, self.codes, device=tokens.device), tokens.shape)
+        return torch.where(draw_rows(rand, tokens.shape) < share, noise, tokens)
 
     def _check(self, tokens: Tensor, latent_actions: Tensor) -> None:
         if tokens.shape[1] < 2:

@@ -8,20 +8,21 @@
   loss does not depend on how much a video moves.
 """
 
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerActionConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
-from genie_gym.nn.layers import Embedding, Linear
+from genie_gym.nn.layers import BatchNorm, Embedding, Linear
 from genie_gym.nn.moving import MovingDecoder, box_index, find_box
 from genie_gym.nn.patches import patchify, unpatchify
-from genie_gym.nn.quantizer import Quantized, build_quantizer, latent_dim, perplexity
+from genie_gym.nn.quantizer import Quantized, build_quantizer, code_shares, latent_dim, perplexity
+from genie_gym.nn.ranks import draw_rows, mean_over_ranks
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 
 _FEATURES = 128
@@ -35,6 +36,8 @@ class TransitionFeatures(NamedTuple):
 
     latents: Tensor
     """(B, T - 1, dim) latents to quantize."""
+    features: Tensor
+    """(B, T - 1, D) features from which one linear layer computes the latents, or the latents themselves."""
     motion: Tensor | None = None
     """(B, T - 1, motion) continuous features of the previous transition, zeros for the first one; a decoder may see
     them, since they describe the past. None if the decoder takes none."""
@@ -52,7 +55,7 @@ class LatentActionModel(Model):
         self.config = config
         part = config.latent_action_model
         self.backbone = _build_backbone(config)
-        self.latent_norm = nn.BatchNorm1d(latent_dim(part.quantizer), affine=False)
+        self.latent_norm = BatchNorm(latent_dim(part.quantizer))
         self.quantizer = build_quantizer(part.quantizer)
         codes, actions = part.quantizer.codes, config.num_latent_actions
         self.action_of_code = None if actions == codes else nn.Buffer(torch.arange(codes) * actions // codes)
@@ -89,6 +92,14 @@ class LatentActionModel(Model):
         """Return the code of every transition, (B, T - 1) int64; arguments and errors as for ``label``."""
         return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
 
+    @torch.no_grad()
+    def features(self, videos: Tensor) -> Tensor:
+        """Return continuous features of every transition, (B, T - 1, D) float32; arguments and errors as for ``label``.
+
+        They tell more than the code: what quantisation leaves out, too.
+        """
+        return self.backbone.encode(self._check(videos), self.precision).features.float()
+
     def loss(self, videos: Tensor) -> LossOutput:
         """Return the loss of reconstructing each frame from earlier ones and one code, plus the quantizer's loss."""
         return self.loss_and_labels(videos)[0]
@@ -101,7 +112,7 @@ class LatentActionModel(Model):
         codes = quantized.codes.to(self.precision)  # (B, T - 1, dim)
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
         num_codes = self.config.latent_action_model.quantizer.codes
-        use = torch.bincount(quantized.tokens.flatten(), minlength=num_codes) / quantized.tokens.numel()
+        use = code_shares(quantized.tokens, num_codes)
         metrics |= {"perplexity": perplexity(quantized.tokens, num_codes), "least_used": use.min()}
         metrics |= {"commitment": quantized.loss.detach()}
         return LossOutput(error + quantized.loss, metrics), self._merge(quantized.tokens)
@@ -134,7 +145,8 @@ class ConvBackbone(nn.Module):
 
     def encode(self, videos: Tensor, precision: torch.dtype) -> TransitionFeatures:
         """Return the latents of the transitions of videos (B, T, C, H, W)."""
-        return TransitionFeatures(encode_transitions(self.encoder, videos, self.history, precision))
+        latents = encode_transitions(self.encoder, videos, self.history, precision)
+        return TransitionFeatures(latents, latents)
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted as changes of the frames before, and metrics."""
@@ -161,7 +173,7 @@ class MovingBackbone(nn.Module):
         """Return the latents of the transitions of videos (B, T, C, H, W), and the motion of the ones before."""
         features = F.relu(encode_transitions(self.encoder, videos, self.part.history, precision))
         motion = self.motion_out(features)[:, :-1]  # (B, T - 1, _FEATURES) -> (B, T - 2, _MOTION)
-        return TransitionFeatures(self.latent_out(features), F.pad(motion, (0, 0, 1, 0)))
+        return TransitionFeatures(self.latent_out(features), features, F.pad(motion, (0, 0, 1, 0)))
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the error of frames 1 to T - 1, predicted by moving the frames before, and metrics.
@@ -214,14 +226,15 @@ class TransformerBackbone(nn.Module):
         frames = self.features(videos).to(precision)  # (B, T, ...) -> (T, B, N, features)
         embedded = self.frame_in(frames) + self.encoder_position_embeddings.to(precision)  # (T, B, N, D)
         features, _ = self.encoder(embedded)
-        pooled = features[1:].mean(dim=2)  # (T, B, N, D) -> (T - 1, B, D)
-        return TransitionFeatures(rearrange(self.latent_out(pooled), "t b d -> b t d"))
+        pooled = features[1:].mean(dim=2).transpose(0, 1)  # (T, B, N, D) -> (B, T - 1, D)
+        return TransitionFeatures(self.latent_out(pooled), pooled)
 
     def decode(self, videos: Tensor, codes: Tensor) -> Tensor:
         """Return features (T - 1, B, N, D) of frames 1 to T - 1, from the frames before and codes (B, T - 1, dim)."""
         frames = self.decoder_in(self.features(videos)[:-1].to(codes.dtype))  # (T - 1, B, N, D)
         if self.training and self.part.hidden_frames > 0:
-            hidden = torch.rand(frames.shape[:2], device=frames.device) < self.part.hidden_frames
+            draw = partial(torch.rand, device=frames.device)
+            hidden = draw_rows(draw, frames.shape[:2], dim=1) < self.part.hidden_frames
             hidden[0] = False
             frames = torch.where(hidden[..., None, None], self.hidden_frame.to(frames.dtype), frames)
         steering = self.code_in(codes).transpose(0, 1)[:, :, None]  # (B, T - 1, dim) -> (T - 1, B, 1, D)
@@ -242,10 +255,8 @@ class PixelBackbone(TransformerBackbone):
         self.out = Linear(part.decoder.width, 3 * patch**2)
 
     def features(self, videos: Tensor) -> Tensor:
-        """Return flattened patches; frames are padded at the right and the bottom to whole patches."""
-        patch = self.part.patch_size
-        edges = (0, -videos.shape[-1] % patch, 0, -videos.shape[-2] % patch)
-        return patchify(F.pad(videos.float(), edges), patch)
+        """Return flattened patches; frames are padded to whole patches."""
+        return patchify(videos.float(), self.part.patch_size)
 
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the squared error of frames 1 to T - 1 in units of copying, and metrics."""
@@ -269,7 +280,7 @@ class TokenBackbone(TransformerBackbone):
     def reconstruction_loss(self, videos: Tensor, codes: Tensor, motion: Tensor | None) -> LossOutput:
         """Return the cross-entropy of the tokens of frames 1 to T - 1."""
         logits = self.out(self.decode(videos, codes)).float()  # (T - 1, B, N, K)
-        loss = F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten())
+        loss = mean_over_ranks(F.cross_entropy(logits.flatten(0, 2), videos[:, 1:].transpose(0, 1).flatten()))
         return LossOutput(loss, {"cross_entropy": loss.detach()})
 
 
@@ -290,5 +301,5 @@ def _stack_flat(videos: Tensor, history: int, precision: torch.dtype) -> Tensor:
 def _error_over_copying(changes: Tensor, videos: Tensor) -> LossOutput:
     """Return the squared error of predicted changes (B, T - 1, C, H, W) divided by that of copying, and metrics."""
     true = videos[:, 1:] - videos[:, :-1]
-    error, copied = F.mse_loss(changes, true), true.square().mean().clamp(min=1e-6)
+    error, copied = mean_over_ranks(F.mse_loss(changes, true)), mean_over_ranks(true.square().mean()).clamp(min=1e-6)
     return LossOutput(error / copied, {"psnr": -10 * error.detach().log10(), "copy_last_psnr": -10 * copied.log10()})

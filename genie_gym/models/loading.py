@@ -19,6 +19,7 @@ from torch import Tensor
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import PRECISIONS, WorldConfig
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.system import list_files
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _FORMAT = 1
@@ -105,7 +106,8 @@ def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
         ValueError: If there is no such checkpoint.
     """
     folder, digest = find_checkpoint(name_or_path), hashlib.sha256()
-    for path in sorted({folder / "config.json", *folder.glob("*.safetensors")} - set(folder.glob("start_*"))):
+    weights = {path for path in list_files(folder, [".safetensors"]) if not path.name.startswith("start_")}
+    for path in sorted({folder / "config.json", *weights}):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -186,7 +188,7 @@ def read_world(folder: Path) -> GenieWorldModel:
     """
     config = _read_config(folder)
     tensors: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in list_files(folder, [".safetensors"]):
         try:
             tensors |= load_file(path)
         except (SafetensorError, OSError) as error:

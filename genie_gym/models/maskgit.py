@@ -5,8 +5,9 @@ randomness comes in as uniform numbers, so each row's result depends on that row
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,16 @@ Predict = Callable[[Tensor], Tensor]
 """A function of tokens (B, N) that returns logits (B, N, K)."""
 Draw = Callable[[Tensor, float, Tensor], tuple[Tensor, Tensor]]
 """A function like ``draw``; ``genie_gym.serving`` has a compiled one."""
+
+
+def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, positions: int) -> Tensor:
+    """Draw a frame's random numbers (B, maskgit_steps, 2, positions) in [0, 1) from each row's seed and age."""
+    shape = (sampling.maskgit_steps, 2, positions)
+    rows = [
+        np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
+        for seed, age in zip(seeds, ages, strict=True)
+    ]
+    return torch.from_numpy(np.stack(rows))
 
 
 def hidden_after(step: int, config: SamplingConfig, tokens_per_frame: int) -> int:
@@ -41,7 +52,7 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
     Returns:
         Tokens (B, ...) int64, and their log-probabilities (B, ...).
     """
-    rows = len(logits) if logits.device.type != "cpu" else max(1, _CHUNK_LOGITS // logits[0].numel())
+    rows = len(logits) if logits.device.type != "cpu" else max(1, _CHUNK_LOGITS // math.prod(logits.shape[1:]))
     parts = zip(logits.split(rows), uniforms.split(rows), strict=True)
     tokens, log_probabilities = zip(*(_draw_rows(each, temperature, numbers) for each, numbers in parts), strict=True)
     return torch.cat(tokens), torch.cat(log_probabilities)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from genie_gym.models.base import require_videos
+from genie_gym.models.base import Model, require_videos
 from genie_gym.nn.convolution import StridedEncoder, encode_transitions
 from genie_gym.nn.weights import load_described, read_description, save_described
 
@@ -13,7 +13,7 @@ _FORMAT = 1
 """Version of ``config.json``."""
 
 
-class RewardModel(nn.Module):
+class RewardModel(Model):
     """Map two consecutive frames to one logit per event, such as a reward or the end of an episode.
 
     Args:
@@ -36,13 +36,13 @@ class RewardModel(nn.Module):
         self.encoder = StridedEncoder(9, channels, len(self.outputs), self.size)
 
     def forward(self, videos: Tensor) -> Tensor:
-        """Return logits (B, T - 1, outputs) for the transitions of videos (B, T, C, H, W) in [0, 1].
+        """Return float32 logits (B, T - 1, outputs) for the transitions of videos (B, T, C, H, W) in [0, 1].
 
         Raises:
             ValueError: If the videos have another size.
         """
         require_videos(videos, 3, *self.size)
-        return encode_transitions(self.encoder, videos, 1, videos.dtype)
+        return encode_transitions(self.encoder, videos, 1, self.precision).float()
 
 
 def save_reward_model(model: RewardModel, folder: Path) -> Path:

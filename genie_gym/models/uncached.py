@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from genie_gym.configs import SamplingConfig
-from genie_gym.models.maskgit import sample
-from genie_gym.models.world_model import GenieWorldModel, draw_uniforms
+from genie_gym.models.maskgit import draw_uniforms, sample
+from genie_gym.models.world_model import GenieWorldModel
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ Notable choices beside the paper's:
   components and k-means (``initialise``), so training starts at the quality of k-means instead of noise.
 - The codebook uses cosine distances; a constant feature makes angles follow Euclidean distances.
 - With ``attention="conv"`` encoder and decoder are convolutions over each frame's tokens.
+- Frames are padded to whole patches and folds (90 rows to 92), and cut to their own size again.
 """
 
 from typing import cast
@@ -18,9 +19,10 @@ from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.attention import KeyValues
 from genie_gym.nn.frame_cache import FrameCache
 from genie_gym.nn.layers import Linear, zero_
-from genie_gym.nn.patches import fold, patchify, unfold, unpatchify
+from genie_gym.nn.patches import fold, pad_frames, patchify, unfold, unpatchify
 from genie_gym.nn.quantizer import Quantized, VectorQuantizer, build_quantizer, kmeans, latent_dim, perplexity
-from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.nn.ranks import mean_over_ranks, variance_over_ranks
+from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 
 _LIFT = 3.0
 """Constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1 dB."""
@@ -95,18 +97,27 @@ class VideoTokenizer(Model):
         cache.advance()
         return self._to_pixels(features, codes).clamp(0, 1)
 
+    @property
+    def decodes_alone(self) -> bool:
+        """Whether a frame's pixels depend on its own tokens only, so that frames may be skipped."""
+        return all(cast(Block, block).causal is None for block in self.decoder.blocks)
+
+    def decode_alone(self, tokens: Tensor) -> Tensor:
+        """Decode one frame, (B, 1, N) -> (B, 1, C, H, W), by a decoder that ``decodes_alone``."""
+        return self.decode_next(tokens, self.empty_cache(len(tokens)))
+
     def loss(self, videos: Tensor) -> LossOutput:
         """Return the squared error of rebuilt pixels over their variance, plus the quantizer's loss (sec. 2.1)."""
         quantized = self._quantize(videos)
         features, _ = self.decoder(self._embed(quantized.codes))
-        error = F.mse_loss(self._to_pixels(features, quantized.codes), videos)
+        error = mean_over_ranks(F.mse_loss(self._to_pixels(features, quantized.codes), videos))
         codes = self.config.tokenizer.quantizer.codes
         metrics = {
             "psnr": -10 * error.detach().log10(),
             "commitment": quantized.loss.detach(),
             "perplexity": perplexity(quantized.tokens, codes),
         }
-        return LossOutput(error / videos.var().clamp(min=1e-6) + quantized.loss, metrics)
+        return LossOutput(error / variance_over_ranks(videos).clamp(min=1e-6) + quantized.loss, metrics)
 
     @torch.no_grad()
     def initialise(self, videos: Tensor) -> None:
@@ -120,7 +131,7 @@ class VideoTokenizer(Model):
         """
         if not isinstance(self.quantizer, VectorQuantizer):
             return
-        patches = patchify(videos.float() - 0.5, self.config.tokenizer.patch_size).flatten(0, 2)  # (M, pixels)
+        patches = self._patchify(videos.float()).flatten(0, 2)  # (M, pixels)
         # latent path: principal components of unit spread, and the constant feature
         dim = self.quantizer.config.dim
         mean = patches.mean(dim=0)
@@ -146,11 +157,15 @@ class VideoTokenizer(Model):
         """Encode (B, T, C, H, W) and quantize: tokens (T, B, N), codes (T, B, N, dim)."""
         require_videos(videos, 3, self.config.height, self.config.width)
         part = self.config.tokenizer
-        patches = patchify(videos - 0.5, part.patch_size)  # (T, B, N, pixels)
+        patches = self._patchify(videos)  # (T, B, N, pixels)
         folded = fold(patches.to(self.precision), part.fold, self.config.grid)  # (T, B, N / fold^2, fold^2 pixels)
         features, _ = self.encoder(self.patch_in(folded) + self.encoder_position_embeddings.to(folded.dtype))
         latents = unfold(self.latent_out(features), part.fold, self.config.grid)  # (T, B, N, dim)
-        return cast(Quantized, self.quantizer(latents.float() + self.latent_path(patches)))
+        return cast(Quantized, self.quantizer(latents.float() + self.latent_path(patches), rows=1))
+
+    def _patchify(self, videos: Tensor) -> Tensor:
+        """Cut padded videos (B, T, C, H, W) in [0, 1] into patches (T, B, N, pixels) in [-0.5, 0.5]."""
+        return patchify(pad_frames(videos - 0.5, self.config.cell), self.config.tokenizer.patch_size)
 
     def _require_tokens(self, tokens: Tensor) -> None:
         if tokens.ndim != 3 or tokens.shape[2] != self.config.tokens_per_frame:
@@ -166,4 +181,5 @@ class VideoTokenizer(Model):
         """Map the decoder's output (T, B, N / fold^2, D) and codes (T, B, N, dim) to videos (B, T, C, H, W)."""
         part = self.config.tokenizer
         patches = unfold(self.patch_out(features), part.fold, self.config.grid)  # (T, B, N, pixels)
-        return unpatchify(patches.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid) + 0.5
+        padded = unpatchify(patches.float() + self.patch_path(codes.float()), part.patch_size, self.config.grid)
+        return padded[..., : self.config.height, : self.config.width] + 0.5

@@ -5,7 +5,6 @@ A world plays a batch of rows. Each row's frames depend on its own prompt, seed 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,41 +14,10 @@ from genie_gym.configs import SamplingConfig, WorldConfig
 from genie_gym.models.base import Model, require_ids, require_pixels, require_threads, require_videos
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.models.maskgit import Draw, draw, sample
+from genie_gym.models.maskgit import Draw, draw, draw_uniforms, sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
-from genie_gym.nn.attention import KVCache
+from genie_gym.models.world_state import StepBack, WorldState, put_rows
 from genie_gym.nn.frame_cache import FrameCache
-
-
-class WorldState(NamedTuple):
-    """The state of B rows: opaque, and used up by the next step; see ``GenieWorldModel.fork``."""
-
-    dynamics: FrameCache
-    """KV cache of the dynamics, for the frames before the present one."""
-    decoder: FrameCache
-    """KV cache of the tokenizer's decoder, up to the present frame."""
-    tokens: Tensor
-    """(B, 1, N) tokens of the present frame."""
-    previous_actions: Tensor
-    """(B, 1) latent action that led to the present frame."""
-    seeds: tuple[int, ...]
-    """One seed per row."""
-    ages: tuple[int, ...]
-    """Number of frames that each row has generated; with the seed it decides the next frame's random numbers."""
-    sampling: SamplingConfig
-    """How the next frames are sampled."""
-    version: int
-    """Version of the caches that this state belongs to; an older state's content is overwritten."""
-
-
-class StepBack(NamedTuple):
-    """The few tensors that ``GenieWorldModel.undo`` needs to take a step back: opaque, much smaller than a fork."""
-
-    dynamics: list[KVCache | None]
-    decoder: list[KVCache | None]
-    tokens: Tensor
-    previous_actions: Tensor
-    ages: tuple[int, ...]
 
 
 class GenieWorldModel(nn.Module):
@@ -132,8 +100,26 @@ class GenieWorldModel(nn.Module):
         Raises:
             ValueError: If an argument has a wrong shape, type or range; the message names it.
         """
-        state, videos = self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))
-        return state, videos[:, -1]
+        state = self.begin(prompt_videos, seeds, maskgit_steps, temperature)
+        return state, self.show(state)
+
+    @torch.no_grad()
+    def begin(
+        self,
+        prompt_videos: Tensor,
+        seeds: Sequence[int],
+        maskgit_steps: int | None = None,
+        temperature: float | None = None,
+    ) -> WorldState:
+        """Do what ``reset`` does, but decode nothing unless the decoder needs all frames in order."""
+        return self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))[0]
+
+    @torch.no_grad()
+    def show(self, state: WorldState, rows: Sequence[int] | slice = slice(None)) -> Tensor:
+        """Return the present frames (R, C, H, W) of the given rows, by default of all; the state stays as it is."""
+        if state.frames is not None:
+            return state.frames[rows]
+        return self.tokenizer.decode_alone(state.tokens[rows])[:, 0]
 
     @torch.no_grad()
     def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
@@ -153,18 +139,40 @@ class GenieWorldModel(nn.Module):
         Raises:
             ValueError: If the actions have a wrong shape, type or range, or the state has been stepped before.
         """
+        state = self.advance(state, latent_actions)
+        return state, self.show(state)
+
+    @torch.no_grad()
+    def advance(self, state: WorldState, latent_actions: Tensor) -> WorldState:
+        """Do what ``step`` does, but decode nothing unless the decoder needs all frames in order."""
         require_threads()
         self._require_latest(state)
         if tuple(latent_actions.shape) != (len(state.seeds),):
             raise ValueError(f"latent_actions must be ({len(state.seeds)},), got {tuple(latent_actions.shape)}")
         require_ids("latent_actions", latent_actions, self.config.num_latent_actions)
         actions = latent_actions.to(self.device)[:, None]
-        tokens = self._draw(state, actions)
-        state.dynamics.advance()
-        videos = self.tokenizer.decode_next(tokens, state.decoder)
+        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, self.config.tokens_per_frame)
+        tokens = self.generate(state, actions, uniforms.to(self.device))
+        alone = self.tokenizer.decodes_alone
+        frames = None if alone else self.tokenizer.decode_next(tokens, state.decoder)[:, 0]
         ages = tuple(age + 1 for age in state.ages)
         version = state.dynamics.version
-        return state._replace(tokens=tokens, previous_actions=actions, ages=ages, version=version), videos[:, 0]
+        return state._replace(frames=frames, tokens=tokens, previous_actions=actions, ages=ages, version=version)
+
+    def generate(self, state: WorldState, actions: Tensor, uniforms: Tensor) -> Tensor:
+        """Generate the next frame of every row by operations on tensors alone, without checks or host memory.
+
+        Args:
+            state: State of B rows, whose dynamics' cache moves on to the next frame; its tensors stay as they are.
+            actions: (B, 1) int64 in [0, A).
+            uniforms: (B, maskgit_steps, 2, N) in [0, 1), the frame's random numbers.
+
+        Returns:
+            Tokens (B, 1, N).
+        """
+        tokens = self._draw(state, actions, uniforms)
+        state.dynamics.advance()
+        return tokens
 
     def fork(self, state: WorldState) -> WorldState:
         """Copy a state into new memory, so that both can be stepped, each once."""
@@ -175,7 +183,7 @@ class GenieWorldModel(nn.Module):
         """Copy what the next step from this state overwrites, for ``undo``; call it before that step."""
         self._require_latest(state)
         caches = state.dynamics.read_oldest(), state.decoder.read_oldest()
-        return StepBack(*caches, state.tokens, state.previous_actions, state.ages)
+        return StepBack(*caches, state.frames, state.tokens, state.previous_actions, state.ages)
 
     def undo(self, state: WorldState, back: StepBack) -> WorldState:
         """Return the state from which the last step was taken, in the memory of the present one.
@@ -192,10 +200,9 @@ class GenieWorldModel(nn.Module):
         self._require_latest(state)
         state.dynamics.withdraw(back.dynamics)
         state.decoder.withdraw(back.decoder)
+        tokens, actions, ages = back.tokens, back.previous_actions, back.ages
         version = state.dynamics.version
-        return state._replace(
-            tokens=back.tokens, previous_actions=back.previous_actions, ages=back.ages, version=version
-        )
+        return state._replace(frames=back.frames, tokens=tokens, previous_actions=actions, ages=ages, version=version)
 
     def join(self, states: Sequence[WorldState]) -> WorldState:
         """Join the rows of several states into one state in new memory, to be stepped together.
@@ -212,6 +219,7 @@ class GenieWorldModel(nn.Module):
         return WorldState(
             dynamics=dynamics,
             decoder=FrameCache.join([state.decoder for state in states]),
+            frames=None if states[0].frames is None else torch.cat([self.show(state) for state in states]),
             tokens=torch.cat([state.tokens for state in states]),
             previous_actions=torch.cat([state.previous_actions for state in states]),
             seeds=tuple(seed for state in states for seed in state.seeds),
@@ -228,6 +236,7 @@ class GenieWorldModel(nn.Module):
             state._replace(
                 dynamics=state.dynamics.take(row),
                 decoder=state.decoder.take(row),
+                frames=None if state.frames is None else state.frames[row : row + 1],
                 tokens=state.tokens[row : row + 1],
                 previous_actions=state.previous_actions[row : row + 1],
                 seeds=state.seeds[row : row + 1],
@@ -254,21 +263,29 @@ class GenieWorldModel(nn.Module):
         Raises:
             ValueError: If an argument has a wrong shape, type or range; the message names it.
         """
+        state = self.restart(state, rows, prompt_videos, seeds)
+        return state, self.show(state, rows)
+
+    @torch.no_grad()
+    def restart(
+        self, state: WorldState, rows: Sequence[int], prompt_videos: Tensor, seeds: Sequence[int]
+    ) -> WorldState:
+        """Do what ``replace`` does, but decode nothing unless the decoder needs all frames in order."""
         self._require_latest(state)
         index = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         if len(index) != len(prompt_videos) or index.unique().numel() != len(index):
             raise ValueError(f"rows must be {len(prompt_videos)} different row numbers, got {list(rows)}")
         require_ids("rows", index, len(state.seeds))
         self._require_prompts(prompt_videos, seeds)
-        tokens, actions, videos = self._settle_prompts(prompt_videos, rows, state.dynamics, state.decoder)
-        merged = state._replace(
-            tokens=state.tokens.index_copy(0, index, tokens),
+        tokens, actions, frames = self._settle_prompts(prompt_videos, rows, state.dynamics, state.decoder)
+        return state._replace(
+            frames=None if frames is None else self.show(state).index_copy(0, index, frames),
+            tokens=state.tokens.index_copy(0, index, tokens[:, -1:]),
             previous_actions=state.previous_actions.index_copy(0, index, actions),
-            seeds=_put(state.seeds, rows, [int(seed) for seed in seeds]),
-            ages=_put(state.ages, rows, [0] * len(rows)),
+            seeds=put_rows(state.seeds, rows, [int(seed) for seed in seeds]),
+            ages=put_rows(state.ages, rows, [0] * len(rows)),
             version=state.dynamics.version,
         )
-        return merged, videos[:, -1]
 
     @torch.no_grad()
     def rollout(
@@ -298,8 +315,8 @@ class GenieWorldModel(nn.Module):
         if latent_actions.ndim != 2 or len(latent_actions) != len(prompt_videos):
             raise ValueError(f"latent_actions must be ({len(prompt_videos)}, S), got {tuple(latent_actions.shape)}")
         seeds = range(seed, seed + len(prompt_videos))
-        state, videos = self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))
-        frames = [videos]
+        state, tokens = self._open(prompt_videos, seeds, self.sampling(maskgit_steps, temperature))
+        frames = [self.tokenizer.decode(tokens)]
         for actions in latent_actions.unbind(dim=1):
             state, frame = self.step(state, actions)
             frames.append(frame[:, None])
@@ -328,21 +345,22 @@ class GenieWorldModel(nn.Module):
             raise ValueError(f"seeds must be {len(prompt_videos)} numbers of 0 or more, got {list(seeds)}")
 
     def _open(self, prompt_videos: Tensor, seeds: Sequence[int], sampling: SamplingConfig) -> tuple[WorldState, Tensor]:
-        """Start rows from prompts as ``reset`` does, and return the state and all rebuilt frames (B, P, C, H, W)."""
+        """Start rows from prompts as ``begin`` does, and return the state and the tokens (B, P, N) used."""
         self._require_prompts(prompt_videos, seeds)
         batch = len(prompt_videos)
         dynamics, decoder = self.dynamics.empty_cache(batch), self.tokenizer.empty_cache(batch)
-        tokens, actions, videos = self._settle_prompts(prompt_videos, range(batch), dynamics, decoder)
-        numbers = tuple(int(seed) for seed in seeds)
-        return WorldState(dynamics, decoder, tokens, actions, numbers, (0,) * batch, sampling, dynamics.version), videos
+        tokens, actions, frames = self._settle_prompts(prompt_videos, range(batch), dynamics, decoder)
+        numbers, ages, version = tuple(int(seed) for seed in seeds), (0,) * batch, dynamics.version
+        state = WorldState(dynamics, decoder, frames, tokens[:, -1:], actions, numbers, ages, sampling, version)
+        return state, tokens
 
     def _settle_prompts(
         self, prompt_videos: Tensor, rows: Sequence[int], dynamics: FrameCache, decoder: FrameCache
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Encode the last ``context_length`` frames of prompts (R, P, C, H, W) into rows of the caches.
 
         Returns:
-            Tokens (R, 1, N) of the last frame, the actions (R, 1) that led to it, and all frames used.
+            Tokens (R, P, N) of the frames used, the actions (R, 1) that led to the last one, and ``WorldState.frames``.
         """
         require_threads()
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
@@ -352,12 +370,14 @@ class GenieWorldModel(nn.Module):
         actions = self.dynamics.previous_actions(latent_actions)
         keys_values = self.dynamics(tokens[:, :-1], actions[:, :-1])[1] if frames > 1 else []
         dynamics.begin(rows, frames - 1, keys_values)
+        if self.tokenizer.decodes_alone:
+            return tokens, actions[:, -1:], None
         videos, decoder_keys_values = self.tokenizer.decode_with_cache(tokens)
         decoder.begin(rows, frames, decoder_keys_values)
-        return tokens[:, -1:], actions[:, -1:], videos
+        return tokens, actions[:, -1:], videos[:, -1]
 
-    def _draw(self, state: WorldState, actions: Tensor) -> Tensor:
-        """Sample the tokens (B, 1, N) of the next frame under latent actions (B, 1)."""
+    def _draw(self, state: WorldState, actions: Tensor, uniforms: Tensor) -> Tensor:
+        """Sample the tokens (B, 1, N) of the next frame under latent actions (B, 1); see ``generate``."""
         both_actions = torch.cat([state.previous_actions, actions], dim=1)
         is_first = True
 
@@ -371,24 +391,6 @@ class GenieWorldModel(nn.Module):
                 features = self.dynamics.step(tokens[:, None], actions, state.dynamics, first=1)
             return self.dynamics.logits(features[-1])
 
-        hidden, positions = self.dynamics.hidden_token, self.config.tokens_per_frame
-        uniforms = draw_uniforms(state.seeds, state.ages, state.sampling, positions).to(self.device)
-        tokens = torch.full((len(actions), positions), hidden, device=self.device)
+        hidden = self.dynamics.hidden_token
+        tokens = torch.full((len(actions), self.config.tokens_per_frame), hidden, device=self.device)
         return sample(predict, tokens, hidden, state.sampling, uniforms, self.draw_tokens)[:, None]
-
-
-def draw_uniforms(seeds: Sequence[int], ages: Sequence[int], sampling: SamplingConfig, positions: int) -> Tensor:
-    """Draw a frame's random numbers (B, maskgit_steps, 2, positions) in [0, 1) from each row's seed and age."""
-    shape = (sampling.maskgit_steps, 2, positions)
-    rows = [
-        np.random.default_rng([seed, age]).random(shape, dtype=np.float32)
-        for seed, age in zip(seeds, ages, strict=True)
-    ]
-    return torch.from_numpy(np.stack(rows))
-
-
-def _put(old: tuple[int, ...], rows: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
-    values = list(old)
-    for row, value in zip(rows, new, strict=True):
-        values[row] = value
-    return tuple(values)

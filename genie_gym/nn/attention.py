@@ -54,7 +54,7 @@ class CacheWindow(NamedTuple):
     """(B or 1, F, S) bool: whether the cached frame exists, is not later, and is within the context."""
 
 
-_FEW_KEYS = 16
+FEW_KEYS = 16
 """Number of keys up to which plain matrix products are faster than the fused kernel on a GPU."""
 
 
@@ -64,8 +64,13 @@ def scaled_dot_products(queries: Tensor, keys: Tensor, values: Tensor, bias: Ten
     On a GPU this is PyTorch's fused kernel unless there are few keys. On a CPU it is three plain products: with a few
     dozen tokens the fused kernel takes twice as long, and its backward pass 2 to 3 times.
     """
-    if queries.device.type != "cpu" and keys.shape[-2] > _FEW_KEYS:
+    if queries.device.type != "cpu" and keys.shape[-2] > FEW_KEYS:
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+    return multiply_out(queries, keys, values, bias)
+
+
+def multiply_out(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Do what ``scaled_dot_products`` does by three plain products."""
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return (scores if bias is None else scores + bias).softmax(dim=-1) @ values
 

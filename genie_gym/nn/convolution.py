@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.nn.layers import Conv2d, Linear, SquareConvolution
+from genie_gym.nn.patches import pad_frames
 
 
 class StridedEncoder(nn.Module):
@@ -90,7 +91,7 @@ class SteeredUNet(nn.Module):
     """Map pixels (M, channels, H, W) and an optional vector (M, steer) to pixels (M, out, H, W).
 
     The vector scales and shifts the features at every coarse scale (FiLM): it can steer where things go, but has no
-    room to carry a picture.
+    room to carry a picture. Inside, sides are padded to multiples of 8.
     """
 
     def __init__(self, channels: int, width: int, out: int, steer: int | None) -> None:
@@ -107,7 +108,8 @@ class SteeredUNet(nn.Module):
             self.steer.extend(Linear(steer, 2 * size) for size in (4 * width, 2 * width, width))
 
     def forward(self, pixels: Tensor, vector: Tensor | None = None) -> Tensor:
-        skips = []
+        height, width = pixels.shape[-2:]
+        pixels, skips = pad_frames(pixels, 8), []
         for layer in self.down:
             pixels = F.relu(layer(pixels))  # H / 2, H / 4, H / 8
             skips.append(pixels)
@@ -117,7 +119,7 @@ class SteeredUNet(nn.Module):
         pixels = _film(torch.cat([pixels, skips[1]], dim=1), films[1], copies=2)  # (M, 4 width, H / 4, W / 4)
         pixels = F.relu(F.pixel_shuffle(self.up[1](pixels), 2))  # (M, width, H / 2, W / 2)
         pixels = _film(torch.cat([pixels, skips[0]], dim=1), films[2], copies=2)  # (M, 2 width, H / 2, W / 2)
-        return F.pixel_shuffle(self.up[2](pixels), 2)  # (M, out, H, W)
+        return F.pixel_shuffle(self.up[2](pixels), 2)[..., :height, :width]  # (M, out, H, W)
 
 
 def stack_past(videos: Tensor, history: int) -> Tensor:

@@ -4,7 +4,6 @@ import copy
 import functools
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,19 +32,29 @@ class FrameCache:
         self.context_length = transformer.context_length
         self.size = self.context_length - 1 + drafts
         self.blocks: list[KVCache | None] = transformer.empty_caches(batch, positions, self.size, dtype)
-        self.settled = np.zeros(batch, dtype=np.int64)
-        """(B,) number of frames settled so far; modulo ``size`` it is the index of the next one."""
+        self.settled = torch.zeros(batch, dtype=torch.int64)
+        """(B,) number of frames settled so far, on the CPU; modulo ``size`` it is the index of the next one."""
+        self.is_static = False
         self.version = 0
         """Counter of the changes to what is settled."""
 
     def window(self, first: int, frames: int, device: torch.device) -> CacheWindow:
         """Return where ``frames`` new frames go, the first of them ``first`` frames after the settled ones."""
-        if not (self.settled == self.settled[0]).all():
+        if self.is_static or not (self.settled == self.settled[0]).all():
             return _place(self.settled, first, frames, self.size, self.context_length, device)
         settled, full = int(self.settled[0]), self.context_length
         if settled > full:
             settled = full + (settled - full) % self.size  # in a full ring, windows repeat every ``size`` frames
         return _place_together(settled, first, frames, self.size, self.context_length, device)
+
+    def make_static(self, device: torch.device) -> "FrameCache":
+        """Count settled frames on ``device`` from now on, and return the cache itself.
+
+        Windows are then the same operations on tensors at every step and with any number of rows, so that a CUDA graph
+        can repeat them. Such a cache is for steps in place: it cannot be forked, joined or undone.
+        """
+        self.is_static, self.settled = True, self.settled.to(device)
+        return self
 
     def advance(self) -> None:
         """Settle the next frame, which has been written as a draft."""
@@ -71,7 +80,7 @@ class FrameCache:
     def _oldest(self) -> tuple[Tensor | slice, ...]:
         """Return the index of the frame that the last draft of the next step overwrites, for each row."""
         indices = (self.settled + self.size - self.context_length) % self.size
-        return torch.arange(len(indices)), slice(None), slice(None), torch.from_numpy(indices)
+        return torch.arange(len(indices)), slice(None), slice(None), indices
 
     def begin(self, rows: Sequence[int], frames: int, keys_values: Sequence[KeyValues | None]) -> None:
         """Replace all frames of some rows by other settled ones.
@@ -92,11 +101,11 @@ class FrameCache:
 
     def clone(self) -> "FrameCache":
         """Copy all rows into new memory."""
-        return self._copy(self._map(Tensor.clone), self.settled.copy())
+        return self._copy(self._map(Tensor.clone), self.settled.clone())
 
     def take(self, row: int) -> "FrameCache":
         """Copy one row into new memory."""
-        return self._copy(self._map(lambda part: part[row : row + 1].clone()), self.settled[row : row + 1].copy())
+        return self._copy(self._map(lambda part: part[row : row + 1].clone()), self.settled[row : row + 1].clone())
 
     @classmethod
     def join(cls, caches: "Sequence[FrameCache]") -> "FrameCache":
@@ -105,12 +114,12 @@ class FrameCache:
             None if parts[0] is None else KVCache(*(torch.cat(each) for each in zip(*parts, strict=True)))
             for parts in zip(*(cache.blocks for cache in caches), strict=True)
         ]
-        return caches[0]._copy(blocks, np.concatenate([cache.settled for cache in caches]))
+        return caches[0]._copy(blocks, torch.cat([cache.settled for cache in caches]))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> list[KVCache | None]:
         return [None if cache is None else KVCache(*map(change, cache)) for cache in self.blocks]
 
-    def _copy(self, blocks: list[KVCache | None], settled: np.ndarray) -> "FrameCache":
+    def _copy(self, blocks: list[KVCache | None], settled: Tensor) -> "FrameCache":
         other = copy.copy(self)
         other.blocks, other.settled = blocks, settled
         return other
@@ -121,19 +130,16 @@ def _place_together(
     settled: int, first: int, frames: int, size: int, context_length: int, device: torch.device
 ) -> CacheWindow:
     """Return the window of rows that have settled equally many frames; equal arguments return the same object."""
-    return _place(np.array([settled]), first, frames, size, context_length, device)
+    window = _place(torch.tensor([settled]), first, frames, size, context_length, device)
+    return window._replace(indices=[int(index) for index in window.indices])
 
 
 def _place(
-    settled: np.ndarray, first: int, frames: int, size: int, context_length: int, device: torch.device
+    settled: Tensor, first: int, frames: int, size: int, context_length: int, device: torch.device
 ) -> CacheWindow:
     """Return the window of new frames of rows that have settled (B,) frames; see ``FrameCache.window``."""
-    times = settled[:, None] + np.arange(first, first + frames)  # (B, F)
-    distance = (times[..., None] - np.arange(size)) % size  # (B, F, S)
-    is_visible = distance <= np.minimum(times, context_length - 1)[..., None]
-    indices = times % size
-    return CacheWindow(
-        indices[0].tolist() if len(settled) == 1 else list(torch.from_numpy(indices.T).to(device).unbind()),
-        torch.from_numpy(distance).to(device),
-        torch.from_numpy(is_visible).to(device),
-    )
+    times = settled[:, None] + torch.arange(first, first + frames, device=settled.device)  # (B, F)
+    distance = (times[..., None] - torch.arange(size, device=settled.device)) % size  # (B, F, S)
+    is_visible = distance <= times.clamp(max=context_length - 1)[..., None]
+    indices = (times % size).to(device)
+    return CacheWindow(indices.unbind(dim=1), distance.to(device), is_visible.to(device))

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_gym.nn.ranks import count_ranks, mean_over_ranks
+
 
 class Linear(nn.Linear):
     """``nn.Linear`` that casts its weights to the input's precision."""
@@ -26,6 +28,31 @@ class Embedding(nn.Embedding):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=0.02)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """``nn.BatchNorm1d`` without weights whose statistics are those of all ranks: (M, width) to (M, width).
+
+    PyTorch's ``SyncBatchNorm`` needs a GPU.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training or count_ranks() == 1:
+            return super().forward(features)
+        mean = mean_over_ranks(features.mean(dim=0))
+        centred = features - mean
+        variance = mean_over_ranks(centred.square().mean(dim=0))
+        with torch.no_grad():
+            count = len(features) * count_ranks()
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return centred * (variance + self.eps).rsqrt()
 
 
 class Conv2d(nn.Conv2d):

@@ -120,7 +120,7 @@ def box_index(box: Box) -> tuple[EllipsisType, slice, slice]:
 def grow_box(box: Box, margin: int, size: tuple[int, ...], multiple: int = 1) -> Box:
     """Return the box with a margin around it, moved and cut to lie in a frame of ``size`` (H, W).
 
-    Its sides are rounded up to a ``multiple``, of which H and W are multiples too.
+    Its sides are rounded up to a ``multiple`` where the frame has room.
     """
     starts, sides = [], []
     for start, inner, limit in zip(box[:2], box[2:], size, strict=True):

@@ -1,16 +1,29 @@
 """Frames to patches and back, and squares of tokens to folded positions and back."""
 
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 
+def pad_frames(frames: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column of (..., C, H, W) until H and W are multiples of a number."""
+    bottom, right = (-side % multiple for side in frames.shape[-2:])
+    if not bottom and not right:
+        return frames
+    return F.pad(frames.flatten(0, -4), (0, right, 0, bottom), mode="replicate").unflatten(0, frames.shape[:-3])
+
+
 def patchify(videos: Tensor, patch_size: int) -> Tensor:
-    """Cut frames into patches, row by row: (B, T, C, H, W) -> (T, B, N, C p p), time first."""
-    return rearrange(videos, "b t c (r p) (s q) -> t b (r s) (c p q)", p=patch_size, q=patch_size)
+    """Cut frames into patches, row by row: (B, T, C, H, W) -> (T, B, N, C p p), time first.
+
+    Frames are padded at the bottom and the right to whole patches.
+    """
+    padded = pad_frames(videos, patch_size)
+    return rearrange(padded, "b t c (r p) (s q) -> t b (r s) (c p q)", p=patch_size, q=patch_size)
 
 
 def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """Invert ``patchify``; ``grid`` is the rows and columns of patches in a frame."""
+    """Invert ``patchify``, but for its padding; ``grid`` is the rows and columns of patches in a frame."""
     sizes = {"r": grid[0], "s": grid[1], "p": patch_size, "q": patch_size}
     return rearrange(patches, "t b (r s) (c p q) -> b t c (r p) (s q)", **sizes)
 

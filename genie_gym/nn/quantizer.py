@@ -1,11 +1,13 @@
 """Discrete bottlenecks: a vector quantizer with cosine codes, a product of several, and finite scalar quantization.
 
 Distances and codebook statistics are float32 whatever the precision around them. In eval mode codebooks never change.
+Ranks that share a batch (``nn.ranks``) have one codebook, which learns from the latents of all of them.
 """
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.configs import QuantizerConfig
+from genie_gym.nn import ranks
 
 _HIDDEN_SHARE = 0.5
 """Share of latents that are zeroed before the codebook is fitted."""
@@ -73,8 +76,8 @@ class VectorQuantizer(nn.Module):
                 setattr(self, name, tensor.to(moved.device))  # not moved.float(): that would be rounded
         return self
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """Return the code nearest to each latent (..., dim) by angle.
+    def forward(self, latents: Tensor, rows: int = 0) -> Quantized:
+        """Return the code nearest to each latent (..., dim) by angle; dimension ``rows`` counts the batch's rows.
 
         The loss is the commitment loss (the mean squared distance of unit latents to their codes, in units of the
         latents' variance) and, in training, the diversity loss, each times its weight. Codes have the latents' dtype.
@@ -82,24 +85,24 @@ class VectorQuantizer(nn.Module):
         unit = F.normalize(latents.float(), dim=-1)
         if self.training and not self.is_initialised:
             if self.idle[0] < self.config.start_after:
-                return self._pass_unquantized(unit, latents.dtype)
-            self.initialise(unit.detach())
+                return self._pass_unquantized(unit, latents.dtype, rows)
+            self.initialise(ranks.gather_rows(unit.detach(), rows))
         tokens = self.nearest(unit)
         chosen = self.codebook[tokens]
-        distance = (unit - chosen).square().sum(dim=-1).mean()
-        spread = 1 - unit.detach().flatten(0, -2).mean(dim=0).square().sum()
+        distance = ranks.mean_over_ranks((unit - chosen).square().sum(dim=-1).mean())
+        spread = 1 - ranks.mean_over_ranks(unit.detach().flatten(0, -2).mean(dim=0)).square().sum()
         loss = self.config.commitment_weight * distance / spread.clamp(min=1e-3)
         if self.training and self.config.diversity_weight > 0:
             loss = loss + self.config.diversity_weight * uneven_use(unit @ self.codebook.T.clone())
         if self.training:
-            self._update_codebook(unit.detach().flatten(0, -2), tokens.flatten())
+            self._update_codebook(unit.detach(), tokens.flatten(), rows)
         codes = unit + (chosen - unit).detach()
         return Quantized(codes.to(latents.dtype), tokens, loss)
 
-    def _pass_unquantized(self, unit: Tensor, dtype: torch.dtype) -> Quantized:
+    def _pass_unquantized(self, unit: Tensor, dtype: torch.dtype, rows: int) -> Quantized:
         """Return unit latents, a random half of them zeroed, with tokens of the still random codebook."""
         self.idle.add_(1)  # counts the batches before the codebook is fitted
-        is_hidden = torch.rand(unit.shape[:-1], device=unit.device) < _HIDDEN_SHARE
+        is_hidden = ranks.draw_rows(partial(torch.rand, device=unit.device), unit.shape[:-1], rows) < _HIDDEN_SHARE
         codes = torch.where(is_hidden[..., None], 0.0, unit).to(dtype)
         return Quantized(codes, self.nearest(unit.detach()), unit.new_zeros(()))
 
@@ -114,7 +117,7 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def initialise(self, latents: Tensor) -> None:
         """Fit the codebook by k-means over (..., dim) latents."""
-        self.set_codebook(kmeans(latents.flatten(0, -2), self.config.codes))
+        self.set_codebook(ranks.agree_on(kmeans(latents.flatten(0, -2), self.config.codes)))
 
     @torch.no_grad()
     def set_codebook(self, centres: Tensor) -> None:
@@ -126,16 +129,18 @@ class VectorQuantizer(nn.Module):
         self.is_initialised.fill_(True)
 
     @torch.no_grad()
-    def _update_codebook(self, latents: Tensor, tokens: Tensor) -> None:
-        """Move codes towards the latents (M, dim) of their tokens (M,); restart codes that have long been unused."""
-        decay = self.config.decay
-        counts = torch.bincount(tokens, minlength=self.config.codes)
+    def _update_codebook(self, latents: Tensor, tokens: Tensor, rows: int) -> None:
+        """Move codes towards the latents (..., dim) of their tokens (M,); restart codes that have long been unused."""
+        decay, points = self.config.decay, latents.flatten(0, -2)
+        counts = ranks.sum_over_ranks(torch.bincount(tokens, minlength=self.config.codes))
         self.counts.lerp_(counts.float(), 1 - decay)
-        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, tokens, latents), 1 - decay)
+        sums = torch.zeros_like(self.sums).index_add_(0, tokens, points)
+        self.sums.lerp_(ranks.sum_over_ranks(sums), 1 - decay)
         self.idle.copy_(torch.where(counts > 0, 0, self.idle + 1))
         self.codebook.copy_(F.normalize(self.sums, dim=-1))
         dead = self.idle >= self.config.restart_after
-        fresh = latents[torch.randint(len(latents), (self.config.codes,), device=latents.device)]
+        chosen = torch.randint(len(points) * ranks.count_ranks(), (self.config.codes,), device=points.device)
+        fresh = ranks.pick_points(latents, chosen, rows)
         typical = self.counts.mean()
         self.codebook.copy_(torch.where(dead[:, None], fresh, self.codebook))
         self.sums.copy_(torch.where(dead[:, None], fresh * typical, self.sums))
@@ -157,10 +162,10 @@ class ProductQuantizer(nn.Module):
             VectorQuantizer(replace(config, codes=codes, dim=part, levels=())) for codes in config.levels
         )
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, rows: int = 0) -> Quantized:
         """Return the nearest code of each part of each latent (..., dim); the loss is the mean over codebooks."""
         split = latents.chunk(len(self.parts), dim=-1)
-        parts: list[Quantized] = [part(each) for part, each in zip(self.parts, split, strict=True)]
+        parts: list[Quantized] = [part(each, rows) for part, each in zip(self.parts, split, strict=True)]
         tokens = torch.stack([step * part.tokens for part, step in zip(parts, self._steps(), strict=True)]).sum(dim=0)
         loss = torch.stack([part.loss for part in parts]).mean()
         return Quantized(torch.cat([part.codes for part in parts], dim=-1), tokens, loss)
@@ -185,7 +190,7 @@ class FiniteScalarQuantizer(nn.Module):
         self.levels = nn.Buffer(torch.tensor(config.levels), persistent=False)
         self.steps = nn.Buffer(torch.tensor((1, *config.levels[:-1])).cumprod(0), persistent=False)
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, rows: int = 0) -> Quantized:
         """Return the grid point nearest to each latent (..., len(levels)); the loss is 0."""
         bounded = self._bound(latents.float())
         digits = bounded.round()
@@ -228,11 +233,16 @@ def uneven_use(cosines: Tensor, temperature: float = 0.1) -> Tensor:
         cosines: (..., K) similarities of latents and codes; the gradient goes to the latents.
         temperature: Temperature of the soft assignment.
     """
-    shares = (cosines / temperature).softmax(dim=-1).flatten(0, -2).mean(dim=0)
+    shares = ranks.mean_over_ranks((cosines / temperature).softmax(dim=-1).flatten(0, -2).mean(dim=0))
     return math.log(cosines.shape[-1]) + (shares * shares.clamp(min=1e-12).log()).sum()
+
+
+def code_shares(tokens: Tensor, codes: int) -> Tensor:
+    """Return the share (codes,) of each code among the tokens of all ranks."""
+    return ranks.mean_over_ranks(torch.bincount(tokens.flatten(), minlength=codes).float() / tokens.numel())
 
 
 def perplexity(tokens: Tensor, codes: int) -> Tensor:
     """Return the exponential of the entropy of code use: 1 if one code is used, ``codes`` if all are used evenly."""
-    shares = torch.bincount(tokens.flatten(), minlength=codes).float() / tokens.numel()
+    shares = code_shares(tokens, codes)
     return torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum())

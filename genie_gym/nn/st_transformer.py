@@ -12,6 +12,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from genie_gym.configs import TransformerConfig
 from genie_gym.nn.attention import (
@@ -43,6 +44,9 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """A residual block: attention in space, causal attention in time, then one feed-forward after both."""
 
+    is_checkpointed = False
+    """Whether the backward pass computes the block again from its input, which alone is kept."""
+
     def __init__(
         self,
         config: TransformerConfig,
@@ -68,7 +72,16 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width, config.feed_forward_width, grid if config.attention == "conv" else None)
 
     def forward(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, KeyValues | None]:
-        """Transform whole videos (T, B, N, D), and also return the causal attention's keys and values, if any."""
+        """Transform whole videos (T, B, N, D), and also return the causal attention's keys and values, if any.
+
+        A checkpointed block returns none while it records gradients: they would be kept too.
+        """
+        if self.is_checkpointed and torch.is_grad_enabled():
+            kept = checkpoint(self._transform, features, condition, use_reentrant=False, preserve_rng_state=False)
+            return cast(Tensor, kept[0]), None
+        return self._transform(features, condition)
+
+    def _transform(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, KeyValues | None]:
         keys_values = None
         features = self.mix_space(features)
         if self.causal is not None and self.causal_norm is not None:

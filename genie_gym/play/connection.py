@@ -35,7 +35,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from genie_gym.checks import is_integer, require
 from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.video import write_video
-from genie_gym.envs.rendering import FRAMES_PER_SECOND
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.drivers import DRIVER_FRAMES
@@ -86,7 +85,7 @@ def describe_world(setup: PlaySetup) -> dict[str, Any]:
         "height": config.height,
         "width": config.width,
         "names": setup.session.action_meanings,
-        "frames_per_second": FRAMES_PER_SECOND,
+        "frames_per_second": setup.session.fps,
         "starts": len(setup.session.world.start_clips),
         "opening": 0 if setup.prompt is None else None,
         "has_policy": setup.driver is not None,
@@ -207,7 +206,7 @@ class Connection:
         if kind == "json":
             packed = format_trajectory(self._visitor.trajectory).encode()
         else:
-            packed = await asyncio.to_thread(_encode_video, self._visitor.frames, kind)
+            packed = await asyncio.to_thread(_encode_video, self._visitor.frames, kind, self._setup.session.fps)
         await self._send_bytes(bytes([FILE_MESSAGE]) + packed)
 
     async def _replay(self, command: dict[str, Any]) -> None:
@@ -236,8 +235,8 @@ class Connection:
         await asyncio.wait_for(self._websocket.send_json(values), self._limits.send_seconds)
 
 
-def _encode_video(frames: np.ndarray, kind: str) -> bytes:
+def _encode_video(frames: np.ndarray, kind: str, fps: float) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"play.{kind}"
-        write_video(path, frames, fps=FRAMES_PER_SECOND)
+        write_video(path, frames, fps=fps)
         return path.read_bytes()

@@ -7,7 +7,7 @@ from genie_gym.checks import require
 from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import FittedPrompt
-from genie_gym.envs.rendering import FRAMES_PER_SECOND
+from genie_gym.envs.rendering import playing_rate
 from genie_gym.extras import need_extra
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
@@ -15,6 +15,7 @@ from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
 from genie_gym.play.visitor import replay
 from genie_gym.play.window import WINDOW_KEYS, WindowedPlay
+from genie_gym.results.files import require_writable
 from genie_gym.serving import load_world
 
 WINDOW_UNDO_STEPS = 32
@@ -68,7 +69,9 @@ def play_in_window(setup: PlaySetup, out: Path, report: Callable[[str], object])
 
     Raises:
         DependencyNotInstalled: If pygame is missing.
+        ValueError: If the files cannot be written.
     """
+    require_writable(out / "play.json")
     names = setup.session.action_meanings
     report("\n".join([WINDOW_KEYS, *(f"{number}: {name}" for number, name in enumerate(names, start=1))]))
     WindowedPlay(setup.new_visitor(WINDOW_UNDO_STEPS), Keymap(names), setup.starts, out, setup.driver, setup.wait).run()
@@ -89,9 +92,10 @@ def write_replay(checkpoint: str, device: str, path: Path, out: Path) -> int:
     """Write a trajectory's frames as ``play.gif`` and return their number.
 
     Raises:
-        ValueError: If the trajectory cannot be read, or is of another checkpoint.
+        ValueError: If the trajectory cannot be read or is of another checkpoint, or the file cannot be written.
     """
-    frames = replay(load_world(checkpoint, device), identify_checkpoint(checkpoint), load_trajectory(path))
-    out.mkdir(parents=True, exist_ok=True)
-    write_video(out / "play.gif", frames, fps=FRAMES_PER_SECOND)
+    require_writable(out / "play.gif")
+    world = load_world(checkpoint, device)
+    frames = replay(world, identify_checkpoint(checkpoint), load_trajectory(path))
+    write_video(out / "play.gif", frames, fps=playing_rate(world.config))
     return len(frames)

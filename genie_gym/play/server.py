@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -22,11 +22,12 @@ from genie_gym.play.pictures import pack_picture
 from genie_gym.play.setup import PlaySetup
 
 _STATIC = Path(__file__).parent / "static"
-_HEADERS = {
+PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+"""Headers of every answer: a page loads nothing from elsewhere."""
 
 
 def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | None = None) -> Starlette:
@@ -41,7 +42,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
     start_clips = setup.session.world.start_clips
 
     async def enter(websocket: WebSocket) -> None:
-        if not (_is_same_origin(websocket) and _is_token(token, websocket.query_params.get("token"))):
+        if not (is_same_origin(websocket) and _is_token(token, websocket.query_params.get("token"))):
             await websocket.close(POLICY_VIOLATION)
             return
         await websocket.accept()
@@ -57,16 +58,16 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
             connected.discard(websocket)
 
     async def page(request: Request) -> Response:
-        return FileResponse(_STATIC / "index.html", headers=_HEADERS)
+        return FileResponse(_STATIC / "index.html", headers=PAGE_HEADERS)
 
     async def about(request: Request) -> Response:
-        return JSONResponse(describe_world(setup), headers=_HEADERS)
+        return JSONResponse(describe_world(setup), headers=PAGE_HEADERS)
 
     async def start_picture(request: Request) -> Response:
         number = request.path_params["number"]
         if number >= len(start_clips):
             return Response(status_code=404)
-        return Response(pack_picture(start_clips[number, -1]), media_type="image/png", headers=_HEADERS)
+        return Response(pack_picture(start_clips[number, -1]), media_type="image/png", headers=PAGE_HEADERS)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -87,10 +88,10 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
     )
 
 
-def _is_same_origin(websocket: WebSocket) -> bool:
-    """Return whether the socket was opened by this server's own page, or by a program that is no browser."""
-    origin = websocket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")
+def is_same_origin(connection: HTTPConnection) -> bool:
+    """Return whether a socket or request comes from this server's own page, or from a program that is no browser."""
+    origin = connection.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
 
 
 def _is_token(token: str | None, given: str | None) -> bool:

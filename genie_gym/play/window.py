@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.data.video import write_video
-from genie_gym.envs.rendering import FRAMES_PER_SECOND, PygameWindow
+from genie_gym.envs.rendering import PygameWindow
 from genie_gym.envs.session import Start
 from genie_gym.play.drivers import DRIVER_FRAMES, Driver
 from genie_gym.play.keys import SETTLING_STEPS, Keymap
@@ -40,12 +40,12 @@ class WindowedPlay:
         wait: bool = True,
     ) -> None:
         self._visitor, self._keymap, self._starts, self._out, self._driver = visitor, keymap, starts, out, driver
-        self._window = PygameWindow()
+        self._window = PygameWindow(visitor.session.fps)
         self._is_paused = self._is_over = self._is_driven = False
         self._wait, self._idle_steps = wait, SETTLING_STEPS
 
     def run(self, most_frames: int | None = None) -> None:
-        """Play at ``FRAMES_PER_SECOND``, or slower if the world is slower.
+        """Play at the world's frame rate, or slower if the world is slower.
 
         Args:
             most_frames: Number of frames to show before the window closes; None waits for the person to close it.
@@ -62,8 +62,8 @@ class WindowedPlay:
                 self._step(_held(pygame), steps_once)
         self._window.close()
         self._out.mkdir(parents=True, exist_ok=True)
-        write_video(self._out / "play.gif", self._visitor.frames, fps=FRAMES_PER_SECOND)
-        save_trajectory(self._visitor.trajectory, self._out / "play.json")
+        save_trajectory(self._visitor.trajectory, self._out / "play.json")  # first: the pictures can be made from it
+        write_video(self._out / "play.gif", self._visitor.frames, fps=self._visitor.session.fps)
 
     def _handle_events(self, pygame: Any) -> bool:
         """Run the commands of the keys just pressed, and return whether one of them asks for a single frame."""

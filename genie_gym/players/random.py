@@ -1,6 +1,10 @@
 """Players that choose at random."""
 
+from typing import Any
+
 import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 
 from genie_gym.checks import require
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS
@@ -46,3 +50,34 @@ class StickyRandom:
         fresh = np.where(goes_right, right, moves)
         self._actions = np.where(is_kept, self._actions, fresh) if len(self._actions) == size else fresh
         return self._actions
+
+
+class SpaceRandom:
+    """A player of any environment that draws actions from its action space, and may repeat them.
+
+    Args:
+        space: Action space of one game.
+        seed: Seed of the choices.
+        repeat: Probability that a game keeps its action for the next frame.
+
+    Raises:
+        ValueError: If the probability is not in [0, 1].
+    """
+
+    def __init__(self, space: spaces.Space[Any], seed: int = 0, repeat: float = 0.0) -> None:
+        require(0 <= repeat <= 1, "repeat", repeat, "in [0, 1]")
+        self._space, self._seed, self._repeat = space, seed, repeat
+        self._rng = np.random.default_rng(seed)
+        self._fresh: spaces.Space[Any] | None = None
+        self._actions: np.ndarray | None = None
+
+    def __call__(self, views: Any) -> np.ndarray:
+        if self._fresh is None:
+            self._fresh = batch_space(self._space, len(views))
+            self._fresh.seed(self._seed)
+        actions = np.asarray(self._fresh.sample())
+        if self._actions is not None:
+            is_kept = self._rng.random(len(actions)) < self._repeat
+            actions = np.where(is_kept.reshape(-1, *(1,) * (actions.ndim - 1)), self._actions, actions)
+        self._actions = actions
+        return actions

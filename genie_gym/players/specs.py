@@ -1,25 +1,32 @@
 """Players named by a spec, alone or with a share of the recorded games.
 
-A player maps frames to real actions. Its spec is also its name in recordings:
+A player maps frames to real actions, and may remember; one that plans (``Planner``) maps states of the game.
+Its spec is also its name in recordings:
 
     random                                     uniform over Procgen's 15 actions
     sticky, sticky(repeat), sticky(repeat, right_bias)    ``StickyRandom``, by default sticky(0.9, 0.25)
-    expert                                     the shipped CoinRun player, which sees the velocity
+    skilled, skilled(temperature)              the best shipped CoinRun player, a network that sees the velocity
+    expert                                     a weaker one, with which worlds are evaluated
+    search                                     ``SearchPlayer``, which tries plans in copies of the game
     path/to/file.py:factory(argument, ...)     the player that the file's factory returns
     SPEC+velocity                              any of these, shown frames with Procgen's painted velocity
 
 ``SPEC=WEIGHT`` gives a player a share of the games.
+
+In a Gymnasium environment (``genie-gym record --env``) ``random`` and ``sticky(repeat)`` draw from its action space, a
+file's player is called with the environment's observations, and the others, which know CoinRun, cannot play.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
+from gymnasium import spaces
 
 from genie_gym.checks import require
-from genie_gym.players.random import StickyRandom, UniformRandom
+from genie_gym.players.random import SpaceRandom, StickyRandom, UniformRandom
 from genie_gym.plugins import build_from_spec, maybe_number
 
 VELOCITY = "+velocity"
@@ -31,6 +38,14 @@ class Player(Protocol):
 
     def __call__(self, frames: np.ndarray, /) -> np.ndarray:
         """Choose the actions of B games: (B, 64, 64, 3) uint8 -> (B,) integers in [0, 15)."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """A player that looks into its games: where it plays them, ``plan`` is called in place of the player itself."""
+
+    def plan(self, states: Sequence[bytes], /) -> np.ndarray:
+        """Choose the actions (B,) integers in [0, 15) of B games from states of ``procgen.Games.save``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +65,12 @@ class PlayerShare:
         require(0 < self.weight < np.inf, "PlayerShare.weight", self.weight, "positive")
 
 
-def parse_share(text: str) -> PlayerShare:
+def parse_share(text: str, space: spaces.Space[Any] | None = None) -> PlayerShare:
     """Parse ``SPEC`` or ``SPEC=WEIGHT``; the spec becomes the player's name.
+
+    Args:
+        text: Text to parse.
+        space: Action space of a Gymnasium environment; None for Procgen.
 
     Raises:
         ValueError: If the player does not exist, or the weight is not a positive number.
@@ -63,32 +82,54 @@ def parse_share(text: str) -> PlayerShare:
         if isinstance(value, str):
             raise ValueError(f"weight must be a number, got {number!r}")
         weight = float(value)
-    player = load_player(spec, seed=0)  # a wrong spec fails here and not in a worker
+    player = load_player(spec, 0, space)  # a wrong spec fails here and not in a worker
     sees_velocity = spec.endswith(VELOCITY) or getattr(player, "sees_velocity", False)
-    factory = functools.partial(load_player, spec)
+    factory = functools.partial(load_player, spec, space=space)
     return PlayerShare(name=spec, player=factory, weight=weight, sees_velocity=sees_velocity)
 
 
-def parse_shares(texts: Sequence[str]) -> list[PlayerShare]:
-    """Parse several ``SPEC`` or ``SPEC=WEIGHT``."""
-    return [parse_share(text) for text in texts]
+def parse_shares(texts: Sequence[str], space: spaces.Space[Any] | None = None) -> list[PlayerShare]:
+    """Parse several ``SPEC`` or ``SPEC=WEIGHT``, for Procgen or for an environment with an action space."""
+    return [parse_share(text, space) for text in texts]
 
 
-def load_player(spec: str, seed: int = 0) -> Player:
+def load_player(spec: str, seed: int = 0, space: spaces.Space[Any] | None = None) -> Player:
     """Build the player that ``spec`` names (see the module's docstring); factories that accept it get ``seed``.
+
+    Factories that accept ``space`` get the action space of a Gymnasium environment, None for Procgen.
 
     Raises:
         ValueError: If the player does not exist.
     """
+    if space is not None:
+        in_space: dict[str, Callable[..., Player]] = {
+            "random": functools.partial(SpaceRandom, space, seed),
+            "sticky": lambda repeat=0.9: SpaceRandom(space, seed, repeat),
+        }
+        return cast(Player, build_from_spec("player", spec, in_space, seed=seed, space=space))
     known: dict[str, Callable[..., Player]] = {
         "random": functools.partial(UniformRandom, seed),
         "sticky": functools.partial(StickyRandom, seed),
+        "skilled": functools.partial(_build_skilled, seed=seed),
         "expert": functools.partial(_build_expert, seed=seed),
+        "search": functools.partial(_build_search, seed=seed),
     }
-    return cast(Player, build_from_spec("player", spec.removesuffix(VELOCITY), known, seed=seed))
+    return cast(Player, build_from_spec("player", spec.removesuffix(VELOCITY), known, seed=seed, space=None))
 
 
 def _build_expert(*, seed: int) -> Player:
-    from genie_gym.players.expert import Expert  # random players need no network
+    from genie_gym.players.networks import NetworkPlayer, load_expert_policy  # random players need no network
 
-    return Expert(seed=seed)
+    return NetworkPlayer(load_expert_policy(), seed)
+
+
+def _build_skilled(temperature: float = 0.25, *, seed: int) -> Player:
+    from genie_gym.players.networks import NetworkPlayer, load_skilled_policy
+
+    return NetworkPlayer(load_skilled_policy(), seed, temperature)
+
+
+def _build_search(*, seed: int) -> Player:
+    from genie_gym.players.search import SearchPlayer
+
+    return SearchPlayer(seed)

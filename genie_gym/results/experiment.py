@@ -17,7 +17,7 @@ from tqdm import tqdm
 from genie_gym.bench.machine import describe_machine
 from genie_gym.checks import require
 from genie_gym.parallel import run_in_processes
-from genie_gym.results.files import ROOT, require_writable, write_results
+from genie_gym.results.files import ROOT, current_commit, require_writable, write_by_machine, write_results
 
 Row = dict[str, Any]
 
@@ -28,6 +28,8 @@ class Experiment:
 
     name: ClassVar[str]
     """file name, without extension, of results and figure"""
+    by_machine: ClassVar[bool] = False
+    """whether the file has a row for each kind of machine, as for speeds"""
     preset: Literal["smoke", "full"] = "smoke"
     """size of the experiment: ``smoke`` tests it in minutes, ``full`` gives the published numbers"""
     out: Path = ROOT / "experiments"
@@ -62,7 +64,8 @@ class Experiment:
     def write(self, results: Row) -> None:
         """Write the results with preset, seed, machine, command and commit."""
         machine = describe_machine(torch.device(self.device))
-        write_results(self.json, {"preset": self.preset, "seed": self.seed, "machine": machine, **results})
+        write = write_by_machine if self.by_machine else write_results
+        write(self.json, {"preset": self.preset, "seed": self.seed, "machine": machine, **results})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,7 @@ class TrainedExperiment(Experiment):
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
         for cell, measured in self._measure(missing, work, processes):
-            rows.append({**cell, **measured, "cpu": cpu})
+            rows.append({**cell, **measured, "cpu": cpu, "commit": current_commit()})
             self.write({**settings, "rows": rows})
         wanted = [next(row for row in rows if _has_settings(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]

@@ -1,5 +1,6 @@
 """JSON files of results, with the command and the commit that reproduce them."""
 
+import datetime as dt
 import functools
 import json
 import math
@@ -58,9 +59,63 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     JSON has no NaN or infinity, so such numbers (the PSNR of moving pixels in a still clip) become null.
     """
     require_writable(path)
-    origin = {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
+    _write(path, {**_origin(), **results})
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return the contents of a results file.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read or is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(path)!r} must be a JSON object of results, got another file; move it away")
+    return found
+
+
+def write_by_machine(path: Path, results: dict[str, Any]) -> None:
+    """Write ``results`` as the row of this kind of machine, and keep the rows of other kinds.
+
+    The file has ``rows``, each like a file of ``write_results`` with its ``date``; the kind is ``machine.kind``.
+
+    Raises:
+        ValueError: If there is a file without such rows, or it cannot be written.
+    """
+    require_writable(path)
+    date = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+    row = {"date": date, **_origin(), **results}
+    others = [each for each in read_machines(path) if each["machine"]["kind"] != row["machine"]["kind"]]
+    _write(path, {"rows": [*others, row]})
+
+
+def read_machines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of ``write_by_machine``, the newest last; none if there is no file.
+
+    Raises:
+        ValueError: If the file has no rows of kinds of machines.
+    """
+    rows = read_results(path).get("rows") if path.exists() else []
+    if not isinstance(rows, list) or not all(map(_has_machine, rows)):
+        raise ValueError(f"{str(path)!r} must hold a row for each kind of machine, got other results; move it away")
+    return sorted(rows, key=lambda row: row["date"])
+
+
+def _has_machine(row: Any) -> bool:
+    machine = row.get("machine") if isinstance(row, dict) else None
+    return isinstance(machine, dict) and "kind" in machine and isinstance(row.get("date"), str)
+
+
+def _origin() -> dict[str, Any]:
+    return {"command": current_command(), "commit": current_commit(), "shipped": digest_checkpoint()}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     with replace_file(path) as temporary:
-        temporary.write_text(json.dumps(_finite({**origin, **results}), indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -73,24 +73,6 @@ def gelu_(features: Tensor) -> Tensor:
     return features
 
 
-def gather_neighbours(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Gather each token's 3 x 3 neighbourhood, row by row: (..., N, D) -> (..., N, 9 D), zeros around the grid."""
-    features = features.contiguous()
-    rows, columns = grid
-    gathered = features.new_empty(*features.shape[:-1], 9 * features.shape[-1])
-    size = features.shape[-1] * features.element_size()
-    rows_library().genie_gather_neighbours(
-        gathered.data_ptr(),
-        features.data_ptr(),
-        features.numel() // (rows * columns * features.shape[-1]),
-        rows,
-        columns,
-        size,
-        kernel_threads(),
-    )
-    return gathered
-
-
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """Sample tokens as ``models.maskgit.draw`` does, which is called if the kernels cannot be used."""
     if not are_usable(logits):

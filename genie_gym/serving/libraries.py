@@ -34,6 +34,12 @@ class PackedWeights(ctypes.Structure):
     _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
 
 
+class Grids(ctypes.Structure):
+    """Sizes of a convolution's input, as in matmul.h."""
+
+    _fields_ = [(name, c_int64) for name in ("number", "rows", "columns", "features")]
+
+
 class CacheSizes(ctypes.Structure):
     """Sizes of an attention to cached frames, as in attention.h."""
 
@@ -50,8 +56,7 @@ def rows_library() -> Any:
     if library is not None:
         _declare(library.genie_add_norm, [c_void_p] * 4 + [POINTER(NormWeights), c_int64, c_int64, c_int])
         _declare(library.genie_gelu, [c_void_p, c_int64, c_int])
-        library.genie_gather_neighbours.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64, c_int]
-        library.genie_gather_neighbours.restype = None
+        _declare(library.genie_convolve, [c_void_p] * 2 + [POINTER(PackedWeights), POINTER(Grids), c_int])
         _declare(library.genie_draw, [c_void_p] * 4 + [c_float, c_int64, c_int64, c_int])
     return library
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genie_gym.models.dynamics import MaskGITDynamics
-from genie_gym.models.world_model import GenieWorldModel, WorldState
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.world_state import WorldState
 from genie_gym.nn.attention import (
     CacheIndex,
     CacheWindow,
@@ -89,11 +90,11 @@ class PackedLinear(PackedProduct, Linear):
 
 
 class PackedGridConvolution(PackedProduct, GridConvolution):
-    """A ``GridConvolution`` as one matrix product over the neighbourhoods of all tokens."""
+    """A ``GridConvolution`` as matrix products over the neighbourhoods of the tokens."""
 
     def forward(self, features: Tensor) -> Tensor:
         if self.product.takes(features, self.weight):
-            return self.product(kernels.gather_neighbours(features, self.grid), self.weight, self.bias)
+            return self.product.convolve(features, self.weight, self.bias, self.grid)
         return super().forward(features)
 
 
@@ -240,6 +241,14 @@ class PackedWorld(Packed, GenieWorldModel):
     def step(self, state: WorldState, latent_actions: Tensor) -> tuple[WorldState, Tensor]:
         with torch_on_one_thread():
             return super().step(state, latent_actions)
+
+    def advance(self, state: WorldState, latent_actions: Tensor) -> WorldState:
+        with torch_on_one_thread():
+            return super().advance(state, latent_actions)
+
+    def show(self, state: WorldState, rows: Sequence[int] | slice = slice(None)) -> Tensor:
+        with torch_on_one_thread():
+            return super().show(state, rows)
 
 
 def playing_threads(world: GenieWorldModel) -> AbstractContextManager[None]:

@@ -24,6 +24,7 @@ class ActionsTrainee(Trainee):
     def __init__(self, model: LatentActionModel) -> None:
         super().__init__()
         self.latent_action_model = model
+        self.frame_tokens = model.config.tokens_per_frame
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the model's loss."""
@@ -32,7 +33,6 @@ class ActionsTrainee(Trainee):
 
 def train_actions(model: LatentActionModel, phase: Phase) -> int:
     """Train the latent action model alone, merge its codes if need be, and return the number of steps done."""
-    model.set_precision(phase.config.precision)
     done = phase.run(ActionsTrainee(model))
     if done == phase.config.train_steps and model.action_of_code is not None:
         merge_actions(model.eval(), phase.batches)

@@ -17,12 +17,20 @@ UPDATE_RMS = 2 / 3
 class Muon(torch.optim.AdamW):
     """AdamW, except for parameter groups with ``orthogonal=True``, whose matrices are updated by Muon.
 
-    A convolution kernel counts as a matrix of (out, in x rows x columns). ``torch.optim.Muon`` iterates in bfloat16, a
-    hundred times slower on CPUs without such instructions; this class iterates in float32.
+    A convolution kernel counts as a matrix of (out, in x rows x columns). ``torch.optim.Muon`` always iterates in
+    bfloat16, a hundred times slower on CPUs without such instructions.
+
+    Args:
+        groups: Parameter groups.
+        precision: Type in which the products of Muon's iteration are computed; bfloat16 suffices where it is fast.
+        **options: Options of ``AdamW``.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], **options: Any) -> None:
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], precision: torch.dtype = torch.float32, **options: Any
+    ) -> None:
         super().__init__([{"orthogonal": False, **group} for group in groups], **options)
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -51,24 +59,25 @@ class Muon(torch.optim.AdamW):
         momenta = [self.state[matrix]["momentum"].flatten(1) for matrix in matrices]
         for momentum, gradient in zip(momenta, gradients, strict=True):
             momentum.lerp_(gradient, 1 - MOMENTUM)
-        updates = orthogonalize(gradients.lerp(torch.stack(momenta), MOMENTUM))  # Nesterov momentum
+        nesterov = gradients.lerp(torch.stack(momenta), MOMENTUM)
+        updates = orthogonalize(nesterov, self.precision)
         length = rate * UPDATE_RMS * max(updates[0].shape) ** 0.5
         for matrix, update in zip(matrices, updates, strict=True):
             matrix.mul_(1 - rate * weight_decay)
             matrix.add_(update.view(matrix.shape), alpha=-length)
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """Return matrices (M, rows, columns) with the same singular vectors, and singular values of 0.7 to 1.2.
+def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
+    """Return float32 matrices (M, rows, columns) with the same singular vectors, and singular values of 0.7 to 1.2.
 
-    Tiny singular values stay small.
+    Tiny singular values stay small. Products are computed in ``precision``.
     """
     is_tall = matrices.shape[1] > matrices.shape[2]
     result = matrices.float().mT if is_tall else matrices.float()
-    result = result / result.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    result = (result / result.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).to(precision)
     first, third, fifth = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         square = result @ result.mT
         mixed = torch.baddbmm(square, square, square, beta=third, alpha=fifth)
         result = torch.baddbmm(result, mixed, result, beta=first)
-    return result.mT if is_tall else result
+    return (result.mT if is_tall else result).float()

@@ -7,13 +7,20 @@ from torch import nn
 
 from genie_gym.configs import OptimizerConfig
 from genie_gym.training.muon import Muon
+from genie_gym.training.sharding import whole_tensor
 
 _WSD_DECAY = 0.2
 """Share of training over which the ``wsd`` schedule decays."""
 
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Muon:
-    """Return a fused AdamW or Muon over the trainable parameters; weight decay acts on matrices and kernels only."""
+def build_optimizer(module: nn.Module, config: OptimizerConfig, precision: str = "float32") -> Muon:
+    """Return a fused AdamW or Muon over the trainable parameters; weight decay acts on matrices and kernels only.
+
+    Args:
+        module: Module to train.
+        config: Kind and options of the optimiser.
+        precision: Precision that the module trains in, ``float32`` or ``bfloat16``; Muon iterates in it.
+    """
     parameters = [each for each in module.parameters() if each.requires_grad]
     if config.kind != "adamw":
         layers = (nn.Linear, nn.Conv2d) if config.kind == "muon-conv" else nn.Linear
@@ -26,7 +33,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> Muon:
         {"params": matrices, "orthogonal": config.kind != "adamw", "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return Muon(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return Muon(groups, getattr(torch, precision), lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, train_steps: int, config: OptimizerConfig) -> float:
@@ -49,5 +56,5 @@ def clip_gradients(module: nn.Module, max_norm: float) -> dict[str, torch.Tensor
     for name, child in module.named_children():
         gradients = [parameter for parameter in child.parameters() if parameter.grad is not None]
         if gradients:
-            norms[f"gradient_norm/{name}"] = nn.utils.clip_grad_norm_(gradients, max_norm)
+            norms[f"gradient_norm/{name}"] = whole_tensor(nn.utils.clip_grad_norm_(gradients, max_norm))
     return norms

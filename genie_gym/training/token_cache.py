@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie_gym.checks import require
 from genie_gym.config_io import to_dict
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
@@ -26,16 +27,20 @@ class TokenCache:
         folder: Folder of the run.
         tokenizer: Frozen tokenizer.
         dataset: Dataset from which the batches are drawn.
-        config: Config of the phase that reads the cache.
+        config: Config of the phase that reads the cache, with a precision in place of ``auto``.
+
+    Raises:
+        ValueError: If the precision is ``auto``.
     """
 
     def __init__(self, folder: Path, tokenizer: VideoTokenizer, dataset: ClipDataset, config: TrainConfig) -> None:
+        require(config.precision != "auto", "config.precision", config.precision, "the precision of the tokens")
         self._tokenizer = tokenizer
         self._shape = (dataset.clip_length, tokenizer.config.tokens_per_frame)
         self._dtype = np.dtype(np.uint16 if tokenizer.config.tokenizer.quantizer.codes < 2**16 else np.uint32)
         self.path = folder / f"tokens-{_digest(tokenizer, dataset, config)}.bin"
         for outdated in set(folder.glob("tokens-*.bin")) - {self.path}:
-            outdated.unlink()
+            outdated.unlink(missing_ok=True)  # other ranks delete them too
         folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             file.truncate(len(dataset) * self._entry_bytes)

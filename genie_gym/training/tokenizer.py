@@ -19,6 +19,7 @@ class TokenizerTrainee(Trainee):
     def __init__(self, tokenizer: VideoTokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
+        self.frame_tokens = tokenizer.config.tokens_per_frame
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the tokenizer's loss."""
@@ -34,11 +35,9 @@ class TokenizerTrainee(Trainee):
 
 def train_tokenizer(tokenizer: VideoTokenizer, phase: Phase) -> int:
     """Train the tokenizer, and return the number of steps done; a new run is initialised from data first."""
-    tokenizer.set_precision(phase.config.precision)
-    if phase.config.compile:
-        tokenizer.encoder.compile(dynamic=False)
-        tokenizer.decoder.compile(dynamic=False)
+    trainee = TokenizerTrainee(tokenizer)
+    phase = phase.settle(trainee)
     if not phase.has_started:
         phase.seed_start()
         tokenizer.initialise(torch.cat([batch.videos for batch in phase.batches(0, _INITIAL_BATCHES)]))
-    return phase.run(TokenizerTrainee(tokenizer))
+    return phase.run(trainee)

@@ -8,7 +8,9 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
+from genie_gym.nn.ranks import roll_rows
 from genie_gym.training.loop import Phase, Trainee
+from genie_gym.training.sharding import compile_blocks
 from genie_gym.training.token_cache import TokenCache
 
 _PICTURE_ROWS, _PROMPT_FRAMES = 4, 2
@@ -20,6 +22,7 @@ class DynamicsTrainee(Trainee):
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__()
         self.dynamics = world.dynamics
+        self.frame_tokens = world.config.tokens_per_frame
         self._world = [world]  # in a list, so as not to be a submodule: frozen models are not saved with the run
         self._cache = cache
 
@@ -27,6 +30,14 @@ class DynamicsTrainee(Trainee):
     def world(self) -> GenieWorldModel:
         """The world that is trained."""
         return self._world[0]
+
+    def set_precision(self, precision: str) -> None:
+        """Compute the features of dynamics and tokenizer in a precision; the frozen latent action model is float32.
+
+        So the labels do not depend on the precision, and are those that agents learn from.
+        """
+        self.world.set_precision(precision)
+        self.world.latent_action_model.set_precision("float32")
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the dynamics' loss under the labels of the latent action model."""
@@ -39,7 +50,7 @@ class DynamicsTrainee(Trainee):
         tokens, labels = self._tokens(batch), self.world.label(batch.videos)
         with torch.random.fork_rng([tokens.device] if tokens.is_cuda else []):
             true = self.dynamics.loss(tokens, labels).loss
-        shuffled = self.dynamics.loss(tokens, labels.roll(1, dims=0)).loss
+        shuffled = self.dynamics.loss(tokens, roll_rows(labels)).loss
         return {"dynamics/shuffled_minus_true": shuffled - true}
 
     @torch.no_grad()
@@ -61,6 +72,10 @@ class WorldTrainee(DynamicsTrainee):
     def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
         super().__init__(world, cache)
         self.latent_action_model = world.latent_action_model
+
+    def set_precision(self, precision: str) -> None:
+        """Compute the features of all three models in a precision."""
+        self.world.set_precision(precision)
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the sum of both losses; labels carry no gradient, so that neither trains the other model."""
@@ -84,13 +99,13 @@ def train_world(
     Args:
         world: World to train.
         phase: Phase of training.
-        cache: Tokens of the batches' dataset under this tokenizer; it saves time and changes no result.
+        cache: Tokens of the batches' dataset under this tokenizer; it saves time and changes no result. It is of one
+            precision: a phase whose precision is ``auto`` has to be settled first (``settle_world``).
         freezes_actions: Whether the latent action model is already trained and now only labels transitions.
     """
-    world.tokenizer.eval().requires_grad_(False)
-    if freezes_actions:
-        world.latent_action_model.eval().requires_grad_(False)
-    _prepare(world, phase)
+    phase = settle_world(world, phase, freezes_actions)
+    if phase.config.compile:
+        compile_blocks(world.tokenizer.encoder)
     if not phase.has_started:
         phase.seed_start()
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
@@ -98,16 +113,19 @@ def train_world(
     return phase.run((DynamicsTrainee if freezes_actions else WorldTrainee)(world, cache))
 
 
+def settle_world(world: GenieWorldModel, phase: Phase, freezes_actions: bool = False) -> Phase:
+    """Freeze what ``train_world`` does not train, and return the phase settled in a precision (``Phase.settle``)."""
+    world.tokenizer.eval().requires_grad_(False)
+    if freezes_actions:
+        world.latent_action_model.eval().requires_grad_(False)
+    return phase.settle((DynamicsTrainee if freezes_actions else WorldTrainee)(world))
+
+
 def train_dynamics(world: GenieWorldModel, phase: Phase) -> int:
     """Train the dynamics of a finished world further, and nothing else of it; return the number of steps done."""
     world.eval().requires_grad_(False)
     world.dynamics.requires_grad_(True)
-    _prepare(world, phase)
+    phase = phase.settle(DynamicsTrainee(world))
+    if phase.config.compile:
+        compile_blocks(world.tokenizer.encoder)
     return phase.run(DynamicsTrainee(world))
-
-
-def _prepare(world: GenieWorldModel, phase: Phase) -> None:
-    world.set_precision(phase.config.precision)
-    if phase.config.compile:  # for each shape by itself: kernels for any shape are slower
-        world.tokenizer.encoder.compile(dynamic=False)
-        world.dynamics.transformer.compile(dynamic=False)

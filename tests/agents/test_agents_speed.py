@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.ppo_speed import PPO_SETUPS
 from agents.speed import AGENT_SPEED_SIZES, AgentSpeed
 
 
@@ -17,6 +18,10 @@ def test_speeds_are_written(tmp_path: Path, tiny_checkpoint: Path) -> None:
     assert results["env_steps_per_second"] > 0
     assert results["labelled_frames_per_second"] > 0
     assert results["dreamt_steps_per_second"] > 0
+    assert [row["setup"] for row in results["ppo"]] == list(PPO_SETUPS)
+    for row in results["ppo"]:
+        assert row["steps_per_second"] * sum(row["milliseconds"].values()) == pytest.approx(1000)
+        assert min(row["milliseconds"].values()) >= 0
     assert 0 < results["adapter_share"] < 1
     assert results["peak_memory_mb"] > 100
     assert {"command", "commit", "seed", "machine"} <= set(results)

@@ -50,7 +50,10 @@ def test_the_stack_holds_the_last_frames_of_its_own_episode(stacked: RepeatedFra
     assert np.array_equal(again[..., :9], now[..., 3:])
 
 
-def test_outside_the_dream_it_chooses_as_in_it(stacked: RepeatedFrameStack, tmp_path: Path) -> None:
+def test_outside_the_dream_it_chooses_as_in_it(
+    stacked: RepeatedFrameStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.ppo.native_precision", lambda device: "float32")  # as the policy outside computes
     model = open_ppo(tmp_path, stacked, rollout_steps=8, seed=0, device="cpu")
     torch.nn.init.normal_(model.policy.action_net.weight)
     policy = to_latent_policy(model, "someone")

@@ -50,7 +50,7 @@ def test_dream_task_smoke(tmp_path: Path, tiny_checkpoint: Path) -> None:
     command = DreamTask(checkpoint=str(tiny_checkpoint), out=tmp_path / "out", work=tmp_path / "work", processes=2)
     command.run()
     results = json.loads(command.json.read_text())
-    methods = ["random", "ppo", *(f"held_{action}" for action in range(8))]
+    methods = ["random", "ppo", "ppo_tokens", *(f"held_{action}" for action in range(8))]
     assert sorted(row["method"] for row in results["rows"]) == sorted(methods)
     assert all(len(row["returns"]) == 4 for row in results["rows"])
     alone = command.score({"method": "ppo", "seed": 0})  # its dream is over, the game is not

@@ -4,11 +4,16 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from agents.dream_seen_levels import DreamOnSeenLevels
 from agents.dream_transfer import DREAM_METHODS, DREAM_TRANSFER_SIZES, DreamTransfer
+from agents.game import make_game
 from experiments.lib.tables.agents import tabulate_dreams
+from genie_gym.data.shards import Shard
 
 
 @pytest.mark.pipeline
@@ -17,13 +22,13 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
     command.run()
     results = json.loads(command.json.read_text())
     rows = results["rows"]
-    assert [row["method"] for row in rows] == list(DREAM_METHODS)
-    assert all({"mode", "method", "seed", "levels", "solved", "real_labels"} <= set(row) for row in rows)
-    assert all(0 <= row["solved"] <= 1 and row["levels"] == 3 for row in rows)
+    assert {row["method"] for row in rows} == set(DREAM_METHODS)
+    assert all(row["levels"] == 3 == row["solved"] + row["deaths"] + row["timeouts"] for row in rows)
+    assert all(row["core_levels"] == len(row["core_outcomes"]) == 2 for row in rows)
+    assert all(row["core_solved"] == 0 for row in rows if row["method"] == "best_constant")
     mapped, rewarded = DREAM_TRANSFER_SIZES["smoke"]["mapping_labels"], DREAM_TRANSFER_SIZES["smoke"]["judge_labels"]
-    labels = {row["method"]: row["real_labels"] for row in rows}
-    assert labels == {
-        "random": 0,
+    labels = {row["method"]: row["labels"] for row in rows if row["labels"] is not None}
+    own = {
         "random_latents": mapped,
         "clone": mapped,
         "ppo_real": mapped + rewarded,
@@ -31,15 +36,41 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
         "dream_clone": mapped + rewarded,
         "dream_agreement": mapped,
     }
-    assert len(tabulate_dreams(results).splitlines()) == 4 + len(DREAM_METHODS)
+    twins = {f"blind_twin_{method}": number for method, number in own.items() if method != "random_latents"}
+    assert labels == {**own, **twins, "marginal": mapped}
+    assert {"recording", "labelling", "training", "playing", "core"} == set(results["cpu_seconds"])
+    assert sum(line.startswith("| ") for line in tabulate_dreams(results).splitlines()) == 2 + len(DREAM_METHODS)
 
     # several processes make the same rows, of clones and reward models that they share
     shutil.rmtree(next((tmp_path / "work").rglob("easy-*")))
     shared = ("clone", "dream", "dream_clone")
     apart = replace(command, out=tmp_path / "apart", methods=shared, processes=2)
     apart.run()
-    by_method = lambda rows: {row["method"]: row["solved_by_level"] for row in rows if row["method"] in shared}  # noqa: E731
+
+    def by_method(rows: list[dict[str, Any]]) -> dict[str, str]:
+        return {row["method"]: row["outcomes"] + row["core_outcomes"] for row in rows if row["method"] in shared}
+
     assert by_method(json.loads(apart.json.read_text())["rows"]) == by_method(rows)
+
+
+@pytest.mark.pipeline
+def test_dreams_on_seen_levels_start_from_the_first_frames_of_the_levels_played(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    command = DreamOnSeenLevels(checkpoint=str(tiny_checkpoint), out=tmp_path / "out", work=tmp_path / "work")
+    command.run()
+    results = json.loads(command.json.read_text())
+    assert results["level_set"] == "validation"
+    assert {row["method"] for row in results["rows"]} == set(command.methods)
+    (path,) = (tmp_path / "work").rglob("first-frames/*.h5")
+    shard, levels = Shard(path), command.choose_levels("easy")
+    assert shard.level_seeds[::4].tolist() == levels
+    assert all(10_000 <= level < 11_000 for level in levels)
+    frames = shard.read(0, shard.num_frames).reshape(len(levels), 4, *shard.frame_size, 3)
+    games = make_game("easy").open_levels(levels)
+    assert np.array_equal(frames[:, 0], games.observe().frames)
+    assert (frames[:, 0] != frames[:, -1]).any(axis=(1, 2, 3)).all()  # they move
+    games.close()
 
 
 def test_unknown_methods_are_rejected(tmp_path: Path) -> None:

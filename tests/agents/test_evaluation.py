@@ -1,4 +1,4 @@
-"""Levels solved, and their statistics."""
+"""Levels played once each, by agents and through latent actions."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.acting import PlayerAgent, SeenThroughLatents
-from agents.evaluation import choose_levels, interquartile_mean, play_levels, stratified_interval, summarize_solved
+from agents.evaluation import choose_levels, play_levels
 from agents.game import COINRUN, ProcgenGame
 from agents.mapping import ActionMapping
 from genie_gym.data.config import RecordConfig
@@ -73,30 +73,6 @@ def test_missing_levels_are_rejected() -> None:
     assert choose_levels("test", 2) == [20_000, 20_001]
     with pytest.raises(ValueError, match=r"in 1..1000, the test levels, got 1001"):
         choose_levels("test", 1001)
-
-
-def test_interquartile_mean_by_hand() -> None:
-    assert interquartile_mean(np.array([100.0, 1, 2, 3, 4, 5, 6, -50])) == pytest.approx((2 + 3 + 4 + 5) / 4)
-    assert interquartile_mean(np.array([0.0, 1, 5])) == pytest.approx(2)  # nothing to cut of three
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Seeds are noise around each level's own chance of being solved; levels themselves are no noise."""
-    rng, chances = np.random.default_rng(0), np.linspace(0.05, 0.95, 40)
-    covered = 0
-    for trial in range(60):
-        scores = (rng.random((5, 40)) < chances).astype(float)
-        low, high = stratified_interval(scores, trial)
-        covered += low <= chances.mean() <= high
-    assert 45 <= covered <= 60
-
-
-def test_intervals_shrink_to_nothing_where_seeds_agree() -> None:
-    scores = np.tile(np.array([0.0, 1, 1, 0]), (5, 1))
-    assert summarize_solved(scores, 0)["interval"] == (0.5, 0.5)
-    assert summarize_solved(scores, 0)["iqm"] == 0.5
-    with pytest.raises(ValueError, match="one seed and level or more"):
-        stratified_interval(np.empty((0, 4)), 0)
 
 
 class Looker:

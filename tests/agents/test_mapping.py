@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting import BlindPlayer, PlayerAgent, RandomLatents, ThroughLatents
-from agents.mapping import ActionMapping, FeatureMapping
+from agents.acting import RandomLatents
+from agents.mapping import ActionMapping
 
 NOTHING = torch.zeros(3000, 0)
 
@@ -35,49 +35,12 @@ def test_entropies_by_hand() -> None:
     assert half.entropies() == pytest.approx((1.5, 0.5))  # 9 and 12 are special keys: they stay, as 4 does
 
 
-def test_the_majority_has_one_action_each() -> None:
-    mapping = ActionMapping.fit(np.array([0, 0, 0, 1]), np.array([7, 7, 1, 4]), 3).majority()
-    chosen = mapping.choose(np.array([0] * 50 + [1] * 50), NOTHING, np.random.default_rng(0))
-    assert list(chosen) == [7] * 50 + [4] * 50
-    assert list(mapping.unseen) == [2]
-
-
-def test_information_missing_in_latent_actions_is_lost() -> None:
-    """Latent action 0 means real action 1; latent action 1 means 4 or 7; latent action 2 has no samples."""
-    mapping = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([1, 1, 4, 7]), 3)
-    rows, frames = np.arange(1000), np.zeros((1000, 64, 64, 3), dtype=np.uint8)
-    for wanted, allowed in ((1, {1}), (4, {4, 7}), (7, {4, 7}), (0, {1, 4, 7})):
-        player = PlayerAgent(lambda frames, wanted=wanted: np.full(len(frames), wanted, dtype=np.int32))
-        acted = ThroughLatents(player, mapping, 0).act(rows, frames, np.zeros(1000, dtype=bool))
-        assert set(acted) == allowed
-    assert 400 < (acted == 1).sum() < 600
-
-
-def test_a_blind_player_draws_actions_as_often_as_they_were_given() -> None:
-    player = BlindPlayer(np.array([7, 7, 7, 1]), seed=0)
-    chosen = player(np.zeros((3000, 2, 2, 3), dtype=np.uint8))
-    assert chosen.dtype == np.int32
-    assert set(chosen) == {1, 7}
-    assert (chosen == 7).mean() == pytest.approx(0.75, abs=0.03)
-
-
 def test_random_latent_actions_are_worth_what_their_samples_are() -> None:
     mapping = ActionMapping.fit(np.array([0, 0, 1, 1]), np.array([1, 1, 4, 7]), 2)
     rows = np.arange(4000)
     acted = RandomLatents(mapping, seed=0).act(rows, np.zeros((4000, 64, 64, 3), np.uint8), np.zeros(4000, bool))
     assert acted.dtype == np.int32
     assert [(acted == action).mean() for action in (1, 4, 7)] == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
-
-
-def test_a_mapping_that_sees_features_uses_them() -> None:
-    rng = np.random.default_rng(0)
-    latents, features = rng.integers(2, size=400), torch.from_numpy(rng.normal(size=(400, 4))).float()
-    actions = np.where(features[:, 0].numpy() > 0, 7, 1)  # latent actions hold no information
-    mapping = FeatureMapping(latents, features, actions, 2, weight_decay=1e-4)
-    chosen = mapping.choose(latents, features, rng)
-    assert (chosen == actions).mean() > 0.85
-    blind = ActionMapping.fit(latents, actions, 2).choose(latents, features, rng)
-    assert (blind == actions).mean() < 0.65
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.acting import ClonedAgent, PolicyMemory
-from agents.config import CloningConfig, PolicyConfig
+from agents.config import CloningConfig, Playing, PolicyConfig
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy, load_policy, save_policy
 from genie_gym.configs import TrainConfig
@@ -130,17 +130,37 @@ def test_choices_are_drawn_from_the_logits() -> None:
     assert np.bincount(chosen, minlength=5) / 2000 == pytest.approx([0.5, 0.3, 0.2, 0, 0], abs=0.03)
 
 
+@pytest.mark.parametrize("mapping", [None, ActionMapping.fit(np.arange(5), np.arange(5), 5)], ids=["real", "latent"])
+def test_temperature_sharpens_logits_and_0_is_greedy(mapping: ActionMapping | None) -> None:
+    number = 15 if mapping is None else 5
+    policy, rows = build(num_actions=number), np.arange(2000)
+    policy.features = lambda videos, past_actions: torch.zeros(len(videos), 16)  # type: ignore[method-assign]
+    policy.head.bias.fill_(-100)
+    policy.head.bias[:3] = torch.tensor([0.5, 0.3, 0.2]).log()
+    frames, starts = np.zeros((2000, 64, 64, 3), dtype=np.uint8), np.ones(2000, dtype=bool)
+    for temperature, wanted in ((1.0, [0.5, 0.3, 0.2]), (0.5, [25 / 38, 9 / 38, 4 / 38]), (0.0, [1, 0, 0])):
+        agent = ClonedAgent(policy, 2000, 0, mapping, Playing(temperature=temperature))
+        shares = np.bincount(agent.act(rows, frames, starts), minlength=3) / 2000
+        assert shares == pytest.approx(wanted, abs=0.03 if temperature else 0)
+
+
+@pytest.mark.parametrize(("field", "value"), [("temperature", -0.1), ("random_share", 2.0), ("random_share", -0.5)])
+def test_bad_settings_of_playing_are_rejected(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"Playing.{field} must be .*, got {value}"):
+        Playing(**{field: value})
+
+
 def test_agents_go_through_their_mapping() -> None:
     mapping = ActionMapping.fit(np.arange(5), np.array([3, 3, 3, 3, 3]), 5)
     rows, frames = np.arange(20), random_frames(20)
     agent = ClonedAgent(build(), 20, seed=0, mapping=mapping)
     assert set(agent.act(rows, frames, np.ones(20, dtype=bool))) == {3}
-    noisy = ClonedAgent(build(), 20, seed=0, mapping=mapping, random_share=1.0)
+    noisy = ClonedAgent(build(), 20, seed=0, mapping=mapping, playing=Playing(random_share=1.0))
     assert len(set(noisy.act(rows, frames, np.ones(20, dtype=bool)))) > 3
 
 
 def test_an_agent_that_acts_at_random_remembers_what_it_did() -> None:
-    oracle = ClonedAgent(build(num_actions=15), 8, seed=0, random_share=0.5)
+    oracle = ClonedAgent(build(num_actions=15), 8, seed=0, playing=Playing(random_share=0.5))
     acted = oracle.act(np.arange(8), random_frames(8), np.ones(8, dtype=bool))
     assert list(oracle._memory._past[:, -1]) == list(acted)
 
@@ -151,8 +171,6 @@ def test_a_policy_of_other_actions_is_rejected() -> None:
         ClonedAgent(build(), 1, seed=0, mapping=mapping)
     with pytest.raises(ValueError, match="num_actions must be 15"):
         ClonedAgent(build(), 1, seed=0)
-    with pytest.raises(ValueError, match=r"random_share must be in \[0, 1\], got 2"):
-        ClonedAgent(build(num_actions=15), 1, seed=0, random_share=2)
 
 
 @pytest.mark.parametrize(

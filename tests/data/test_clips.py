@@ -206,6 +206,56 @@ def test_videos_are_a_dataset(tmp_path: Path, make_recording: Make) -> None:
             method(0)
 
 
+def test_subfolders_are_searched_and_hidden_files_are_no_data(tmp_path: Path) -> None:
+    """macOS writes a file ._NAME beside each NAME on other disks; m4v files are videos."""
+    frames = np.zeros((6, 16, 16, 3), np.uint8)
+    for number, name in enumerate(("a.mp4", "b/c/x.gif", "b/y.mp4", "z.mp4", ".cache/a.mp4")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(tmp_path / name, frames + 20 * number)
+    (tmp_path / "z.mp4").rename(tmp_path / "Z.M4V")
+    for name in ("._a.mp4", "b/._x.gif", "b/.shard.h5", "notes.txt"):
+        (tmp_path / name).write_bytes(b"no video")
+    dataset = ClipDataset(tmp_path, clip_length=6, height=16, width=16)
+    assert [int(dataset[index][0, 0, 0, 0]) for index in range(len(dataset))] == [60, 0, 20, 40]
+
+
+def test_frames_stay_on_disk_and_files_closed(tmp_path: Path, make_recording: Make) -> None:
+    """What a dataset holds grows with its episodes and chunks, and a corpus may have more files than can be open."""
+    write_shard(tmp_path / "0.h5", make_recording((400, 100)), ["a", "b"])
+    for number in range(1, 40):
+        os.link(tmp_path / "0.h5", tmp_path / f"{number}.h5")
+    dataset = ClipDataset(tmp_path, clip_length=16)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    assert len(dataset) == 40 * (385 + 85)
+    assert _numbers(dataset[39 * 470 + 385]) == [number % 256 for number in range(400, 416)]
+    for batch in batches(dataset, 32, seed=0, num_batches=8):
+        assert batch.videos.shape[0] == 32
+    held = [value for part in (dataset, *dataset._sources) for value in vars(part).values()]
+    arrays = [value for value in held if isinstance(value, np.ndarray)]
+    assert max(map(len, arrays)) <= 80
+    assert not before or len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_read_their_rows_of_a_batch(shard_path: Path, workers: int) -> None:
+    dataset = ClipDataset(shard_path, clip_length=4)
+    for number, whole in enumerate(batches(dataset, 6, seed=1, num_batches=3)):
+        for rank in range(2):
+            rows = np.arange(rank, 6, 2)
+            (part,) = batches(dataset, 6, 1, number, 1, workers, rows=rows)
+            assert torch.equal(part.videos, whole.videos[rows])
+            assert torch.equal(part.numbers, whole.numbers[rows])
+
+
+def test_videos_that_do_not_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, np.zeros((6, 16, 16, 3), np.uint8))
+    monkeypatch.setattr("genie_gym.data.sources._MOST_HELD", 6 * 16 * 16 * 3)
+    assert len(ClipDataset(tmp_path / "a.mp4", clip_length=6, height=16, width=16)) == 1
+    with pytest.raises(ValueError, match=r"use genie-gym convert: .*b.mp4"):
+        ClipDataset(tmp_path, clip_length=6, height=16, width=16)
+
+
 def test_frames_are_scaled(shard_path: Path) -> None:
     assert ClipDataset(shard_path, clip_length=4, height=16, width=32)[0].shape == (4, 16, 32, 3)
 

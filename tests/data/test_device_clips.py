@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from genie_gym.data.clips import ClipDataset, batches
-from genie_gym.data.device_clips import DeviceClips
+from genie_gym.data.device_clips import DeviceClips, hold_on_device
 from genie_gym.data.shards import write_shard
 
 
@@ -29,3 +30,15 @@ def test_batches_are_those_read_from_disk(two_shards: Path, clip_length: int, fr
         assert torch.equal(batch.numbers, other.numbers)
         places |= {dataset._locate(int(number))[0] for number in batch.numbers}
     assert places == {0, 1}
+
+
+def test_processes_copy_their_rows_of_a_batch(two_shards: Path) -> None:
+    clips = DeviceClips(ClipDataset(two_shards, 4), "cpu")
+    (whole,), rows = clips.batches(6, 7, 2, 1), np.array([1, 4])
+    (part,) = clips.batches(6, 7, 2, 1, rows)
+    assert torch.equal(part.videos, whole.videos[rows])
+    assert torch.equal(part.numbers, whole.numbers[rows])
+
+
+def test_a_processor_copies_no_frames(two_shards: Path) -> None:
+    assert hold_on_device(ClipDataset(two_shards, 4), "cpu") is None

@@ -33,6 +33,24 @@ def test_gif_is_exact_up_to_256_colours(tmp_path: Path) -> None:
         assert picture.info["loop"] == 0
 
 
+@pytest.mark.parametrize(
+    ("fps", "step"), [(0.5, 1), (10, 1), (30, 1), (50, 1), (50.1, 2), (60, 2), (100, 2), (101, 3), (144, 3), (1000, 20)]
+)
+def test_a_gif_of_any_rate_plays_as_fast_as_the_frames(tmp_path: Path, fps: float, step: int) -> None:
+    """No frame is shown for less than 20 ms, and all of them for as long as all that were given, but for the last."""
+    count = 1 + 60 * step
+    frames = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, -1).repeat(4, 1).repeat(4, 2)
+    write_video(tmp_path / "a.gif", frames, fps=fps)
+    assert np.array_equal(read_video(tmp_path / "a.gif"), frames[::step])
+    durations = []
+    with Image.open(tmp_path / "a.gif") as picture:
+        for number in range(picture.n_frames):
+            picture.seek(number)
+            durations.append(picture.info["duration"])
+    assert min(durations) >= 20
+    assert sum(durations[:-1]) == pytest.approx(1000 * (count - 1) / fps, abs=10)
+
+
 def test_gif_of_many_colours_is_near(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 64).astype(np.uint8)
     frame = np.stack([*np.meshgrid(ramp, ramp), np.full((64, 64), 90, np.uint8)], -1)
@@ -66,14 +84,14 @@ def test_wrong_frames_are_refused(tmp_path: Path, name: str) -> None:
     for frames in wrong:
         with pytest.raises(ValueError, match="frames must"):
             write_video(tmp_path / name, frames)
-    for fps in (0, -1, float("nan"), 2000):
+    for fps in (0, -1, float("nan"), float("inf"), 1e-4, 2000):
         with pytest.raises(ValueError, match="fps must"):
             write_video(tmp_path / name, _frames(), fps=fps)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_paths_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must end in .mp4 or .gif, got .*a.txt"):
+    with pytest.raises(ValueError, match=r"path must be a name that ends in .mp4 or .gif, got .*a.txt"):
         write_video(tmp_path / "a.txt", _frames())
     (tmp_path / "folder.gif").mkdir()
     for path in (tmp_path / "absent" / "a.mp4", tmp_path / "absent" / "a.gif", tmp_path / "folder.gif"):

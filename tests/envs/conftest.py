@@ -25,13 +25,24 @@ class StubState(NamedTuple):
     ages: tuple[int, ...]
     sampling: tuple[Any, Any]
 
+    @property
+    def tokens(self) -> Tensor:
+        """Tokens (B, 1, 6) that tell frames apart: a colour of every fourth pixel."""
+        return (self.frames[:, 0, ::4, ::4] * 255).round().long().flatten(1)[:, None]
+
 
 class StubWorld:
     """A stub of ``GenieWorldModel``: each frame follows from the last one, the action, the seed and the age."""
 
     def __init__(self, start_clips: int = 4) -> None:
         self.config = SimpleNamespace(
-            height=HEIGHT, width=WIDTH, num_latent_actions=LATENT_ACTIONS, context_length=CONTEXT_LENGTH
+            fps=None,
+            height=HEIGHT,
+            width=WIDTH,
+            grid=(HEIGHT // 4, WIDTH // 4),
+            num_latent_actions=LATENT_ACTIONS,
+            context_length=CONTEXT_LENGTH,
+            tokenizer=SimpleNamespace(quantizer=SimpleNamespace(codes=256)),
         )
         shape = (start_clips, 4, HEIGHT, WIDTH, 3)
         self.start_clips = np.random.default_rng(7).integers(0, 256, shape, dtype=np.uint8)
@@ -40,39 +51,40 @@ class StubWorld:
     def __deepcopy__(self, memo: dict[int, Any]) -> "StubWorld":
         raise AssertionError("the world was copied")
 
-    def reset(
+    def begin(
         self, prompt_videos: Tensor, seeds: list[int], maskgit_steps: int | None = None, temperature: Any = None
-    ) -> tuple[StubState, Tensor]:
-        self.calls["reset"] += 1
+    ) -> StubState:
+        self.calls["begin"] += 1
         return self._open(prompt_videos, seeds, (maskgit_steps, temperature))
 
-    def step(self, state: StubState, latent_actions: Tensor) -> tuple[StubState, Tensor]:
-        self.calls["step"] += 1
+    def show(self, state: StubState, rows: list[int] | slice = slice(None)) -> Tensor:
+        self.calls["show"] += 1
+        return state.frames[rows]
+
+    def advance(self, state: StubState, latent_actions: Tensor) -> StubState:
+        self.calls["advance"] += 1
         assert latent_actions.dtype == torch.int64
         assert latent_actions.shape == (len(state.seeds),)
         noise = [np.random.default_rng([seed, age]).random() for seed, age in zip(state.seeds, state.ages, strict=True)]
         shift = torch.tensor(noise)[:, None, None, None] + 0.1 * (1 + latent_actions)[:, None, None, None]
         frames = ((state.frames + state.velocities + shift) % 1).float()
-        return state._replace(frames=frames, ages=tuple(age + 1 for age in state.ages)), frames
+        return state._replace(frames=frames, ages=tuple(age + 1 for age in state.ages))
 
-    def replace(
-        self, state: StubState, rows: list[int], prompt_videos: Tensor, seeds: list[int]
-    ) -> tuple[StubState, Tensor]:
-        self.calls["replace"] += 1
-        fresh, frames = self._open(prompt_videos, seeds, state.sampling)
+    def restart(self, state: StubState, rows: list[int], prompt_videos: Tensor, seeds: list[int]) -> StubState:
+        self.calls["restart"] += 1
+        fresh = self._open(prompt_videos, seeds, state.sampling)
         where = torch.as_tensor(rows)
         numbers = np.array([state.seeds, state.ages])
         numbers[:, rows] = [fresh.seeds, fresh.ages]
-        merged = StubState(
+        return StubState(
             frames=state.frames.index_copy(0, where, fresh.frames),
             velocities=state.velocities.index_copy(0, where, fresh.velocities),
             seeds=tuple(numbers[0].tolist()),
             ages=tuple(numbers[1].tolist()),
             sampling=state.sampling,
         )
-        return merged, frames
 
-    def _open(self, videos: Tensor, seeds: list[int], sampling: tuple[Any, Any]) -> tuple[StubState, Tensor]:
+    def _open(self, videos: Tensor, seeds: list[int], sampling: tuple[Any, Any]) -> StubState:
         rows = len(seeds)
         assert videos.dtype == torch.float32
         assert videos.shape[2:] == (3, HEIGHT, WIDTH)
@@ -80,7 +92,7 @@ class StubWorld:
         assert 1 <= videos.shape[1] <= CONTEXT_LENGTH
         assert all(type(seed) is int for seed in seeds)
         velocities = videos[:, -1] - videos[:, 0] + 0.01 * videos.shape[1]
-        return StubState(videos[:, -1], velocities, tuple(seeds), (0,) * rows, sampling), videos[:, -1]
+        return StubState(videos[:, -1], velocities, tuple(seeds), (0,) * rows, sampling)
 
 
 def ends_sometimes(previous: np.ndarray, latent_actions: np.ndarray, frames: np.ndarray) -> Any:

@@ -95,9 +95,9 @@ def test_an_info_repeats_the_episode(env: GenieEnv, stub_world: Any, play: Any) 
     from genie_gym.data.frames import to_float, to_uint8
 
     prompt = to_float(stub_world.start_clips[info["prompt_index"]][None])
-    state, _ = stub_world.reset(prompt, seeds=[info["world_seed"]])
-    state, _ = stub_world.step(state, torch.tensor([3]))
-    state, last = stub_world.step(state, torch.tensor([1]))
+    state = stub_world.begin(prompt, seeds=[info["world_seed"]])
+    state = stub_world.advance(state, torch.tensor([3]))
+    last = stub_world.show(stub_world.advance(state, torch.tensor([1])))
     assert np.array_equal(to_uint8(last)[0], frames[-1])
 
 

@@ -81,7 +81,7 @@ def test_all_rows_step_in_one_pass(handle: WorldHandle, stub_world: Any) -> None
     envs.reset(seed=0)
     for _ in range(5):
         envs.step(np.zeros(16, dtype=np.int64))
-    assert stub_world.calls == {"reset": 1, "step": 5}
+    assert stub_world.calls == {"begin": 1, "advance": 5, "show": 6}
 
 
 def test_restarting_all_rows_takes_no_step(handle: WorldHandle, stub_world: Any) -> None:
@@ -89,7 +89,7 @@ def test_restarting_all_rows_takes_no_step(handle: WorldHandle, stub_world: Any)
     envs.reset(seed=0)
     for _ in range(6):
         envs.step(np.zeros(4, dtype=np.int64))
-    assert stub_world.calls == {"reset": 3, "step": 4}
+    assert stub_world.calls == {"begin": 3, "advance": 4, "show": 7}
 
 
 def test_an_unseeded_reset_draws_new_starts(handle: WorldHandle) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from genie_gym.data.video import write_video
 from genie_gym.envs.prompts import fit_prompt
+from tests.data.video_files import turn_file
 
 H, W = 8, 12
 PIXELS = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
@@ -71,6 +72,17 @@ def test_images_of_more_bits_keep_their_grey_levels() -> None:
     assert np.array_equal(load(Image.fromarray((values / 255).astype(np.float32))), grey(values))
 
 
+@pytest.mark.parametrize(("kind", "suffix"), [("PNG", "png"), ("TIFF", "tif"), ("PPM", "pgm")])
+def test_dark_pictures_of_16_bits_stay_dark(tmp_path: Path, kind: str, suffix: str) -> None:
+    """Their white is 65,535, whatever their brightest pixel is."""
+    values = np.arange(H * W, dtype=np.uint16).reshape(H, W) * 2  # 0 to 190
+    path = tmp_path / f"dark.{suffix}"
+    Image.fromarray(values).save(path, format=kind)
+    assert load(path).max() <= 1
+    assert load(Image.fromarray(values)).max() <= 1
+    assert np.array_equal(load(Image.fromarray(values.astype(np.int32))), grey(values.astype(np.uint8)))
+
+
 def test_photos_are_turned_upright() -> None:
     image = Image.fromarray(PIXELS)
     image.getexif()[0x0112] = 3
@@ -102,6 +114,13 @@ def test_a_video_is_its_first_frames(tmp_path: Path, suffix: str) -> None:
     write_video(path, CLIP)
     assert np.array_equal(load(path), CLIP[:4])
     assert np.array_equal(load(str(path), longest=2), CLIP[:2])
+
+
+def test_prompts_are_read_as_training_reads_videos(tmp_path: Path) -> None:
+    """A phone's video is turned upright."""
+    write_video(tmp_path / "phone.mp4", CLIP)
+    turn_file(tmp_path / "phone.mp4", 180)
+    assert np.array_equal(load(tmp_path / "phone.mp4"), CLIP[:4, ::-1, ::-1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

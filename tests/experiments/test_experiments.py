@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from experiments.ablations.actions import ActionsAblation
+from experiments.ablations.precision import PrecisionAblation
 from experiments.ablations.steps import StepsAblation
 from experiments.lib.tables.paper import ROW_TABLES, tabulate_rows
 from experiments.lib.variants import build_variant, count_memory, count_step
@@ -29,8 +30,9 @@ EXPERIMENTS = (
     PromptsFigure,
     ActionsAblation,
     StepsAblation,
+    PrecisionAblation,
 )
-TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation)
+TRAINED = (InputTable, TokenizerTable, ScalingFigure, ActionsAblation, PrecisionAblation)
 
 
 def read(experiment: Experiment) -> dict[str, Any]:

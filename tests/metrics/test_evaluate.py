@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from genie_gym import cli
-from genie_gym.data.config import RecordConfig
+from genie_gym.data.config import ConvertConfig, RecordConfig
+from genie_gym.data.convert import convert
 from genie_gym.data.record import record
 from genie_gym.data.video import write_video
 from genie_gym.metrics import gather
@@ -235,6 +236,17 @@ def test_no_level_is_both_scored_and_fitted_on(recording: Path, tmp_path: Path) 
     numbers = gathered.fitted.numbers[:: max(1, len(gathered.fitted.numbers) // 200)]
     drawn = gathered.fitted._replace(numbers=numbers).draw(len(numbers), seed=0).videos
     assert not scored & {clip.numpy().tobytes() for clip in drawn}
+
+
+def test_clips_of_another_frame_rate_than_the_worlds_are_refused(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(256, size=(200, 64, 64, 3)).astype(np.uint8)
+    write_video(tmp_path / "one.mp4", frames, fps=10)
+    convert(tmp_path / "one.mp4", tmp_path / "clips", ConvertConfig(fps=10), workers=1, progress=False)
+    wanted = EvaluateConfig(data=tmp_path / "clips", clips=4)
+    with pytest.raises(ValueError, match=r"must have the world's 5 frames a second, got clips of 10\.0.*--fps 5"):
+        gather.gather_data(wanted, (64, 64), tmp_path, lambda stage, share: None, fps=5)
+    for fps in (10, None):
+        assert gather.gather_data(wanted, (64, 64), tmp_path, lambda stage, share: None, fps=fps).sets
 
 
 def test_halves_of_videos_share_no_frame(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_clips_carry_the_actions_taken_in_them(tmp_path: Path) -> None:
     again = list(pool.batches(3, seed=2)(0, 5))[4]
     assert np.array_equal(batch.numbers, again.numbers)
     assert batch.videos.equal(again.videos)
-    assert ClipPool(pool.dataset, pool.numbers, has_actions=False).draw(2, seed=0).real_actions is None
+    assert ClipPool(pool.dataset, pool.numbers, groups=None).draw(2, seed=0).real_actions is None
 
 
 def test_clips_are_shared_by_two_players_and_joined() -> None:

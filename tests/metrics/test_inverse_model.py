@@ -8,16 +8,17 @@ import torch
 
 from genie_gym.data.clips import Batch
 from genie_gym.metrics import inverse_model
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS
 from genie_gym.metrics.held_out import ClipPool
 from genie_gym.metrics.inverse_model import InverseModel, predict_actions, predict_last_actions, train_inverse_model
-from genie_gym.metrics.latent_actions import balanced_accuracy, group_actions
+from genie_gym.metrics.latent_actions import balanced_accuracy
 
 
 def test_it_learns_actions_from_frames(coinrun_pool: ClipPool) -> None:
     play = coinrun_pool.draw(48, seed=0)
     trained = train_inverse_model(coinrun_pool, 3, (64, 64), 40, seed=0)
     assert play.real_actions is not None
-    predicted, kinds = predict_actions(trained.model, play.videos), group_actions(play.real_actions)
+    predicted, kinds = predict_actions(trained.model, play.videos), PROCGEN_GROUPS.group(play.real_actions)
     assert balanced_accuracy(predicted["up"], kinds["up"], 2) > 0.6
     assert (trained.steps, trained.has_converged) == (40, False)
 

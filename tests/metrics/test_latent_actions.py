@@ -5,13 +5,12 @@ import pytest
 import torch
 from torchmetrics.clustering import NormalizedMutualInfoScore
 
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS
 from genie_gym.metrics.latent_actions import (
-    GROUPS,
     balanced_accuracy,
     count_pairs,
     fit_map,
     fit_maps,
-    group_actions,
     normalized_mutual_information,
     score_labels,
     score_use,
@@ -27,20 +26,20 @@ def real_actions() -> torch.Tensor:
 
 
 def test_actions_are_grouped_by_what_they_do() -> None:
-    kinds = group_actions(torch.arange(15))
+    kinds = PROCGEN_GROUPS.group(torch.arange(15))
     assert kinds["direction"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1]
     assert kinds["up"].tolist() == [0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]
     assert kinds["effective"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 4, 4, 4, 4, 4]
     with pytest.raises(ValueError, match=r"in \[0, 15\)"):
-        group_actions(torch.tensor([15]))
+        PROCGEN_GROUPS.group(torch.tensor([15]))
 
 
 def test_a_model_that_returns_the_true_action_scores_one(real_actions: torch.Tensor) -> None:
-    labels, kinds = real_actions, group_actions(real_actions)
+    labels, kinds = real_actions, PROCGEN_GROUPS.group(real_actions)
     scores = score_labels(labels, real_actions, fit_maps(labels, real_actions, 15), kinds)
-    assert all(scores[name]["accuracy"] == 1 for name in GROUPS)
-    assert all(scores[name]["ceiling"] == 1 for name in GROUPS)
-    assert all(scores[name]["kept"] == 1 for name in GROUPS)
+    assert all(scores[name]["accuracy"] == 1 for name in PROCGEN_GROUPS.kinds)
+    assert all(scores[name]["ceiling"] == 1 for name in PROCGEN_GROUPS.kinds)
+    assert all(scores[name]["kept"] == 1 for name in PROCGEN_GROUPS.kinds)
     moves = score_labels(kinds["effective"], real_actions, fit_maps(kinds["effective"], real_actions, 9))
     assert moves["nmi"] == pytest.approx(1)
     assert "ceiling" not in moves["up"]
@@ -48,10 +47,12 @@ def test_a_model_that_returns_the_true_action_scores_one(real_actions: torch.Ten
 
 def test_a_constant_model_scores_zero(real_actions: torch.Tensor) -> None:
     labels = torch.zeros_like(real_actions)
-    scores = score_labels(labels, real_actions, fit_maps(labels, real_actions, 8), group_actions(real_actions))
+    scores = score_labels(labels, real_actions, fit_maps(labels, real_actions, 8), PROCGEN_GROUPS.group(real_actions))
     assert scores["nmi"] == 0
-    assert all(scores[name]["kept"] == pytest.approx(0) for name in GROUPS)
-    assert [scores[name]["chance"] for name in GROUPS] == [pytest.approx(1 / size) for size in GROUPS.values()]
+    assert all(scores[name]["kept"] == pytest.approx(0) for name in PROCGEN_GROUPS.kinds)
+    assert [scores[name]["chance"] for name in PROCGEN_GROUPS.kinds] == [
+        pytest.approx(1 / size) for size in PROCGEN_GROUPS.sizes.values()
+    ]
 
 
 def test_nmi_equals_torchmetrics(real_actions: torch.Tensor) -> None:

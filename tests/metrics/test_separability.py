@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.data.frames import to_uint8
-from genie_gym.metrics.latent_actions import GROUPS
+from genie_gym.metrics.action_groups import PROCGEN_GROUPS
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.metrics.separability import PAIRS, Moment, play_moments, score_persistence, score_separability
 
@@ -46,7 +46,7 @@ def read_keys(videos: Tensor) -> Tensor:
 
 
 def guess_nothing(videos: Tensor) -> dict[str, Tensor]:
-    return {name: torch.zeros(len(videos), dtype=torch.int64) for name in GROUPS}
+    return {name: torch.zeros(len(videos), dtype=torch.int64) for name in PROCGEN_GROUPS.kinds}
 
 
 def test_a_labeller_that_knows_the_key_names_both_of_every_pair_that_shows(moments: list[Moment]) -> None:
@@ -54,7 +54,7 @@ def test_a_labeller_that_knows_the_key_names_both_of_every_pair_that_shows(momen
         iter(moments),
         read_keys,
         MAPS,
-        lambda videos: {name: MAPS[name][read_keys(videos)[:, -1]] for name in GROUPS},
+        lambda videos: {name: MAPS[name][read_keys(videos)[:, -1]] for name in PROCGEN_GROUPS.kinds},
         seed=0,
     )
     assert scores["states"] == 16

@@ -209,6 +209,14 @@ def test_truncated_weights_are_refused(checkpoint: Path, weights: Path, kept: in
     assert read_world(checkpoint)
 
 
+def test_files_whose_names_begin_with_a_dot_are_no_weights(checkpoint: Path, weights: Path) -> None:
+    """macOS writes a file ._NAME beside each NAME on other disks."""
+    digest = digest_checkpoint(checkpoint)
+    weights.with_name(f"._{weights.name}").write_bytes(b"macOS")
+    assert read_world(checkpoint)
+    assert digest_checkpoint(checkpoint) == digest
+
+
 def test_files_that_are_no_safetensors_are_refused(checkpoint: Path, weights: Path) -> None:
     weights.write_bytes(b"\x80\x05" + b"no tensors" * 100)
     with pytest.raises(ValueError, match="damaged"):

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genie_gym.models.world_model import GenieWorldModel, WorldState
+from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.models.world_state import WorldState
 
 Make = Callable[[str], GenieWorldModel]
 Videos = Callable[..., Tensor]

@@ -1,6 +1,5 @@
 """The frames in the KV caches of a transformer: their indices, and which of them are visible."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -34,7 +33,7 @@ def test_windows_repeat_when_the_cache_is_full(cache: FrameCache) -> None:
 
 
 def test_rows_of_different_age_have_their_own_windows(cache: FrameCache) -> None:
-    cache.settled = np.array([1, 9])
+    cache.settled = torch.tensor([1, 9])
     window = cache.window(0, 1, torch.device("cpu"))
     assert [int(index) for index in window.indices[0]] == [1, 9 % cache.size]
     assert window.is_visible.sum(dim=-1).flatten().tolist() == [2, CONTEXT]

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from genie_gym.data.frames import to_float
 from genie_gym.data.video import read_video
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.metrics.player_detector import load_detector
+from genie_gym.models.loading import save_world
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.connection import Limits
 from genie_gym.play.keys import SETTLING_STEPS, Keymap
@@ -344,3 +347,20 @@ def test_the_page_is_accessible(browser: Any, address: str) -> None:
         page.keyboard.press("Tab")
     assert {"0", "7", "pause", "undo", "speed", "gif", "picture", "again", "walk"} <= reached
     page.close()
+
+
+def test_a_wide_world_is_shown_undistorted_at_its_own_rate(
+    browser: Any, serve: Any, tmp_path: Path, make_world: Callable[[str], GenieWorldModel]
+) -> None:
+    world = make_world("oblong")
+    world.config = replace(world.config, fps=12)
+    checkpoint = save_world(world, tmp_path / "wide")
+    with serve(build_app(prepare_play(PlayConfig(checkpoint=str(checkpoint)))), Limits()) as here:
+        page = visit(browser, f"http://{here}", viewport=DESK)
+        assert pixels(page).shape == (45, 77, 3)
+        page.wait_for_function("() => document.querySelector('#strip img').naturalWidth > 0")
+        for selector in ("#screen", "#strip img >> nth=0", "#sketch"):
+            box = page.locator(selector).bounding_box()
+            assert box["width"] / box["height"] == pytest.approx(77 / 45, rel=0.03), selector
+        assert page.evaluate("() => document.getElementById('speed').value") == "12"
+        page.close()

@@ -1,5 +1,6 @@
 """Playing in a window, with simulated keys."""
 
+import dataclasses
 import itertools
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.data.video import read_video
+from genie_gym.envs.rendering import playing_rate
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import Session
 from genie_gym.envs.worlds import WorldHandle
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.play import connection, run
 from genie_gym.play import window as module
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
@@ -88,6 +91,55 @@ def test_keys_play_pause_undo_and_save(
     assert len(read_video(tmp_path / "out" / "play.gif")) == 4
 
 
+@pytest.mark.parametrize("fps", [None, 50, 60, 1000])
+def test_a_world_of_any_rate_is_saved_and_replayed(
+    fps: float | None, tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GIF shows at most 50 frames a second."""
+    world, kept = load_world(tiny_checkpoint), {60: [0, 2, 4], 1000: [0]}.get(fps or 10, [0, 1, 2, 3, 4])
+    monkeypatch.setattr(world, "config", dataclasses.replace(world.config, fps=fps))
+    monkeypatch.setattr(run, "load_world", lambda *given: world)
+    monkeypatch.setattr(run, "identify_checkpoint", lambda *given: CheckpointIdentity("digest", "tiny"))
+    shown = play([("", "3"), ("", "2"), ("", "1"), ("", "5"), ("q", "")], world, tmp_path, pygame, monkeypatch)
+    assert load_trajectory(tmp_path / "play.json").latent_actions == (2, 1, 0, 4)
+    expected = np.stack(shown)[kept]
+    assert run.write_replay("tiny", "cpu", tmp_path / "play.json", tmp_path / "again") == 5
+    for folder in (tmp_path, tmp_path / "again"):
+        assert np.abs(read_video(folder / "play.gif").astype(int) - expected).mean() < 10
+    (tmp_path / "page.gif").write_bytes(connection._encode_video(np.stack(shown), "gif", playing_rate(world.config)))
+    assert np.array_equal(read_video(tmp_path / "page.gif"), read_video(tmp_path / "play.gif"))
+
+
+def test_an_episode_is_kept_if_its_pictures_cannot_be_written(
+    tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any, **named: Any) -> None:
+        raise ValueError("the disk is full")
+
+    monkeypatch.setattr(module, "write_video", fail)
+    with pytest.raises(ValueError, match="the disk is full"):
+        play([("", "3"), ("q", "")], load_world(tiny_checkpoint), tmp_path, pygame, monkeypatch)
+    assert load_trajectory(tmp_path / "play.json").latent_actions == (2,)
+
+
+@pytest.mark.parametrize("way", [["--window"], ["--replay", "missing.json"]])
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_played(
+    way: list[str],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(run, "WindowedPlay", lambda *given: pytest.fail("has begun"))
+    command = ["genie-gym", "play", "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "file" / "out")]
+    monkeypatch.setattr(sys, "argv", [*command, *way])
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    assert error.value.code == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_another_start_discards_the_episode(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,8 +174,8 @@ def test_a_policy_plays_while_it_is_switched_on(
 def test_the_command_plays_and_replays(
     tiny_checkpoint: Path, pygame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = module.WindowedPlay.run
-    monkeypatch.setattr(module.WindowedPlay, "run", lambda self: run(self, most_frames=3))
+    play_on = module.WindowedPlay.run
+    monkeypatch.setattr(module.WindowedPlay, "run", lambda self: play_on(self, most_frames=3))
     monkeypatch.setattr(module, "_held", lambda pygame: {"2"})
     command = ["genie-gym", "play", "--window", "--checkpoint", str(tiny_checkpoint), "--out"]
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "first"), "--seed", "3"])

@@ -1,6 +1,7 @@
 """The training loop: an interrupted and resumed run equals an uninterrupted one, and logging changes nothing."""
 
 import dataclasses
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from genie_gym.data.clips import Batch
 from genie_gym.models.base import LossOutput
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training import checkpoint
-from genie_gym.training.checkpoint import RUN_FILE
-from genie_gym.training.loop import Batches, Phase, Trainee, step_seed
+from genie_gym.training.checkpoint import RUN_FILE, require_config
+from genie_gym.training.loop import Batches, Phase, Trainee
+from genie_gym.training.step import step_seed
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import train_world
 
@@ -34,7 +36,7 @@ CONFIG = TrainConfig(
 )
 
 
-class Noisy(nn.Module):
+class Noisy(Trainee):
     """A line fitted to random points: its loss draws noise, and it records the mode of every call."""
 
     def __init__(self, seed: int = 0, width: int = 3) -> None:
@@ -184,7 +186,8 @@ def test_logging_does_not_change_a_run(tmp_path: Path) -> None:
 def test_tensorboard_gets_rate_loss_metrics_and_gradient_norms(tmp_path: Path) -> None:
     Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
     log = EventAccumulator(str(tmp_path / "log")).Reload()
-    assert set(log.Tags()["scalars"]) == {"loss", "learning_rate", "noise", "probed", "gradient_norm/line"}
+    told = {"loss", "learning_rate", "noise", "probed", "gradient_norm/line"}
+    assert set(log.Tags()["scalars"]) == told | {"speed/frames_per_second", "memory/peak_gb"}
     shown = {event.step: event.value for event in log.Scalars("learning_rate")}
     assert shown == pytest.approx({0: 0.003333, 3: 0.01, 6: 0.007222, 9: 0.002318}, rel=1e-3)
     assert log.Tags()["images"] == ["picture"]
@@ -204,12 +207,39 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert load_file(tmp_path / RUN_FILE)["model.calls"] == 4
 
 
+@pytest.mark.parametrize(("signals", "expected"), [(1, SystemExit), (2, KeyboardInterrupt)])
+def test_ctrl_c_saves_and_ends_and_a_second_one_ends_at_once(
+    tmp_path: Path, signals: int, expected: type[BaseException]
+) -> None:
+    def interrupted(first: int, number: int) -> Iterator[Batch]:
+        for index, batch in enumerate(clouds(first, number), start=first):
+            if index == 6:
+                for _ in range(signals):
+                    signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    earlier = signal.getsignal(signal.SIGINT)
+    with pytest.raises(expected) as ended:
+        Phase(interrupted, CONFIG, tmp_path, progress=False).run(Noisy())
+    assert signal.getsignal(signal.SIGINT) is earlier
+    assert ended.value.args == ((130,) if signals == 1 else ())
+    assert require_config(tmp_path, CONFIG) == (7 if signals == 1 else 4)
+
+
 @pytest.mark.parametrize(
-    "change", [{"batch_size": 8}, {"train_steps": 13}, {"seed": 1}, {"optimizer": OptimizerConfig(clip_norm=2.0)}]
+    ("change", "told"),
+    [
+        ({"batch_size": 8}, r"batch_size \(8, not 4\)"),
+        ({"train_steps": 13}, r"train_steps \(13, not 12\)"),
+        ({"seed": 1}, r"seed \(1, not 0\)"),
+        ({"optimizer": OptimizerConfig(clip_norm=2.0)}, r"optimizer\.clip_norm \(2\.0, not 1\.0\)"),
+    ],
 )
-def test_a_run_of_another_config_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_run_of_another_config_is_refused_naming_what_differs(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
     Phase(clouds, CONFIG, tmp_path, progress=False).run(Noisy())
-    with pytest.raises(ValueError, match=rf"run '{tmp_path}' was started with another config: .*\"batch_size\": 4"):
+    with pytest.raises(ValueError, match=rf"run '{tmp_path}' was started with another config: .*{told}"):
         Phase(clouds, dataclasses.replace(CONFIG, **change), tmp_path, progress=False).run(Noisy())
 
 

@@ -40,6 +40,27 @@ def test_orthogonalising_keeps_singular_vectors_and_evens_singular_values(shape:
     assert orthogonalize(torch.zeros(2, *shape)).abs().max() == 0
 
 
+def test_products_in_bfloat16_orthogonalise_nearly_as_well() -> None:
+    matrices = torch.randn(2, 24, 40, generator=torch.Generator().manual_seed(0))
+    exact, rounded = orthogonalize(matrices), orthogonalize(matrices, torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() < 0.03 * exact.norm()
+
+
+def test_muon_iterates_in_the_precision_of_the_training(module: nn.Module) -> None:
+    config = OptimizerConfig(kind="muon", learning_rate=RATE, weight_decay=0.0)
+    moved = []
+    for precision in ("float32", "bfloat16"):
+        own = copy.deepcopy(module)
+        optimizer = build_optimizer(own, config, precision)
+        give_gradients(own, 0)
+        optimizer.step()
+        moved.append(own[0].weight.detach())
+        assert moved[-1].dtype == torch.float32
+    assert not torch.equal(*moved)
+    assert torch.allclose(*moved, atol=0.05 * RATE)
+
+
 def test_muon_updates_linear_weights_and_adamw_the_rest(module: nn.Module) -> None:
     twin, before = copy.deepcopy(module), copy.deepcopy(module.state_dict())
     for trained, kind in ((module, "muon"), (twin, "adamw")):

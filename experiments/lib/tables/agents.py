@@ -1,95 +1,179 @@
 """Tables about agents: levels solved after learning from videos or in a world, and speed."""
 
-import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from agents.benchmark import KEYS
+import numpy as np
+
+from agents.config import PAPERS_LABELS
+from agents.costs import describe_costs
 from agents.dream_task import score_methods
 from agents.dream_transfer import DREAM_METHODS
-from agents.evaluation import gather_seeds
+from agents.experiment import Method
+from agents.intervals import Estimate
 from agents.methods import CLONING_METHODS
+from agents.scores import MethodKey, Scores
 from experiments.lib.tables.markdown import count_seeds, describe_run, write_command, write_interval, write_table
 
-_Solved = Mapping[tuple[Any, ...], dict[str, Any]]
-"""Results of ``gather_seeds``; a key begins with the mode."""
-_ROW_ORDER = (
-    "lam lam_majority lam_features lam_oracle_map expert_latents expert_seen_latents "
-    "oracle labelled_only marginal random expert"
-)
-"""Methods, separated by spaces, in the order of the rows of figure 15's table."""
+_KeyByMode = Mapping[str, MethodKey | None]
+"""A method for each mode."""
 _README_ROWS = {
-    ("lam", 200): "latent policy, the latent actions of `jumps`",
-    ("oracle", None): "oracle: cloned from the videos' real actions",
-    ("marginal", 200): "blind: draws the 200 samples' actions",
-    ("expert", None): "the videos' player",
-    ("random", None): "random",
+    "lam": "latent policy, mapped by 200 samples",
+    "oracle": "oracle: cloned from the videos' real actions",
+    "player": "the videos' player",
+    "best_constant": "blind: holds the best action",
 }
-"""Rows of README.md's table: method and labelled samples -> first cell."""
+"""Rows of README.md's table before that of the best blind method: method -> first cell."""
+_PAIRS = (
+    ("player", "oracle"),
+    ("oracle", "lam"),
+    ("oracle", "lam_relabel"),
+    ("lam_relabel", "idm_relabel"),
+    ("lam", "labelled_only"),
+)
+"""Methods whose difference on the core is told, besides each one's to the best blind method."""
 
 
 def tabulate_cloning(results: dict[str, Any]) -> str:
-    """Return figure 15 as a table: a row for each method and number of labels, a column for each mode."""
-    solved = gather_seeds(results["rows"], KEYS, results["seed"])
-    keys = sorted({key[1:] for key in solved}, key=lambda key: (_ROW_ORDER.split().index(key[0]), key[1] or 0))
-    names = {(m, labels): [CLONING_METHODS[m].title, "-" if labels is None else f"{labels:,}"] for m, labels in keys}
-    commits = Counter(row["commit"] for row in results["rows"] if "commit" in row)
-    taken_over = [f"; {rows} of {len(results['rows'])} rows from commit `{each}`" for each, rows in commits.items()]
+    """Return figure 15 as tables: a row for each method and number of labels, then differences on the core."""
+    scores = Scores(results["rows"], CLONING_METHODS, results["seed"])
     about = (
         f"{results['frames']:,} frames of videos by `{results['player']}`, policy `{results['policy']}`, labels of "
-        f"`{results['checkpoint']}` {describe_run(results)}{''.join(taken_over)}"
+        f"`{results['checkpoint']}` {describe_run(results)}"
     )
-    return _tabulate_solved(results, solved, ["method", "labelled samples"], names, about)
+    tables = [_describe_levels(results, about), _tabulate_scores(scores, CLONING_METHODS), _tabulate_pairs(scores)]
+    return "\n\n".join([*tables, f"{describe_costs(results['cpu_seconds'])}."])
 
 
 def tabulate_dreams(results: dict[str, Any]) -> str:
-    """Return the table of agents that learned in a world and play the real game: a row a method, a column a mode."""
-    solved = gather_seeds(results["rows"], ("mode", "method"), results["seed"])
-    labels = {row["method"]: row["real_labels"] for row in results["rows"]}
-    names = {(m,): [known.title, f"{labels[m]:,}"] for m, known in DREAM_METHODS.items() if m in labels}
-    about = f"{results['env_steps']:,} dreamt steps, videos by `{results['player']}` {describe_run(results)}"
-    return _tabulate_solved(results, solved, ["agent", "labelled transitions"], names, about)
+    """Return the table of agents that learned in a world and play the real game: a row for each method."""
+    scores = Scores(results["rows"], DREAM_METHODS, results["seed"])
+    seen = f", dreams from {results['starts']}, which are not new to them" if "starts" in results else ""
+    about = f"{results['env_steps']:,} dreamt steps{seen}, videos by `{results['player']}` {describe_run(results)}"
+    tables = [_describe_levels(results, about), _tabulate_scores(scores, DREAM_METHODS)]
+    return "\n\n".join([*tables, f"{describe_costs(results['cpu_seconds'])}."])
 
 
-def _tabulate_solved(
-    results: dict[str, Any], solved: _Solved, heads: list[str], names: Mapping[Any, list[str]], about: str
-) -> str:
-    """Return a table of levels solved, a column for each mode; ``names`` maps the key of a row to its first cells."""
-    modes = _list_modes(solved)
-    rows = [[*cells, *(_write_solved(solved.get((mode, *key))) for mode in modes)] for key, cells in names.items()]
-    head = (
-        f"CoinRun levels solved, % [95 %] (interquartile mean): the first {results['levels']} {results['level_set']} "
-        f"levels, {count_seeds(results)}, {about}:"
+def tabulate_players(results: dict[str, Any]) -> str:
+    """Return the table of players of the recorder: a row for each, with levels solved, all and of the core."""
+    rows = {(row["mode"], row["player"]): row for row in results["rows"]}
+    modes, players = (list(dict.fromkeys(key[part] for key in rows)) for part in (0, 1))
+    cells = [
+        [f"`{player}`"]
+        + [cell for mode in modes for cell in _write_player(rows[mode, player])]
+        + [f"{min(rows[mode, player]['frames_a_cpu_second'] for mode in modes):,}"]
+        for player in players
+    ]
+    head = ["player", *(f"{mode}, {part}" for mode in modes for part in ("all", "core")), "frames a CPU second"]
+    cores = "; ".join(
+        f"{mode}: {row['core_levels']} that holding {row['best_constant']} fails"
+        for mode in modes
+        for row in [rows[mode, players[0]]]
     )
-    return f"{head}\n\n{write_table([*heads, *modes], rows)}"
+    about = (
+        f"CoinRun levels solved, % [95 %]: the first {results['rows'][0]['levels']:,} {results['level_set']} levels, "
+        f"and their core ({cores}), each played once {describe_run(results)}."
+    )
+    return f"{about}\n\n{write_table(head, cells)}"
 
 
-_write_percent = functools.partial(write_interval, digits=1, scale=100)
+def _write_player(row: dict[str, Any]) -> list[str]:
+    """Return the cells of all levels and of the core."""
+    return [
+        write_interval({"value": row[solved] / row[levels], "interval": row[interval]}, "value", digits=1, scale=100)
+        for solved, levels, interval in (
+            ("solved", "levels", "interval"),
+            ("core_solved", "core_levels", "core_interval"),
+        )
+    ]
 
 
-def _list_modes(solved: _Solved) -> list[str]:
-    return list(dict.fromkeys(mode for mode, *_ in solved))
+def tabulate_agents(results: dict[str, Any]) -> str:
+    """Return README.md's short table of figure 15."""
+    scores = Scores(results["rows"], CLONING_METHODS, results["seed"])
+    known = _find_papers_keys(scores)
+    keys: dict[str, _KeyByMode] = {
+        title: dict.fromkeys(scores.modes, known[name]) for name, title in _README_ROWS.items() if name in known
+    }
+    blind = {mode: scores.find_best_blind(mode) for mode in scores.modes}
+    rows = [
+        [title, *(cell for mode in scores.modes for cell in _write_scores(scores, mode, by_mode[mode]))]
+        for title, by_mode in {**keys, "blind: the best that holds no action": blind}.items()
+    ]
+    cores = " and ".join(f"{_count_core(results, mode)} {mode}" for mode in scores.modes)
+    head = f"{results['levels']} test levels, {cores} of the core, {count_seeds(results)}: % solved [95 %]"
+    return write_table([head, *_head_modes(scores)], rows)
 
 
-def _write_solved(solved: dict[str, Any] | None) -> str:
-    """Return the percentage of levels solved, its 95 % interval and the interquartile mean; a dash without results."""
-    if solved is None:
+def _find_papers_keys(scores: Scores) -> dict[str, MethodKey]:
+    """Return each method's row without labels, or with as many as the paper's."""
+    return {name: (name, labels) for name, labels in scores.keys if labels in (None, PAPERS_LABELS)}
+
+
+def _describe_levels(results: dict[str, Any], about: str) -> str:
+    """Return the caption of a table of levels solved."""
+    cores = "; ".join(
+        f"{mode}: {_count_core(results, mode)} of {len(core['seeds'])} that holding {core['best_constant']} fails "
+        f"among {core['among']:,}"
+        for mode, core in results["cores"].items()
+    )
+    commits = Counter(row["commit"] for row in results["rows"])
+    played = ", ".join(f"{rows} at `{commit}`" for commit, rows in commits.items())
+    return (
+        f"CoinRun levels solved, % [95 %]: the first {results['levels']} {results['level_set']} levels, and their core "
+        f"({cores}); on the core also normalised, 0 for the best blind method that holds no action and 100 for the "
+        f"videos' player. {count_seeds(results)}, {about}. Rows by commit: {played}."
+    )
+
+
+def _count_core(results: dict[str, Any], mode: str) -> int:
+    return min(results["core_levels"], len(results["cores"][mode]["seeds"]))
+
+
+def _tabulate_scores(scores: Scores, methods: Mapping[str, Method[Any]]) -> str:
+    rows = [
+        [methods[key[0]].title, "-" if key[1] is None else f"{key[1]:,}"]
+        + [cell for mode in scores.modes for cell in _write_scores(scores, mode, key)]
+        for key in scores.keys
+    ]
+    return write_table(["method", "labels", *_head_modes(scores)], rows)
+
+
+def _tabulate_pairs(scores: Scores) -> str:
+    """Return the table of differences on the core, of methods paired on the same levels and seeds."""
+    known = _find_papers_keys(scores)
+    blind = {mode: scores.find_best_blind(mode) for mode in scores.modes}
+    others: dict[str, tuple[MethodKey, _KeyByMode]] = {
+        f"{a} - {b}": (known[a], dict.fromkeys(scores.modes, known[b])) for a, b in _PAIRS if {a, b} <= set(known)
+    }
+    others |= {f"{a} - best blind": (known[a], blind) for a in ("player", "oracle", "lam", "lam_relabel") if a in known}
+    rows = [
+        [title, *(_write_percent(scores.compare(mode, key, other[mode])) for mode in scores.modes)]
+        for title, (key, other) in others.items()
+    ]
+    return write_table(["core, difference in points [95 %]", *scores.modes], rows)
+
+
+def _head_modes(scores: Scores) -> list[str]:
+    return [f"{mode}{part}" for mode in scores.modes for part in (", all", ", core", ", core normalised")]
+
+
+def _write_scores(scores: Scores, mode: str, key: MethodKey | None) -> list[str]:
+    """Return the cells of all levels, of the core and of the normalised score."""
+    if key is None:
+        return ["-"] * 3
+    found = scores.estimate(mode, key, "all"), scores.estimate(mode, key), scores.normalise(mode, key)
+    return [_write_percent(each) for each in found]
+
+
+def _write_percent(estimate: Estimate | None) -> str:
+    """Return a share and its interval in percent, the interval as a dash where it is unbounded."""
+    if estimate is None:
         return "-"
-    if len(solved["by_seed"]) == 1:  # one seed has no interval
-        return f"{100 * solved['solved']:.1f} (one seed)"
-    return f"{_write_percent(solved, 'solved')} ({100 * solved['iqm']:.1f})"
-
-
-def tabulate_agents(jumps: dict[str, Any], shipped: dict[str, Any]) -> str:
-    """Return README.md's short table: the latent policy by both latent action models, and what it is compared with."""
-    solved, other = (gather_seeds(each["rows"], KEYS, each["seed"]) for each in (jumps, shipped))
-    modes = _list_modes(solved)
-    cells = {"latent policy, the shipped world's latent actions": [other[mode, "lam", 200] for mode in modes]}
-    cells |= {name: [solved[mode, method, labels] for mode in modes] for (method, labels), name in _README_ROWS.items()}
-    rows = [[name, *(_write_percent(each, "solved") for each in row)] for name, row in cells.items()]
-    head = f"first {jumps['levels']} test levels solved, %, {count_seeds(jumps)} [95 %]"
-    return write_table([head, *modes], rows)
+    if not np.isfinite(estimate["interval"]).all():
+        return f"{100 * estimate['value']:.1f} [-]"
+    return write_interval(dict(estimate), "value", digits=1, scale=100)
 
 
 def tabulate_task(results: dict[str, Any]) -> str:
@@ -99,7 +183,8 @@ def tabulate_task(results: dict[str, Any]) -> str:
         seeds = {row["seed"]: row["return"] for row in results["rows"] if row["method"] == method}
         by_seed = ", ".join(f"{seeds[seed]:.1f}" for seed in sorted(seeds))
         kind, _, action = method.partition("_")
-        title = {"ppo": "PPO in the world", "random": "random", "held": f"latent action {action}, held"}[kind]
+        seen = " on tokens" if action == "tokens" else ""
+        title = {"ppo": f"PPO in the world{seen}", "random": "random", "held": f"latent action {action}, held"}[kind]
         rows.append([title, write_interval(returns[method], "return", 1), by_seed])
     head = (
         f"To go right in the world: pixels that the level scrolls to the left in {results['episode_steps']} steps, "

@@ -1,4 +1,4 @@
-"""Tables of the experiments from the paper, and of the ablation of action conditioning."""
+"""Tables of the experiments from the paper, and of ablations of what is trained."""
 
 from typing import Any
 
@@ -50,6 +50,22 @@ def tabulate_rows(name: str, results: dict[str, Any]) -> str:
     columns = ROW_TABLES[name].split()
     rows = [[f"{v:.3f}" if isinstance(v := row[key], float) else str(v) for key in columns] for row in results["rows"]]
     return f"{describe_run(results)}:\n\n{write_table([_HEADS.get(key, key) for key in columns], rows)}"
+
+
+def tabulate_precisions(results: dict[str, Any]) -> str:
+    """Return a table of losses and processor time in float32 and in bfloat16, with a row for each kind of model."""
+    pairs = {"loss": "of the last fifth", "held_out": "held-out", "cpu_ms": "CPU ms a step"}
+    heads = ["model", "seeds", *(f"{words}, {each}" for words in pairs.values() for each in ("float32", "bfloat16"))]
+    rows = []
+    for kind in dict.fromkeys(row["kind"] for row in results["rows"]):
+        own = [row for row in results["rows"] if row["kind"] == kind]
+        split = [[row for row in own if row["precision"] == each] for each in ("float32", "bfloat16")]
+        cells = (write_values([row[key] for row in part]) for key in pairs for part in split)
+        rows.append([kind, str(len(split[0])), *cells])
+    return (
+        f"{results['train_steps']} steps each, {results['clone_steps']} of the clone; mean loss over seeds (lowest to "
+        f"highest) {describe_run(results)}:\n\n{write_table(heads, rows)}"
+    )
 
 
 def tabulate_scaling(results: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
-"""Tables of a world's quality and speed, from results of ``genie-gym evaluate`` and ``bench``, and of experiments."""
+"""Tables of a world's quality, from results of ``genie-gym evaluate`` and of experiments."""
 
 from typing import Any
 
 from experiments.lib.tables.markdown import write_command, write_interval, write_table
+from experiments.lib.tables.speed import summarize_speed
 from genie_gym.metrics.control import CONTROL_NAMES, CONTROLLED
 from genie_gym.metrics.report import arrange_labels, format_ratio, list_sessions
 
@@ -35,16 +36,8 @@ def tabulate_world(test: dict[str, Any], bench: dict[str, Any]) -> str:
         scores = [part["lam"][key] for part in parts]
         cells = (f"{score['accuracy']:.2f} ({score['ceiling']:.2f})" for score in scores)
         rows.append([f"{name} from the label (supervised ceiling; chance {scores[0]['chance']:.2f})", *cells])
-    speed = " / ".join(f"{bench['cached_fps'][rows_at_once]:.0f}" for rows_at_once in ("1", "16"))
-    machine = bench["machine"]
-    rows.append(
-        [
-            f"frames/s alone / 16 at once, {machine['threads']} threads of {machine['cpu']}, {machine['precision']}",
-            speed,
-            "",
-            "",
-        ]
-    )
+    name, speed = summarize_speed(bench)
+    rows.append([name, speed, "", ""])
     return write_table(["", *names], rows)
 
 
@@ -196,41 +189,6 @@ def tabulate_steps(results: dict[str, Any]) -> str:
         cells += [write_interval(part, "clip_psnr") for part in row["rollout"]]
         rows.append(cells + [write_interval(part) for part in row["delta_psnr"]])
     return f"{about}\n\n{write_table(heads, rows)}"
-
-
-def tabulate_speed(bench: dict[str, Any]) -> str:
-    """Return tables of frames per second by batch size: environments, then the world itself in several settings."""
-    machine, rates = bench["machine"], bench["matmul_tflops"]
-    about = (
-        f"Frames/s on {machine['cpu']}, {machine['threads']} threads, in {machine['precision']}, "
-        f"{bench['maskgit_steps']} MaskGIT steps and the C++ kernels where no row says otherwise "
-        f"({write_command(bench)}, commit `{bench['commit']}`). Matrix products of the same run: "
-        f"{rates['bfloat16']:.2f} TFLOP/s in bfloat16, {rates['float32']:.2f} in float32; a frame takes "
-        f"{bench['step_gflop']:.2f} GFLOP."
-    )
-    envs, cached = bench["env_fps"], bench["cached_fps"]
-    by_load = {"frames/s": envs, "frames/s beside one busy process": bench["busy_env_fps"]}
-    cells = [[name, *(f"{fps:.0f}" for fps in row.values())] for name, row in by_load.items()]
-    tables = [write_table(["environments", *envs], cells)]
-    rows = {"the world itself": cached, "without its KV cache": bench["uncached_fps"]}
-    rows |= {f"kernels {switch}": fps for switch, fps in bench["by_kernels"].items()}
-    rows |= {f"{steps} MaskGIT steps": fps for steps, fps in bench["by_maskgit_steps"].items()}
-    cells = [[name, *(f"{fps:.1f}" for fps in row.values())] for name, row in rows.items()]
-    return "\n\n".join([about, *tables, write_table(["rows at once", *cached], cells)])
-
-
-def describe_play(results: dict[str, Any]) -> str:
-    """Return a sentence on the frames per second of the web page."""
-    parts = []
-    for row in results["rows"]:
-        rates = row["frames_per_second"]
-        rate = f"{rates[0]:.1f}" if len(rates) == 1 else f"{min(rates):.1f} to {max(rates):.1f} each"
-        parts.append(f"{row['pages']} at once: {rate} ({row['latency_ms']:.0f} ms from key to frame)")
-    return (
-        f"Frames/s on the page, in headless Chromium {results['chromium'].split('.')[0]} on the same machine, "
-        f"{results['machine']['cpu']}, {results['machine']['threads']} threads: {'; '.join(parts)} "
-        f"({write_command(results)}, commit `{results['commit']}`)."
-    )
 
 
 def _split(test: dict[str, Any]) -> dict[str, dict[str, Any]]:

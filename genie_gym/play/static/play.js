@@ -74,7 +74,8 @@ function handleJson(message) {
     $("world").textContent = world.checkpoint;
     send({ do: "start", number: world.opening });
     $("idle").textContent = world.settling_steps === null ? "plays on by itself" : "waits";
-    $("speed").value = world.frames_per_second;
+    showRate(world.frames_per_second);
+    fitSketch(world.width / world.height);
     $("policy").hidden = $("policy").disabled = !world.has_policy;
     showStatus("");
   } else if (message.kind === "replay") {
@@ -89,6 +90,12 @@ function handleJson(message) {
     if ($("driver").value === "policy") $("driver").value = "you"; // the policy may have caused the error
     finishMessage();
   }
+}
+
+function showRate(rate) {
+  const speed = $("speed");
+  if (![...speed.options].some((option) => Number(option.value) === rate)) speed.add(new Option(rate), 0);
+  speed.value = rate;
 }
 
 function handleBytes(data) {

@@ -37,6 +37,16 @@ function prepareSketch(use) {
   clear();
 }
 
+// Gives the paper the shape of the world's frames.
+function fitSketch(ratio) {
+  const canvas = $("sketch");
+  const scale = 256 / Math.max(ratio, 1);
+  canvas.width = Math.round(scale * ratio);
+  canvas.height = Math.round(scale);
+  canvas.style.aspectRatio = ratio;
+  $("clear").click(); // a new size empties the canvas
+}
+
 function listPaints() {
   const buttons = Object.entries(PAINTS).map(([name, colour]) => {
     const button = document.createElement("button");

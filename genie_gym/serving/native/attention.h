@@ -214,15 +214,15 @@ inline void multiply_key(Vector (&products)[COUNT], const float* queries, int64_
     }
 }
 
-// Score COUNT frames' queries of one head with its cached keys. A single last key is left to score_last_frame.
+// Score COUNT frames' queries of one head with its first cached keys, whole vectors of them; score_last_keys has the rest.
 template <int COUNT, typename T>
 inline void score_cache(float* scores, const float* queries, int64_t query_stride, const T* keys, const float* bias,
                         int64_t cache_frames, int64_t columns) {
-    for (int64_t first = 0; first < cache_frames && !(first > 0 && first + 1 == cache_frames); first += LANES) {
+    for (int64_t first = 0; first + LANES <= cache_frames; first += LANES) {
         Vector products[COUNT][LANES];
         for (int s = 0; s < LANES; ++s) {
-            Vector own[COUNT] = {};
-            if (first + s < cache_frames) multiply_key(own, queries, query_stride, keys + (first + s) * HEAD_DIM);
+            Vector own[COUNT];
+            multiply_key(own, queries, query_stride, keys + (first + s) * HEAD_DIM);
             for (int f = 0; f < COUNT; ++f) products[f][s] = own[f];
         }
         for (int f = 0; f < COUNT; ++f)
@@ -291,26 +291,34 @@ struct TemporalScratch {
     float *scores, *bias, *scales, *normed;
 };
 
-// Score LANES rows with the last cached key. For 17 frames score_cache would need a second whole vector for it alone.
+// Score all rows with the cached keys that do not fill a whole vector, such as the last 2 of 18: LANES scores at once,
+// of several rows, where score_cache would sum a whole vector for each row.
 template <typename T>
-inline void score_last_frame(const TemporalScratch& scratch, const float* queries, const T* keys, int64_t first,
-                             const CacheSizes& sizes) {
-    const int64_t normed_stride = 2 * sizes.heads * HEAD_VECTORS * LANES, last = sizes.cache_frames - 1;
-    Vector products[LANES] = {};
-    const int64_t count = std::min<int64_t>(LANES, scratch.rows - first);
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t head = (first + i) / sizes.outputs, f = (first + i) % sizes.outputs;
-        Vector own[1];
-        multiply_key(own, queries + f * normed_stride + head * HEAD_VECTORS * LANES, normed_stride,
-                     keys + (head * sizes.cache_frames + last) * HEAD_DIM);
-        products[i] = own[0];
+inline void score_last_keys(const TemporalScratch& scratch, const float* queries, const T* keys,
+                            const CacheSizes& sizes) {
+    const int64_t normed_stride = 2 * sizes.heads * HEAD_VECTORS * LANES;
+    const int64_t left = sizes.cache_frames % LANES, start = sizes.cache_frames - left, all = scratch.rows * left;
+    for (int64_t first = 0; first < all; first += LANES) {
+        const int64_t count = std::min<int64_t>(LANES, all - first);
+        int64_t places[LANES];
+        Vector products[LANES] = {};
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t row = (first + i) / left, key = start + (first + i) % left;
+            const int64_t head = row / sizes.outputs, f = row % sizes.outputs;
+            Vector own[1];
+            multiply_key(own, queries + f * normed_stride + head * HEAD_VECTORS * LANES, normed_stride,
+                         keys + (head * sizes.cache_frames + key) * HEAD_DIM);
+            products[i] = own[0], places[i] = row * scratch.columns + key;
+        }
+        float sums[LANES];
+        store(sums, sum_each(products));
+        for (int64_t i = 0; i < count; ++i) scratch.scores[places[i]] = sums[i] + scratch.bias[places[i]];
     }
-    float sums[LANES];
-    store(sums, sum_each(products));
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t at = (first + i) * scratch.columns + last;
-        scratch.scores[at] = sums[i] + scratch.bias[at];
-    }
+}
+
+// Ask for memory that is read soon: caches of many rows do not fit into the processor's.
+inline void fetch(const void* from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const uint8_t*)from + i, 0, 2);
 }
 
 // Attend from one token's queries to its cache. COUNT, the number of frames at once, is `sizes.outputs` or 1.
@@ -322,16 +330,17 @@ inline void attend_to_cache(T* out, int64_t out_stride, const TemporalScratch& s
     const float* queries = scratch.normed + (sizes.frames - sizes.outputs) * normed_stride;
     for (int64_t row = 0; row < scratch.rows; row += COUNT) {
         const int64_t head = row / sizes.outputs;
+        fetch(values + head * cache_frames * VALUE_DIM, cache_frames * VALUE_DIM * sizeof(T));
         score_cache<COUNT>(scratch.scores + row * columns,
                            queries + row % sizes.outputs * normed_stride + head * HEAD_VECTORS * LANES, normed_stride,
                            keys + head * cache_frames * HEAD_DIM, scratch.bias + row * columns, cache_frames, columns);
     }
-    for (int64_t first = 0; first < scratch.rows; first += LANES) {
-        if (cache_frames > 1 && cache_frames % LANES == 1) score_last_frame(scratch, queries, keys, first, sizes);
+    score_last_keys(scratch, queries, keys, sizes);
+    for (int64_t first = 0; first < scratch.rows; first += LANES)
         store(scratch.scales + first, 1 / exponentiate_rows(scratch.scores + first * columns, cache_frames, columns));
-    }
     for (int64_t row = 0; row < scratch.rows; row += COUNT) {
         const int64_t head = row / sizes.outputs, f = row % sizes.outputs;
+        fetch(keys + (sizes.heads + head) * cache_frames * HEAD_DIM, cache_frames * HEAD_DIM * sizeof(T));
         mix_cache<COUNT>(out + f * out_stride + head * VALUE_DIM, out_stride, scratch.scores + row * columns,
                          scratch.scales + row, values + head * cache_frames * VALUE_DIM, cache_frames, columns);
     }

@@ -15,6 +15,11 @@ struct PackedWeights {
     int64_t inputs, outputs;
 };
 
+// A number of grids of cells, each with `features` values.
+struct Grids {
+    int64_t number, rows, columns, features;
+};
+
 namespace {
 
 constexpr int PANEL = 3;
@@ -137,22 +142,58 @@ template <> struct Multiplier<BFloat16> {
 };
 #endif
 
+// Multiply up to BLOCK rows of features by any panel.
+template <bool HAS_GELU, typename T>
+inline void multiply_block(T* out, const T* features, const PackedWeights& weights, int64_t panel, int64_t rows) {
+    switch (std::min<int64_t>(PANEL, round_up(weights.outputs) / LANES - panel * PANEL)) {
+        case 1: multiply_panel<1, HAS_GELU>(out, features, weights, panel, rows); break;
+        case 2: multiply_panel<2, HAS_GELU>(out, features, weights, panel, rows); break;
+        default: multiply_panel<PANEL, HAS_GELU>(out, features, weights, panel, rows);
+    }
+}
+
+inline int64_t count_panels(const PackedWeights& weights) {
+    return (round_up(weights.outputs) / LANES + PANEL - 1) / PANEL;
+}
+
 // Compute features weights^T + bias, then GELU if HAS_GELU; a task is a panel for a block of rows.
 template <bool HAS_GELU, typename T>
 void multiply(T* out, const T* features, const PackedWeights& weights, int64_t rows, const Team& team) {
-    const int64_t vectors = round_up(weights.outputs) / LANES, panels = (vectors + PANEL - 1) / PANEL;
-    const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
+    const int64_t panels = count_panels(weights), blocks = (rows + BLOCK - 1) / BLOCK;
     team.share(panels * blocks, [&](int64_t task) {
         const int64_t group = task / (panels * GROUP) * GROUP, own = task - group * panels;
         const int64_t together = std::min(GROUP, blocks - group), panel = own / together;
         const int64_t row = (group + own % together) * BLOCK, count = std::min(BLOCK, rows - row);
-        T* to = out + row * weights.outputs;
-        const T* from = features + row * weights.inputs;
-        switch (std::min<int64_t>(PANEL, vectors - panel * PANEL)) {
-            case 1: multiply_panel<1, HAS_GELU>(to, from, weights, panel, count); break;
-            case 2: multiply_panel<2, HAS_GELU>(to, from, weights, panel, count); break;
-            default: multiply_panel<PANEL, HAS_GELU>(to, from, weights, panel, count);
-        }
+        multiply_block<HAS_GELU>(out + row * weights.outputs, features + row * weights.inputs, weights, panel, count);
+    });
+}
+
+// Write the 3 x 3 neighbourhood of a cell to 9 * grids.features values, with zeros outside the grid.
+template <typename T> inline void gather_neighbours(T* to, const T* from, int64_t cell, const Grids& grids) {
+    const int64_t row = cell / grids.columns % grids.rows, column = cell % grids.columns, size = grids.features;
+    for (int64_t i = 0; i < 9; ++i, to += size) {
+        const int64_t above = i / 3 - 1, beside = i % 3 - 1;
+        const bool is_inside = uint64_t(row + above) < uint64_t(grids.rows) &&
+                               uint64_t(column + beside) < uint64_t(grids.columns);
+        if (is_inside) std::memcpy(to, from + (cell + above * grids.columns + beside) * size, size * sizeof(T));
+        else std::memset(to, 0, size * sizeof(T));
+    }
+}
+
+// Convolve grids with weights (outputs, 9 features) and add the bias; a task is a block of cells, whose neighbourhoods
+// stay in the cache until all panels have multiplied them.
+template <typename T>
+void convolve(T* out, const T* features, const PackedWeights& weights, const Grids& grids, const Team& team) {
+    const int64_t cells = grids.number * grids.rows * grids.columns, panels = count_panels(weights);
+    static thread_local std::vector<T> memory;  // allocated once per thread
+    memory.resize((BLOCK + SPARE_ROWS) * weights.inputs);
+    T* gathered = memory.data();
+    team.share((cells + BLOCK - 1) / BLOCK, [&](int64_t task) {
+        const int64_t first = task * BLOCK, count = std::min(BLOCK, cells - first);
+        for (int64_t i = 0; i < count; ++i)
+            gather_neighbours(gathered + i * weights.inputs, features, first + i, grids);
+        for (int64_t panel = 0; panel < panels; ++panel)
+            multiply_block<false>(out + first * weights.outputs, gathered, weights, panel, count);
     });
 }
 

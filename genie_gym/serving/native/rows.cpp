@@ -29,22 +29,11 @@ void genie_gelu(int kind, void* features, int64_t count, int threads) {
     });
 }
 
-// Gather the 3 x 3 neighbourhood of each cell of grids, with zeros around: (grids, rows, columns, bytes) ->
-// (grids, rows, columns, 9, bytes).
-void genie_gather_neighbours(void* out, const void* features, int64_t grids, int64_t rows, int64_t columns,
-                             int64_t bytes, int threads) {
+// Convolve grids of cells (number, rows, columns, features) with 3 x 3 weights packed as (outputs, 9 features).
+void genie_convolve(int kind, void* out, const void* features, const PackedWeights* weights, const Grids* grids,
+                    int threads) {
     helpers->run(threads, [&](const Team& team) {
-        team.share(grids * rows * columns, [&](int64_t cell) {
-            const int64_t row = cell / columns % rows, column = cell % columns;
-            for (int64_t i = 0; i < 9; ++i) {
-                const int64_t above = i / 3 - 1, beside = i % 3 - 1;
-                const bool is_inside = uint64_t(row + above) < uint64_t(rows) &&
-                                       uint64_t(column + beside) < uint64_t(columns);
-                uint8_t* to = (uint8_t*)out + (cell * 9 + i) * bytes;
-                if (is_inside) std::memcpy(to, (const uint8_t*)features + (cell + above * columns + beside) * bytes, bytes);
-                else std::memset(to, 0, bytes);
-            }
-        });
+        FOR_KIND(const Multiplier<T> multiplier; convolve((T*)out, (const T*)features, *weights, *grids, team))
     });
 }
 

@@ -2,6 +2,7 @@
 // step of a whole ST-transformer (step_kernel.py).
 
 #include "attention.h"
+#include "laps.h"
 #include "products.h"
 
 extern "C" {
@@ -58,17 +59,26 @@ int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, c
     const int64_t start = first * cache.positions * cache.heads * cache.cache_frames;
     const int64_t bias = (cache.bias_rows > 1 ? first : 0) * cache.heads * cache.frames * cache.cache_frames;
     const T* addend = has_addend ? at.addend : nullptr;
+    START_LAPS();
     add_norm(at.features, at.normed, at.features, addend, block.spatial.norm, all, sizes.width, team);
+    END_LAP(NORMS);
     multiply<false>(at.wide, at.normed, block.spatial.project_in, all, team);
+    END_LAP(PRODUCTS);
     attend_in_space(at.mixed, at.wide, block.spatial.query_norm, block.spatial.key_norm, cache.frames * cache.batch,
                     cache.positions, cache.heads, team);
+    END_LAP(SPACE);
     multiply<false>(at.addend, at.mixed, block.spatial.project_out, all, team);
+    END_LAP(PRODUCTS);
     add_norm(at.features, at.normed, at.features, at.addend, block.causal.norm, all, sizes.width, team);
+    END_LAP(NORMS);
     multiply<false>(at.wide, at.normed, block.causal.project_in, all, team);
+    END_LAP(PRODUCTS);
     attend_in_time(at.mixed, at.wide, (T*)memory.keys + start * HEAD_DIM, (T*)memory.values + start * VALUE_DIM,
                    indices + first, (const T*)memory.bias + bias, block.causal.query_norm, block.causal.key_norm,
                    cache, team);
+    END_LAP(TIME);
     multiply<false>(at.addend, at.mixed, block.causal.project_out, tokens, team);
+    END_LAP(PRODUCTS);
     at.features += (all - tokens) * sizes.width;
     const auto forward_norm = [&](int64_t token) {
         if (!memory.forward_norms) return block.forward_norm;
@@ -77,8 +87,10 @@ int64_t step_block(Buffers<T>& at, bool has_addend, const BlockWeights& block, c
         return NormWeights{own, own + sizes.width, block.forward_norm.epsilon};
     };
     add_norms(at.features, at.normed, at.features, at.addend, forward_norm, tokens, sizes.width, team);
+    END_LAP(NORMS);
     multiply<true>(at.wide, at.normed, block.expand, tokens, team);
     multiply<false>(at.addend, at.wide, block.contract, tokens, team);
+    END_LAP(PRODUCTS);
     return tokens;
 }
 
@@ -88,10 +100,12 @@ void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blo
                const NormWeights& norm, const int64_t* indices, int64_t first, int64_t rows, const StepSizes& sizes,
                const Team& team) {
     const int64_t row_size = sizes.positions * sizes.width, all = sizes.frames * rows;
+    START_LAPS();
     team.share(all, [&](int64_t i) {
         std::memcpy(at.features + i * row_size,
                     features + (i / rows * sizes.batch + first + i % rows) * row_size, row_size * sizeof(T));
     });
+    END_LAP(COPIES);
     int64_t tokens = 0;
     for (int64_t l = 0; l < sizes.blocks; ++l) {
         const int64_t outputs = l + 1 == sizes.blocks ? 1 : sizes.frames;
@@ -99,7 +113,9 @@ void step_rows(T* out, const T* features, Buffers<T> at, const BlockWeights* blo
                                sizes.cache_frames, outputs, sizes.batch,     sizes.bias_rows};
         tokens = step_block(at, l > 0, blocks[l], memories[l], first, indices, sizes, cache, team);
     }
+    RESTART_LAPS();
     add_norm(at.features, out + first * row_size, at.features, at.addend, norm, tokens, sizes.width, team);
+    END_LAP(NORMS);
 }
 
 // Step all rows. If they are many, a task is a chunk of rows that passes all blocks on one thread; if they are few, all
@@ -147,6 +163,8 @@ void genie_attend_in_time(int kind, void* out, const void* projected, void* keys
 
 void genie_step(int kind, void* out, const void* features, const BlockWeights* blocks, const BlockMemory* memories,
                 const NormWeights* norm, const int64_t* indices, const StepSizes* sizes, int threads) {
+    START_LAPS();
     FOR_KIND(step((T*)out, (const T*)features, blocks, memories, *norm, indices, *sizes, threads))
+    END_LAP(CALLS);
 }
 }

@@ -1,0 +1,95 @@
+"""Real actions of videos by decoders that were fitted to a few labelled samples, after LAPO+ (arXiv 2602.02762).
+
+A decoder returns a distribution over the moves of each transition; a policy of real actions is cloned from these. One
+decoder reads the features of a frozen latent action model, which has seen all videos. The other, an inverse model
+(``agents.inverse_decoder``), learns from the frames of the labelled samples alone.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agents.game import Game
+from agents.labelling import NO_LABEL
+from agents.mapping import draw_from
+from agents.regression import choose_penalty, fit_logistic
+from genie_gym.checks import require
+
+_DECODED_AT_ONCE = 65_536  # transitions in a batch
+
+
+class FeatureDecoder:
+    """Logistic regression of the move on a transition's features, with a penalty chosen within the samples.
+
+    Args:
+        features: (M, D) features of the M labelled samples, from ``describe_dataset``.
+        real_actions: (M,) real actions of the samples.
+        game: Game with R real actions.
+
+    Raises:
+        ValueError: If there are fewer than two samples, the numbers differ, or an action is out of range.
+    """
+
+    def __init__(self, features: np.ndarray, real_actions: np.ndarray, game: Game) -> None:
+        self._moves, self._samples = Moves(game), len(real_actions)
+        targets = self._moves.number(real_actions, len(features))
+        seen = torch.from_numpy(features).float()
+        self._mean, self._std = seen.mean(dim=0), seen.std(dim=0) + 1e-3
+        inputs, kinds = self._scale(seen), len(self._moves.kinds)
+        self.penalty = choose_penalty(inputs, targets, kinds)
+        self._weights = fit_logistic(inputs, targets, kinds, self.penalty)
+
+    def decode(self, features: np.ndarray) -> np.ndarray:
+        """Return the distributions (F, R) float16 of features (F, D); zeros where they are NaN, without transition."""
+        parts = []
+        for first in range(0, len(features), _DECODED_AT_ONCE):
+            part = torch.from_numpy(features[first : first + _DECODED_AT_ONCE]).float()
+            shares = (self._scale(part) @ self._weights).softmax(dim=1)
+            parts.append(self._moves.spread(shares, self._samples).nan_to_num(0.0).half().numpy())
+        return np.concatenate(parts)
+
+    def _scale(self, features: Tensor) -> Tensor:
+        """Standardise features (F, D) to a total variance of about 1, and append a constant: (F, D + 1)."""
+        return F.pad((features - self._mean) / self._std / features.shape[1] ** 0.5, (0, 1), value=1.0)
+
+
+class Moves:
+    """The moves of a game as classes of a decoder; real actions with the same effect are one move."""
+
+    def __init__(self, game: Game) -> None:
+        self.kinds = np.unique(game.moves)
+        """(K,) a real action for each of the K moves."""
+        self.actions = game.num_actions
+        """Number of real actions, R."""
+        self._moves = game.moves
+
+    def number(self, real_actions: np.ndarray, samples: int) -> Tensor:
+        """Return the classes (M,) int64 of real actions (M,).
+
+        Raises:
+            ValueError: If there are not ``samples`` of them, two or more, or one is out of range.
+        """
+        shape, wanted = real_actions.shape, f"({samples},), two samples or more"
+        require(shape == (samples,) and samples >= 2, "real_actions", shape, wanted)
+        wrong = real_actions[(real_actions < 0) | (real_actions >= len(self._moves))]
+        if wrong.size:
+            raise ValueError(f"real_actions must be in [0, {len(self._moves)}), got {wrong[0]}")
+        return torch.from_numpy(np.searchsorted(self.kinds, self._moves[real_actions]))
+
+    def spread(self, shares: Tensor, samples: int) -> Tensor:
+        """Return distributions (F, R) over real actions from shares (F, K) of moves.
+
+        They are mixed with one more sample, of an unknown move, beside the ``samples`` that they come from.
+        """
+        mixed = (shares * samples + 1 / len(self.kinds)) / (samples + 1)
+        spread = torch.zeros(len(shares), len(self._moves))
+        spread[:, torch.from_numpy(self.kinds)] = mixed
+        return torch.where(mixed.isnan().any(dim=1, keepdim=True), torch.nan, spread)
+
+
+def draw_relabels(distributions: np.ndarray, seed: int) -> np.ndarray:
+    """Draw an action (F,) int64 from each frame's distribution (F, R); ``NO_LABEL`` where it is all zeros."""
+    sums = distributions.astype(np.float32).cumsum(axis=1)
+    drawn = draw_from(sums, np.random.default_rng(seed)).astype(np.int64)
+    return np.where(sums[:, -1] > 0, drawn, NO_LABEL)

@@ -1,0 +1,1 @@
+"""Ablations that are not in the paper, one file each."""

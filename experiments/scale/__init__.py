@@ -1,0 +1,1 @@
+"""Measurements of what outgrows one machine's memory."""

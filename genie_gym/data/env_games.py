@@ -1,0 +1,221 @@
+"""Games of any Gymnasium environment with RGB frames, as arrays; the counterpart of ``data.procgen``."""
+
+import importlib
+import json
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from genie_gym.checks import require
+from genie_gym.data.config import FrameSource, RecordConfig, read_size
+from genie_gym.data.fitting import describe_resize
+from genie_gym.data.frames import resize
+from genie_gym.data.procgen import MAX_LEVEL_SEED, Observation
+from genie_gym.extras import need_extra
+
+_ATARI = "ALE/"
+
+
+class EnvGames:
+    """B games of a Gymnasium environment stepped together; a game that ends begins its next level immediately.
+
+    Each episode is a level: the environment is reset with the level's seed.
+
+    Attributes:
+        action_space: Action space of one game.
+        source: Source of the frames.
+        raw_size: Height and width of the environment's frames in pixels.
+
+    Args:
+        config: Recording config with an ``env``.
+        seed: Seed of the order of levels.
+        num_envs: Number of games, B.
+
+    Raises:
+        ValueError: If there is no such environment, or it has no frames or actions of a kind that can be recorded.
+        MissingExtraError: If it is an Atari game and ale-py is not installed.
+    """
+
+    def __init__(self, config: RecordConfig, seed: int, num_envs: int) -> None:
+        self._config, self._rng = config, np.random.default_rng(seed)
+        self._height, self._width = read_size("RecordConfig.size", config.size)
+        first, self.source = open_env(config)
+        self._envs = [first, *(open_env(config)[0] for _ in range(num_envs - 1))]
+        self.raw_size = (0, 0)
+        self.action_space = require_actions(config, first.action_space)
+        self._frames = np.empty((num_envs, self._height, self._width, 3), dtype=np.uint8)
+        self._seen: list[Any] = [None] * num_envs
+        self._rewards = np.zeros(num_envs, dtype=np.float32)
+        self._starts = np.ones(num_envs, dtype=np.bool_)
+        self._levels = np.zeros(num_envs, dtype=np.int64)
+        for row in range(num_envs):
+            self._begin(row)
+
+    def observe(self) -> Observation:
+        """Return the current observation, its frames of the config's size."""
+        return Observation(self._frames, self._rewards, self._starts, self._levels)
+
+    def views(self) -> Any:
+        """Return what players see: the environments' observations, stacked to (B, ...) if they are arrays."""
+        are_arrays = all(isinstance(seen, np.ndarray) for seen in self._seen)
+        return np.stack(self._seen) if are_arrays else list(self._seen)
+
+    def act(self, actions: np.ndarray) -> None:
+        """Step every game ``action_repeat`` times with its action, (B, ...) as the action space has them."""
+        for row, (env, action) in enumerate(zip(self._envs, actions, strict=True)):
+            self._rewards[row], is_over = 0, False
+            for _ in range(self._config.action_repeat):
+                self._seen[row], reward, ends, is_cut, _ = env.step(to_action(self.action_space, action))
+                self._rewards[row] += float(reward)
+                is_over = ends or is_cut
+                if is_over:
+                    break
+            self._starts[row] = is_over
+            if is_over:
+                self._begin(row)
+            else:
+                self._draw(row)
+
+    def close(self) -> None:
+        """Free the games."""
+        for env in self._envs:
+            env.close()
+
+    def _begin(self, row: int) -> None:
+        number = self._config.num_levels or MAX_LEVEL_SEED - self._config.start_level
+        self._levels[row] = self._config.start_level + self._rng.integers(number)
+        self._seen[row], _ = self._envs[row].reset(seed=int(self._levels[row]))
+        self._draw(row)
+
+    def _draw(self, row: int) -> None:
+        """Take the frame of a game."""
+        frame: Any = self._seen[row] if self.source == "observations" else self._envs[row].render()
+        is_frame = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
+        got = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        require(is_frame and frame.shape[2] == 3, f"frames of env {self._config.env!r}", got, "(H, W, 3) uint8")
+        if self.raw_size == (0, 0):
+            self.raw_size = frame.shape[:2]
+        if frame.shape[:2] != self.raw_size:
+            sizes = f"{self.raw_size[0]} x {self.raw_size[1]}, then {frame.shape[0]} x {frame.shape[1]}"
+            raise ValueError(f"frames of env {self._config.env!r} must keep their size, got {sizes}")
+        self._frames[row] = resize(frame, self._height, self._width, self._config.fit)
+
+
+def require_actions(config: RecordConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """Return the action space of an environment; ``ValueError`` unless its actions are integers or arrays."""
+    kinds = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Box
+    if not isinstance(space, kinds):
+        wanted = "Discrete, MultiDiscrete, MultiBinary or Box"
+        raise ValueError(f"actions of env {config.env!r} must be {wanted}, got {space}; wrap it to flatten them")
+    return space
+
+
+def action_layout(space: spaces.Space[Any]) -> tuple[tuple[int, ...], type[np.generic]]:
+    """Return the shape and type in which an action is stored: a number, or a vector of D numbers."""
+    dtype = np.float32 if np.issubdtype(np.dtype(space.dtype), np.floating) else np.int32
+    return (() if isinstance(space, spaces.Discrete) else (int(np.prod(space.shape or ())),)), dtype
+
+
+def check_env_actions(field: str, space: spaces.Space[Any], actions: Any, games: int) -> np.ndarray:
+    """Return a player's actions as (B, ...) of the space's type; ``ValueError`` if one is not in the space."""
+    array = np.asarray(actions)
+    shape = (games, *(space.shape or ()))
+    require(array.shape == shape, f"shape of {field}", array.shape, f"{shape} for {space}")
+    is_whole = np.issubdtype(array.dtype, np.integer) or np.issubdtype(np.dtype(space.dtype), np.floating)
+    require(is_whole, field, array.dtype, f"integers for {space}")
+    array = array.astype(space.dtype)
+    for action in array:
+        require(space.contains(to_action(space, action)), field, action, f"in {space}")
+    return array
+
+
+def to_action(space: spaces.Space[Any], action: np.ndarray) -> Any:
+    """Return one action as an environment's ``step`` takes it."""
+    return int(action) if isinstance(space, spaces.Discrete) else action
+
+
+def find_action_space(config: RecordConfig) -> spaces.Space[Any]:
+    """Return the action space of the config's environment; errors as for ``EnvGames``."""
+    env, _ = open_env(config)
+    env.close()
+    return require_actions(config, env.action_space)
+
+
+def describe_frames(config: RecordConfig) -> str:
+    """Return how the frames of the config's environment are brought to its size, to print."""
+    games = EnvGames(config, seed=config.seed, num_envs=1)
+    wanted = read_size("RecordConfig.size", config.size)
+    games.close()
+    return f"{config.env}, by its {games.source}: {describe_resize(*games.raw_size, *wanted, config.fit)}"
+
+
+def describe_actions(config: RecordConfig) -> dict[str, str | int]:
+    """Return a shard's attributes about discrete actions: their number, the first one, and their names if known."""
+    env, _ = open_env(config)
+    env.close()
+    space = env.action_space
+    if not isinstance(space, spaces.Discrete):
+        return {}
+    names = env.get_wrapper_attr("get_action_meanings")() if env.has_wrapper_attr("get_action_meanings") else []
+    return {"num_actions": int(space.n), "first_action": int(space.start), "action_names": json.dumps(list(names))}
+
+
+def open_env(config: RecordConfig) -> tuple[gym.Env[Any, Any], FrameSource]:
+    """Make the config's environment, and return it with the source of its frames; errors as for ``EnvGames``."""
+    assert config.env is not None
+    if config.env.startswith(_ATARI):
+        with need_extra("atari", "Atari games need ale-py"):
+            gym.register_envs(importlib.import_module("ale_py"))
+    arguments = _read_arguments(config.env_arguments)
+    source = config.frames_from
+    if source != "render":
+        env = _make(config.env, arguments)
+        if source == "observations" or _is_frame_space(env.observation_space):
+            if not _is_frame_space(env.observation_space):
+                env.close()
+                raise ValueError(_explain_frames(config.env, env))
+            return env, "observations"
+        modes = env.metadata.get("render_modes", [])
+        env.close()
+        if "rgb_array" not in modes:
+            raise ValueError(_explain_frames(config.env, env))
+    return _make(config.env, {**arguments, "render_mode": "rgb_array"}), "render"
+
+
+def _make(name: str, arguments: dict[str, Any]) -> gym.Env[Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old versions, and of wrappers that recordings do not use
+            return gym.make(name, disable_env_checker=True, **arguments)
+    except (gym.error.Error, ImportError, TypeError, ValueError) as error:
+        raise ValueError(f"env {name!r} cannot be made: {error}") from error
+
+
+def _is_frame_space(space: spaces.Space[Any]) -> bool:
+    shape = space.shape or ()
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
+
+
+def _explain_frames(name: str, env: gym.Env[Any, Any]) -> str:
+    modes = env.metadata.get("render_modes", [])
+    return (
+        f"env {name!r} must show RGB frames, by observations (H, W, 3) uint8 or in the render mode 'rgb_array', got "
+        f"observations {env.observation_space} and the render modes {modes}"
+    )
+
+
+def _read_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Return NAME=VALUE texts as arguments; a VALUE that is no JSON is text."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        require(name.isidentifier() and bool(equals), "RecordConfig.env_arguments", text, "NAME=VALUE")
+        try:
+            arguments[name] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[name] = value
+    return arguments

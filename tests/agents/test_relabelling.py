@@ -1,0 +1,263 @@
+"""Real actions decoded from few samples: what decoders see, what they return, and policies cloned from it."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents import clone_store
+from agents.clone_store import RELABELLINGS, CloneStore, Relabelling
+from agents.cloning import Cloning, shift_windows
+from agents.config import CloningConfig
+from agents.demonstrations import DemonstrationFolders, Demonstrations
+from agents.game import COINRUN
+from agents.inverse_decoder import InverseDecoder
+from agents.labelling import NO_LABEL, describe_dataset, describe_transitions, label_dataset
+from agents.policy import LatentPolicy
+from agents.regression import choose_penalty, fit_logistic
+from agents.relabelling import FeatureDecoder, draw_relabels
+from agents.windows import Footage, Windows, read_footage, read_real_actions
+from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.data.frames import to_float
+from genie_gym.models.world_model import GenieWorldModel
+from tests.agents.small import SMALL, random_frames, small_cloning
+
+LABELS = 40
+
+
+@pytest.fixture
+def store(
+    demonstrations: DemonstrationFolders,
+    make_world: Callable[[str], GenieWorldModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> CloneStore:
+    """A store on recordings whose files hold no oracle, with decoders of few samples and steps."""
+    monkeypatch.setattr(clone_store, "InverseDecoder", functools.partial(InverseDecoder, most_steps=3))
+    for name in ("videos", "labelled"):
+        shutil.copytree(getattr(demonstrations, name), tmp_path / name)
+
+    class Recorded(Demonstrations):
+        def record_videos(self) -> Path:
+            return self.folders.videos
+
+        def record_labelled(self) -> Path:
+            return self.folders.labelled
+
+    config = small_cloning(3)
+    return CloneStore(
+        Recorded(out=tmp_path), make_world("moving"), config, config, tmp_path / "work", relabel_samples=LABELS
+    )
+
+
+@pytest.mark.parametrize("variant", ["additive", "moving", "token-lam"])
+def test_features_are_those_of_whole_episodes(
+    demonstrations: DemonstrationFolders, make_world: Callable[[str], GenieWorldModel], variant: str
+) -> None:
+    world, dataset = make_world(variant), ClipDataset(demonstrations.labelled, clip_length=2)
+    features, footage = describe_dataset(world, dataset), read_footage(dataset)
+    has_label = label_dataset(world, dataset) != NO_LABEL
+    assert np.array_equal(np.isnan(features).all(axis=1), ~has_label)
+    assert not np.isnan(features[has_label]).any()
+    assert features[has_label].std(axis=0).max() > 0
+    if world.config.latent_action_model.backbone != "st":  # else features depend on more past than a stretch holds
+        end = int(np.flatnonzero(~has_label)[0])
+        whole = describe_transitions(world, to_float(footage.frames[: end + 1])[None])[0].half().numpy()
+        np.testing.assert_allclose(whole, features[:end], atol=0.01, rtol=0.01)
+
+
+def test_latents_are_linear_in_the_features_of_a_moving_model(make_world: Callable[[str], GenieWorldModel]) -> None:
+    model = make_world("moving").latent_action_model
+    videos = torch.rand(2, 5, 3, model.config.height, model.config.width)
+    latents = model.backbone.encode(videos, torch.float32).latents
+    torch.testing.assert_close(model.backbone.latent_out(model.features(videos)), latents)  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("name", RELABELLINGS)
+def test_videos_are_relabelled_and_cloned_without_their_real_actions(
+    store: CloneStore, name: Relabelling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(clone_store, "read_real_actions", lambda path: read.append(path) or read_real_actions(path))
+    assert store.lacks(name, 0)
+    store.make_shared(name, 0)
+    assert not store.lacks(name, 0)
+    assert read == [store.recordings.folders.labelled]
+    assert not store.recordings.folders.oracle.exists()
+    policy = store.relabelled(name, 0)
+    assert policy.num_actions == COINRUN.num_actions
+    assert policy.label_source.startswith(name)
+    distributions = store.relabel(name, 0)
+    has_next = ~np.append(store.footage.episode_starts[1:], True)
+    assert distributions.sum(axis=1) == pytest.approx(has_next.astype(float), abs=0.01)
+    assert (distributions[:, 9:] == 0).all()  # special keys make move 4
+
+
+@pytest.mark.parametrize("name", RELABELLINGS)
+def test_a_relabelling_is_read_once_it_is_made(
+    store: CloneStore, name: Relabelling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.relabel(name, 0)
+    monkeypatch.setattr(CloneStore, "_decode", None)
+    assert np.array_equal(store.relabel(name, 0), made)
+    store.relabel_samples = LABELS + 1  # other samples, another file
+    with pytest.raises(TypeError):
+        store.relabel(name, 0)
+
+
+@pytest.mark.parametrize("name", RELABELLINGS)
+def test_decoders_see_the_actions_of_their_samples_alone(store: CloneStore, name: Relabelling) -> None:
+    decoded, numbers = store._decode(name, 0), store._draw(LABELS, 0)
+    actions = store._labelled_actions
+    others = np.setdiff1d(np.flatnonzero(actions != NO_LABEL), numbers)
+    store.__dict__["_labelled_actions"] = changed = actions.copy()
+    changed[others] = (actions[others] + 1) % COINRUN.num_actions
+    assert np.array_equal(store._decode(name, 0), decoded)
+    changed[numbers] = (actions[numbers] + 1) % COINRUN.num_actions
+    assert not np.array_equal(store._decode(name, 0), decoded)
+
+
+def test_an_inverse_decoder_sees_no_frame_far_from_its_samples(demonstrations: DemonstrationFolders) -> None:
+    footage = read_footage(ClipDataset(demonstrations.labelled, clip_length=2))
+    actions = read_real_actions(demonstrations.labelled)
+    numbers = np.flatnonzero(actions != NO_LABEL)[:12:2]
+    frames = footage.frames.copy()
+    frames[numbers[-1] + 2 :] = 0
+    some = Footage(footage.frames[:64], footage.episode_starts[:64])
+    one, other = (
+        InverseDecoder(each, numbers, actions[numbers], COINRUN, 0, most_steps=2).decode(some)
+        for each in (footage, Footage(frames, footage.episode_starts))
+    )
+    assert np.array_equal(one, other)
+
+
+def bright_changes(number: int) -> tuple[Footage, np.ndarray]:
+    """Frames that grow brighter after action 7 and darker after action 1, in episodes of ten."""
+    actions = np.random.default_rng(0).choice([1, 7], size=number)
+    starts = np.arange(number) % 10 == 0
+    frames = random_frames(number) // 4
+    for t in range(1, number):
+        if not starts[t]:
+            frames[t] = np.clip(frames[t - 1].astype(int) + np.where(actions[t - 1] == 7, 20, -20), 0, 255)
+        else:
+            frames[t] = frames[t] // 2 + 90
+    return Footage(frames, starts), np.where(np.append(starts[1:], True), NO_LABEL, actions)
+
+
+def test_an_inverse_decoder_learns_from_few_samples() -> None:
+    footage, actions = bright_changes(400)
+    known = np.flatnonzero(actions != NO_LABEL)
+    decoder = InverseDecoder(footage, known[:40], actions[known[:40]], COINRUN, 0, most_steps=60)
+    decoded = decoder.decode(footage)
+    assert (decoded[known[40:]].argmax(axis=1) == actions[known[40:]]).mean() > 0.9
+    assert decoded.sum(axis=1) == pytest.approx((actions != NO_LABEL).astype(float), abs=0.01)
+
+
+def test_a_perfect_decoder_gives_the_oracles_labels() -> None:
+    """Features that tell the action: relabelled videos have the real moves, and so do the windows cloned from."""
+    rng = np.random.default_rng(0)
+    actions = rng.integers(15, size=3000)
+    actions[::50] = NO_LABEL
+    features = np.eye(15, dtype=np.float16)[COINRUN.moves[actions]] * 10 + rng.normal(size=(3000, 15)) * 0.01
+    features[actions == NO_LABEL] = np.nan
+    samples = np.flatnonzero(actions != NO_LABEL)[:200]
+    decoded = FeatureDecoder(features[samples], actions[samples], COINRUN).decode(features.astype(np.float16))
+    oracle = np.where(actions == NO_LABEL, NO_LABEL, COINRUN.moves[actions])
+    assert np.array_equal(np.where(decoded.sum(axis=1) > 0, decoded.argmax(axis=1), NO_LABEL), oracle)
+    drawn = draw_relabels(decoded, 0)
+    assert np.array_equal(drawn == NO_LABEL, actions == NO_LABEL)
+    assert (drawn == oracle).mean() > 0.95  # the rest is the share of the one unknown sample
+
+
+def test_the_penalty_suits_the_samples() -> None:
+    """Noise is penalised more than what tells the class."""
+    rng, targets = np.random.default_rng(0), torch.arange(60) % 2
+    noise = torch.from_numpy(rng.normal(size=(60, 30))).float()
+    noise[:, -1] = 1
+    telling = noise.clone()
+    telling[:, 0] = targets * 2.0 - 1
+    assert choose_penalty(telling, targets, 2) < choose_penalty(noise, targets, 2)
+    weights = fit_logistic(telling, targets, 2, 1e-3)
+    assert torch.equal((telling @ weights).argmax(dim=1), targets)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [([3], "two samples or more"), ([3, 4, 5], "two samples or more"), ([3, 15], r"in \[0, 15\), got 15")],
+)
+def test_bad_samples_of_decoders_are_rejected(actions: list[int], message: str) -> None:
+    features = np.zeros((1 if len(actions) == 1 else 2, 4), dtype=np.float16)
+    with pytest.raises(ValueError, match=message):
+        FeatureDecoder(features, np.array(actions), COINRUN)
+
+
+def trainee(distributions: np.ndarray | None, random_shift: int = 0) -> tuple[Cloning, Batch]:
+    """A cloning on sixteen frames with five actions, and a batch of them."""
+    footage = Footage(random_frames(16), np.arange(16) % 8 == 0)
+    windows = Windows(footage, np.arange(16) % 5, 5, 4, distributions)
+    torch.manual_seed(0)
+    policy = LatentPolicy(SMALL, 5)
+    torch.nn.init.normal_(policy.head.weight)
+    numbers = np.arange(16)
+    return Cloning(policy, windows, random_shift), Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
+
+
+def test_soft_targets_of_one_action_equal_hard_ones() -> None:
+    one_hot = np.eye(5, dtype=np.float16)[np.arange(16) % 5]
+    (hard, batch), (soft, _) = trainee(None), trainee(one_hot)
+    (hard_loss, hard_metrics), (soft_loss, soft_metrics) = hard.loss(batch), soft.loss(batch)
+    torch.testing.assert_close(soft_loss, hard_loss)
+    assert soft_metrics == hard_metrics
+    mixed, _ = trainee(np.full((16, 5), 0.2))
+    assert not torch.isclose(mixed.loss(batch).loss, hard_loss)
+
+
+def test_distributions_of_another_size_are_rejected() -> None:
+    with pytest.raises(ValueError, match=r"distributions must be \(16, 5\), one a frame, got \(16, 4\)"):
+        trainee(np.full((16, 4), 0.25))
+
+
+def test_all_frames_of_a_window_are_shifted_alike() -> None:
+    torch.manual_seed(0)
+    frame = torch.rand(64, 1, 3, 32, 40)
+    videos = torch.cat([frame, frame + 1], dim=1)
+    shifted = shift_windows(videos, 3)
+    assert shifted.shape == videos.shape
+    torch.testing.assert_close(shifted[:, 1], shifted[:, 0] + 1)
+    found = set()
+    for before, after in zip(frame[:, 0], shifted[:, 0], strict=True):
+        moves = [
+            (y, x)
+            for y in range(-3, 4)
+            for x in range(-3, 4)
+            if torch.equal(after[:, 3:-3, 3:-3], before[:, 3 + y : 29 + y, 3 + x : 37 + x])
+        ]
+        assert len(moves) == 1
+        found.add(moves[0])
+        y, x = moves[0]
+        rows, columns = torch.arange(32).add(y).clamp(0, 31), torch.arange(40).add(x).clamp(0, 39)
+        assert torch.equal(after, before[:, rows][:, :, columns])  # edges are repeated
+    assert len(found) > 20
+
+
+def test_windows_are_shifted_in_training_alone() -> None:
+    cloning, batch = trainee(None, random_shift=4)
+    plain, _ = trainee(None)
+    torch.manual_seed(1)
+    assert not torch.isclose(cloning.train().loss(batch).loss, plain.train().loss(batch).loss)
+    assert torch.equal(cloning.eval().loss(batch).loss, plain.eval().loss(batch).loss)
+
+
+def test_a_clone_of_another_shift_is_rejected(store: CloneStore) -> None:
+    store.relabelled("lam_relabel", 0)
+    other: CloningConfig = replace(small_cloning(3), random_shift=2)
+    store._config = other
+    with pytest.raises(ValueError, match="another config"):
+        store.relabelled("lam_relabel", 0)
+    with pytest.raises(ValueError, match=r"CloningConfig.random_shift must be 0 or more, got -1"):
+        replace(other, random_shift=-1)

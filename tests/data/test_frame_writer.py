@@ -1,0 +1,143 @@
+"""Frames recorded from a loop of one's own, and from an environment that anything plays."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from genie_gym.data.clips import ClipDataset
+from genie_gym.data.frame_writer import FrameWriter, RecordFrames, record_in_window
+from genie_gym.data.shards import Shard
+from tests.data.square_env import SIZE
+from tests.data.test_env_games import CONFIG
+
+NAME = "tests.data.square_env:Square-v0"
+
+
+def frame(value: int) -> np.ndarray:
+    return np.full((32, 32, 3), value, dtype=np.uint8)
+
+
+def test_shards_hold_what_was_added_and_later_writers_add_to_them(tmp_path: Path) -> None:
+    for session in range(2):
+        with FrameWriter(tmp_path, "16x16", frames_per_shard=4) as writer:
+            for step in range(6):
+                writer.add(frame(10 * session + step), action=step % 3, reward=step / 2, is_first=step == 2)
+    paths = sorted(tmp_path.iterdir())
+    assert [path.name for path in paths] == [f"written-0000{number}.h5" for number in range(4)]
+    shards = [Shard(path) for path in paths]
+    assert [shard.num_frames for shard in shards] == [4, 2, 4, 2]
+    values = [shard.read(0, shard.num_frames)[:, 0, 0, 0].tolist() for shard in shards]
+    assert values == [[0, 1, 2, 3], [4, 5], [10, 11, 12, 13], [14, 15]]
+    assert shards[0].episodes.tolist() == [0, 2]
+    assert shards[0].private(0, 4)[0].tolist() == [0, 1, 2, 0]
+    assert shards[0].private(0, 4)[1].tolist() == [0, 0.5, 1, 1.5]
+    assert ClipDataset(tmp_path, clip_length=2)[0].shape == (2, 64, 64, 3)
+
+
+def test_an_error_in_the_loop_loses_no_frames(tmp_path: Path) -> None:
+    def loop() -> None:
+        with FrameWriter(tmp_path) as writer:
+            writer.add(frame(1))
+            raise KeyError("the game's own")
+
+    with pytest.raises(KeyError):
+        loop()
+    assert Shard(tmp_path / "written-00000.h5").num_frames == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"frame": np.zeros((32, 32, 3))}, "frame must be uint8, got float64"),
+        ({"frame": np.zeros((32, 32), np.uint8)}, "frame must have the shape"),
+        ({"frame": np.zeros((16, 32, 3), np.uint8)}, r"shape of frame must be \(32, 32, 3\) like those before"),
+        ({"action": "left"}, "action must be an integer or a vector"),
+        ({"action": 0.5}, "action must be an integer or a vector"),
+        ({"action": [1, 0]}, r"action must be int32 of shape \(\) like those before, got \[1, 0\]"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_and_the_rest_kept(tmp_path: Path, wrong: dict[str, Any], told: str) -> None:
+    with FrameWriter(tmp_path) as writer:
+        writer.add(frame(0))
+        with pytest.raises(ValueError, match=told):
+            writer.add(**{"frame": frame(1), "action": 1, **wrong})
+        writer.add(frame(2), 2)
+    assert Shard(tmp_path / "written-00000.h5").private(0, 2)[0].tolist() == [0, 2]
+
+
+def test_a_wrapped_environment_is_recorded_whoever_plays_it(tmp_path: Path) -> None:
+    env = RecordFrames(gym.make(NAME, length=4, render_mode="rgb_array"), FrameWriter(tmp_path, f"{SIZE[0]}x{SIZE[1]}"))
+    shown, taken = [], []
+    for seed in range(2):
+        env.reset(seed=seed)
+        for step in range(4):
+            drawn: Any = env.render()
+            shown.append(drawn)
+            taken.append((step + seed) % 3)
+            env.step(taken[-1])
+    env.close()
+    shard = Shard(tmp_path / "written-00000.h5")
+    np.testing.assert_array_equal(shard.read(0, 8), np.stack(shown))
+    assert shard.private(0, 8)[0].tolist() == taken
+    assert shard.episodes.tolist() == [0, 4]
+    with pytest.raises(ValueError, match="render_mode of env must be 'rgb_array', got None"):
+        RecordFrames(gym.make(NAME), FrameWriter(tmp_path))
+
+
+@pytest.fixture
+def _played(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a person hold the key d, and close the window after 20 frames."""
+    pygame = pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    calls = []
+
+    def press() -> list[Any]:
+        calls.append(0)
+        if len(calls) == 1:
+            return [pygame.event.Event(pygame.KEYDOWN, key=ord("d"))]
+        return [pygame.event.Event(pygame.QUIT)] if len(calls) == 20 else []
+
+    monkeypatch.setattr(pygame.event, "get", press)
+
+
+@pytest.mark.usefixtures("_played")
+def test_a_person_is_recorded_in_a_window(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, env_arguments=("length=8",))
+    record_in_window(config, ["d=2", "a=1"], tmp_path)
+    shard = Shard(tmp_path / "written-00000.h5")
+    actions = shard.private(0, shard.num_frames)[0]
+    assert shard.frame_size == (24, 16)
+    assert shard.num_frames > 15
+    assert (actions[2:] == 2).all()
+    assert np.flatnonzero(shard.episode_starts).tolist()[:2] == [0, 8]
+
+
+@pytest.mark.usefixtures("_played")
+@pytest.mark.parametrize(
+    ("keys", "changes", "told"),
+    [
+        ([], {}, r"names no keys: give them by --keys"),
+        (["d=7"], {}, r"keys must be KEYS=ACTION with an action of Discrete\(3\), got 'd=7'"),
+        (["d"], {}, "keys must be KEYS=ACTION"),
+        (["=1"], {}, "keys must be KEYS=ACTION"),
+        (["d=1"], {"action_repeat": 2}, "action_repeat must be 1 in a window"),
+        (["d=1,1"], {"env_arguments": ("actions=continuous",)}, None),
+        (["d=1"], {"env_arguments": ("actions=continuous",)}, "keys must be KEYS=ACTION with an action of Box"),
+    ],
+)
+def test_keys_are_checked_before_the_window_opens(
+    tmp_path: Path, keys: list[str], changes: dict[str, Any], told: str | None
+) -> None:
+    config = dataclasses.replace(CONFIG, **changes)
+    if told is None:
+        record_in_window(config, keys, tmp_path)
+        assert (Shard(tmp_path / "written-00000.h5").private(2, 4)[0] == 1).all()
+        return
+    with pytest.raises(ValueError, match=told):
+        record_in_window(config, keys, tmp_path)
+    assert not list(tmp_path.iterdir())
