@@ -100,7 +100,9 @@ class RealGame:
         ValueError: If there are fewer samples than ``labels``.
     """
 
-    def __init__(self, world: GenieWorldModel, labelled: Path, labels: int, mode: GameName, levels: int, seed: int) -> None:
+    def __init__(
+        self, world: GenieWorldModel, labelled: Path, labels: int, mode: GameName, levels: int, seed: int
+    ) -> None:
         self.game, self.levels, self._seed = make_game(mode), choose_levels("validation", levels), seed
         self.mapping = map_from_recordings(world, labelled, labels, seed, self.game)
 
