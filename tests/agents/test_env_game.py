@@ -17,6 +17,7 @@ from agents.env_game import EnvGame
 from agents.evaluation import choose_levels, play_levels
 from agents.game import BREAKOUT, Game, GameBatch, make_game
 from agents.score_players import PlayerScoring
+from experiments.lib.tables.agents import tabulate_cloning
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.shards import Shard
 from genie_gym.metrics.held_out import LEVELS
@@ -198,6 +199,7 @@ def test_the_benchmark_plays_a_game_by_name(square_benchmark: Benchmark, capfd: 
         assert len(row["actions"]) == 3
         assert row["mean_return"] > 0
     assert square_benchmark.picture.exists()
+    assert tabulate_cloning(results).startswith("Breakout levels solved, %")
 
 
 def test_methods_that_cannot_play_a_game_are_named() -> None:
