@@ -56,6 +56,10 @@ class RecordConfig:
     """height and width in pixels of the recorded frames of an environment, such as 90x160"""
     fit: Fit = "crop"
     """method that changes the aspect ratio of an environment's frames"""
+    random_start: int = 0
+    """largest number of random actions, drawn by the level's seed, that precede the first frame of an episode"""
+    episode_steps: int = 0
+    """number of actions after which an environment's episode is cut off; 0 for the environment's own limit"""
     frames: int = 100_000
     """total number of frames"""
     num_envs: int = 64
@@ -73,7 +77,7 @@ class RecordConfig:
         check_fields(
             self,
             positive="action_repeat frames num_envs frames_per_shard",
-            not_negative="start_level num_levels seed",
+            not_negative="start_level num_levels seed random_start episode_steps",
         )
         read_size("RecordConfig.size", self.size)
         require_fit(self.fit)
@@ -93,7 +97,7 @@ class RecordConfig:
 
 
 _PROCGEN_FIELDS = ("game", "mode")
-_ENV_FIELDS = ("env_arguments", "frames_from", "action_repeat", "size", "fit")
+_ENV_FIELDS = ("env_arguments", "frames_from", "action_repeat", "size", "fit", "random_start", "episode_steps")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,9 +23,11 @@ _ATARI = "ALE/"
 class EnvGames:
     """B games of a Gymnasium environment stepped together; a game that ends begins its next level immediately.
 
-    Each episode is a level: the environment is reset with the level's seed.
+    Each episode is a level: the environment is reset with the level's seed, and then takes up to ``random_start``
+    random actions, drawn by that seed too, unless they end the episode.
 
     Attributes:
+        env: Id of the environment.
         action_space: Action space of one game.
         source: Source of the frames.
         raw_size: Height and width of the environment's frames in pixels.
@@ -34,14 +36,18 @@ class EnvGames:
         config: Recording config with an ``env``.
         seed: Seed of the order of levels.
         num_envs: Number of games, B.
+        levels: B level seeds, one for each game, which starts it again after every episode; random levels if None.
 
     Raises:
         ValueError: If there is no such environment, or it has no frames or actions of a kind that can be recorded.
         MissingExtraError: If it is an Atari game and ale-py is not installed.
     """
 
-    def __init__(self, config: RecordConfig, seed: int, num_envs: int) -> None:
-        self._config, self._rng = config, np.random.default_rng(seed)
+    def __init__(
+        self, config: RecordConfig, seed: int, num_envs: int, levels: Sequence[int] | np.ndarray | None = None
+    ) -> None:
+        self._config, self._rng, self._fixed = config, np.random.default_rng(seed), levels
+        self.env = config.env
         self._height, self._width = read_size("RecordConfig.size", config.size)
         first, self.source = open_env(config)
         self._envs = [first, *(open_env(config)[0] for _ in range(num_envs - 1))]
@@ -52,6 +58,7 @@ class EnvGames:
         self._rewards = np.zeros(num_envs, dtype=np.float32)
         self._starts = np.ones(num_envs, dtype=np.bool_)
         self._levels = np.zeros(num_envs, dtype=np.int64)
+        self._lengths = np.zeros(num_envs, dtype=np.int64)
         for row in range(num_envs):
             self._begin(row)
 
@@ -74,8 +81,9 @@ class EnvGames:
                 is_over = ends or is_cut
                 if is_over:
                     break
-            self._starts[row] = is_over
-            if is_over:
+            self._lengths[row] += 1
+            self._starts[row] = is_over or self._lengths[row] == self._config.episode_steps
+            if self._starts[row]:
                 self._begin(row)
             else:
                 self._draw(row)
@@ -87,9 +95,22 @@ class EnvGames:
 
     def _begin(self, row: int) -> None:
         number = self._config.num_levels or MAX_LEVEL_SEED - self._config.start_level
-        self._levels[row] = self._config.start_level + self._rng.integers(number)
-        self._seen[row], _ = self._envs[row].reset(seed=int(self._levels[row]))
+        level = self._config.start_level + self._rng.integers(number) if self._fixed is None else self._fixed[row]
+        self._levels[row], self._lengths[row] = level, 0
+        self._seen[row], _ = self._envs[row].reset(seed=int(level))
+        if self._config.random_start:
+            self._start_at_random(row)
         self._draw(row)
+
+    def _start_at_random(self, row: int) -> None:
+        """Take a game's random actions; if they end its episode, it begins at the plain start of its level."""
+        env, level = self._envs[row], int(self._levels[row])
+        self.action_space.seed(level)
+        for _ in range(np.random.default_rng(level).integers(self._config.random_start + 1)):
+            self._seen[row], _, ends, is_cut, _ = env.step(self.action_space.sample())
+            if ends or is_cut:
+                self._seen[row], _ = env.reset(seed=level)
+                break
 
     def _draw(self, row: int) -> None:
         """Take the frame of a game."""

@@ -14,7 +14,8 @@ Its spec is also its name in recordings:
 ``SPEC=WEIGHT`` gives a player a share of the games.
 
 In a Gymnasium environment (``genie-gym record --env``) ``random`` and ``sticky(repeat)`` draw from its action space, a
-file's player is called with the environment's observations, and the others, which know CoinRun, cannot play.
+file's player is called with the environment's observations, ``breakout`` plays ALE/Breakout-v5, and the others, which
+know CoinRun, cannot play.
 """
 
 import functools
@@ -26,6 +27,7 @@ import numpy as np
 from gymnasium import spaces
 
 from genie_gym.checks import require
+from genie_gym.players.breakout import BreakoutPlayer
 from genie_gym.players.random import SpaceRandom, StickyRandom, UniformRandom
 from genie_gym.plugins import build_from_spec, maybe_number
 
@@ -103,6 +105,7 @@ def load_player(spec: str, seed: int = 0, space: spaces.Space[Any] | None = None
     """
     if space is not None:
         in_space: dict[str, Callable[..., Player]] = {
+            "breakout": functools.partial(BreakoutPlayer, space),
             "random": functools.partial(SpaceRandom, space, seed),
             "sticky": lambda repeat=0.9: SpaceRandom(space, seed, repeat),
         }
