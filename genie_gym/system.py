@@ -80,6 +80,16 @@ def replace_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def require_folder(folder: Path) -> None:
+    """Make a folder; ``ValueError`` if it cannot be made or written into."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"folder {folder} cannot be written")
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Make a folder and hold it for this process alone, until the context or the process ends; does nothing on Windows.
@@ -90,8 +100,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: Naming the other process, if it holds the folder, or if the folder cannot be written.
     """
+    require_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a+")
     except OSError as error:
         raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error

@@ -26,12 +26,15 @@ def require_rate(field: str, fps: Any) -> None:
 
 def read_size(field: str, size: str) -> tuple[int, int]:
     """Return the height and width of HEIGHTxWIDTH; ``ValueError`` naming ``field`` if it is none, or very large."""
-    require(re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size) is not None, field, size, "HEIGHTxWIDTH, such as 90x160")
+    is_size = isinstance(size, str) and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size) is not None
+    require(is_size, field, size, "HEIGHTxWIDTH, such as 90x160")
     height, width = map(int, size.split("x"))
     require(height * width <= _MAX_PIXELS, field, size, f"of up to {_MAX_PIXELS} pixels")
     return height, width
 
 
+_MOST_GAMES = 65_536
+"""Largest number of games played in parallel."""
 FrameSource = Literal["observations", "render"]
 """Sources of an environment's frames: its observations, or what it renders in the mode ``rgb_array``."""
 
@@ -81,6 +84,7 @@ class RecordConfig:
         )
         read_size("RecordConfig.size", self.size)
         require_fit(self.fit)
+        require(self.num_envs <= _MOST_GAMES, "RecordConfig.num_envs", self.num_envs, f"at most {_MOST_GAMES}")
         # An environment has no game and mode of Procgen's, and Procgen's frames are recorded as they are.
         names = _PROCGEN_FIELDS if self.env is not None else _ENV_FIELDS
         kind = "--env" if self.env is not None else "Procgen's games"

@@ -19,8 +19,10 @@ know CoinRun, cannot play.
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -62,6 +64,8 @@ class PlayerShare:
     """Share of the games, relative to the other players'."""
     sees_velocity: bool = False
     """Whether the player sees Procgen's painted velocity, which is never recorded."""
+    digest: str = ""
+    """Digest of the player's file, which a recording keeps; empty for players that ship."""
 
     def __post_init__(self) -> None:
         require(0 < self.weight < np.inf, "PlayerShare.weight", self.weight, "positive")
@@ -87,7 +91,9 @@ def parse_share(text: str, space: spaces.Space[Any] | None = None) -> PlayerShar
     player = load_player(spec, 0, space)  # a wrong spec fails here and not in a worker
     sees_velocity = spec.endswith(VELOCITY) or getattr(player, "sees_velocity", False)
     factory = functools.partial(load_player, spec, space=space)
-    return PlayerShare(name=spec, player=factory, weight=weight, sees_velocity=sees_velocity)
+    file = Path(spec.rpartition(":")[0])
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
+    return PlayerShare(name=spec, player=factory, weight=weight, sees_velocity=sees_velocity, digest=digest)
 
 
 def parse_shares(texts: Sequence[str], space: spaces.Space[Any] | None = None) -> list[PlayerShare]:
