@@ -68,8 +68,9 @@ def record(
     _split_games(config.num_envs, players)  # fails before anything is written if there are too many players
     out = Path(out)
     jobs = _plan(config, tuple(players), out)
-    with lock_folder(out):
-        _record_missing(jobs, out, config, progress, workers)
+    if not out.is_dir() or _missing(jobs, out):  # several processes may use a whole recording
+        with lock_folder(out):
+            _record_missing(jobs, out, config, progress, workers)
     return [job.path for job in jobs]
 
 

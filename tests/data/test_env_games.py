@@ -151,8 +151,12 @@ def test_environments_that_fail_are_told_in_one_line(tmp_path: Path, fault: str,
 
 
 def test_two_recordings_into_one_folder_at_a_time_are_refused(tmp_path: Path) -> None:
+    """Several processes may ask for a recording that is whole."""
     with lock_folder(tmp_path), pytest.raises(ValueError, match="is in use by process"):
         play(CONFIG, tmp_path)
+    paths = play(CONFIG, tmp_path)
+    with lock_folder(tmp_path):
+        assert play(CONFIG, tmp_path) == paths
 
 
 def test_a_recording_goes_on_with_the_players_file_as_it_was(tmp_path: Path) -> None:
