@@ -13,6 +13,7 @@ from agents.game import COINRUN, Game, GameBatch
 from agents.mapping import ActionMapping, Mapping, draw_from
 from agents.policy import LatentPolicy, load_policy
 from genie_gym.checks import require
+from genie_gym.data.env_games import EnvGames
 from genie_gym.data.frames import to_float
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.players.specs import Planner, Player
@@ -44,6 +45,8 @@ class PlayerAgent:
     def act(self, rows: np.ndarray, frames: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         if isinstance(self._player, Planner) and self.games is not None:
             return self._player.plan(self.games.save(rows))
+        if isinstance(self.games, EnvGames):
+            return self._player(self.games.views())[rows]  # what it was recorded by: views of all games, small or not
         return self._player(frames)
 
 

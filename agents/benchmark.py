@@ -3,6 +3,7 @@
     python -m agents.benchmark --preset full
 
 Records demonstrations, labels them, clones policies and scores them on easy and hard CoinRun. Every stage resumes.
+``--modes breakout`` plays another game by name (``agents.game``), with a results file of its own.
 Methods (``agents.methods``), all on the same levels: the first of the set, and its *core*, the levels that the best
 constant action fails (``agents.core_levels``):
 
@@ -34,12 +35,12 @@ import tyro
 from agents.clone_store import CloneStore
 from agents.config import POLICIES, CloningConfig, PolicyName
 from agents.experiment import MethodExperiment, choose_papers_labels
+from agents.game import GameName, ProcgenGame, make_game
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
 from agents.methods import CLONING_METHODS
 from agents.scores import Scores
 from agents.windows import Footage
-from genie_gym.configs import Mode
 from genie_gym.results.experiment import Row
 
 BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
@@ -63,8 +64,8 @@ class Benchmark(MethodExperiment[CloneStore]):
     """policy network: ``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper"""
     methods: tuple[str, ...] = tuple(CLONING_METHODS)
     """methods to run now; others can follow in a later run"""
-    modes: tuple[Mode, ...] | None = None
-    """modes to run now; by default all modes of the preset"""
+    modes: tuple[GameName, ...] | None = None
+    """modes to run now, by default all modes of the preset, or another game alone, with results of its own"""
     baselines: Path | None = None
     """results file for another latent action model; rows of methods without latent actions are copied from it"""
 
@@ -73,7 +74,16 @@ class Benchmark(MethodExperiment[CloneStore]):
 
     @property
     def size(self) -> Row:
-        return BENCHMARK_SIZES[self.preset]
+        return BENCHMARK_SIZES[self.preset] | ({"modes": [self._other_game]} if self._other_game else {})
+
+    @property
+    def file_name(self) -> str:
+        return self.name + (f"_{self._other_game}" if self._other_game else "")
+
+    @property
+    def _other_game(self) -> GameName | None:
+        """The first game of ``modes`` that is not CoinRun."""
+        return next((mode for mode in self.modes or () if not isinstance(make_game(mode), ProcgenGame)), None)
 
     def run(self) -> None:
         """Finish the missing rows, then draw the figure.
@@ -108,7 +118,7 @@ class Benchmark(MethodExperiment[CloneStore]):
             row |= dict(zip(("bits", "bits_given_latent"), mapping.entropies(), strict=True))
         return row
 
-    def open(self, mode: Mode, footage: Footage | None = None) -> CloneStore:
+    def open(self, mode: GameName, footage: Footage | None = None) -> CloneStore:
         size, world, config = self.size, self.load(), POLICIES[self.policy]
         steps, batch_size = size["train_steps"], size["batch_size"]
         clones = replace(config, training=replace(config.training, train_steps=steps, batch_size=batch_size))

@@ -12,8 +12,7 @@ import numpy as np
 from agents.acting import Agent, PlayerAgent
 from agents.blind import BlindPlayer, play_constant
 from agents.experiment import Method, MethodInputs
-from agents.game import COINRUN
-from genie_gym.players.specs import load_player
+from agents.game import COINRUN, Game, ProcgenGame
 
 _RIGHT, _JUMP_RIGHT = 7, 8
 _JUMP_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -24,10 +23,21 @@ _Inputs = MethodInputs[Any]
 def list_blind_methods() -> list[Method[Any]]:
     """Return the methods that need no frame: constant moves, right with random jumps, drawn samples, and random."""
     moves = [int(move) for move in np.unique(COINRUN.moves)]
-    held = [Method(f"constant_{move}", f"blind: holds action {move}", _hold(move), kind="constant") for move in moves]
+    held = [
+        Method[Any](
+            f"constant_{move}", f"blind: holds action {move}", _hold(move), kind="constant", plays=_has_move(move)
+        )
+        for move in moves
+    ]
     best = Method("best_constant", "blind: holds the best action", _hold_best, kind="constant")
     jumping = [
-        Method[Any](f"right_jump_{share}", f"blind: right, jumping {share:.0%} of the time", _jump(share), kind="blind")
+        Method[Any](
+            f"right_jump_{share}",
+            f"blind: right, jumping {share:.0%} of the time",
+            _jump(share),
+            kind="blind",
+            plays=lambda game: isinstance(game, ProcgenGame),
+        )
         for share in _JUMP_SHARES
     ]
     drawn = Method("marginal", "blind: draws the samples' actions", _draw_samples, kind="blind", budgets="paper")
@@ -55,6 +65,10 @@ def add_twins(methods: Iterable[Method[Any]]) -> list[Method[Any]]:
     ]
 
 
+def _has_move(move: int) -> Callable[[Game], bool]:
+    return lambda game: move in game.moves
+
+
 def _hold(action: int) -> Callable[[_Inputs], Agent]:
     return lambda inputs: play_constant(action)
 
@@ -75,7 +89,7 @@ def _draw_samples(inputs: _Inputs) -> Agent:
 
 
 def _play_random(inputs: _Inputs) -> Agent:
-    return PlayerAgent(load_player("random", inputs.seed))
+    return PlayerAgent(inputs.store.game.find_player("random").player(inputs.seed))
 
 
 def _build_twin(inputs: _Inputs) -> Agent:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from agents.game import make_game
-from genie_gym.configs import Mode
+from agents.game import GameName, make_game
 from genie_gym.data.shards import Shard, copy_frames
 from genie_gym.metrics.held_out import LEVELS
 
@@ -39,8 +38,8 @@ class Demonstrations:
 
     out: Path = Path("runs/demonstrations")
     """folder in which ``videos``, ``oracle`` and ``labelled`` are made"""
-    mode: Mode = "easy"
-    """Procgen's distribution mode"""
+    mode: GameName = "easy"
+    """game: CoinRun on easy or hard levels, or another by name"""
     player: str = "skilled"
     """player spec as for ``genie-gym record``"""
     frames: int = 100_000

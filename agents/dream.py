@@ -21,12 +21,11 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from agents.acting import ClonedAgent
 from agents.config import POLICIES, Training
 from agents.evaluation import choose_levels, play_levels
-from agents.game import make_game
+from agents.game import GameName, make_game
 from agents.mapping import map_from_recordings
 from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
 from genie_gym.checks import require
-from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
@@ -101,7 +100,9 @@ class RealGame:
         ValueError: If there are fewer samples than ``labels``.
     """
 
-    def __init__(self, world: GenieWorldModel, labelled: Path, labels: int, mode: Mode, levels: int, seed: int) -> None:
+    def __init__(
+        self, world: GenieWorldModel, labelled: Path, labels: int, mode: GameName, levels: int, seed: int
+    ) -> None:
         self.game, self.levels, self._seed = make_game(mode), choose_levels("validation", levels), seed
         self.mapping = map_from_recordings(world, labelled, labels, seed, self.game)
 
@@ -131,8 +132,8 @@ class Dream(Training):
     """number of initial steps in which a cloned policy is frozen, since an untrained critic would spoil it"""
     out: Path = Path("runs/dream")
     """folder of the run: log, ``curve.json`` and ``policy``"""
-    mode: Mode = "easy"
-    """Procgen's distribution mode in the evaluations"""
+    mode: GameName = "easy"
+    """game of the evaluations: CoinRun on easy or hard levels, or another by name"""
     env_steps: int = 100_000
     """number of steps in the world, of all rows together"""
     num_envs: int = 16

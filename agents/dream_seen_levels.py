@@ -16,8 +16,8 @@ import tyro
 
 from agents.acting import PlayerAgent
 from agents.dream_transfer import DreamStore, DreamTransfer
+from agents.game import GameName
 from agents.windows import Footage
-from genie_gym.configs import Mode
 from genie_gym.data.shards import SHARD_SUFFIX, Recording, write_shard
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.players.specs import load_player, parse_share
@@ -69,7 +69,7 @@ class DreamOnSeenLevels(DreamTransfer):
     methods: tuple[str, ...] = ("random_latents", "dream", "best_constant", "random", "marginal")
     """methods to run now; others can follow in a later run"""
 
-    def open(self, mode: Mode, footage: Footage | None = None) -> SeenLevelsStore:
+    def open(self, mode: GameName, footage: Footage | None = None) -> SeenLevelsStore:
         return SeenLevelsStore(self, mode, footage)
 
     def describe_settings(self, **others: Any) -> Row:

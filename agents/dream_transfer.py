@@ -26,6 +26,7 @@ from agents.clone_store import CloneStore
 from agents.config import POLICIES
 from agents.dream import DREAMER, Dream
 from agents.experiment import Method, MethodExperiment, MethodInputs
+from agents.game import GameName
 from agents.labelling import digest_labels
 from agents.mapping import ActionMapping
 from agents.methods import PLAYER
@@ -33,7 +34,6 @@ from agents.player import PlayerTraining, load_trained
 from agents.policy import LatentPolicy
 from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from agents.windows import Footage
-from genie_gym.configs import Mode
 from genie_gym.results.experiment import Row
 
 DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ _REAL_ENVS = 8
 class DreamStore(CloneStore):
     """Recordings, clones, reward models and agents of one mode, each made on first use and saved."""
 
-    def __init__(self, experiment: "DreamTransfer", mode: Mode, footage: Footage | None = None) -> None:
+    def __init__(self, experiment: "DreamTransfer", mode: GameName, footage: Footage | None = None) -> None:
         self.experiment, self.size, self.mode, world = experiment, experiment.size, mode, experiment.load()
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
@@ -270,7 +270,7 @@ class DreamTransfer(MethodExperiment[DreamStore]):
     def score(self, run: int, played: dict[tuple[Any, ...], list[int]], cell: Row) -> Row:
         return self.play(run, played, cell)[1]
 
-    def open(self, mode: Mode, footage: Footage | None = None) -> DreamStore:
+    def open(self, mode: GameName, footage: Footage | None = None) -> DreamStore:
         return DreamStore(self, mode, footage)
 
 

@@ -22,6 +22,8 @@ class Outcome(NamedTuple):
     """(L,) int64: ``DIED``, ``SOLVED`` or ``CUT_OFF``."""
     env_steps: np.ndarray
     """(L,) int64: number of steps of the episode."""
+    returns: np.ndarray
+    """(L,) float64: sum of the episode's rewards."""
     actions: np.ndarray
     """(R,) int64: how often each real action was played."""
 
@@ -69,7 +71,7 @@ def play_levels(agent: Agent, game: Game, levels: Sequence[int]) -> Outcome:
     games.close()
     assert is_over.all(), f"levels {np.array(levels)[~is_over]} did not end in {longest} steps"
     failed = np.where(lengths == longest, CUT_OFF, DIED)
-    return Outcome(np.where(game.score_returns(returns) > 0, SOLVED, failed), lengths, played)
+    return Outcome(np.where(game.score_returns(returns) > 0, SOLVED, failed), lengths, returns, played)
 
 
 def count_outcomes(
@@ -78,7 +80,8 @@ def count_outcomes(
     """Return the counts of a row of results.
 
     ``solved``, ``deaths`` and ``timeouts`` add up to ``levels``; ``outcomes`` and ``core_outcomes`` have a digit for
-    each level, its ``Outcome.outcomes``. ``actions`` and ``env_steps`` count all levels played.
+    each level, its ``Outcome.outcomes``. ``mean_return`` is that of ``levels``; ``actions`` and ``env_steps`` count all
+    levels played.
 
     Args:
         outcome: Outcome of the levels played.
@@ -87,6 +90,7 @@ def count_outcomes(
         core: Seeds of the levels of the core, each of them played.
     """
     by_level = dict(zip(played, (int(each) for each in outcome.outcomes), strict=True))
+    returns = dict(zip(played, outcome.returns, strict=True))
     every, hard = ([by_level[level] for level in seeds] for seeds in (levels, core))
     return {
         "levels": len(every),
@@ -95,6 +99,7 @@ def count_outcomes(
         "core_solved": hard.count(SOLVED),
         "deaths": every.count(DIED),
         "timeouts": every.count(CUT_OFF),
+        "mean_return": round(float(np.mean([returns[level] for level in levels])), 4),
         "env_steps": int(outcome.env_steps.sum()),
         "actions": [int(each) for each in outcome.actions],
         "outcomes": "".join(map(str, every)),

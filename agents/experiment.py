@@ -18,13 +18,13 @@ from agents.core_levels import Core, cache_core
 from agents.costs import CostLog, describe_costs
 from agents.demonstrations import Demonstrations
 from agents.evaluation import LevelSet, choose_levels, count_outcomes, play_levels
-from agents.game import make_game
+from agents.game import Game, GameName, make_game
 from agents.labelling import digest_labels
 from agents.mapping import Mapping as ActionMap
 from agents.policy import LatentPolicy
 from agents.windows import Footage
+from genie_gym.checks import require
 from genie_gym.config_io import to_dict
-from genie_gym.configs import Mode
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.parallel import run_in_processes
 from genie_gym.results.experiment import Row, VariantExperiment
@@ -86,6 +86,8 @@ class Method(Generic[Store]):
     """Whether it has a row for the first seed only, since it is the same for all or slow."""
     colour: str | None = None
     """Matplotlib colour of its curve, drawn in the order of colours; not drawn if None."""
+    plays: Callable[[Game], bool] = lambda game: True
+    """Function that tells whether it can play a game; it has no rows in others."""
     twin_of: str | None = None
     """Name of the method whose shares of actions it draws from; its rows are played after that method's."""
 
@@ -144,14 +146,14 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         """Sizes of the preset, some of them replaced by options of the command line."""
 
     @abstractmethod
-    def open(self, mode: Mode, footage: Footage | None = None) -> Store:
+    def open(self, mode: GameName, footage: Footage | None = None) -> Store:
         """Return a new store of a mode; it uses ``footage``, the videos' frames in memory, if given."""
 
     def load(self) -> GenieWorldModel:
         """Return the checkpoint's world."""
         return load_world(self.checkpoint, self.device, self.precision)
 
-    def plan_demonstrations(self, mode: Mode) -> Demonstrations:
+    def plan_demonstrations(self, mode: GameName) -> Demonstrations:
         """Return the plan of a mode's recordings, with the numbers of frames in ``size``; nothing is recorded yet."""
         out = self.run_folder / f"demonstrations-{mode}"
         numbers = {name: self.size[name] for name in ("frames", "labelled_frames")}
@@ -177,17 +179,17 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
 
     def describe_settings(self, **others: Any) -> Row:
         """Return the settings that all rows share, and ``others``; the core of each mode is found if it is missing."""
-        modes: list[Mode] = self.size["modes"]
+        modes: list[GameName] = self.size["modes"]
         self.make_apart(self.make_core, [{"mode": mode} for mode in modes if not self._core_file(mode).exists()])
         cores = {mode: self.core(mode)._asdict() for mode in modes}
         shared = {"player": self.player, "level_set": self.level_set, "cores": cores, **to_dict(self.playing)}
         return {**self.size, **self.describe_world(), **shared, **others}
 
-    def core(self, mode: Mode) -> Core:
+    def core(self, mode: GameName) -> Core:
         """Return a mode's core, which is found first if it is missing, and saved."""
         return cache_core(make_game(mode), self.level_set, self.size["core_among"], self._core_file(mode))
 
-    def choose_levels(self, mode: Mode) -> list[int]:
+    def choose_levels(self, mode: GameName) -> list[int]:
         """Return the seeds of the levels that every method plays: the first of the set, then those of the core."""
         return list(dict.fromkeys((*self._every_level, *self._hard_levels(mode))))
 
@@ -200,19 +202,33 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         """Return the number of labelled samples of each row of a method, None where it uses none or all."""
         return method.list_labels(self.size["labels"])
 
-    def list_method_cells(self, modes: Iterable[Mode]) -> list[Row]:
-        """Return a cell for every row: one mode after the other, and within it one seed after the other."""
+    def list_method_cells(self, modes: Iterable[GameName]) -> list[Row]:
+        """Return a cell for every row: one mode after the other, and within it one seed after the other.
+
+        Raises:
+            ValueError: If none of the methods can play a mode's game.
+        """
         cells: list[Row] = []
         for mode in modes:
+            playing = self._find_playing(mode)
             for has_one_seed in (True, False):
                 wanted: list[Row] = [
                     {"mode": mode, "player": self.player, "method": name, "labels": labels}
-                    for name, method in self.known_methods.items()
-                    if name in self.methods and method.has_one_seed == has_one_seed
+                    for name, method in playing.items()
+                    if method.has_one_seed == has_one_seed
                     for labels in self.list_labels(method)
                 ]
                 cells += self.repeat_over_seeds(wanted, 1 if has_one_seed else self.size["seeds"])
         return cells
+
+    def _find_playing(self, mode: GameName) -> dict[str, Method[Any]]:
+        """Return the methods to run that can play a mode's game, and print the others."""
+        wanted = {name: method for name, method in self.known_methods.items() if name in self.methods}
+        playing = {name: method for name, method in wanted.items() if method.plays(make_game(mode))}
+        require(bool(playing) or not wanted, "methods", self.methods, f"one or more that can play {mode}")
+        if others := [name for name in wanted if name not in playing]:
+            print(f"{self.name}: {mode} is not played by {', '.join(others)}")
+        return playing
 
     def finish_methods(self, cells: list[Row], settings: Row) -> list[Row]:
         """Compute the missing rows and return all rows: shared resources first, and blind twins last.
@@ -265,7 +281,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         with self.costs.measure("labelling", **cell):
             store.prepare(cell["cloned"])
 
-    def make_shared(self, footages: Mapping[Mode, Footage], cell: Row) -> None:
+    def make_shared(self, footages: Mapping[GameName, Footage], cell: Row) -> None:
         """Make and save a cell's clone or reward model, from the frames of its mode if ``footages`` holds them."""
         with self.costs.measure("training", **cell):
             self.open(cell["mode"], footages.get(cell["mode"])).make_shared(cell["need"], cell["seed"])
@@ -274,10 +290,10 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     def _every_level(self) -> list[int]:
         return choose_levels(self.level_set, self.size["levels"])
 
-    def _hard_levels(self, mode: Mode) -> list[int]:
+    def _hard_levels(self, mode: GameName) -> list[int]:
         return self.core(mode).seeds[: self.size["core_levels"]]
 
-    def _core_file(self, mode: Mode) -> Path:
+    def _core_file(self, mode: GameName) -> Path:
         return self.run_folder / f"core-{mode}-{self.level_set}-{self.size['core_among']}.json"
 
     def _prepare(self, missing: list[Row]) -> None:
@@ -293,13 +309,13 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
         ]
         cloned = {cell["mode"] for cell in shared}
         self.make_apart(self.record, [{"mode": mode, "cloned": mode in cloned} for mode in stores])
-        on_gpu: set[Mode] = set() if self.device == "cpu" else cloned  # CPU processes share a memory-mapped file
+        on_gpu: set[GameName] = set() if self.device == "cpu" else cloned  # CPU processes share a memory-mapped file
         footages = {mode: stores[mode].footage for mode in on_gpu}
         self.make_apart(functools.partial(self.make_shared, footages), shared)
 
 
 @functools.lru_cache(maxsize=1)
-def _open_last(experiment: MethodExperiment[Store], mode: Mode, run: int) -> Store:
+def _open_last(experiment: MethodExperiment[Store], mode: GameName, run: int) -> Store:
     """Return the store of a mode; it stays in memory, gigabytes of it, until another mode or ``run`` is opened."""
     return experiment.open(mode)
 

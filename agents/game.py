@@ -1,12 +1,13 @@
-"""The ``Game`` protocol, through which agents play, and ``ProcgenGame``. Another game is one more such class."""
+"""The ``Game`` protocol, through which agents play, ``ProcgenGame``, and the games that commands know by name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
+from agents.env_game import EnvGame
 from genie_gym.configs import Mode
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.procgen import (
@@ -20,7 +21,10 @@ from genie_gym.data.procgen import (
 )
 from genie_gym.data.record import record
 from genie_gym.metrics.held_out import restrict
-from genie_gym.players.specs import parse_shares
+from genie_gym.players.specs import PlayerShare, parse_share
+
+GameName = Literal["easy", "hard", "breakout"]
+"""Names of the games that the commands play: CoinRun on easy or hard levels, or Atari's Breakout."""
 
 
 class GameBatch(Protocol):
@@ -89,6 +93,13 @@ class Game(Protocol):
     def moves(self) -> np.ndarray:
         """(R,) int64: the move that each real action makes; actions with the same effect make the same move."""
 
+    @property
+    def has_states(self) -> bool:
+        """Whether the states of its games can be saved and restored, which some methods need."""
+
+    def find_player(self, spec: str) -> PlayerShare:
+        """Return the player that a spec names in this game, as for ``genie-gym record``; ``skilled`` is a good one."""
+
     def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
         """Open one game at the start of each level, given by its seed; after an episode, the level starts again."""
 
@@ -111,6 +122,7 @@ class ProcgenGame:
     num_actions: ClassVar[int] = NUM_REAL_ACTIONS
     frame_size: ClassVar[tuple[int, int]] = (FRAME_SIZE, FRAME_SIZE)
     max_episode_steps: ClassVar[int] = MAX_GAME_STEPS
+    has_states: ClassVar[bool] = True
     name: str = "coinrun"
     """Procgen's name of the game."""
     mode: Mode = "easy"
@@ -120,6 +132,9 @@ class ProcgenGame:
     def moves(self) -> np.ndarray:
         actions = np.arange(NUM_REAL_ACTIONS)
         return np.where(actions < NUM_MOVES, actions, 4)  # special keys do nothing, as move 4 does
+
+    def find_player(self, spec: str) -> PlayerShare:
+        return parse_share(spec)
 
     def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
         return open_levels(RecordConfig(game=self.name, mode=self.mode), levels, paint_velocity=paint_velocity)
@@ -132,7 +147,7 @@ class ProcgenGame:
         self, levels: str, player: str, out: Path, frames: int, seed: int, num_envs: int = 64, workers: int = 1
     ) -> list[Path]:
         config = RecordConfig(game=self.name, mode=self.mode, frames=frames, num_envs=num_envs, seed=seed)
-        return record(restrict(config, levels), parse_shares([player]), out, workers=workers)
+        return record(restrict(config, levels), [self.find_player(player)], out, workers=workers)
 
     def score_returns(self, returns: np.ndarray) -> np.ndarray:
         return returns / 10
@@ -140,8 +155,15 @@ class ProcgenGame:
 
 COINRUN = ProcgenGame()
 """CoinRun on easy levels, the default of functions that need only a game's actions and frame size."""
+BREAKOUT = EnvGame(
+    config=RecordConfig(env="ALE/Breakout-v5", fit="pad", random_start=30, episode_steps=250),
+    goal=4,
+    skilled="breakout",
+)
+"""Atari's Breakout for 250 actions of four screens each, 17 seconds: solved by four bricks of the lowest rows."""
+_NAMED: dict[str, Game] = {"easy": COINRUN, "hard": ProcgenGame(mode="hard"), "breakout": BREAKOUT}
 
 
-def make_game(mode: Mode) -> Game:
-    """Return the game that the commands of this package play: CoinRun in one distribution mode."""
-    return ProcgenGame(mode=mode)
+def make_game(name: GameName) -> Game:
+    """Return the game of a name, which the commands of this package play."""
+    return _NAMED[name]

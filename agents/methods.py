@@ -7,7 +7,8 @@ from agents.acting import Agent, PlayerAgent, SeenThroughLatents
 from agents.blind_methods import add_twins, list_blind_methods
 from agents.clone_store import CloneStore, Relabelling
 from agents.experiment import Method, MethodInputs
-from genie_gym.players.specs import load_player, parse_share
+from agents.game import ProcgenGame
+from genie_gym.players.specs import load_player
 
 CloningMethod = Method[CloneStore]
 """A method of the benchmark."""
@@ -15,8 +16,8 @@ _Inputs = MethodInputs[CloneStore]
 
 
 def _build_player(inputs: MethodInputs[Any]) -> PlayerAgent:
-    spec = inputs.store.recordings.player
-    return PlayerAgent(load_player(spec, inputs.seed), parse_share(spec).sees_velocity)
+    share = inputs.store.game.find_player(inputs.store.recordings.player)
+    return PlayerAgent(share.player(inputs.seed), share.sees_velocity)
 
 
 def _build_latent(inputs: _Inputs) -> Agent:
@@ -71,7 +72,10 @@ _SIGHTED = (
     ),
 )
 _CODE = CloningMethod(
-    "player_seen_latents", "the videos' player, by latent actions of its next frames", _build_seen_latents
+    "player_seen_latents",
+    "the videos' player, by latent actions of its next frames",
+    _build_seen_latents,
+    plays=lambda game: game.has_states,
 )
 """A diagnosis: what is lost in latent actions and their dictionary alone, without a clone."""
 _SEARCH = CloningMethod(
@@ -80,6 +84,7 @@ _SEARCH = CloningMethod(
     lambda inputs: PlayerAgent(load_player("search", inputs.seed)),
     is_blind_to_latents=True,
     has_one_seed=True,
+    plays=lambda game: isinstance(game, ProcgenGame),
 )
 """The ceiling: what can be solved at all."""
 CLONING_METHODS: dict[str, Method[Any]] = {

@@ -15,10 +15,9 @@ import tyro
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.config import Training
-from agents.game import Game, GameBatch, JoinedGames, make_game
+from agents.game import Game, GameBatch, GameName, JoinedGames, make_game
 from agents.game_vec_env import GameVecEnv
 from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
-from genie_gym.configs import Mode
 from genie_gym.nn.weights import save_half
 from genie_gym.players.networks import NetworkPlayer, SkilledPolicy, load_skilled_policy
 
@@ -45,7 +44,7 @@ class PlayerTraining(Training):
 
     out: Path = Path("runs/player")
     """folder of the run, its TensorBoard log and player.safetensors"""
-    modes: tuple[Mode, ...] = ("easy", "hard")
+    modes: tuple[GameName, ...] = ("easy", "hard")
     """Procgen's distribution modes, with an equal number of games each"""
     start: Path | None = None
     """weights of a player to start from; its critic is trained first"""

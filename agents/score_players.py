@@ -19,11 +19,9 @@ import tyro
 from agents.acting import PlayerAgent
 from agents.core_levels import cache_core
 from agents.evaluation import LevelSet, choose_levels, count_outcomes, play_levels
-from agents.game import make_game
+from agents.game import GameName, make_game
 from agents.intervals import estimate_mean
 from genie_gym.bench.machine import describe_machine
-from genie_gym.configs import Mode
-from genie_gym.players.specs import load_player, parse_share
 from genie_gym.results.files import write_results
 
 _AT_ONCE = 250  # games open at the same time
@@ -35,8 +33,8 @@ class PlayerScoring:
 
     players: tuple[str, ...] = ("random", "expert", "skilled", "search")
     """specs of the players, as for ``genie-gym record``"""
-    modes: tuple[Mode, ...] = ("easy", "hard")
-    """Procgen's distribution modes"""
+    modes: tuple[GameName, ...] = ("easy", "hard")
+    """games: CoinRun on easy or hard levels, or others by name"""
     level_set: LevelSet = "validation"
     """set of levels to play: ``validation`` to choose settings, ``test`` for published tables"""
     levels: int = 1000
@@ -54,8 +52,9 @@ class PlayerScoring:
         Raises:
             ValueError: If there is no such player, or there are fewer levels.
         """
-        for player in self.players:
-            parse_share(player)
+        for game in map(make_game, self.modes):
+            for player in self.players:
+                game.find_player(player)
         torch.set_num_threads(1)  # frames a second are those of one core
         rows, machine = [], describe_machine(torch.device("cpu"))
         for row in self._play_all():
@@ -77,14 +76,14 @@ class PlayerScoring:
                 counts = self._play(mode, player, core.seeds)
                 yield {"mode": mode, "player": player, "best_constant": core.best_constant, **counts}
 
-    def _play(self, mode: Mode, player: str, core: list[int]) -> dict[str, Any]:
+    def _play(self, mode: GameName, player: str, core: list[int]) -> dict[str, Any]:
         """Return the counts of a player on all levels and on the core, with intervals and its speed."""
-        levels, sees_velocity = choose_levels(self.level_set, self.levels), parse_share(player).sees_velocity
+        levels, game = choose_levels(self.level_set, self.levels), make_game(mode)
+        share = game.find_player(player)
         rows, began = [], time.process_time()
         for first in range(0, len(levels), _AT_ONCE):
             part = levels[first : first + _AT_ONCE]
-            agent = PlayerAgent(load_player(player, self.seed), sees_velocity)
-            outcome = play_levels(agent, make_game(mode), part)
+            outcome = play_levels(PlayerAgent(share.player(self.seed), share.sees_velocity), game, part)
             rows.append(count_outcomes(outcome, part, part, [level for level in core if level in part]))
         seconds = time.process_time() - began
         sums = ("levels", "solved", "core_levels", "core_solved", "deaths", "timeouts", "env_steps")
@@ -94,6 +93,9 @@ class PlayerScoring:
             if digits:
                 solved = np.array([[float(each == "1") for each in digits]])
                 counts[name] = estimate_mean(solved, self.seed)["interval"]
+        counts["mean_return"] = float(
+            np.average([row["mean_return"] for row in rows], weights=[row["levels"] for row in rows])
+        )
         return {**counts, "frames_a_cpu_second": round(counts["env_steps"] / seconds)}
 
 

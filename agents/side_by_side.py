@@ -11,10 +11,9 @@ import numpy as np
 import tyro
 
 from agents.acting import ClonedAgent, PolicyMemory
-from agents.game import Game, make_game
+from agents.game import Game, GameName, make_game
 from agents.mapping import map_from_recordings
 from agents.policy import LatentPolicy, load_policy
-from genie_gym.configs import Mode
 from genie_gym.data.video import write_video
 from genie_gym.envs import WorldHandle
 from genie_gym.models.world_model import GenieWorldModel
@@ -76,8 +75,8 @@ class SideBySide:
     """name of a shipped checkpoint, or a folder"""
     out: Path = Path("out/side_by_side.gif")
     """GIF or mp4 file to write, with the world on the left and the game on the right"""
-    mode: Mode = "easy"
-    """Procgen's distribution mode"""
+    mode: GameName = "easy"
+    """game: CoinRun on easy or hard levels, or another by name"""
     level: int = 10_000
     """seed of the level; the world starts from its first frame"""
     frames: int = 64

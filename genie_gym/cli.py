@@ -33,7 +33,7 @@ class RecordCommand:
     workers: int = 1
     """number of recording processes"""
     window: bool = False
-    """play the environment of --env in a window, and record that until the window is closed"""
+    """play the environment of --env in a window, and record that until it is closed, whatever --frames is"""
     keys: tuple[str, ...] = ()
     """keys of the window, KEYS=ACTION each, such as d=3 or dw=5; by default the environment's own"""
     recording: Annotated[RecordConfig, tyro.conf.arg(name="")] = field(default_factory=RecordConfig)
@@ -46,7 +46,10 @@ class RecordCommand:
         from genie_gym.data.record import record
         from genie_gym.players.specs import parse_shares
 
+        require(self.window or not self.keys, "--keys", self.keys, "left out without --window")
         if self.window:
+            require(self.workers == 1, "--workers", self.workers, "left out with --window")
+            require(self.players == RecordCommand.players, "--players", self.players, "left out with --window")
             record_in_window(self.recording, self.keys, self.out)
             print(f"recorded in {self.out}")
             return

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,13 @@ def find_function(field: str, function: Callable[..., Any] | str) -> Callable[..
     if not callable(found):
         raise ValueError(f'{field} must be a callable or the "module:name" of one, got {function!r}')
     return found
+
+
+def describe_failure(error: Exception) -> str:
+    """Return an error of somebody else's code in one line: its kind, its message, and where it was raised."""
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def build_from_spec(field: str, spec: str, known: Mapping[str, Callable[..., Any]], **optional: Any) -> Any:

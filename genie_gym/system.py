@@ -80,24 +80,42 @@ def replace_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def require_folder(folder: Path) -> None:
+    """Make a folder; ``ValueError`` if it cannot be made or written into."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"folder {folder} cannot be written")
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Make a folder and hold it for this process alone, until the context or the process ends; does nothing on Windows.
 
-    The lock is one of the kernel on the hidden file ``.lock``, so that no process that was killed leaves it behind. Of
-    several processes that work in a folder together, one takes it for all.
+    The lock is one of the kernel on the hidden file ``.lock``, which is deleted at the end; a process that was killed
+    leaves no lock behind. Of several processes that work in a folder together, one takes it for all.
 
     Raises:
         ValueError: Naming the other process, if it holds the folder, or if the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
-    with file:
-        if sys.platform != "win32":
+    require_folder(folder)
+    if sys.platform == "win32":
+        yield
+        return
+    path = folder / ".lock"
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                file = held.enter_context(path.open("a+"))
+            except OSError as error:
+                raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
             _lock_file(file, folder)
+            # The one who held the lock may have deleted the file after it was opened here.
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                break
+        held.callback(path.unlink, missing_ok=True)
         yield
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from genie_gym.parallel import run_in_processes
 
 def work(task):
@@ -18,6 +18,7 @@ def work(task):
     time.sleep(600)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background of a shell
     list(run_in_processes(work, range(2), 2))
 """
 

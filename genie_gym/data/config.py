@@ -26,12 +26,15 @@ def require_rate(field: str, fps: Any) -> None:
 
 def read_size(field: str, size: str) -> tuple[int, int]:
     """Return the height and width of HEIGHTxWIDTH; ``ValueError`` naming ``field`` if it is none, or very large."""
-    require(re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size) is not None, field, size, "HEIGHTxWIDTH, such as 90x160")
+    is_size = isinstance(size, str) and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size) is not None
+    require(is_size, field, size, "HEIGHTxWIDTH, such as 90x160")
     height, width = map(int, size.split("x"))
     require(height * width <= _MAX_PIXELS, field, size, f"of up to {_MAX_PIXELS} pixels")
     return height, width
 
 
+_MOST_GAMES = 65_536
+"""Largest number of games played in parallel."""
 FrameSource = Literal["observations", "render"]
 """Sources of an environment's frames: its observations, or what it renders in the mode ``rgb_array``."""
 
@@ -56,6 +59,10 @@ class RecordConfig:
     """height and width in pixels of the recorded frames of an environment, such as 90x160"""
     fit: Fit = "crop"
     """method that changes the aspect ratio of an environment's frames"""
+    random_start: int = 0
+    """largest number of random actions, drawn by the level's seed, that precede the first frame of an episode"""
+    episode_steps: int = 0
+    """number of actions after which an environment's episode is cut off; 0 for the environment's own limit"""
     frames: int = 100_000
     """total number of frames"""
     num_envs: int = 64
@@ -73,10 +80,11 @@ class RecordConfig:
         check_fields(
             self,
             positive="action_repeat frames num_envs frames_per_shard",
-            not_negative="start_level num_levels seed",
+            not_negative="start_level num_levels seed random_start episode_steps",
         )
         read_size("RecordConfig.size", self.size)
         require_fit(self.fit)
+        require(self.num_envs <= _MOST_GAMES, "RecordConfig.num_envs", self.num_envs, f"at most {_MOST_GAMES}")
         # An environment has no game and mode of Procgen's, and Procgen's frames are recorded as they are.
         names = _PROCGEN_FIELDS if self.env is not None else _ENV_FIELDS
         kind = "--env" if self.env is not None else "Procgen's games"
@@ -93,7 +101,7 @@ class RecordConfig:
 
 
 _PROCGEN_FIELDS = ("game", "mode")
-_ENV_FIELDS = ("env_arguments", "frames_from", "action_repeat", "size", "fit")
+_ENV_FIELDS = ("env_arguments", "frames_from", "action_repeat", "size", "fit", "random_start", "episode_steps")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,13 +11,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from genie_gym.checks import require
+from genie_gym.checks import is_integer, require
 from genie_gym.data.config import RecordConfig, read_size
-from genie_gym.data.env_games import open_env, to_action
-from genie_gym.data.fitting import Fit
+from genie_gym.data.env_games import check_reward, open_env, require_actions, to_action
+from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.frames import check_frames, resize
 from genie_gym.data.shards import SHARD_SUFFIX, Recording, write_shard
 from genie_gym.extras import need_extra
+from genie_gym.system import require_folder
 
 
 class FrameWriter:
@@ -41,9 +42,11 @@ class FrameWriter:
         player: str = "person",
         frames_per_shard: int = 4096,
     ) -> None:
-        require(frames_per_shard > 0, "frames_per_shard", frames_per_shard, "positive")
+        require(is_integer(frames_per_shard, 1), "frames_per_shard", frames_per_shard, "a positive integer")
+        require_fit(fit)
         self._out, self._size, self._fit, self._player = Path(out), read_size("size", size), fit, player
         self._frames_per_shard, self._attributes = frames_per_shard, {"size": size, "fit": fit}
+        require_folder(self._out)
         self._rows: list[tuple[np.ndarray, np.ndarray, float, bool]] = []
         self._raw_size: tuple[int, ...] | None = None
         self._action: np.ndarray | None = None
@@ -64,19 +67,14 @@ class FrameWriter:
         check_frames("frame", frame, ndim=3)
         self._raw_size = self._raw_size or frame.shape
         require(frame.shape == self._raw_size, "shape of frame", frame.shape, f"{self._raw_size} like those before")
-        taken = np.asarray(action)
-        is_number = np.issubdtype(taken.dtype, np.number) and taken.ndim <= 1
-        require(is_number, "action", action, "an integer or a vector of numbers")
-        whole = np.issubdtype(taken.dtype, np.integer)
-        require(whole or taken.ndim == 1, "action", action, "an integer or a vector of numbers")
-        taken = taken.astype(np.int32 if whole else np.float32)
+        require(is_first in (False, True), "is_first", is_first, "True or False")
+        taken, paid = _store_action(action), check_reward("reward", reward)
         first = taken if self._action is None else self._action
         is_alike = (taken.shape, taken.dtype) == (first.shape, first.dtype)
         require(is_alike, "action", action, f"{first.dtype} of shape {first.shape} like those before")
         self._action = taken
-        self._rows.append(
-            (resize(frame, *self._size, self._fit).copy(), taken, float(reward), is_first or self._begins)
-        )
+        kept = resize(frame, *self._size, self._fit).copy()
+        self._rows.append((kept, taken, paid, bool(is_first) or self._begins))
         self._begins = False
         if len(self._rows) == self._frames_per_shard:
             self._write()
@@ -107,6 +105,18 @@ class FrameWriter:
         self._rows = []
 
 
+def _store_action(action: Any) -> np.ndarray:
+    """Return an action as it is stored, () int32 or (D,) int32 or float32; ``ValueError`` if it cannot be."""
+    taken = np.asarray(action)
+    is_whole = np.issubdtype(taken.dtype, np.integer)
+    is_number = (is_whole or np.issubdtype(taken.dtype, np.floating)) and taken.ndim <= 1 and taken.size > 0
+    require(is_number, "action", action, "an integer or a vector of numbers")
+    most = float(np.iinfo(np.int32).max if is_whole else np.finfo(np.float32).max)
+    fits = all(abs(value) <= most for value in taken.ravel().tolist())
+    require(fits, "action", action, "made of finite numbers of 32 bits")
+    return taken.astype(np.int32) if is_whole else np.atleast_1d(taken.astype(np.float32))
+
+
 class RecordFrames(gym.Wrapper[Any, Any, Any, Any]):
     """A wrapper that records an environment with the render mode ``rgb_array``, whoever plays it.
 
@@ -131,7 +141,7 @@ class RecordFrames(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment and record the frame from which the action led."""
         result = self.env.step(action)
-        taken = action if np.ndim(action) == 0 else np.ravel(action)
+        taken = action if np.ndim(action) == 0 else np.ravel(action)  # a matrix is stored as a vector
         self._writer.add(self._frame, taken, float(result[1]), self._is_first)
         self._frame, self._is_first = self._draw(), False
         return result
@@ -162,7 +172,7 @@ def record_in_window(config: RecordConfig, keys: Sequence[str], out: Path) -> No
     require(config.env is not None, "RecordConfig.env", config.env, "given to record in a window")
     require(config.action_repeat == 1, "RecordConfig.action_repeat", config.action_repeat, "1 in a window")
     env = open_env(replace(config, frames_from="render"))[0]
-    actions = _read_keys(keys, env.action_space)
+    actions = _read_keys(keys, require_actions(config, env.action_space))
     noop: Any = 0 if isinstance(env.action_space, spaces.Discrete) else np.zeros_like(env.action_space.sample())
     with FrameWriter(out, config.size, config.fit) as writer, contextlib.closing(RecordFrames(env, writer)) as played:
         try:
@@ -181,8 +191,10 @@ def _read_keys(texts: Sequence[str], space: spaces.Space[Any]) -> dict[str, Any]
         except ValueError:
             numbers = []
         shape = space.shape or ()
-        action = np.array(numbers, dtype=space.dtype)
-        is_fit = action.size == np.prod(shape) and space.contains(to_action(space, action.reshape(shape)))
+        action = np.array(numbers).astype(space.dtype)
+        is_kept = np.issubdtype(action.dtype, np.floating) or bool((action == np.array(numbers)).all())
+        require(keys not in actions, "keys", text, "different keys")
+        is_fit = is_kept and action.size == np.prod(shape) and space.contains(to_action(space, action.reshape(shape)))
         require(bool(keys) and is_fit, "keys", text, f"KEYS=ACTION with an action of {space}")
         actions[keys] = to_action(space, action.reshape(shape))
     return actions

@@ -114,6 +114,15 @@ class Games:
         self._env.close()
 
 
+def count_levels(config: RecordConfig) -> int:
+    """Return the number of level seeds of a config; ``ValueError`` if they go beyond the largest one."""
+    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level
+    levels = (config.start_level, config.num_levels)
+    is_inside = num_levels > 0 and config.start_level + num_levels <= MAX_LEVEL_SEED
+    require(is_inside, "RecordConfig start_level and num_levels", levels, f"below {MAX_LEVEL_SEED} in all")
+    return num_levels
+
+
 def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity: bool = False) -> Games:
     """Open ``num_envs`` games on the levels of ``config``; equal arguments give equal games.
 
@@ -129,10 +138,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
         MissingExtraError: If procgen is not installed.
     """
     require(config.game in GAMES, "RecordConfig.game", config.game, f"one of {GAMES}")
-    num_levels = config.num_levels or MAX_LEVEL_SEED - config.start_level  # Procgen would ignore start_level with 0
-    if num_levels < 1 or config.start_level + num_levels > MAX_LEVEL_SEED:
-        levels = (config.start_level, config.num_levels)
-        raise ValueError(f"RecordConfig levels must lie below {MAX_LEVEL_SEED}, got start and number {levels}")
+    num_levels = count_levels(config)  # Procgen would ignore start_level with 0
     env = _import_procgen().ProcgenGym3Env(
         num=num_envs,
         env_name=config.game,

@@ -9,18 +9,23 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from genie_gym.checks import require
 from genie_gym.data.config import RecordConfig, read_size
 from genie_gym.data.env_games import EnvGames, action_layout, check_env_actions, describe_actions, find_action_space
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
 from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, write_shard
 from genie_gym.parallel import run_in_processes
 from genie_gym.players.specs import Planner, Player, PlayerShare
-from genie_gym.system import list_files
+from genie_gym.plugins import describe_failure
+from genie_gym.system import list_files, lock_folder
+
+_MOST_SHARDS = 100_000
+"""Largest number of shards of a recording."""
 
 
 class Job(NamedTuple):
@@ -62,8 +67,14 @@ def record(
         raise ValueError(f"seed must be 0 or more and workers positive, got {config.seed} and {workers}")
     _split_games(config.num_envs, players)  # fails before anything is written if there are too many players
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     jobs = _plan(config, tuple(players), out)
+    if not out.is_dir() or _missing(jobs, out):  # several processes may use a whole recording
+        with lock_folder(out):
+            _record_missing(jobs, out, config, progress, workers)
+    return [job.path for job in jobs]
+
+
+def _record_missing(jobs: Sequence[Job], out: Path, config: RecordConfig, progress: bool, workers: int) -> None:
     missing = _missing(jobs, out)
     done = config.frames - sum(job.num_frames for job in missing)
     with tqdm(total=config.frames, initial=done, unit=" frames", unit_scale=True, disable=not progress) as bar:
@@ -73,7 +84,6 @@ def record(
         else:
             for _, frames in run_in_processes(record_shard, missing, min(workers, len(missing))):
                 bar.update(frames)
-    return [job.path for job in jobs]
 
 
 def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: None) -> int:
@@ -135,11 +145,20 @@ def _choose(name: str, player: Player, games: Games | EnvGames) -> np.ndarray:
     """Return a player's actions (B,) in Procgen, or (B, ...) of an environment's action space."""
     field, views = f"actions of player {name!r}", games.views()
     if isinstance(games, EnvGames):
-        return check_env_actions(field, games.action_space, player(views), len(views))
-    real_actions = check_actions(field, player.plan(games.save()) if isinstance(player, Planner) else player(views))
+        return check_env_actions(field, games.action_space, _ask(name, player, views), len(views))
+    chosen = player.plan(games.save()) if isinstance(player, Planner) else _ask(name, player, views)
+    real_actions = check_actions(field, chosen)
     if real_actions.shape != (len(views),):
         raise ValueError(f"{field} must have the shape {(len(views),)}, got {real_actions.shape}")
     return real_actions
+
+
+def _ask(name: str, player: Player, views: Any) -> np.ndarray:
+    """Return what a player answers, which may be any code; ``ValueError`` if it fails."""
+    try:
+        return player(views)
+    except Exception as error:
+        raise ValueError(f"player {name!r} failed: {describe_failure(error)}") from error
 
 
 def _split_games(num_envs: int, players: Sequence[PlayerShare]) -> list[int]:
@@ -157,6 +176,8 @@ def _split_games(num_envs: int, players: Sequence[PlayerShare]) -> list[int]:
 
 def _plan(config: RecordConfig, players: tuple[PlayerShare, ...], out: Path) -> list[Job]:
     starts = range(0, config.frames, config.frames_per_shard)
+    rule = f"at most {_MOST_SHARDS} times frames_per_shard, {config.frames_per_shard}"
+    require(len(starts) <= _MOST_SHARDS, "RecordConfig.frames", config.frames, rule)
     sizes = [min(config.frames_per_shard, config.frames - start) for start in starts]
     return [Job(config, players, index, size, out / f"shard-{index:05d}.h5") for index, size in enumerate(sizes)]
 
@@ -166,7 +187,10 @@ def _attributes(job: Job) -> dict[str, str | int]:
     config = job.config.identify()
     source = ["env"] if job.config.env is not None else ["game", "mode"]
     names = [*source, "seed", "start_level", "num_levels"]
-    shares = [(player.name, player.weight, player.sees_velocity) for player in job.players]
+    shares = [
+        (player.name, player.weight, player.sees_velocity, *([player.digest] if player.digest else []))
+        for player in job.players
+    ]
     recording = json.dumps({"config": config, "players": shares}, sort_keys=True)
     actions = {} if job.config.env is None else describe_actions(job.config)
     return {**{name: config[name] for name in names}, **actions, "shard": job.number, "recording": recording}

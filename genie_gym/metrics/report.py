@@ -127,6 +127,8 @@ def _tabulate_actions(lam: dict[str, Any]) -> Table:
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row(f"NMI with the {list(lam['groups'].values())[-1]}", "", f"{lam['nmi']:.3f}", "", "")
+    else:
+        table.add_row("no real actions to compare with: the data name no integers, or those of several games")
     return table
 
 

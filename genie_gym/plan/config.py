@@ -9,6 +9,9 @@ import tyro
 from genie_gym.checks import check_fields, require
 from genie_gym.preset_arguments import PresetName, PresetValues
 
+_MOST_PIXELS = 8192
+"""Largest height and width that is planned: masks of the tokens of larger frames would fill the memory here."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
@@ -58,6 +61,9 @@ class PlanCommand:
         from genie_gym.plan.report import print_plan, read_plans, write_plan
         from genie_gym.results.files import require_writable
 
+        for side in ("height", "width"):
+            pixels = getattr(self.config.world, side)
+            require(pixels <= _MOST_PIXELS, f"--world.{side}", pixels, f"at most {_MOST_PIXELS}")
         if self.json is not None:
             require_writable(self.json)
             read_plans(self.json)  # refuses a file of other results

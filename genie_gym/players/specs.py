@@ -14,18 +14,22 @@ Its spec is also its name in recordings:
 ``SPEC=WEIGHT`` gives a player a share of the games.
 
 In a Gymnasium environment (``genie-gym record --env``) ``random`` and ``sticky(repeat)`` draw from its action space, a
-file's player is called with the environment's observations, and the others, which know CoinRun, cannot play.
+file's player is called with the environment's observations, ``breakout`` plays ALE/Breakout-v5, and the others, which
+know CoinRun, cannot play.
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
 
 from genie_gym.checks import require
+from genie_gym.players.breakout import BreakoutPlayer
 from genie_gym.players.random import SpaceRandom, StickyRandom, UniformRandom
 from genie_gym.plugins import build_from_spec, maybe_number
 
@@ -60,6 +64,8 @@ class PlayerShare:
     """Share of the games, relative to the other players'."""
     sees_velocity: bool = False
     """Whether the player sees Procgen's painted velocity, which is never recorded."""
+    digest: str = ""
+    """Digest of the player's file, which a recording keeps; empty for players that ship."""
 
     def __post_init__(self) -> None:
         require(0 < self.weight < np.inf, "PlayerShare.weight", self.weight, "positive")
@@ -85,7 +91,9 @@ def parse_share(text: str, space: spaces.Space[Any] | None = None) -> PlayerShar
     player = load_player(spec, 0, space)  # a wrong spec fails here and not in a worker
     sees_velocity = spec.endswith(VELOCITY) or getattr(player, "sees_velocity", False)
     factory = functools.partial(load_player, spec, space=space)
-    return PlayerShare(name=spec, player=factory, weight=weight, sees_velocity=sees_velocity)
+    file = Path(spec.rpartition(":")[0])
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
+    return PlayerShare(name=spec, player=factory, weight=weight, sees_velocity=sees_velocity, digest=digest)
 
 
 def parse_shares(texts: Sequence[str], space: spaces.Space[Any] | None = None) -> list[PlayerShare]:
@@ -103,6 +111,7 @@ def load_player(spec: str, seed: int = 0, space: spaces.Space[Any] | None = None
     """
     if space is not None:
         in_space: dict[str, Callable[..., Player]] = {
+            "breakout": functools.partial(BreakoutPlayer, space),
             "random": functools.partial(SpaceRandom, space, seed),
             "sticky": lambda repeat=0.9: SpaceRandom(space, seed, repeat),
         }

@@ -27,7 +27,7 @@ class Experiment:
     """An experiment that writes one JSON file of results and usually one figure."""
 
     name: ClassVar[str]
-    """file name, without extension, of results and figure"""
+    """name of the experiment, and by default of its files"""
     by_machine: ClassVar[bool] = False
     """whether the file has a row for each kind of machine, as for speeds"""
     preset: Literal["smoke", "full"] = "smoke"
@@ -42,21 +42,26 @@ class Experiment:
     """torch device for training and playing"""
 
     @property
+    def file_name(self) -> str:
+        """Return the file name, without extension, of results and figure."""
+        return self.name
+
+    @property
     def json(self) -> Path:
         """Return the path of the results."""
-        return self._place("results") / f"{self.name}.json"
+        return self._place("results") / f"{self.file_name}.json"
 
     @property
     def picture(self) -> Path:
         """Return the path of the figure, and make its folder."""
         folder = self._place("figures")
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{self.name}.png"
+        return folder / f"{self.file_name}.png"
 
     @property
     def run_folder(self) -> Path:
         """Return the folder for the unfinished runs of this preset."""
-        return self.work / self.preset / self.name
+        return self.work / self.preset / self.file_name
 
     def _place(self, kind: str) -> Path:
         return self.out / kind if self.preset == "full" else self.out / kind / "smoke"

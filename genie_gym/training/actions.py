@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from genie_gym.configs import LatentActionConfig
 from genie_gym.data.clips import Batch
@@ -45,8 +46,10 @@ def merge_actions(model: LatentActionModel, batches: Batches) -> None:
 
     The first transition of a clip is left out: its motion before is unknown.
 
+    If fewer codes occur than there are latent actions, those without a code stay unused, and a line says so.
+
     Raises:
-        ValueError: If clips have fewer than four frames, or too few codes occur.
+        ValueError: If clips have fewer than four frames.
     """
     assert model.action_of_code is not None
     sequences, pairs = [], 0
@@ -58,7 +61,11 @@ def merge_actions(model: LatentActionModel, batches: Batches) -> None:
         raise ValueError("clip_length must be at least 4 to merge codes, since two transitions after the first count")
     codes = torch.cat(sequences).cpu()
     vectors = model.quantizer.lookup(torch.arange(len(model.action_of_code), device=batch.videos.device)).cpu()
-    model.action_of_code.copy_(merge_codes(codes, vectors, model.config.num_latent_actions))
+    actions = model.config.num_latent_actions
+    model.action_of_code.copy_(merge_codes(codes, vectors, actions))
+    used = int(model.action_of_code.max()) + 1
+    if used < actions:
+        tqdm.write(f"only {used} codes occur in the clips: {actions - used} of {actions} latent actions stay unused")
 
 
 def renew_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorldModel:

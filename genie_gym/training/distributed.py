@@ -217,7 +217,9 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            self._earlier = {each: signal.signal(each, self._receive) for each in _SIGNALS}
+            # A shell has commands in the background ignore the keyboard, and they go on doing so.
+            heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+            self._earlier = {each: signal.signal(each, self._receive) for each in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,20 +24,16 @@ def merge_codes(sequences: Tensor, vectors: Tensor, groups: int) -> Tensor:
     Args:
         sequences: (B, T) int64 codes of successive transitions.
         vectors: (codes, dim) vector of each code.
-        groups: Number of groups.
+        groups: Number of groups; of fewer codes that occur, each is a group.
 
     Returns:
         (codes,) int64 group of each code; group 0 is the most frequent.
-
-    Raises:
-        ValueError: If fewer than ``groups`` codes occur.
     """
     codes = len(vectors)
     flat = sequences[:, :-1].flatten() * codes + sequences[:, 1:].flatten()
     pairs = torch.bincount(flat, minlength=codes**2).view(codes, codes).double()
     used = (pairs.sum(dim=0) + pairs.sum(dim=1)).nonzero()[:, 0]
-    if len(used) < groups:
-        raise ValueError(f"sequences must hold at least {groups} different codes, got {len(used)}")
+    groups = min(groups, len(used))
     pairs = pairs[used][:, used]
     group_of = _move_codes(pairs, _merge_greedily(pairs, groups), groups)
     frequencies = torch.zeros(groups, dtype=torch.float64).index_add_(0, group_of, pairs.sum(dim=1))

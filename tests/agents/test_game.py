@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from agents.acting import ClonedAgent
 from agents.evaluation import play_levels
@@ -14,6 +15,7 @@ from agents.game_vec_env import GameVecEnv
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
 from genie_gym.data.procgen import Observation
+from genie_gym.players.specs import PlayerShare, parse_share
 from tests.agents.small import SMALL
 
 
@@ -49,6 +51,10 @@ class CorridorGame:
     """A game of ``Corridors``, which end after 10 steps."""
 
     num_actions, frame_size, max_episode_steps, moves = 3, (32, 48), 10, np.array([0, 1, 0])
+    has_states = True
+
+    def find_player(self, spec: str) -> PlayerShare:
+        return parse_share(spec, spaces.Discrete(3))
 
     def open_levels(self, levels: Sequence[int], paint_velocity: bool = False) -> GameBatch:
         return Corridors(levels)

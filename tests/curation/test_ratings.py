@@ -144,7 +144,7 @@ def test_a_frame_rate_that_is_none_is_refused(tmp_path: Path, fps: str) -> None:
 
 
 def test_a_clip_of_a_file_has_one_rating(tmp_path: Path) -> None:
-    """The same one may stand there twice, under any name of the video; of two that differ none is preferred."""
+    """Equal ratings of a clip may be repeated, under any name of its video; of two that differ, none is preferred."""
     path, row = tmp_path / "ratings.json", {"path": "a.mp4", "clip": [0, 8], "rating": 5}
     rows = [row, {**row, "path": f"../{tmp_path.name}/a.mp4"}]
     path.write_text(json.dumps({"format": "genie-gym ratings", "ratings": rows}))

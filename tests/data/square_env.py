@@ -12,6 +12,11 @@ SPACES: dict[str, spaces.Space[Any]] = {
     "several": spaces.MultiDiscrete([3, 2]),
     "binary": spaces.MultiBinary(3),
     "continuous": spaces.Box(-1, 1, (2,), np.float32),
+    "bytes": spaces.Box(0, 255, (2,), np.uint8),
+    "number": spaces.Box(-1, 1, (), np.float32),
+    "long": spaces.Box(-(2**40), 2**40, (1,), np.int64),
+    "many": spaces.Discrete(2**40),
+    "empty": spaces.Box(-1, 1, (0,), np.float32),
     "dictionary": spaces.Dict({"move": spaces.Discrete(3)}),
 }
 SIZE = (48, 32)
@@ -64,5 +69,46 @@ class NoFramesEnv(SquareEnv):
         super().__init__(**{**arguments, "shows": False})
 
 
+class FaultyEnv(SquareEnv):
+    """The environment with a fault in one of its methods."""
+
+    def __init__(self, fault: str = "", **arguments: Any) -> None:
+        if fault == "init":
+            raise KeyError("missing")
+        super().__init__(**arguments)
+        self._fault = fault
+
+    def reset(self, **arguments: Any) -> Any:
+        if self._fault == "reset":
+            raise RuntimeError("boom")
+        found = super().reset(**arguments)
+        return found[0] if self._fault == "old reset" else found
+
+    def step(self, action: Any) -> Any:
+        if self._fault == "step":
+            raise AssertionError("boom")
+        rewards = {"nan": float("nan"), "infinite": float("inf"), "none": None, "large": 1e300}
+        seen, reward, ends, is_cut, about = super().step(action)
+        return (
+            (seen, reward, ends, {})
+            if self._fault == "old step"
+            else (seen, rewards.get(self._fault, reward), ends, is_cut, about)
+        )
+
+    def render(self) -> Any:
+        if self._fault == "render":
+            raise OSError("boom")
+        return super().render()
+
+
+class SeedlessEnv(SquareEnv):
+    """The environment without a seed in its reset."""
+
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()
+
+
 gym.register("Square-v0", SquareEnv)
+gym.register("Faulty-v0", FaultyEnv)
+gym.register("Seedless-v0", SeedlessEnv)
 gym.register("NoFrames-v0", NoFramesEnv)

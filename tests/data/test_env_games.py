@@ -16,12 +16,13 @@ from genie_gym.data.record import record
 from genie_gym.data.shards import Shard
 from genie_gym.metrics.held_out import read_actions
 from genie_gym.players.specs import PlayerShare, parse_shares
+from genie_gym.system import lock_folder
 from tests.data.square_env import SPACES
 
 CONFIG = RecordConfig(
     env="tests.data.square_env:Square-v0", frames=60, num_envs=3, num_levels=5, start_level=7, size="24x16", seed=3
 )
-KINDS = [kind for kind in SPACES if kind != "dictionary"]
+KINDS = [kind for kind in SPACES if kind not in {"dictionary", "long", "many", "empty"}]
 
 
 def play(config: RecordConfig, out: Path, *players: str, workers: int = 1) -> list[Path]:
@@ -44,13 +45,14 @@ def test_recorded_actions_replay_the_recorded_frames(tmp_path: Path, kind: str, 
         wanted: Any = env.render()
         np.testing.assert_array_equal(shard.read(index, index + 1)[0], resize(wanted, 24, 16))
         assert 7 <= shard.level_seeds[index] < 12
-        action = actions[index] if actions.ndim == 2 else int(actions[index])
+        space, action = env.action_space, actions[index]
+        action = int(action) if actions.ndim == 1 else action.astype(space.dtype).reshape(space.shape)
         _, reward, *_ = env.step(action)
         assert reward == rewards[index]
     assert shard.attributes["env"] == CONFIG.env
     assert shard.episode_starts.sum() > 3, "episodes must end in this test"
     assert len(np.unique(actions)) > 1
-    assert actions.dtype == (np.float32 if kind == "continuous" else np.int32)
+    assert actions.dtype == (np.float32 if kind in {"continuous", "number"} else np.int32)
 
 
 def test_an_action_lasts_as_many_steps_as_asked_for(tmp_path: Path) -> None:
@@ -109,6 +111,13 @@ def test_recordings_are_clips_to_train_on(tmp_path: Path) -> None:
         ({"env": "tests.data.square_env:NoFrames-v0"}, r"must show RGB frames.*got observations Box.*\['human'\]"),
         ({"frames_from": "observations", "env_arguments": ("shows=false",)}, "must show RGB frames"),
         ({"env_arguments": ("grows=true",)}, r"must keep their size, got 48 x 32, then 49 x 32"),
+        ({"env_arguments": ("actions=long",)}, r"must be one number or more, integers of 32 bits, got Box"),
+        ({"env_arguments": ("actions=many",)}, r"must be one number or more, integers of 32 bits, got Discrete"),
+        ({"env_arguments": ("actions=empty",)}, "must be one number or more"),
+        ({"start_level": 2**31 - 1, "num_levels": 0}, "start_level and num_levels must be below"),
+        ({"start_level": 2**31 - 3}, "start_level and num_levels must be below"),
+        ({"frames": 10**14}, "RecordConfig.frames must be at most 100000 times frames_per_shard"),
+        ({"env": "tests.data.square_env:Seedless-v0"}, r"Seedless-v0' failed in reset: TypeError.*seed"),
         ({"env_arguments": ("actions=dictionary",)}, r"must be Discrete, MultiDiscrete, MultiBinary or Box, got Dict"),
         ({"env_arguments": ("colour=red",)}, "cannot be made: .*colour"),
         ({"env_arguments": ("actions",)}, "env_arguments must be NAME=VALUE, got 'actions'"),
@@ -118,6 +127,54 @@ def test_environments_that_cannot_be_recorded_are_refused(tmp_path: Path, change
     with pytest.raises(ValueError, match=told):
         play(dataclasses.replace(CONFIG, **changes), tmp_path / "out")
     assert not list(tmp_path.rglob("*.h5"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("init", r"cannot be made: KeyError: 'missing' \(square_env\.py"),
+        ("reset", r"failed in reset: RuntimeError: boom \(square_env\.py"),
+        ("step", r"failed in step: AssertionError: boom \(square_env\.py"),
+        ("render", r"failed in render: OSError: boom \(square_env\.py"),
+        ("old reset", "failed in reset|result of reset"),
+        ("old step", "failed in step|result of step"),
+        *((fault, r"reward of env '.*' must be a finite number") for fault in ("nan", "infinite", "none", "large")),
+    ],
+)
+def test_environments_that_fail_are_told_in_one_line(tmp_path: Path, fault: str, told: str) -> None:
+    arguments = (f"fault={fault}", f"shows={str(fault != 'render').lower()}")
+    config = dataclasses.replace(CONFIG, env="tests.data.square_env:Faulty-v0", env_arguments=arguments)
+    with pytest.raises(ValueError, match=told) as error:
+        play(config, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.h5*"))
+
+
+def test_two_recordings_into_one_folder_at_a_time_are_refused(tmp_path: Path) -> None:
+    """Several processes may ask for a recording that is whole."""
+    with lock_folder(tmp_path), pytest.raises(ValueError, match="is in use by process"):
+        play(CONFIG, tmp_path)
+    paths = play(CONFIG, tmp_path)
+    with lock_folder(tmp_path):
+        assert play(CONFIG, tmp_path) == paths
+
+
+def test_a_recording_goes_on_with_the_players_file_as_it_was(tmp_path: Path) -> None:
+    file, config = tmp_path / "mine.py", dataclasses.replace(CONFIG, frames_per_shard=20)
+    file.write_text("import numpy as np\ndef still(space): return lambda views: np.zeros(len(views), np.int64)\n")
+    play(config, tmp_path / "out", f"{file}:still")
+    play(config, tmp_path / "out", f"{file}:still")
+    file.write_text(file.read_text().replace("zeros", "ones"))
+    with pytest.raises(ValueError, match="belongs to another recording"):
+        play(dataclasses.replace(config, frames=80), tmp_path / "out", f"{file}:still")
+
+
+def test_a_player_that_fails_is_told_in_one_line(tmp_path: Path) -> None:
+    def fail(views: Any) -> np.ndarray:
+        raise KeyError("move")
+
+    with pytest.raises(ValueError, match=r"player 'own' failed: KeyError: 'move' \(test_env_games\.py, line"):
+        record(CONFIG, [PlayerShare(name="own", player=lambda seed: fail)], tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +198,7 @@ def test_options_of_environments_are_refused_for_procgen(changes: dict[str, Any]
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
+        (np.full(3, 2**32), r"must be in Discrete\(3\), got 4294967296"),
         (np.zeros(2), r"shape of actions"),
         (np.full(3, 3), r"must be in Discrete\(3\), got 3"),
         (np.zeros(3), "integers"),

@@ -56,7 +56,17 @@ def test_an_error_in_the_loop_loses_no_frames(tmp_path: Path) -> None:
         ({"frame": np.zeros((32, 32), np.uint8)}, "frame must have the shape"),
         ({"frame": np.zeros((16, 32, 3), np.uint8)}, r"shape of frame must be \(32, 32, 3\) like those before"),
         ({"action": "left"}, "action must be an integer or a vector"),
-        ({"action": 0.5}, "action must be an integer or a vector"),
+        ({"action": 0.5}, r"action must be int32 of shape \(\) like those before, got 0\.5"),
+        ({"action": 2**40}, "action must be made of finite numbers of 32 bits"),
+        ({"action": np.array([2**63], np.uint64)}, "action must be made of finite numbers of 32 bits"),
+        ({"action": [1e300]}, "action must be made of finite numbers of 32 bits"),
+        ({"action": [float("nan")]}, "action must be made of finite numbers of 32 bits"),
+        ({"action": np.array([1j])}, "action must be an integer or a vector"),
+        ({"action": []}, "action must be an integer or a vector"),
+        ({"reward": float("nan")}, "reward must be a finite number"),
+        ({"reward": None}, "reward must be a finite number"),
+        ({"is_first": 2}, "is_first must be True or False, got 2"),
+        ({"is_first": "no"}, "is_first must be True or False, got 'no'"),
         ({"action": [1, 0]}, r"action must be int32 of shape \(\) like those before, got \[1, 0\]"),
     ],
 )
@@ -67,6 +77,26 @@ def test_what_cannot_be_recorded_is_refused_and_the_rest_kept(tmp_path: Path, wr
             writer.add(**{"frame": frame(1), "action": 1, **wrong})
         writer.add(frame(2), 2)
     assert Shard(tmp_path / "written-00000.h5").private(0, 2)[0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"size": (64, 64)}, "size must be HEIGHTxWIDTH"),
+        ({"fit": "stretch"}, "fit must be one of"),
+        ({"frames_per_shard": 2.5}, r"frames_per_shard must be a positive integer, got 2\.5"),
+        ({"frames_per_shard": "a"}, "frames_per_shard must be a positive integer"),
+    ],
+)
+def test_settings_are_checked_before_the_first_frame(tmp_path: Path, arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        FrameWriter(tmp_path, **arguments)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="cannot be written"):
+        FrameWriter(tmp_path / "file")
 
 
 def test_a_wrapped_environment_is_recorded_whoever_plays_it(tmp_path: Path) -> None:
@@ -124,6 +154,9 @@ def test_a_person_is_recorded_in_a_window(tmp_path: Path) -> None:
         ([], {}, r"names no keys: give them by --keys"),
         (["d=7"], {}, r"keys must be KEYS=ACTION with an action of Discrete\(3\), got 'd=7'"),
         (["d"], {}, "keys must be KEYS=ACTION"),
+        (["d=1.7"], {}, "keys must be KEYS=ACTION"),
+        (["d=1", "d=2"], {}, "keys must be different keys, got 'd=2'"),
+        (["d=1"], {"env_arguments": ("actions=dictionary",)}, "must be Discrete, MultiDiscrete, MultiBinary or Box"),
         (["=1"], {}, "keys must be KEYS=ACTION"),
         (["d=1"], {"action_repeat": 2}, "action_repeat must be 1 in a window"),
         (["d=1,1"], {"env_arguments": ("actions=continuous",)}, None),

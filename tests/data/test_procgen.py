@@ -63,7 +63,7 @@ def test_levels_without_end_keep_their_start() -> None:
 def test_unknown_games_and_levels_are_refused() -> None:
     with pytest.raises(ValueError, match=r"RecordConfig.game must be .* got 'pong'"):
         open_games(RecordConfig(game="pong"), seed=0, num_envs=1)
-    with pytest.raises(ValueError, match="levels must lie below"):
+    with pytest.raises(ValueError, match="num_levels must be below"):
         open_games(RecordConfig(start_level=2**31 - 2, num_levels=5), seed=0, num_envs=1)
 
 

@@ -211,6 +211,7 @@ class Pair:
 def _serve(pipe: Any, rank: int, size: int, port: int) -> None:
     """Do the work that comes through the pipe until it is closed."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background of a shell
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with join_ranks("cpu"):
         assert current_ranks().size == size

@@ -218,12 +218,28 @@ def test_ctrl_c_saves_and_ends_and_a_second_one_ends_at_once(
                     signal.raise_signal(signal.SIGINT)
             yield batch
 
-    earlier = signal.getsignal(signal.SIGINT)
-    with pytest.raises(expected) as ended:
-        Phase(interrupted, CONFIG, tmp_path, progress=False).run(Noisy())
-    assert signal.getsignal(signal.SIGINT) is earlier
+    of_tests = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(expected) as ended:
+            Phase(interrupted, CONFIG, tmp_path, progress=False).run(Noisy())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, of_tests)
     assert ended.value.args == ((130,) if signals == 1 else ())
     assert require_config(tmp_path, CONFIG) == (7 if signals == 1 else 4)
+
+
+def test_a_run_in_the_background_of_a_shell_ignores_the_keyboard(tmp_path: Path) -> None:
+    def interrupted(first: int, number: int) -> Iterator[Batch]:
+        for batch in clouds(first, number):
+            signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    of_tests = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert Phase(interrupted, CONFIG, tmp_path, progress=False).run(Noisy()) == CONFIG.train_steps
+    finally:
+        signal.signal(signal.SIGINT, of_tests)
 
 
 @pytest.mark.parametrize(

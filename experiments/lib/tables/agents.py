@@ -118,10 +118,11 @@ def _describe_levels(results: dict[str, Any], about: str) -> str:
         f"among {core['among']:,}"
         for mode, core in results["cores"].items()
     )
+    title = "CoinRun" if {"easy", "hard"} & set(results["cores"]) else " and ".join(results["cores"]).capitalize()
     commits = Counter(row["commit"] for row in results["rows"])
     played = ", ".join(f"{rows} at `{commit}`" for commit, rows in commits.items())
     return (
-        f"CoinRun levels solved, % [95 %]: the first {results['levels']} {results['level_set']} levels, and their core "
+        f"{title} levels solved, % [95 %]: the first {results['levels']} {results['level_set']} levels, and their core "
         f"({cores}); on the core also normalised, 0 for the best blind method that holds no action and 100 for the "
         f"videos' player. {count_seeds(results)}, {about}. Rows by commit: {played}."
     )
