@@ -1,7 +1,7 @@
 """Give a finished world a new latent action model, and keep its tokenizer and dynamics.
 
-    python -m experiments.release.actions --out runs/actions --weights experiments/release/jumps.safetensors
-    python -m experiments.release.make --start runs/actions/checkpoint --out runs/more --seconds 650 --device cuda
+    python -m experiments.release.actions --out runs/actions
+    python -m experiments.release.make --start runs/actions/checkpoint --out runs/more
 
 The dynamics' embedding of a new action is a blend of the embeddings of old ones, so the dynamics has to be trained
 further, as in the second line. Resumable.
@@ -15,16 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from experiments.release.labels import SCORED_CLIPS, label_in_chunks, score_halves
 from experiments.release.settings import record_modes
-from genie_gym.configs import LatentActionConfig, Mode
+from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.config import RecordConfig
 from genie_gym.metrics.held_out import read_clips
-from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
@@ -41,10 +38,8 @@ class NewActions:
 
     start: str = "coinrun"
     """name of a shipped checkpoint, or a checkpoint's folder, to start from"""
-    preset: str = "coinrun-jumps"
+    preset: str = "coinrun"
     """name of the preset whose latent action model is trained"""
-    weights: Path | None = None
-    """weights of a trained latent action model of that preset; None to train one"""
     out: Path = Path("runs/actions")
     """folder of recordings, training run and checkpoint"""
     modes: tuple[Mode, ...] = ("easy", "hard")
@@ -66,37 +61,28 @@ class NewActions:
         """Record and train what is missing, then save the world.
 
         Raises:
-            ValueError: If the preset does not train latent actions alone or does not fit the world, or the weights do
-                not fit the preset.
+            ValueError: If the preset does not train latent actions alone or does not fit the world.
         """
         if self.preset not in PRESETS or (training := PRESETS[self.preset].action_training) is None:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
         steps = training.train_steps if self.train_steps is None else self.train_steps
         training = replace(training, train_steps=steps)
         old, part = load_world(self.start, precision="float32"), PRESETS[self.preset].world.latent_action_model
-        world = self._renew(old, part, training.seed)  # wrong weights are refused before anything is recorded
+        untrained = renew_actions(old, part)  # a preset that does not fit is refused before anything is recorded
         frames = self.frames // len(self.modes)
         config = RecordConfig(frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
         folders = record_modes(self.out, "training", self.modes, config)
         dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
-        settled = settle_agent_box(world.config, dataset).latent_action_model
-        if settled != part:
-            world = self._renew(old, settled, training.seed)
-        if self.weights is None:
-            if self.begins_from_old:
-                begin_from(world.latent_action_model, old.latent_action_model)
-            phase = Phase(clips(dataset, training, self.device), training, self.out / "actions", self.minutes)
-            if train_actions(world.latent_action_model.to(self.device), phase) < steps:
-                print(f"time is over; run again to resume in {self.out}")
-                return
+        settled = settle_agent_box(untrained.config, dataset)
+        torch.manual_seed(training.seed)
+        world = renew_actions(old, settled.latent_action_model)
+        if self.begins_from_old:
+            begin_from(world.latent_action_model, old.latent_action_model)
+        phase = Phase(clips(dataset, training, self.device), training, self.out / "actions", self.minutes)
+        if train_actions(world.latent_action_model.to(self.device), phase) < steps:
+            print(f"time is over; run again to resume in {self.out}")
+            return
         self._finish(old, world.to("cpu").eval(), folders)
-
-    def _renew(self, old: GenieWorldModel, part: LatentActionConfig, seed: int) -> GenieWorldModel:
-        torch.manual_seed(seed)
-        world = renew_actions(old, part)
-        if self.weights is not None:
-            _take_weights(world.latent_action_model, self.weights)
-        return world
 
     def _finish(self, old: GenieWorldModel, world: GenieWorldModel, folders: Mapping[Mode, Path]) -> None:
         """Score both models' labels, fit the dynamics' action embeddings to the new actions, and save the world."""
@@ -111,13 +97,6 @@ class NewActions:
         translate_actions(world, *(torch.cat([each[name] for each in labels]) for name in ("old", "new")))
         save_world(world, self.out / "checkpoint")
         print(json.dumps(scores, indent=1))
-
-
-def _take_weights(model: LatentActionModel, path: Path) -> None:
-    try:
-        model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError, OSError) as error:
-        raise ValueError(f"weights must be those of the preset's latent action model, got {path}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python -m experiments.release.make --out runs/release                        # the preset's steps, on any machine
     python -m experiments.release.make --seconds 650 --first-phases 0.27 --device cuda      # by the clock, on a GPU
     python -m experiments.release.make --start coinrun --seconds 650 --device cuda          # go on with its dynamics
+    python -m experiments.release.make --start coinrun --further.train-steps 1400   # by steps, and average the weights
 
 CoinRun is recorded on training levels, half sticky-random play, a tenth random, two fifths a trained player's. Start
 clips, names and scores come from validation levels; test levels are for the published card alone. Resumable: run it
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 import tyro
+from torch import nn
 
 from experiments.lib.tables import quality
 from experiments.lib.tables.markdown import write_table
@@ -29,6 +31,7 @@ from genie_gym.configs import Preset
 from genie_gym.data.clips import ClipDataset
 from genie_gym.metrics.naming import propose_names
 from genie_gym.models.loading import find_checkpoint, name_checkpoint, read_world, save_world
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
 from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips, train_preset
@@ -60,14 +63,25 @@ class Release(ReleaseSettings):
         if (self.out / "checkpoint" / "config.json").exists():
             return True
         minutes = None if self.minutes is None else max(self.minutes - (time.monotonic() - started) / 60, 0.01)
-        config, size = preset.world_training, {"height": preset.world.height, "width": preset.world.width}
-        dataset = ClipDataset(folders, clip_length=config.clip_length, **size)
+        size = {"height": preset.world.height, "width": preset.world.width}
+        dataset = ClipDataset(folders, clip_length=preset.world_training.clip_length, **size)
         if self.start is None:
             return train_preset(preset, dataset, self.out, minutes=minutes, device=self.device) is not None
-        world = read_world(find_checkpoint(self.start)).to(self.device)
+        return self._train_further(read_world(find_checkpoint(self.start)), preset, dataset, minutes)
+
+    def _train_further(
+        self, start: GenieWorldModel, preset: Preset, dataset: ClipDataset, minutes: float | None
+    ) -> bool:
+        """Train a copy of a world's dynamics, and save its mean with ``start``; return whether it is finished."""
+        config = preset.world_training
+        dynamics = replace(start.config.dynamics, own_context=self.further.own_context)
+        world = GenieWorldModel(replace(start.config, dynamics=dynamics), start.start_clips)
+        world.load_state_dict(start.state_dict())
         batches = clips(dataset, config, self.device)
-        if train_dynamics(world, Phase(batches, config, self.out / "world", minutes)) < config.train_steps:
+        phase = Phase(batches, config, self.out / "world", minutes)
+        if train_dynamics(world.to(self.device), phase) < config.train_steps:
             return False
+        average_weights(world.to("cpu").dynamics, start.dynamics, self.further.kept_share)
         save_world(world.eval(), self.out / "checkpoint")
         return True
 
@@ -89,6 +103,13 @@ class Release(ReleaseSettings):
         card = write_card(preset, names, frames, machine, json.loads(scores.read_text()))
         (checkpoint / "README.md").write_text(card)
         print(f"done: {checkpoint}, scores in {scores}")
+
+
+@torch.no_grad()
+def average_weights(model: nn.Module, other: nn.Module, share: float) -> None:
+    """Replace a model's weights by their mean with those of another of equal shape, which has the given share."""
+    for weight, other_weight in zip(model.parameters(), other.parameters(), strict=True):
+        weight.lerp_(other_weight.to(weight.dtype), share)
 
 
 def write_card(

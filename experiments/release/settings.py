@@ -8,7 +8,8 @@ from typing import Literal
 
 import tyro
 
-from genie_gym.configs import Mode, Preset
+from genie_gym.checks import require
+from genie_gym.configs import Mode, Preset, TrainConfig
 from genie_gym.data.config import RecordConfig
 from genie_gym.data.record import record
 from genie_gym.metrics.config import EvaluateConfig
@@ -18,6 +19,30 @@ from genie_gym.presets import PRESETS
 
 _RANDOM_PLAY = ("sticky=0.5", "random=0.1")  # with their shares of the games
 _PLAYER_WEIGHT = 0.4  # share of a trained player
+
+
+@dataclass(frozen=True, kw_only=True)
+class FurtherTraining:
+    """How a finished world's dynamics is trained further by steps, on clips as long as its preset's."""
+
+    train_steps: int = 4300
+    """number of training steps"""
+    batch_size: int = 16
+    """number of clips a batch"""
+    learning_rate: float = 1e-3
+    """peak learning rate"""
+    own_context: float = 0.25
+    """share of the videos that show the dynamics' own predictions as context"""
+    kept_share: float = 0.5
+    """weight of the starting weights in the mean that is saved; 0 saves the trained weights"""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.kept_share < 1, "FurtherTraining.kept_share", self.kept_share, "in [0, 1)")
+
+    def change(self, training: TrainConfig) -> TrainConfig:
+        """Return a preset's training of the dynamics with these values."""
+        optimizer = replace(training.optimizer, learning_rate=self.learning_rate, warmup_steps=50)
+        return replace(training, optimizer=optimizer, train_steps=self.train_steps, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +67,8 @@ class ReleaseSettings:
     """seed of the recordings"""
     start: str | None = None
     """finished checkpoint whose dynamics alone is trained further; None trains a new world"""
+    further: FurtherTraining = field(default_factory=FurtherTraining)
+    """by steps, with ``start``: how its dynamics is trained"""
     device: str = "cpu"
     """device to train and score on"""
     baseline: str | None = "coinrun"
@@ -64,7 +91,7 @@ class ReleaseSettings:
     """options for scoring the finished world"""
 
     def find_preset(self) -> Preset:
-        """Return the preset.
+        """Return the preset, whose training of the dynamics is that of ``further`` if a world goes on by steps.
 
         Raises:
             ValueError: If there is none of that name, or ``seconds`` is given with ``minutes`` or an unfit preset.
@@ -75,7 +102,10 @@ class ReleaseSettings:
             raise ValueError("minutes must be left out with seconds, which end a run by the clock")
         if self.seconds is not None and PRESETS[self.preset].action_training is None:
             raise ValueError(f"preset must train latent actions alone to run by the clock, got {self.preset!r}")
-        return PRESETS[self.preset]
+        preset = PRESETS[self.preset]
+        if self.start is None or self.seconds is not None:
+            return preset
+        return replace(preset, world_training=self.further.change(preset.world_training))
 
     def record(self, frames: int) -> tuple[Path, ...]:
         """Record the missing shards of ``frames`` frames of training levels, and return the folder of each mode."""

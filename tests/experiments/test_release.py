@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from experiments.lib import readme_tables
 from experiments.lib.readme_tables import fill, read
 from experiments.release import actions, clocked, labels, make, player, video_features
+from experiments.release.settings import FurtherTraining
 from genie_gym.data.clips import Batch
 from genie_gym.metrics import gather, held_out
 from genie_gym.metrics.config import EvaluateConfig
@@ -149,18 +149,26 @@ def test_contradicting_options_are_refused(clocked_release: make.Release) -> Non
         replace(clocked_release, preset="none").run()
 
 
-def test_a_finished_world_is_trained_further_by_steps(small_release: make.Release, tiny_checkpoint: Path) -> None:
-    further = replace(small_release, preset="tiny", start=str(tiny_checkpoint))
-    further.run()
-    before, after = (
-        load_world(folder, precision="float32") for folder in (tiny_checkpoint, further.out / "checkpoint")
-    )
-    changed = {
-        name.split(".")[0]
-        for name, weights in after.state_dict().items()
-        if not torch.equal(weights, before.state_dict()[name])
-    }
+def test_a_finished_world_is_trained_further_and_averaged_with_its_start(
+    small_release: make.Release, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make.Release, "_finish", lambda *_: None)  # packs and scores, as of any other world
+    weights = {}
+    for share in (0.0, 0.75):
+        training = FurtherTraining(train_steps=3, batch_size=2, learning_rate=0.1, kept_share=share)
+        further = replace(
+            small_release, preset="tiny", start=str(tiny_checkpoint), further=training, out=tmp_path / str(share)
+        )
+        further.run()
+        weights[share] = load_world(further.out / "checkpoint", precision="float32").state_dict()
+    before = load_world(tiny_checkpoint, precision="float32").state_dict()
+    changed = {name.split(".")[0] for name, weight in weights[0.0].items() if not torch.equal(weight, before[name])}
     assert changed == {"dynamics"}
+    for name, weight in weights[0.0].items():
+        if weight.is_floating_point():
+            torch.testing.assert_close(weights[0.75][name], weight.lerp(before[name], 0.75), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="kept_share must be in"):
+        FurtherTraining(kept_share=1.0)
 
 
 def test_latent_actions_are_made_anew_for_a_finished_world(
@@ -182,17 +190,6 @@ def test_latent_actions_are_made_anew_for_a_finished_world(
     changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     others = {name for name in changed if not name.startswith("latent_action_model.")}
     assert others == {"dynamics.action_embedding.weight"}
-    trained = load_world(tmp_path / "checkpoint").latent_action_model.state_dict()
-    save_file(trained, tmp_path / "trained.safetensors")
-    taken = replace(new, out=tmp_path / "taken", weights=tmp_path / "trained.safetensors")
-    taken.run()
-    assert all(
-        torch.equal(weight, load_world(taken.out / "checkpoint").state_dict()[name]) for name, weight in after.items()
-    )
-    for wrong in (tiny_checkpoint / "start_clips.safetensors", tiny_checkpoint / "config.json", tmp_path / "none"):
-        with pytest.raises(ValueError, match=f"weights must be .* latent action model, got {wrong}"):
-            replace(taken, out=tmp_path / "wrong", weights=wrong).run()
-    assert not (tmp_path / "wrong").exists()
     with pytest.raises(ValueError, match="preset must be one that trains latent actions alone, got 'tiny'"):
         replace(new, preset="tiny").run()
 
