@@ -283,9 +283,9 @@ class WorldConfig:
                 require(2 * margin < value, "MovingActionConfig.error_margin", margin, f"less than half of {value}")
                 require(centre <= value, "MovingActionConfig.centre", centre, f"no more than {value}")
         names, actions = self.action_names, self.num_latent_actions
-        are_texts = isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
+        are_texts = all(name and name.isprintable() for name in names)
         is_valid = not names or (are_texts and len(set(names)) == len(names) == actions)
-        require(is_valid, "WorldConfig.action_names", names, f"{actions} different non-empty strings")
+        require(is_valid, "WorldConfig.action_names", names, f"{actions} different, printable texts")
 
     @property
     def cell(self) -> int:
