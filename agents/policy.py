@@ -1,6 +1,7 @@
 """Policies pi(action | last frames, past actions) of latent actions, or of real ones (Genie, appendix E)."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +129,7 @@ def load_policy(folder: Path) -> LatentPolicy:
     Raises:
         ValueError: If there is no policy, or it is damaged or of another format.
     """
-    about = read_description(folder, "policy", _FORMAT)
+    about: Any = read_description(folder, "policy", _FORMAT)
     config = from_dict(PolicyConfig, about.get("policy"))
     actions, source = about.get("num_actions"), about.get("label_source")
     require(

@@ -194,7 +194,7 @@ class Shard:
             group = take_group(self._file(), "private")
             if group is None:
                 raise ValueError(f"{self.path}: holds no real actions and rewards")
-            fields = {field: take_dataset(group, field) for field in _PRIVATE_FIELDS}
+            fields: dict[str, Any] = {field: take_dataset(group, field) for field in _PRIVATE_FIELDS}
             for field, array in fields.items():
                 _check_field(field, array, (self.num_frames,), f"{self.path}: ")
             return fields["real_actions"][start:stop], fields["rewards"][start:stop]

@@ -172,7 +172,7 @@ def read_video_outcomes(path: Path) -> tuple[list[Any], list[VideoOutcome], str]
 
 
 def _is_outcome(values: Any) -> bool:
-    kinds = (_is_text, _is_count, _is_count, _is_count, _is_count, _is_text)
+    kinds: tuple[Callable[[Any], bool], ...] = (_is_text, _is_count, _is_count, _is_count, _is_count, _is_text)
     fits = isinstance(values, list) and len(values) == len(kinds)
     return fits and all(is_right(value) for is_right, value in zip(kinds, values, strict=True))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -61,7 +62,7 @@ def load_reward_model(folder: Path) -> RewardModel:
     Raises:
         ValueError: If there is none, or it is damaged or of another format.
     """
-    about = read_description(folder, "reward model", _FORMAT)
+    about: Any = read_description(folder, "reward model", _FORMAT)
     outputs, sizes = about.get("outputs"), {name: about.get(name) for name in ("height", "width", "channels")}
     where = f"reward model {str(folder)!r}"
     fits = isinstance(outputs, list) and len(outputs) <= _MOST and all(isinstance(each, str) for each in outputs)
