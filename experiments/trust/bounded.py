@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -82,6 +83,9 @@ def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: 
 
 
 def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, writer: int) -> None:
+    for alarm in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(alarm, signal.SIG_DFL)
+    warnings.simplefilter("ignore")  # Pillow's, about damaged files
     base = _peak_megabytes()
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()

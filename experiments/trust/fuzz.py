@@ -67,11 +67,15 @@ class Fuzzer:
     def damage_case(self, number: int) -> Path:
         """Return a folder with the damaged files of a case."""
         name = self.name_target(number)
-        place = self._folder / f"case-{os.getpid()}"
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self._folder / "sound" / name, place)
+        place = self.copy_sound(name)
         TARGETS[name].damage(np.random.default_rng([self.seed, number]), place)
         return place
+
+    def copy_sound(self, name: str) -> Path:
+        """Return a folder with the sound files of a kind, which replaces the last such folder of this process."""
+        place = self._folder / f"case-{os.getpid()}"
+        shutil.rmtree(place, ignore_errors=True)
+        return shutil.copytree(self._folder / "sound" / name, place)
 
     @staticmethod
     def name_target(number: int) -> str:
