@@ -97,6 +97,21 @@ def summarise(outcomes: Sequence[Outcome], bounds: Bounds) -> dict[str, Any]:
     return {"kinds": kinds, "most_megabytes": max((each.megabytes for each in outcomes), default=0), "faults": faults}
 
 
+def tabulate_fuzz(rows: Sequence[Row]) -> str:
+    """Return the table of results that the docs show, in Markdown."""
+    lines = ["| file | cases | refused | used | most processor time, s |", "| --- | --- | --- | --- | --- |"]
+    for name in TARGETS:
+        kinds = [row["kinds"][name] for row in rows]
+        endings = sum((Counter(kind["endings"]) for kind in kinds), Counter())
+        refused, used = endings["ValueError"] + endings["OSError"], endings["success"]
+        most = max(kind["most_seconds"] for kind in kinds)
+        lines.append(f"| {name} | {sum(kind['cases'] for kind in kinds):,} | {refused:,} | {used:,} | {most:.1f} |")
+    faults, memory = sum(len(row["faults"]) for row in rows), max(row["most_megabytes"] for row in rows)
+    return "\n".join(
+        [*lines, "", f"Other endings: {faults}. Most memory of a worker: {memory} MB more than at its start."]
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fuzz(TrainedExperiment):
     """Damaged configs, weights, shards, videos and prompts: how each ends, in which time and memory."""
@@ -120,7 +135,7 @@ class Fuzz(TrainedExperiment):
         for row in rows:
             for fault in row["faults"]:
                 print(fault)
-        print(f"{len(rows) * _BLOCK} cases, {sum(len(row['faults']) for row in rows)} faults: {self.json}")
+        print(tabulate_fuzz(rows))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Damaged files of every kind that strangers hand in, 2,000 of them, and that the fuzzer sees what it looks for."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.trust.bounded import Bounds, run_bounded
 from experiments.trust.damage import damage_bytes, damage_values, list_fields
-from experiments.trust.fuzz import Fuzzer, summarise
+from experiments.trust.fuzz import Fuzzer, summarise, tabulate_fuzz
 from experiments.trust.targets import TARGETS
 
 CASES = 2_000
@@ -26,6 +28,12 @@ def test_damaged_files_are_refused_or_used_within_bounds() -> None:
     for name, kind in found["kinds"].items():
         assert kind["cases"] == CASES // len(TARGETS), name
         assert min(kind["endings"].get(ending, 0) for ending in ("ValueError", "success")) > 0.02 * kind["cases"], name
+
+
+def test_the_docs_show_the_results_of_the_long_run() -> None:
+    root = Path(__file__).parents[2]
+    results = json.loads((root / "experiments" / "results" / "fuzz.json").read_text())
+    assert tabulate_fuzz(results["rows"]) in (root / "docs" / "trust.md").read_text()
 
 
 @pytest.mark.parametrize("name", TARGETS)
