@@ -1,6 +1,7 @@
 """Policies pi(action | last frames, past actions) of latent actions, or of real ones (Genie, appendix E)."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from agents.config import PolicyConfig
-from genie_gym.checks import require
+from genie_gym.checks import is_integer, require
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.models.base import Model, require_ids, require_pixels, require_videos
 from genie_gym.nn.convolution import ImpalaEncoder
@@ -19,6 +20,8 @@ from genie_gym.nn.weights import load_described, read_description, save_describe
 
 _FORMAT = 1
 """Version of the saved files."""
+_MOST_ACTIONS = 65_536
+"""Bound of the actions of a saved policy."""
 
 
 class LatentPolicy(Model):
@@ -126,7 +129,11 @@ def load_policy(folder: Path) -> LatentPolicy:
     Raises:
         ValueError: If there is no policy, or it is damaged or of another format.
     """
-    about = read_description(folder, "policy", _FORMAT)
-    config = from_dict(PolicyConfig, about["policy"])
-    policy = LatentPolicy(config, int(about["num_actions"]), str(about["label_source"]))
-    return load_described(policy, folder, "policy")
+    about: Any = read_description(folder, "policy", _FORMAT)
+    config = from_dict(PolicyConfig, about.get("policy"))
+    actions, source = about.get("num_actions"), about.get("label_source")
+    require(
+        is_integer(actions, 2, _MOST_ACTIONS), f"policy {str(folder)!r}: num_actions", actions, "a number of actions"
+    )
+    require(isinstance(source, str), f"policy {str(folder)!r}: label_source", source, "a text")
+    return load_described(lambda: LatentPolicy(config, actions, source), folder, "policy")

@@ -11,6 +11,45 @@ from typing import Any, Literal
 
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring, _SHORTENED.maxother, _SHORTENED.maxtuple = 200, 200, 20
+_FEATURES, _SIDE, _PATCH = (1, 1 << 16), (1, 1 << 13), (1, 1 << 10)
+LIMITS: dict[str, tuple[float, float]] = {
+    "TransformerConfig.layers": (1, 512),
+    "TransformerConfig.width": _FEATURES,
+    "TransformerConfig.heads": (1, 1 << 10),
+    "TransformerConfig.head_dim": (1, 1 << 12),
+    "TransformerConfig.value_dim": (1, 1 << 12),
+    "TransformerConfig.feed_forward_width": (1, 1 << 18),
+    "QuantizerConfig.codes": (2, 1 << 24),
+    "QuantizerConfig.dim": (1, 1 << 12),
+    "TokenizerConfig.patch_size": _PATCH,
+    "TokenizerConfig.fold": (1, 64),
+    "TransformerActionConfig.patch_size": _PATCH,
+    "ConvActionConfig.width": (1, 1 << 12),
+    "ConvActionConfig.history": (1, 64),
+    "MovingActionConfig.width": (1, 1 << 12),
+    "MovingActionConfig.history": (1, 64),
+    "MovingActionConfig.moves": (1, 256),
+    "MovingActionConfig.reach": _SIDE,
+    "DynamicsConfig.fold": (1, 64),
+    "SamplingConfig.maskgit_steps": (1, 1 << 10),
+    "SamplingConfig.temperature": (1e-4, 1e4),
+    "SamplingConfig.choice_temperature": (0, 1e4),
+    "WorldConfig.height": _SIDE,
+    "WorldConfig.width": _SIDE,
+    "WorldConfig.fps": (1e-3, 1000),
+    "WorldConfig.context_length": (1, 1 << 12),
+    "ClassifierConfig.height": _SIDE,
+    "ClassifierConfig.width": _SIDE,
+    "ClassifierConfig.frames": (1, 1 << 12),
+    "ClassifierConfig.channels": (1, 1 << 12),
+    "PolicyConfig.context_length": (1, 1 << 12),
+    "PolicyConfig.widths": (1, 1 << 12),
+    "PolicyConfig.features": _FEATURES,
+    "PolicyConfig.patch_size": _PATCH,
+    "PolicyConfig.frame_size": _SIDE,
+}
+"""Field -> the least and largest value that a config may have: a file from others decides about them, and a world is
+built and played by what they say. The paper's largest world has 48 layers of 5120 features."""
 
 
 def require(is_met: bool, field: str, value: object, rule: str) -> None:
@@ -26,7 +65,10 @@ def is_integer(value: Any, least: float = -math.inf, below: float = math.inf) ->
 
 def is_finite(value: Any) -> bool:
     """Return whether ``value`` is a number that is neither infinite nor NaN; booleans do not count."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def check_fields(
@@ -36,7 +78,7 @@ def check_fields(
     shares: str = "",
     multiples: Mapping[str, int] | None = None,
 ) -> None:
-    """Check that a dataclass's ``int``, ``float`` and ``Literal`` fields hold such values, and the rules of the named.
+    """Check that a dataclass's fields hold values of their types, and the rules of the named fields and of ``LIMITS``.
 
     A ``float`` is finite. The rules hold for each number of a tuple, and not for a value of None, if a field has it.
 
@@ -60,12 +102,15 @@ def check_fields(
             require(all(each >= 0 for each in given), name, value, "0 or more")
         if field.name in shares.split():
             require(all(0 <= each <= 1 for each in given), name, value, "in [0, 1]")
+        if name in LIMITS:
+            least, most = LIMITS[name]
+            require(all(least <= each <= most for each in given), name, value, f"in [{least}, {most}]")
         if multiples and field.name in multiples:
             require(value % multiples[field.name] == 0, name, value, f"a multiple of {multiples[field.name]}")
 
 
 def _fits(hint: Any, value: Any) -> bool:
-    """Return whether a value has a field's type, as far as numbers, choices, their tuples and None are concerned."""
+    """Return whether a value has a field's type."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if hint in (int, float):
         return is_integer(value, -(2**63), 2**63) if hint is int else is_finite(value)
@@ -76,7 +121,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if origin is tuple:
         each = options[:1] * len(value) if isinstance(value, tuple) and options[-1] is ... else options
         return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, each, value))
-    return value is None if hint is types.NoneType else True
+    return not isinstance(hint, type) or isinstance(value, hint)
 
 
 def _describe(hint: Any) -> str:
@@ -89,6 +134,5 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         count = "" if options[-1] is ... else f" of {len(options)}"
         return f"a tuple{count}, each {_describe(options[0])}"
-    return {int: "an integer of 64 bits", float: "a finite number", str: "a text", types.NoneType: "None"}.get(
-        hint, str(hint)
-    )
+    names = {int: "an integer of 64 bits", float: "a finite number", str: "a text", bool: "true or false"}
+    return {**names, types.NoneType: "None"}.get(hint, getattr(hint, "__name__", str(hint)))

@@ -23,18 +23,26 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """Build a config of class ``kind`` from the output of ``to_dict``, of this version or of an earlier one.
 
     Raises:
-        ValueError: Naming the class and the unknown or missing field.
+        ValueError: Naming the path of the config within ``kind``, its class, and the field that is unknown, missing or
+            has a wrong value.
     """
-    require(isinstance(values, dict), kind.__name__, values, "made of named fields")
+    return _from_dict(kind, values, "")
+
+
+def _from_dict(kind: type[Config], values: Any, path: str) -> Config:
+    where = f"{path}: " if path else ""
+    require(isinstance(values, dict), f"{where}{kind.__name__}", values, "made of named fields")
     hints = typing.get_type_hints(kind)
     fields = sorted(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
-    require(not unknown, kind.__name__, unknown, f"made of the fields {fields}")
-    built = {name: _build(hints[name], value) for name, value in values.items()}
+    require(not unknown, f"{where}{kind.__name__}", unknown, f"made of the fields {fields}")
+    built = {name: _build(hints[name], value, f"{path}.{name}".lstrip(".")) for name, value in values.items()}
     try:
         return kind(**built)
     except TypeError as error:
-        raise ValueError(f"{kind.__name__}: {error}") from error
+        raise ValueError(f"{where}{kind.__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from error
 
 
 def vary(config: Config, overrides: dict[str, Any]) -> Config:
@@ -59,27 +67,32 @@ def vary(config: Config, overrides: dict[str, Any]) -> Config:
     return from_dict(type(config), values)
 
 
-def _build(hint: Any, value: Any) -> Any:
-    """Convert a JSON value to the type of a config's field."""
+def _build(hint: Any, value: Any, path: str) -> Any:
+    """Convert a JSON value to the type of a config's field, which lies at ``path``."""
     if hint == LatentActionConfig:
-        return _build_latent_actions(value)
+        return _build_latent_actions(value, path)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value)
+        return _from_dict(typing.cast(type, hint), value, path)
     return tuple(value) if isinstance(value, list) else value
 
 
-def _build_latent_actions(values: Any) -> LatentActionConfig:
+def _build_latent_actions(values: Any, path: str) -> LatentActionConfig:
     """Build the config of the backbone that ``values`` name."""
     require(isinstance(values, dict), "latent_action_model", values, "made of named fields")
     if {"patch_size", "width"} <= set(values):
         values = _upgrade_latent_actions(values)
-    backbone = values.get("backbone")
-    require(backbone in _BACKBONES, "latent_action_model.backbone", backbone, f"one of {sorted(_BACKBONES)}")
-    return typing.cast(LatentActionConfig, from_dict(_BACKBONES[backbone], values))
+    backbone = _require_backbone(values.get("backbone"))
+    return typing.cast(LatentActionConfig, _from_dict(_BACKBONES[backbone], values, path))
+
+
+def _require_backbone(backbone: Any) -> str:
+    is_known = isinstance(backbone, str) and backbone in _BACKBONES
+    require(is_known, "latent_action_model.backbone", backbone, f"one of {sorted(_BACKBONES)}")
+    return typing.cast(str, backbone)
 
 
 def _upgrade_latent_actions(values: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +105,6 @@ def _upgrade_latent_actions(values: dict[str, Any]) -> dict[str, Any]:
     require(horizon == 1, "latent_action_model.horizon", horizon, "1: later frames are no longer predicted")
     moves = values.get("moves", 0)
     require(moves == 0, "latent_action_model.moves", moves, "0: the decoder of that version is gone")
-    backbone = values.get("backbone", "st")
-    require(backbone in _BACKBONES, "latent_action_model.backbone", backbone, f"one of {sorted(_BACKBONES)}")
+    backbone = _require_backbone(values.get("backbone", "st"))
     fields = {field.name for field in dataclasses.fields(_BACKBONES[backbone])}
     return {name: value for name, value in values.items() if name in fields} | {"backbone": backbone}

@@ -281,9 +281,9 @@ class WorldConfig:
                     start, length = part.agent_box[side == "width" :: 2]
                     require(start + length <= value, "MovingActionConfig.agent_box", part.agent_box, f"within {value}")
         names, actions = self.action_names, self.num_latent_actions
-        are_texts = isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
+        are_texts = all(name and name.isprintable() for name in names)
         is_valid = not names or (are_texts and len(set(names)) == len(names) == actions)
-        require(is_valid, "WorldConfig.action_names", names, f"{actions} different non-empty strings")
+        require(is_valid, "WorldConfig.action_names", names, f"{actions} different, printable texts")
 
     @property
     def cell(self) -> int:

@@ -212,6 +212,6 @@ def load_classifier(folder: Path, device: str = "cpu") -> ClipClassifier:
         require(is_finite(threshold) and 0 <= threshold <= 1, "threshold", threshold, "in [0, 1]")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"classifier {str(folder)!r} has a damaged config: {error}") from error
-    network = load_described(ResNet18(1, config.channels), folder, "classifier")
+    network = load_described(lambda: ResNet18(1, config.channels), folder, "classifier")
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return ClipClassifier(network, config, clip_frames, fps, threshold)

@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from genie_gym.data.frames import check_frames
+from genie_gym.data.hdf5 import name_faults, open_foreign, open_whole, read_attributes, take_dataset, take_group
 from genie_gym.system import replace_file
 
 SHARD_SUFFIX = ".h5"
@@ -35,6 +36,8 @@ VIDEO_FORMAT = "genie-gym video shard"
 """Attribute ``format`` of shards of converted videos."""
 SHARD_VERSION = 1
 CHUNK_FRAMES = 16
+_MAX_PIXELS = 1 << 23
+"""Largest number of pixels of a frame: a chunk of 16 takes 400 MB."""
 _FIELDS = {"episode_starts": np.bool_, "level_seeds": np.int64, "player": np.uint8}
 _PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
 
@@ -125,13 +128,15 @@ class Shard:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._opened: tuple[int, h5py.File] | None = None
-        with _open(self.path) as file:
-            self.attributes: dict[str, Any] = dict(file.attrs)
+        with open_foreign(self.path) as file:
+            self.attributes: dict[str, Any] = read_attributes(file)
             self.is_recording = self.attributes.get("format") != VIDEO_FORMAT
-            self._check(file)
-            self.players: list[str] = json.loads(self.attributes["players"]) if self.is_recording else []
-            self.num_frames, self.height, self.width = file["frames"].shape[:3]
-            self.episodes = np.flatnonzero(file["episode_starts"][:])
+            arrays = self._check(file)
+            self.players = self._read_players() if self.is_recording else []
+            self.num_frames, self.height, self.width = arrays["frames"].shape[:3]
+            self.episodes = np.flatnonzero(arrays["episode_starts"][:])
+        if self.num_frames and (not len(self.episodes) or self.episodes[0] != 0):
+            raise ValueError(f"{self.path}: episode_starts[0] must be True, got False")
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -146,12 +151,15 @@ class Shard:
     @functools.cached_property
     def level_seeds(self) -> np.ndarray:
         """(F,) int64: the level of each frame of a recording."""
-        return self._file()["level_seeds"][:]
+        return self._read_whole("level_seeds")
 
     @functools.cached_property
     def player(self) -> np.ndarray:
         """(F,) uint8: the number of each frame's player in ``players``, in a recording."""
-        return self._file()["player"][:]
+        numbers = self._read_whole("player")
+        if numbers.max(initial=0) >= len(self.players):
+            raise ValueError(f"{self.path}: player must be below {len(self.players)}, got {numbers.max()}")
+        return numbers
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return frames ``start`` to ``stop`` (excluded): (stop - start, H, W, 3) uint8.
@@ -182,12 +190,14 @@ class Shard:
         Raises:
             ValueError: If the shard holds none.
         """
-        group = self._file().get("private")
-        if group is None:
-            raise ValueError(f"{self.path}: holds no real actions and rewards")
-        for field in _PRIVATE_FIELDS:
-            _check_field(field, group.get(field), (self.num_frames,), f"{self.path}: ")
-        return group["real_actions"][start:stop], group["rewards"][start:stop]
+        with name_faults(self.path):
+            group = take_group(self._file(), "private")
+            if group is None:
+                raise ValueError(f"{self.path}: holds no real actions and rewards")
+            fields: dict[str, Any] = {field: take_dataset(group, field) for field in _PRIVATE_FIELDS}
+            for field, array in fields.items():
+                _check_field(field, array, (self.num_frames,), f"{self.path}: ")
+            return fields["real_actions"][start:stop], fields["rewards"][start:stop]
 
     @functools.cached_property
     def _places(self) -> np.ndarray:
@@ -198,7 +208,7 @@ class Shard:
             if chunk.chunk_offset[0] < self.num_frames:
                 places[chunk.chunk_offset[0] // CHUNK_FRAMES] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
-        with _open(self.path) as file:
+        with open_foreign(self.path) as file:
             file["frames"].id.chunk_iter(note)
         return places
 
@@ -206,34 +216,51 @@ class Shard:
         size = CHUNK_FRAMES * self.height * self.width * 3
         try:
             file.seek(offset)
-            packed = file.read(packed_size)
+            packed = file.read(min(packed_size, 2 * size))
             # HDF5 leaves a chunk uncompressed, and sets its mask, where gzip would not make it smaller.
-            pixels = packed if mask else zlib.decompress(packed, bufsize=size)
+            pixels = packed if mask else _unpack(packed, size)
             return np.frombuffer(pixels, dtype=np.uint8).reshape(CHUNK_FRAMES, self.height, self.width, 3)
         except (ValueError, zlib.error) as error:
             raise ValueError(f"{self.path}: frames from {index * CHUNK_FRAMES} on are corrupt ({error})") from error
 
     def _file(self) -> h5py.File:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), _open(self.path)
+            self._opened = os.getpid(), open_whole(self.path)
         return self._opened[1]
 
-    def _check(self, file: h5py.File) -> None:
+    def _read_whole(self, field: str) -> np.ndarray:
+        """Return an array of a number for each frame, which was checked when the shard was opened."""
+        with name_faults(self.path):
+            return self._file()[field][:]
+
+    def _read_players(self) -> list[str]:
+        players = json.loads(self.attributes["players"])
+        if not isinstance(players, list) or not all(isinstance(player, str) for player in players):
+            raise ValueError(f"{self.path}: players must be a list of names, got {players!r:.100}")
+        return players
+
+    def _check(self, file: h5py.File) -> dict[str, h5py.Dataset]:
+        """Return the datasets that every shard holds, after checking that they are as the module's docstring says."""
         if self.attributes.get("format") not in (_FORMAT, VIDEO_FORMAT):
             raise ValueError(f"{self.path}: not a shard of genie-gym")
         if self.attributes.get("version") != SHARD_VERSION:
             raise ValueError(
                 f"{self.path}: shard version must be {SHARD_VERSION}, got {self.attributes.get('version')}"
             )
-        frames = file.get("frames")
+        frames = take_dataset(file, "frames")
         if frames is None or frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"{self.path}: frames must be (F, H, W, 3) uint8, got {frames}")
+        if frames.shape[1] * frames.shape[2] > _MAX_PIXELS:
+            raise ValueError(f"{self.path}: frames must have up to {_MAX_PIXELS} pixels, got {frames.shape[1:3]}")
         if frames.chunks != (CHUNK_FRAMES, *frames.shape[1:]) or frames.compression != "gzip" or frames.shuffle:
             raise ValueError(f"{self.path}: frames must lie in gzip chunks of {CHUNK_FRAMES}, got {frames.chunks}")
         if self.is_recording and "players" not in self.attributes:
             raise ValueError(f"{self.path}: names no players")
-        for field, dtype in _FIELDS.items() if self.is_recording else [("episode_starts", np.bool_)]:
-            _check_array(f"{self.path}: {field}", file.get(field), (frames.shape[0],), dtype)
+        arrays = {"frames": frames}
+        for field in _FIELDS if self.is_recording else ("episode_starts",):
+            arrays[field] = take_dataset(file, field)
+            _check_array(f"{self.path}: {field}", arrays[field], (frames.shape[0],), _FIELDS[field])
+        return arrays
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
@@ -256,11 +283,13 @@ def mark_starts(episodes: np.ndarray, num_frames: int) -> np.ndarray:
     return starts
 
 
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: not a whole HDF5 file ({error})") from error
+def _unpack(packed: bytes, size: int) -> bytes:
+    """Return the ``size`` bytes of a gzip block; ``ValueError`` if it holds fewer or more; no more are unpacked."""
+    unpacker = zlib.decompressobj()
+    pixels = unpacker.decompress(packed, size)
+    if len(pixels) != size or unpacker.decompress(unpacker.unconsumed_tail, 1) or not unpacker.eof:
+        raise ValueError(f"a block must hold {size} bytes, got others")
+    return pixels
 
 
 def _check_field(field: str, array: np.ndarray | h5py.Dataset | None, shape: tuple[int, ...], where: str = "") -> None:
@@ -285,7 +314,7 @@ def copy_frames(source: Path, target: Path) -> None:
         ValueError: If the source is not a complete shard.
     """
     Shard(source)  # checks it
-    with _open(source) as old, replace_file(target) as temporary, h5py.File(temporary, "w") as new:
+    with open_whole(source) as old, replace_file(target) as temporary, h5py.File(temporary, "w") as new:
         new.attrs.update(old.attrs)
         for field in ("frames", *_FIELDS):
             old.copy(old[field], new)

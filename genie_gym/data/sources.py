@@ -78,17 +78,21 @@ def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySo
     broken, held = [], 0
     for file in find_chosen(paths):
         try:
-            source = _decode(file, height, width) if is_video(file.path) else Shard(file.path)
+            source = _decode(file, height, width, _MOST_HELD - held) if is_video(file.path) else Shard(file.path)
             _require_finished(source)
             held += source.frames.nbytes if isinstance(source, MemorySource) else 0
             sources.append(source)
+        except _TooManyFramesError:
+            raise
         except ValueError as error:
             broken.append(str(error))
-        if held > _MOST_HELD:
-            raise ValueError(f"videos must have up to 4 GiB of frames, got more; use genie-gym convert: {file.path}")
     if broken:
         raise ValueError("\n".join(broken))
     return sources
+
+
+class _TooManyFramesError(ValueError):
+    """Raised when videos do not fit in memory, however many more there are."""
 
 
 def _require_finished(source: Shard | MemorySource) -> None:
@@ -151,7 +155,8 @@ def _list_data(path: Path, without: Collection[Path]) -> list[Path]:
     return [each for file in files for each in (shards.pop(file.parent, []) if indexed[file.parent] else [file])]
 
 
-def _decode(chosen: Chosen, height: int, width: int) -> MemorySource:
+def _decode(chosen: Chosen, height: int, width: int, room: int) -> MemorySource:
+    """Decode a video, scaled; ``ValueError`` as soon as its frames take more than ``room`` bytes."""
     frames: list[np.ndarray] = []
     starts: list[int] = []
     frame_size = None
@@ -159,6 +164,10 @@ def _decode(chosen: Chosen, height: int, width: int) -> MemorySource:
         frame_size = frame.shape[:2]
         starts += [len(frames)] if is_start else []
         frames.append(resize(frame, height, width))
+        if len(frames) * frames[0].nbytes > room:
+            raise _TooManyFramesError(
+                f"videos must have up to 4 GiB of frames, got more; use genie-gym convert: {chosen.path}"
+            )
     return MemorySource(chosen.path, np.stack(frames), np.array(starts), frame_size or (), chosen.stretches)
 
 

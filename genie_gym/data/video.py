@@ -18,10 +18,18 @@ from PIL import Image
 from genie_gym.checks import require
 from genie_gym.data.config import MAX_FPS, require_rate
 from genie_gym.data.frames import check_frames, lay_on_black, resize
+from genie_gym.foreign import explain_head
 from genie_gym.system import replace_file
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".mkv", ".mov", ".avi", ".m4v")
 """Suffixes of the files that are read as videos."""
+_OPTIONS = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi",
+    "protocol_whitelist": "file",
+}
+"""What FFmpeg may read: the formats of ``VIDEO_SUFFIXES``. Its playlists would read other files and addresses."""
+_MAX_PIXELS = 1 << 25
+"""Largest number of pixels of a frame, stretched to square pixels; enough for 4320 x 7680."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's decoders without alpha -> those with it."""
 _MAX_ASPECT = 16
@@ -58,11 +66,13 @@ def iterate_video(path: str | Path, fps: float | None = None) -> Iterator[np.nda
     """
     path, first = Path(path), None
     require_rate("fps", fps)
+    if what := explain_head(path):
+        raise ValueError(f"{path}: is no video: it is {what}")
     try:
         if path.stat().st_size == 0:
             raise ValueError(f"{path}: is an empty file")
         # A name with a colon, such as lvl:1.mp4, would be taken for a network address without "file:".
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", options=_OPTIONS) as container:
             decoder = _Decoder(path, container)
             for picture in decoder.frames() if fps is None else _sample(decoder, fps):
                 pixels = _to_pixels(picture.frame, decoder.aspect)
@@ -132,6 +142,7 @@ class _Decoder:
         decoder.thread_count = 1  # conversion runs a process on each core
         if self._stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
             decoder = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")  # FFmpeg's own drops the alpha
+        decoder.options = {"max_pixels": str(int(_MAX_PIXELS / max(self.aspect, 1 / self.aspect)))}
         reached = 0.0
         for packet in self._container.demux():
             if packet.is_corrupt:

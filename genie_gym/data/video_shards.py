@@ -20,8 +20,10 @@ import numpy as np
 from genie_gym.checks import is_integer, require
 from genie_gym.data.config import ClipSettings
 from genie_gym.data.frames import resize
+from genie_gym.data.hdf5 import open_foreign, read_attributes, read_text
 from genie_gym.data.shards import CHUNK_FRAMES, SHARD_SUFFIX, SHARD_VERSION, VIDEO_FORMAT, mark_starts
 from genie_gym.data.video import iterate_video
+from genie_gym.foreign import read_json
 from genie_gym.system import list_files, replace_file
 
 INDEX_FILE = "clips.json"
@@ -162,12 +164,17 @@ def digest_videos(videos: Sequence[VideoFile], settings: ClipSettings) -> str:
 
 def read_video_outcomes(path: Path) -> tuple[list[Any], list[VideoOutcome], str]:
     """Return the identities of a shard's videos, what became of each, and the settings; ``ValueError`` if damaged."""
-    try:
-        with h5py.File(path, "r") as file:
-            outcomes = [VideoOutcome(*values) for values in json.loads(file["outcomes"][()])]
-            return json.loads(file["videos"][()]), outcomes, str(file.attrs["settings"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a whole shard of videos ({error})") from error
+    with open_foreign(path) as file:
+        videos, outcomes = (read_text(file, name) for name in ("videos", "outcomes"))
+        if not isinstance(videos, list) or not isinstance(outcomes, list) or not all(map(_is_outcome, outcomes)):
+            raise ValueError(f"{path}: not a whole shard of videos")
+        return videos, [VideoOutcome(*values) for values in outcomes], str(read_attributes(file)["settings"])
+
+
+def _is_outcome(values: Any) -> bool:
+    kinds: tuple[Callable[[Any], bool], ...] = (_is_text, _is_count, _is_count, _is_count, _is_count, _is_text)
+    fits = isinstance(values, list) and len(values) == len(kinds)
+    return fits and all(is_right(value) for is_right, value in zip(kinds, values, strict=True))
 
 
 class ClipIndex(NamedTuple):
@@ -219,7 +226,7 @@ def read_index(folder: Path) -> ClipIndex | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         require(isinstance(values, dict), "index", values, "an object")
         require(values.get("format") == _INDEX_FORMAT, "format", values.get("format"), _INDEX_FORMAT)
         require(values.get("version") == SHARD_VERSION, "version", values.get("version"), str(SHARD_VERSION))

@@ -36,6 +36,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".p
 _FORMATS_WITHOUT_32_BITS = ("PNG", "PPM")
 """Formats whose grey pictures have at most 16 bits, although some versions of Pillow open them in a mode of 32."""
 
+_RUN_BY_PROGRAMS = ("EPS",)
+"""Formats for which Pillow starts another program, Ghostscript."""
+_MAX_PIXELS = 1 << 26
+"""Largest number of pixels of an image file."""
+
 Frame = np.ndarray | Image.Image | str | os.PathLike[str]
 Prompt = Frame | Sequence[Frame]
 TextToImage = Callable[[str], np.ndarray | Image.Image]
@@ -141,11 +146,20 @@ def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.n
     """Return the pixels, (h, w, 3) uint8, of an image or of the file at a path."""
     source = image if isinstance(image, Image.Image) else _existing_file(field, image)
     try:
-        with Image.open(source) if isinstance(source, str) else contextlib.nullcontext(source) as opened:
+        with _open_image(source) if isinstance(source, str) else contextlib.nullcontext(source) as opened:
             array = _image_to_array(opened)
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything, even once opened
         raise ValueError(f"{field} must be an image that can be read, got {source!r}: {error}") from error
     return _array_to_pixels(field, array)
+
+
+def _open_image(path: str) -> Image.Image:
+    """Open an image file, in any format that Pillow reads without another program, and of few enough pixels."""
+    Image.init()
+    opened = Image.open(path, formats=[each for each in Image.OPEN if each not in _RUN_BY_PROGRAMS])
+    if opened.width * opened.height > _MAX_PIXELS:
+        raise ValueError(f"{opened.width} x {opened.height} pixels are more than {_MAX_PIXELS:,}")
+    return opened
 
 
 def _image_to_array(image: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -9,21 +10,25 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from genie_gym.checks import is_integer, require
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import PRECISIONS, WorldConfig
+from genie_gym.foreign import read_json
+from genie_gym.models.base import require_ids
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.tensor_files import StoredTensor, build_on_meta, list_tensors, read_tensors, require_tensors
 from genie_gym.system import list_files
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _FORMAT = 1
 _SHARD_BYTES = 15 * 2**20
+_START_CLIPS = {"start_clips", "start_frames"}
+_MOST_CLIP_BYTES = 1 << 30
 _OLD_WEIGHT_NAMES = {
     r"^dynamics\.gather\.": "dynamics.fold_in.",
     r"^dynamics\.spread\.": "dynamics.fold_out.",
@@ -108,7 +113,10 @@ def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
     folder, digest = find_checkpoint(name_or_path), hashlib.sha256()
     weights = {path for path in list_files(folder, [".safetensors"]) if not path.name.startswith("start_")}
     for path in sorted({folder / "config.json", *weights}):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()[:16]
 
 
@@ -183,28 +191,56 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 def read_world(folder: Path) -> GenieWorldModel:
     """Read a world from its folder, in eval mode; ``genie_gym.serving`` prepares it for fast inference.
 
+    Names, types and shapes of the weights are compared with those that the config asks for before a number of them is
+    read or memory for them is allocated.
+
     Raises:
-        ValueError: If the checkpoint is damaged or of another format.
+        ValueError: Naming the file, field or tensor, if the checkpoint is damaged or of another format.
     """
     config = _read_config(folder)
-    tensors: dict[str, Tensor] = {}
-    for path in list_files(folder, [".safetensors"]):
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"weights {str(path)!r} are damaged: {error}") from error
-    clips = tensors.pop("start_clips", None)
-    if "start_frames" in tensors:  # earlier checkpoints ship single frames, (M, H, W, 3)
-        clips = tensors.pop("start_frames")[:, None]
-    world = GenieWorldModel(config, None if clips is None else clips.numpy())
-    tensors = {_present_name(name): tensor for name, tensor in tensors.items()}
-    try:
-        world.load_state_dict(
-            {name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in tensors.items()}
-        )
-    except RuntimeError as error:
-        raise ValueError(f"weights in {str(folder)!r} do not fit their config: {error}") from error
+    found = _list_stored(folder)
+    clips = _START_CLIPS & found.keys()
+    for name in clips:
+        size = math.prod(found[name].shape)
+        require(size <= _MOST_CLIP_BYTES, f"{name} in {str(folder)!r}", size, f"at most {_MOST_CLIP_BYTES} bytes")
+    wanted = build_on_meta(lambda: GenieWorldModel(config)).state_dict()
+    weights = {name: stored for name, stored in found.items() if name not in clips}
+    require_tensors(f"weights in {str(folder)!r} do not fit their config", weights, wanted)
+    tensors = {
+        _present_name(name): tensor for path in _list_weights(folder) for name, tensor in read_tensors(path).items()
+    }
+    held = [tensors.pop(name) for name in sorted(clips)]
+    # Earlier checkpoints ship single frames, (M, H, W, 3).
+    world = GenieWorldModel(
+        config, (held[0][:, None] if clips == {"start_frames"} else held[0]).numpy() if held else None
+    )
+    world.load_state_dict(tensors)
+    actions = world.latent_action_model.action_of_code
+    if actions is not None:
+        require_ids("latent_action_model.action_of_code", actions, config.num_latent_actions)
     return world.eval()
+
+
+def _list_weights(folder: Path) -> list[Path]:
+    """Return a checkpoint's safetensors files in order, links to files among them; a pipe is none and is refused."""
+    shown = (
+        path for path in folder.iterdir() if path.suffix.lower() == ".safetensors" and not path.name.startswith(".")
+    )
+    return sorted(shown)
+
+
+def _list_stored(folder: Path) -> dict[str, StoredTensor]:
+    """Return the tensors in a folder by their present names; ``ValueError`` if two files hold one of the same name."""
+    found: dict[str, StoredTensor] = {}
+    places: dict[str, Path] = {}
+    for path in _list_weights(folder):
+        for stored_name, stored in list_tensors(path).items():
+            name = _present_name(stored_name)
+            if name in found:
+                both = f"{places[name].name} and {path.name}"
+                raise ValueError(f"weights in {str(folder)!r} must hold each tensor once, got {name} in {both}")
+            found[name], places[name] = stored, path
+    return found
 
 
 def _present_name(name: str) -> str:
@@ -216,16 +252,14 @@ def _present_name(name: str) -> str:
 
 def _read_config(folder: Path) -> WorldConfig:
     path = folder / "config.json"
+    values = read_json(path)
+    found = values.get("format") if isinstance(values, dict) else values
+    fits = isinstance(values, dict) and is_integer(found) and found == _FORMAT
+    require(fits, f"config {str(path)!r}", found, f"an object of format {_FORMAT}")
     try:
-        values: Any = json.loads(path.read_text())
+        return from_dict(WorldConfig, values.get("world"))
     except ValueError as error:
-        raise ValueError(f"config {str(path)!r} is no JSON: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != _FORMAT:
-        found = values.get("format") if isinstance(values, dict) else values
-        raise ValueError(f"config {str(path)!r} must have format {_FORMAT}, got {found!r}")
-    if not isinstance(values.get("world"), dict):
-        raise ValueError(f"config {str(path)!r} must have a world of named fields, got {values.get('world')!r}")
-    return from_dict(WorldConfig, values["world"])
+        raise ValueError(f"config {str(path)!r}: {error}") from error
 
 
 def _format_config(config: WorldConfig) -> str:

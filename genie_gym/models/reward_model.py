@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from genie_gym.checks import is_integer, require
 from genie_gym.models.base import Model, require_videos
 from genie_gym.nn.convolution import StridedEncoder, encode_transitions
 from genie_gym.nn.weights import load_described, read_description, save_described
 
 _FORMAT = 1
 """Version of ``config.json``."""
+_MOST = 4096
+"""Bound of its sizes."""
 
 
 class RewardModel(Model):
@@ -58,6 +62,11 @@ def load_reward_model(folder: Path) -> RewardModel:
     Raises:
         ValueError: If there is none, or it is damaged or of another format.
     """
-    about = read_description(folder, "reward model", _FORMAT)
-    model = RewardModel(about["outputs"], about["height"], about["width"], about["channels"])
-    return load_described(model, folder, "reward model")
+    about: Any = read_description(folder, "reward model", _FORMAT)
+    outputs, sizes = about.get("outputs"), {name: about.get(name) for name in ("height", "width", "channels")}
+    where = f"reward model {str(folder)!r}"
+    fits = isinstance(outputs, list) and len(outputs) <= _MOST and all(isinstance(each, str) for each in outputs)
+    require(fits, f"{where}: outputs", outputs, "names")
+    for name, value in sizes.items():
+        require(is_integer(value, 1, _MOST), f"{where}: {name}", value, f"an integer in [1, {_MOST})")
+    return load_described(lambda: RewardModel(outputs, **sizes), folder, "reward model")

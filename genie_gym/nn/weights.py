@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
+
+from genie_gym.foreign import read_json
+from genie_gym.nn.tensor_files import build_with, list_tensors, read_tensors, require_tensors
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -28,10 +30,9 @@ def load_half(module: Module, path: Path) -> Module:
     Raises:
         ValueError: If the file is missing, damaged, or belongs to another network.
     """
-    try:
-        module.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"weights {str(path)!r} are not those of a {type(module).__name__}: {error}") from error
+    what = f"weights {str(path)!r} are not those of a {type(module).__name__}"
+    require_tensors(what, list_tensors(path), module.state_dict())
+    module.load_state_dict(read_tensors(path))
     return module.eval().requires_grad_(False)
 
 
@@ -55,28 +56,26 @@ def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:
     """Return the ``about`` that ``save_described`` wrote to ``folder``; errors call the network ``what``.
 
     Raises:
-        ValueError: If it cannot be read, or its ``format`` is not ``version``.
+        ValueError: If it cannot be read, is no object, or its ``format`` is not ``version``.
     """
     try:
-        about: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+        about = read_json(folder / "config.json")
+    except ValueError as error:
         raise ValueError(f"{what} {str(folder)!r} has no config that can be read: {error}") from error
-    if about.get("format") != version:
-        raise ValueError(f"{what} {str(folder)!r} must have format {version}, got {about.get('format')!r}")
+    found = about.get("format") if isinstance(about, dict) else about
+    if type(found) is not int or found != version:
+        raise ValueError(f"{what} {str(folder)!r} must have format {version}, got {found!r:.100}")
     return about
 
 
-def load_described(module: Module, folder: Path, what: str) -> Module:
-    """Load the weights that ``save_described`` wrote, freeze ``module``, and return it; errors call it ``what``.
+def load_described(build: Callable[[], Module], folder: Path, what: str) -> Module:
+    """Build a module and load the weights that ``save_described`` wrote, frozen; errors call the module ``what``.
 
     Raises:
         ValueError: If they are missing, damaged, or belong to another network.
     """
-    try:
-        module.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"weights of {what} {str(folder)!r} do not fit its config: {error}") from error
-    return module.eval().requires_grad_(False)
+    path = folder / "weights.safetensors"
+    return build_with(build, path, f"weights of {what} {str(folder)!r} do not fit its config")
 
 
 def digest_weights(module: nn.Module) -> str:

@@ -197,7 +197,10 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
     if not {"step", "config"} <= set(metadata):
         raise ValueError(f"run {str(path)!r} is damaged: it lacks its step or config, and has only {sorted(metadata)}")
-    return {"step": int(metadata["step"]), "config": json.loads(metadata["config"])}
+    try:
+        return {"step": int(metadata["step"]), "config": json.loads(metadata["config"])}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"run {str(path)!r} is damaged: {error}") from error
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:

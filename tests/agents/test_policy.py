@@ -64,7 +64,7 @@ def test_damaged_policies_are_rejected(tmp_path: Path) -> None:
         load_policy(tmp_path / "nowhere")
     folder = save_policy(build(), tmp_path / "policy")
     (folder / "weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="are damaged"):
         load_policy(folder)
     (folder / "config.json").write_text('{"format": 9}')
     with pytest.raises(ValueError, match="format 1, got 9"):

@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -90,9 +91,12 @@ def test_training_never_opens_the_private_group(shard_path: Path, monkeypatch: p
     opened: list[str] = []
     for method in ("__getitem__", "get", "__contains__"):
         real = getattr(h5py.Group, method)
-        monkeypatch.setattr(
-            h5py.Group, method, lambda self, name, *args, real=real: (opened.append(name), real(self, name, *args))[1]
-        )
+
+        def note(self: h5py.Group, name: str, *args: Any, real: Any = real, **options: Any) -> Any:
+            opened.append(name)
+            return real(self, name, *args, **options)
+
+        monkeypatch.setattr(h5py.Group, method, note)
     dataset = ClipDataset(shard_path, clip_length=4)
     next(iter(batches(dataset, 4, seed=0)))
     dataset.in_memory()[0]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_large_worlds_are_split_into_files(
         assert size <= limit or len(tensors) == 1
     assert same_world(tiny_world, read_world(folder))
     shards[1].unlink()
-    with pytest.raises(ValueError, match=r"do not fit their config(.|\n)*Missing"):
+    with pytest.raises(ValueError, match=r"do not fit their config.* is missing"):
         read_world(shutil.move(folder, tmp_path / "less"))
 
 
@@ -233,7 +234,7 @@ def test_tensors_that_do_not_fit_are_refused(checkpoint: Path, weights: Path, ch
     else:
         tensors[name] = torch.zeros(3)
     save_file(tensors, weights)
-    with pytest.raises(ValueError, match=rf"do not fit their config(.|\n)*{name}"):
+    with pytest.raises(ValueError, match=rf"do not fit their config: .*{name}"):
         read_world(checkpoint)
 
 
@@ -245,24 +246,24 @@ def test_weights_of_another_config_are_refused(checkpoint: Path) -> None:
         read_world(checkpoint)
 
 
-@pytest.mark.parametrize("found", [0, 2, "1", None])
+@pytest.mark.parametrize("found", [0, 2, "1", None, True, 1.0, [1]])
 def test_another_format_is_refused(checkpoint: Path, found: Any) -> None:
     edit_config(checkpoint, format=found)
-    with pytest.raises(ValueError, match=f"must have format 1, got {found!r}"):
+    with pytest.raises(ValueError, match=re.escape(f"must be an object of format 1, got {found!r}")):
         read_world(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1, "world": ', "\ufffd"])
 def test_a_config_that_is_no_json_is_refused(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config .*config.json' is no JSON"):
+    with pytest.raises(ValueError, match=r"config.json' is no JSON"):
         read_world(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", '{"format": 1}', '{"format": 1, "world": 3}'])
 def test_a_config_without_a_world_is_refused(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config .*config.json' must have"):
+    with pytest.raises(ValueError, match=r"config .*config.json'(: WorldConfig)? must be"):
         read_world(checkpoint)
 
 

@@ -24,7 +24,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path, content: bytes | No
     path = tmp_path / "linear.safetensors"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"linear\.safetensors.*Linear"):
+    with pytest.raises(ValueError, match=r"linear\.safetensors"):
         load_half(nn.Linear(3, 4), path)
 
 

@@ -1,0 +1,102 @@
+"""Damaged files of every kind that strangers hand in, 2,000 of them, and that the fuzzer sees what it looks for."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.trust.bounded import Bounds, run_bounded
+from experiments.trust.damage import damage_bytes, damage_values, list_fields
+from experiments.trust.fuzz import Fuzzer, summarise, tabulate_fuzz
+from experiments.trust.targets import TARGETS
+
+CASES = 2_000
+SMALL = Bounds(seconds=1.0, megabytes=200, hang=20)
+
+
+def test_damaged_files_are_refused_or_used_within_bounds() -> None:
+    with Fuzzer(seed=43) as fuzzer:
+        outcomes = list(fuzzer.run(range(CASES)))
+    found = summarise(outcomes, fuzzer.bounds)
+    assert [each.number for each in outcomes] == list(range(CASES))
+    assert found["faults"] == []
+    for name, kind in found["kinds"].items():
+        assert kind["cases"] == CASES // len(TARGETS), name
+        assert min(kind["endings"].get(ending, 0) for ending in ("ValueError", "success")) > 0.02 * kind["cases"], name
+
+
+def test_the_docs_show_the_results_of_the_long_run() -> None:
+    root = Path(__file__).parents[2]
+    results = json.loads((root / "experiments" / "results" / "fuzz.json").read_text())
+    assert tabulate_fuzz(results["rows"]) in (root / "docs" / "trust.md").read_text()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_sound_files_are_used(name: str) -> None:
+    with Fuzzer() as fuzzer:
+        TARGETS[name].use(fuzzer.copy_sound(name))
+
+
+def loop() -> None:
+    while True:
+        pass
+
+
+def allocate() -> None:
+    np.ones(300 << 17).sum()  # eight bytes each
+
+
+def allocate_all() -> None:
+    np.ones(1 << 34)
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    {}["a"]  # type: ignore[index]
+
+
+@pytest.mark.timeout(300)  # should the worker not be killed
+@pytest.mark.parametrize(
+    ("break_bound", "ending"),
+    [
+        (loop, "killed by SIGPROF"),
+        (lambda: time.sleep(100), "killed by SIGALRM"),
+        (crash, "killed by SIGKILL"),
+        (allocate_all, "MemoryError"),
+        (allocate, "success"),
+        (fail, "KeyError"),
+    ],
+)
+def test_a_case_that_breaks_a_bound_is_told_and_the_others_run(break_bound: Callable[[], None], ending: str) -> None:
+    def run(number: int) -> None:
+        if number == 3:
+            break_bound()
+        if number == 4:
+            raise FileNotFoundError("a")
+
+    bounds = SMALL._replace(hang=2) if ending.endswith("SIGALRM") else SMALL
+    outcomes = list(run_bounded(run, range(6), bounds))
+    assert [each.number for each in outcomes] == list(range(6))
+    assert [each.number for each in outcomes if not each.is_allowed(bounds)] == [3]
+    assert outcomes[3].ending == ending
+    assert outcomes[4].ending == "OSError"
+
+
+def test_a_seed_damages_alike() -> None:
+    values = {"a": [1, {"b": 2.0}], "c": "d"}
+    assert list(list_fields(values)) == [("a",), ("a", 0), ("a", 1), ("a", 1, "b"), ("c",)]
+    for seed in range(50):
+        twice = [damage_bytes(np.random.default_rng(seed), bytes(range(100))) for _ in range(2)]
+        assert twice[0] == twice[1]
+        assert repr(damage_values(np.random.default_rng(seed), values)) == repr(
+            damage_values(np.random.default_rng(seed), values)
+        )
+    assert values == {"a": [1, {"b": 2.0}], "c": "d"}
