@@ -9,6 +9,7 @@ machines.
 """
 
 import contextlib
+import json
 import socket
 import statistics
 import subprocess
@@ -98,8 +99,9 @@ def _serve(checkpoint: str) -> Iterator[ServerProcess]:
 
 
 def _measure(server: ServerProcess, name: str, seconds: float) -> Row:
-    memory, log = server.memory, server.log.stat().st_size
     control = _time_steps(server.address, seconds)
+    time.sleep(1)  # until its player is forgotten
+    memory, log = server.memory, server.log.stat().st_size
     attack = subprocess.Popen(
         [sys.executable, "-m", "experiments.trust.attacks", name, server.address, str(seconds + 4)]
     )
@@ -123,11 +125,8 @@ def _measure(server: ServerProcess, name: str, seconds: float) -> Row:
 
 def _time_steps(address: str, seconds: float) -> list[float]:
     """Return how long each step of a player took, in seconds, from the message to the frame."""
-    from websockets.sync.client import connect
-
     times: list[float] = []
-    with connect(f"ws://{address}/play", open_timeout=60) as player:
-        player.recv()
+    with _join(address) as player:
         player.send('{"do": "start"}')
         player.recv(timeout=60)
         end = time.monotonic() + seconds
@@ -138,6 +137,20 @@ def _time_steps(address: str, seconds: float) -> list[float]:
             times.append(time.monotonic() - began)
             time.sleep(max(0.0, _PACE - times[-1]))
     return times
+
+
+def _join(address: str) -> Any:
+    """Open a WebSocket as soon as the server has room, within a minute."""
+    from websockets.sync.client import connect
+
+    deadline = time.monotonic() + 60
+    while True:
+        player = connect(f"ws://{address}/play", open_timeout=60)
+        if json.loads(player.recv(timeout=60))["kind"] == "world":
+            return player
+        player.close()
+        assert time.monotonic() < deadline, "there is no room"
+        time.sleep(0.2)
 
 
 def _summarize(times: list[float]) -> dict[str, Any]:

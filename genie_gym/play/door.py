@@ -18,8 +18,10 @@ from genie_gym.play.limits import Limits
 
 _PIECE = 8 * 1024
 """Number of bytes that are read at a time, in which there may be 1,365 WebSocket frames."""
-_SHARE, _SAVED = 0.02, 0.1
+_SHARE, _SAVED = 0.02, 0.05
 """Share of the processor's time that handling a connection's bytes may take, and seconds that it can save up."""
+_PATIENCE = 5.0
+"""Seconds for which a connection may take more than its share. It is closed then: nobody sees a waiting one end."""
 _LINES, _LINES_SECONDS = 60, 60.0
 """Number of lines, or tracebacks, that the log takes in so many seconds."""
 _INVALID_DATA = 1007
@@ -82,6 +84,7 @@ class _Transport:
         self._is_wanted = True
         self._rest: asyncio.TimerHandle | None = None
         self._taken, self._since = 0.0, time.monotonic()
+        self._too_much_since, self._rested_at = 0.0, 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -101,6 +104,12 @@ class _Transport:
         self._since = now
         if self._taken > _SAVED and self._rest is None:
             wait = (self._taken - _SAVED) / _SHARE
+            if now - self._rested_at > 1.0:
+                self._too_much_since = now
+            elif now - self._too_much_since > _PATIENCE:
+                self._transport.abort()
+                return
+            self._rested_at = now + wait
             self._rest = asyncio.get_running_loop().call_later(wait, self._end_rest)
             self._apply()
 
