@@ -1,4 +1,4 @@
-"""Seeded damage: valid messages and requests of the page, changed as a stranger or a broken program would change them."""
+"""Seeded damage: valid messages and requests of the page, changed as a stranger or a broken program would do it."""
 
 import base64
 import io

@@ -36,18 +36,18 @@ def setup(tiny_checkpoint: Path) -> PlaySetup:
 def send_all(setup: PlaySetup, cases: range) -> dict[str, int]:
     """Send a message for each case, each before a command that is refused by its number; count the answers."""
     counts: dict[str, int] = {}
-    with TestClient(build_app(setup, Limits(pause_seconds=0)), base_url="http://127.0.0.1") as page:
-        with page.websocket_connect("/play", headers={"host": "127.0.0.1"}) as visitor:
-            visitor.receive_json()
-            visitor.send_text('{"do": "start"}')
-            visitor.receive_bytes()
-            visitor.send_text('{"do": "save", "as": "json"}')
-            make = make_messages(json.loads(visitor.receive_bytes()[1:]))
-            for case in cases:
-                began = time.process_time()
-                for answer in ask(visitor, make(case), f"case {case}"):
-                    counts[answer] = counts.get(answer, 0) + 1
-                assert time.process_time() - began < MOST_SECONDS, f"case {case}"
+    page = TestClient(build_app(setup, Limits(pause_seconds=0)), base_url="http://127.0.0.1")
+    with page, page.websocket_connect("/play", headers={"host": "127.0.0.1"}) as visitor:
+        visitor.receive_json()
+        visitor.send_text('{"do": "start"}')
+        visitor.receive_bytes()
+        visitor.send_text('{"do": "save", "as": "json"}')
+        make = make_messages(json.loads(visitor.receive_bytes()[1:]))
+        for case in cases:
+            began = time.process_time()
+            for answer in ask(visitor, make(case), f"case {case}"):
+                counts[answer] = counts.get(answer, 0) + 1
+            assert time.process_time() - began < MOST_SECONDS, f"case {case}"
     return counts
 
 
@@ -99,12 +99,12 @@ def test_damaged_requests_are_refused_without_a_server_error(
     with serve(build_app(setup, limits), limits) as here, caplog.at_level(logging.ERROR):
         host, port = here.split(":")
         for case in range(REQUESTS):
-            with socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER) as visitor:
-                with contextlib.suppress(ConnectionError):
-                    visitor.sendall(make_request(case, here))
-                    answer = visitor.recv(100_000)
-                    answered += bool(answer)
-                    assert not answer.startswith(b"HTTP/1.1 5"), f"case {case}: {answer!r}"
+            address = (host, int(port))
+            with contextlib.suppress(ConnectionError), socket.create_connection(address, SECONDS_TO_ANSWER) as visitor:
+                visitor.sendall(make_request(case, here))
+                answer = visitor.recv(100_000)
+                answered += bool(answer)
+                assert not answer.startswith(b"HTTP/1.1 5"), f"case {case}: {answer!r}"
         assert answered > REQUESTS / 2
         with socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER) as visitor:
             visitor.sendall(f"GET / HTTP/1.1\r\nHost: {here}\r\n\r\n".encode())
