@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import tyro
 
@@ -258,7 +259,7 @@ class PlayCommand:
     port: int = 8000
     """port of the web page"""
     token: str | None = None
-    """secret that visitors must append to the page's address as ?token=..."""
+    """secret that visitors must append to the page's address as #token=..."""
     out: Path = Path("out")
     """folder to write play.gif, play.json and the prompt's prompt.png into"""
 
@@ -279,8 +280,8 @@ class PlayCommand:
             play_in_window(setup, self.out, print)
             print(f"see {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} replays it")
         else:
-            query = "" if self.token is None else f"?token={self.token}"
-            print(f"open http://{self.host}:{self.port}/{query} in a browser; press Ctrl-C to end")
+            fragment = "" if self.token is None else f"#token={quote(self.token, safe='')}"
+            print(f"open http://{self.host}:{self.port}/{fragment} in a browser; press Ctrl-C to end")
             play_in_browsers(setup, self.host, self.port, self.token)
 
 

@@ -39,6 +39,14 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_THRESHOLD, 2**30))
 
 
+def return_freed_memory() -> bool:
+    """Make glibc's allocator return all memory to the kernel that has been freed; whether there was any.
+
+    The opposite of ``keep_freed_memory``, for once: after work that takes much memory and is rare.
+    """
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
 def peak_resident() -> int | None:
     """Return the largest number of bytes that this process has held in memory; None on Windows, which does not tell."""
     if sys.platform == "win32":

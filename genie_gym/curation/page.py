@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from genie_gym.curation.config import LEAST, MOST
 from genie_gym.curation.deck import Deck, animate
 from genie_gym.play.config import LOOPBACK
-from genie_gym.play.server import PAGE_HEADERS, is_same_origin
+from genie_gym.play.server import PageHeaders, is_same_origin
 
 _STATIC = Path(__file__).parent / "static"
 _SECONDS = 2.0
@@ -25,17 +25,17 @@ def build_rating_app(deck: Deck) -> Starlette:
     """Build the application that shows a deck's clips and takes their ratings, from this machine's own page only."""
 
     def page(request: Request) -> Response:
-        return FileResponse(_STATIC / "rate.html", headers=PAGE_HEADERS)
+        return FileResponse(_STATIC / "rate.html")
 
     def clip(request: Request) -> Response:
         present = deck.present
         if present is None:
             return Response(status_code=404)
-        headers = {**PAGE_HEADERS, "Cache-Control": "no-store"}
+        headers = {"Cache-Control": "no-store"}
         return Response(animate(present.frames, _SECONDS), media_type="image/png", headers=headers)
 
     def state(request: Request) -> Response:
-        return JSONResponse(describe_deck(deck), headers=PAGE_HEADERS)
+        return JSONResponse(describe_deck(deck))
 
     async def change(request: Request) -> Response:
         if not is_same_origin(request):
@@ -44,8 +44,8 @@ def build_rating_app(deck: Deck) -> Starlette:
             order = await request.json()
             _obey(deck, order)
         except ValueError as error:
-            return JSONResponse({"error": str(error)}, status_code=400, headers=PAGE_HEADERS)
-        return JSONResponse(describe_deck(deck), headers=PAGE_HEADERS)
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse(describe_deck(deck))
 
     return Starlette(
         routes=[
@@ -55,7 +55,10 @@ def build_rating_app(deck: Deck) -> Starlette:
             Route("/change", change, methods=["POST"]),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])],
+        middleware=[
+            Middleware(PageHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"]),
+        ],
     )
 
 

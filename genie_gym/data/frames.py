@@ -15,6 +15,8 @@ from genie_gym.system import replace_file
 
 _MARGIN = 64
 """Width in pixels of the margin with the titles of a contact sheet."""
+_MOST_PADDED = 1 << 24
+"""Largest number of pixels that a frame is padded to; a longer or wider one is scaled down first."""
 
 
 def check_frames(field: str, frames: np.ndarray | Tensor, ndim: int | None = None) -> None:
@@ -77,7 +79,8 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
     """Crop or pad a frame to a new aspect ratio, and scale it: (h, w, 3) -> (height, width, 3) uint8.
 
     Scaling by a whole factor keeps pixel art crisp (box filter down, nearest neighbour up); other factors use
-    Lanczos down and bicubic up. A frame of the right size is returned unchanged.
+    Lanczos down and bicubic up. A frame of the right size is returned unchanged, and one that padding would make vast
+    is scaled down before.
 
     Raises:
         ValueError: If the frame, the size or the fit is invalid.
@@ -89,6 +92,7 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
     if frame.shape[:2] == (height, width):
         return frame
     if fit == "pad":
+        frame = _shrink_before_padding(frame, height, width)
         rows, columns = missing_pixels(frame.shape[0], frame.shape[1], height, width)
         sides = [(missing // 2, missing - missing // 2) for missing in (rows, columns)]
         frame = np.pad(frame, (*sides, (0, 0)), mode="edge")
@@ -99,6 +103,17 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
     else:
         kind = kinds.NEAREST if (1 / shrink).is_integer() else kinds.BICUBIC
     return np.asarray(Image.fromarray(frame).resize((width, height), kind, box=box))
+
+
+def _shrink_before_padding(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale a frame down, (h, w, 3) uint8, so that it has at most ``_MOST_PADDED`` pixels once it is padded."""
+    h, w = frame.shape[:2]
+    rows, columns = missing_pixels(h, w, height, width)
+    shrink = ((h + rows) * (w + columns) / _MOST_PADDED) ** 0.5
+    if shrink <= 1:
+        return frame
+    size = max(1, int(w / shrink)), max(1, int(h / shrink))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
 
 
 def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:

@@ -9,6 +9,9 @@ from gymnasium.vector import AutoresetMode
 
 from genie_gym.checks import is_integer, require
 
+TEMPERATURES = 1e-6, 1e6
+"""Smallest and largest temperature: between them logits divided by it stay finite, and beyond them nothing changes."""
+
 
 def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: int) -> np.ndarray:
     """Return latent actions as int64 of ``shape`` in [0, ``below``)."""
@@ -35,8 +38,8 @@ def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, 
         maskgit_steps = require_count("maskgit_steps", maskgit_steps)
     if temperature is not None:
         is_real = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
-        fits = is_real and 0 < temperature < float("inf")
-        require(fits, "temperature", temperature, "None or a positive number")
+        fits = is_real and TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+        require(fits, "temperature", temperature, "None or a number from {:g} to {:g}".format(*TEMPERATURES))
         temperature = float(temperature)
     return maskgit_steps, temperature
 

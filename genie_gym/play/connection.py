@@ -3,6 +3,9 @@
 A message of the page is a command (JSON with a ``do``) or the bytes of a picture to start from. Each is answered before
 the next is read, so nobody can pile up work. An answer is bytes (a frame or a file), or JSON with a ``kind``.
 
+A server with a token first sends JSON of the kind ``token``, which ``{"do": "enter", "token": "..."}`` answers. A
+visitor then gets the description of the world.
+
 | do | |
 |---|---|
 | ``start`` | start an episode on start clip ``number``, or on the next start drawn if there is no ``number`` |
@@ -25,20 +28,20 @@ import reprlib
 import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from genie_gym.checks import is_integer, require
 from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.video import write_video
+from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.drivers import DRIVER_FRAMES
 from genie_gym.play.keys import SETTLING_STEPS
+from genie_gym.play.limits import Limits
 from genie_gym.play.pictures import open_picture
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import format_trajectory, parse_trajectory
@@ -51,29 +54,8 @@ FRAME_HEADER = "<BIh"
 NO_ACTION = -1
 POLICY_VIOLATION, TOO_BUSY = 1008, 1013
 """WebSocket close codes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Upper bounds on what visitors may ask for."""
-
-    visitors: int = 16
-    """largest number of visitors at once"""
-    message_bytes: int = 8 * 2**20
-    """largest size of a message or picture in bytes"""
-    frames: int = 10_000
-    """largest number of steps of an episode, 12 kB each at 64 x 64"""
-    undo_steps: int = 8
-    """largest number of successive steps undone, each at most 0.8 MB in the shipped world"""
-    maskgit_steps: int = 64
-    """largest number of MaskGIT steps per frame in a replayed trajectory"""
-    idle_seconds: float = 300.0
-    """seconds without a message after which a visitor is disconnected"""
-    send_seconds: float = 10.0
-    """seconds that a visitor may take to read an answer"""
-
-
-DEFAULT_LIMITS = Limits()
+_MOST_COMPLAINT = 1_000
+"""Largest number of letters of an error."""
 
 
 def describe_world(setup: PlaySetup) -> dict[str, Any]:
@@ -126,10 +108,13 @@ class Connection:
                 message = await asyncio.wait_for(self._websocket.receive(), self._limits.idle_seconds)
                 if message["type"] != "websocket.receive":
                     return
+                steps = self._visitor.steps
                 try:
                     await self._answer(message.get("text"), message.get("bytes"))
                 except ValueError as error:
-                    await self._send_json({"kind": "error", "message": str(error)})
+                    await self._send_json({"kind": "error", "message": str(error)[:_MOST_COMPLAINT]})
+                if self._visitor.steps != steps + 1:  # a step waits for its turn in the world anyway
+                    await asyncio.sleep(self._limits.pause_seconds)
         except asyncio.TimeoutError:  # another class than TimeoutError until Python 3.11
             why = "too long without a message, or without reading an answer"
             gone = (asyncio.TimeoutError, RuntimeError, WebSocketDisconnect)
@@ -139,15 +124,17 @@ class Connection:
             return
 
     async def _answer(self, text: str | None, packed: bytes | None) -> None:
-        size, most = len(text or packed or ""), self._limits.message_bytes
-        require(size <= most, "message", size, f"at most {most} bytes")
+        limits = self._limits
         if packed is not None:
+            _require_size(len(packed), limits.message_bytes)
             await self._start_on_picture(packed)
             return
-        try:
-            command: Any = json.loads(text or "")
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"message must be JSON or a picture: {error}") from error
+        text = text or ""
+        _require_size(len(text), limits.replay_bytes(self._setup.session.world.config))
+        is_long = len(text) > limits.command_bytes
+        command = await self._scheduler.beside_world.call(_parse, text) if is_long else _parse(text)
+        if is_long and not (isinstance(command, dict) and command.get("do") == "replay"):
+            _require_size(len(text), limits.command_bytes)
         known = isinstance(command, dict) and isinstance(command.get("do"), str) and command["do"] in self._handlers
         if not known:
             raise ValueError(f"message must have a do of {sorted(self._handlers)}, got {reprlib.repr(command)}")
@@ -166,14 +153,19 @@ class Connection:
         await self._send_json({"kind": "fit", "fit": self._fit})
 
     async def _start_on_picture(self, packed: bytes) -> None:
-        fit_prompt = self._setup.session.fit_prompt
-        prompt = await asyncio.to_thread(lambda: fit_prompt(open_picture(packed, "picture"), fit=self._fit))
+        try:
+            prompt = await self._scheduler.beside_world.call(self._fit_picture, packed)
+        finally:
+            self._scheduler.tidy()
         await self._send_json({"kind": "picture", "message": f"The picture: {prompt.fitting}."})
         start = next(self._setup.starts)._replace(prompt=prompt.frames, prompt_index=-1)
         await self._start_visitor(self._setup.new_visitor(self._limits.undo_steps), start)
 
+    def _fit_picture(self, packed: bytes) -> FittedPrompt:
+        return self._setup.session.fit_prompt(open_picture(packed, "picture"), "picture", self._fit)
+
     async def _start_visitor(self, visitor: Visitor, start: Start, replayed: Sequence[int] | None = None) -> None:
-        await self._scheduler.call(visitor.start, start)
+        await self._scheduler.in_world.call(visitor.start, start)
         self._visitor = visitor
         if replayed is not None:
             await self._send_json({"kind": "replay", "actions": replayed})
@@ -188,7 +180,7 @@ class Connection:
         if self._setup.driver is None:
             raise ValueError("no policy is loaded: start the page with --policy FILE.py:FACTORY(ARGUMENTS)")
         seen = self._visitor.look_back(DRIVER_FRAMES)
-        await self._take_action(int(await self._scheduler.call(self._setup.driver, *seen)))
+        await self._take_action(await self._scheduler.choose(self._setup.driver, *seen))
 
     async def _take_action(self, action: int) -> None:
         if self._visitor.steps >= self._limits.frames:
@@ -197,24 +189,20 @@ class Connection:
         await self._send_frame()
 
     async def _undo_or_restart(self, command: dict[str, Any]) -> None:
-        await self._scheduler.call(self._visitor.undo if command["do"] == "undo" else self._visitor.restart)
+        await self._scheduler.in_world.call(self._visitor.undo if command["do"] == "undo" else self._visitor.restart)
         await self._send_frame()
 
     async def _save(self, command: dict[str, Any]) -> None:
         kind: Any = command.get("as")
         require(kind in ("gif", "mp4", "json"), "as", kind, "gif, mp4 or json")
-        if kind == "json":
-            packed = format_trajectory(self._visitor.trajectory).encode()
-        else:
-            packed = await asyncio.to_thread(_encode_video, self._visitor.frames, kind, self._setup.session.fps)
+        packed = await self._scheduler.beside_world.call(_encode, self._visitor, kind)
         await self._send_bytes(bytes([FILE_MESSAGE]) + packed)
 
     async def _replay(self, command: dict[str, Any]) -> None:
         text: Any = command.get("trajectory")
         require(isinstance(text, str), "trajectory", text, "a text")
-        trajectory = await asyncio.to_thread(parse_trajectory, text)
-        trajectory.require_checkpoint(self._setup.checkpoint)
-        limits = self._limits
+        playing, config, limits = self._setup.checkpoint, self._setup.session.world.config, self._limits
+        trajectory = await self._scheduler.beside_world.call(parse_trajectory, text, playing, config)
         steps, actions = trajectory.maskgit_steps, trajectory.latent_actions
         require(steps <= limits.maskgit_steps, "trajectory maskgit_steps", steps, f"at most {limits.maskgit_steps}")
         require(len(actions) <= limits.frames, "trajectory latent_actions", len(actions), f"at most {limits.frames}")
@@ -232,11 +220,26 @@ class Connection:
         await asyncio.wait_for(self._websocket.send_bytes(packed), self._limits.send_seconds)
 
     async def _send_json(self, values: dict[str, Any]) -> None:
-        await asyncio.wait_for(self._websocket.send_json(values), self._limits.send_seconds)
+        # In ASCII: no text of a visitor, whatever letters it has, can then fail to be sent.
+        await asyncio.wait_for(self._websocket.send_text(json.dumps(values)), self._limits.send_seconds)
 
 
-def _encode_video(frames: np.ndarray, kind: str, fps: float) -> bytes:
+def _require_size(size: int, most: int) -> None:
+    require(size <= most, "message", size, f"at most {most} bytes")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"message must be JSON or a picture: {error}") from error
+
+
+def _encode(visitor: Visitor, kind: str) -> bytes:
+    """Return a visitor's episode as the bytes of a file."""
+    if kind == "json":
+        return format_trajectory(visitor.trajectory).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"play.{kind}"
-        write_video(path, frames, fps=fps)
+        write_video(path, visitor.frames, fps=visitor.session.fps)
         return path.read_bytes()

@@ -1,5 +1,6 @@
 """The parts of ``genie-gym play``: a page in the browser, a window, and the replay of a trajectory."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from genie_gym.envs.rendering import playing_rate
 from genie_gym.extras import need_extra
 from genie_gym.play.config import LOOPBACK
 from genie_gym.play.keys import Keymap
+from genie_gym.play.limits import DEFAULT_LIMITS
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
 from genie_gym.play.visitor import replay
@@ -44,19 +46,10 @@ def play_in_browsers(setup: PlaySetup, host: str, port: int, token: str | None) 
     with need_extra("play", "Playing on a page needs its server"):
         import uvicorn
 
-        from genie_gym.play.connection import DEFAULT_LIMITS
+        from genie_gym.play.door import configure_server
         from genie_gym.play.server import build_app
-    uvicorn.run(
-        build_app(setup, token=token),
-        host=host,
-        port=port,
-        log_level="info",
-        access_log=False,  # addresses may contain the token
-        ws_max_size=DEFAULT_LIMITS.message_bytes,
-        ws_max_queue=4,
-        ws_per_message_deflate=False,  # frames are small, and compressing them takes time that the world could use
-        timeout_graceful_shutdown=2,
-    )
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        uvicorn.Server(configure_server(build_app(setup, token=token), DEFAULT_LIMITS, host, port)).run()
 
 
 def play_in_window(setup: PlaySetup, out: Path, report: Callable[[str], object]) -> None:
@@ -95,7 +88,7 @@ def write_replay(checkpoint: str, device: str, path: Path, out: Path) -> int:
         ValueError: If the trajectory cannot be read or is of another checkpoint, or the file cannot be written.
     """
     require_writable(out / "play.gif")
-    world = load_world(checkpoint, device)
-    frames = replay(world, identify_checkpoint(checkpoint), load_trajectory(path))
+    identity, world = identify_checkpoint(checkpoint), load_world(checkpoint, device)
+    frames = replay(world, identity, load_trajectory(path, identity, world.config))
     write_video(out / "play.gif", frames, fps=playing_rate(world.config))
     return len(frames)

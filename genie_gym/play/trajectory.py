@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genie_gym.checks import is_integer, require
+from genie_gym.configs import WorldConfig
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint
@@ -18,6 +19,7 @@ from genie_gym.play.pictures import open_picture, pack_picture
 
 _FORMAT = 1
 _MAX_ACTIONS = 100_000
+_MAX_NAME = 255
 
 
 class CheckpointIdentity(NamedTuple):
@@ -30,6 +32,15 @@ class CheckpointIdentity(NamedTuple):
 
     def __str__(self) -> str:
         return f"checkpoint {self.name!r} of digest {self.digest!r}"
+
+    def require(self, playing: "CheckpointIdentity") -> None:
+        """Check that a checkpoint has the digest of this one, which a trajectory needs.
+
+        Raises:
+            ValueError: If it has not; the message says which checkpoint the trajectory needs.
+        """
+        if self.digest != playing.digest:
+            raise ValueError(f"trajectory needs the {self}, got the {playing}")
 
 
 def identify_checkpoint(name_or_path: str) -> CheckpointIdentity:
@@ -60,15 +71,10 @@ class Trajectory:
     latent_actions: tuple[int, ...]
     """latent actions from the start on"""
 
-    def require_checkpoint(self, playing: CheckpointIdentity) -> None:
-        """Check that the trajectory was played in a checkpoint of the same digest.
-
-        Raises:
-            ValueError: If it was not; the message says which checkpoint the trajectory needs.
-        """
-        if self.checkpoint != playing.digest:
-            needed = CheckpointIdentity(self.checkpoint, self.checkpoint_name)
-            raise ValueError(f"trajectory needs the {needed}, got the {playing}")
+    @property
+    def needed(self) -> CheckpointIdentity:
+        """The checkpoint that it was played in."""
+        return CheckpointIdentity(self.checkpoint, self.checkpoint_name)
 
 
 def save_trajectory(trajectory: Trajectory, path: Path) -> None:
@@ -85,8 +91,10 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
         raise ValueError(f"trajectory {str(path)!r} cannot be written: {error}") from error
 
 
-def load_trajectory(path: Path) -> Trajectory:
-    """Read a trajectory that ``save_trajectory`` wrote.
+def load_trajectory(
+    path: Path, playing: CheckpointIdentity | None = None, config: WorldConfig | None = None
+) -> Trajectory:
+    """Read a trajectory that ``save_trajectory`` wrote; arguments as in ``parse_trajectory``.
 
     Raises:
         ValueError: If it cannot be read, or a field is missing or invalid.
@@ -95,7 +103,7 @@ def load_trajectory(path: Path) -> Trajectory:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"trajectory {str(path)!r} cannot be read: {error}") from error
-    return parse_trajectory(text)
+    return parse_trajectory(text, playing, config)
 
 
 def format_trajectory(trajectory: Trajectory) -> str:
@@ -105,11 +113,18 @@ def format_trajectory(trajectory: Trajectory) -> str:
     return json.dumps({"format": _FORMAT, **values}) + "\n"
 
 
-def parse_trajectory(text: str) -> Trajectory:
-    """Read a trajectory from its JSON.
+def parse_trajectory(
+    text: str, playing: CheckpointIdentity | None = None, config: WorldConfig | None = None
+) -> Trajectory:
+    """Read a trajectory from its JSON. Everything else is checked before a picture of the prompt is decoded.
+
+    Args:
+        text: JSON of the trajectory.
+        playing: Identity of the checkpoint in which it will be replayed; None accepts those of any.
+        config: Config of the world in which it will be replayed; None accepts any latent actions and sizes of frames.
 
     Raises:
-        ValueError: If a field is missing or invalid; the message names it and its value.
+        ValueError: If a field is missing or invalid, or does not fit the world; the message names it and its value.
     """
     try:
         values: Any = json.loads(text)
@@ -120,29 +135,42 @@ def parse_trajectory(text: str) -> Trajectory:
     values = {"checkpoint_name": "", **values}
     known = set(Trajectory.__dataclass_fields__)
     if set(values) != known:
-        raise ValueError(f"trajectory must have the fields {sorted(known)}, got {sorted(map(str, values))[:20]}")
+        raise ValueError(f"trajectory must have the fields {sorted(known)}, got {reprlib.repr(sorted(values))}")
     checkpoint, name, seed = values["checkpoint"], values["checkpoint_name"], values["world_seed"]
-    require(isinstance(checkpoint, str), "trajectory checkpoint", checkpoint, "a text")
-    require(isinstance(name, str), "trajectory checkpoint_name", name, "a text")
+    _require_name("checkpoint", checkpoint)
+    _require_name("checkpoint_name", name)
+    if playing is not None:
+        CheckpointIdentity(checkpoint, name).require(playing)
     require(is_integer(seed, 0, 2**63), "trajectory world_seed", seed, "an integer of at least 0")
     actions = values["latent_actions"]
     fits = isinstance(actions, list) and len(actions) <= _MAX_ACTIONS
-    fits = fits and all(is_integer(action, 0, 2**63) for action in actions)
-    require(fits, "trajectory latent_actions", actions, f"at most {_MAX_ACTIONS} integers of at least 0")
+    below = 2**63 if config is None else config.num_latent_actions
+    fits = fits and all(is_integer(action, 0, below) for action in actions)
+    require(fits, "trajectory latent_actions", actions, f"at most {_MAX_ACTIONS} integers in [0, {below})")
     sampling = require_sampling(values["maskgit_steps"], values["temperature"])
     require(None not in sampling, "trajectory maskgit_steps and temperature", sampling, "numbers")
     frames = values["prompt"]
     fits = isinstance(frames, list) and 1 <= len(frames) <= MAX_PROMPT_FRAMES
     require(fits, "trajectory prompt", frames, f"1 to {MAX_PROMPT_FRAMES} frames")
-    prompt = [_decode(frame) for frame in frames]
-    require(len({frame.shape for frame in prompt}) == 1, "trajectory prompt", frames, "frames of one size")
-    return Trajectory(**{**values, "prompt": np.stack(prompt), "latent_actions": tuple(actions)})
+    sampled = {"maskgit_steps": sampling[0], "temperature": sampling[1]}
+    prompt = _decode(frames, None if config is None else (config.width, config.height))
+    return Trajectory(**{**values, **sampled, "prompt": prompt, "latent_actions": tuple(actions)})
 
 
-def _decode(text: Any) -> np.ndarray:
-    """Decode a frame, (H, W, 3) uint8, from PNG in base64."""
-    try:
-        packed = base64.b64decode(text, validate=True)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"trajectory prompt must hold PNG in base64, got {reprlib.repr(text)}: {error}") from error
-    return np.array(open_picture(packed, "trajectory prompt", ("PNG",)).convert("RGB"))
+def _require_name(field: str, value: Any) -> None:
+    fits = isinstance(value, str) and len(value) <= _MAX_NAME
+    require(fits, f"trajectory {field}", value, f"a text of at most {_MAX_NAME} letters")
+
+
+def _decode(texts: list[Any], size: tuple[int, int] | None) -> np.ndarray:
+    """Decode frames, (P, H, W, 3) uint8, from PNG in base64: of a width and height, or if None of the first one's."""
+    frames: list[np.ndarray] = []
+    for text in texts:
+        try:
+            packed = base64.b64decode(text, validate=True)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"trajectory prompt must hold PNG in base64, got {reprlib.repr(text)}: {error}") from error
+        picture = open_picture(packed, "trajectory prompt", ("PNG",), size)
+        size = picture.size
+        frames.append(np.array(picture.convert("RGB")))
+    return np.stack(frames)

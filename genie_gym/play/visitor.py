@@ -77,7 +77,8 @@ class Visitor:
 
     def look_back(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the last T <= ``most`` frames, (T, H, W, 3) uint8, and the T - 1 latent actions between them."""
-        frames = self.frames[-most:]
+        self.session.require_started()
+        frames = np.stack(self._frames[-most:])
         return frames, np.array(self._latent_actions[self.steps + 1 - len(frames) :], dtype=np.int64)
 
     def start(self, start: Start) -> np.ndarray:
@@ -137,7 +138,7 @@ def replay(world: GenieWorldModel, checkpoint: CheckpointIdentity, trajectory: T
     Raises:
         ValueError: If the trajectory is of another checkpoint, or of another frame size.
     """
-    trajectory.require_checkpoint(checkpoint)
+    trajectory.needed.require(checkpoint)
     visitor = Visitor(world, checkpoint, trajectory.maskgit_steps, trajectory.temperature)
     visitor.start(Start(trajectory.prompt, -1, trajectory.world_seed))
     for action in trajectory.latent_actions:

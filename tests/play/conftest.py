@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from genie_gym.play.connection import Limits
+from genie_gym.play.door import configure_server
+from genie_gym.play.limits import Limits
 
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
 
@@ -20,10 +21,7 @@ def serve_app(app: Any, limits: Limits) -> Iterator[str]:
     """Serve ``app`` with the settings of ``genie-gym play`` and yield its host and port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            app, log_level="error", ws_max_size=limits.message_bytes, ws_max_queue=4, timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(configure_server(app, limits, "127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:

@@ -53,16 +53,17 @@ function finishMessage() {
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const token = new URLSearchParams(location.search).get("token");
-  const query = token === null ? "" : `?token=${encodeURIComponent(token)}`;
-  socket = new WebSocket(`${scheme}://${location.host}${location.pathname.replace(/[^/]*$/, "")}play${query}`);
+  socket = new WebSocket(`${scheme}://${location.host}${location.pathname.replace(/[^/]*$/, "")}play`);
   socket.binaryType = "arraybuffer";
   socket.onclose = (event) => showStatus(`The connection is closed. ${event.reason} Reload the page to continue.`, { stays: true });
   socket.onmessage = (event) => (typeof event.data === "string" ? handleJson(JSON.parse(event.data)) : handleBytes(event.data));
 }
 
 function handleJson(message) {
-  if (message.kind === "world") {
+  if (message.kind === "token") {
+    const token = new URLSearchParams(location.hash.slice(1)).get("token"); // after the #: no request contains it
+    socket.send(JSON.stringify({ do: "enter", token }));
+  } else if (message.kind === "world") {
     world = message;
     const screen = $("screen");
     screen.width = world.width;
