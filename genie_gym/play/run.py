@@ -6,11 +6,11 @@ from pathlib import Path
 from genie_gym.checks import require
 from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
+from genie_gym.envs.keys import Keymap
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import playing_rate
 from genie_gym.extras import need_extra
 from genie_gym.play.config import LOOPBACK
-from genie_gym.play.keys import Keymap
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
 from genie_gym.play.visitor import replay
