@@ -188,7 +188,7 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             ResetNeeded: If only some rows are restored before the first reset.
             ValueError: If a state or a row is invalid; the present states are kept.
         """
-        chosen = list(range(self.num_envs)) if rows is None else [rows] if is_integer(rows) else list(rows)
+        chosen: list[int] = list(range(self.num_envs)) if rows is None else np.atleast_1d(rows).tolist()
         fits = len(set(chosen)) == len(chosen) > 0 and all(is_integer(row, 0, self.num_envs) for row in chosen)
         require(fits, "rows", rows, f"different numbers in [0, {self.num_envs})")
         states = self._spread(state, len(chosen))
@@ -301,7 +301,8 @@ class GenieVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _autoreset_same_step(self) -> dict[str, Any]:
         """Restart the rows whose episode has just ended; return their last observations and infos."""
-        rows, infos = np.flatnonzero(self._is_over).tolist(), {}
+        infos: dict[str, Any] = {}
+        rows = np.flatnonzero(self._is_over).tolist()
         if rows:
             last, starts = self._session.observations, {name: values.copy() for name, values in self._info.items()}
             self._start(np.array(rows), self._prompts)

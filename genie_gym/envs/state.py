@@ -101,7 +101,7 @@ class EnvState:
         fits = metadata.get("format") == _FORMAT and isinstance(about, dict)
         require(fits, "state", metadata, f"bytes of EnvState.to_bytes, of the format {_FORMAT!r}")
         names = [*_Origin._fields, "is_over", "prompt_index", "steps", "world_seed"]
-        require(sorted(about) == sorted(names), "fields of state", sorted(about), sorted(names))
+        require(sorted(about) == sorted(names), "fields of state", sorted(about), str(sorted(names)))
         for name in _Origin._fields:
             require(isinstance(about[name], str), f"{name} of state", about[name], "a text")
         for name, least in (("prompt_index", -1), ("world_seed", 0), ("steps", 0)):

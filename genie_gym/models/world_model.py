@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import Model, require_ids, require_pixels, require_threads, require_videos
+from genie_gym.models.base import (
+    Model,
+    require_ids,
+    require_pixels,
+    require_threads,
+    require_unit_videos,
+    require_videos,
+)
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import Draw, draw, draw_uniforms, sample
@@ -72,8 +79,13 @@ class GenieWorldModel(nn.Module):
 
     @torch.no_grad()
     def label(self, videos: Tensor) -> Tensor:
-        """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W)."""
+        """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W) in [0, 1]; ``genie_gym.label`` takes files.
+
+        Raises:
+            ValueError: If they are no such videos. Values on a GPU are not checked, which would wait for it.
+        """
         require_threads()
+        require_unit_videos(videos)
         model = self.latent_action_model
         return model.label(self.tokenizer.encode(videos) if model.reads_tokens else videos)
 
