@@ -75,12 +75,11 @@ def serve(command: str, port: int, folder: Path) -> None:
         server.wait(timeout=60)
 
 
+RUNNING = [page for page in PAGES if blocks(page) and page.stem != IN_THEIR_OWN_ENVIRONMENTS]
+
+
 @pytest.mark.pipeline
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if blocks(page) and page.stem != IN_THEIR_OWN_ENVIRONMENTS],
-    ids=lambda page: page.stem,
-)
+@pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     if page.stem in NEED_PROCGEN:
         pytest.importorskip("procgen")

@@ -18,9 +18,8 @@ from genie_gym.results.files import ROOT, read_results, write_results
 PAGE = ROOT / "docs" / "compatibility.md"
 RESULTS = ROOT / "experiments" / "results" / "compatibility.json"
 ENVIRONMENTS = Path(os.environ.get("COMPAT_ENVS", ROOT / "build" / "compat"))
-PROGRAMS = dict(
-    re.findall(r"^## (\S+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-)
+PROGRAM = re.compile(r"^## (\S+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PROGRAMS = dict(PROGRAM.findall(PAGE.read_text()))
 
 
 def pins_of(name: str) -> Path:
