@@ -9,11 +9,12 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SOURCES := $(sort $(dir $(wildcard genie_gym/*.py agents/*.py experiments/*.py)))
 
-.PHONY: help install demo test long lint check format docs clean
+.PHONY: help install demo test long compat lint check format docs clean
 help:
 	@echo "make demo     play each latent action of the shipped world; write out/demo.png and out/demo.gif"
 	@echo "make test     run the test suite without the slow tests (those: $(BIN)/pytest -m slow)"
 	@echo "make long     play the shipped world for 10,000 steps under each held action (minutes)"
+	@echo "make compat   run the programs of docs/compatibility.md, each in an environment of its own (minutes, network)"
 	@echo "make lint     run ruff format, ruff and mypy without changing a file"
 	@echo "make check    run make lint and the fast tests, before each commit"
 	@echo "make format   let ruff rewrite the files"
@@ -41,6 +42,10 @@ test: $(STAMP)
 
 long: $(STAMP)
 	$(PYTEST) --dist load -m long_play
+
+compat: $(STAMP)
+	$(BIN)/python -m pytest tests/compat/snippets.py
+	$(BIN)/python -m experiments.lib.readme_tables
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

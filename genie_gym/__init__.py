@@ -5,7 +5,7 @@ Importing the package only registers ``Genie-v0``; torch is imported when a worl
 most RL libraries log returns by episode. ``max_episode_steps=N`` sets another limit, -1 removes it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
@@ -13,6 +13,8 @@ from genie_gym.system import guard_forks
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    import numpy as np
 
     from genie_gym.models.world_model import GenieWorldModel
 
@@ -45,3 +47,29 @@ def load(
     from genie_gym.serving import load_world
 
     return load_world(name_or_path, device, precision)
+
+
+def label(
+    video: "str | PathLike[str] | np.ndarray",
+    checkpoint: "str | PathLike[str]" = "coinrun",
+    device: str = "cpu",
+    **settings: Any,
+) -> "np.ndarray":
+    """Infer the latent action of each transition of a video, with frames brought to the world's size.
+
+    Args:
+        video: Video file, or (T, H, W, 3) uint8 frames.
+        checkpoint: Name of a shipped checkpoint, or folder of one you trained.
+        device: Torch device to compute on.
+        **settings: ``fps``, frames a second to read of a file, by default the world's rate, or each frame if it has
+            none; ``fit``, ``crop`` or ``pad`` for frames of another aspect ratio.
+
+    Returns:
+        (T - 1,) int64; entry t leads from frame t to t + 1.
+
+    Raises:
+        ValueError: If the video is none, is broken or has fewer than two frames, or another argument is invalid.
+    """
+    from genie_gym.serving.labelling import label_video
+
+    return label_video(load(checkpoint, device), video, **settings)

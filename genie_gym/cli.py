@@ -1,5 +1,6 @@
 """The command line ``genie-gym``; each command only calls the code that does the work."""
 
+import difflib
 import math
 import signal
 import sys
@@ -10,12 +11,14 @@ from urllib.parse import quote
 
 import tyro
 
+from genie_gym import __version__
 from genie_gym.bench.config import BenchConfig
 from genie_gym.checks import require
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
+from genie_gym.labels import LabelCommand
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
@@ -265,24 +268,26 @@ class PlayCommand:
 
     def run(self) -> None:
         """Play or replay."""
-        from genie_gym.play.run import play_in_browsers, play_in_window, require_address, write_prompt, write_replay
+        from genie_gym.play import run as pages
         from genie_gym.play.setup import prepare_play
 
         if self.replay is not None:
-            frames = write_replay(self.config.checkpoint, self.config.device, self.replay, self.out)
+            frames = pages.write_replay(self.config.checkpoint, self.config.device, self.replay, self.out)
             print(f"{frames} frames: see {self.out / 'play.gif'}")
             return
-        require_address(self.host, self.port, self.token)
+        pages.require_address(self.host, self.port, self.token)
+        if not self.window:
+            pages.require_server()
         setup = prepare_play(self.config)
         if setup.prompt is not None:
-            print(f"{setup.prompt.fitting}: see {write_prompt(setup.prompt, self.out)}")
+            print(f"{setup.prompt.fitting}: see {pages.write_prompt(setup.prompt, self.out)}")
         if self.window:
-            play_in_window(setup, self.out, print)
+            pages.play_in_window(setup, self.out, print)
             print(f"see {self.out / 'play.gif'}; genie-gym play --replay {self.out / 'play.json'} replays it")
         else:
             fragment = "" if self.token is None else f"#token={quote(self.token, safe='')}"
             print(f"open http://{self.host}:{self.port}/{fragment} in a browser; press Ctrl-C to end")
-            play_in_browsers(setup, self.host, self.port, self.token)
+            pages.play_in_browsers(setup, self.host, self.port, self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +330,7 @@ COMMANDS: dict[str, Any] = {
     "export": ExportCommand,
     "evaluate": EvaluateCommand,
     "name-actions": NameActionsCommand,
+    "label": LabelCommand,
     "demo": DemoCommand,
     "play": PlayCommand,
     "prompt": PromptCommand,
@@ -336,6 +342,13 @@ WITH_PRESET = ("plan", "train")
 """Commands that start from a preset."""
 
 
+def _require_command(name: str) -> None:
+    """Check that a word is a command; ``ValueError`` with those that it may have been meant as, or else with all."""
+    if name and not name.startswith("-") and name not in COMMANDS:
+        meant = difflib.get_close_matches(name, COMMANDS)
+        raise ValueError(f"there is no command {name!r}; did you mean {' or '.join(meant or COMMANDS)}?")
+
+
 def main() -> None:
     """Run the command line; what fails ends it with one line.
 
@@ -344,6 +357,10 @@ def main() -> None:
     """
     try:
         name, *arguments = sys.argv[1:] or ("",)
+        if name == "--version":
+            print(f"genie-gym {__version__}")
+            return
+        _require_command(name)
         with plain_rules():
             if name in WITH_PRESET:
                 command = parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}")

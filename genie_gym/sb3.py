@@ -1,7 +1,8 @@
 """Worlds as vector environments of Stable-Baselines3, and networks over their tokens (needs the extra ``sb3``)."""
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import gymnasium as gym
@@ -10,27 +11,27 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from genie_gym.checks import require
-from genie_gym.envs.arguments import require_options
+from genie_gym.envs.arguments import require_count, require_options
 from genie_gym.envs.genie_vector_env import GenieVectorEnv
+from genie_gym.extras import need_extra
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.nn.layers import Linear
 from genie_gym.serving import native_precision
 
+with need_extra("sb3", "genie_gym.sb3 needs Stable-Baselines3"):
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
 _ENTRY_POINT = f"{GenieVectorEnv.__module__}:{GenieVectorEnv.__name__}"
-_ROW_METHODS = ("get_action_meanings",)
-"""Methods of ``GenieEnv`` that can be called on single rows; all others belong to the vector environment."""
 
 
 class GenieVecEnv(VecEnv):
     """Wraps a ``GenieVectorEnv`` as an SB3 ``VecEnv``: an ended episode restarts in the same step.
 
-    Transitions, and the infos of ended episodes (``terminal_observation``, ``TimeLimit.truncated``), equal those of
-    SB3's ``DummyVecEnv`` over as many single environments. Infos of all other steps are empty. It can be copied and
+    Transitions and infos equal those of SB3's ``DummyVecEnv`` over as many single environments. It can be copied and
     pickled like its ``GenieVectorEnv``; SB3's wrappers around it, such as ``VecMonitor``, cannot.
 
     Args:
@@ -63,22 +64,22 @@ class GenieVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         frames, rewards, terminations, truncations, infos = self._envs.step(self._actions)
-        step_infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        dones = terminations | truncations
-        for row in np.flatnonzero(dones):
-            step_infos[row] = {
-                "TimeLimit.truncated": bool(truncations[row] and not terminations[row]),
-                "terminal_observation": infos["final_obs"][row],
-            }
-            self.reset_infos[row] = _info_of(infos, row)
+        dones, step_infos = terminations | truncations, []
+        cut = truncations & ~terminations
+        for row in range(self.num_envs):
+            info = self.reset_infos[row]
+            if dones[row]:
+                info = {**info, "terminal_observation": infos["final_obs"][row]}
+                self.reset_infos[row] = _info_of(infos, row)
+            step_infos.append({**info, "TimeLimit.truncated": bool(cut[row])})
         return frames, rewards.astype(np.float32), dones, step_infos
 
     def close(self) -> None:
         self._envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return a list with the value of an attribute, which all rows share, once for each row."""
-        return [getattr(self._envs, attr_name) for _ in self._get_indices(indices)]
+        """Return a list with the attribute of each row, as its ``GenieEnv`` would have it."""
+        return [self._envs.row_attribute(attr_name, row) for row in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute, which all rows share.
@@ -88,7 +89,7 @@ class GenieVecEnv(VecEnv):
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"indices must be all {self.num_envs} rows, which share {attr_name!r}, got {indices!r}")
-        setattr(self._envs, attr_name, value)
+        self._envs.set_attr(attr_name, [value] * self.num_envs)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -98,10 +99,8 @@ class GenieVecEnv(VecEnv):
         Raises:
             ValueError: If the method cannot be called on single rows of one world.
         """
-        if method_name not in _ROW_METHODS:
-            raise ValueError(f"method_name must be one of {_ROW_METHODS}, got {method_name!r}: rows share one world")
-        method = getattr(self._envs, method_name)
-        return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
+        methods = self.get_attr(method_name, indices)
+        return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         return [False] * len(list(self._get_indices(indices)))
@@ -114,10 +113,13 @@ class GenieVecEnv(VecEnv):
 
 def make_sb3_vec_env(
     env_id: str = "Genie-v0",
-    num_envs: int = 1,
+    num_envs: int | None = None,
     *,
+    n_envs: int | None = None,
     seed: int | None = None,
     monitor_file: str | None = None,
+    wrapper_class: Callable[..., gym.Env] | None = None,
+    wrapper_kwargs: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> VecMonitor:
     """Make a vector environment for SB3's algorithms: many rows of play in one world.
@@ -127,19 +129,34 @@ def make_sb3_vec_env(
 
     Args:
         env_id: Id of an environment registered by genie-gym, with or without ``genie_gym:``.
-        num_envs: Number of rows; one pass of the world serves all of them.
+        num_envs: Number of rows, by default 1; one pass of the world serves all of them.
+        n_envs: The name that SB3's ``make_vec_env`` has for ``num_envs``.
         seed: Seed of the first reset: row i gets ``seed + i``.
         monitor_file: CSV to write each episode's return and length to; SB3 logs their means without it, too.
-        **kwargs: Arguments of ``GenieVectorEnv``: ``reward_fn``, ``prompt``, ``checkpoint``, ``max_episode_steps``, ...
+        wrapper_class: Wrapper of single environments, or a function that wraps one. Each row is then an environment of
+            its own in SB3's ``DummyVecEnv``: they share the world's weights, but each step takes a pass for each row.
+        wrapper_kwargs: Further arguments of ``wrapper_class``.
+        **kwargs: Arguments of ``GenieVectorEnv``: ``reward_fn``, ``prompt``, ``checkpoint``, ``max_episode_steps``;
+            with a ``wrapper_class`` those of ``GenieEnv``.
 
     Raises:
         ValueError: If an argument is invalid; the message names it and its value.
     """
     if gym.spec(env_id.rpartition(":")[2]).vector_entry_point != _ENTRY_POINT:
         raise ValueError(f"env_id must name an environment of genie-gym, got {env_id!r}")
-    keywords = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
-    envs = gym.make_vec(env_id, num_envs, gym.VectorizeMode.VECTOR_ENTRY_POINT, **keywords)
-    vec_env = GenieVecEnv(cast(GenieVectorEnv, envs))
+    given = {rows for rows in (num_envs, n_envs) if rows is not None}
+    require(len(given) < 2, "n_envs", n_envs, f"left out, or num_envs={num_envs}")
+    rows = require_count("num_envs", given.pop() if given else 1)
+    vec_env: VecEnv
+    if wrapper_class is None:
+        require(wrapper_kwargs is None, "wrapper_kwargs", wrapper_kwargs, "left out without wrapper_class")
+        keywords = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
+        envs = gym.make_vec(env_id, rows, gym.VectorizeMode.VECTOR_ENTRY_POINT, **keywords)
+        vec_env = GenieVecEnv(cast(GenieVectorEnv, envs))
+    else:
+        require(callable(wrapper_class), "wrapper_class", wrapper_class, "a wrapper of single environments")
+        wrap = partial(wrapper_class, **(wrapper_kwargs or {}))
+        vec_env = DummyVecEnv([lambda: wrap(gym.make(env_id, **kwargs))] * rows)
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env, monitor_file)
@@ -201,7 +218,7 @@ def token_policy(vec_env: VecEnv, **settings: Any) -> dict[str, Any]:
         vec_env: Environment of ``make_sb3_vec_env(..., observation="tokens")``; SB3's wrappers may be around it.
         **settings: Arguments of ``TokenExtractor`` from ``is_frozen`` on.
     """
-    columns = vec_env.get_attr("single_observation_space")[0].shape[-1]
+    columns = vec_env.get_attr("observation_space")[0].shape[-1]
     inputs = {"codebook": vec_env.get_attr("codebook")[0], "columns": columns, **settings}
     return {"features_extractor_class": TokenExtractor, "features_extractor_kwargs": inputs, "net_arch": []}
 
@@ -211,10 +228,12 @@ def _merge_options(options: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     if not any(options):
         return None
     for each in options:
-        require_options(each, "prompt")
-    if not all("prompt" in each for each in options):
-        raise ValueError(f"options must have a prompt for every row or for none, got {reprlib.repr(options)}")
-    return {"prompts": [each["prompt"] for each in options]}
+        require_options(each, "prompt", "state")
+    for name in ("prompt", "state"):
+        if all(list(each) == [name] for each in options):
+            return {f"{name}s": [each[name] for each in options]}
+    wanted = "options must have a prompt for every row, or a state for every row, or nothing for all"
+    raise ValueError(f"{wanted}, got {reprlib.repr(options)}")
 
 
 def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:

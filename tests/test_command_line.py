@@ -1,10 +1,16 @@
 """A value that breaks a rule ends a command with one line and exit status 2; what tyro says is left as it is."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import genie_gym
 from genie_gym import cli
+
+PLAIN = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def fail(arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -44,6 +50,76 @@ def test_arguments_that_cannot_be_read_are_explained_by_tyro(
     lines = fail(arguments, monkeypatch, capsys)
     assert len(lines) > 1
     assert any(named in line for line in lines)
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["genie-gym", "--version"])
+    cli.main()
+    assert capsys.readouterr().out == f"genie-gym {genie_gym.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(command[:-1] + "x", command) for command in cli.COMMANDS if len(command) > 4] + [("trian", "train")],
+)
+def test_a_mistyped_command_gets_a_suggestion(
+    given: str, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = fail(f"{given} --out a", monkeypatch, capsys)
+    assert line.startswith(f"genie-gym: there is no command {given!r}; did you mean ")
+    assert meant in line
+
+
+def test_a_word_like_no_command_gets_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = fail("0000", monkeypatch, capsys)
+    assert [command for command in cli.COMMANDS if command not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "extra"),
+    [
+        ("play", "starlette", "play"),
+        ("play", "uvicorn", "play"),
+        ("play", "websockets", "play"),
+        ("play --window", "pygame", "human"),
+        ("record --frames 8 --out out/a", "procgen", "procgen"),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_else(
+    arguments: str,
+    package: str,
+    extra: str,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No address, no list of keys and no progress bar is printed, and no folder is made, before the error."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    if arguments.startswith("play"):
+        arguments += f" --checkpoint {tiny_checkpoint} --port 0 --out {tmp_path / 'out'}"
+    monkeypatch.setattr(sys, "argv", ["genie-gym", *arguments.split()])
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    said = capsys.readouterr()
+    assert error.value.code == 2
+    assert said.out == ""
+    assert said.err.splitlines()[-1].endswith(f"pip install 'genie-gym[{extra}]'")
+    assert [line for line in said.err.splitlines() if "frames" in line] == []
+    assert not (tmp_path / "out" / "a").exists()
+
+
+def test_the_module_for_sb3_names_its_extra() -> None:
+    program = "import sys; sys.modules['stable_baselines3'] = None; import genie_gym.sb3"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=PLAIN)
+    assert done.stderr.splitlines()[-1].endswith(
+        "MissingExtraError: genie_gym.sb3 needs Stable-Baselines3: pip install 'genie-gym[sb3]'"
+    )
 
 
 def test_warnings_of_a_command_that_is_read_are_printed(

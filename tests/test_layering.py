@@ -32,6 +32,7 @@ FLOORS = {
     "genie_gym.cli": 5,
     "genie_gym.curation": 5,
     "genie_gym.doctor": 5,
+    "genie_gym.labels": 5,
     "genie_gym.plan": 5,
     "genie_gym.play": 5,
     "genie_gym.results": 5,

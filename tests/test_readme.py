@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lib.readme_tables import CARD, README, RESULTS_PAGE, ROBOT_PAGE, SCALE_PAGE, render
+from experiments.lib.readme_tables import CARD, CLIENTS_PAGE, README, RESULTS_PAGE, ROBOT_PAGE, SCALE_PAGE, render
 
 ROOT = Path(__file__).parent.parent
 TEXT = README.read_text()
@@ -36,7 +36,10 @@ def test_it_is_short_and_shows_the_world_first() -> None:
     assert "shipped before" not in TEXT
 
 
-@pytest.mark.parametrize("path", [README, CARD, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE], ids=lambda path: path.stem)
+PAGES = (README, CARD, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_its_tables_agree_with_the_results(path: Path) -> None:
     assert render(path) == path.read_text(), "run python -m experiments.lib.readme_tables"
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, curation, data, paper, quality, scale, speed
+from experiments.lib.tables import agents, clients, curation, data, paper, quality, scale, speed
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT, read_machines
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 SCALE_PAGE, ROBOT_PAGE = ROOT / "docs" / "scale.md", ROOT / "docs" / "robot_video.md"
+CLIENTS_PAGE = ROOT / "docs" / "compatibility.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
 _RESULTS = ROOT / "experiments" / "results"
 _SHIPPED_RESULTS = "coinrun_test ablation_steps figure10_prompts agents_speed dream_task"
@@ -89,6 +90,9 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
         yield "plans", scale.tabulate_plans(read("plans"))
         yield "measured", scale.tabulate_measured(read("plans"))
         return
+    if document == CLIENTS_PAGE:
+        yield "compatibility", clients.tabulate_clients(read("compatibility"))
+        return
     if document == ROBOT_PAGE:
         yield "robot_video", scale.tabulate_robot(read("robot_video"))
         return
@@ -123,5 +127,5 @@ def read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CARD):
+    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, CARD):
         path.write_text(render(path))

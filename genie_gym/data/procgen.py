@@ -139,7 +139,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
     """
     require(config.game in GAMES, "RecordConfig.game", config.game, f"one of {GAMES}")
     num_levels = count_levels(config)  # Procgen would ignore start_level with 0
-    env = _import_procgen().ProcgenGym3Env(
+    env = import_procgen().ProcgenGym3Env(
         num=num_envs,
         env_name=config.game,
         distribution_mode=config.mode,
@@ -180,8 +180,12 @@ def _level_state(config: RecordConfig, paint_velocity: bool) -> bytes:
     return state
 
 
-def _import_procgen() -> Any:
-    """Import Procgen without the deprecation notice of gym that its import prints."""
+def import_procgen() -> Any:
+    """Import Procgen without the deprecation notice of gym that its import prints.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
     with (
         need_extra("procgen", "Games need Procgen, on Python 3.12 or older"),
         contextlib.redirect_stderr(io.StringIO()),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from genie_gym.checks import require
 from genie_gym.data.config import RecordConfig, read_size
 from genie_gym.data.env_games import EnvGames, action_layout, check_env_actions, describe_actions, find_action_space
-from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, open_games
+from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, import_procgen, open_games
 from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, write_shard
 from genie_gym.parallel import run_in_processes
 from genie_gym.players.specs import Planner, Player, PlayerShare
@@ -62,6 +62,7 @@ def record(
     Raises:
         ValueError: If the folder holds a recording with another config or other players, there are more players than
             games, a player returns invalid actions, or ``workers`` or the config's seed is out of range.
+        MissingExtraError: If Procgen is missing, or the environment needs another package.
     """
     if config.seed < 0 or workers < 1:
         raise ValueError(f"seed must be 0 or more and workers positive, got {config.seed} and {workers}")
@@ -69,6 +70,8 @@ def record(
     out = Path(out)
     jobs = _plan(config, tuple(players), out)
     if not out.is_dir() or _missing(jobs, out):  # several processes may use a whole recording
+        if config.env is None:
+            import_procgen()  # before a folder is made and a bar is shown
         with lock_folder(out):
             _record_missing(jobs, out, config, progress, workers)
     return [job.path for job in jobs]

@@ -5,10 +5,12 @@ from genie_gym.envs.genie_vector_env import GenieVectorEnv
 from genie_gym.envs.goal_reward import GoalReward
 from genie_gym.envs.learned_rewards import AgreementReward, LearnedReward
 from genie_gym.envs.rewards import RewardFunction, reads_tokens, zero_rewards
+from genie_gym.envs.state import EnvState
 from genie_gym.envs.worlds import WorldHandle
 
 __all__ = [
     "AgreementReward",
+    "EnvState",
     "GenieEnv",
     "GenieVectorEnv",
     "GoalReward",

@@ -7,11 +7,14 @@ import numpy as np
 from gymnasium import logger
 from gymnasium.error import ResetNeeded
 
+from genie_gym.checks import require
 from genie_gym.envs.arguments import require_latent_actions, require_options
+from genie_gym.envs.keys import Keymap
 from genie_gym.envs.prompts import Prompt, TextToImage
 from genie_gym.envs.rendering import FRAMES_PER_SECOND, PygameWindow, available_modes, require_render_mode
 from genie_gym.envs.rewards import RewardFunction
 from genie_gym.envs.session import Session
+from genie_gym.envs.state import EnvState
 from genie_gym.envs.worlds import Checkpoint
 
 
@@ -33,8 +36,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
 
     **Starting state.** The prompt, or a start clip of the checkpoint drawn with the seed: a few frames, which show how
     things move. The first observation is its last frame as the tokenizer reconstructs it. ``reset(seed=...)``
-    determines everything that follows, including later resets without a seed. The info of a reset identifies the start:
-    ``prompt_index`` (-1 for a given prompt), ``world_seed``.
+    determines everything that follows, including later resets without a seed. The info of each reset and step tells
+    the start: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
 
     **Episode end.** Terminated when ``reward_fn`` returns so, truncated after the ``max_episode_steps`` of ``gym.make``
     (default 1000).
@@ -87,6 +90,8 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         self.action_space = self._session.action_space
         self._prompt = self._session.load_prompt(prompt)
         self._window = PygameWindow(self._session.fps) if render_mode == "human" else None
+        self._info: dict[str, Any] = {}
+        self._steps = 0
         self._is_over = False
 
     def reset(
@@ -97,6 +102,7 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         Args:
             seed: Seed of this and all following episodes; None continues with the present generator.
             options: ``prompt``: start of this episode, instead of the environment's prompt; None draws a start clip.
+                Or ``state``: a state of ``clone_state`` to start this episode from.
 
         Returns:
             The first observation, and the info: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
@@ -104,20 +110,26 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
         Raises:
             ValueError: If an option is unknown or a prompt invalid; the message names it.
         """
-        super().reset(seed=seed)
-        options = require_options(options, "prompt")
+        options = require_options(options, "prompt", "state")
+        require(len(options) < 2, "options of reset", sorted(options), "a prompt or a state, not both")
+        state = self._session.require_state(options["state"]) if "state" in options else None
         prompt = self._session.load_prompt(options["prompt"]) if "prompt" in options else self._prompt
-        start = self._session.draw_start(self.np_random, prompt)
-        self._session.start([start])
-        self._is_over = False
-        return self._observe(), start.info
+        if state is not None:
+            self.restore_state(state)
+        super().reset(seed=seed)
+        if state is None:
+            start = self._session.draw_start(self.np_random, prompt)
+            self._session.start([start])
+            self._info = start.info
+        self._steps, self._is_over = 0, False
+        return self._observe(), dict(self._info)
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take a latent action.
 
         Returns:
             The next observation, the reward, whether ``reward_fn`` ended the episode, False (``gym.make``
-            adds truncation), and an empty info.
+            adds truncation), and the info of the reset.
 
         Raises:
             ValueError: If the action is not an integer in [0, A).
@@ -127,8 +139,31 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
             raise ResetNeeded("reset() must be called before step(): reward_fn ended this episode")
         actions = require_latent_actions(action, (), int(self._session.action_space.n))[None]
         rewards, terminations = self._session.step(actions, np.array([True]))
-        self._is_over = bool(terminations[0])
-        return self._observe(), float(rewards[0]), self._is_over, False, {}
+        self._steps, self._is_over = self._steps + 1, bool(terminations[0])
+        return self._observe(), float(rewards[0]), self._is_over, False, dict(self._info)
+
+    def clone_state(self) -> EnvState:
+        """Return a copy of the present state, which can be restored any number of times, here or in another row.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+        """
+        self._session.require_started()
+        return self._session.clone(0, **self._info, steps=self._steps, is_over=self._is_over)
+
+    def restore_state(self, state: EnvState) -> None:
+        """Go on from a state: with the same latent actions the same frames follow. ``np_random`` stays as it is.
+
+        Args:
+            state: State of ``clone_state`` of any row of an environment of the same world; ``EnvState.from_bytes``
+                reads one from a file. It is sampled as this environment samples.
+
+        Raises:
+            ValueError: If it is no state, or one of another world or precision; the present state is kept.
+        """
+        state = self._session.require_state(state)
+        self._session.restore([0], [state], has_all=True)
+        self._info, self._steps, self._is_over = state.info, state.steps, state.is_over
 
     def render(self) -> np.ndarray | None:
         """Return the present frame, (H, W, 3) uint8; None if a window shows it or there is no render mode."""
@@ -144,6 +179,14 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     def get_action_meanings(self) -> list[str]:
         """Return the name of each latent action, as Atari environments do; its number if the world has no names."""
         return self._session.action_meanings
+
+    def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
+        """Return the latent action of each combination of keys, for ``gymnasium.utils.play.play(env)``.
+
+        Arrows, WASD and digits have the meanings of ``genie-gym play``. Without a key, ``play`` takes its ``noop``, by
+        default action 0.
+        """
+        return Keymap(self.get_action_meanings()).list_combinations()
 
     @property
     def codebook(self) -> np.ndarray:

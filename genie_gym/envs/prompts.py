@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from genie_gym.data.fitting import Fit, describe_resize, require_fit
 from genie_gym.data.frames import lay_on_black, resize
@@ -103,7 +104,23 @@ def _load_frame(field: str, frame: Any) -> np.ndarray:
         return _array_to_pixels(field, frame)
     if isinstance(frame, Image.Image | str | os.PathLike):
         return _load_image(field, frame)
-    raise ValueError(f"{field} must be an image, an array or a path, got {reprlib.repr(frame)}")
+    raise ValueError(f"{field} must be an image, an array or a path, got {_describe(frame)}")
+
+
+def _describe(frame: Any) -> str:
+    """Describe what is no frame, with a hint at how a tensor becomes one."""
+    if not isinstance(frame, Tensor):
+        return reprlib.repr(frame)
+    shape = tuple(frame.shape)
+    return f"a tensor of shape {shape}: pass tensor.cpu().numpy(){_hint_at_colours(shape)}"
+
+
+def _hint_at_colours(shape: tuple[int, ...]) -> str:
+    """Return a hint for frames whose colours come before their rows, as PyTorch lays them out; else nothing."""
+    if len(shape) not in (3, 4) or shape[-3] not in (1, 3, 4):
+        return ""
+    axes = (1, 2, 0) if len(shape) == 3 else (0, 2, 3, 1)
+    return f", with colours last: array.transpose{axes}"
 
 
 def _is_text(prompt: str) -> bool:
@@ -178,7 +195,8 @@ def _array_to_pixels(field: str, array: np.ndarray) -> np.ndarray:
     """Convert (h, w) or (h, w, 1|3|4) uint8 or float to (h, w, 3) uint8."""
     pixels = array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
-        raise ValueError(f"{field} must have the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), got {array.shape}")
+        wanted = "(h, w), (h, w, 1), (h, w, 3) or (h, w, 4)"
+        raise ValueError(f"{field} must have the shape {wanted}, got {array.shape}{_hint_at_colours(array.shape)}")
     pixels = _to_bytes(field, pixels)
     if pixels.shape[2] == 4:
         return lay_on_black(pixels)

@@ -20,7 +20,9 @@ from genie_gym.envs.prompts import MAX_PROMPT_FRAMES, FittedPrompt, Prompt, Text
 from genie_gym.envs.rendering import playing_rate
 from genie_gym.envs.reward_names import find_reward
 from genie_gym.envs.rewards import RewardFunction, announce_zero_rewards, compute_rewards, sees_tokens, zero_rewards
+from genie_gym.envs.state import EnvState, require_state
 from genie_gym.envs.worlds import Checkpoint, open_world
+from genie_gym.models.packed_rows import pack_row, place_rows, unpack_row
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.models.world_state import WorldState
 from genie_gym.plugins import find_function
@@ -211,6 +213,40 @@ class Session:
             if frames is not None:
                 frames[some] = to_uint8(self.world.show(self._state, some))
         self._frames = frames
+
+    def clone(self, row: int, prompt_index: int, world_seed: int, steps: int, is_over: bool) -> EnvState:
+        """Return a copy of the state of one row; see ``EnvState`` for what the caller tells of it.
+
+        Raises:
+            NotStartedError: Before the first ``start``.
+        """
+        tensors = pack_row(self.require_started(), row)
+        return EnvState(tensors, prompt_index, world_seed, steps, is_over, self._handle)
+
+    def require_state(self, state: Any, field: str = "state") -> EnvState:
+        """Return a state after checking that it is one of this world; ``field`` names it in errors."""
+        return require_state(state, self._handle, field)
+
+    def restore(self, rows: Sequence[int], states: Sequence[EnvState], has_all: bool) -> None:
+        """Let rows go on from states, one for each, sampled as this session samples; earlier steps cannot be undone.
+
+        Args:
+            rows: R different row numbers.
+            states: R states of this world.
+            has_all: Whether these are all rows, so that nothing has to be started before.
+
+        Raises:
+            NotStartedError: If some rows are restored before the first ``start``.
+            ValueError: If a state is damaged or of another precision.
+        """
+        settings = self.maskgit_steps, self.temperature
+        unpacked = [unpack_row(self.world, state.tensors, *settings) for state in states]
+        if has_all:
+            self._state = self.world.join([unpacked[rows.index(row)] for row in range(len(rows))])
+        else:
+            self._state = place_rows(self.require_started(), rows, unpacked)
+        self._frames = None
+        self._past.clear()
 
     def step(self, latent_actions: np.ndarray, playing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Generate the next frame of all rows in one pass of the world, and reward the rows that are playing.

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +42,24 @@ def require_videos(videos: Tensor, channels: int = 3, height: int | None = None,
     wanted = (channels, height or videos.shape[3], width or videos.shape[4])
     if tuple(videos.shape[2:]) != wanted or 0 in videos.shape:
         raise ValueError(f"videos must be (B, T, {', '.join(map(str, wanted))}), got {tuple(videos.shape)}")
+
+
+def require_unit_videos(videos: Tensor) -> None:
+    """Raise a ValueError that says how to convert ``videos`` unless they are (B, T, C, H, W) float in [0, 1].
+
+    Values on a GPU are not checked, which would wait for it.
+    """
+    what = "an array" if isinstance(videos, np.ndarray) else type(videos).__name__
+    hint = "genie_gym.data.frames.to_float converts (B, T, H, W, 3) uint8, and genie_gym.label takes frames or a file"
+    if not isinstance(videos, Tensor):
+        raise ValueError(f"videos must be a float tensor (B, T, C, H, W) in [0, 1], got {what}: {hint}")
+    if videos.ndim != 5 or not videos.is_floating_point():
+        given = f"{tuple(videos.shape)} {videos.dtype}"
+        raise ValueError(f"videos must be a float tensor (B, T, C, H, W) in [0, 1], got {given}: {hint}")
+    if videos.device.type == "cpu" and videos.numel():
+        low, high = videos.aminmax()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"videos must be in [0, 1], got {float(low):g}..{float(high):g}: {hint}")
 
 
 def require_pixels(name: str, videos: Tensor) -> None:

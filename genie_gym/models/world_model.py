@@ -11,12 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from genie_gym.configs import SamplingConfig, WorldConfig
-from genie_gym.models.base import Model, require_ids, require_pixels, require_threads, require_videos
+from genie_gym.models.base import (
+    Model,
+    require_ids,
+    require_pixels,
+    require_threads,
+    require_unit_videos,
+    require_videos,
+)
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.maskgit import Draw, draw, draw_uniforms, sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
-from genie_gym.models.world_state import StepBack, WorldState, put_rows
+from genie_gym.models.world_state import StepBack, WorldState, put_rows, require_latest, take_row
 from genie_gym.nn.frame_cache import FrameCache
 
 
@@ -72,8 +79,13 @@ class GenieWorldModel(nn.Module):
 
     @torch.no_grad()
     def label(self, videos: Tensor) -> Tensor:
-        """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W)."""
+        """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W) in [0, 1]; ``genie_gym.label`` takes files.
+
+        Raises:
+            ValueError: If they are no such videos. Values on a GPU are not checked, which would wait for it.
+        """
         require_threads()
+        require_unit_videos(videos)
         model = self.latent_action_model
         return model.label(self.tokenizer.encode(videos) if model.reads_tokens else videos)
 
@@ -146,7 +158,7 @@ class GenieWorldModel(nn.Module):
     def advance(self, state: WorldState, latent_actions: Tensor) -> WorldState:
         """Do what ``step`` does, but decode nothing unless the decoder needs all frames in order."""
         require_threads()
-        self._require_latest(state)
+        require_latest(state)
         if tuple(latent_actions.shape) != (len(state.seeds),):
             raise ValueError(f"latent_actions must be ({len(state.seeds)},), got {tuple(latent_actions.shape)}")
         require_ids("latent_actions", latent_actions, self.config.num_latent_actions)
@@ -176,12 +188,12 @@ class GenieWorldModel(nn.Module):
 
     def fork(self, state: WorldState) -> WorldState:
         """Copy a state into new memory, so that both can be stepped, each once."""
-        self._require_latest(state)
+        require_latest(state)
         return state._replace(dynamics=state.dynamics.clone(), decoder=state.decoder.clone())
 
     def remember(self, state: WorldState) -> StepBack:
         """Copy what the next step from this state overwrites, for ``undo``; call it before that step."""
-        self._require_latest(state)
+        require_latest(state)
         caches = state.dynamics.read_oldest(), state.decoder.read_oldest()
         return StepBack(*caches, state.frames, state.tokens, state.previous_actions, state.ages)
 
@@ -197,7 +209,7 @@ class GenieWorldModel(nn.Module):
         Raises:
             ValueError: If the state is not the latest one.
         """
-        self._require_latest(state)
+        require_latest(state)
         state.dynamics.withdraw(back.dynamics)
         state.decoder.withdraw(back.decoder)
         tokens, actions, ages = back.tokens, back.previous_actions, back.ages
@@ -211,7 +223,7 @@ class GenieWorldModel(nn.Module):
             ValueError: If there is no state, one has been stepped before, or they are sampled differently.
         """
         for state in states:
-            self._require_latest(state)
+            require_latest(state)
         kinds = {state.sampling for state in states}
         if len(kinds) != 1:
             raise ValueError(f"states must be at least one, all sampled alike, got {len(states)} of {kinds}")
@@ -230,20 +242,8 @@ class GenieWorldModel(nn.Module):
 
     def split(self, state: WorldState) -> list[WorldState]:
         """Split a state into one state per row, each in new memory."""
-        self._require_latest(state)
-        rows = range(len(state.seeds))
-        return [
-            state._replace(
-                dynamics=state.dynamics.take(row),
-                decoder=state.decoder.take(row),
-                frames=None if state.frames is None else state.frames[row : row + 1],
-                tokens=state.tokens[row : row + 1],
-                previous_actions=state.previous_actions[row : row + 1],
-                seeds=state.seeds[row : row + 1],
-                ages=state.ages[row : row + 1],
-            )
-            for row in rows
-        ]
+        require_latest(state)
+        return [take_row(state, row) for row in range(len(state.seeds))]
 
     @torch.no_grad()
     def replace(
@@ -271,7 +271,7 @@ class GenieWorldModel(nn.Module):
         self, state: WorldState, rows: Sequence[int], prompt_videos: Tensor, seeds: Sequence[int]
     ) -> WorldState:
         """Do what ``replace`` does, but decode nothing unless the decoder needs all frames in order."""
-        self._require_latest(state)
+        require_latest(state)
         index = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         if len(index) != len(prompt_videos) or index.unique().numel() != len(index):
             raise ValueError(f"rows must be {len(prompt_videos)} different row numbers, got {list(rows)}")
@@ -330,13 +330,6 @@ class GenieWorldModel(nn.Module):
             maskgit_steps=default.maskgit_steps if maskgit_steps is None else maskgit_steps,
             temperature=default.temperature if temperature is None else temperature,
         )
-
-    def _require_latest(self, state: WorldState) -> None:
-        if state.version != state.dynamics.version:
-            raise ValueError(
-                f"state must be the latest of its rows, got version {state.version} of {state.dynamics.version}: "
-                "fork a state to step it more than once"
-            )
 
     def _require_prompts(self, prompt_videos: Tensor, seeds: Sequence[int]) -> None:
         require_videos(prompt_videos, 3, self.config.height, self.config.width)

@@ -44,9 +44,31 @@ class StepBack(NamedTuple):
     ages: tuple[int, ...]
 
 
+def require_latest(state: WorldState) -> None:
+    """Raise a ValueError unless a state is the latest one of its rows."""
+    if state.version != state.dynamics.version:
+        raise ValueError(
+            f"state must be the latest of its rows, got version {state.version} of {state.dynamics.version}: "
+            "fork a state to step it more than once"
+        )
+
+
 def put_rows(old: tuple[int, ...], rows: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
     """Return the numbers of all rows with those of some rows replaced."""
     values = list(old)
     for row, value in zip(rows, new, strict=True):
         values[row] = value
     return tuple(values)
+
+
+def take_row(state: WorldState, row: int) -> WorldState:
+    """Copy one row of a state into new memory."""
+    return state._replace(
+        dynamics=state.dynamics.take(row),
+        decoder=state.decoder.take(row),
+        frames=None if state.frames is None else state.frames[row : row + 1],
+        tokens=state.tokens[row : row + 1],
+        previous_actions=state.previous_actions[row : row + 1],
+        seeds=state.seeds[row : row + 1],
+        ages=state.ages[row : row + 1],
+    )

@@ -107,6 +107,14 @@ class FrameCache:
         """Copy one row into new memory."""
         return self._copy(self._map(lambda part: part[row : row + 1].clone()), self.settled[row : row + 1].clone())
 
+    def put(self, row: int, other: "FrameCache") -> None:
+        """Overwrite one row by the only row of another cache of the same transformer."""
+        self.version += 1
+        self.settled[row] = other.settled[0]
+        for cache, block in zip(self.blocks, other.blocks, strict=True):
+            if cache is not None and block is not None:
+                cache.keys[row], cache.values[row] = block.keys[0], block.values[0]
+
     @classmethod
     def join(cls, caches: "Sequence[FrameCache]") -> "FrameCache":
         """Copy the rows of several caches, in order, into one new memory."""

@@ -36,11 +36,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from genie_gym.checks import is_integer, require
 from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.video import write_video
+from genie_gym.envs.keys import SETTLING_STEPS
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.drivers import DRIVER_FRAMES
-from genie_gym.play.keys import SETTLING_STEPS
 from genie_gym.play.limits import Limits
 from genie_gym.play.pictures import open_picture
 from genie_gym.play.setup import PlaySetup

@@ -1,17 +1,18 @@
 """The parts of ``genie-gym play``: a page in the browser, a window, and the replay of a trajectory."""
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 from genie_gym.checks import require
 from genie_gym.data.frames import contact_sheet, write_image
 from genie_gym.data.video import write_video
+from genie_gym.envs.keys import Keymap
 from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.rendering import playing_rate
 from genie_gym.extras import need_extra
 from genie_gym.play.config import LOOPBACK
-from genie_gym.play.keys import Keymap
 from genie_gym.play.limits import DEFAULT_LIMITS
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import identify_checkpoint, load_trajectory
@@ -35,6 +36,13 @@ def require_address(host: str, port: int, token: str | None) -> None:
     require(0 <= port < 2**16, "port", port, f"in [0, {2**16})")
 
 
+def require_server() -> None:
+    """Raise a MissingExtraError unless the server of the page is installed."""
+    with need_extra("play", "Playing on a page needs its server"):
+        for package in ("starlette", "uvicorn", "websockets"):
+            importlib.import_module(package)
+
+
 def play_in_browsers(setup: PlaySetup, host: str, port: int, token: str | None) -> None:
     """Serve the page at an address until interrupted; all visitors must give the token.
 
@@ -43,11 +51,12 @@ def play_in_browsers(setup: PlaySetup, host: str, port: int, token: str | None) 
         MissingExtraError: If the extra ``play`` is not installed.
     """
     require_address(host, port, token)
-    with need_extra("play", "Playing on a page needs its server"):
-        import uvicorn
+    require_server()
+    import uvicorn
 
-        from genie_gym.play.door import configure_server
-        from genie_gym.play.server import build_app
+    from genie_gym.play.door import configure_server
+    from genie_gym.play.server import build_app
+
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it
         uvicorn.Server(configure_server(build_app(setup, token=token), DEFAULT_LIMITS, host, port)).run()
 
@@ -66,8 +75,10 @@ def play_in_window(setup: PlaySetup, out: Path, report: Callable[[str], object])
     """
     require_writable(out / "play.json")
     names = setup.session.action_meanings
+    visitor = setup.new_visitor(WINDOW_UNDO_STEPS)
+    window = WindowedPlay(visitor, Keymap(names), setup.starts, out, setup.driver, setup.wait)
     report("\n".join([WINDOW_KEYS, *(f"{number}: {name}" for number, name in enumerate(names, start=1))]))
-    WindowedPlay(setup.new_visitor(WINDOW_UNDO_STEPS), Keymap(names), setup.starts, out, setup.driver, setup.wait).run()
+    window.run()
 
 
 def write_prompt(prompt: FittedPrompt, out: Path) -> Path:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.data.video import write_video
+from genie_gym.envs.keys import SETTLING_STEPS, Keymap
 from genie_gym.envs.rendering import PygameWindow
 from genie_gym.envs.session import Start
 from genie_gym.play.drivers import DRIVER_FRAMES, Driver
-from genie_gym.play.keys import SETTLING_STEPS, Keymap
 from genie_gym.play.trajectory import save_trajectory
 from genie_gym.play.visitor import Visitor
 

@@ -77,14 +77,14 @@ def test_without_procgen_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(MissingExtraError, match=r"pip install 'genie-gym\[procgen\]'"):
-        procgen._import_procgen()
+        procgen.import_procgen()
 
 
 def test_import_is_lazy_and_silent() -> None:
     pytest.importorskip("procgen")
     code = (
         "import sys; from genie_gym.data import procgen; assert 'procgen' not in sys.modules;"
-        "procgen._import_procgen(); assert 'procgen' in sys.modules"
+        "procgen.import_procgen(); assert 'procgen' in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""

@@ -278,3 +278,51 @@ def test_a_refused_reset_leaves_no_trace(handle: WorldHandle, kwargs: dict[str, 
     with pytest.raises(ValueError, match=word):
         envs.reset(**kwargs)
     assert np.array_equal(envs.reset()[0], expected)
+
+
+def test_rows_have_the_attributes_and_methods_of_single_environments(handle: WorldHandle) -> None:
+    """As in Gymnasium's own vector of them."""
+    handle.world.config.action_names = ()  # type: ignore[misc]
+    keywords: dict[str, Any] = {"checkpoint": handle, "render_mode": "rgb_array"}
+    envs = gym.make_vec("Genie-v0", num_envs=2, **keywords)
+    singles = gym.make_vec("Genie-v0", num_envs=2, vectorization_mode="sync", **keywords)
+    for each in (envs, singles):
+        each.reset(seed=5)
+        each.step(np.array([1, 2]))
+    for name in ("action_space", "observation_space", "render_mode", "np_random_seed"):
+        assert envs.get_attr(name) == envs.call(name) == singles.get_attr(name), name
+    for name in ("get_action_meanings", "get_keys_to_action"):
+        assert envs.call(name) == singles.call(name)
+    assert data_equivalence(envs.call("render"), singles.call("render"), exact=True)
+    assert [each.integers(9**9) for each in envs.get_attr("np_random")] == [
+        each.integers(9**9) for each in singles.get_attr("np_random")
+    ]
+    with pytest.raises(AttributeError, match="no_such"):
+        envs.get_attr("no_such")
+
+
+def test_attributes_are_set_for_all_rows(handle: WorldHandle) -> None:
+    envs = gym.make_vec("Genie-v0", num_envs=2, checkpoint=handle)
+    for values in (2, [2, 2], (2, 2)):
+        envs.set_attr("max_episode_steps", values)
+        assert envs.get_attr("max_episode_steps") == (2, 2)
+    envs.reset(seed=0)
+    assert not envs.step(np.zeros(2, dtype=np.int64))[3].any()
+    assert envs.step(np.zeros(2, dtype=np.int64))[3].all()
+    envs.set_attr("max_episode_steps", -1)
+    assert envs.max_episode_steps == float("inf")
+    for values in ([2, 3], [2, 2, 2], [2], []):
+        with pytest.raises(ValueError, match="values of max_episode_steps must be one, or num_envs=2 equal ones"):
+            envs.set_attr("max_episode_steps", values)
+    for bad in (0, 1.5, "a"):
+        with pytest.raises(ValueError, match="max_episode_steps must be a positive integer"):
+            envs.set_attr("max_episode_steps", bad)
+    for name in ("action_space", "observation_space"):
+        with pytest.raises(ValueError, match="attribute to set must be one that rows share"):
+            envs.set_attr(name, None)
+
+
+@pytest.mark.parametrize("name", ["reset", "step", "close", "call", "set_attr"])
+def test_methods_of_the_batch_are_not_called_row_by_row(handle: WorldHandle, name: str) -> None:
+    with pytest.raises(ValueError, match=f"method must be one of .*, got '{name}'"):
+        GenieVectorEnv(2, checkpoint=handle).call(name)

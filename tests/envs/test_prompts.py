@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from genie_gym.data.video import write_video
@@ -243,3 +244,21 @@ def test_text_to_image_must_return_an_image() -> None:
 def test_errors_name_the_field() -> None:
     with pytest.raises(ValueError, match=r"prompts\[3\] must be an image"):
         load(3, field="prompts[3]")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hint"),
+    [
+        (torch.zeros(64, 64, 3), r"a tensor of shape \(64, 64, 3\): pass tensor.cpu\(\).numpy\(\)$"),
+        (torch.zeros(3, 64, 64), r"numpy\(\), with colours last: array.transpose\(1, 2, 0\)$"),
+        (torch.zeros(4, 3, 64, 64), r"numpy\(\), with colours last: array.transpose\(0, 2, 3, 1\)$"),
+        ([torch.zeros(3, 64, 64)], r"prompt\[0\] .* with colours last: array.transpose\(1, 2, 0\)$"),
+        (np.zeros((3, 64, 64), np.uint8), r"got \(3, 64, 64\), with colours last: array.transpose\(1, 2, 0\)$"),
+        (np.zeros((1, 64, 64), np.uint8), r", with colours last: array.transpose\(1, 2, 0\)$"),
+        (np.zeros((2, 3, 64, 64), np.uint8), r"prompt\[0\] .* with colours last: array.transpose\(1, 2, 0\)$"),
+        (np.zeros((5, 64, 64), np.uint8), r"got \(5, 64, 64\)$"),
+    ],
+)
+def test_tensors_and_colours_before_rows_get_a_hint(prompt: Any, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        fit_prompt(prompt, 64, 64)

@@ -31,14 +31,13 @@ def vec_env(handle: WorldHandle, episode_ends: Callable[..., Any]) -> VecMonitor
 
 
 def run(vec_env: VecEnv, seed: int, steps: int) -> list[Any]:
-    """Return everything an algorithm sees: frames, rewards, dones, infos of ended episodes, infos of starts."""
+    """Return everything an algorithm sees: frames, rewards, dones, infos of steps and of starts."""
     vec_env.seed(seed)
     seen: list[Any] = [vec_env.reset(), [dict(info) for info in vec_env.reset_infos]]
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         frames, rewards, dones, infos = vec_env.step(rng.integers(5, size=vec_env.num_envs))
-        ended = [infos[row] for row in np.flatnonzero(dones)]
-        seen += [frames, rewards, dones, ended, [dict(info) for info in vec_env.reset_infos]]
+        seen += [frames, rewards, dones, [dict(info) for info in infos], [dict(info) for info in vec_env.reset_infos]]
     return seen
 
 
@@ -62,7 +61,7 @@ def test_it_equals_a_dummy_vec_env_of_single_environments(
     batched = make_sb3_vec_env(num_envs=ROWS, checkpoint=handle, reward_fn=episode_ends, max_episode_steps=LIMIT)
     ours, theirs = run(batched.venv, seed, 40), run(DummyVecEnv([single] * ROWS), seed, 40)
     assert same(ours, theirs)
-    infos = [info for part in ours[5::5] for info in part]
+    infos = [info for part in ours[5::5] for info in part if "terminal_observation" in info]
     assert {info["TimeLimit.truncated"] for info in infos} == {True, False}
     assert not same(run(batched.venv, seed + 1, 40), theirs)
 
@@ -154,15 +153,15 @@ def test_invalid_use_is_refused(vec_env: VecMonitor, handle: WorldHandle, prompt
         make_sb3_vec_env(checkpoint=handle, reward_fn=zero_rewards, autoreset_mode="Disabled")
     with pytest.raises(ValueError, match="env_id must name an environment of genie-gym, got 'CartPole-v1'"):
         make_sb3_vec_env("CartPole-v1")
-    with pytest.raises(ValueError, match=r"method_name must be one of .* got 'reset'"):
+    with pytest.raises(ValueError, match=r"method must be one of .* got 'reset'"):
         vec_env.env_method("reset")
     with pytest.raises(ValueError, match="indices must be all 3 rows, which share 'max_episode_steps'"):
         vec_env.set_attr("max_episode_steps", 2, indices=[0])
     vec_env.set_options([{"prompt": prompt_image}, {}, {}])
-    with pytest.raises(ValueError, match="options must have a prompt for every row or for none"):
+    with pytest.raises(ValueError, match="options must have a prompt for every row, or a state for every row"):
         vec_env.reset()
     vec_env.set_options({"promt": prompt_image})
-    with pytest.raises(ValueError, match=r"options of reset must be among \['prompt'\], got \['promt'\]"):
+    with pytest.raises(ValueError, match=r"options of reset must be among \['prompt', 'state'\], got \['promt'\]"):
         vec_env.reset()
     with pytest.raises(ValueError, match="latent actions"):
         vec_env.step(np.full(ROWS, 5))
@@ -176,3 +175,44 @@ def test_the_id_may_name_the_module(handle: WorldHandle) -> None:
     """As it must where other processes make the environment."""
     vec_env = make_sb3_vec_env("genie_gym:Genie-v0", 2, checkpoint=handle, reward_fn=zero_rewards)
     assert vec_env.reset().shape[0] == 2
+
+
+def test_a_row_has_the_spaces_of_a_single_environment(vec_env: VecMonitor, handle: WorldHandle) -> None:
+    single = GenieEnv(checkpoint=handle, reward_fn=zero_rewards)
+    for name in ("action_space", "observation_space"):
+        assert vec_env.get_attr(name) == [getattr(single, name)] * ROWS
+    assert vec_env.get_attr("np_random_seed", indices=[1]) == [vec_env.venv._envs.np_random_seed[1]]
+
+
+@pytest.mark.parametrize("name", ["num_envs", "n_envs"])
+def test_the_number_of_rows_has_two_names(handle: WorldHandle, name: str) -> None:
+    keywords: dict[str, Any] = {"checkpoint": handle, "reward_fn": zero_rewards}
+    assert make_sb3_vec_env(**{name: 2}, **keywords).num_envs == 2
+    assert make_sb3_vec_env(num_envs=2, n_envs=2, **keywords).num_envs == 2
+    with pytest.raises(ValueError, match="n_envs must be left out, or num_envs=2, got 3"):
+        make_sb3_vec_env(num_envs=2, n_envs=3, **keywords)
+    for bad in (0, -1, 1.5, "2", True):
+        with pytest.raises(ValueError, match="num_envs must be a positive integer"):
+            make_sb3_vec_env(**{name: bad}, **keywords)
+
+
+def test_single_environments_can_be_wrapped(handle: WorldHandle, episode_ends: Callable[..., Any]) -> None:
+    """By any wrapper; what the algorithm sees is what it sees without, but for the wrapper."""
+    keywords: dict[str, Any] = {"checkpoint": handle, "reward_fn": episode_ends, "max_episode_steps": LIMIT}
+    plain = make_sb3_vec_env(n_envs=2, **keywords)
+    same_frames = make_sb3_vec_env(n_envs=2, wrapper_class=gym.wrappers.OrderEnforcing, **keywords)
+    assert same(run(plain.venv, 3, 20), run(same_frames.venv, 3, 20))
+    wrapped = make_sb3_vec_env(
+        n_envs=2,
+        seed=3,
+        wrapper_class=gym.wrappers.ResizeObservation,
+        wrapper_kwargs={"shape": (40, 48)},
+        **keywords,
+    )
+    assert wrapped.reset().shape == (2, 40, 48, 3)
+    assert wrapped.env_is_wrapped(gym.wrappers.ResizeObservation) == [True, True]
+    PPO("CnnPolicy", wrapped, n_steps=8, batch_size=8, seed=0).learn(16)
+    with pytest.raises(ValueError, match="wrapper_class must be a wrapper of single environments, got 'x'"):
+        make_sb3_vec_env(wrapper_class="x", **keywords)
+    with pytest.raises(ValueError, match="wrapper_kwargs must be left out without wrapper_class"):
+        make_sb3_vec_env(wrapper_kwargs={"shape": 1}, **keywords)

@@ -13,12 +13,12 @@ import torch
 
 from genie_gym.data.frames import to_float
 from genie_gym.data.video import read_video
+from genie_gym.envs.keys import SETTLING_STEPS, Keymap
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.metrics.player_detector import load_detector
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.config import PlayConfig
-from genie_gym.play.keys import SETTLING_STEPS, Keymap
 from genie_gym.play.limits import Limits
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import prepare_play

@@ -11,6 +11,7 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.data.video import read_video
+from genie_gym.envs.keys import SETTLING_STEPS, Keymap
 from genie_gym.envs.rendering import playing_rate
 from genie_gym.envs.rewards import zero_rewards
 from genie_gym.envs.session import Session
@@ -20,7 +21,6 @@ from genie_gym.play import connection, run
 from genie_gym.play import window as module
 from genie_gym.play.config import PlayConfig
 from genie_gym.play.drivers import Driver
-from genie_gym.play.keys import SETTLING_STEPS, Keymap
 from genie_gym.play.setup import prepare_play, stream_starts
 from genie_gym.play.trajectory import CheckpointIdentity, load_trajectory
 from genie_gym.play.visitor import Visitor

@@ -1,5 +1,5 @@
 "use strict";
-// The meanings of keys, by the rule of genie_gym.play.keys; each can be changed, and the browser remembers it.
+// The meanings of keys, by the rule of genie_gym.envs.keys; each can be changed, and the browser remembers it.
 
 const DEFAULT_KEYS = {
   arrowup: "up", w: "up", arrowdown: "down", s: "down", arrowleft: "left", a: "left", arrowright: "right", d: "right",

@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 
 _KEY_DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right"}
 _KEY_DIRECTIONS |= {way: way for way in _KEY_DIRECTIONS.values()}
+_KEY_CODES = {"right": 0x4000004F, "left": 0x40000050, "down": 0x40000051, "up": 0x40000052}
+"""SDL's numbers of the arrow keys, which are pygame's; other keys have those of their letters."""
 _SAME_NAMES = {"jump": "up", "stay": "still"}
 """Other words for the directions in an action's name."""
 SETTLING_STEPS = 16
@@ -44,3 +46,13 @@ class Keymap:
         column = columns.pop() if len(columns) == 1 else ""
         wanted = (f"{row} {column}".strip(), row, column) if row or column else ("still",)
         return next((self._actions[name] for name in wanted if name and name in self._actions), None)
+
+    def list_combinations(self) -> dict[tuple[int, ...], int]:
+        """Return pygame's numbers of keys held together, ascending, -> latent action."""
+        ways = [("up", "left", "down", "right"), ("w", "a", "s", "d")]
+        held: list[tuple[str, ...]] = [(str(number + 1),) for number in range(min(9, len(self.names)))]
+        for up, left, down, right in ways:
+            held += [(key,) for key in (up, left, down, right)]
+            held += [(row, column) for row in (up, down) for column in (left, right)]
+        chosen = {tuple(sorted(_KEY_CODES.get(key) or ord(key) for key in keys)): self.choose(keys) for keys in held}
+        return {keys: action for keys, action in chosen.items() if action is not None}
