@@ -15,6 +15,7 @@ from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
+from genie_gym.metrics.commands import ConvertI3dCommand
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
@@ -323,6 +324,7 @@ COMMANDS: dict[str, Any] = {
     "train": TrainCommand,
     "export": ExportCommand,
     "evaluate": EvaluateCommand,
+    "convert-i3d": ConvertI3dCommand,
     "name-actions": NameActionsCommand,
     "demo": DemoCommand,
     "play": PlayCommand,

@@ -154,7 +154,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         write_video(path, rng.integers(256, size=(frames, size, size, 3), dtype=np.uint8), fps=10)
     (tmp_path / "corrupt.h5").write_bytes(b"not a recording")
     (tmp_path / "empty").mkdir()
-    i3d = tmp_path / "i3d.pt"
+    i3d = tmp_path / "i3d.safetensors"
     i3d.write_bytes(b"not I3D")
     return {
         "no such file or folder": {"data": tmp_path / "missing"},
@@ -165,7 +165,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         "lower --clips": {"data": recording, "clips": 40_000},
         "at least two for each": {"data": recording, "clips": 3},
         "neither a checkpoint's folder": {"checkpoint": str(tmp_path / "empty")},
-        "must be i3d_torchscript.pt": {"data": recording, "i3d": i3d},
+        "genie-gym convert-i3d writes it": {"data": recording, "i3d": i3d},
     }
 
 
@@ -180,7 +180,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         "lower --clips",
         "at least two for each",
         "neither a checkpoint's folder",
-        "must be i3d_torchscript.pt",
+        "genie-gym convert-i3d writes it",
     ],
 )
 def test_bad_input_is_refused_by_name(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:
