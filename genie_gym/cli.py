@@ -17,6 +17,7 @@ from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.commands import ConvertI3dCommand
 from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.models.commands import CheckpointsCommand, PushCommand
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
 from genie_gym.preset_arguments import parse_with_preset, plain_rules
@@ -225,10 +226,12 @@ class NameActionsCommand:
     def run(self) -> None:
         """Show the actions, ask for their names and save them."""
         from genie_gym.metrics.naming import propose_names
+        from genie_gym.models.hub import require_own
         from genie_gym.models.loading import name_checkpoint
         from genie_gym.results.files import require_writable
         from genie_gym.serving import load_world
 
+        require_own(self.checkpoint)
         require_writable(self.picture)
         world = load_world(self.checkpoint, self.device)
         proposed = propose_names(world, self.starts, self.frames, self.seed, self.picture)
@@ -329,6 +332,8 @@ COMMANDS: dict[str, Any] = {
     "demo": DemoCommand,
     "play": PlayCommand,
     "prompt": PromptCommand,
+    "checkpoints": CheckpointsCommand,
+    "push": PushCommand,
     "bench": BenchCommand,
     "doctor": DoctorCommand,
 }

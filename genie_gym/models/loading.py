@@ -9,20 +9,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genie_gym.config_io import from_dict, to_dict
+from genie_gym.config_io import to_dict
 from genie_gym.configs import PRECISIONS, WorldConfig
+from genie_gym.models.hub import fetch_checkpoint, is_address, require_own
+from genie_gym.models.listing import CHECKPOINT_FORMAT, SHIPPED, read_config
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.system import list_files
 
-_SHIPPED = Path(__file__).parent.parent / "weights"
-_FORMAT = 1
 _SHARD_BYTES = 15 * 2**20
 _OLD_WEIGHT_NAMES = {
     r"^dynamics\.gather\.": "dynamics.fold_in.",
@@ -80,23 +79,28 @@ def _explain_missing_gpu() -> str:
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a checkpoint.
+    """Return the folder of a checkpoint; one of the hub is fetched into the hub's cache.
 
     Raises:
-        ValueError: If it is neither a shipped checkpoint's name nor a checkpoint's folder.
+        ValueError: If it is neither a shipped checkpoint's name nor a checkpoint's folder, nor the address
+            ``hf://USER/REPO`` of one that can be fetched.
     """
-    shipped = _SHIPPED / str(name_or_path)
+    if is_address(name_or_path):
+        return fetch_checkpoint(str(name_or_path))
+    shipped = SHIPPED / str(name_or_path)
     for folder in (Path(name_or_path), shipped):
         if (folder / "config.json").is_file():
             return folder
-    known = sorted(path.parent.name for path in _SHIPPED.glob("*/config.json"))
-    raise ValueError(f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}")
+    known = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+    raise ValueError(
+        f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}, nor hf://USER/REPO"
+    )
 
 
 def portable_name(folder: Path) -> str:
     """Return what names a checkpoint in every process: the name of a shipped one, else the whole path."""
     whole = folder.resolve()
-    return whole.name if whole.parent == _SHIPPED.resolve() else str(whole)
+    return whole.name if whole.parent == SHIPPED.resolve() else str(whole)
 
 
 def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
@@ -126,8 +130,9 @@ def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence
         ValueError: If there is no such checkpoint, its config cannot be written, or the names are too few, too many,
             empty or repeated.
     """
+    require_own(name_or_path)
     folder = find_checkpoint(name_or_path)
-    config = replace(_read_config(folder), action_names=tuple(action_names))
+    config = replace(read_config(folder), action_names=tuple(action_names))
     temporary = folder / "config.json.tmp"
     try:
         temporary.write_text(_format_config(config))
@@ -186,7 +191,7 @@ def read_world(folder: Path) -> GenieWorldModel:
     Raises:
         ValueError: If the checkpoint is damaged or of another format.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     tensors: dict[str, Tensor] = {}
     for path in list_files(folder, [".safetensors"]):
         try:
@@ -214,22 +219,8 @@ def _present_name(name: str) -> str:
     return name
 
 
-def _read_config(folder: Path) -> WorldConfig:
-    path = folder / "config.json"
-    try:
-        values: Any = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"config {str(path)!r} is no JSON: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != _FORMAT:
-        found = values.get("format") if isinstance(values, dict) else values
-        raise ValueError(f"config {str(path)!r} must have format {_FORMAT}, got {found!r}")
-    if not isinstance(values.get("world"), dict):
-        raise ValueError(f"config {str(path)!r} must have a world of named fields, got {values.get('world')!r}")
-    return from_dict(WorldConfig, values["world"])
-
-
 def _format_config(config: WorldConfig) -> str:
-    return json.dumps({"format": _FORMAT, "world": to_dict(config)}, indent=1) + "\n"
+    return json.dumps({"format": CHECKPOINT_FORMAT, "world": to_dict(config)}, indent=1) + "\n"
 
 
 def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:

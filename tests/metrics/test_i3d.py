@@ -68,7 +68,14 @@ def package(arrays: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding"),
-    [(224, 7, 2, (2, 3)), (16, 7, 2, (2, 3)), (15, 7, 2, (3, 3)), (112, 3, 2, (0, 1)), (9, 3, 1, (1, 1)), (5, 1, 2, (0, 0))],
+    [
+        (224, 7, 2, (2, 3)),
+        (16, 7, 2, (2, 3)),
+        (15, 7, 2, (3, 3)),
+        (112, 3, 2, (0, 1)),
+        (9, 3, 1, (1, 1)),
+        (5, 1, 2, (0, 0)),
+    ],
 )
 def test_padding_is_tensorflows(size: int, kernel: int, stride: int, padding: tuple[int, int]) -> None:
     padded = pad_same(torch.ones(1, 1, size, 1, 1), (kernel, 1, 1), (stride, 1, 1))[0, 0, :, 0, 0]
