@@ -14,18 +14,18 @@ class CheckpointsCommand:
     """folders to search, four levels deep; by default the current one"""
 
     def run(self) -> None:
-        """Print a row for each checkpoint."""
-        from rich.console import Console
-        from rich.table import Table
-
+        """Print a line for each checkpoint."""
         from genie_gym.models.listing import list_checkpoints
 
-        heads = ("checkpoint", "where", "frames", "latent actions", "MB", "licence", "title")
-        table = Table(*heads, box=None)
-        for name, place, config, megabytes, *card in list_checkpoints(self.folders):
-            known = ("-", "-") if config is None else (f"{config.height} x {config.width}", config.num_latent_actions)
-            table.add_row(name, place, *map(str, known), f"{megabytes:.1f}", *card)
-        Console(soft_wrap=True).print(table)
+        rows = [("checkpoint", "where", "frames", "actions", "MB", "licence", "title")]
+        for name, place, config, megabytes, licence, title in list_checkpoints(self.folders):
+            frames, actions = "-", "-"
+            if config is not None:
+                frames, actions = f"{config.height}x{config.width}", str(config.num_latent_actions)
+            rows.append((name, place, frames, actions, f"{megabytes:.1f}", licence or "-", title))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @dataclass(frozen=True, kw_only=True)

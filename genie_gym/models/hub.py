@@ -129,9 +129,14 @@ def _explain(failed: str) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{failed}: there is no such revision") from error
     except errors.LocalEntryNotFoundError as error:
-        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        unreached = f"{constants.ENDPOINT} cannot be reached ({_write_line(error.__cause__ or error)})"
+        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreached
         raise ValueError(f"{failed}: {reason}, and the cache holds no whole copy") from error
     except errors.EntryNotFoundError as error:
         raise ValueError(f"{failed}: it has no config.json, so it is no world of genie-gym") from error
     except others as error:
-        raise ValueError(f"{failed}: {' '.join(str(error).split()) or repr(error)}") from error
+        raise ValueError(f"{failed}: {_write_line(error)}") from error
+
+
+def _write_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or repr(error)
