@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.refuse("EntryNotFound")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  # the name that http.server calls
 
     def send_file(self, repository: str, revision: str, name: str) -> None:
         found = self.hub.find(repository, revision) if repository in self.hub.commits else None

@@ -161,7 +161,7 @@ def test_a_fetch_that_was_cut_short_is_no_checkpoint(
     folder = fetch_checkpoint("hf://you/world")
     next(folder.glob("model*.safetensors")).unlink()
     cut_network(monkeypatch)
-    with pytest.raises(ValueError, match="cannot be fetched: .*holds no whole copy"):
+    with pytest.raises(ValueError, match=r"cannot be fetched: .*holds no whole copy"):
         genie_gym.load("hf://you/world")
 
 
