@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from genie_gym.bench.config import BenchConfig
+from genie_gym.checkpoint_commands import CheckpointsCommand, PushCommand
 from genie_gym.checks import require
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
@@ -17,7 +18,6 @@ from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.metrics.commands import ConvertI3dCommand
 from genie_gym.metrics.config import EvaluateConfig
-from genie_gym.models.commands import CheckpointsCommand, PushCommand
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
 from genie_gym.preset_arguments import parse_with_preset, plain_rules

@@ -28,6 +28,7 @@ FLOORS = {
     "genie_gym.training": 4,
     "genie_gym.metrics": 4,
     "genie_gym.bench": 5,
+    "genie_gym.checkpoint_commands": 5,
     "genie_gym.cli": 5,
     "genie_gym.curation": 5,
     "genie_gym.doctor": 5,

@@ -88,7 +88,7 @@ def upload_checkpoint(folder: Path, repository: str, private: bool, token: str |
     add: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(path.name, path) for path in [folder / "config.json", *weights]
     ]
-    add.append(CommitOperationAdd("README.md", write_card(folder, repository).encode()))
+    add.append(CommitOperationAdd("README.md", _write_card(folder, repository).encode()))
     with _explain(f"repository {repository!r} cannot be written"):
         api.create_repo(repository, private=private, exist_ok=True)
         old = {name for name in api.list_repo_files(repository) if re.fullmatch(r"[^/]+\.safetensors", name)}
@@ -98,7 +98,7 @@ def upload_checkpoint(folder: Path, repository: str, private: bool, token: str |
     return f"{_PREFIX}{repository}"
 
 
-def write_card(folder: Path, repository: str) -> str:
+def _write_card(folder: Path, repository: str) -> str:
     """Return the text of a checkpoint's card for the hub: its own with a head, or a new one if it has none."""
     card = folder / "README.md"
     if card.is_file():
