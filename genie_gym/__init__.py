@@ -37,7 +37,8 @@ def load(
     """Load a world in eval mode, from the process-wide cache if it was loaded before.
 
     Args:
-        name_or_path: Name of a shipped checkpoint, or folder of one you trained.
+        name_or_path: Name of a shipped checkpoint, folder of one you trained, or ``hf://USER/REPO`` on the Hugging Face
+            hub (``@REVISION`` may follow), of which only weights, config and card are fetched.
         device: Torch device to compute on.
         precision: ``float32``, ``bfloat16`` or ``auto``; None for the checkpoint's.
 
@@ -73,3 +74,26 @@ def label(
     from genie_gym.serving.labelling import label_video
 
     return label_video(load(checkpoint, device), video, **settings)
+
+
+def push_to_hub(
+    checkpoint: "str | PathLike[str] | GenieWorldModel",
+    repository: str,
+    private: bool = False,
+    token: str | None = None,
+) -> str:
+    """Upload a world to the Hugging Face hub in one commit, and return the address to load it by.
+
+    Args:
+        checkpoint: World that was trained or loaded, a checkpoint's folder, or the name of a shipped one. A folder's
+            README.md is the card; without one, a short card says how to load the world.
+        repository: USER/REPO, created if it does not exist.
+        private: Whether a repository that is created is private.
+        token: Access token; by default the one that ``hf auth login`` or the variable HF_TOKEN set.
+
+    Raises:
+        ValueError: If there is no such checkpoint, the repository is no USER/REPO, or it cannot be written.
+    """
+    from genie_gym.serving.loading import push_world
+
+    return push_world(checkpoint, repository, private, token)

@@ -13,12 +13,14 @@ import tyro
 
 from genie_gym import __version__
 from genie_gym.bench.config import BenchConfig
+from genie_gym.checkpoint_commands import CheckpointsCommand, PushCommand
 from genie_gym.checks import require
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
 from genie_gym.extras import MissingExtraError
 from genie_gym.labels import LabelCommand
+from genie_gym.metrics.commands import ConvertI3dCommand
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
@@ -228,10 +230,12 @@ class NameActionsCommand:
     def run(self) -> None:
         """Show the actions, ask for their names and save them."""
         from genie_gym.metrics.naming import propose_names
+        from genie_gym.models.hub import require_own
         from genie_gym.models.loading import name_checkpoint
         from genie_gym.results.files import require_writable
         from genie_gym.serving import load_world
 
+        require_own(self.checkpoint)
         require_writable(self.picture)
         world = load_world(self.checkpoint, self.device)
         proposed = propose_names(world, self.starts, self.frames, self.seed, self.picture)
@@ -329,11 +333,14 @@ COMMANDS: dict[str, Any] = {
     "train": TrainCommand,
     "export": ExportCommand,
     "evaluate": EvaluateCommand,
+    "convert-i3d": ConvertI3dCommand,
     "name-actions": NameActionsCommand,
     "label": LabelCommand,
     "demo": DemoCommand,
     "play": PlayCommand,
     "prompt": PromptCommand,
+    "checkpoints": CheckpointsCommand,
+    "push": PushCommand,
     "bench": BenchCommand,
     "doctor": DoctorCommand,
 }

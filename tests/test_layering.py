@@ -29,6 +29,7 @@ FLOORS = {
     "genie_gym.training": 4,
     "genie_gym.metrics": 4,
     "genie_gym.bench": 5,
+    "genie_gym.checkpoint_commands": 5,
     "genie_gym.cli": 5,
     "genie_gym.curation": 5,
     "genie_gym.doctor": 5,
@@ -68,6 +69,7 @@ ONLY_IN = {
     "procgen": ("genie_gym.data.procgen",),
     "matplotlib": ("experiments", "agents.benchmark"),
     "av": ("genie_gym.data.video",),
+    "huggingface_hub": ("genie_gym.models.hub", "genie_gym.models.listing"),
 }
 """Libraries, with the packages and modules that may import them."""
 
@@ -172,6 +174,7 @@ def test_every_module_of_the_package_has_a_layer() -> None:
         ("genie_gym.envs.genie_env", "from genie_gym.bench.timing import measure"),
         ("genie_gym.results.files", "from experiments.clips import LEVELS"),
         ("genie_gym.bench.report", "import matplotlib"),
+        ("genie_gym.serving.loading", "from huggingface_hub import HfApi"),
     ],
 )
 def test_a_violation_is_caught(module: str, source: str) -> None:

@@ -42,7 +42,7 @@ class EvaluateConfig:
     policy: str = ""
     """FILE.py:FACTORY of one more policy of long play, written like those of the page"""
     i3d: Path | None = None
-    """path of i3d_torchscript.pt, to report FVD over I3D as well"""
+    """file that genie-gym convert-i3d wrote, to report FVD over I3D as well"""
     device: str = "cpu"
     """torch device to play on"""
     seed: int = 0

@@ -4,7 +4,6 @@ The two are not comparable: ``fvd_procgen`` ranks worlds of Procgen games; only 
 published numbers.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genie_gym.metrics.i3d import read_i3d
 from genie_gym.metrics.video_features import load_features
 from genie_gym.models.base import require_videos
 
-I3D_SHA1 = "93daef59c7ae0e9e8f76225521407e60cbafa6aa"
-"""Git's blob SHA-1 of ``i3d_torchscript.pt``, StyleGAN-V's port of I3D trained on Kinetics-400."""
 I3D_SIZE, I3D_FRAMES = 224, 10
 """Input of I3D: pixels a side, and the smallest number of frames."""
 
@@ -55,35 +53,29 @@ def procgen_features(videos: Tensor, chunk: int = 32) -> Tensor:
         return torch.cat([network(part) for part in videos.split(chunk)])
 
 
-def load_i3d(path: Path, device: str = "cpu", sha1: str = I3D_SHA1) -> FeatureExtractor:
+def load_i3d(path: Path, device: str = "cpu") -> FeatureExtractor:
     """Return the feature extractor of the FVD protocol: the 400 logits of I3D.
 
     Args:
-        path: Path of ``i3d_torchscript.pt``. TorchScript is code, so only the known file is run.
+        path: File that ``genie-gym convert-i3d`` wrote.
         device: Torch device to compute on.
-        sha1: Git blob SHA-1 that the file must have.
 
     Raises:
-        ValueError: If the file does not exist or has another hash.
+        ValueError: If the file is missing, damaged, or holds other weights.
     """
-    if not path.is_file():
-        raise ValueError(f"i3d {str(path)!r}: no such file")
-    content = path.read_bytes()
-    found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    if found != sha1:
-        raise ValueError(f"i3d {str(path)!r} must be i3d_torchscript.pt with the blob SHA-1 {sha1}, got {found}")
-    detector = torch.jit.load(str(path), map_location=device).eval()
+    network = read_i3d(path).to(device)
 
     @torch.no_grad()
-    def extract(videos: Tensor, chunk: int = 8) -> Tensor:
-        parts = [prepare_for_i3d(part).to(device) for part in videos.split(chunk)]
-        return torch.cat([detector(part, rescale=False, resize=False, return_features=True).cpu() for part in parts])
+    def extract(videos: Tensor, chunk: int = 4) -> Tensor:
+        return torch.cat([network(prepare_for_i3d(part).to(device)).cpu() for part in videos.split(chunk)])
 
     return extract
 
 
 def prepare_for_i3d(videos: Tensor) -> Tensor:
     """Scale (B, T, 3, H, W) videos in [0, 1] and crop them to their centre: (B, 3, T, 224, 224) in [-1, 1].
+
+    Pixels are interpolated bilinearly between their centres, the shorter side to 224, as StyleGAN-V does.
 
     Raises:
         ValueError: If there are fewer than 10 frames.

@@ -61,7 +61,7 @@ def _record(config: EvaluateConfig, size: tuple[int, int], folder: Path, report:
         report(f"recording {mode}, {name}", 0)
         out = folder / mode / name
         scored = record_pool(out / config.levels, spec, config.levels, mode, config.seed, SCORED_FRAMES)
-        sets[f"{mode}/{name}"] = scored.draw(each, config.seed)
+        sets[f"{mode}/{name}"] = scored.draw(each, config.seed, with_others=True)
         training.append(out / "training")
         record_pool(training[-1], spec, "training", mode, config.seed, TRAINING_FRAMES)
     fitted = ClipDataset(training, clip_length=CLIP_LENGTH)
@@ -92,7 +92,7 @@ def _read(path: Path, config: EvaluateConfig, size: tuple[int, int]) -> Evaluati
                 f"data {str(path)!r} must hold {each} clips of {CLIP_LENGTH} frames of {name!r} in each half of its "
                 f"levels, got {len(scored)} and {len(kept)}; lower --clips"
             )
-        sets[name] = ClipPool(dataset, scored, actions).draw(each, config.seed)
+        sets[name] = ClipPool(dataset, scored, actions).draw(each, config.seed, with_others=True)
         fitted.append(kept)
     pool = ClipPool(dataset, np.concatenate(fitted), actions)
     control = ControlStarts({"data": starts_without_game(join_clips(sets).videos, config.starts)}, [])

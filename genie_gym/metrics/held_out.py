@@ -34,6 +34,8 @@ class EvaluationClips(NamedTuple):
     """(B, T, C, H, W) float in [0, 1]."""
     real_actions: Tensor | None
     """(B, T - 1) int64, used by metrics only; None if unknown."""
+    others: Tensor | None = None
+    """(B, T, C, H, W) other real clips of the same kind, to compare real with real; None if there are too few."""
 
 
 def restrict(config: RecordConfig, levels: str) -> RecordConfig:
@@ -44,11 +46,14 @@ def restrict(config: RecordConfig, levels: str) -> RecordConfig:
 
 
 def join_clips(sets: Mapping[str, EvaluationClips]) -> EvaluationClips:
-    """Concatenate sets of clips; real actions are None if any set has none."""
-    actions = [clips.real_actions for clips in sets.values()]
-    known = [each for each in actions if each is not None]
-    videos = torch.cat([clips.videos for clips in sets.values()])
-    return EvaluationClips(videos, torch.cat(known) if len(known) == len(actions) else None)
+    """Concatenate sets of clips; real actions and other clips are None if any set has none."""
+
+    def join(parts: list[Tensor | None]) -> Tensor | None:
+        known = [part for part in parts if part is not None]
+        return torch.cat(known) if len(known) == len(parts) else None
+
+    actions, others = ([getattr(clips, name) for clips in sets.values()] for name in ("real_actions", "others"))
+    return EvaluationClips(torch.cat([clips.videos for clips in sets.values()]), join(actions), join(others))
 
 
 class ClipPool(NamedTuple):
@@ -66,16 +71,19 @@ class ClipPool(NamedTuple):
             raise ValueError("data must be recorded with one integer action a frame, got none")
         return self.groups
 
-    def draw(self, clips: int, seed: int) -> EvaluationClips:
-        """Draw clips without replacement.
+    def draw(self, clips: int, seed: int, with_others: bool = False) -> EvaluationClips:
+        """Draw clips without replacement, and if ``with_others`` as many more, where the pool has them.
 
         Raises:
             ValueError: If the pool has fewer than ``clips``.
         """
         if not 1 <= clips <= len(self.numbers):
             raise ValueError(f"clips must be 1 to {len(self.numbers)}, the number of clips in the pool, got {clips}")
-        chosen = self.numbers[np.random.default_rng(seed).permutation(len(self.numbers))[:clips]]
-        return read_clips(self.dataset, chosen, self.groups is not None)
+        shuffled = self.numbers[np.random.default_rng(seed).permutation(len(self.numbers))]
+        drawn = read_clips(self.dataset, shuffled[:clips], self.groups is not None)
+        if not with_others or len(shuffled) < 2 * clips:
+            return drawn
+        return drawn._replace(others=read_clips(self.dataset, shuffled[clips : 2 * clips], has_actions=False).videos)
 
     def batches(self, batch_size: int, seed: int) -> Callable[[int, int], Iterator[Batch]]:
         """Return a function ``(first batch, number of batches) -> batches`` of float videos, drawn with replacement."""

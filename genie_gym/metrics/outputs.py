@@ -106,7 +106,9 @@ def collect_outputs(
     stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
     continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
     continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
-    features = {name: _extract(extractor, encoded, rollouts, report) for name, extractor in extractors.items()}
+    features = {
+        name: _extract(extractor, encoded, rollouts, whole.others, report) for name, extractor in extractors.items()
+    }
     return WorldOutputs(encoded, rollouts, continued, actions, features)
 
 
@@ -147,14 +149,16 @@ def _reference_actions(
     return ActionReference(whole.real_actions, predicted, maps, supervised, groups)
 
 
-def _extract(extract: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, report: Report) -> dict[str, Tensor]:
+def _extract(
+    extract: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, others: Tensor | None, report: Report
+) -> dict[str, Tensor]:
     videos = {
         "real": rollouts.real,
         "rollout": rollouts.inferred,
         "rebuilt": encoded.rebuilt,
         "copy_last": rollouts.real[:, :1].expand_as(rollouts.real),
         "random_actions": rollouts.random,
-    }
+    } | ({} if others is None else {"other_real": others})
     features = {}
     for number, (kind, each) in enumerate(videos.items()):
         report("features for video distances", number / len(videos))

@@ -25,7 +25,8 @@ def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[s
         ``clips``, their number; ``tokenizer``; ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` if the
         true actions are known); ``rollout`` (a row for each t); ``delta_psnr`` (a row for each t, mean and 95 %
         interval); ``continued`` (both again for prompts of ``prompt_frames``, t counted from the last of them);
-        ``fvd_procgen`` of roll-outs, with ``fvd_procgen_beside`` of baselines; with I3D, ``fvd`` and ``fvd_beside``.
+        ``fvd_procgen`` of roll-outs, with ``fvd_procgen_beside`` of baselines: real clips rebuilt, the prompt frozen,
+        random actions, as many other real clips, and of those to the roll-outs; with I3D, ``fvd`` and ``fvd_beside``.
     """
     labels, actions, rollouts = outputs.encoded.labels, outputs.actions, outputs.rollouts
     lam = score_use(labels, config.num_latent_actions)
@@ -93,5 +94,7 @@ def _score_distances(features: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
         real = by_kind["real"]
         distances = {kind: frechet_distance(real, each) for kind, each in by_kind.items() if kind != "real"}
         scores[name] = distances.pop("rollout")
+        if "other_real" in by_kind:  # as far from each other as unpaired clips are
+            distances["rollout_to_others"] = frechet_distance(by_kind["other_real"], by_kind["rollout"])
         scores[f"{name}_beside"] = distances
     return scores

@@ -15,17 +15,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genie_gym.checks import is_integer, require
-from genie_gym.config_io import from_dict, to_dict
+from genie_gym.checks import require
+from genie_gym.config_io import to_dict
 from genie_gym.configs import PRECISIONS, WorldConfig
-from genie_gym.foreign import read_json
 from genie_gym.models.base import require_ids
+from genie_gym.models.hub import fetch_checkpoint, is_address, require_own
+from genie_gym.models.listing import CHECKPOINT_FORMAT, SHIPPED, read_config
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.tensor_files import StoredTensor, build_on_meta, list_tensors, read_tensors, require_tensors
 from genie_gym.system import list_files
 
-_SHIPPED = Path(__file__).parent.parent / "weights"
-_FORMAT = 1
 _SHARD_BYTES = 15 * 2**20
 _START_CLIPS = {"start_clips", "start_frames"}
 _MOST_CLIP_BYTES = 1 << 30
@@ -85,23 +84,28 @@ def _explain_missing_gpu() -> str:
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a checkpoint.
+    """Return the folder of a checkpoint; one of the hub is fetched into the hub's cache.
 
     Raises:
-        ValueError: If it is neither a shipped checkpoint's name nor a checkpoint's folder.
+        ValueError: If it is neither a shipped checkpoint's name nor a checkpoint's folder, nor the address
+            ``hf://USER/REPO`` of one that can be fetched.
     """
-    shipped = _SHIPPED / str(name_or_path)
+    if is_address(name_or_path):
+        return fetch_checkpoint(str(name_or_path))
+    shipped = SHIPPED / str(name_or_path)
     for folder in (Path(name_or_path), shipped):
         if (folder / "config.json").is_file():
             return folder
-    known = sorted(path.parent.name for path in _SHIPPED.glob("*/config.json"))
-    raise ValueError(f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}")
+    known = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+    raise ValueError(
+        f"checkpoint {str(name_or_path)!r} is neither a checkpoint's folder nor one of {known}, nor hf://USER/REPO"
+    )
 
 
 def portable_name(folder: Path) -> str:
     """Return what names a checkpoint in every process: the name of a shipped one, else the whole path."""
     whole = folder.resolve()
-    return whole.name if whole.parent == _SHIPPED.resolve() else str(whole)
+    return whole.name if whole.parent == SHIPPED.resolve() else str(whole)
 
 
 def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
@@ -134,8 +138,9 @@ def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence
         ValueError: If there is no such checkpoint, its config cannot be written, or the names are too few, too many,
             empty or repeated.
     """
+    require_own(name_or_path)
     folder = find_checkpoint(name_or_path)
-    config = replace(_read_config(folder), action_names=tuple(action_names))
+    config = replace(read_config(folder), action_names=tuple(action_names))
     temporary = folder / "config.json.tmp"
     try:
         temporary.write_text(_format_config(config))
@@ -197,7 +202,7 @@ def read_world(folder: Path) -> GenieWorldModel:
     Raises:
         ValueError: Naming the file, field or tensor, if the checkpoint is damaged or of another format.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     found = _list_stored(folder)
     clips = _START_CLIPS & found.keys()
     for name in clips:
@@ -250,20 +255,8 @@ def _present_name(name: str) -> str:
     return name
 
 
-def _read_config(folder: Path) -> WorldConfig:
-    path = folder / "config.json"
-    values = read_json(path)
-    found = values.get("format") if isinstance(values, dict) else values
-    fits = isinstance(values, dict) and is_integer(found) and found == _FORMAT
-    require(fits, f"config {str(path)!r}", found, f"an object of format {_FORMAT}")
-    try:
-        return from_dict(WorldConfig, values.get("world"))
-    except ValueError as error:
-        raise ValueError(f"config {str(path)!r}: {error}") from error
-
-
 def _format_config(config: WorldConfig) -> str:
-    return json.dumps({"format": _FORMAT, "world": to_dict(config)}, indent=1) + "\n"
+    return json.dumps({"format": CHECKPOINT_FORMAT, "world": to_dict(config)}, indent=1) + "\n"
 
 
 def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:

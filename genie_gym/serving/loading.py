@@ -2,12 +2,14 @@
 
 import functools
 import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 
+from genie_gym.models.hub import upload_checkpoint
 from genie_gym.models.loading import (
     digest_checkpoint,
     find_checkpoint,
@@ -15,6 +17,7 @@ from genie_gym.models.loading import (
     read_world,
     require_device,
     require_precision,
+    save_world,
 )
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving.preparation import prepare
@@ -89,6 +92,22 @@ def find_source(world: GenieWorldModel) -> WorldSource | None:
     folder, device, stamp = _origins[world]
     precision = str(world.dynamics.precision).removeprefix("torch.")
     return WorldSource(portable_name(folder), _digest_once(folder, stamp), device, precision)
+
+
+def push_world(
+    checkpoint: str | os.PathLike[str] | GenieWorldModel, repository: str, private: bool, token: str | None
+) -> str:
+    """Upload a world or a checkpoint to the hub; arguments and errors as of ``genie_gym.push_to_hub``.
+
+    Of a world that ``load_world`` read, the checkpoint is uploaded, not the weights prepared for inference.
+    """
+    if isinstance(checkpoint, GenieWorldModel):
+        source = find_source(checkpoint)
+        if source is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return upload_checkpoint(save_world(checkpoint, folder), repository, private, token)
+        checkpoint = source.checkpoint
+    return upload_checkpoint(find_checkpoint(checkpoint), repository, private, token)
 
 
 def _read_stamp(folder: Path) -> int:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.lib.tables import quality
 from genie_gym import cli
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.convert import convert
 from genie_gym.data.record import record
 from genie_gym.data.video import write_video
-from genie_gym.metrics import gather
+from genie_gym.metrics import gather, outputs
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.control import CONTROL_NAMES
 from genie_gym.metrics.report import draw_picture, print_scores
@@ -82,6 +83,8 @@ def test_coinrun_is_recorded_and_scored(few_frames: None, tiny_checkpoint: Path,
         assert {"perplexity", "nmi"} <= set(part["lam"])
         assert all({"accuracy", "chance", "ceiling"} <= set(part["lam"][n]) for n in ("direction", "up", "effective"))
         assert part["fvd_procgen"] > 0
+        kinds = {"rebuilt", "copy_last", "random_actions", "other_real", "rollout_to_others"}
+        assert set(part["fvd_procgen_beside"]) == kinds
     assert [row["maskgit_steps"] for row in results["passes"]] == [1, 2]
     assert set(results["control"]["by_mode"]) == {"easy", "hard"}
     for part in results["control"]["by_mode"].values():
@@ -131,6 +134,32 @@ def test_a_recording_is_scored_by_mode_and_player(scored: Any) -> None:
     assert set(results["control"]["by_mode"]["data"]) == {"starts", "world", "shuffled"}, "there is no game"
 
 
+def test_fvd_stands_beside_our_distance_with_the_same_baselines(
+    tiny_checkpoint: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def load(path: Path, device: str) -> Any:
+        read.append((path, device))
+        return lambda videos: videos[:, :, :, ::8, ::8].flatten(1)
+
+    monkeypatch.setattr(outputs, "load_i3d", load)
+    settings = SMALL | {"data": recording, "i3d": tmp_path / "i3d.safetensors"}
+    results, _ = run_evaluation(EvaluateConfig(checkpoint=str(tiny_checkpoint), **settings))
+    assert read == [(tmp_path / "i3d.safetensors", "cpu")]
+    for part in (results, *results["sets"].values()):
+        assert part["fvd"] > 0
+        assert list(part["fvd_beside"]) == list(part["fvd_procgen_beside"])
+        assert part["fvd_beside"]["other_real"] > 0
+    with Console(record=True, width=200) as console:
+        print_scores(console, results)
+    assert "fvd of roll-outs" in console.export_text()
+    table = quality.tabulate_scores(results)
+    assert "fvd_procgen of roll-outs" in table
+    assert "fvd (I3D) of roll-outs, clips 16 / 8 / 8" in table
+    assert table.count("- other real clips to the roll-outs") == 2
+
+
 def test_videos_are_scored_without_true_actions(tiny_checkpoint: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(2):
@@ -154,7 +183,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         write_video(path, rng.integers(256, size=(frames, size, size, 3), dtype=np.uint8), fps=10)
     (tmp_path / "corrupt.h5").write_bytes(b"not a recording")
     (tmp_path / "empty").mkdir()
-    i3d = tmp_path / "i3d.pt"
+    i3d = tmp_path / "i3d.safetensors"
     i3d.write_bytes(b"not I3D")
     return {
         "no such file or folder": {"data": tmp_path / "missing"},
@@ -165,7 +194,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         "lower --clips": {"data": recording, "clips": 40_000},
         "at least two for each": {"data": recording, "clips": 3},
         "neither a checkpoint's folder": {"checkpoint": str(tmp_path / "empty")},
-        "must be i3d_torchscript.pt": {"data": recording, "i3d": i3d},
+        "genie-gym convert-i3d writes it": {"data": recording, "i3d": i3d},
     }
 
 
@@ -180,7 +209,7 @@ def wrong(tmp_path: Path, tiny_checkpoint: Path, recording: Path) -> dict[str, d
         "lower --clips",
         "at least two for each",
         "neither a checkpoint's folder",
-        "must be i3d_torchscript.pt",
+        "genie-gym convert-i3d writes it",
     ],
 )
 def test_bad_input_is_refused_by_name(named: str, wrong: dict[str, dict[str, Any]], tiny_checkpoint: Path) -> None:

@@ -1,6 +1,5 @@
-"""Frechet distances against closed forms, the use of I3D, and distortions measured by our own network."""
+"""Frechet distances against closed forms, the input of I3D, and distortions measured by our own network."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.release.video_features import DISTORTIONS, add_noise, blur, freeze, shuffle
-from genie_gym.metrics.fvd import I3D_SHA1, frechet_distance, load_i3d, prepare_for_i3d, procgen_features
+from genie_gym.metrics.fvd import frechet_distance, load_i3d, prepare_for_i3d, procgen_features
 from genie_gym.metrics.video_features import VideoFeatures, load_features
 from genie_gym.nn.weights import save_half
 
@@ -67,35 +66,11 @@ def test_frames_are_scaled_and_cropped_for_i3d(random_videos) -> None:
         prepare_for_i3d(random_videos(1, 9))
 
 
-class Detector(torch.nn.Module):
-    """Called like I3D; its features are the first 400 values of the input."""
-
-    def forward(self, videos: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
-        assert return_features
-        assert not rescale
-        assert not resize
-        return videos.flatten(1)[:, :400]
-
-
-def test_i3d_is_called_as_the_protocol_says(tmp_path: Path, random_videos) -> None:
-    path = tmp_path / "i3d_torchscript.pt"
-    torch.jit.save(torch.jit.script(Detector()), str(path))
-    content = path.read_bytes()
-    sha1 = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    videos = random_videos(9, 12)
-    features = load_i3d(path, sha1=sha1)(videos)
-    torch.testing.assert_close(features, prepare_for_i3d(videos).flatten(1)[:, :400])
-    with pytest.raises(ValueError, match=I3D_SHA1):
-        load_i3d(path)
-    with pytest.raises(ValueError, match="no such file"):
-        load_i3d(tmp_path / "missing.pt")
-
-
-@pytest.mark.skipif("GENIE_GYM_I3D" not in os.environ, reason="GENIE_GYM_I3D names no i3d_torchscript.pt")
+@pytest.mark.skipif("GENIE_GYM_I3D" not in os.environ, reason="GENIE_GYM_I3D names no file of genie-gym convert-i3d")
 def test_i3d_gives_the_known_distance_of_zeros_and_ones() -> None:
     extract = load_i3d(Path(os.environ["GENIE_GYM_I3D"]))
-    shape = (8, 30, 3, 64, 64)
-    assert frechet_distance(extract(torch.zeros(shape)), extract(torch.ones(shape))) == pytest.approx(151.26, abs=1)
+    shape = (2, 30, 3, 64, 64)  # clips that are all alike: more of them would not change the distance
+    assert frechet_distance(extract(torch.zeros(shape)), extract(torch.ones(shape))) == pytest.approx(151.39, abs=0.01)
 
 
 @pytest.mark.parametrize("name", DISTORTIONS)

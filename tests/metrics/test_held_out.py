@@ -54,6 +54,21 @@ def test_clips_carry_the_actions_taken_in_them(tmp_path: Path) -> None:
     assert ClipPool(pool.dataset, pool.numbers, groups=None).draw(2, seed=0).real_actions is None
 
 
+def test_other_clips_are_as_many_and_none_twice(tmp_path: Path) -> None:
+    pool = record_pool(tmp_path, "random", "validation", "easy", seed=0)
+    pool = pool._replace(numbers=pool.numbers[:20])
+    play = pool.draw(10, seed=1, with_others=True)
+    assert play.others is not None
+    assert play.videos.equal(pool.draw(10, seed=1).videos), "the clips that are scored stay the same"
+    assert play.others.equal(pool.draw(20, seed=1).videos[10:])
+    few = pool.draw(11, seed=1, with_others=True)
+    assert few.others is None
+    joined = join_clips({"first": play, "second": play})
+    assert joined.others is not None
+    assert joined.others.shape == joined.videos.shape == (20, 16, 3, 64, 64)
+    assert join_clips({"first": play, "second": few}).others is None, "distances compare equally many clips"
+
+
 def test_clips_are_shared_by_two_players_and_joined() -> None:
     plays = record_clips_by_player("random", "validation", "hard", 6, seed=0)
     assert {name: len(play.videos) for name, play in plays.items()} == {"sticky": 3, "player": 3}

@@ -9,6 +9,14 @@ from genie_gym.metrics.report import arrange_labels, format_ratio, list_sessions
 
 _GROUPS = {"direction": "left / still / right", "up": "up / none", "effective": "the nine moves"}
 """Groups of true actions, by JSON key, that are predicted from labels."""
+_DISTANCES_BESIDE = {
+    "other_real": "other real clips",
+    "rollout_to_others": "other real clips to the roll-outs",
+    "rebuilt": "real clips, rebuilt",
+    "copy_last": "the prompt, frozen",
+    "random_actions": "random latent actions",
+}
+"""Baselines of video distances, by JSON key."""
 _RATIOS = ("of the game's [95 %]", "the same from rest")
 _SHARES = (("starts", "d"), ("ended", ".0%"))
 """JSON keys of control that its table tells in words, and their formats."""
@@ -59,11 +67,22 @@ def tabulate_scores(test: dict[str, Any]) -> str:
         rows.append([f"delta PSNR, t = {row['t']} [95 %]", *cells])
         cells = (write_interval(part["continued"]["delta_psnr"][index]) for part in parts)
         rows.append([f"- from {test['continued']['prompt_frames']} frames", *cells])
-    rows.append(["fvd_procgen of roll-outs", *(f"{part['fvd_procgen']:.1f}" for part in parts)])
-    baselines = {"rebuilt": "real clips, rebuilt", "copy_last": "the prompt, frozen"}
-    for key, name in (baselines | {"random_actions": "random latent actions"}).items():
-        rows.append([f"- {name}", *(f"{part['fvd_procgen_beside'][key]:.1f}" for part in parts)])
+    for distance in ("fvd_procgen", "fvd"):
+        if distance in test:
+            rows += _list_distances(distance, list(parts))
     return write_table(["", *names], rows)
+
+
+def _list_distances(distance: str, parts: list[dict[str, Any]]) -> list[list[str]]:
+    """Return a row of a video distance of roll-outs and one of each baseline that was measured."""
+    clips = " / ".join(str(part["clips"]) for part in parts)
+    title = f"fvd (I3D) of roll-outs, clips {clips}" if distance == "fvd" else f"{distance} of roll-outs"
+    rows = [[title, *(f"{part[distance]:.1f}" for part in parts)]]
+    for key, name in _DISTANCES_BESIDE.items():
+        beside = [part[f"{distance}_beside"] for part in parts]
+        if key in beside[0]:
+            rows.append([f"- {name}", *(f"{each[key]:.1f}" for each in beside)])
+    return rows
 
 
 def tabulate_rollout(test: dict[str, Any]) -> str:
