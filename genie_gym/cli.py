@@ -1,7 +1,6 @@
 """The command line ``genie-gym``; each command only calls the code that does the work."""
 
 import math
-import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from genie_gym.checks import require
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
-from genie_gym.extras import MissingExtraError
+from genie_gym.failures import tell_failures
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.plan.config import PlanCommand
 from genie_gym.play.config import LOOPBACK, PlayConfig
@@ -336,12 +335,8 @@ WITH_PRESET = ("plan", "train")
 
 
 def main() -> None:
-    """Run the command line; what fails ends it with one line.
-
-    The exit status is 2 for invalid values and missing packages, 1 for what the system refuses (files that cannot be
-    written, a full disk) and for a loss that is not finite, 130 after Ctrl-C.
-    """
-    try:
+    """Run the command line; what fails ends it with one line."""
+    with tell_failures("genie-gym"):
         name, *arguments = sys.argv[1:] or ("",)
         with plain_rules():
             if name in WITH_PRESET:
@@ -349,12 +344,6 @@ def main() -> None:
             else:
                 command = tyro.extras.subcommand_cli_from_dict(COMMANDS)
         command.run()
-    except (ValueError, MissingExtraError, OSError, FloatingPointError) as error:
-        print(f"genie-gym: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ValueError | MissingExtraError) else 1) from error
-    except KeyboardInterrupt:
-        print("genie-gym: interrupted", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

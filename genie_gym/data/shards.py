@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from genie_gym.data.frames import check_frames
-from genie_gym.system import replace_file
+from genie_gym.data.shard_file import create_hdf5
 
 SHARD_SUFFIX = ".h5"
 _FORMAT = "genie-gym shard"
@@ -78,7 +78,7 @@ def write_shard(
         ValueError: If the arrays' shapes or types do not fit the format or each other.
     """
     _check_recording(recording, players)
-    with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as (file, _):
         file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": SHARD_VERSION})
         file.attrs["players"] = json.dumps(list(players))
         _write_arrays(file, recording)
@@ -285,7 +285,7 @@ def copy_frames(source: Path, target: Path) -> None:
         ValueError: If the source is not a complete shard.
     """
     Shard(source)  # checks it
-    with _open(source) as old, replace_file(target) as temporary, h5py.File(temporary, "w") as new:
+    with _open(source) as old, create_hdf5(target) as (new, _):
         new.attrs.update(old.attrs)
         for field in ("frames", *_FIELDS):
             old.copy(old[field], new)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import PRECISIONS, WorldConfig
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.system import list_files
+from genie_gym.nn.weights import write_tensors
+from genie_gym.system import exchange, list_files, name_temporary, replace_file
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _FORMAT = 1
@@ -128,10 +128,9 @@ def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence
     """
     folder = find_checkpoint(name_or_path)
     config = replace(_read_config(folder), action_names=tuple(action_names))
-    temporary = folder / "config.json.tmp"
     try:
-        temporary.write_text(_format_config(config))
-        os.replace(temporary, folder / "config.json")
+        with replace_file(folder / "config.json") as temporary:
+            temporary.write_text(_format_config(config))
     except OSError as error:
         raise ValueError(f"checkpoint {str(folder)!r} cannot be written: {error}") from error
     return folder
@@ -150,6 +149,7 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
 
     Raises:
         ValueError: If the folder cannot be written, or holds something other than a checkpoint.
+        OSError: If the disk is full; an earlier checkpoint stays as it was.
     """
     folder = Path(folder)
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -157,12 +157,12 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
         raise ValueError(f"folder {str(folder)!r} exists and is no checkpoint: not overwritten")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary = name_temporary(folder.with_name(f".{folder.name}"))
+        temporary.mkdir()
     except OSError as error:
         raise ValueError(f"folder {str(folder)!r} cannot be written: {error}") from error
     try:
         _write(world, temporary, card)
-        temporary.chmod(0o755)  # mkdtemp's folders are private
         for path in temporary.iterdir():
             path.chmod(0o644)
         _put_in_place(temporary, folder)
@@ -172,8 +172,10 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``; an earlier folder stays whole under another name until then."""
-    earlier = temporary.with_name(f"{temporary.name}-earlier")
+    """Rename ``temporary`` to ``folder``; an earlier folder takes its name, or where that takes two steps another."""
+    if folder.exists() and exchange(temporary, folder):
+        return
+    earlier = name_temporary(temporary)
     if folder.exists():
         folder.rename(earlier)
     temporary.rename(folder)
@@ -236,8 +238,8 @@ def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in world.state_dict().items()}
     shards = _split(tensors)
     for number, shard in enumerate(shards, start=1):
-        save_file(shard, folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
-    save_file({"start_clips": torch.from_numpy(world.start_clips.copy())}, folder / "start_clips.safetensors")
+        write_tensors(folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors", shard)
+    write_tensors(folder / "start_clips.safetensors", {"start_clips": torch.from_numpy(world.start_clips.copy())})
     (folder / "config.json").write_text(_format_config(world.config))
     if card is not None:
         (folder / "README.md").write_text(card)
