@@ -8,6 +8,7 @@ import glob
 import os
 import platform
 import shutil
+import signal
 import socket
 import sys
 import warnings
@@ -22,6 +23,7 @@ _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC in Linux's sched.h
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 """Files of a control group's processor quota and its period, in versions 2 and 1 of control groups."""
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's fcntl.h and fs.h
+_SIGNAL_AT_END = 1  # PR_SET_PDEATHSIG of Linux's prctl.h
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Errors of storage that knows no locks, such as Lustre without its option ``flock``."""
 
@@ -189,6 +191,12 @@ def _lock_file(file: TextIO, folder: Path, waits: bool) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         raise ValueError(f"{folder} is in use by {holder}; wait until it ends, or choose another folder") from error
+
+
+def end_with_parent() -> None:
+    """Have Linux send SIGTERM to this process when the one that started it ends, even if that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SIGNAL_AT_END, signal.SIGTERM)
 
 
 def list_files(folder: Path, suffixes: Collection[str], deep: bool = False) -> list[Path]:
