@@ -47,6 +47,8 @@ def save_described(module: nn.Module, folder: Path, about: dict[str, Any]) -> Pa
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all, even if others read or write the file at the same time.
 
+    Equal tensors and metadata give equal bytes.
+
     Args:
         path: File to write; an existing one is replaced.
         tensors: Tensors by name, on the CPU and contiguous.
@@ -60,6 +62,20 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
             save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        if metadata:
+            _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which its library writes in a random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size, "the library writes no blanks either"
+        file.seek(8)
+        file.write(text)
 
 
 def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:

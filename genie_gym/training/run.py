@@ -31,7 +31,7 @@ from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import settle_world, train_world
 
 
-def train_preset(
+def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes about it
     preset: Preset,
     dataset: ClipDataset,
     out: Path,

@@ -1,0 +1,1 @@
+"""Measurements of what docs/trust.md promises."""
