@@ -27,6 +27,7 @@ from tqdm import tqdm
 from genie_gym.checks import require
 from genie_gym.failures import run_command
 from genie_gym.results.experiment import Experiment
+from genie_gym.results.files import current_commit, read_results
 
 _PATIENCE = 60
 """Seconds that the processes of a killed command have to end, on a machine that does other things too."""
@@ -55,7 +56,10 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Kills(Experiment):
-    """Kill commands at random moments, run them again, and count what is not as if nothing had happened."""
+    """Kill commands at random moments, run them again, and count what is not as if nothing had happened.
+
+    The row of an operation replaces its earlier one.
+    """
 
     name = "kills"
     moments: int | None = None
@@ -70,16 +74,16 @@ class Kills(Experiment):
         moments = {"smoke": 3, "full": 30}[self.preset] if self.moments is None else self.moments
         require(moments > 0, "moments", moments, "positive")
         _import_commands()
-        shutil.rmtree(self.run_folder, ignore_errors=True)
-        rows: list[dict[str, Any]] = []
         for name in self.operations:
-            rows.append(self._kill(name, known[name], moments))
-            self.write({"moments": moments, "operations": rows})
-        shutil.rmtree(self.run_folder)
+            row = self._kill(name, known[name], moments)
+            earlier = read_results(self.json)["operations"] if self.json.exists() else []
+            kept = [each for each in earlier if each["operation"] != name]
+            self.write({"operations": [*kept, {**row, "commit": current_commit()}]})
 
     def _kill(self, name: str, operation: Operation, moments: int) -> dict[str, Any]:
         """Return the row of an operation."""
         folder, rng = self.run_folder / name, np.random.default_rng(self.seed)
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         operation.prepare(folder)
         seconds = _finish(operation, folder / "whole", -1)
@@ -102,6 +106,7 @@ class Kills(Experiment):
             row["not_equal"] += operation.digest(out) != whole
             row["left_over"] += len(_list_left(out))
             shutil.rmtree(out)
+        shutil.rmtree(folder)
         tqdm.write(json.dumps(row))
         return row
 

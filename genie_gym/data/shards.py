@@ -239,6 +239,14 @@ class Shard:
         return {**self.__dict__, "_opened": None}
 
 
+def describe_origin(shard: Shard) -> str:
+    """Return what a shard is part of: a recording and its settings, frames of a loop of one's own, or videos."""
+    if not shard.is_recording:
+        return "converted videos"
+    recording = shard.attributes.get("recording")
+    return "a recording by FrameWriter or in a window" if recording is None else f"another recording: {recording}"
+
+
 def require_discrete(where: object, real_actions: np.ndarray) -> np.ndarray:
     """Return real actions (n,) as they are; ``ValueError`` if they are vectors, which no metric compares."""
     if real_actions.ndim != 1 or not np.issubdtype(real_actions.dtype, np.integer):
