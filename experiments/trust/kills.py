@@ -28,6 +28,7 @@ from genie_gym.checks import require
 from genie_gym.failures import run_command
 from genie_gym.results.experiment import Experiment
 from genie_gym.results.files import current_commit, read_results
+from genie_gym.system import end_with_parent
 
 _PATIENCE = 60
 """Seconds that the processes of a killed command have to end, on a machine that does other things too."""
@@ -120,6 +121,7 @@ def _fork(operation: Operation, out: Path, number: int) -> int:
         return process
     try:
         os.setsid()
+        end_with_parent()
         log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -260,7 +262,7 @@ def _save(out: Path, number: int) -> None:
 
 def _list_operations() -> dict[str, Operation]:
     return {
-        "save": Operation(_save, _digest_files, seconds=2),
+        "save": Operation(_save, _digest_files, seconds=1),
         "record": Operation(_record, _digest_files),
         "train": Operation(_train, _digest_files, prepare=lambda folder: _record(folder / "data", 0)),
         "benchmark": Operation(_benchmark, _digest_benchmark),
