@@ -30,8 +30,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from agents.clone_store import CloneStore
 from agents.config import POLICIES, CloningConfig, PolicyName
 from agents.experiment import MethodExperiment, choose_papers_labels
@@ -41,6 +39,7 @@ from agents.mapping import ActionMapping
 from agents.methods import CLONING_METHODS
 from agents.scores import Scores
 from agents.windows import Footage
+from genie_gym.failures import run_command
 from genie_gym.results.experiment import Row
 
 BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
@@ -168,4 +167,4 @@ def _draw_method(panel: Any, method: str, points: dict[int | None, Any], colour:
 
 
 if __name__ == "__main__":
-    tyro.cli(Benchmark).run()
+    run_command(Benchmark)

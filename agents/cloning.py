@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
 from agents.config import POLICIES, CloningConfig, PolicyName, Training
@@ -21,6 +20,7 @@ from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
 from genie_gym.config_io import to_dict
 from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.failures import run_command
 from genie_gym.models.base import LossOutput
 from genie_gym.serving import load_world
 from genie_gym.system import replace_file
@@ -172,4 +172,4 @@ class LatentCloning(Training):
 
 
 if __name__ == "__main__":
-    tyro.cli(LatentCloning).run()
+    run_command(LatentCloning)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tyro
 
 from agents.game import GameName, make_game
 from genie_gym.data.shards import Shard, copy_frames
+from genie_gym.failures import run_command
 from genie_gym.metrics.held_out import LEVELS
 
 _LABELLED_SEED = 1_000_003
@@ -97,4 +97,4 @@ def require_levels(path: Path, levels: str) -> None:
 
 
 if __name__ == "__main__":
-    print(tyro.cli(Demonstrations).run())
+    print(run_command(Demonstrations))

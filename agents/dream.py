@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecFrameStack
 
@@ -29,9 +28,11 @@ from genie_gym.checks import require
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
+from genie_gym.failures import run_command
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
+from genie_gym.system import replace_file
 
 DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
 """Config of an agent trained in a world, as a ``LatentPolicy``; PPO can start from a clone with this config."""
@@ -214,9 +215,11 @@ class Dream(Training):
             model.logger.record("real/solved", row["solved"])
         path = self.out / "curve.json"
         rows = json.loads(path.read_text()) if path.exists() else []
-        path.write_text(json.dumps([each for each in rows if each["env_steps"] < row["env_steps"]] + [row], indent=1))
+        rows = [each for each in rows if each["env_steps"] < row["env_steps"]]
+        with replace_file(path) as temporary:
+            temporary.write_text(json.dumps([*rows, row], indent=1))
         save_ppo(model, self.out)
 
 
 if __name__ == "__main__":
-    tyro.cli(Dream).run()
+    run_command(Dream)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from agents.acting import PlayerAgent
 from agents.dream_transfer import DreamStore, DreamTransfer
@@ -20,6 +19,7 @@ from agents.game import GameName
 from agents.windows import Footage
 from genie_gym.data.shards import SHARD_SUFFIX, Recording, write_shard
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
+from genie_gym.failures import run_command
 from genie_gym.players.specs import load_player, parse_share
 from genie_gym.results.experiment import Row
 
@@ -77,4 +77,4 @@ class DreamOnSeenLevels(DreamTransfer):
 
 
 if __name__ == "__main__":
-    tyro.cli(DreamOnSeenLevels).run()
+    run_command(DreamOnSeenLevels)

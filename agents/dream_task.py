@@ -16,7 +16,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from stable_baselines3 import PPO
 
 from agents.acting import PolicyMemory
@@ -27,6 +26,7 @@ from agents.game import make_game
 from genie_gym.configs import Mode
 from genie_gym.data.frames import to_float
 from genie_gym.envs import WorldHandle
+from genie_gym.failures import run_command
 from genie_gym.metrics.controllability import bootstrap_interval
 from genie_gym.metrics.motion import estimate_shifts
 from genie_gym.models.loading import digest_checkpoint
@@ -180,4 +180,4 @@ def summarize_outcome(rows: list[Row]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    tyro.cli(DreamTask).run()
+    run_command(DreamTask)

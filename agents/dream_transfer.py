@@ -18,8 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from agents.acting import Agent, PlayerAgent, RandomLatents
 from agents.blind_methods import add_twins, list_blind_methods
 from agents.clone_store import CloneStore
@@ -34,6 +32,7 @@ from agents.player import PlayerTraining, load_trained
 from agents.policy import LatentPolicy
 from agents.reward_models import AgreementModelTraining, RewardModelTraining
 from agents.windows import Footage
+from genie_gym.failures import run_command
 from genie_gym.results.experiment import Row
 
 DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
@@ -275,4 +274,4 @@ class DreamTransfer(MethodExperiment[DreamStore]):
 
 
 if __name__ == "__main__":
-    tyro.cli(DreamTransfer).run()
+    run_command(DreamTransfer)

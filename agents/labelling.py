@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.models.base import require_threads
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.nn.weights import digest_weights
+from genie_gym.nn.weights import digest_weights, write_tensors
 
 NO_LABEL = -1
 """Label of an episode's last frame, which no transition follows."""
@@ -93,9 +92,7 @@ def keep_labels(path: Path | None, about: dict[str, str], make: Callable[[], np.
     labels = make()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".tmp")
-        save_file({"labels": labels}, beside, metadata=about)
-        beside.rename(path)
+        write_tensors(path, {"labels": torch.from_numpy(labels)}, about)
     return labels
 
 

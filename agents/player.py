@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.config import Training
 from agents.game import Game, GameBatch, GameName, JoinedGames, make_game
 from agents.game_vec_env import GameVecEnv
 from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
+from genie_gym.failures import run_command
 from genie_gym.nn.weights import save_half
 from genie_gym.players.networks import NetworkPlayer, SkilledPolicy, load_skilled_policy
 
@@ -96,4 +96,4 @@ def _open(game: Game, number: int, seed: int) -> GameBatch:
 
 
 if __name__ == "__main__":
-    tyro.cli(PlayerTraining).run()
+    run_command(PlayerTraining)

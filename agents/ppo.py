@@ -17,7 +17,7 @@ from agents.config import IMPALA_FEATURES, IMPALA_WIDTHS
 from genie_gym.nn.convolution import ImpalaEncoder
 from genie_gym.sb3 import token_policy
 from genie_gym.serving import native_precision
-from genie_gym.system import keep_freed_memory
+from genie_gym.system import keep_freed_memory, replace_file
 
 _SAVED, _STATISTICS = "ppo.zip", "rewards.pkl"
 
@@ -91,12 +91,12 @@ def open_ppo(
 
 def save_ppo(model: PPO, out: Path) -> None:
     """Save the run in ``out`` in SB3's own format, a pickle: load only files of your own runs."""
-    beside = out / "ppo.tmp.zip"
-    model.save(beside)
     normalized = model.get_vec_normalize_env()
     assert normalized is not None
-    normalized.save(str(out / _STATISTICS))
-    beside.replace(out / _SAVED)
+    with replace_file(out / _SAVED) as saved, replace_file(out / _STATISTICS) as statistics:
+        with saved.open("wb") as file:  # SB3 would add a suffix to a path
+            model.save(file)
+        normalized.save(str(statistics))
 
 
 def copy_actor(model: PPO, encoder: nn.Module, head: nn.Module) -> None:

@@ -26,8 +26,10 @@ from agents.config import decay_to_hundredth
 from agents.windows import Footage, VideoWindows, read_footage, read_outcomes
 from genie_gym.configs import TrainConfig
 from genie_gym.data.clips import Batch, ClipDataset
+from genie_gym.failures import run_command
 from genie_gym.models.base import LossOutput
 from genie_gym.models.reward_model import RewardModel, save_reward_model
+from genie_gym.system import replace_file
 from genie_gym.training.loop import Phase, Trainee
 from genie_gym.training.step import step_seed
 
@@ -121,7 +123,8 @@ class TransitionTraining:
     def finish(self, model: RewardModel, scores: dict[str, Any]) -> RewardModel:
         """Save the model, write its scores to ``scores.json``, print them, and return the model."""
         save_reward_model(model, self.folder)
-        (self.out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+        with replace_file(self.out / "scores.json") as temporary:
+            temporary.write_text(json.dumps(scores, indent=1) + "\n")
         print(json.dumps(scores))
         return model
 
@@ -214,4 +217,4 @@ _Command = (
 )
 
 if __name__ == "__main__":
-    tyro.cli(_Command).run()
+    run_command(_Command)

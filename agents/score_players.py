@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from agents.acting import PlayerAgent
 from agents.core_levels import cache_core
@@ -22,6 +21,7 @@ from agents.evaluation import LevelSet, choose_levels, count_outcomes, play_leve
 from agents.game import GameName, make_game
 from agents.intervals import estimate_mean
 from genie_gym.bench.machine import describe_machine
+from genie_gym.failures import run_command
 from genie_gym.results.files import write_results
 
 _AT_ONCE = 250  # games open at the same time
@@ -100,4 +100,4 @@ class PlayerScoring:
 
 
 if __name__ == "__main__":
-    tyro.cli(PlayerScoring).run()
+    run_command(PlayerScoring)

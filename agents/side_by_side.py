@@ -8,7 +8,6 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-import tyro
 
 from agents.acting import ClonedAgent, PolicyMemory
 from agents.game import Game, GameName, make_game
@@ -16,6 +15,7 @@ from agents.mapping import map_from_recordings
 from agents.policy import LatentPolicy, load_policy
 from genie_gym.data.video import write_video
 from genie_gym.envs import WorldHandle
+from genie_gym.failures import run_command
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.serving import load_world
 
@@ -98,4 +98,4 @@ class SideBySide:
 
 
 if __name__ == "__main__":
-    tyro.cli(SideBySide).run()
+    run_command(SideBySide)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from agents.acting import ClonedAgent
 from agents.config import POLICIES, PolicyName
@@ -23,6 +22,7 @@ from agents.policy import LatentPolicy
 from agents.ppo_speed import PPO_SETUPS, time_ppo
 from genie_gym.bench.machine import peak_memory
 from genie_gym.data.clips import ClipDataset
+from genie_gym.failures import run_command
 from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
@@ -115,4 +115,4 @@ class AgentSpeed(Experiment):
 
 
 if __name__ == "__main__":
-    tyro.cli(AgentSpeed).run()
+    run_command(AgentSpeed)

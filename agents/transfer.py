@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from agents.benchmark import Benchmark
 from agents.game import ProcgenGame
 from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
+from genie_gym.failures import run_command
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import find_preset
@@ -77,4 +76,4 @@ class Transfer(Benchmark):
 
 
 if __name__ == "__main__":
-    tyro.cli(Transfer).run()
+    run_command(Transfer)

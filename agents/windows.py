@@ -1,6 +1,5 @@
 """Training samples of policies: at each frame, the last frames, the past actions, and the action taken there."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from genie_gym.checks import require
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import SHARD_SUFFIX, Shard, require_discrete
-from genie_gym.system import list_files
+from genie_gym.system import list_files, replace_file
 
 _UPLOADED_AT_ONCE = 16_384
 """Number of frames copied to a GPU at once."""
@@ -50,15 +49,18 @@ def read_footage(dataset: ClipDataset, folder: Path | None = None) -> Footage:
     path = folder / f"frames-{dataset.fingerprint[:8]}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.tmp")
-        shape, done = (dataset.num_frames, dataset.height, dataset.width, 3), 0
-        frames = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
-        for part in dataset.read_all():
-            frames[done : done + len(part)] = part
-            done += len(part)
-        frames.flush()
-        os.replace(beside, path)
+        _write_frames(path, dataset)
     return Footage(np.load(path, mmap_mode="r", allow_pickle=False), dataset.episode_starts)
+
+
+def _write_frames(path: Path, dataset: ClipDataset) -> None:
+    """Write all frames of a dataset as NumPy's file of an array, whole or not at all."""
+    shape = (dataset.num_frames, dataset.height, dataset.width, 3)
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in dataset.read_all():
+            file.write(np.ascontiguousarray(part).data)
 
 
 class VideoWindows:

@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from genie_gym.checks import require
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
-from genie_gym.extras import MissingExtraError
+from genie_gym.failures import tell_failures
 from genie_gym.labels import LabelCommand
 from genie_gym.metrics.commands import ConvertI3dCommand
 from genie_gym.metrics.config import EvaluateConfig
@@ -357,12 +356,8 @@ def _require_command(name: str) -> None:
 
 
 def main() -> None:
-    """Run the command line; what fails ends it with one line.
-
-    The exit status is 2 for invalid values and missing packages, 1 for what the system refuses (files that cannot be
-    written, a full disk) and for a loss that is not finite, 130 after Ctrl-C.
-    """
-    try:
+    """Run the command line; what fails ends it with one line."""
+    with tell_failures("genie-gym"):
         name, *arguments = sys.argv[1:] or ("",)
         if name == "--version":
             print(f"genie-gym {__version__}")
@@ -374,12 +369,6 @@ def main() -> None:
             else:
                 command = tyro.extras.subcommand_cli_from_dict(COMMANDS)
         command.run()
-    except (ValueError, MissingExtraError, OSError, FloatingPointError) as error:
-        print(f"genie-gym: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ValueError | MissingExtraError) else 1) from error
-    except KeyboardInterrupt:
-        print("genie-gym: interrupted", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

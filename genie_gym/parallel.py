@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
@@ -34,6 +35,8 @@ def run_in_processes(
         try:
             for done in as_completed(futures):
                 yield futures[done], done.result()
+        except BrokenProcessPool as error:
+            raise OSError("a process of this command was killed by the system, such as for want of memory") from error
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):

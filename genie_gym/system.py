@@ -4,8 +4,11 @@ import contextlib
 import ctypes
 import errno
 import functools
+import glob
 import os
 import platform
+import shutil
+import signal
 import socket
 import sys
 import warnings
@@ -19,6 +22,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from gli
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC in Linux's sched.h
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 """Files of a control group's processor quota and its period, in versions 2 and 1 of control groups."""
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's fcntl.h and fs.h
+_SIGNAL_AT_END = 1  # PR_SET_PDEATHSIG of Linux's prctl.h
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Errors of storage that knows no locks, such as Lustre without its option ``flock``."""
 
@@ -78,14 +83,58 @@ def read_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` to write to; the file then replaces ``path``, or is removed on error."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    """Yield a temporary path beside ``path`` to write to; the file then replaces ``path``, or is removed on error.
+
+    Raises:
+        OSError: Naming ``path``, if it cannot be written, such as on a full disk.
+    """
+    temporary = name_temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise _refuse_file(path, error) from error
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+def name_temporary(path: Path) -> Path:
+    """Return a path beside ``path`` that this process alone uses, and delete what killed processes left at theirs."""
+    own = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        number = left.name[len(path.name) + 1 : -len(".tmp")]
+        if left == own or (number.isdecimal() and not _is_running(int(number))):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return own
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two files or folders at once, or return False where the system or the storage cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    return rename is not None and not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether a process of this machine runs; on Windows, where asking would end it, True."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _refuse_file(path: Path, error: OSError) -> OSError:
+    """Return an error like ``error`` that names the file."""
+    if error.errno is None:
+        return OSError(f"{path}: cannot be written ({error})")
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def require_folder(folder: Path) -> None:
@@ -99,14 +148,19 @@ def require_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
     """Make a folder and hold it for this process alone, until the context or the process ends; does nothing on Windows.
 
     The lock is one of the kernel on the hidden file ``.lock``, which is deleted at the end; a process that was killed
     leaves no lock behind. Of several processes that work in a folder together, one takes it for all.
 
+    Args:
+        folder: Folder to hold.
+        waits: Whether to wait until another one that holds the folder lets it go, instead of an error.
+
     Raises:
         ValueError: Naming the other process, if it holds the folder, or if the folder cannot be written.
+        OSError: If the disk is full.
     """
     require_folder(folder)
     if sys.platform == "win32":
@@ -119,20 +173,25 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 file = held.enter_context(path.open("a+"))
             except OSError as error:
                 raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
-            _lock_file(file, folder)
+            _lock_file(file, folder, waits)
             # The one who held the lock may have deleted the file after it was opened here.
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
         held.callback(path.unlink, missing_ok=True)
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError as error:
+            raise _refuse_file(path, error) from error
         yield
 
 
-def _lock_file(file: TextIO, folder: Path) -> None:
-    """Lock an open file and write this process's number into it, until the file is closed."""
+def _lock_file(file: TextIO, folder: Path, waits: bool) -> None:
+    """Lock an open file until it is closed; if another one holds it, wait, or raise ``ValueError``."""
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno in _NO_LOCKS:
             warnings.warn(f"{folder} lies on storage without locks: let no other command write there", stacklevel=3)
@@ -140,9 +199,12 @@ def _lock_file(file: TextIO, folder: Path) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         raise ValueError(f"{folder} is in use by {holder}; wait until it ends, or choose another folder") from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+
+
+def end_with_parent() -> None:
+    """Have Linux send SIGTERM to this process when the one that started it ends, even if that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SIGNAL_AT_END, signal.SIGTERM)
 
 
 def list_files(folder: Path, suffixes: Collection[str], deep: bool = False) -> list[Path]:

@@ -14,6 +14,7 @@ FLOORS = {
     "genie_gym.config_io": 0,
     "genie_gym.configs": 0,
     "genie_gym.extras": 0,
+    "genie_gym.failures": 0,
     "genie_gym.foreign": 0,
     "genie_gym.parallel": 0,
     "genie_gym.plugins": 0,

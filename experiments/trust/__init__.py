@@ -1,1 +1,1 @@
-"""What the package promises about strangers, measured: hostile players of the page's server."""
+"""Measurements of what docs/trust.md promises."""

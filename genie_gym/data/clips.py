@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from genie_gym.checks import require
+from genie_gym.data.manifest import Chosen
 from genie_gym.data.shards import Shard, mark_starts
 from genie_gym.data.sources import Paths, Source, load_source, open_sources, read_ahead, read_parts, resize_all
 
@@ -96,6 +97,11 @@ class ClipDataset(Dataset[np.ndarray]):
         number, start = self._locate(index)
         frames = self._sources[number].read(start, start + self._span)[:: self.frame_step]
         return resize_all(frames, self.height, self.width).copy()
+
+    @property
+    def contents(self) -> list[Chosen]:
+        """The files in order, and the stretches that manifests chose of them."""
+        return [Chosen(file.path, getattr(file, "stretches", None)) for file in self._files]
 
     @property
     def holds_videos(self) -> bool:

@@ -16,15 +16,19 @@ from genie_gym.data.config import RecordConfig, read_size
 from genie_gym.data.env_games import check_reward, open_env, require_actions, to_action
 from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.frames import check_frames, resize
-from genie_gym.data.shards import SHARD_SUFFIX, Recording, write_shard
+from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, describe_origin, write_shard
 from genie_gym.extras import need_extra
-from genie_gym.system import require_folder
+from genie_gym.system import list_files, lock_folder, require_folder
+
+_NAME = "written-"
+"""First part of the names of shards."""
 
 
 class FrameWriter:
     """Writes frames, with the actions taken in them, into shards to train on; each instance adds shards of its own.
 
-    It is a context that writes what it holds when it ends, also after an error.
+    It is a context that writes what it holds when it ends, also after an error. Several may add to one folder at the
+    same time, in one process or many.
 
     Args:
         out: Folder of the shards, created if it is missing.
@@ -32,6 +36,10 @@ class FrameWriter:
         fit: Method that changes the aspect ratio.
         player: Name of who plays.
         frames_per_shard: Number of frames held in memory before a shard is written.
+
+    Raises:
+        ValueError: If a setting is wrong, the folder cannot be written, or it holds shards that no ``FrameWriter``
+            wrote, or of another size or fit. Actions of another kind than theirs are refused when they are added.
     """
 
     def __init__(
@@ -49,7 +57,7 @@ class FrameWriter:
         require_folder(self._out)
         self._rows: list[tuple[np.ndarray, np.ndarray, float, bool]] = []
         self._raw_size: tuple[int, ...] | None = None
-        self._action: np.ndarray | None = None
+        self._action = self._check_folder()
         self._begins = True
 
     def add(self, frame: np.ndarray, action: Any = 0, reward: float = 0.0, is_first: bool = False) -> None:
@@ -92,16 +100,32 @@ class FrameWriter:
     ) -> None:
         self.close()
 
+    def _check_folder(self) -> np.ndarray | None:
+        """Return an action of the shards that the folder holds, None if there are none; ``ValueError`` if they differ.
+
+        Actions are as shards store them.
+        """
+        action = None
+        for path in list_files(self._out, [SHARD_SUFFIX]):
+            shard = Shard(path)
+            found = {name: shard.attributes.get(name) for name in self._attributes}
+            if not path.name.startswith(_NAME):
+                raise ValueError(f"{path} belongs to {describe_origin(shard)}; choose another folder")
+            if found != self._attributes:
+                raise ValueError(f"{path} has frames of {found}, not {self._attributes}; choose another folder")
+            action = shard.private(0, 1)[0][0]
+        return action
+
     def _write(self) -> None:
         frames, actions, rewards, starts = (np.stack(column) for column in zip(*self._rows, strict=True))
         starts[0] = True  # a trajectory begins with each shard
         zeros = np.zeros(len(frames), dtype=np.int64)
         recording = Recording(frames, starts, zeros, zeros.astype(np.uint8), actions, rewards.astype(np.float32))
-        self._out.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while (path := self._out / f"written-{number:05d}{SHARD_SUFFIX}").exists():
-            number += 1
-        write_shard(path, recording, [self._player], self._attributes)
+        with lock_folder(self._out, waits=True):  # others may look for a free number too
+            number = 0
+            while (path := self._out / f"{_NAME}{number:05d}{SHARD_SUFFIX}").exists():
+                number += 1
+            write_shard(path, recording, [self._player], self._attributes)
         self._rows = []
 
 

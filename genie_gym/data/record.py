@@ -18,7 +18,7 @@ from genie_gym.checks import require
 from genie_gym.data.config import RecordConfig, read_size
 from genie_gym.data.env_games import EnvGames, action_layout, check_env_actions, describe_actions, find_action_space
 from genie_gym.data.procgen import FRAME_SIZE, Games, check_actions, import_procgen, open_games
-from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, write_shard
+from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, describe_origin, write_shard
 from genie_gym.parallel import run_in_processes
 from genie_gym.players.specs import Planner, Player, PlayerShare
 from genie_gym.plugins import describe_failure
@@ -211,7 +211,7 @@ def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
         job, shard = planned.get(path), Shard(path)
         ours = job is not None and all(shard.attributes.get(k) == v for k, v in _attributes(job).items())
         if job is None or not ours or shard.num_frames > job.num_frames:
-            raise ValueError(f"{path} belongs to another recording: {shard.attributes.get('recording')}")
+            raise ValueError(f"{path} belongs to {describe_origin(shard)}; choose another folder")
         if shard.num_frames == job.num_frames:
             del missing[path]
     return list(missing.values())

@@ -28,7 +28,7 @@ import numpy as np
 
 from genie_gym.data.frames import check_frames
 from genie_gym.data.hdf5 import name_faults, open_foreign, open_whole, read_attributes, take_dataset, take_group
-from genie_gym.system import replace_file
+from genie_gym.data.shard_file import create_hdf5
 
 SHARD_SUFFIX = ".h5"
 _FORMAT = "genie-gym shard"
@@ -81,7 +81,7 @@ def write_shard(
         ValueError: If the arrays' shapes or types do not fit the format or each other.
     """
     _check_recording(recording, players)
-    with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as (file, _):
         file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": SHARD_VERSION})
         file.attrs["players"] = json.dumps(list(players))
         _write_arrays(file, recording)
@@ -266,6 +266,14 @@ class Shard:
         return {**self.__dict__, "_opened": None}
 
 
+def describe_origin(shard: Shard) -> str:
+    """Return what a shard is part of: a recording and its settings, frames of a loop of one's own, or videos."""
+    if not shard.is_recording:
+        return "converted videos"
+    recording = shard.attributes.get("recording")
+    return "a recording by FrameWriter or in a window" if recording is None else f"another recording: {recording}"
+
+
 def require_discrete(where: object, real_actions: np.ndarray) -> np.ndarray:
     """Return real actions (n,) as they are; ``ValueError`` if they are vectors, which no metric compares."""
     if real_actions.ndim != 1 or not np.issubdtype(real_actions.dtype, np.integer):
@@ -314,7 +322,7 @@ def copy_frames(source: Path, target: Path) -> None:
         ValueError: If the source is not a complete shard.
     """
     Shard(source)  # checks it
-    with open_whole(source) as old, replace_file(target) as temporary, h5py.File(temporary, "w") as new:
+    with open_whole(source) as old, create_hdf5(target) as (new, _):
         new.attrs.update(old.attrs)
         for field in ("frames", *_FIELDS):
             old.copy(old[field], new)

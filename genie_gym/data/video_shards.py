@@ -21,6 +21,7 @@ from genie_gym.checks import is_integer, require
 from genie_gym.data.config import ClipSettings
 from genie_gym.data.frames import resize
 from genie_gym.data.hdf5 import open_foreign, read_attributes, read_text
+from genie_gym.data.shard_file import create_hdf5
 from genie_gym.data.shards import CHUNK_FRAMES, SHARD_SUFFIX, SHARD_VERSION, VIDEO_FORMAT, mark_starts
 from genie_gym.data.video import iterate_video
 from genie_gym.foreign import read_json
@@ -87,14 +88,11 @@ class VideoShard(NamedTuple):
         size, starts, outcomes = (self.settings.height, self.settings.width, 3), [], []
         chunk = (CHUNK_FRAMES, *size)
         cache = 4 * int(np.prod(chunk))  # bytes of chunks that are not yet full
-        with (
-            replace_file(Path(folder) / self.name) as temporary,
-            h5py.File(temporary, "w", rdcc_nbytes=cache) as file,
-        ):
+        with create_hdf5(Path(folder) / self.name, rdcc_nbytes=cache) as (file, require_written):
             layout: dict[str, Any] = {"chunks": chunk, "maxshape": (None, *size), "dtype": np.uint8}
             frames = file.create_dataset("frames", (0, *size), compression="gzip", compression_opts=1, **layout)
             for video in self.videos:
-                added, outcome = self._convert(video, frames)
+                added, outcome = self._convert(video, frames, require_written)
                 starts += added
                 outcomes.append(outcome)
             file.create_dataset("episode_starts", data=mark_starts(np.array(starts, np.int64), len(frames)))
@@ -104,7 +102,9 @@ class VideoShard(NamedTuple):
             file.attrs.update(format=VIDEO_FORMAT, version=SHARD_VERSION, settings=self.settings.to_json())
         return outcomes
 
-    def _convert(self, video: VideoFile, frames: h5py.Dataset) -> tuple[list[int], VideoOutcome]:
+    def _convert(
+        self, video: VideoFile, frames: h5py.Dataset, require_written: Callable[[], None]
+    ) -> tuple[list[int], VideoOutcome]:
         """Append a video's frames, and return the first frames of its stretches and what became of it."""
         first, height, width, error = len(frames), 0, 0, ""
         starts: list[int] = []
@@ -117,6 +117,7 @@ class VideoShard(NamedTuple):
                 part.append(resize(frame, self.settings.height, self.settings.width, self.settings.fit))
                 if len(part) == _PART_FRAMES:
                     _append(frames, part)
+                    require_written()  # a long video is not read to its end for nothing
                     part = []
         except ValueError as damage:
             error = str(damage).removeprefix(f"{video.path}: ")

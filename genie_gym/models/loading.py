@@ -6,13 +6,11 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from genie_gym.checks import require
@@ -23,7 +21,8 @@ from genie_gym.models.hub import fetch_checkpoint, is_address, require_own
 from genie_gym.models.listing import CHECKPOINT_FORMAT, SHIPPED, read_config
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.tensor_files import StoredTensor, build_on_meta, list_tensors, read_tensors, require_tensors
-from genie_gym.system import list_files
+from genie_gym.nn.weights import write_tensors
+from genie_gym.system import exchange, list_files, name_temporary, replace_file
 
 _SHARD_BYTES = 15 * 2**20
 _START_CLIPS = {"start_clips", "start_frames"}
@@ -141,10 +140,9 @@ def name_checkpoint(name_or_path: str | os.PathLike[str], action_names: Sequence
     require_own(name_or_path)
     folder = find_checkpoint(name_or_path)
     config = replace(read_config(folder), action_names=tuple(action_names))
-    temporary = folder / "config.json.tmp"
     try:
-        temporary.write_text(_format_config(config))
-        os.replace(temporary, folder / "config.json")
+        with replace_file(folder / "config.json") as temporary:
+            temporary.write_text(_format_config(config))
     except OSError as error:
         raise ValueError(f"checkpoint {str(folder)!r} cannot be written: {error}") from error
     return folder
@@ -163,6 +161,7 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
 
     Raises:
         ValueError: If the folder cannot be written, or holds something other than a checkpoint.
+        OSError: If the disk is full; an earlier checkpoint stays as it was.
     """
     folder = Path(folder)
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -170,12 +169,12 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
         raise ValueError(f"folder {str(folder)!r} exists and is no checkpoint: not overwritten")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary = name_temporary(folder.with_name(f".{folder.name}"))
+        temporary.mkdir()
     except OSError as error:
         raise ValueError(f"folder {str(folder)!r} cannot be written: {error}") from error
     try:
         _write(world, temporary, card)
-        temporary.chmod(0o755)  # mkdtemp's folders are private
         for path in temporary.iterdir():
             path.chmod(0o644)
         _put_in_place(temporary, folder)
@@ -185,8 +184,10 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``; an earlier folder stays whole under another name until then."""
-    earlier = temporary.with_name(f"{temporary.name}-earlier")
+    """Rename ``temporary`` to ``folder``; an earlier folder takes its name, or where that takes two steps another."""
+    if folder.exists() and exchange(temporary, folder):
+        return
+    earlier = name_temporary(temporary)
     if folder.exists():
         folder.rename(earlier)
     temporary.rename(folder)
@@ -263,8 +264,8 @@ def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in world.state_dict().items()}
     shards = _split(tensors)
     for number, shard in enumerate(shards, start=1):
-        save_file(shard, folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
-    save_file({"start_clips": torch.from_numpy(world.start_clips.copy())}, folder / "start_clips.safetensors")
+        write_tensors(folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors", shard)
+    write_tensors(folder / "start_clips.safetensors", {"start_clips": torch.from_numpy(world.start_clips.copy())})
     (folder / "config.json").write_text(_format_config(world.config))
     if card is not None:
         (folder / "README.md").write_text(card)

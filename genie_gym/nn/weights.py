@@ -1,18 +1,18 @@
 """Saving and loading the weights of small networks, and digests that identify weights."""
 
-import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from genie_gym.foreign import read_json
 from genie_gym.nn.tensor_files import build_with, list_tensors, read_tensors, require_tensors
+from genie_gym.system import replace_file
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -21,7 +21,7 @@ def save_half(module: nn.Module, path: Path) -> None:
     """Write a module's weights in half precision, creating the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().half().contiguous() for name, weight in module.state_dict().items()}
-    _replace(path, functools.partial(save_file, weights))
+    write_tensors(path, weights)
 
 
 def load_half(module: Module, path: Path) -> Module:
@@ -40,16 +40,44 @@ def save_described(module: nn.Module, folder: Path, about: dict[str, Any]) -> Pa
     """Write ``weights.safetensors`` and ``config.json`` (``about``) to ``folder``, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
-    _replace(folder / "weights.safetensors", functools.partial(save_file, weights))
-    _replace(folder / "config.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+    write_tensors(folder / "weights.safetensors", weights)
+    with replace_file(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n")
     return folder
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all, even if others read or write it at the same time."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write(beside)
-    os.replace(beside, path)
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all, even if others read or write the file at the same time.
+
+    Equal tensors and metadata give equal bytes.
+
+    Args:
+        path: File to write; an existing one is replaced.
+        tensors: Tensors by name, on the CPU and contiguous.
+        metadata: Texts by name.
+
+    Raises:
+        OSError: Naming the file, if it cannot be written.
+    """
+    with replace_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        if metadata:
+            _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which its library writes in a random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size, "the library writes no blanks either"
+        file.seek(8)
+        file.write(text)
 
 
 def read_description(folder: Path, what: str, version: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import reprlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint
 from genie_gym.play.pictures import open_picture, pack_picture
+from genie_gym.system import replace_file
 
 _FORMAT = 1
 _MAX_ACTIONS = 100_000
@@ -83,10 +83,9 @@ def save_trajectory(trajectory: Trajectory, path: Path) -> None:
     Raises:
         ValueError: If it cannot be written.
     """
-    beside = path.with_name(f"{path.name}.tmp")
     try:
-        beside.write_text(format_trajectory(trajectory))
-        os.replace(beside, path)
+        with replace_file(path) as temporary:
+            temporary.write_text(format_trajectory(trajectory))
     except OSError as error:
         raise ValueError(f"trajectory {str(path)!r} cannot be written: {error}") from error
 

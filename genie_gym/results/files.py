@@ -127,4 +127,6 @@ def _finite(value: Any) -> Any:
 
 
 def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    # Without --no-optional-locks, git status writes the index, and killed or on a full disk leaves it locked.
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

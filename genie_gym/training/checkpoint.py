@@ -6,17 +6,17 @@ formats, because one file is the simplest that one process can write, and needs 
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import TrainConfig
+from genie_gym.nn.weights import write_tensors
 from genie_gym.training.distributed import Ranks, list_differences
 from genie_gym.training.sharded_checkpoint import (
     ShardedSaver,
@@ -48,15 +48,13 @@ def about_run(step: int, config: TrainConfig) -> dict[str, Any]:
 
 
 def save_run(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
-    """Write the run's state to a temporary file, then replace the earlier one by it; for one process alone."""
+    """Write the run's state, whole or not at all, in place of the earlier one; for one process alone."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in run_state(module, optimizer).items()}
     metadata = {
         name: str(value) if name == "step" else json.dumps(value) for name, value in about_run(step, config).items()
     }
-    temporary = folder / f"{RUN_FILE}.tmp"
-    save_file(tensors, temporary, metadata=metadata)
-    os.replace(temporary, folder / RUN_FILE)
+    write_tensors(folder / RUN_FILE, tensors, metadata)
     remove_sharded(folder)
 
 

@@ -67,7 +67,7 @@ class TrainCommand:
                 # One process converts the videos; the others find them converted.
                 opened = ranks.agree(lambda: self._open(asked, True) if ranks.is_first else None)
                 preset, dataset, clips = ranks.agree(lambda: opened or self._open(asked, False))
-                checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device)
+                checkpoint = train_preset(preset, dataset, self.out, clips, self.minutes, device, keeps_data=False)
             paused = f"the time is over; run the command again to continue in {self.out}"
             if ranks.is_first:
                 print(paused if checkpoint is None else f"saved {checkpoint}")

@@ -2,13 +2,14 @@
 
 import contextlib
 import enum
+import functools
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
@@ -21,12 +22,15 @@ import torch.distributed as dist
 from genie_gym.configs import Preset, TrainConfig
 from genie_gym.models.loading import require_device
 from genie_gym.nn.ranks import Share
+from genie_gym.system import end_with_parent
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a run to save and end: a scheduler's, and the keyboard's Ctrl-C."""
 _PATIENCE = timedelta(days=2)
 """Time that a rank waits for another one, which may be converting many videos; torchrun ends all if one dies."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""Variable by which a process knows that torchrun started it."""
 _Result = TypeVar("_Result")
 
 
@@ -85,6 +89,30 @@ class Ranks:
                 raise SharedError(text if same else f"rank {rank} of {self.size}: {text}")
         return result  # type: ignore[return-value]
 
+    def read(self, items: Iterable[_Result]) -> Iterator[_Result]:
+        """Yield this rank's items, as many on each rank; if one cannot be read on any rank, fail on all, before a step.
+
+        Raises:
+            SharedError: The failure of the lowest rank that failed, on every rank.
+        """
+        if self.size == 1:
+            yield from items
+            return
+        iterator, failed = iter(items), torch.zeros((), dtype=torch.int64)
+        while True:
+            item, failure = None, None
+            try:
+                item = next(iterator, None)
+            except (ValueError, OSError) as error:
+                failure = error
+            failed.fill_(failure is not None)
+            dist.all_reduce(failed, dist.ReduceOp.MAX)  # of the failure's text would take ten times as long
+            if failed:
+                self.agree(functools.partial(_raise, failure))
+            if item is None:
+                return
+            yield item
+
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's plain value, such as a text, by rank."""
         values: list[Any] = [value] * self.size
@@ -106,6 +134,11 @@ class Ranks:
                     f"all {self.size} ranks must have one config and the same data, but rank {rank} differs from rank "
                     f"0 in {'; '.join(list_differences(first, other))}"
                 )
+
+
+def _raise(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
 
 
 def current_ranks() -> Ranks:
@@ -130,6 +163,8 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     # Ranks that have no GPU join too, to tell the others.
     backends = "cpu:gloo,cuda:nccl" if is_gpu and torch.cuda.is_available() else "gloo"
+    if _LAUNCHED in os.environ:
+        end_with_parent()
     dist.init_process_group(backends, timeout=_PATIENCE)
     yield current_ranks(), device
     # After an error others may wait for this rank in the middle of a step: torchrun ends them when this process ends.

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.configs import WorldConfig
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.weights import write_tensors
 from genie_gym.system import replace_file
 from genie_gym.training.checkpoint import has_run, read_weights
 from genie_gym.training.distributed import list_differences
@@ -31,8 +32,7 @@ def write_run_config(world: GenieWorldModel, folder: Path) -> None:
             raise ValueError(f"run {str(folder)!r} was started with another world: {'; '.join(differences)}")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / _CLIPS) as path:
-        save_file({"start_clips": torch.from_numpy(world.start_clips.copy())}, path)
+    write_tensors(folder / _CLIPS, {"start_clips": torch.from_numpy(world.start_clips.copy())})
     with replace_file(folder / _WORLD) as path:
         path.write_text(json.dumps(to_dict(world.config), indent=1) + "\n")
 
@@ -41,8 +41,7 @@ def write_merged(world: GenieWorldModel, folder: Path) -> None:
     """Write which latent action each code stands for, if codes are merged: a run's weights hold them unmerged."""
     actions = world.latent_action_model.action_of_code
     if actions is not None:
-        with replace_file(folder / _MERGED) as path:
-            save_file({"latent_action_model.action_of_code": actions.cpu()}, path)
+        write_tensors(folder / _MERGED, {"latent_action_model.action_of_code": actions.cpu()})
 
 
 def export_run(folder: Path, out: Path) -> Path:

@@ -25,12 +25,13 @@ from genie_gym.training.checkpoint import require_config
 from genie_gym.training.distributed import current_ranks, require_phases
 from genie_gym.training.export import write_merged, write_run_config
 from genie_gym.training.loop import Batches, Phase
+from genie_gym.training.run_data import keep_data
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
 from genie_gym.training.world import settle_world, train_world
 
 
-def train_preset(
+def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes about it
     preset: Preset,
     dataset: ClipDataset,
     out: Path,
@@ -38,6 +39,7 @@ def train_preset(
     minutes: float | None = None,
     device: str = "cpu",
     progress: bool = True,
+    keeps_data: bool = True,
 ) -> Path | None:
     """Train a world and save it as ``out/checkpoint``; another call resumes where the last one stopped.
 
@@ -54,16 +56,22 @@ def train_preset(
         minutes: Time limit of this call in minutes, over all phases.
         device: Device to train on.
         progress: Whether to show progress bars.
+        keeps_data: Whether to note the digest of the dataset's files with the run, and to compare it when the run is
+            resumed (``keep_data``); the command line does so itself, with the videos that its clips are made of.
 
     Returns:
         Folder of the checkpoint, or ``None`` if time ran out before the last step.
 
     Raises:
-        ValueError: If ``out`` holds a run of another preset, or torch cannot compute on the device.
+        ValueError: If ``out`` holds a run of another preset or of other data, a file of the data is damaged, or torch
+            cannot compute on the device.
     """
     require_device(device)
     (ranks := current_ranks()).agree(lambda: _require_run(preset, ranks.size, out))
-    dataset = dataset.in_memory() if dataset.num_bytes <= HELD_BYTES else dataset
+    if keeps_data:
+        chosen = dataset.contents
+        ranks.agree(lambda: keep_data(out, chosen, [each.path for each in chosen]) if ranks.is_first else None)
+    dataset = ranks.agree(dataset.in_memory) if dataset.num_bytes <= HELD_BYTES else dataset
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     def begin(config: TrainConfig, name: str) -> Phase:
@@ -111,7 +119,7 @@ def _build(
     """Return the untrained world, the same on every rank, and write its plan; see ``train_preset``."""
     ranks = current_ranks()
     torch.manual_seed(preset.tokenizer_training.seed)
-    world = GenieWorldModel(settle_agent_box(preset.world, dataset), start_clips)
+    world = GenieWorldModel(ranks.agree(lambda: settle_agent_box(preset.world, dataset)), start_clips)
     ranks.require_same({"preset": to_dict(replace(preset, world=world.config)), "number of clips": len(dataset)})
     ranks.agree(lambda: write_run_config(world, out) if ranks.is_first else None)
     # A model to be sharded is cut on the CPU: whole, it may not fit into a GPU.
@@ -124,14 +132,17 @@ def _build(
 def clips(dataset: ClipDataset, config: TrainConfig, device: str = "cpu") -> Batches:
     """Return a source of training batches, whose videos are float in [0, 1] and on the device.
 
-    Each process of several asks for its rows of every batch. A GPU's memory takes a copy of all frames when the first
-    batch is drawn, if they fit. Otherwise threads read ahead: one for a CPU, which has work enough, and one on each
-    core for a GPU.
+    Each process of several asks for its rows of every batch, all of them at once: a clip that one cannot read ends all.
+    A GPU's memory takes a copy of all frames when the first batch is drawn, if they fit. Otherwise threads read ahead:
+    one for a CPU, which has work enough, and one on each core for a GPU.
     """
     hold = functools.cache(lambda: hold_on_device(dataset, device))
     readers = 1 if torch.device(device).type == "cpu" else count_cores()
 
     def draw(first: int, number: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
+        yield from current_ranks().read(read(first, number, rows))
+
+    def read(first: int, number: int, rows: np.ndarray | None) -> Iterator[Batch]:
         held = hold()
         if held is not None:
             drawn = held.batches(config.batch_size, config.seed, first, number, rows)

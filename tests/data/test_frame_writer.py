@@ -1,6 +1,7 @@
 """Frames recorded from a loop of one's own, and from an environment that anything plays."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frame_writer import FrameWriter, RecordFrames, record_in_window
 from genie_gym.data.shards import Shard
 from tests.data.square_env import SIZE
-from tests.data.test_env_games import CONFIG
+from tests.data.test_env_games import CONFIG, play
 
 NAME = "tests.data.square_env:Square-v0"
 
@@ -36,6 +37,50 @@ def test_shards_hold_what_was_added_and_later_writers_add_to_them(tmp_path: Path
     assert shards[0].private(0, 4)[0].tolist() == [0, 1, 2, 0]
     assert shards[0].private(0, 4)[1].tolist() == [0, 0.5, 1, 1.5]
     assert ClipDataset(tmp_path, clip_length=2)[0].shape == (2, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "action", "told"),
+    [
+        ({"size": "32x32"}, 0, r"written-00000\.h5 has frames of .*16x16.*, not .*32x32.*; choose another folder"),
+        ({"fit": "pad"}, 0, r"written-00000\.h5 has frames of .*'crop'.*, not .*'pad'"),
+        ({}, [0, 1], r"action must be int32 of shape \(\) like those before, got \[0, 1\]"),
+        ({}, [0.5], r"action must be int32 of shape \(\) like those before, got \[0\.5\]"),
+    ],
+)
+def test_a_folder_of_another_kind_of_recording_is_refused(
+    tmp_path: Path, settings: dict[str, Any], action: Any, told: str
+) -> None:
+    with FrameWriter(tmp_path, "16x16") as writer:
+        writer.add(frame(1))
+    before = (tmp_path / "written-00000.h5").read_bytes()
+    with pytest.raises(ValueError, match=told), FrameWriter(tmp_path, **{"size": "16x16", **settings}) as other:
+        other.add(frame(1), action)
+    assert [path.name for path in tmp_path.iterdir()] == ["written-00000.h5"]
+    assert (tmp_path / "written-00000.h5").read_bytes() == before
+
+
+def test_recordings_of_commands_and_of_loops_do_not_share_a_folder(tmp_path: Path) -> None:
+    with FrameWriter(tmp_path / "written") as writer:
+        writer.add(frame(1))
+    with pytest.raises(ValueError, match=r"written-00000\.h5 belongs to a recording by FrameWriter or in a window"):
+        play(CONFIG, tmp_path / "written")
+    play(CONFIG, tmp_path / "recorded")
+    with pytest.raises(ValueError, match=r"shard-00000\.h5 belongs to another recording: .*Square"):
+        FrameWriter(tmp_path / "recorded")
+
+
+def test_writers_in_a_folder_at_the_same_time_lose_no_frames(tmp_path: Path) -> None:
+    def write(value: int) -> None:
+        with FrameWriter(tmp_path, "16x16", frames_per_shard=2) as writer:
+            for _ in range(20):
+                writer.add(frame(value))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    paths = sorted(tmp_path.iterdir())
+    assert [path.name for path in paths] == [f"written-{number:05d}.h5" for number in range(40)]
+    assert sorted(int(Shard(path).read(0, 1)[0, 0, 0, 0]) for path in paths) == sorted([*range(4)] * 10)
 
 
 def test_an_error_in_the_loop_loses_no_frames(tmp_path: Path) -> None:
@@ -115,7 +160,7 @@ def test_a_wrapped_environment_is_recorded_whoever_plays_it(tmp_path: Path) -> N
     assert shard.private(0, 8)[0].tolist() == taken
     assert shard.episodes.tolist() == [0, 4]
     with pytest.raises(ValueError, match="render_mode of env must be 'rgb_array', got None"):
-        RecordFrames(gym.make(NAME), FrameWriter(tmp_path))
+        RecordFrames(gym.make(NAME), FrameWriter(tmp_path / "other"))
 
 
 @pytest.fixture
