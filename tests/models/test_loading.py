@@ -109,19 +109,6 @@ def stored_weights(folder: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("start_")}
 
 
-def test_the_shipped_checkpoint_is_read_by_its_old_names(tmp_path: Path) -> None:
-    """Its weights keep their values, and are saved by their present names."""
-    shipped = find_checkpoint("coinrun")
-    stored, world = stored_weights(shipped), read_world(shipped)
-    present = world.state_dict()
-    assert set(stored) - set(present) == set(OLD_NAMES.values())
-    for name, tensor in present.items():
-        assert torch.equal(tensor, stored[OLD_NAMES.get(name, name)].to(tensor.dtype)), name
-    saved = save_world(world, tmp_path / "world")
-    assert set(stored_weights(saved)) == set(present)
-    assert same_world(read_world(saved), world)
-
-
 def test_old_names_are_read_as_present_ones(make_world: Make, tmp_path: Path) -> None:
     world = make_world("folded")
     folder = save_world(world, tmp_path / "world")
