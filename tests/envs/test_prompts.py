@@ -262,3 +262,20 @@ def test_errors_name_the_field() -> None:
 def test_tensors_and_colours_before_rows_get_a_hint(prompt: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         fit_prompt(prompt, 64, 64)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (9000, 9000)).save(path)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=r"prompt must be an image .*9000 x 9000 pixels are more than 67,108,864"):
+        fit_prompt(path, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.eps"])
+def test_no_program_is_started_for_a_picture(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    Image.new("RGB", (8, 8)).save(path, format="EPS")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments: pytest.fail("started"))
+    with pytest.raises(ValueError, match="prompt must be an image that can be read"):
+        fit_prompt(path, 64, 64)
