@@ -9,12 +9,13 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SOURCES := $(sort $(dir $(wildcard genie_gym/*.py agents/*.py experiments/*.py)))
 
-.PHONY: help install demo test long compat lint check format docs clean
+.PHONY: help install demo test long compat hostile lint check format docs clean
 help:
 	@echo "make demo     play each latent action of the shipped world; write out/demo.png and out/demo.gif"
 	@echo "make test     run the test suite without the slow tests (those: $(BIN)/pytest -m slow)"
 	@echo "make long     play the shipped world for 10,000 steps under each held action (minutes)"
 	@echo "make compat   run the programs of docs/compatibility.md, each in an environment of its own (minutes, network)"
+	@echo "make hostile  attack the page's server beside a player who is timed (minutes, of an idle machine)"
 	@echo "make lint     run ruff format, ruff and mypy without changing a file"
 	@echo "make check    run make lint and the fast tests, before each commit"
 	@echo "make format   let ruff rewrite the files"
@@ -47,13 +48,16 @@ compat: $(STAMP)
 	$(BIN)/python -m pytest tests/compat/snippets.py
 	$(BIN)/python -m experiments.lib.readme_tables
 
+hostile: $(STAMP)
+	$(BIN)/python -m pytest -m hostile
+
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
 
 check: lint
-	$(PYTEST) -q -m "not slow and not long_play and not pipeline"
+	$(PYTEST) -q -m "not slow and not long_play and not hostile and not pipeline"
 
 format: $(STAMP)
 	$(BIN)/ruff format .

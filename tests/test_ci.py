@@ -31,7 +31,7 @@ def test_ci_checks_lint_and_types_and_runs_the_tests_once() -> None:
 
 def test_check_is_lint_and_the_fast_tests() -> None:
     assert recipes("check").startswith(recipes("lint"))
-    assert '$(PYTEST) -q -m "not slow and not long_play and not pipeline"' in recipes("check")
+    assert '$(PYTEST) -q -m "not slow and not long_play and not hostile and not pipeline"' in recipes("check")
 
 
 def test_the_hosted_workflow_calls_the_same_script() -> None:

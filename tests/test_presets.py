@@ -314,9 +314,9 @@ def test_an_unknown_preset_is_refused() -> None:
 def test_the_preset_coinrun_is_the_shipped_world() -> None:
     shipped, preset = genie_gym.load("coinrun").config, PRESETS["coinrun"].world
     found = {"agent_box": shipped.latent_action_model.agent_box}  # the preset says to look for it in the data
-    assert shipped.latent_action_model == replace(preset.latent_action_model, **found)
+    assert shipped.latent_action_model == dataclasses.replace(preset.latent_action_model, **found)
     assert shipped.tokenizer == preset.tokenizer
-    assert shipped.dynamics == replace(preset.dynamics, own_context=0.25)  # the last steps of training
+    assert shipped.dynamics == dataclasses.replace(preset.dynamics, own_context=0.25)  # the last steps of training
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,12 @@ from genie_gym.results.experiment import Row, WorldExperiment
 
 MOST_SLOWDOWN, MOST_GROWTH = 3.0, 1.1
 """Bounds: an attack's median frame time by the control's, and the memory after it by that before it."""
-_SECONDS = {"smoke": 3.0, "full": 10.0}
+_SECONDS = {"smoke": 2.0, "full": 6.0}
 """Length of each control and of each attack by preset."""
 _PACE = 0.05
 """Seconds from one step of the player to the next; a step that takes longer delays the next one."""
+_SETTLING = 8.0
+"""Seconds after which the server has dealt with what came before, and returned its memory."""
 _REST = 60.0
 """Most seconds in which the memory must come back."""
 
@@ -100,7 +102,7 @@ def _serve(checkpoint: str) -> Iterator[ServerProcess]:
 
 def _measure(server: ServerProcess, name: str, seconds: float) -> Row:
     control = _time_steps(server.address, seconds)
-    time.sleep(1)  # until its player is forgotten
+    time.sleep(_SETTLING)
     memory, log = server.memory, server.log.stat().st_size
     attack = subprocess.Popen(
         [sys.executable, "-m", "experiments.trust.attacks", name, server.address, str(seconds + 4)]
@@ -109,6 +111,7 @@ def _measure(server: ServerProcess, name: str, seconds: float) -> Row:
     attacked = _time_steps(server.address, seconds)
     peak = server.memory
     attack.wait(timeout=600)
+    time.sleep(_SETTLING)
     deadline = time.monotonic() + _REST
     while server.memory > MOST_GROWTH * memory and time.monotonic() < deadline:
         time.sleep(0.5)

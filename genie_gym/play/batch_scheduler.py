@@ -21,6 +21,9 @@ _Result = TypeVar("_Result")
 _REST = 2.0
 """Rest of a queue after a call, as a multiple of the time that the call took."""
 
+_TIDYING = 5.0
+"""Seconds for which freed memory is kept."""
+
 
 class Request(NamedTuple):
     """A visitor's request for the next frame."""
@@ -72,7 +75,8 @@ class BatchScheduler:
         """calls that take long and do not use the world: pictures, videos, long texts"""
         self._requests: list[Request] = []
         self._work: asyncio.Task[None] | None = None
-        self._tidying: asyncio.Task[bool] | None = None
+        self._is_untidy = False
+        self._tidying: asyncio.Task[None] | None = None
 
     async def step(self, visitor: Visitor, latent_action: int) -> np.ndarray:
         """Return the visitor's next frame, (H, W, 3) uint8.
@@ -97,9 +101,10 @@ class BatchScheduler:
         return int(await asyncio.get_running_loop().run_in_executor(self._thread, work))
 
     def tidy(self) -> None:
-        """Return memory that was freed to the system soon; several calls may be served by one."""
+        """Return memory that was freed to the system, soon: one return serves all who ask before it begins."""
+        self._is_untidy = True
         if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(self.beside_world.call(return_freed_memory))
+            self._tidying = asyncio.create_task(self._tidy_later())
 
     def close(self) -> None:
         """End the threads."""
@@ -107,6 +112,12 @@ class BatchScheduler:
             self._tidying.cancel()
         for thread in (self._thread, self._other_thread):
             thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _tidy_later(self) -> None:
+        while self._is_untidy:
+            await asyncio.sleep(_TIDYING)  # the world waits while memory is returned, so this must not happen often
+            self._is_untidy = False
+            await self.beside_world.call(return_freed_memory)
 
     async def _serve(self) -> None:
         """Serve the waiting requests in batches until none is left."""

@@ -89,16 +89,6 @@ class Connection:
         self._websocket, self._setup, self._scheduler, self._limits = websocket, setup, scheduler, limits
         self._visitor = setup.new_visitor(limits.undo_steps)
         self._fit: Fit = "crop"
-        self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
-            "start": self._start,
-            "fit": self._set_fit,
-            "step": self._step,
-            "drive": self._drive,
-            "undo": self._undo_or_restart,
-            "restart": self._undo_or_restart,
-            "save": self._save,
-            "replay": self._replay,
-        }
 
     async def serve(self) -> None:
         """Answer messages until the visitor leaves, is idle for too long, or does not read the answers."""
@@ -108,13 +98,14 @@ class Connection:
                 message = await asyncio.wait_for(self._websocket.receive(), self._limits.idle_seconds)
                 if message["type"] != "websocket.receive":
                     return
-                steps = self._visitor.steps
+                steps, pause = self._visitor.steps, self._limits.pause_seconds
                 try:
                     await self._answer(message.get("text"), message.get("bytes"))
                 except ValueError as error:
+                    pause = self._limits.error_pause_seconds
                     await self._send_json({"kind": "error", "message": str(error)[:_MOST_COMPLAINT]})
                 if self._visitor.steps != steps + 1:  # a step waits for its turn in the world anyway
-                    await asyncio.sleep(self._limits.pause_seconds)
+                    await asyncio.sleep(pause)
         except asyncio.TimeoutError:  # another class than TimeoutError until Python 3.11
             why = "too long without a message, or without reading an answer"
             gone = (asyncio.TimeoutError, RuntimeError, WebSocketDisconnect)
@@ -135,10 +126,10 @@ class Connection:
         command = await self._scheduler.beside_world.call(_parse, text) if is_long else _parse(text)
         if is_long and not (isinstance(command, dict) and command.get("do") == "replay"):
             _require_size(len(text), limits.command_bytes)
-        known = isinstance(command, dict) and isinstance(command.get("do"), str) and command["do"] in self._handlers
+        known = isinstance(command, dict) and isinstance(command.get("do"), str) and command["do"] in _HANDLERS
         if not known:
-            raise ValueError(f"message must have a do of {sorted(self._handlers)}, got {reprlib.repr(command)}")
-        await self._handlers[command["do"]](command)
+            raise ValueError(f"message must have a do of {sorted(_HANDLERS)}, got {reprlib.repr(command)}")
+        await _HANDLERS[command["do"]](self, command)
 
     async def _start(self, command: dict[str, Any]) -> None:
         start = next(self._setup.starts)
@@ -222,6 +213,18 @@ class Connection:
     async def _send_json(self, values: dict[str, Any]) -> None:
         # In ASCII: no text of a visitor, whatever letters it has, can then fail to be sent.
         await asyncio.wait_for(self._websocket.send_text(json.dumps(values)), self._limits.send_seconds)
+
+
+_HANDLERS: dict[str, Callable[[Connection, dict[str, Any]], Awaitable[None]]] = {
+    "start": Connection._start,
+    "fit": Connection._set_fit,
+    "step": Connection._step,
+    "drive": Connection._drive,
+    "undo": Connection._undo_or_restart,
+    "restart": Connection._undo_or_restart,
+    "save": Connection._save,
+    "replay": Connection._replay,
+}
 
 
 def _require_size(size: int, most: int) -> None:

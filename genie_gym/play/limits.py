@@ -32,6 +32,8 @@ class Limits:
     """seconds that a visitor may take to read an answer"""
     pause_seconds: float = 0.02
     """seconds after the answer to anything but a step, in which nothing more is read"""
+    error_pause_seconds: float = 0.1
+    """seconds after an error"""
     request_seconds: float = 0.005
     """least seconds from one request for a file or a WebSocket to the next, of all visitors together"""
 

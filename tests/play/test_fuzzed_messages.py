@@ -36,7 +36,7 @@ def setup(tiny_checkpoint: Path) -> PlaySetup:
 def send_all(setup: PlaySetup, cases: range) -> dict[str, int]:
     """Send a message for each case, each before a command that is refused by its number; count the answers."""
     counts: dict[str, int] = {}
-    page = TestClient(build_app(setup, Limits(pause_seconds=0)), base_url="http://127.0.0.1")
+    page = TestClient(build_app(setup, Limits(pause_seconds=0, error_pause_seconds=0)), base_url="http://127.0.0.1")
     with page, page.websocket_connect("/play", headers={"host": "127.0.0.1"}) as visitor:
         visitor.receive_json()
         visitor.send_text('{"do": "start"}')
