@@ -67,10 +67,10 @@ class GenieVecEnv(VecEnv):
         dones, step_infos = terminations | truncations, []
         cut = truncations & ~terminations
         for row in range(self.num_envs):
-            info = self.reset_infos[row]
+            info = _info_of(infos, row)
             if dones[row]:
-                info = {**info, "terminal_observation": infos["final_obs"][row]}
-                self.reset_infos[row] = _info_of(infos, row)
+                self.reset_infos[row] = info
+                info = {**_info_of(infos["final_info"], row), "terminal_observation": infos["final_obs"][row]}
             step_infos.append({**info, "TimeLimit.truncated": bool(cut[row])})
         return frames, rewards.astype(np.float32), dones, step_infos
 

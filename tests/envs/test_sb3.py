@@ -205,14 +205,14 @@ def test_single_environments_can_be_wrapped(handle: WorldHandle, episode_ends: C
     wrapped = make_sb3_vec_env(
         n_envs=2,
         seed=3,
-        wrapper_class=gym.wrappers.ResizeObservation,
-        wrapper_kwargs={"shape": (40, 48)},
+        wrapper_class=gym.wrappers.GrayscaleObservation,
+        wrapper_kwargs={"keep_dim": True},
         **keywords,
     )
-    assert wrapped.reset().shape == (2, 40, 48, 3)
-    assert wrapped.env_is_wrapped(gym.wrappers.ResizeObservation) == [True, True]
-    PPO("CnnPolicy", wrapped, n_steps=8, batch_size=8, seed=0).learn(16)
+    assert wrapped.reset().shape == (2, 8, 12, 1)
+    assert wrapped.env_is_wrapped(gym.wrappers.GrayscaleObservation) == [True, True]
+    PPO("MlpPolicy", wrapped, n_steps=8, batch_size=8, seed=0).learn(16)
     with pytest.raises(ValueError, match="wrapper_class must be a wrapper of single environments, got 'x'"):
         make_sb3_vec_env(wrapper_class="x", **keywords)
     with pytest.raises(ValueError, match="wrapper_kwargs must be left out without wrapper_class"):
-        make_sb3_vec_env(wrapper_kwargs={"shape": 1}, **keywords)
+        make_sb3_vec_env(wrapper_kwargs={"keep_dim": True}, **keywords)

@@ -327,7 +327,9 @@ def test_sb3_clones_and_restores_rows(tiny: dict[str, Any]) -> None:
     states = vec_env.env_method("clone_state")
     expected = vec_env.step(np.array([1, 2, 3]))[0]
     vec_env.env_method("restore_state", states[2], indices=[0])
-    assert np.array_equal(vec_env.step(np.array([3, 0, 0]))[0][0], expected[2])
+    frames, _, _, infos = vec_env.step(np.array([3, 0, 0]))
+    assert np.array_equal(frames[0], expected[2])
+    assert infos[0]["world_seed"] == states[2].world_seed
     vec_env.set_options([{"state": state} for state in states[::-1]])
     assert np.array_equal(vec_env.reset(), first[::-1])
 
