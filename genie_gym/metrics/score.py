@@ -89,7 +89,7 @@ def _score_rollouts(rollouts: Rollouts, frames: Iterable[int], seed: int) -> dic
 
 
 def score_distances(features: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
-    """Return each distance of roll-outs and, in ``NAME_beside``, of baselines, from (B, D) features by name and kind."""
+    """Return each distance of roll-outs and, in ``NAME_beside``, of baselines, from features by name and kind."""
     scores: dict[str, Any] = {}
     for name, by_kind in features.items():
         real = by_kind["real"]
