@@ -56,9 +56,7 @@ class VideoDistances(WorldExperiment):
             whole.others,
         )
         features = {
-            name: extract_features(
-                extract, compared, lambda stage, share, name=name: console.print(f"{name}: {share:.0%}")
-            )
+            name: extract_features(extract, compared, lambda stage, share: console.print(f"{stage}: {share:.0%}"))
             for name, extract in extractors.items()
         }
         parts = torch.arange(len(whole.videos)).split([len(clips.videos) for clips in sets.values()])
