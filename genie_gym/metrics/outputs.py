@@ -106,9 +106,8 @@ def collect_outputs(
     stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
     continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
     continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
-    features = {
-        name: _extract(extractor, encoded, rollouts, whole.others, report) for name, extractor in extractors.items()
-    }
+    compared = list_compared(encoded.rebuilt, rollouts, whole.others)
+    features = {name: extract_features(extractor, compared, report) for name, extractor in extractors.items()}
     return WorldOutputs(encoded, rollouts, continued, actions, features)
 
 
@@ -149,18 +148,27 @@ def _reference_actions(
     return ActionReference(whole.real_actions, predicted, maps, supervised, groups)
 
 
-def _extract(
-    extract: FeatureExtractor, encoded: EncodedClips, rollouts: Rollouts, others: Tensor | None, report: Report
-) -> dict[str, Tensor]:
-    videos = {
+def list_compared(rebuilt: Tensor, rollouts: Rollouts, others: Tensor | None) -> dict[str, Tensor]:
+    """Return the (B, T, C, H, W) videos that video distances compare: real ones, roll-outs, and baselines.
+
+    Args:
+        rebuilt: Real clips as the tokenizer decodes them.
+        rollouts: Real clips, and roll-outs under inferred and random latent actions.
+        others: As many other real clips; None if there are too few.
+    """
+    return {
         "real": rollouts.real,
         "rollout": rollouts.inferred,
-        "rebuilt": encoded.rebuilt,
+        "rebuilt": rebuilt,
         "copy_last": rollouts.real[:, :1].expand_as(rollouts.real),
         "random_actions": rollouts.random,
     } | ({} if others is None else {"other_real": others})
+
+
+def extract_features(extract: FeatureExtractor, compared: dict[str, Tensor], report: Report) -> dict[str, Tensor]:
+    """Return the (B, D) features of each kind of video of ``list_compared``."""
     features = {}
-    for number, (kind, each) in enumerate(videos.items()):
-        report("features for video distances", number / len(videos))
-        features[kind] = extract(each)
+    for number, (kind, videos) in enumerate(compared.items()):
+        report("features for video distances", number / len(compared))
+        features[kind] = extract(videos)
     return features

@@ -40,7 +40,7 @@ def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[s
         "lam": lam,
         **_score_rollouts(rollouts, _ROLLOUT_FRAMES, seed),
         "continued": {"prompt_frames": LONG_PROMPT_FRAMES, **continued},
-        **_score_distances(outputs.features),
+        **score_distances(outputs.features),
     }
 
 
@@ -88,7 +88,8 @@ def _score_rollouts(rollouts: Rollouts, frames: Iterable[int], seed: int) -> dic
     }
 
 
-def _score_distances(features: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
+def score_distances(features: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
+    """Return each distance of roll-outs and, in ``NAME_beside``, of baselines, from features by name and kind."""
     scores: dict[str, Any] = {}
     for name, by_kind in features.items():
         real = by_kind["real"]

@@ -73,6 +73,14 @@ def tabulate_scores(test: dict[str, Any]) -> str:
     return write_table(["", *names], rows)
 
 
+def tabulate_distances(results: dict[str, Any]) -> str:
+    """Return the table of video distances over I3D and over our own network, of all clips and by mode and player."""
+    parts = {"all": results, **results["sets"]}
+    rows = [row for name in ("fvd", "fvd_procgen") for row in _list_distances(name, list(parts.values()))]
+    clips = f"CoinRun, {results['levels']} levels, commit `{results['commit']}`: {write_command(results)}"
+    return f"{clips}\n\n{write_table(['', *parts], rows)}"
+
+
 def _list_distances(distance: str, parts: list[dict[str, Any]]) -> list[list[str]]:
     """Return a row of a video distance of roll-outs and one of each baseline that was measured."""
     clips = " / ".join(str(part["clips"]) for part in parts)
