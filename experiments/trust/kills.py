@@ -46,7 +46,7 @@ class Operation:
     """Something to kill."""
 
     run: Callable[[Path, int], None]
-    """Function that does what is left of it in a folder; the number of the moment varies it, -1 for a run to the end."""
+    """Function that does what is left of it in a folder, for a moment's number, or -1 for a run to the end."""
     digest: Callable[[Path], Any]
     """Function that identifies what it made."""
     prepare: Callable[[Path], None] = lambda folder: None
