@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from genie_gym.parallel import run_in_processes
+
 PARENT = """
 import os, signal, sys, time
 from genie_gym.parallel import run_in_processes
@@ -56,3 +58,12 @@ def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals)
     while any(map(is_running, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_running, children))
+
+
+def kill_oneself(task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+
+def test_a_process_that_the_system_kills_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match="a process of this command was killed by the system"):
+        list(run_in_processes(kill_oneself, range(2), 2))

@@ -5,11 +5,14 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from genie_gym import system
+from tests.test_parallel import is_running
 
 FAULTS = """
 import resource, numpy
@@ -109,3 +112,75 @@ def test_storage_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.warns(UserWarning, match="without locks"), system.lock_folder(tmp_path):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    def hold(_: int) -> None:
+        with system.lock_folder(tmp_path, waits=True):
+            (tmp_path / "mine").touch(exist_ok=False)  # nobody else is here
+            (tmp_path / "mine").unlink()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, range(200)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="what a killed process left is deleted elsewhere")
+def test_what_killed_processes_left_is_deleted_by_the_next_one(tmp_path: Path) -> None:
+    """But not what a running process writes, nor what only has a similar name."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    path, running, dead = tmp_path / "file", os.getppid(), int(gone.stdout)
+    kept = [tmp_path / name for name in (f"file.{running}.tmp", "file.x.tmp", f"other.{dead}.tmp", "file.tmp")]
+    left = [tmp_path / f"file.{number}.tmp" for number in (dead, os.getpid(), 10**30)]
+    for each in kept + left[:2]:
+        each.write_text("part")
+    left[2].mkdir()
+    (left[2] / "inner").write_text("part")
+    with system.replace_file(path) as temporary:
+        temporary.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
+    assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), OSError("the library failed")])
+def test_an_error_of_writing_names_the_file(tmp_path: Path, error: OSError) -> None:
+    (tmp_path / "file").write_text("before")
+    with pytest.raises(OSError, match=r"/file") as raised, system.replace_file(tmp_path / "file") as temporary:
+        temporary.write_text("part")
+        raise error
+    assert raised.value.errno == error.errno
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_two_folders_exchange_their_names(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    assert system.exchange(one, other)
+    assert [path.name for path in one.iterdir()] == ["other"]
+    assert not system.exchange(one, tmp_path / "missing")
+
+
+CHILD = "import time; from genie_gym.system import end_with_parent; end_with_parent(); print('up', flush=True)"
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {CHILD + "; time.sleep(600)"!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_a_rank_ends_with_its_launcher_even_if_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "up\n"
+        parent.kill()
+    deadline = time.monotonic() + 300
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(child)

@@ -46,7 +46,7 @@ class Operation:
     """Something to kill."""
 
     run: Callable[[Path, int], None]
-    """Function that does it, or what is left of it, in a folder; the number of the moment varies it."""
+    """Function that does what is left of it in a folder, for a moment's number, or -1 for a run to the end."""
     digest: Callable[[Path], Any]
     """Function that identifies what it made."""
     prepare: Callable[[Path], None] = lambda folder: None
@@ -87,7 +87,7 @@ class Kills(Experiment):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         operation.prepare(folder)
-        seconds = _finish(operation, folder / "whole", -1)
+        seconds = _finish(operation, folder / "whole")
         whole = operation.digest(folder / "whole")
         row: dict[str, Any] = {
             "operation": name,
@@ -103,7 +103,7 @@ class Kills(Experiment):
             ended = _kill_process(process)
             row["orphans"] += len(list(_list_session(process)))
             row["longest_end_s"] = max(row["longest_end_s"], round(ended, 1))
-            _finish(operation, out, number)
+            _finish(operation, out)
             row["not_equal"] += operation.digest(out) != whole
             row["left_over"] += len(_list_left(out))
             shutil.rmtree(out)
@@ -133,9 +133,9 @@ def _fork(operation: Operation, out: Path, number: int) -> int:
         os._exit(1)
 
 
-def _finish(operation: Operation, out: Path, number: int) -> float:
+def _finish(operation: Operation, out: Path) -> float:
     """Run an operation to its end and return its processor seconds; ``RuntimeError`` if it fails or hangs."""
-    process, deadline = _fork(operation, out, number), time.monotonic() + _HANG
+    process, deadline = _fork(operation, out, -1), time.monotonic() + _HANG
     while (ended := os.wait4(process, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
         time.sleep(0.05)
     if ended[0] == 0:
@@ -197,12 +197,13 @@ def _import_commands() -> None:
 
 def _record(out: Path, number: int) -> None:
     """Record twelve shards, by two processes at every other moment."""
+    workers = 2 if number > 0 and number % 2 else 1
     from genie_gym.data.config import RecordConfig
     from genie_gym.data.record import record
     from genie_gym.players.specs import parse_shares
 
     config = RecordConfig(frames=6000, num_envs=8, frames_per_shard=500, num_levels=100)
-    record(config, parse_shares(("random", "sticky=0.8")), out, progress=False, workers=1 + number % 2)
+    record(config, parse_shares(("random", "sticky=0.8")), out, progress=False, workers=workers)
 
 
 def _train(out: Path, number: int) -> None:
@@ -238,7 +239,7 @@ def _digest_benchmark(out: Path) -> Any:
 
 
 def _save(out: Path, number: int) -> None:
-    """Save two worlds in turn as one checkpoint, for ever at a moment, and once in a whole run."""
+    """Save two worlds in turn as one checkpoint, for ever at a moment, and the first of them in a run to the end."""
     import torch
 
     from genie_gym.models.loading import save_world
@@ -248,14 +249,13 @@ def _save(out: Path, number: int) -> None:
     checkpoint = out / "checkpoint"
     torch.manual_seed(0)
     worlds = [GenieWorldModel(PRESETS["tiny"].world) for _ in range(2)]
-    is_again = checkpoint.parent.exists()
-    if is_again and checkpoint.exists():  # one of the two, and whole
+    if checkpoint.exists():  # one of the two, and whole
         found, place = _digest_files(checkpoint), out / "expected"
         whole = [_digest_files(save_world(world, place)) for world in worlds]
         shutil.rmtree(place)
         require(found in whole, "files of the killed checkpoint", sorted(found), "those of one world")
     save_world(worlds[0], checkpoint)
-    while number >= 0 and not is_again:
+    while number >= 0:
         for world in reversed(worlds):
             save_world(world, checkpoint)
 

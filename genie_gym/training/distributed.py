@@ -38,6 +38,10 @@ class SharedError(ValueError):
     """A ValueError that every rank raises alike, so that one of them can report it for all."""
 
 
+class SharedOSError(OSError):
+    """An OSError that every rank raises alike, such as of a full disk."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process's number among those that train together."""
@@ -70,10 +74,11 @@ class Ranks:
             dist.barrier()
 
     def agree(self, work: Callable[[], _Result]) -> _Result:
-        """Return the result of ``work``; if it fails with a ValueError on any rank, fail on all.
+        """Return the result of ``work``; if it fails with a ValueError or OSError on any rank, fail on all.
 
         Raises:
             SharedError: The failure of the lowest rank that failed, on every rank.
+            SharedOSError: The same, if it is an OSError.
         """
         if self.size == 1:
             return work()
@@ -81,12 +86,13 @@ class Ranks:
         try:
             result = work()
         except (ValueError, OSError) as error:
-            failure = str(error)
+            failure = (str(error), isinstance(error, OSError))
         failures = self.gather(failure)
-        for rank, text in enumerate(failures):
-            if text is not None:
-                same = all(each == text for each in failures)
-                raise SharedError(text if same else f"rank {rank} of {self.size}: {text}")
+        for rank, told in enumerate(failures):
+            if told is not None:
+                same = all(each == told for each in failures)
+                text = told[0] if same else f"rank {rank} of {self.size}: {told[0]}"
+                raise SharedOSError(text) if told[1] else SharedError(text)
         return result  # type: ignore[return-value]
 
     def read(self, items: Iterable[_Result]) -> Iterator[_Result]:
@@ -176,7 +182,7 @@ def run_on_ranks(device: str, work: Callable[[Ranks, str], None]) -> None:
     """Join the ranks that torchrun started, and run ``work`` with this rank and its device.
 
     What fails alike on all ranks is told by the first one in one line, and ends all: with status 2 if what was asked
-    for cannot be done (``SharedError``), with status 1 if the loss is not finite.
+    for cannot be done (``SharedError``), with status 1 if a disk is full (``SharedOSError``) or the loss is not finite.
 
     Raises:
         ValueError: If there is one process, and its device cannot compute.
@@ -188,7 +194,7 @@ def run_on_ranks(device: str, work: Callable[[Ranks, str], None]) -> None:
                 torch.cuda.set_device(checked)
             work(ranks, checked)
             return
-        except (SharedError, FloatingPointError) as error:
+        except (SharedError, SharedOSError, FloatingPointError) as error:
             status = 2 if isinstance(error, SharedError) else 1
             if ranks.is_first:
                 sys.stderr.write(f"genie-gym: {error}\n")

@@ -1,6 +1,7 @@
 """What a run shows while it trains: TensorBoard and a progress bar, by the first rank for all."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,23 @@ from genie_gym.training.speed import FlopCounter, Meter, find_peak
 from genie_gym.training.step import Stepper, step_seed
 
 Watch = Callable[[], contextlib.AbstractContextManager[object]]
+
+
+@contextlib.contextmanager
+def _leave_to_loop() -> Iterator[None]:
+    """Keep TensorBoard's thread from telling that it cannot write: the next call that logs raises the error again."""
+    told = threading.excepthook
+
+    def tell(failure: threading.ExceptHookArgs) -> None:
+        is_log = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (is_log and isinstance(failure.exc_value, OSError)):
+            told(failure)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = told
 
 
 class RunLogger(contextlib.ExitStack):
@@ -40,6 +58,7 @@ class RunLogger(contextlib.ExitStack):
         peak = find_peak(device, config.precision)
         self._meter = Meter(device, None if peak is None else peak * ranks.size)
         writes, steps = ranks.is_first, config.train_steps
+        self.enter_context(_leave_to_loop())
         self._writer = self.enter_context(SummaryWriter(folder / "log", purge_step=first)) if writes else None
         bar = tqdm(total=steps, initial=first, unit="step", disable=not (progress and writes), mininterval=2)
         self._bar = self.enter_context(bar)

@@ -35,7 +35,7 @@ def keep_data(run: Path, chosen: Sequence[Chosen], paths: Sequence[Path]) -> Non
             if began["digest"] != now["digest"]:
                 raise ValueError(
                     f"run {run} was started with other data, {began['files']} files of {began['paths']}, and got "
-                    f"{now['files']} of {now['paths']}; give the data as they were, or choose another folder"
+                    f"{now['files']} of {now['paths']}; give --data as it was, or choose another --out"
                 )
             return
         run.mkdir(parents=True, exist_ok=True)

@@ -61,21 +61,42 @@ class ShardedSaver:
         return self._future is not None
 
     def poll(self) -> None:
-        """Mark the checkpoint being written as whole if all ranks have written it, and delete the one before it."""
-        if self._future is not None and self._future.done():
-            self._future.result()
+        """Mark the checkpoint being written as whole if all ranks have written it, and delete the one before it.
+
+        That it cannot be written is told by ``wait``, on all ranks at the same step.
+        """
+        if self._future is not None and self._future.done() and self._future.exception() is None:
             self._future = None
             if self._ranks.is_first:  # its future is done when all ranks have reported to it
                 self._mark(self._path(self._about))
 
     def wait(self) -> None:
-        """Wait until the checkpoint being written is whole."""
-        if self._future is not None:
-            self._future.result()
+        """Wait until the checkpoint being written is whole.
+
+        Raises:
+            SharedOSError: On every rank, if it cannot be written; what is written of it is deleted.
+        """
+        if not self._is_awaited:
+            return
+        self._is_awaited = False
+        self._ranks.agree(self._end_save)
+
+    def _end_save(self) -> None:
+        """Wait until this rank has done its part of a save; ``OSError`` if the checkpoint cannot be written."""
+        from torch.distributed.checkpoint.api import CheckpointException
+
+        failure = None if self._future is None else self._future.exception()
+        if failure is None:
             self.poll()
-        if self._is_awaited:
-            self._ranks.barrier()
-            self._is_awaited = False
+            return
+        self._future, path = None, self._path(self._about)
+        if not isinstance(failure, CheckpointException):
+            raise failure
+        if self._ranks.is_first:
+            shutil.rmtree(path, ignore_errors=True)
+        # It holds the failures of all ranks, with their tracebacks.
+        causes = dict.fromkeys(str(error) for error, _ in failure.failures.values())
+        raise OSError(f"{path}: cannot be written ({'; '.join(causes)})") from failure
 
     def _path(self, about: dict[str, Any]) -> Path:
         return self._folder / f"{about['step']:09d}"

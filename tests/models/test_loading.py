@@ -17,6 +17,7 @@ from torch import Tensor
 from genie_gym.models import loading
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint, read_world, require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn import weights as saving
 
 Make = Callable[[str], GenieWorldModel]
 
@@ -296,12 +297,12 @@ def test_a_failed_save_changes_nothing(
     folder = checkpoint if earlier else checkpoint.parent / "new"
     before = {path: path.read_bytes() for path in checkpoint.parent.rglob("*") if path.is_file()}
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
         path.write_bytes(b"half of it")
         if path.name.startswith("start_clips"):
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(loading, "save_file", full)
+    monkeypatch.setattr(saving, "save_file", full)
     with pytest.raises((ValueError, OSError), match="no space left"):
         save_world(tiny_world, folder)
     assert {path: path.read_bytes() for path in checkpoint.parent.rglob("*") if path.is_file()} == before

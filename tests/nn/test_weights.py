@@ -32,7 +32,7 @@ def test_a_failed_save_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytes
     module, path = nn.Linear(3, 4), tmp_path / "linear.safetensors"
     save_half(module, path)
 
-    def fail(tensors: object, file: Path) -> None:
+    def fail(tensors: object, file: Path, metadata: object) -> None:
         file.write_bytes(b"half a fi")
         raise OSError("No space left on device")
 

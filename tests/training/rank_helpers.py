@@ -143,6 +143,30 @@ def train_on_spoiled_rows(folder: Path) -> None:
     Phase(spoiled, CONFIG, folder, progress=False).run(ActionsTrainee(build("actions")[1].latent_action_model))
 
 
+def train_on_a_full_disk(folder: Path) -> None:
+    """Train until a checkpoint is to be saved, of which rank 1 cannot write its part."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if current_ranks().rank == 1 else soft, hard))
+    try:
+        train("actions", folder, {"train_steps": 4, "checkpoint_every": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def read_damaged(rank: int) -> list[int]:
+    """Read five items of which a rank cannot read the third."""
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            if number == 2 and current_ranks().rank == rank:
+                raise ValueError("shard 7 is corrupt")
+            yield number
+
+    return list(current_ranks().read(items()))
+
+
 def save_while_one_rank_polls(folder: Path) -> list[int]:
     """Save three checkpoints, of which rank 1 alone notices early that they are written; return the steps left."""
     ranks = current_ranks()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from genie_gym.configs import OptimizerConfig, TrainConfig
 from genie_gym.presets import PRESETS
 from genie_gym.training.checkpoint import has_run, read_weights, require_config
-from genie_gym.training.distributed import Ranks, SharedError, require_phases
+from genie_gym.training.distributed import Ranks, SharedError, SharedOSError, require_phases
 from tests.training.rank_helpers import (
     CONFIG,
     WORLDS,
@@ -21,9 +22,11 @@ from tests.training.rank_helpers import (
     curves,
     disagree,
     fail_on_second,
+    read_damaged,
     save_while_one_rank_polls,
     train,
     train_and_die,
+    train_on_a_full_disk,
     train_on_spoiled_rows,
     train_until_signal,
 )
@@ -209,3 +212,20 @@ def test_ranks_that_disagree_are_told_where(pair: Pair) -> None:
 
 def test_a_failure_of_one_rank_fails_all(pair: Pair) -> None:
     assert [str(error) for error in pair.do(fail_on_second)] == ["rank 1 of 2: shard 7 is missing"] * 2
+
+
+def test_an_item_that_one_rank_cannot_read_is_told_alike_by_all(pair: Pair) -> None:
+    """So that the first of them tells it once, and none waits in a step that the other will not take."""
+    errors = pair.do(read_damaged, 1)
+    assert [str(error) for error in errors] == ["rank 1 of 2: shard 7 is corrupt"] * 2
+    assert all(isinstance(error, SharedError) for error in errors)
+    assert pair.check(read_damaged, 2) == [[*range(5)]] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of the file size")
+def test_a_disk_that_is_full_for_one_rank_ends_all_and_leaves_no_part(pair: Pair, tmp_path: Path) -> None:
+    errors = pair.do(train_on_a_full_disk, tmp_path)
+    assert all(isinstance(error, SharedOSError) for error in errors), errors
+    assert "000000002: cannot be written ([Errno 27] File too large" in str(errors[0])
+    assert not list((tmp_path / "steps").iterdir())
+    assert not has_run(tmp_path)

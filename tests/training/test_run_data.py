@@ -1,5 +1,6 @@
 """Tests that a run goes on with its own data alone, at their frame rate, and that no other process trains it."""
 
+import json
 import os
 import shutil
 import sys
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 
 from genie_gym import cli
+from genie_gym.data.clips import ClipDataset
 from genie_gym.data.manifest import Chosen, write_manifest
 from genie_gym.data.shards import Recording, write_shard
 from genie_gym.data.sources import find_chosen
 from genie_gym.data.video import write_video
 from genie_gym.models.loading import read_world
+from genie_gym.presets import PRESETS
 from genie_gym.system import lock_folder
+from genie_gym.training.run import train_preset
 from genie_gym.training.run_data import keep_data
 
 Train = Callable[..., str]
@@ -83,6 +87,22 @@ def test_a_run_is_resumed_with_its_own_data_alone(tmp_path: Path, train: Train, 
     assert train("--data", data, *run, 0.00001, "--device", "cpu") == ""
     assert train("--data", data, "--out", out, "--on-broken", "skip") == ""
     assert read_world(out / "checkpoint").config.fps is None
+
+
+@pytest.mark.pipeline
+def test_a_run_from_python_keeps_the_digest_of_its_data_too(tmp_path: Path) -> None:
+    for name, seed in (("data", 0), ("other", 1)):
+        write_recording(tmp_path / name / "a.h5", seed)
+    world = PRESETS["tiny"].world
+    data, other = (
+        ClipDataset(tmp_path / name, 16, height=world.height, width=world.width) for name in ("data", "other")
+    )
+    run, settings = tmp_path / "run", {"minutes": 1e-5, "progress": False}
+    assert train_preset(PRESETS["tiny"], data, run, **settings) is None
+    assert json.loads((run / "data.json").read_text())["files"] == 1
+    with pytest.raises(ValueError, match=r"was started with other data, 1 files of .*data/a\.h5.* and got 1 .*other"):
+        train_preset(PRESETS["tiny"], other, run, **settings)
+    assert train_preset(PRESETS["tiny"], data, run, **settings) is None
 
 
 def test_data_are_the_same_wherever_they_lie(tmp_path: Path) -> None:
