@@ -43,10 +43,6 @@ def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes abou
 ) -> Path | None:
     """Train a world and save it as ``out/checkpoint``; another call resumes where the last one stopped.
 
-    On a CPU, if the last phase draws at least as many clips as there are, a ``TokenCache`` spares encoding a clip
-    again; with fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read.
-    Several processes have none, since their quantizers sum over all of them: no process may leave a batch out.
-
     Args:
         preset: World to train, and its phases.
         dataset: Clips of the world's size, of any length. Up to 256 MiB of frames are held in memory.
@@ -88,16 +84,26 @@ def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes abou
         write_merged(world, out)
     if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
-    phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
-    has_cache = torch.device(device).type == "cpu" and ranks.size == 1 and is_worthwhile(drawn, last)
-    phase = settle_world(world, phase, freezes_actions=second is not None)
-    cache = TokenCache(phase.folder, world.tokenizer, drawn, phase.config) if has_cache else None
-    if train_world(world, phase, cache, freezes_actions=second is not None) < last.train_steps:
+    if _train_last(world, begin(last, "world"), dataset.cut(last.clip_length), second is not None) < last.train_steps:
         return None
     if ranks.is_first:
         save_world(world.eval(), out / "checkpoint")
     ranks.barrier()
     return out / "checkpoint"
+
+
+def _train_last(world: GenieWorldModel, phase: Phase, dataset: ClipDataset, freezes_actions: bool) -> int:
+    """Train the dynamics, and the latent action model unless it is frozen; return the number of steps done.
+
+    On a CPU, if at least as many clips are drawn as there are, a ``TokenCache`` spares encoding a clip again; with
+    fewer draws hardly any clip repeats. A GPU needs no cache: it encodes faster than files are read. Several processes
+    have none, since their quantizers sum over all of them: no process may leave a batch out.
+    """
+    on_cpu = world.device.type == "cpu"
+    has_cache = on_cpu and current_ranks().size == 1 and is_worthwhile(dataset, phase.config)
+    phase = settle_world(world, phase, freezes_actions=freezes_actions)
+    cache = TokenCache(phase.folder, world.tokenizer, dataset, phase.config) if has_cache else None
+    return train_world(world, phase, cache, freezes_actions=freezes_actions)
 
 
 def _require_run(preset: Preset, ranks: int, out: Path) -> None:
