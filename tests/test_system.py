@@ -145,10 +145,14 @@ def test_what_killed_processes_left_is_deleted_by_the_next_one(tmp_path: Path) -
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), OSError("the library failed")])
 def test_an_error_of_writing_names_the_file(tmp_path: Path, error: OSError) -> None:
+    def fail() -> None:
+        with system.replace_file(tmp_path / "file") as temporary:
+            temporary.write_text("part")
+            raise error
+
     (tmp_path / "file").write_text("before")
-    with pytest.raises(OSError, match=r"/file") as raised, system.replace_file(tmp_path / "file") as temporary:
-        temporary.write_text("part")
-        raise error
+    with pytest.raises(OSError, match=r"/file") as raised:
+        fail()
     assert raised.value.errno == error.errno
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
