@@ -24,7 +24,7 @@ class Bounds(NamedTuple):
     """seconds on the clock, after which a case waits for something that does not come"""
 
 
-class Outcome(NamedTuple):
+class CaseOutcome(NamedTuple):
     """How a case ended."""
 
     number: int
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
         return self.ending in _ALLOWED and is_within
 
 
-def run_bounded(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[Outcome]:
+def run_bounded(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[CaseOutcome]:
     """Run cases in order in forked workers, and yield how each ended; a worker that dies is replaced.
 
     Args:
@@ -59,7 +59,7 @@ def run_bounded(run: Callable[[int], object], numbers: Sequence[int], bounds: Bo
             yield outcome
 
 
-def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[Outcome]:
+def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[CaseOutcome]:
     """Yield the outcomes of one worker, which ends with the first case that breaks a bound."""
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -75,11 +75,11 @@ def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: 
     with os.fdopen(reader) as lines:
         for line in lines:
             done += 1
-            yield Outcome(*json.loads(line))
+            yield CaseOutcome(*json.loads(line))
     _, status = os.waitpid(worker, 0)
     if os.WIFSIGNALED(status) and done < len(numbers):
         killed = signal.Signals(os.WTERMSIG(status)).name
-        yield Outcome(numbers[done], f"killed by {killed}", "", 0.0, 0)
+        yield CaseOutcome(numbers[done], f"killed by {killed}", "", 0.0, 0)
 
 
 def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, writer: int) -> None:
@@ -100,7 +100,7 @@ def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, 
         except BaseException as error:  # noqa: BLE001  # every other ending is what is looked for
             ending, message = _name(error), str(error)[:2000]
         seconds, grown = time.process_time() - began, _peak_megabytes() - base
-        found = Outcome(number, ending, message, round(seconds, 3), grown)
+        found = CaseOutcome(number, ending, message, round(seconds, 3), grown)
         os.write(writer, (json.dumps(found) + "\n").encode())
         if not found.is_allowed(bounds):
             return

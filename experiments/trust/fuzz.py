@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import tyro
 
-from experiments.trust.bounded import Bounds, Outcome, run_bounded
+from experiments.trust.bounded import Bounds, CaseOutcome, run_bounded
 from experiments.trust.targets import TARGETS
 from genie_gym.results.experiment import Row, TrainedExperiment
 
@@ -51,7 +51,7 @@ class Fuzzer:
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def run(self, numbers: Sequence[int]) -> Iterator[Outcome]:
+    def run(self, numbers: Sequence[int]) -> Iterator[CaseOutcome]:
         """Run cases by number, and yield how each ended."""
         return run_bounded(self.run_case, numbers, self.bounds)
 
@@ -83,7 +83,7 @@ class Fuzzer:
         return list(TARGETS)[number % len(TARGETS)]
 
 
-def summarise(outcomes: Sequence[Outcome], bounds: Bounds) -> dict[str, Any]:
+def summarise(outcomes: Sequence[CaseOutcome], bounds: Bounds) -> dict[str, Any]:
     """Return by kind of file how many cases ended how, and the largest processor time and memory; and all faults."""
     kinds: dict[str, dict[str, Any]] = {}
     for name in TARGETS:
