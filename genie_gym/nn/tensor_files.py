@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from genie_gym.foreign import explain_head
 
@@ -17,6 +18,8 @@ _HEADER_BYTES = 1 << 24
 _SHOWN = 3
 """Number of faults that an error lists."""
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+_ELEMENTWISE = {"mul", "__mul__", "__rmul__", "__floordiv__", "floor_divide", "normalize", "cumprod"}
+"""Operations by which models compute their first weights from random numbers, of the same shape and type."""
 _TYPES = {**_FLOATS, "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
 """Name of a type in the format -> type of torch, for the types that are read."""
 
@@ -111,10 +114,24 @@ def build_with(build: Callable[[], _Module], path: Path, what: str) -> _Module:
     return module.eval().requires_grad_(False)
 
 
+class _ShapesAlone(TorchFunctionMode):
+    """Skip arithmetic on the meta device, for which torch would load its compiler: a second and a half."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        tensor = next((each for each in (*args, *(kwargs or {}).values()) if isinstance(each, Tensor)), None)
+        if tensor is not None and tensor.is_meta:
+            if name.endswith("_") and not name.endswith("__"):  # in place, such as zero_ and normal_
+                return tensor
+            if name in _ELEMENTWISE:
+                return torch.empty_like(tensor)
+        return func(*args, **(kwargs or {}))
+
+
 def build_on_meta(build: Callable[[], _Module]) -> _Module:
     """Build a module whose tensors have shapes and no memory; ``ValueError`` if a shape is beyond all bounds."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _ShapesAlone():
             return build()
     except (RuntimeError, OverflowError) as error:
         raise ValueError(f"sizes must be such that torch can count the weights, got {error}") from error

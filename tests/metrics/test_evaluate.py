@@ -141,7 +141,7 @@ def test_fvd_stands_beside_our_distance_with_the_same_baselines(
 
     def load(path: Path, device: str) -> Any:
         read.append((path, device))
-        return lambda videos: videos[:, :, :, ::8, ::8].flatten(1)
+        return lambda videos: videos.mean(dim=(3, 4)).flatten(1)
 
     monkeypatch.setattr(outputs, "load_i3d", load)
     settings = SMALL | {"data": recording, "i3d": tmp_path / "i3d.safetensors"}

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from genie_gym.checks import LIMITS
 from genie_gym.models import loading
 from genie_gym.models.loading import digest_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.tensor_files import build_on_meta
 
 Make = Callable[[str], GenieWorldModel]
 Place = tuple[str | int, ...]
@@ -168,6 +171,26 @@ def test_nothing_is_allocated_for_sizes_that_the_weights_do_not_have(
     with pytest.raises(ValueError, match=r"do not fit their config: .* (must be \(.*, got \(|is missing)"):
         read_world(small)
     assert built == ["meta"]
+
+
+def test_a_world_without_memory_has_the_names_shapes_and_types_of_a_real_one(
+    variants: dict[str, configs.WorldConfig],
+) -> None:
+    for name, config in variants.items():
+        real = GenieWorldModel(config).state_dict()
+        found = build_on_meta(lambda config=config: GenieWorldModel(config)).state_dict()
+        assert {tensor.device.type for tensor in found.values()} == {"meta"}, name
+        shapes = {each: (tensor.shape, tensor.dtype) for each, tensor in found.items()}
+        assert shapes == {each: (tensor.shape, tensor.dtype) for each, tensor in real.items()}, name
+
+
+def test_comparing_shapes_loads_no_compiler() -> None:
+    """It would take a second and a half of every command."""
+    program = (
+        "import sys; from genie_gym.models.loading import find_checkpoint, read_world; "
+        "read_world(find_checkpoint('coinrun')); assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
