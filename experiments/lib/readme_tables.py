@@ -50,6 +50,7 @@ _AWAITED = {
     "video_distances": "python -m experiments.release.video_distances --preset full --i3d runs/i3d.safetensors",
     "figure15_cloning": "python -m agents.benchmark --preset full",
     "figure15_transfer": "python -m agents.transfer --preset full",
+    "dream_task": "python -m agents.dream_task --preset full",
     "dream_transfer": "python -m agents.dream_transfer --preset full",
     "dream_seen_levels": "python -m agents.dream_seen_levels --preset full",
 }
@@ -107,7 +108,7 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
 
 def _await(name: str) -> str:
     """Return the text in place of a table whose results are not measured yet."""
-    return f"The table follows: `{_AWAITED[name]}` plays it with the next shipped world."
+    return f"Not measured yet for the shipped world: `{_AWAITED[name]}` makes this table."
 
 
 def read(name: str) -> dict[str, Any]:
