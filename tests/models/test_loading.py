@@ -188,7 +188,7 @@ def test_position_embeddings_of_version_0_1_had_another_name(make_world: Make, t
 def test_an_unknown_name_is_answered_with_the_known_ones(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(loading, "SHIPPED", tmp_path)
     for name in ("here", "there"):
         shutil.copytree(tiny_checkpoint, tmp_path / name)
     (tmp_path / "empty").mkdir()
