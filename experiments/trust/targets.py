@@ -109,7 +109,10 @@ def _use_world(folder: Path) -> None:
         world = read_world(path)
         prompts = torch.zeros(1, 1, 3, world.config.height, world.config.width)
         state, _ = world.reset(prompts, [0])
-        world.step(state, torch.zeros(1, dtype=torch.int64))
+        try:
+            world.step(state, torch.zeros(1, dtype=torch.int64))
+        except FloatingPointError as error:  # the documented end of play with weights that are finite and vast
+            raise ValueError(str(error)) from error
 
 
 def _prepare_shards(folder: Path) -> None:
