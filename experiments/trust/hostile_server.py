@@ -142,16 +142,17 @@ def _time_steps(address: str, seconds: float) -> list[float]:
     return times
 
 
-def _join(address: str) -> Any:
+@contextlib.contextmanager
+def _join(address: str) -> Iterator[Any]:
     """Open a WebSocket as soon as the server has room, within a minute."""
     from websockets.sync.client import connect
 
     deadline = time.monotonic() + 60
     while True:
-        player = connect(f"ws://{address}/play", open_timeout=60)
-        if json.loads(player.recv(timeout=60))["kind"] == "world":
-            return player
-        player.close()
+        with connect(f"ws://{address}/play", open_timeout=60) as player:
+            if json.loads(player.recv(timeout=60))["kind"] == "world":
+                yield player
+                return
         assert time.monotonic() < deadline, "there is no room"
         time.sleep(0.2)
 
