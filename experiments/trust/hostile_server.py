@@ -29,13 +29,13 @@ from genie_gym.results.experiment import Row, WorldExperiment
 
 MOST_SLOWDOWN, MOST_GROWTH = 3.0, 1.1
 """Bounds: an attack's median frame time by the control's, and the memory after it by that before it."""
-_SECONDS = {"smoke": 2.0, "full": 6.0}
+_SECONDS = {"smoke": 2.0, "full": 4.0}
 """Length of each control and of each attack by preset."""
 _PACE = 0.05
 """Seconds from one step of the player to the next; a step that takes longer delays the next one."""
-_SETTLING = 8.0
+_SETTLING = 6.0
 """Seconds after which the server has dealt with what came before, and returned its memory."""
-_REST = 60.0
+_REST = 15.0
 """Most seconds in which the memory must come back."""
 
 
