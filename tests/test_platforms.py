@@ -38,7 +38,7 @@ PLAY = """
 import importlib, pkgutil
 import genie_gym
 
-OPTIONAL = {"stable_baselines3", "starlette", "uvicorn", "websockets"}
+OPTIONAL = {"stable_baselines3", "starlette", "uvicorn", "websockets"} | {"msvcrt"}  # which click asks for here
 for module in pkgutil.walk_packages(genie_gym.__path__, "genie_gym."):
     try:
         importlib.import_module(module.name)

@@ -72,7 +72,7 @@ def read_away(opened: socket.socket, seconds: float) -> None:
                 raise ConnectionError("the server has closed the connection")
 
 
-def draw_grey_png(width: int, height: int) -> bytes:
+def draw_grey(width: int, height: int) -> bytes:
     """Return a grey PNG, which is small however many pixels it has."""
     file = io.BytesIO()
     Image.new("L", (width, height), 128).save(file, "PNG")
@@ -137,13 +137,13 @@ class Players:
 
 def send_pad_bombs(players: Players) -> None:
     """Ask for padding, then send pictures of one row: a square of them is vast."""
-    bombs = [pack_message(draw_grey_png(*size), _BINARY) for size in ((20_000, 1), (1, 20_000))]
+    bombs = [pack_message(draw_grey(*size), _BINARY) for size in ((20_000, 1), (1, 20_000))]
     players.flood(4, bombs, pack_command(do="fit", **{"as": "pad"}), wait=0.5)
 
 
 def send_large_pictures(players: Players) -> None:
     """Send pictures of nearly 25 megapixels."""
-    players.flood(14, [pack_message(draw_grey_png(4_999, 4_999), _BINARY)], wait=0.5)
+    players.flood(14, [pack_message(draw_grey(4_999, 4_999), _BINARY)], wait=0.5)
 
 
 def open_slow_sockets(players: Players) -> None:
@@ -199,7 +199,7 @@ def send_restarts(players: Players) -> None:
 
 def send_hostile_replays(players: Players) -> None:
     """Replay trajectories with values that no world can play."""
-    own, large = record_trajectory(players.address), base64.b64encode(draw_grey_png(4_990, 5_000)).decode()
+    own, large = record_trajectory(players.address), base64.b64encode(draw_grey(4_990, 5_000)).decode()
     changes: list[dict[str, Any]] = [
         {"temperature": 1e-320},
         {"temperature": 10**400},

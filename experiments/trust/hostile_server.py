@@ -29,13 +29,13 @@ from genie_gym.results.experiment import Row, WorldExperiment
 
 MOST_SLOWDOWN, MOST_GROWTH = 3.0, 1.1
 """Bounds: an attack's median frame time by the control's, and the memory after it by that before it."""
-_SECONDS = {"smoke": 2.0, "full": 6.0}
+_SECONDS = {"smoke": 2.0, "full": 4.0}
 """Length of each control and of each attack by preset."""
 _PACE = 0.05
 """Seconds from one step of the player to the next; a step that takes longer delays the next one."""
-_SETTLING = 8.0
+_SETTLING = 6.0
 """Seconds after which the server has dealt with what came before, and returned its memory."""
-_REST = 60.0
+_REST = 15.0
 """Most seconds in which the memory must come back."""
 
 
@@ -142,16 +142,17 @@ def _time_steps(address: str, seconds: float) -> list[float]:
     return times
 
 
-def _join(address: str) -> Any:
+@contextlib.contextmanager
+def _join(address: str) -> Iterator[Any]:
     """Open a WebSocket as soon as the server has room, within a minute."""
     from websockets.sync.client import connect
 
     deadline = time.monotonic() + 60
     while True:
-        player = connect(f"ws://{address}/play", open_timeout=60)
-        if json.loads(player.recv(timeout=60))["kind"] == "world":
-            return player
-        player.close()
+        with connect(f"ws://{address}/play", open_timeout=60) as player:
+            if json.loads(player.recv(timeout=60))["kind"] == "world":
+                yield player
+                return
         assert time.monotonic() < deadline, "there is no room"
         time.sleep(0.2)
 

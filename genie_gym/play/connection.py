@@ -1,7 +1,8 @@
 """One visitor's WebSocket connection: one frame for every latent action.
 
 A message of the page is a command (JSON with a ``do``) or the bytes of a picture to start from. Each is answered before
-the next is read, so nobody can pile up work. An answer is bytes (a frame or a file), or JSON with a ``kind``.
+the next is read, and who has more than eight unanswered is disconnected, so nobody can pile up work. An answer is bytes
+(a frame or a file), or JSON with a ``kind``.
 
 A server with a token first sends JSON of the kind ``token``, which ``{"do": "enter", "token": "..."}`` answers. A
 visitor then gets the description of the world.
@@ -41,7 +42,7 @@ from genie_gym.envs.prompts import FittedPrompt
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.drivers import DRIVER_FRAMES
-from genie_gym.play.limits import Limits
+from genie_gym.play.limits import POLICY_VIOLATION, Limits
 from genie_gym.play.pictures import open_picture
 from genie_gym.play.setup import PlaySetup
 from genie_gym.play.trajectory import format_trajectory, parse_trajectory
@@ -52,8 +53,6 @@ FRAME_MESSAGE, FILE_MESSAGE = 0, 1
 FRAME_HEADER = "<BIh"
 """Struct format of a frame's header: ``FRAME_MESSAGE``, steps, latent action."""
 NO_ACTION = -1
-POLICY_VIOLATION, TOO_BUSY = 1008, 1013
-"""WebSocket close codes."""
 _MOST_COMPLAINT = 1_000
 """Largest number of letters of an error."""
 

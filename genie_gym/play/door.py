@@ -14,12 +14,16 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from genie_gym.play.limits import Limits
+from genie_gym.play.limits import POLICY_VIOLATION, Limits
 
 _PIECE = 8 * 1024
 """Number of bytes that are read at a time, in which there may be 1,365 WebSocket frames."""
-_SHARE, _SAVED = 0.02, 0.05
-"""Share of the processor's time that handling a connection's bytes may take, and seconds that it can save up."""
+_SHARE, _SAVED = 0.005, 0.05
+"""Share of the processor's time that a connection may take beyond its due, and seconds that it can save up."""
+_DUE_PER_BYTE, _DUE_PER_MESSAGE = 2e-9, 1e-4
+"""Seconds that handling bytes, and a message, may take, which are not counted."""
+_UNANSWERED = 8
+"""Largest number of messages at once that have no answer yet; the page sends one."""
 _PATIENCE = 5.0
 """Seconds for which a connection may take more than its share. It is closed then: nobody sees a waiting one end."""
 _LINES, _LINES_SECONDS = 60, 60.0
@@ -128,15 +132,17 @@ class _InPieces(asyncio.BufferedProtocol):
     """A protocol that is given its bytes in small pieces, and charged for the time that it takes."""
 
     transport: Any
+    messages = 0
 
     def get_buffer(self, sizehint: int) -> bytearray:
         self._piece = bytearray(_PIECE)
         return self._piece
 
     def buffer_updated(self, nbytes: int) -> None:
-        began = time.thread_time()
+        began, self.messages = time.thread_time(), 0
         self.data_received(bytes(self._piece[:nbytes]))  # type: ignore[attr-defined]
-        self.transport.charge(time.thread_time() - began)
+        taken = time.thread_time() - began - _DUE_PER_BYTE * nbytes - _DUE_PER_MESSAGE * min(1, self.messages)
+        self.transport.charge(max(0.0, taken))
 
 
 class _Web(_InPieces, H11Protocol):  # type: ignore[misc]  # they differ in a hint
@@ -164,15 +170,25 @@ class _Socket(_InPieces, WebSocketsSansIOProtocol):  # type: ignore[misc]
         super().connection_lost(exc)
 
     def send_receive_event_to_app(self) -> None:
-        """Close the connection of a text that is not UTF-8, for which uvicorn would log a traceback."""
+        """Close the connection of who asks on without waiting for answers, or sends a text that is not UTF-8."""
+        self.messages += 1
+        if self.queue.qsize() >= _UNANSWERED:
+            while not self.queue.empty():  # nobody waits for these answers
+                self.queue.get_nowait()
+            self._fail(POLICY_VIOLATION, f"more than {_UNANSWERED} messages wait for an answer")
+            return
         try:
             if self.curr_msg_data_type == "text":
                 b"".join(self.frames).decode()
-        except UnicodeDecodeError:
-            self.conn.fail(_INVALID_DATA, "a text must be UTF-8")
-            self.handle_parser_exception()
+        except UnicodeDecodeError:  # for which uvicorn would log a traceback
+            self._fail(_INVALID_DATA, "a text must be UTF-8")
             return
         super().send_receive_event_to_app()
+
+    def _fail(self, code: int, reason: str) -> None:
+        if not self.close_sent:
+            self.conn.fail(code, reason)
+            self.handle_parser_exception()
 
 
 class _Quiet(logging.Filter):

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from genie_gym.configs import WorldConfig
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 
+POLICY_VIOLATION, TOO_BUSY = 1008, 1013
+"""WebSocket close codes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -35,7 +38,9 @@ class Limits:
     error_pause_seconds: float = 0.1
     """seconds after an error"""
     request_seconds: float = 0.005
-    """least seconds from one request for a file or a WebSocket to the next, of all visitors together"""
+    """least seconds from one request for a file to the next, of all visitors together"""
+    entry_seconds: float = 0.05
+    """least seconds from one request for a WebSocket to the next"""
 
     def replay_bytes(self, config: WorldConfig) -> int:
         """Return the largest size of the command of a replay: of its prompt, its latent actions and the rest."""

@@ -23,8 +23,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from genie_gym.play.batch_scheduler import BatchScheduler
 from genie_gym.play.config import LOOPBACK
-from genie_gym.play.connection import POLICY_VIOLATION, TOO_BUSY, Connection, describe_world
-from genie_gym.play.limits import DEFAULT_LIMITS, Limits
+from genie_gym.play.connection import Connection, describe_world
+from genie_gym.play.limits import DEFAULT_LIMITS, POLICY_VIOLATION, TOO_BUSY, Limits
 from genie_gym.play.pictures import pack_picture
 from genie_gym.play.setup import PlaySetup
 
@@ -57,13 +57,14 @@ class PageHeaders:
 class _InTurn:
     """Middleware that lets one request after the other begin, so that a flood of them leaves time to those who play."""
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        self._app, self._seconds, self._turn = app, seconds, asyncio.Lock()
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._turns = app, {"http": asyncio.Lock(), "websocket": asyncio.Lock()}
+        self._seconds = {"http": limits.request_seconds, "websocket": limits.entry_seconds}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            async with self._turn:
-                await asyncio.sleep(self._seconds)
+        if (kind := scope["type"]) in self._turns:
+            async with self._turns[kind]:
+                await asyncio.sleep(self._seconds[kind])
         await self._app(scope, receive, send)
 
 
@@ -121,7 +122,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
         ],
         middleware=[
             Middleware(PageHeaders),
-            Middleware(_InTurn, seconds=limits.request_seconds),
+            Middleware(_InTurn, limits=limits),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
         ],
         lifespan=lifespan,

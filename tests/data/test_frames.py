@@ -129,6 +129,13 @@ def test_titles_stand_in_a_margin_beside_their_rows() -> None:
         contact_sheet(videos, ["one"])
 
 
+@pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1, 3), (3, 100_000, 3), (40_000, 16, 3)])
+def test_padding_of_a_long_frame_takes_little_memory(shape: tuple[int, int, int]) -> None:
+    """Padded as it is, the first one would have forty thousand million pixels."""
+    frame = np.full(shape, 90, np.uint8)
+    assert np.array_equal(resize(frame, 64, 96, "pad"), np.full((64, 96, 3), 90, np.uint8))
+
+
 def test_padding_keeps_the_whole_frame() -> None:
     frame = np.zeros((4, 8, 3), np.uint8)
     frame[:2], frame[2:] = 50, 200

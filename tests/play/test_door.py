@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
 import socket
@@ -62,6 +61,15 @@ def dial(here: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=PATIENCE)
 
 
+@contextlib.contextmanager
+def all_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Catch what uvicorn logs, too, which goes to handlers of its own."""
+    logger = logging.getLogger("uvicorn")
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)
+
+
 def has_ended(opened: socket.socket) -> bool:
     """Wait until the server closes a connection, and read away what it sends before."""
     with contextlib.suppress(ConnectionError):
@@ -115,18 +123,32 @@ FLOODS = {
 def test_who_floods_is_made_to_wait_and_then_shut_out(open_server: Any, monkeypatch: Any, kind: str) -> None:
     monkeypatch.setattr(door, "_PATIENCE", 0.2)
     with open_server() as here, player(here) as step, join_game(here) as flooding:
-        flooding.settimeout(PATIENCE)
+        if "fragments" in kind:
+            flooding.sendall(pack_message(b"", is_last=False))
+        flooding.setblocking(False)
+        sent, prepared = 0, FLOODS[kind] * 10_000
         with contextlib.suppress(ConnectionError):
-            flooding.sendall(pack_message(b"", is_last=False) if "fragments" in kind else b"")
-            flooding.setblocking(False)
-            for _ in itertools.count():
+            while True:
                 step()
                 with contextlib.suppress(BlockingIOError):
-                    while True:
-                        flooding.send(FLOODS[kind] * 1_000)
+                    sent = (sent + flooding.send(prepared[sent:])) % len(prepared)
                 with contextlib.suppress(BlockingIOError):
                     flooding.recv(1 << 20)
         step()
+
+
+def test_who_does_not_wait_for_answers_is_shut_out(open_server: Any) -> None:
+    with open_server() as here, player(here) as step, join_game(here) as hasty:
+        hasty.settimeout(PATIENCE)
+        hasty.sendall(pack_message(b'{"do": "start"}') * 100)
+        assert has_ended(hasty)
+        step()
+        with connect(f"ws://{here}/play", open_timeout=PATIENCE) as patient:
+            patient.recv(timeout=PATIENCE)
+            for _ in range(4):
+                patient.send('{"do": "start"}')
+            for _ in range(4):
+                assert patient.recv(timeout=PATIENCE)[0] == FRAME_MESSAGE
 
 
 class Recorder:
@@ -173,7 +195,7 @@ def test_all_is_read_in_small_pieces(protocol: Any) -> None:
 def test_a_text_that_is_no_utf_8_ends_its_connection_without_a_traceback(
     open_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with open_server() as here, player(here) as step:
+    with open_server() as here, all_logs(caplog), player(here) as step:
         for text in (b"\xff", b"\xc3", b"\xed\xa0\x80", b"{\xfe}"):
             for pieces in (pack_message(text), pack_message(text, is_last=False) + pack_message(b"", opcode=0)):
                 with join_game(here) as invalid:
@@ -186,7 +208,7 @@ def test_a_text_that_is_no_utf_8_ends_its_connection_without_a_traceback(
 
 def test_no_log_holds_the_token(open_server: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Not even that of a visitor who writes it into the address."""
-    with caplog.at_level(logging.INFO), open_server(token="sesame") as here:
+    with open_server(token="sesame") as here, all_logs(caplog):
         for path in ("play", "play?token=sesame"):
             with connect(f"ws://{here}/{path}", open_timeout=PATIENCE) as visitor:
                 visitor.recv(timeout=PATIENCE)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -363,4 +364,21 @@ def test_a_wide_world_is_shown_undistorted_at_its_own_rate(
             box = page.locator(selector).bounding_box()
             assert box["width"] / box["height"] == pytest.approx(77 / 45, rel=0.03), selector
         assert page.evaluate("() => document.getElementById('speed').value") == "12"
+        page.close()
+
+
+def test_the_token_follows_the_hash_and_no_request_holds_it(browser: Any, serve: Any, tiny_checkpoint: Path) -> None:
+    app = build_app(prepare_play(PlayConfig(checkpoint=str(tiny_checkpoint))), token="se+sa&me")
+    with serve(app, Limits()) as here:
+        page, asked = browser.new_page(), []
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        page.goto(f"http://{here}/#token={quote('se+sa&me', safe='')}")
+        page.wait_for_selector("#screen[data-steps]")
+        assert len(asked) > 5
+        assert not [url for url in asked if "sa" in url.removeprefix(f"http://{here}/#")]
+        page.goto("about:blank")
+        page.goto(f"http://{here}/")
+        page.wait_for_function("() => document.getElementById('status').textContent.includes('token is missing')")
         page.close()

@@ -67,6 +67,16 @@ def test_a_large_picture_of_any_mode_looks_like_a_small_one(mode: str) -> None:
     assert np.abs(looks[0] - looks[1]).mean() < 3
 
 
+@pytest.mark.parametrize("mode", ["1", "P", "L", "RGB"])
+def test_fine_patterns_of_a_large_picture_are_averaged(mode: str) -> None:
+    """Black and white in turn: without a mean, a picture of numbered colours would become black or white."""
+    lines = np.tile(np.array([0, 255], np.uint8), (2_100, 1_050))
+    file = io.BytesIO()
+    Image.fromarray(lines).convert(mode, dither=Image.Dither.NONE).save(file, "PNG")
+    frames = fit_prompt(open_picture(file.getvalue(), "picture"), 64, 64).frames
+    assert 100 < frames.mean() < 155
+
+
 def test_a_large_photo_stays_upright() -> None:
     image = Image.fromarray(np.repeat(np.array([[[255, 0, 0]], [[0, 0, 255]]], np.uint8), 1_500, 0).repeat(3_000, 1))
     exif = Image.Exif()

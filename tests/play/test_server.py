@@ -32,10 +32,9 @@ from genie_gym.play.connection import (
     FRAME_HEADER,
     FRAME_MESSAGE,
     NO_ACTION,
-    POLICY_VIOLATION,
     describe_world,
 )
-from genie_gym.play.limits import Limits
+from genie_gym.play.limits import POLICY_VIOLATION, Limits
 from genie_gym.play.run import require_address
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import PlaySetup, prepare_play
@@ -328,7 +327,7 @@ def test_a_recording_of_another_world_is_refused_and_the_visitor_plays_on(
 
 
 def test_a_visitor_beyond_the_limit_is_refused(open_page: Callable[..., TestClient]) -> None:
-    page = open_page(visitors=1)
+    page = open_page(visitors=1, entry_seconds=0)
     with page.websocket_connect(SOCKET) as socket:
         person = Person(socket)
         for _ in range(100):
