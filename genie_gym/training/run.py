@@ -52,22 +52,17 @@ def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes abou
         minutes: Time limit of this call in minutes, over all phases.
         device: Device to train on.
         progress: Whether to show progress bars.
-        keeps_data: Whether to note the digest of the dataset's files with the run, and to compare it when the run is
-            resumed (``keep_data``); the command line does so itself, with the videos that its clips are made of.
+        keeps_data: Whether to keep the dataset's digest and compare it (``keep_data``); the command does so itself.
 
     Returns:
         Folder of the checkpoint, or ``None`` if time ran out before the last step.
 
     Raises:
-        ValueError: If ``out`` holds a run of another preset or of other data, a file of the data is damaged, or torch
-            cannot compute on the device.
+        ValueError: If ``out`` holds a run of another preset or data, data are damaged, or the device cannot compute.
     """
     require_device(device)
     (ranks := current_ranks()).agree(lambda: _require_run(preset, ranks.size, out))
-    if keeps_data:
-        chosen = dataset.contents
-        ranks.agree(lambda: keep_data(out, chosen, [each.path for each in chosen]) if ranks.is_first else None)
-    dataset = ranks.agree(dataset.in_memory) if dataset.num_bytes <= HELD_BYTES else dataset
+    dataset = _hold(dataset, out if keeps_data else None)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     def begin(config: TrainConfig, name: str) -> Phase:
@@ -104,6 +99,14 @@ def _train_last(world: GenieWorldModel, phase: Phase, dataset: ClipDataset, free
     phase = settle_world(world, phase, freezes_actions=freezes_actions)
     cache = TokenCache(phase.folder, world.tokenizer, dataset, phase.config) if has_cache else None
     return train_world(world, phase, cache, freezes_actions=freezes_actions)
+
+
+def _hold(dataset: ClipDataset, run: Path | None) -> ClipDataset:
+    """Return the dataset, in memory if it is small, and keep its digest with the run, if one is given."""
+    ranks, chosen = current_ranks(), dataset.contents
+    if run is not None:
+        ranks.agree(lambda: keep_data(run, chosen, [each.path for each in chosen]) if ranks.is_first else None)
+    return ranks.agree(dataset.in_memory) if dataset.num_bytes <= HELD_BYTES else dataset
 
 
 def _require_run(preset: Preset, ranks: int, out: Path) -> None:
