@@ -50,6 +50,7 @@ _AWAITED = {
     "video_distances": "python -m experiments.release.video_distances --preset full --i3d runs/i3d.safetensors",
     "figure15_cloning": "python -m agents.benchmark --preset full",
     "figure15_transfer": "python -m agents.transfer --preset full",
+    "against": "python -m experiments.ablations.against --preset full --other FOLDER",
     "dream_task": "python -m agents.dream_task --preset full",
     "dream_transfer": "python -m agents.dream_transfer --preset full",
     "dream_seen_levels": "python -m agents.dream_seen_levels --preset full",
