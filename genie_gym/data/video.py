@@ -102,6 +102,8 @@ class _Decoder:
         if self._stream is None:
             what = "holds no video" if container.streams else "is cut short or damaged: it holds no video and no sound"
             raise ValueError(f"{path}: {what}")
+        if self._stream.codec_context is None:
+            raise ValueError(f"{path}: holds a video of an unknown codec, or is damaged")
         if container.format.name == "gif":
             _check_gif(path)
         self.aspect = float(self._stream.sample_aspect_ratio or 1)
