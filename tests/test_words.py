@@ -68,7 +68,7 @@ def referred(node: ast.AST) -> set[str]:
 
 
 def command_names(trees: Mapping[str, ast.Module]) -> set[str]:
-    """Names in the values of every dictionary ``COMMANDS`` and in the arguments of every ``tyro.cli``."""
+    """Names in the values of every dictionary ``COMMANDS`` and in the arguments of every ``tyro.cli`` and ``run_command``."""
     names = set()
     for tree in trees.values():
         assigned = {
@@ -79,7 +79,7 @@ def command_names(trees: Mapping[str, ast.Module]) -> set[str]:
         values = {target.id: referred(value) for target, value in assigned.items() if isinstance(target, ast.Name)}
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         for call in calls:
-            if "cli" in referred(call.func) and call.args:
+            if {"cli", "run_command"} & set(referred(call.func)) and call.args:
                 names |= {inner for name in referred(call.args[0]) for inner in {name, *values.get(name, ())}}
         names |= values.get("COMMANDS", set())
     return names

@@ -79,8 +79,7 @@ def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes abou
         return None
     if second and train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
         return None
-    if second and ranks.is_first:
-        write_merged(world, out)
+    ranks.agree(lambda: write_merged(world, out) if second and ranks.is_first else None)
     if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
     phase, drawn = begin(last, "world"), dataset.cut(last.clip_length)
@@ -89,9 +88,7 @@ def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes abou
     cache = TokenCache(phase.folder, world.tokenizer, drawn, phase.config) if has_cache else None
     if train_world(world, phase, cache, freezes_actions=second is not None) < last.train_steps:
         return None
-    if ranks.is_first:
-        save_world(world.eval(), out / "checkpoint")
-    ranks.barrier()
+    ranks.agree(lambda: save_world(world.eval(), out / "checkpoint") if ranks.is_first else None)
     return out / "checkpoint"
 
 
