@@ -68,7 +68,7 @@ def referred(node: ast.AST) -> set[str]:
 
 
 def command_names(trees: Mapping[str, ast.Module]) -> set[str]:
-    """Names in the values of every dictionary ``COMMANDS`` and in the arguments of every ``tyro.cli`` and ``run_command``."""
+    """Names in the values of every dictionary ``COMMANDS`` and in the arguments of ``tyro.cli`` and ``run_command``."""
     names = set()
     for tree in trees.values():
         assigned = {
