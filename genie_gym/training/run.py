@@ -75,15 +75,12 @@ def train_preset(  # noqa: PLR0913  # what a run is, and how this call goes abou
         return None
     if second and train_actions(world.latent_action_model, begin(second, "actions")) < second.train_steps:
         return None
-    if second and ranks.is_first:
-        write_merged(world, out)
+    ranks.agree(lambda: write_merged(world, out) if second and ranks.is_first else None)
     if any(ranks.gather(deadline is not None and time.monotonic() >= deadline)):
         return None
     if _train_last(world, begin(last, "world"), dataset.cut(last.clip_length), second is not None) < last.train_steps:
         return None
-    if ranks.is_first:
-        save_world(world.eval(), out / "checkpoint")
-    ranks.barrier()
+    ranks.agree(lambda: save_world(world.eval(), out / "checkpoint") if ranks.is_first else None)
     return out / "checkpoint"
 
 
