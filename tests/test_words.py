@@ -79,11 +79,7 @@ def command_names(trees: Mapping[str, ast.Module]) -> set[str]:
         values = {target.id: referred(value) for target, value in assigned.items() if isinstance(target, ast.Name)}
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         for call in calls:
-<<<<<<< HEAD
             if {"cli", "run_command"} & referred(call.func) and call.args:
-=======
-            if {"cli", "run_command"} & set(referred(call.func)) and call.args:
->>>>>>> i4x-kills
                 names |= {inner for name in referred(call.args[0]) for inner in {name, *values.get(name, ())}}
         names |= values.get("COMMANDS", set())
     return names
