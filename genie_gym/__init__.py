@@ -60,7 +60,7 @@ def label(
 
     Args:
         video: Video file, or (T, H, W, 3) uint8 frames.
-        checkpoint: Name of a shipped checkpoint, or folder of one you trained.
+        checkpoint: Name of a shipped checkpoint, folder of one you trained, or ``hf://USER/REPO``.
         device: Torch device to compute on.
         **settings: ``fps``, frames a second to read of a file, by default the world's rate, or each frame if it has
             none; ``fit``, ``crop`` or ``pad`` for frames of another aspect ratio.
@@ -69,7 +69,7 @@ def label(
         (T - 1,) int64; entry t leads from frame t to t + 1.
 
     Raises:
-        ValueError: If the video is none, is broken or has fewer than two frames, or another argument is invalid.
+        ValueError: If the video is no video, is broken or has fewer than two frames, or another argument is invalid.
     """
     from genie_gym.serving.labelling import label_video
 

@@ -48,8 +48,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "PolicyConfig.patch_size": _PATCH,
     "PolicyConfig.frame_size": _SIDE,
 }
-"""Field -> the least and largest value that a config may have: a file from others decides about them, and a world is
-built and played by what they say. The paper's largest world has 48 layers of 5120 features."""
+"""Field -> its least and largest value. A config may come from a stranger's file, and a world is built and played by
+it. The paper's largest world has 48 layers of 5120 features."""
 
 
 def require(is_met: bool, field: str, value: object, rule: str) -> None:

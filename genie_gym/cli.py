@@ -96,7 +96,7 @@ class _DemoOptions:
     """The options that ``demo`` and ``prompt`` share."""
 
     checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or its folder"""
+    """name of a shipped checkpoint, folder of one, or hf://USER/REPO"""
     frames: int = 24
     """number of frames generated for each latent action"""
     seed: int = 0
@@ -159,7 +159,7 @@ class DoctorCommand:
     """Say what this machine plays in and how fast, and what is broken: one screen, for bug reports."""
 
     checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or its folder"""
+    """name of a shipped checkpoint, folder of one, or hf://USER/REPO"""
     device: str = "cpu"
     """torch device to play on"""
     seconds: float = 3.0
@@ -349,14 +349,14 @@ WITH_PRESET = ("plan", "train")
 
 
 def _require_command(name: str) -> None:
-    """Check that a word is a command; ``ValueError`` with those that it may have been meant as, or else with all."""
+    """Check that a word is a command; the ``ValueError`` names the commands like it, or all if none is."""
     if name and not name.startswith("-") and name not in COMMANDS:
         meant = difflib.get_close_matches(name, COMMANDS)
         raise ValueError(f"there is no command {name!r}; did you mean {' or '.join(meant or COMMANDS)}?")
 
 
 def main() -> None:
-    """Run the command line; what fails ends it with one line."""
+    """Run the command line; a failure ends it with one line."""
     with tell_failures("genie-gym"):
         name, *arguments = sys.argv[1:] or ("",)
         if name == "--version":

@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextlib.contextmanager
 def tell_failures(program: str) -> Iterator[None]:
-    """End the process with one line if the block fails, by exit status.
+    """End the process with one line and an exit status if the block fails.
 
     The status is 2 for invalid values and missing packages, 1 for what the system refuses (files that cannot be
     written, a full disk) and for a loss that is not finite, 130 after Ctrl-C. Other errors are faults of the program,

@@ -22,7 +22,7 @@ _HEADS = {
 
 
 def require_file(path: Path, most: int | None = None) -> None:
-    """Raise ``ValueError`` unless a path is a regular file of at most ``most`` bytes; a pipe would be waited for."""
+    """Raise ``ValueError`` unless a path is a regular file of at most ``most`` bytes."""
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte

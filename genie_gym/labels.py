@@ -18,7 +18,7 @@ class LabelCommand:
     video: tyro.conf.Positional[Path]
     """video file of any size and length"""
     checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or its folder"""
+    """name of a shipped checkpoint, folder of one, or hf://USER/REPO"""
     fps: float | None = None
     """frames a second to read; by default the world's rate, or each frame if it has none"""
     fit: Fit = "crop"

@@ -151,7 +151,8 @@ def _coinrun() -> Preset:
 def _videos() -> Preset:
     """Return a world for any video: ``coinrun`` at 90 x 160 pixels and 10 frames a second.
 
-    Nothing in it is a fact of one camera: where the agent is kept, if anywhere, is found in the data.
+    It assumes nothing about the camera: the place where the camera keeps the agent, if there is one, is found in the
+    data.
     """
     shipped = _coinrun()
     return replace(shipped, world=replace(shipped.world, height=90, width=160, fps=10))

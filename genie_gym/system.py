@@ -45,9 +45,9 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> bool:
-    """Make glibc's allocator return all memory to the kernel that has been freed; whether there was any.
+    """Make glibc's allocator give freed memory back to the kernel, and return whether there was any.
 
-    The opposite of ``keep_freed_memory``, for once: after work that takes much memory and is rare.
+    It undoes ``keep_freed_memory`` for once, after rare work that takes much memory.
     """
     return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
 
@@ -149,10 +149,10 @@ def require_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
-    """Make a folder and hold it for this process alone, until the context or the process ends; does nothing on Windows.
+    """Make a folder and hold it for this process alone, until the context or the process ends; not locked on Windows.
 
-    The lock is one of the kernel on the hidden file ``.lock``, which is deleted at the end; a process that was killed
-    leaves no lock behind. Of several processes that work in a folder together, one takes it for all.
+    The kernel locks the hidden file ``.lock``, which is deleted at the end; a process that was killed leaves no lock
+    behind. Of several processes that work in a folder together, one takes it for all.
 
     Args:
         folder: Folder to hold.

@@ -107,7 +107,7 @@ class Release(ReleaseSettings):
 
 @torch.no_grad()
 def average_weights(model: nn.Module, other: nn.Module, share: float) -> None:
-    """Replace a model's weights by their mean with those of another of equal shape, which has the given share."""
+    """Mix the weights of another model of equal shape into a model's weights, with the given share, in place."""
     for weight, other_weight in zip(model.parameters(), other.parameters(), strict=True):
         weight.lerp_(other_weight.to(weight.dtype), share)
 

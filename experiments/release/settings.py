@@ -23,7 +23,7 @@ _PLAYER_WEIGHT = 0.4  # share of a trained player
 
 @dataclass(frozen=True, kw_only=True)
 class FurtherTraining:
-    """How a finished world's dynamics is trained further by steps, on clips as long as its preset's."""
+    """Settings for training a finished world's dynamics further by steps, on clips as long as its preset's."""
 
     train_steps: int = 4300
     """number of training steps"""
@@ -68,7 +68,7 @@ class ReleaseSettings:
     start: str | None = None
     """finished checkpoint whose dynamics alone is trained further; None trains a new world"""
     further: FurtherTraining = field(default_factory=FurtherTraining)
-    """by steps, with ``start``: how its dynamics is trained"""
+    """by steps, with ``start``: training of its dynamics"""
     device: str = "cpu"
     """device to train and score on"""
     baseline: str | None = "coinrun"
@@ -91,7 +91,7 @@ class ReleaseSettings:
     """options for scoring the finished world"""
 
     def find_preset(self) -> Preset:
-        """Return the preset, whose training of the dynamics is that of ``further`` if a world goes on by steps.
+        """Return the preset; if a world is trained further by steps, with the training of the dynamics in ``further``.
 
         Raises:
             ValueError: If there is none of that name, or ``seconds`` is given with ``minutes`` or an unfit preset.

@@ -1,4 +1,4 @@
-"""Cases run in a worker process within bounds of processor time and memory; one that breaks them is told by number."""
+"""Cases run in a worker process within bounds of processor time and memory, with a report of how each ended."""
 
 import json
 import os

@@ -2,7 +2,7 @@
 
     python -m experiments.trust.fuzz --preset full
 
-runs 50,000 cases and writes ``results/fuzz.json``, the part that is done at any time: call it again to resume.
+runs 50,000 cases and writes ``results/fuzz.json`` after each block of them: call it again to resume.
 """
 
 import os

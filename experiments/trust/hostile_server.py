@@ -4,8 +4,7 @@
 
 A server is started as ``genie-gym play`` starts it. Before each attack, a player's steps are timed undisturbed: they
 are the control. The same player is timed during the attack. Then the attackers leave, and the server's memory is
-compared with that before the attack. Attackers run with the lowest priority, since in earnest they run on other
-machines.
+compared with that before the attack. Attackers run with the lowest priority, since real ones run on other machines.
 """
 
 import contextlib

@@ -43,7 +43,7 @@ _TIMES = {"minutes", "cpu_seconds", "cpu", "commit"}
 
 @dataclass(frozen=True)
 class Operation:
-    """Something to kill."""
+    """A command to kill at a random moment."""
 
     run: Callable[[Path, int], None]
     """Function that does what is left of it in a folder, for a moment's number, or -1 for a run to the end."""
@@ -57,7 +57,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Kills(Experiment):
-    """Kill commands at random moments, run them again, and count what is not as if nothing had happened.
+    """Kill commands at random moments, run them again, and count what differs from an undisturbed run.
 
     The row of an operation replaces its earlier one.
     """

@@ -11,7 +11,7 @@ class BenchConfig:
     """The measurements to make, and the time for each."""
 
     checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or folder of one"""
+    """name of a shipped checkpoint, folder of one, or hf://USER/REPO"""
     device: str = "cpu"
     """torch device, cpu or cuda"""
     seconds: float = 3.0

@@ -39,7 +39,7 @@ class FrameWriter:
 
     Raises:
         ValueError: If a setting is wrong, the folder cannot be written, or it holds shards that no ``FrameWriter``
-            wrote, or of another size or fit. Actions of another kind than theirs are refused when they are added.
+            wrote, or shards of another size or fit. Actions of another kind than theirs are refused when added.
     """
 
     def __init__(

@@ -79,8 +79,8 @@ def resize(frame: np.ndarray, height: int, width: int, fit: Fit = "crop") -> np.
     """Crop or pad a frame to a new aspect ratio, and scale it: (h, w, 3) -> (height, width, 3) uint8.
 
     Scaling by a whole factor keeps pixel art crisp (box filter down, nearest neighbour up); other factors use
-    Lanczos down and bicubic up. A frame of the right size is returned unchanged, and one that padding would make vast
-    is scaled down before.
+    Lanczos down and bicubic up. A frame of the right size is returned unchanged. A frame that padding would
+    make vast is scaled down first.
 
     Raises:
         ValueError: If the frame, the size or the fit is invalid.

@@ -1,4 +1,4 @@
-"""HDF5 files that others wrote: nothing that they point to is followed, and nothing that they do not hold is read."""
+"""Reading HDF5 files of others: no link to another file is followed, and no claim beyond the file's size believed."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ _INFLATION = 1100
 
 @contextlib.contextmanager
 def open_foreign(path: Path) -> Iterator[h5py.File]:
-    """Open a file to be read, and turn whatever goes wrong inside the context into a ``ValueError`` with its name."""
+    """Open a file to be read; whatever goes wrong inside the context becomes a ``ValueError`` that names the file."""
     with name_faults(path), open_whole(path) as file:
         yield file
 

@@ -12,9 +12,10 @@ from genie_gym.system import replace_file
 
 
 class _PatientFile(io.FileIO):
-    """A file for HDF5 that keeps the first error of writing to itself: HDF5 crashes if it cannot write what it closes.
+    """A file for HDF5 that keeps the first error of writing and does not raise it.
 
-    What follows the error is lost, so whoever writes has to call ``require_written``.
+    HDF5 crashes if it cannot write a file that it closes. What follows the error is lost, so whoever writes has to call
+    ``require_written``.
     """
 
     error: OSError | None = None

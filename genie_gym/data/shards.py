@@ -267,7 +267,7 @@ class Shard:
 
 
 def describe_origin(shard: Shard) -> str:
-    """Return what a shard is part of: a recording and its settings, frames of a loop of one's own, or videos."""
+    """Return what a shard is part of: a recording with its settings, frames of ``FrameWriter``, or converted videos."""
     if not shard.is_recording:
         return "converted videos"
     recording = shard.attributes.get("recording")

@@ -92,7 +92,7 @@ def open_sources(paths: Paths, height: int, width: int) -> list[Shard | MemorySo
 
 
 class _TooManyFramesError(ValueError):
-    """Raised when videos do not fit in memory, however many more there are."""
+    """Raised as soon as videos do not fit in memory."""
 
 
 def _require_finished(source: Shard | MemorySource) -> None:

@@ -39,13 +39,13 @@ class GenieEnv(gym.Env[np.ndarray, np.int64]):
     determines everything that follows, including later resets without a seed. The info of each reset and step tells
     the start: ``prompt_index`` (-1 for a given prompt), ``world_seed``.
 
-    **Episode end.** Terminated when ``reward_fn`` returns so, truncated after the ``max_episode_steps`` of ``gym.make``
-    (default 1000).
+    **Episode end.** Terminated when ``reward_fn`` returns an end, truncated after the ``max_episode_steps`` of
+    ``gym.make`` (default 1000).
 
     Args:
         prompt: Start of the episodes: an image, 1 to 4 frames, a path or a text (see ``envs.prompts``); None
             draws one of the checkpoint's start clips. Paths given as str keep ``env.spec`` JSON-able.
-        checkpoint: Name of a shipped checkpoint, a folder, or ``WorldHandle(world)``.
+        checkpoint: Name of a shipped checkpoint, a folder, ``hf://USER/REPO``, or ``WorldHandle(world)``.
         maskgit_steps: MaskGIT steps per frame; more are slower. None for the checkpoint's.
         temperature: Temperature of the token sampling; None for the checkpoint's.
         device: Torch device to compute on; the world of a handle keeps its device and precision.

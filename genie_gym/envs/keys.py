@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 _KEY_DIRECTIONS = {"w": "up", "s": "down", "a": "left", "d": "right"}
 _KEY_DIRECTIONS |= {way: way for way in _KEY_DIRECTIONS.values()}
 _KEY_CODES = {"right": 0x4000004F, "left": 0x40000050, "down": 0x40000051, "up": 0x40000052}
-"""SDL's numbers of the arrow keys, which are pygame's; other keys have those of their letters."""
+"""Numbers of the arrow keys in SDL and pygame; other keys have the numbers of their letters."""
 _SAME_NAMES = {"jump": "up", "stay": "still"}
 """Other words for the directions in an action's name."""
 SETTLING_STEPS = 16
@@ -48,7 +48,7 @@ class Keymap:
         return next((self._actions[name] for name in wanted if name and name in self._actions), None)
 
     def list_combinations(self) -> dict[tuple[int, ...], int]:
-        """Return pygame's numbers of keys held together, ascending, -> latent action."""
+        """Return pygame's numbers of keys held together, in ascending order -> the latent action that they choose."""
         ways = [("up", "left", "down", "right"), ("w", "a", "s", "d")]
         held: list[tuple[str, ...]] = [(str(number + 1),) for number in range(min(9, len(self.names)))]
         for up, left, down, right in ways:

@@ -171,7 +171,7 @@ def _load_image(field: str, image: Image.Image | str | os.PathLike[str]) -> np.n
 
 
 def _open_image(path: str) -> Image.Image:
-    """Open an image file, in any format that Pillow reads without another program, and of few enough pixels."""
+    """Open an image file in a format that Pillow reads without another program; ``ValueError`` for too many pixels."""
     Image.init()
     opened = Image.open(path, formats=[each for each in Image.OPEN if each not in _RUN_BY_PROGRAMS])
     if opened.width * opened.height > _MAX_PIXELS:

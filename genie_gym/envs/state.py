@@ -1,4 +1,4 @@
-"""The state of a row of play, which planners clone and restore, and as bytes that are read without pickle."""
+"""The state of a row of play, which planners clone and restore, and which bytes keep without pickle."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _FORMAT = "genie-gym state 1"
 
 
 class _Origin(NamedTuple):
-    """The world that a state is of, as far as it can be told in another process."""
+    """What identifies a state's world in another process."""
 
     checkpoint: str
     """name of its folder, which tells a person where to look"""
@@ -112,14 +112,14 @@ class EnvState:
 
 
 def require_state(state: Any, handle: WorldHandle, field: str = "state") -> EnvState:
-    """Return a state of this world, given as such or as the bytes of one."""
+    """Return ``state`` after checking that it is an ``EnvState`` of this world; ``field`` names it in errors."""
     require(isinstance(state, EnvState), field, type(state).__name__, "an EnvState, as clone_state() returns it")
     state.require_world(handle)
     return state
 
 
 def _find_origin(handle: WorldHandle) -> _Origin | None:
-    """Return what tells a world in another process; None for a world that was never saved."""
+    """Return what identifies a world in another process; None for a world that was never saved."""
     source = find_source(handle.world)
     return None if source is None else _Origin(Path(source.checkpoint).name, source.digest, source.precision)
 

@@ -14,7 +14,7 @@ class EvaluateConfig:
     """The world to score, the data to score it on, and the sizes of all measurements."""
 
     checkpoint: Annotated[str, tyro.conf.Positional] = "coinrun"
-    """name of a shipped checkpoint, or folder of one"""
+    """name of a shipped checkpoint, folder of one, or hf://USER/REPO"""
     data: Path | None = None
     """folder of recordings or videos; half of its clips fit the baselines; by default CoinRun is recorded"""
     resize: bool = False

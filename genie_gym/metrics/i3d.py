@@ -32,7 +32,7 @@ _ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
-"""All that the pickle may name: what rebuilds an array."""
+"""The only names that the pickle may use: those that rebuild an array."""
 _EPSILON = 1e-3
 """Term beside the variance in its batch norms, Sonnet's default."""
 _MIXED = {

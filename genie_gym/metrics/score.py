@@ -26,7 +26,7 @@ def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[s
         true actions are known); ``rollout`` (a row for each t); ``delta_psnr`` (a row for each t, mean and 95 %
         interval); ``continued`` (both again for prompts of ``prompt_frames``, t counted from the last of them);
         ``fvd_procgen`` of roll-outs, with ``fvd_procgen_beside`` of baselines: real clips rebuilt, the prompt frozen,
-        random actions, as many other real clips, and of those to the roll-outs; with I3D, ``fvd`` and ``fvd_beside``.
+        random actions, other real clips, and those to the roll-outs; with I3D, ``fvd`` and ``fvd_beside``.
     """
     labels, actions, rollouts = outputs.encoded.labels, outputs.actions, outputs.rollouts
     lam = score_use(labels, config.num_latent_actions)

@@ -47,7 +47,7 @@ def require_videos(videos: Tensor, channels: int = 3, height: int | None = None,
 def require_unit_videos(videos: Tensor) -> None:
     """Raise a ValueError that says how to convert ``videos`` unless they are (B, T, C, H, W) float in [0, 1].
 
-    Values on a GPU are not checked, which would wait for it.
+    Values on a GPU are not checked, since that would wait for the GPU.
     """
     what = "an array" if isinstance(videos, np.ndarray) else type(videos).__name__
     hint = "genie_gym.data.frames.to_float converts (B, T, H, W, 3) uint8, and genie_gym.label takes frames or a file"

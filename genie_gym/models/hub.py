@@ -39,8 +39,8 @@ def fetch_checkpoint(address: str) -> Path:
     Each process asks once for each address. Without a network, what is in the cache is used.
 
     Raises:
-        ValueError: If the address is none, there is no such repository or revision, it holds no world, or neither the
-            hub nor a whole copy in the cache can be read.
+        ValueError: If the address is invalid, there is no such repository or revision, it holds no world, or neither
+            the hub nor a whole copy in the cache can be read.
         MissingExtraError: If huggingface_hub is not installed.
     """
     match = re.fullmatch(rf"{_PREFIX}({_REPOSITORY})(?:@(.+))?", address)
@@ -64,7 +64,7 @@ def fetch_checkpoint(address: str) -> Path:
 
 
 def upload_checkpoint(folder: Path, repository: str, private: bool, token: str | None) -> str:
-    """Upload a checkpoint in one commit, which replaces what the repository held of another.
+    """Upload a checkpoint in one commit, which deletes the weights of an earlier one from the repository.
 
     Args:
         folder: Folder of the checkpoint; its README.md is the card, and gets a head by which the hub finds it.

@@ -184,7 +184,7 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``; an earlier folder takes its name, or where that takes two steps another."""
+    """Rename ``temporary`` to ``folder``, and an earlier folder to ``temporary``, or else delete the earlier one."""
     if folder.exists() and exchange(temporary, folder):
         return
     earlier = name_temporary(temporary)
@@ -197,7 +197,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 def read_world(folder: Path) -> GenieWorldModel:
     """Read a world from its folder, in eval mode; ``genie_gym.serving`` prepares it for fast inference.
 
-    Names, types and shapes of the weights are compared with those that the config asks for before a number of them is
+    Names, types and shapes of the weights are compared with those that the config asks for before their numbers are
     read or memory for them is allocated.
 
     Raises:
@@ -228,7 +228,7 @@ def read_world(folder: Path) -> GenieWorldModel:
 
 
 def _list_weights(folder: Path) -> list[Path]:
-    """Return a checkpoint's safetensors files in order, links to files among them; a pipe is none and is refused."""
+    """Return what is named like a safetensors file in a checkpoint, in order; a pipe is refused when it is read."""
     shown = (
         path for path in folder.iterdir() if path.suffix.lower() == ".safetensors" and not path.name.startswith(".")
     )

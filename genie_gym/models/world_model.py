@@ -82,7 +82,7 @@ class GenieWorldModel(nn.Module):
         """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W) in [0, 1]; ``genie_gym.label`` takes files.
 
         Raises:
-            ValueError: If they are no such videos. Values on a GPU are not checked, which would wait for it.
+            ValueError: If they are no such videos. Values on a GPU are not checked, since that would wait for it.
         """
         require_threads()
         require_unit_videos(videos)

@@ -96,12 +96,12 @@ class BatchScheduler:
     async def choose(
         self, function: Callable[_Arguments, int], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> int:
-        """Return the action that a driver chooses, in the world's thread and as soon as a step would be taken."""
+        """Return the action that a driver chooses; it runs in the world's thread, as early as a step would."""
         work = functools.partial(function, *args, **kwargs)
         return int(await asyncio.get_running_loop().run_in_executor(self._thread, work))
 
     def tidy(self) -> None:
-        """Return memory that was freed to the system, soon: one return serves all who ask before it begins."""
+        """Have freed memory returned to the system, soon; one return serves all who ask before it begins."""
         self._is_untidy = True
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.create_task(self._tidy_later())

@@ -13,7 +13,7 @@ class PlayConfig:
     """The world to play, the prompt to start from and how frames are sampled."""
 
     checkpoint: str = "coinrun"
-    """name of a shipped checkpoint, or its folder"""
+    """name of a shipped checkpoint, folder of one, or hf://USER/REPO"""
     device: str = "cpu"
     """torch device to play on"""
     prompt: str | None = None

@@ -1,11 +1,11 @@
 """One visitor's WebSocket connection: one frame for every latent action.
 
 A message of the page is a command (JSON with a ``do``) or the bytes of a picture to start from. Each is answered before
-the next is read, and who has more than eight unanswered is disconnected, so nobody can pile up work. An answer is bytes
-(a frame or a file), or JSON with a ``kind``.
+the next is read, and a visitor with more than eight unanswered ones is disconnected, so nobody can pile up work. An
+answer is bytes (a frame or a file), or JSON with a ``kind``.
 
-A server with a token first sends JSON of the kind ``token``, which ``{"do": "enter", "token": "..."}`` answers. A
-visitor then gets the description of the world.
+A server with a token first sends JSON of the kind ``token``; the visitor answers ``{"do": "enter", "token": "..."}``.
+Then, or at once without a token, the server sends the description of the world.
 
 | do | |
 |---|---|

@@ -1,8 +1,8 @@
 """The door of the page's server: uvicorn, with bounds on what a connection may take before and while it plays.
 
 Uvicorn waits for ever for a header, reads up to 256 KiB at a time and handles all that came before anybody else's turn
-comes. Here, connections that do not play end after some seconds; there are only so many of them, and the oldest gives
-way. All are read in small pieces, and who takes more than a share of the event loop's time waits.
+comes. Here, connections that do not play end after some seconds; their number is limited, and the oldest gives way. All
+are read in small pieces, and one that takes more than a share of the event loop's time waits.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _PIECE = 8 * 1024
 _SHARE, _SAVED = 0.005, 0.05
 """Share of the processor's time that a connection may take beyond its due, and seconds that it can save up."""
 _DUE_PER_BYTE, _DUE_PER_MESSAGE = 2e-9, 1e-4
-"""Seconds that handling bytes, and a message, may take, which are not counted."""
+"""Seconds that handling a byte, and a message, may take without being counted."""
 _UNANSWERED = 8
 """Largest number of messages at once that have no answer yet; the page sends one."""
 _PATIENCE = 5.0
@@ -170,7 +170,7 @@ class _Socket(_InPieces, WebSocketsSansIOProtocol):  # type: ignore[misc]
         super().connection_lost(exc)
 
     def send_receive_event_to_app(self) -> None:
-        """Close the connection of who asks on without waiting for answers, or sends a text that is not UTF-8."""
+        """Pass a message on; close a connection that does not wait for answers, or sends a text that is not UTF-8."""
         self.messages += 1
         if self.queue.qsize() >= _UNANSWERED:
             while not self.queue.empty():  # nobody waits for these answers

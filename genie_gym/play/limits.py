@@ -16,13 +16,13 @@ class Limits:
     visitors: int = 16
     """largest number of visitors at once"""
     waiting: int = 64
-    """largest number of connections at once that do not play, for whose files the page is asked, for example"""
+    """largest number of connections at once that do not play, such as those that fetch the page's files"""
     waiting_seconds: float = 20.0
     """seconds after which a connection that does not play is closed"""
     message_bytes: int = 8 * 2**20
     """largest size of a message or picture in bytes"""
     command_bytes: int = 1_000
-    """largest size of a command in bytes, but for a replay's, which is bounded by ``replay_bytes``"""
+    """largest size in bytes of a command, except a replay's, which is ``replay_bytes``"""
     frames: int = 10_000
     """largest number of steps of an episode, 12 kB each at 64 x 64"""
     undo_steps: int = 8
@@ -36,7 +36,7 @@ class Limits:
     pause_seconds: float = 0.02
     """seconds after the answer to anything but a step, in which nothing more is read"""
     error_pause_seconds: float = 0.1
-    """seconds after an error"""
+    """seconds after an error, in which nothing more is read"""
     request_seconds: float = 0.005
     """least seconds from one request for a file to the next, of all visitors together"""
     entry_seconds: float = 0.05

@@ -40,7 +40,7 @@ _PAGE_HEADERS = {
 
 
 class PageHeaders:
-    """Middleware that adds the headers of a page that loads nothing from elsewhere and is shown in no other page."""
+    """Middleware that adds headers: the page loads nothing from elsewhere, and no other page may embed it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

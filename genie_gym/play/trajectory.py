@@ -162,7 +162,7 @@ def _require_name(field: str, value: Any) -> None:
 
 
 def _decode(texts: list[Any], size: tuple[int, int] | None) -> np.ndarray:
-    """Decode frames, (P, H, W, 3) uint8, from PNG in base64: of a width and height, or if None of the first one's."""
+    """Decode PNG in base64 to (P, H, W, 3) uint8; ``size`` is the width and height, None for those of the first."""
     frames: list[np.ndarray] = []
     for text in texts:
         try:

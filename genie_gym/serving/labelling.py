@@ -32,7 +32,7 @@ def label_video(world: GenieWorldModel, video: Video, fps: float | None = None, 
         (T - 1,) int64 in [0, A); entry t leads from frame t to t + 1.
 
     Raises:
-        ValueError: If the video is none, is broken or has fewer than two frames, or another argument is invalid.
+        ValueError: If the video is no video, is broken or has fewer than two frames, or another argument is invalid.
     """
     require_fit(fit)
     if isinstance(video, np.ndarray | Tensor):

@@ -181,7 +181,7 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
 def run_on_ranks(device: str, work: Callable[[Ranks, str], None]) -> None:
     """Join the ranks that torchrun started, and run ``work`` with this rank and its device.
 
-    What fails alike on all ranks is told by the first one in one line, and ends all: with status 2 if what was asked
+    A failure that all ranks share is told by the first one in one line, and ends all: with status 2 if what was asked
     for cannot be done (``SharedError``), with status 1 if a disk is full (``SharedOSError``) or the loss is not finite.
 
     Raises:

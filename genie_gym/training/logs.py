@@ -23,7 +23,7 @@ Watch = Callable[[], contextlib.AbstractContextManager[object]]
 
 @contextlib.contextmanager
 def _leave_to_loop() -> Iterator[None]:
-    """Keep TensorBoard's thread from telling that it cannot write: the next call that logs raises the error again."""
+    """Keep TensorBoard's thread from printing that it cannot write; the next call that logs raises the error again."""
     told = threading.excepthook
 
     def tell(failure: threading.ExceptHookArgs) -> None:

@@ -63,7 +63,7 @@ class ShardedSaver:
     def poll(self) -> None:
         """Mark the checkpoint being written as whole if all ranks have written it, and delete the one before it.
 
-        That it cannot be written is told by ``wait``, on all ranks at the same step.
+        If it cannot be written, ``wait`` raises the error, on all ranks at the same step.
         """
         if self._future is not None and self._future.done() and self._future.exception() is None:
             self._future = None
