@@ -21,7 +21,9 @@ from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
 from agents.ppo_speed import PPO_SETUPS, time_ppo
 from genie_gym.bench.machine import peak_memory
+from genie_gym.bench.timing import time_methods
 from genie_gym.data.clips import ClipDataset
+from genie_gym.envs.genie_vector_env import GenieVectorEnv
 from genie_gym.failures import run_command
 from genie_gym.results.experiment import Experiment
 from genie_gym.sb3 import make_sb3_vec_env
@@ -59,28 +61,19 @@ class AgentSpeed(Experiment):
     def _dream(self, size: dict[str, Any]) -> dict[str, float]:
         """Time steps of ``Genie-v0`` through SB3, and the share of this time that SB3's adapter takes."""
         envs = make_sb3_vec_env("Genie-v0", _DREAMERS, seed=self.seed, checkpoint=self.checkpoint, max_episode_steps=32)
-        inside, step = 0.0, envs.get_attr("step")[0]
-
-        def timed(actions: np.ndarray) -> Any:
-            nonlocal inside
-            began = time.perf_counter()
-            stepped = step(actions)
-            inside += time.perf_counter() - began
-            return stepped
-
         rng, num_actions = np.random.default_rng(self.seed), int(envs.action_space.n)  # type: ignore[attr-defined]
         envs.reset()
         envs.step(rng.integers(num_actions, size=_DREAMERS))  # not timed: the first step is slower
-        envs.set_attr("step", timed)
-        began = time.perf_counter()
-        for _ in range(size["dream_steps"]):
-            envs.step(rng.integers(num_actions, size=_DREAMERS))
-        whole = time.perf_counter() - began
+        with time_methods({"inside": (GenieVectorEnv, "step")}, torch.device(self.device)) as spent:
+            began = time.perf_counter()
+            for _ in range(size["dream_steps"]):
+                envs.step(rng.integers(num_actions, size=_DREAMERS))
+            whole = time.perf_counter() - began
         envs.close()
         return {
             "dreamers": _DREAMERS,
             "dreamt_steps_per_second": _DREAMERS * size["dream_steps"] / whole,
-            "adapter_share": 1 - inside / whole,
+            "adapter_share": 1 - spent["inside"] / whole,
             "peak_memory_mb": peak_memory(torch.device(self.device), "dreamt")["dreamt"],
         }
 

@@ -19,6 +19,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import find_preset
 from genie_gym.serving import load_world
 from genie_gym.training.actions import renew_actions, train_actions
+from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Phase
 from genie_gym.training.run import clips
 
@@ -62,7 +63,8 @@ class Transfer(Benchmark):
             raise ValueError(f"recipe must be a preset that trains latent actions alone, got {self.recipe!r}")
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
-        world = renew_actions(load_world(self.checkpoint, precision="float32"), preset.world.latent_action_model)
+        settled = settle_agent_box(preset.world, dataset)
+        world = renew_actions(load_world(self.checkpoint, precision="float32"), settled.latent_action_model)
         batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
         train_actions(world.latent_action_model.to(self.device), Phase(batches, training, run))
         return world.cpu().eval()

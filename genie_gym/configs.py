@@ -175,10 +175,10 @@ class MovingActionConfig:
     """number of latent actions into which the codes are merged after training; 0 if each code is one"""
 
     def __post_init__(self) -> None:
-        merged, codes = self.merged_actions, self.quantizer.codes
-        require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
         sizes = "agent_weight merged_actions"
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples={"width": 8})
+        merged, codes = self.merged_actions, self.quantizer.codes
+        require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
         box = self.agent_box
         if isinstance(box, tuple):
             fits = len(box) == 4 and all(isinstance(each, int) for each in box) and min(box[:2]) >= 0 < min(box[2:])

@@ -138,7 +138,7 @@ def test_demo_writes_a_picture_and_a_gif(
         (("record", "--env", "CartPole-v1", "--out", "x", "--window", "--players", "random"), "--players"),
         (("record", "--out", "x", "--window"), "RecordConfig.env must be given to record in a window"),
         (("record", "--out", "x", "--num-envs", 10**8), "RecordConfig.num_envs must be at most 65536"),
-        (("plan", "tiny", "--world.height", 10**8), "--world.height must be at most 8192"),
+        (("plan", "tiny", "--world.height", 10**8), "WorldConfig.height must be in [1, 8192]"),
         *((("train", "tiny", "--data", ".", "--out", "x", "--minutes", value), "--minutes") for value in BAD_TIMES),
         *((("doctor", "--seconds", value), "--seconds") for value in BAD_TIMES),
         (("record", "--out", "x", "--game", "pong"), "pong"),

@@ -76,9 +76,3 @@ def test_gymnasium_plays_it_with_the_keyboard(handle: WorldHandle, pygame: Any) 
     env = gym.make("Genie-v0", checkpoint=handle, reward_fn=zero_rewards, render_mode="rgb_array")
     play(env, callback=note, fps=1000, noop=env.unwrapped.get_action_meanings().index("still"))
     assert taken == [3, 3, 1, 1, 3, 3]
-
-
-def test_the_former_module_still_works() -> None:
-    from genie_gym.play import keys
-
-    assert keys.Keymap is Keymap

@@ -48,7 +48,7 @@ def loop() -> None:
 
 
 def allocate() -> None:
-    np.ones(300 << 17).sum()  # eight bytes each
+    np.ones(600 << 17).sum()  # eight bytes each
 
 
 def allocate_all() -> None:

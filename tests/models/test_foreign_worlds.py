@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from genie_gym import configs
 from genie_gym.checks import LIMITS
 from genie_gym.models import loading
-from genie_gym.models.loading import digest_checkpoint, read_world, save_world
+from genie_gym.models.listing import read_config
+from genie_gym.models.loading import digest_checkpoint, find_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.tensor_files import build_on_meta
 
@@ -32,7 +33,7 @@ WRONG_TYPES: list[Any] = ["x", "", "\ud800", {}, {"x": 1}, [None], [[1]], float(
 OTHERS: list[Any] = [..., None, True, -1, 0, 2, 1.5, 16.0, 1e300, 1e-320, 10**9, []]
 
 
-@pytest.fixture(params=["fsq", "centred"])
+@pytest.fixture(params=["fsq", "boxed"])
 def checkpoint(request: pytest.FixtureRequest, make_world: Make, tmp_path: Path) -> Path:
     return save_world(make_world(request.param), tmp_path / "world")
 
@@ -69,13 +70,13 @@ def edit(folder: Path, place: Place, value: Any) -> None:
 
 
 def test_any_damage_of_a_field_of_a_config_is_refused_by_name_or_plays(checkpoint: Path) -> None:
-    text, seen = (checkpoint / "config.json").read_text(), {loading._read_config(checkpoint)}
+    text, seen = (checkpoint / "config.json").read_text(), {read_config(checkpoint)}
     for place in fields(json.loads(text)):
         for value in [*OTHERS, *WRONG_TYPES]:
             (checkpoint / "config.json").write_text(text)
             edit(checkpoint, place, value)
             try:
-                if (config := loading._read_config(checkpoint)) not in seen:
+                if (config := read_config(checkpoint)) not in seen:
                     seen.add(config)
                     read_world(checkpoint)
             except ValueError as error:
@@ -90,10 +91,10 @@ def test_any_damage_of_a_field_of_a_config_is_refused_by_name_or_plays(checkpoin
                 assert is_right or (place[-1], value) == ("sampling", {}), (place, value)
 
 
-@pytest.mark.parametrize("place", [("format",), ("world", "latent_action_model", "accelerates")])
-@pytest.mark.parametrize("value", [0, 1.0, "true", [True], None])
+@pytest.mark.parametrize("place", [("format",), ("world", "latent_action_model", "history")])
+@pytest.mark.parametrize("value", [True, 1.0, "1", [1], None])
 def test_a_number_is_no_truth_and_no_other_number(place: Place, value: Any, make_world: Make, tmp_path: Path) -> None:
-    folder = save_world(make_world("centred"), tmp_path / "world")
+    folder = save_world(make_world("boxed"), tmp_path / "world")
     edit(folder, place, value)
     with pytest.raises(ValueError, match=str(place[-1])):
         read_world(folder)
@@ -112,10 +113,8 @@ def sizes() -> Iterator[tuple[str, Any]]:
 
 UNBOUNDED = {
     "QuantizerConfig.levels",  # their product is the number of codes
-    "MovingActionConfig.error_margin",  # smaller than the frame
-    "MovingActionConfig.centre",
     "MovingActionConfig.merged_actions",  # at most the codes
-    "MovingActionConfig.centre_weight",  # of training alone
+    "MovingActionConfig.agent_weight",  # of training alone
     "QuantizerConfig.commitment_weight",
     "QuantizerConfig.diversity_weight",
     "QuantizerConfig.start_after",
@@ -258,7 +257,7 @@ def test_a_pipe_in_the_folder_is_refused(small: Path, name: str) -> None:
     (small / name).unlink(missing_ok=True)
     os.mkfifo(small / name)
     with pytest.raises(ValueError, match=r"regular file|neither a checkpoint's folder"):
-        read_world(loading.find_checkpoint(small))
+        read_world(find_checkpoint(small))
 
 
 @pytest.mark.parametrize("name", ["config.json", "x.safetensors", "model-00001-of-00001.safetensors"])

@@ -97,7 +97,7 @@ def test_a_revision_is_loaded(hub: Hub, files: dict[str, bytes]) -> None:
 
 def test_weights_of_another_program_are_not_fetched(hub: Hub) -> None:
     hub.commit("you/language-model", {"config.json": b'{"model_type": "gpt2"}', "model.safetensors": b"gigabytes"})
-    with pytest.raises(ValueError, match=r"config.json' must have format 1, got None"):
+    with pytest.raises(ValueError, match=r"config.json' must be an object of format 1, got None"):
         genie_gym.load("hf://you/language-model")
     assert hub.fetched == ["config.json"]
 
@@ -265,7 +265,7 @@ def test_checkpoints_are_listed(hub: Hub, files: dict[str, bytes], tiny_checkpoi
     hub.commit("you/world", {**files, "README.md": b"---\nlicense: mit\ntags:\n- a\n---\n# Yours\n"})
     hub.commit("you/language-model", {"config.json": b'{"model_type": "gpt2"}'})
     fetch_checkpoint("hf://you/world")
-    with pytest.raises(ValueError, match="must have format 1"):
+    with pytest.raises(ValueError, match="must be an object of format 1"):
         fetch_checkpoint("hf://you/language-model")
     runs = tmp_path / "runs"
     mine = shutil.copytree(tiny_checkpoint, runs / "mine" / "checkpoint")
@@ -290,7 +290,7 @@ def test_checkpoints_are_listed(hub: Hub, files: dict[str, bytes], tiny_checkpoi
     size = sum(path.stat().st_size for path in mine.glob("*.safetensors"))
     assert listed[2].megabytes == pytest.approx(size / 1e6)
     assert listed[3].config is None
-    assert "must have format 1, got 2" in listed[3].title
+    assert "must be an object of format 1, got 2" in listed[3].title
 
 
 def test_the_command_lists_them_in_lines(tiny_checkpoint: Path, tmp_path: Path, monkeypatch, capsys) -> None:

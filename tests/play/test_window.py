@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,8 @@ def test_a_world_of_any_rate_is_saved_and_replayed(
     assert run.write_replay("tiny", "cpu", tmp_path / "play.json", tmp_path / "again") == 5
     for folder in (tmp_path, tmp_path / "again"):
         assert np.abs(read_video(folder / "play.gif").astype(int) - expected).mean() < 10
-    (tmp_path / "page.gif").write_bytes(connection._encode_video(np.stack(shown), "gif", playing_rate(world.config)))
+    visitor = SimpleNamespace(frames=np.stack(shown), session=SimpleNamespace(fps=playing_rate(world.config)))
+    (tmp_path / "page.gif").write_bytes(connection._encode(visitor, "gif"))
     assert np.array_equal(read_video(tmp_path / "page.gif"), read_video(tmp_path / "play.gif"))
 
 
