@@ -13,12 +13,14 @@ from genie_gym.checks import is_integer, require
 from genie_gym.configs import WorldConfig
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
+from genie_gym.foreign import read_json_text
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint
 from genie_gym.play.pictures import open_picture, pack_picture
 from genie_gym.system import replace_file
 
 _FORMAT = 1
 _MAX_ACTIONS = 100_000
+_MAX_BYTES = 1 << 28
 _MAX_NAME = 255
 
 
@@ -99,8 +101,8 @@ def load_trajectory(
         ValueError: If it cannot be read, or a field is missing or invalid.
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_json_text(path, _MAX_BYTES)
+    except ValueError as error:
         raise ValueError(f"trajectory {str(path)!r} cannot be read: {error}") from error
     return parse_trajectory(text, playing, config)
 
