@@ -20,6 +20,7 @@ from genie_gym.models.hub import fetch_checkpoint
 from genie_gym.models.listing import list_checkpoints
 from genie_gym.models.loading import find_checkpoint, read_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.play.trajectory import identify_checkpoint
 from tests.models.hub_server import Hub, serve_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -80,6 +81,12 @@ def test_a_world_is_loaded_by_its_address(hub: Hub, files: dict[str, bytes], tin
     assert len(hub.requests) == asked, "each process asks once"
 
 
+def test_the_page_and_trajectories_name_a_world_by_its_address(hub: Hub, files: dict[str, bytes]) -> None:
+    """Its folder in the cache is named by a commit alone."""
+    hub.commit("you/world", files)
+    assert identify_checkpoint("hf://you/world").name == "hf://you/world"
+
+
 def test_only_weights_config_and_card_are_read(hub: Hub, files: dict[str, bytes]) -> None:
     others = ("modeling.py", "pytorch_model.bin", "world.pkl", "sub/more.safetensors", "sub/config.json", "setup.sh")
     hub.commit("you/world", {**files, "README.md": b"# A world", **dict.fromkeys(others, b"import os")})
@@ -97,7 +104,7 @@ def test_a_revision_is_loaded(hub: Hub, files: dict[str, bytes]) -> None:
 
 def test_weights_of_another_program_are_not_fetched(hub: Hub) -> None:
     hub.commit("you/language-model", {"config.json": b'{"model_type": "gpt2"}', "model.safetensors": b"gigabytes"})
-    with pytest.raises(ValueError, match=r"config.json' must have format 1, got None"):
+    with pytest.raises(ValueError, match=r"config.json' must be an object of format 1, got None"):
         genie_gym.load("hf://you/language-model")
     assert hub.fetched == ["config.json"]
 
@@ -230,6 +237,15 @@ def test_a_wrong_push_is_refused_by_name(checkpoint: str, repository: str, reaso
     assert hub.requests == []
 
 
+def test_a_folder_of_another_program_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "README.md").write_text("# Another")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"config\.json' must be an object of format 1"):
+        genie_gym.push_to_hub(tmp_path, "me/world")
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize("failure", ["unknown token", "no network", "broken hub"])
 def test_a_push_that_fails_says_why(failure: str, hub: Hub, tiny_checkpoint: Path, monkeypatch: Any) -> None:
     if failure == "no network":
@@ -265,7 +281,7 @@ def test_checkpoints_are_listed(hub: Hub, files: dict[str, bytes], tiny_checkpoi
     hub.commit("you/world", {**files, "README.md": b"---\nlicense: mit\ntags:\n- a\n---\n# Yours\n"})
     hub.commit("you/language-model", {"config.json": b'{"model_type": "gpt2"}'})
     fetch_checkpoint("hf://you/world")
-    with pytest.raises(ValueError, match="must have format 1"):
+    with pytest.raises(ValueError, match="must be an object of format 1"):
         fetch_checkpoint("hf://you/language-model")
     runs = tmp_path / "runs"
     mine = shutil.copytree(tiny_checkpoint, runs / "mine" / "checkpoint")
