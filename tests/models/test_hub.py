@@ -306,7 +306,7 @@ def test_checkpoints_are_listed(hub: Hub, files: dict[str, bytes], tiny_checkpoi
     size = sum(path.stat().st_size for path in mine.glob("*.safetensors"))
     assert listed[2].megabytes == pytest.approx(size / 1e6)
     assert listed[3].config is None
-    assert "must have format 1, got 2" in listed[3].title
+    assert "must be an object of format 1, got 2" in listed[3].title
 
 
 def test_the_command_lists_them_in_lines(tiny_checkpoint: Path, tmp_path: Path, monkeypatch, capsys) -> None:
