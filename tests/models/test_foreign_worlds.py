@@ -112,10 +112,8 @@ def sizes() -> Iterator[tuple[str, Any]]:
 
 UNBOUNDED = {
     "QuantizerConfig.levels",  # their product is the number of codes
-    "MovingActionConfig.error_margin",  # smaller than the frame
-    "MovingActionConfig.centre",
     "MovingActionConfig.merged_actions",  # at most the codes
-    "MovingActionConfig.centre_weight",  # of training alone
+    "MovingActionConfig.agent_weight",  # of training alone
     "QuantizerConfig.commitment_weight",
     "QuantizerConfig.diversity_weight",
     "QuantizerConfig.start_after",
