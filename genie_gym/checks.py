@@ -32,7 +32,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "MovingActionConfig.reach": _SIDE,
     "DynamicsConfig.fold": (1, 64),
     "SamplingConfig.maskgit_steps": (1, 1 << 10),
-    "SamplingConfig.temperature": (1e-4, 1e4),
+    "SamplingConfig.temperature": (1e-6, 1e6),  # beyond, nothing changes but that quotients of logits may be infinite
     "SamplingConfig.choice_temperature": (0, 1e4),
     "WorldConfig.height": _SIDE,
     "WorldConfig.width": _SIDE,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _JSON_BYTES = 1 << 24
-"""Largest size of a JSON file."""
+"""Largest size of a JSON file, unless the caller knows a larger one."""
 _HEADS = {
     b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for: run git lfs pull",
     b"<!doctype": "a web page, not a file that was downloaded",
@@ -44,19 +44,30 @@ def explain_head(path: Path) -> str | None:
     return next((what for first, what in _HEADS.items() if head.startswith(first)), None)
 
 
-def read_json(path: Path) -> Any:
-    """Return the values of a JSON file.
+def read_json(path: Path, most: int = _JSON_BYTES) -> Any:
+    """Return the values of a JSON file of at most ``most`` bytes; errors as of ``read_json_text``, or if it is no JSON.
+
+    It may be nested too deeply to be read.
+    """
+    text = read_json_text(path, most)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{str(path)!r} is no JSON that can be read: it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no JSON: {error}") from error
+
+
+def read_json_text(path: Path, most: int) -> str:
+    """Return the text of a JSON file, whatever it says.
 
     Raises:
-        ValueError: Naming the file, if it is no regular file, larger than 16 MiB, no UTF-8 or no JSON, or nested too
-            deeply to be read.
+        ValueError: Naming the file, if it is no regular file, larger than ``most`` bytes, no UTF-8, or a web page.
     """
     if what := explain_head(path):
         raise ValueError(f"{str(path)!r} is no JSON: it is {what}")
-    require_file(path, _JSON_BYTES)
+    require_file(path, most)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError(f"{str(path)!r} is no JSON that can be read: it is nested too deeply") from error
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is no JSON: {error}") from error

@@ -93,7 +93,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename not in (None, str(temporary)):
             raise
         raise _refuse_file(path, error) from error
     finally:

@@ -27,6 +27,7 @@ from genie_gym.data.manifest import Chosen, write_manifest
 from genie_gym.data.record import record
 from genie_gym.data.shards import Shard, copy_frames
 from genie_gym.data.video import write_video
+from genie_gym.metrics import i3d
 from genie_gym.models.loading import name_checkpoint
 from genie_gym.nn.weights import save_described, save_half
 from genie_gym.players.specs import parse_shares
@@ -119,6 +120,12 @@ def test_a_full_disk_ends_a_command_in_one_line_and_leaves_nothing_half_written(
             load_file(tmp_path / name)
 
 
+def write_i3d(path: Path, made: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(i3d, "read_arrays", lambda content: {"kernel": np.ones(900, np.float32)})
+        i3d.convert_i3d(made / "run" / "checkpoint" / "config.json", path)
+
+
 WRITERS: dict[str, Callable[[Path, Path], Any]] = {
     "picture.png": lambda path, made: write_image(path, FRAMES[0]),
     "video.mp4": lambda path, made: write_video(path, FRAMES, fps=10),
@@ -133,6 +140,7 @@ WRITERS: dict[str, Callable[[Path, Path], Any]] = {
     "clips.jsonl": lambda path, made: write_manifest(path, [Chosen(made / "videos" / "0.mp4")] * 20, 10, {}),
     "labels.safetensors": lambda path, made: keep_labels(path, {"of": "x"}, lambda: np.arange(900)),
     "frames-*.npy": lambda path, made: read_footage(ClipDataset(made / "data", clip_length=2), path.parent),
+    "i3d.safetensors": write_i3d,
     "world/config.json": lambda path, made: name_checkpoint(path.parent, [name * 300 for name in "abcdefgh"]),
 }
 

@@ -157,6 +157,28 @@ def test_an_error_of_writing_names_the_file(tmp_path: Path, error: OSError) -> N
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
+@pytest.mark.parametrize("fault", ["no folder", "a file for a folder", "a folder for the file"])
+def test_an_error_of_a_place_names_the_file_and_not_the_temporary_one(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "place" / "file"
+    if fault == "a file for a folder":
+        path.parent.touch()
+    elif fault == "a folder for the file":
+        path.mkdir(parents=True)
+
+    def write() -> None:
+        with system.replace_file(path) as temporary:
+            temporary.write_text("whole")
+
+    with pytest.raises(OSError, match=r"place/file'$") as raised:
+        write()
+    assert raised.value.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+def test_an_error_about_another_file_is_passed_on(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="other"), system.replace_file(tmp_path / "file"):
+        (tmp_path / "other").read_text()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
 def test_two_folders_exchange_their_names(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"

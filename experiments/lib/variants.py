@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -36,7 +36,7 @@ from genie_gym.metrics.latent_actions import fit_maps, score_labels, score_use
 from genie_gym.models.base import LossOutput
 from genie_gym.models.dynamics import MaskGITDynamics
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.nn.weights import digest_weights
+from genie_gym.nn.weights import digest_weights, write_tensors
 from genie_gym.players.specs import parse_shares
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import Row, VariantExperiment
@@ -290,5 +290,5 @@ def _encode(work: Path, levels: str, frames: int, seed: int, chunk: int = 32) ->
             videos = to_float(np.stack([dataset[number] for number in numbers[start : start + chunk]]))
             tokens.append(world.tokenizer.encode(videos).to(torch.int16))
             latent_actions.append(world.label(videos).to(torch.int16))
-        save_file({"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)}, path)
+        write_tensors(path, {"tokens": torch.cat(tokens), "latent_actions": torch.cat(latent_actions)})
     return Encoded(**{name: tensor.long() for name, tensor in load_file(path).items()})

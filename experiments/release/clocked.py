@@ -28,6 +28,7 @@ from genie_gym.data.shards import SHARD_SUFFIX
 from genie_gym.metrics.held_out import restrict
 from genie_gym.models.loading import find_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.system import replace_file
 from genie_gym.training.actions import ActionsTrainee, train_actions
 from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Batches, Phase, Trainee
@@ -91,7 +92,8 @@ class ClockedRun:
         self.facts |= {**facts, "spent": round(time.monotonic() - self._started, 1)}
         print(f"{self.facts['spent']:6.1f} s of {self._end:g}: {text}", flush=True)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self.facts, indent=1) + "\n")
+        with replace_file(self._path) as temporary:
+            temporary.write_text(json.dumps(self.facts, indent=1) + "\n")
 
     def _config(self, name: str) -> TrainConfig:
         """Return the training config of a phase, with the preset's steps until their number is decided."""

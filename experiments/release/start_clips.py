@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import tyro
 from einops import rearrange
-from safetensors.torch import save_file
 
 from genie_gym.configs import Mode
 from genie_gym.data.config import RecordConfig
@@ -26,7 +25,9 @@ from genie_gym.data.procgen import open_games
 from genie_gym.metrics.held_out import restrict
 from genie_gym.metrics.motion import track_player
 from genie_gym.metrics.starts import RIGHT, draw_starts, hold_key
+from genie_gym.models.hub import require_own
 from genie_gym.models.loading import find_checkpoint
+from genie_gym.nn.weights import write_tensors
 
 CLIPS = 32
 """Number of start clips of a shipped world."""
@@ -77,10 +78,12 @@ class StartClips:
 
     def run(self) -> None:
         """Draw, write the picture and replace the checkpoint's clips."""
-        clips, folder = draw_release_clips(seed=self.seed), find_checkpoint(self.checkpoint)
+        require_own(self.checkpoint)
+        folder = find_checkpoint(self.checkpoint)
+        clips = draw_release_clips(seed=self.seed)
         self.picture.parent.mkdir(parents=True, exist_ok=True)
         write_image(self.picture, rearrange(clips[:, -1], "(k a) h w c -> (k h) (a w) c", a=_COLUMNS))
-        save_file({"start_clips": torch.from_numpy(clips)}, folder / "start_clips.safetensors")
+        write_tensors(folder / "start_clips.safetensors", {"start_clips": torch.from_numpy(clips)})
         (folder / "start_clips.safetensors").chmod(0o644)
         (folder / "start_frames.safetensors").unlink(missing_ok=True)
         print(f"{len(clips)} clips in {folder}; see {self.picture}")

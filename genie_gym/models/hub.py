@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genie_gym.checks import require
+from genie_gym.configs import WorldConfig
 from genie_gym.extras import need_extra
 from genie_gym.models.listing import read_config
 from genie_gym.system import list_files
@@ -76,19 +77,20 @@ def upload_checkpoint(folder: Path, repository: str, private: bool, token: str |
         The address to load it by.
 
     Raises:
-        ValueError: If the repository is no USER/REPO, or cannot be written.
+        ValueError: If the folder holds no world, the repository is no USER/REPO, or it cannot be written.
         MissingExtraError: If huggingface_hub is not installed.
     """
     repository = repository.removeprefix(_PREFIX)
     require(re.fullmatch(_REPOSITORY, repository) is not None, "repository", repository, "USER/REPO")
     with need_extra("hub", "Pushing to the hub needs huggingface_hub"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    config = read_config(folder)  # what is no world must not be uploaded as one
     api = HfApi(token=token, library_name="genie-gym")
     weights = list_files(folder, [".safetensors"])
     add: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(path.name, path) for path in [folder / "config.json", *weights]
     ]
-    add.append(CommitOperationAdd("README.md", _write_card(folder, repository).encode()))
+    add.append(CommitOperationAdd("README.md", _write_card(folder, config, repository).encode()))
     with _explain(f"repository {repository!r} cannot be written"):
         api.create_repo(repository, private=private, exist_ok=True)
         old = {name for name in api.list_repo_files(repository) if re.fullmatch(r"[^/]+\.safetensors", name)}
@@ -98,13 +100,12 @@ def upload_checkpoint(folder: Path, repository: str, private: bool, token: str |
     return f"{_PREFIX}{repository}"
 
 
-def _write_card(folder: Path, repository: str) -> str:
+def _write_card(folder: Path, config: WorldConfig, repository: str) -> str:
     """Return the text of a checkpoint's card for the hub: its own with a head, or a new one if it has none."""
     card = folder / "README.md"
     if card.is_file():
-        text = card.read_text()
+        text = card.read_text(encoding="utf-8", errors="replace")
         return text if text.startswith("---\n") else _ABOUT + text
-    config = read_config(folder)
     size = f"{config.height} x {config.width} pixels and {config.num_latent_actions} latent actions"
     return (
         f"{_ABOUT}# {repository.split('/')[1]}\n\nA world learned from videos: frames of {size}, played as a Gymnasium "

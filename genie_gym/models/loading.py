@@ -114,7 +114,7 @@ def digest_checkpoint(name_or_path: str | os.PathLike[str] = "coinrun") -> str:
         ValueError: If there is no such checkpoint.
     """
     folder, digest = find_checkpoint(name_or_path), hashlib.sha256()
-    weights = {path for path in list_files(folder, [".safetensors"]) if not path.name.startswith("start_")}
+    weights = {path for path in list_files(folder, [".safetensors"]) if not _is_for_clips(path)}
     for path in sorted({folder / "config.json", *weights}):
         digest.update(path.name.encode())
         with path.open("rb") as file:
@@ -242,11 +242,18 @@ def _list_stored(folder: Path) -> dict[str, StoredTensor]:
     for path in _list_weights(folder):
         for stored_name, stored in list_tensors(path).items():
             name = _present_name(stored_name)
+            if _is_for_clips(path) and name not in _START_CLIPS:
+                raise ValueError(f"weights {str(path)!r} must not lie in a file of start clips, got {name}")
             if name in found:
                 both = f"{places[name].name} and {path.name}"
                 raise ValueError(f"weights in {str(folder)!r} must hold each tensor once, got {name} in {both}")
             found[name], places[name] = stored, path
     return found
+
+
+def _is_for_clips(path: Path) -> bool:
+    """Return whether a file is one of start clips, which a checkpoint's digest leaves out."""
+    return path.name.startswith("start_")
 
 
 def _present_name(name: str) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError, deserialize, safe_open
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -59,16 +59,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: Naming the file, and a tensor whose type is not read or that holds NaN or infinity.
     """
-    for name, stored in list_tensors(path).items():
-        if stored.type not in _TYPES:
-            raise ValueError(f"weights {str(path)!r}: {name} must be one of {', '.join(_TYPES)}, got {stored.type}")
+    what = f"weights {str(path)!r}"
+    _require_types(what, {name: stored.type for name, stored in list_tensors(path).items()})
     try:
-        tensors = load_file(path)
+        return _require_finite(what, load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"weights {str(path)!r} are damaged: {error}") from error
+        raise ValueError(f"{what} are damaged: {error}") from error
+
+
+def unpack_tensors(data: bytes, what: str) -> dict[str, Tensor]:
+    """Return the tensors of a file that is given as its bytes; ``ValueError``, which begins with ``what``, as above."""
+    try:
+        _require_types(what, {name: stored["dtype"] for name, stored in deserialize(data)})
+        return _require_finite(what, load(data))
+    except SafetensorError as error:
+        raise ValueError(f"{what} are damaged: {error}") from error
+
+
+def _require_types(what: str, types: Mapping[str, str]) -> None:
+    for name, kind in types.items():
+        if kind not in _TYPES:
+            raise ValueError(f"{what}: {name} must be one of {', '.join(_TYPES)}, got {kind}")
+
+
+def _require_finite(what: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(f"weights {str(path)!r}: {name} must be finite, got NaN or infinity")
+            raise ValueError(f"{what}: {name} must be finite, got NaN or infinity")
     return tensors
 
 

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,7 +82,7 @@ def build_app(setup: PlaySetup, limits: Limits = DEFAULT_LIMITS, token: str | No
 
     async def enter(websocket: WebSocket) -> None:
         with contextlib.suppress(WebSocketDisconnect):
-            if not await _may_play(websocket, len(connected), limits, token):
+            if not await _may_play(websocket, connected, limits, token):
                 return
             connected.add(websocket)
             websocket.scope.get("state", {}).get("admit", lambda: None)()  # by ``door``, if it serves this
@@ -138,8 +138,11 @@ def is_same_origin(connection: HTTPConnection) -> bool:
         return False
 
 
-async def _may_play(websocket: WebSocket, connected: int, limits: Limits, token: str | None) -> bool:
-    """Accept a WebSocket and return whether its visitor may play; otherwise say why not and close it."""
+async def _may_play(websocket: WebSocket, connected: Sized, limits: Limits, token: str | None) -> bool:
+    """Accept a WebSocket and return whether its visitor may play; otherwise say why not and close it.
+
+    ``connected`` are counted at the end: others enter while this one is asked for the token.
+    """
     if not is_same_origin(websocket):
         await websocket.close(POLICY_VIOLATION)
         return False
@@ -147,7 +150,7 @@ async def _may_play(websocket: WebSocket, connected: int, limits: Limits, token:
     if token is not None and not await _gives_token(websocket, token, limits.waiting_seconds):
         await websocket.close(POLICY_VIOLATION, "The token is missing or wrong.")
         return False
-    if connected >= limits.visitors:
+    if len(connected) >= limits.visitors:
         message = f"the limit of {limits.visitors} visitors is reached: try again later"
         await websocket.send_json({"kind": "error", "message": message})
         await websocket.close(TOO_BUSY)

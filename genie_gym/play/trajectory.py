@@ -13,12 +13,15 @@ from genie_gym.checks import is_integer, require
 from genie_gym.configs import WorldConfig
 from genie_gym.envs.arguments import require_sampling
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
+from genie_gym.foreign import read_json_text
+from genie_gym.models.hub import is_address
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint
 from genie_gym.play.pictures import open_picture, pack_picture
 from genie_gym.system import replace_file
 
 _FORMAT = 1
 _MAX_ACTIONS = 100_000
+_MAX_BYTES = 1 << 28
 _MAX_NAME = 255
 
 
@@ -28,7 +31,7 @@ class CheckpointIdentity(NamedTuple):
     digest: str
     """digest of config and weights (``digest_checkpoint``), by which a trajectory is accepted or refused"""
     name: str
-    """name of the checkpoint's folder, which tells a person where to look; empty if it is not known"""
+    """address on the hub, or name of the checkpoint's folder, which tells a person where to look; empty if not known"""
 
     def __str__(self) -> str:
         return f"checkpoint {self.name!r} of digest {self.digest!r}"
@@ -44,12 +47,13 @@ class CheckpointIdentity(NamedTuple):
 
 
 def identify_checkpoint(name_or_path: str) -> CheckpointIdentity:
-    """Return the identity of a checkpoint; only the last part of its path, since trajectories are given to others.
+    """Return the identity of a checkpoint; of a path only the last part, since trajectories are given to others.
 
     Raises:
         ValueError: If there is no such checkpoint.
     """
-    return CheckpointIdentity(digest_checkpoint(name_or_path), find_checkpoint(name_or_path).resolve().name)
+    name = name_or_path if is_address(name_or_path) else find_checkpoint(name_or_path).resolve().name
+    return CheckpointIdentity(digest_checkpoint(name_or_path), name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +103,8 @@ def load_trajectory(
         ValueError: If it cannot be read, or a field is missing or invalid.
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_json_text(path, _MAX_BYTES)
+    except ValueError as error:
         raise ValueError(f"trajectory {str(path)!r} cannot be read: {error}") from error
     return parse_trajectory(text, playing, config)
 

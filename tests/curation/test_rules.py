@@ -62,6 +62,12 @@ def test_dropped_videos_are_counted_by_reason(tmp_path: Path, caplog: pytest.Log
     assert re.search("torn.info.json: cannot be read", caplog.text)
 
 
+def test_a_sidecar_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.info.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"a\.info\.json: cannot be read as JSON"):
+        read_sidecar(tmp_path / "a.mp4")
+
+
 def test_a_list_is_no_sidecar(tmp_path: Path) -> None:
     write_sidecar(tmp_path / "a.mp4", [])
     with pytest.raises(ValueError, match="must hold a JSON object, got list"):
@@ -78,6 +84,7 @@ def test_rules_are_read_from_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ("[]", "one rule or more"),
         ("[3]", "rule 1 must be an object"),
         ('[{"fields": ["title"], "includes": ["a"]}]', r"made of fields, include, exclude, got \['includes'\]"),

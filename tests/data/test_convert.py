@@ -214,6 +214,17 @@ def test_missing_changed_and_foreign_shards_are_named(videos: Path, tmp_path: Pa
         ClipDataset(tmp_path / "clips")
 
 
+def test_an_index_may_name_any_number_of_short_videos(videos: Path, tmp_path: Path) -> None:
+    """More than other JSON files may hold."""
+    convert(videos, tmp_path / "clips", CONFIG, 1, progress=False)
+    index = video_shards.read_index(tmp_path / "clips")
+    assert index is not None
+    short = {f"{number:060d}.mp4": 1 for number in range(250_000)}
+    index._replace(report={**index.report, "short": short}).write()
+    assert (tmp_path / "clips" / "clips.json").stat().st_size > 1 << 24
+    assert ClipDataset(tmp_path / "clips").num_frames > 0
+
+
 def test_clips_of_other_settings_are_not_overwritten(videos: Path, tmp_path: Path) -> None:
     (shard,) = convert(videos, tmp_path / "clips", CONFIG, 1, progress=False).shards
     with pytest.raises(ValueError, match=r'clips holds clips of the settings .*"fps": null.*"fps": 5'):

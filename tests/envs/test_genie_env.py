@@ -3,6 +3,7 @@
 import json
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,8 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
-from genie_gym.envs import GenieEnv, WorldHandle
+from genie_gym.checks import LIMITS
+from genie_gym.envs import GenieEnv, WorldHandle, zero_rewards
 
 
 @pytest.fixture
@@ -223,3 +225,14 @@ def test_a_world_without_start_clips_needs_a_prompt(bare_handle: WorldHandle, pr
     with pytest.raises(ValueError, match="prompt must be given since this checkpoint ships no start clips"):
         env.reset(seed=0)
     assert np.array_equal(env.reset(seed=0, options={"prompt": prompt_image})[0], prompt_image)
+
+
+@pytest.mark.parametrize("field", ["maskgit_steps", "temperature"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_limits_of_sampling_can_be_played(tiny_checkpoint: Path, field: str, side: int) -> None:
+    """What is taken as an argument is also taken by the world's config."""
+    limit = LIMITS[f"SamplingConfig.{field}"][side]
+    env = GenieEnv(checkpoint=tiny_checkpoint, reward_fn=zero_rewards, **{field: limit})
+    env.reset(seed=0)
+    assert getattr(env._session.sampling, field) == limit
+    assert env.observation_space.contains(env.step(np.int64(1))[0])

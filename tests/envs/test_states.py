@@ -280,6 +280,8 @@ def damage(data: bytes, kind: str) -> bytes:
         tensors["tokens"] = tensors["tokens"].float()
     elif kind == "large token":
         tensors["tokens"] = tensors["tokens"] + 10_000
+    elif kind in ("NaN", "infinity"):
+        tensors["dynamics.0.keys"][0, 0] = float(kind)
     elif kind == "format":
         metadata["format"] = "genie-gym state 0"
     elif kind.startswith("no "):
@@ -293,6 +295,7 @@ def damage(data: bytes, kind: str) -> bytes:
     "kind",
     [
         *("tokens", "previous_actions", "numbers", "missing tensor", "more tensors", "shape", "type", "large token"),
+        *("NaN", "infinity"),
         *("format", "no steps", "no digest", "checkpoint", "digest", "precision"),
         *("prompt_index", "world_seed", "steps", "is_over"),
     ],
@@ -310,6 +313,27 @@ def test_damaged_bytes_are_refused_and_nothing_is_lost(tiny: dict[str, Any], kin
         envs.restore_state(EnvState.from_bytes(data), rows=[1])
     assert np.array_equal(follow(env), expected)
     assert env.np_random_seed == 0
+
+
+def make_bytes(about: str, kind: str, size: int) -> bytes:
+    """Return bytes of the format of a state with one tensor, and any text in the place of what tells of it."""
+    tensor = {"dtype": kind, "shape": [4], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"format": "genie-gym state 1", "state": about}, "tokens": tensor}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("about", "kind", "size"),
+    [
+        *(("[" * 100_000, "U8", 4), ("9" * 5_000, "U8", 4), ("null", "U8", 4), ("", "U8", 4)),
+        *(("{}", kind, size) for kind, size in (("F4", 2), ("F8_E8M0", 4), ("F6_E2M3", 3), ("F8_E4M3", 4))),
+        *(("{}", kind, size) for kind, size in (("U16", 8), ("U64", 32), ("C64", 32))),
+    ],
+)
+def test_bytes_of_other_contents_are_refused(about: str, kind: str, size: int) -> None:
+    """Texts nested without end, and types that torch lacks or a state has not."""
+    with pytest.raises(ValueError, match="state must be "):
+        EnvState.from_bytes(make_bytes(about, kind, size))
 
 
 @pytest.mark.parametrize("cut", [1, 9, 500, 100_000])

@@ -51,6 +51,13 @@ def test_clips_replace_those_of_a_checkpoint_and_leave_its_weights(
         assert np.array_equal(np.asarray(picture)[:, -64:], clips[-1, -1])
 
 
+def test_a_world_on_the_hub_is_not_changed_in_its_cache(tmp_path: Path) -> None:
+    """It is refused before anything is fetched or drawn."""
+    with pytest.raises(ValueError, match="checkpoint must be on disk to be changed"):
+        StartClips(checkpoint="hf://you/world", picture=tmp_path / "clips.png").run()
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_shipped_world_opens_on_varied_clips_of_four_frames() -> None:
     world = load_world("coinrun")
     assert world.start_clips.shape == (32, 4, 64, 64, 3)

@@ -1,6 +1,7 @@
 """I3D beside plain convolutions and batch norms, and its weights: only arrays, and only the known ones."""
 
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -206,3 +207,15 @@ def test_other_weights_are_refused(package: Path, tmp_path: Path, monkeypatch: p
         read_i3d(path)
     with pytest.raises(ValueError, match=r"missing\.safetensors' cannot be read"):
         read_i3d(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.parametrize("read", [read_i3d, lambda path: convert_i3d(path, path.with_name("out.safetensors"))])
+def test_what_is_no_file_or_a_vast_one_is_refused_before_it_is_read(read: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"pipe.* must be a regular file"):
+        read(tmp_path / "pipe")
+    (tmp_path / "vast").touch()
+    os.truncate(tmp_path / "vast", 1 << 40)
+    with pytest.raises(ValueError, match=r"vast.* (must be a file of at most|cannot be read)"):
+        read(tmp_path / "vast")

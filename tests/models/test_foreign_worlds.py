@@ -220,6 +220,18 @@ def test_a_stray_file_does_not_override_a_tensor(small: Path, name: str) -> None
         read_world(small)
 
 
+@pytest.mark.parametrize("name", ["start_weights", "start_clips", "start_frames"])
+def test_weights_in_a_file_that_the_digest_leaves_out_are_refused(small: Path, weights: Path, name: str) -> None:
+    """Two worlds of other weights would have one digest, and each would replay the other's trajectories and states."""
+    held = load_file(weights)
+    moved = {"dynamics.output_bias": held.pop("dynamics.output_bias")}
+    save_file(held, weights)
+    clips = load_file(small / "start_clips.safetensors") if name == "start_clips" else {}
+    save_file({**clips, **moved}, small / f"{name}.safetensors")
+    with pytest.raises(ValueError, match=rf"{name}\.safetensors' must not lie in a file of start clips, got dynamics"):
+        read_world(small)
+
+
 def test_merged_actions_beyond_the_last_are_refused(make_world: Make, tiny_config: Any, tmp_path: Path) -> None:
     part = configs.MovingActionConfig(quantizer=configs.QuantizerConfig(codes=8), width=8, merged_actions=4)
     world = GenieWorldModel(dataclasses.replace(tiny_config, latent_action_model=part)).eval()

@@ -20,6 +20,7 @@ from genie_gym.models.hub import fetch_checkpoint
 from genie_gym.models.listing import list_checkpoints
 from genie_gym.models.loading import find_checkpoint, read_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.play.trajectory import identify_checkpoint
 from tests.models.hub_server import Hub, serve_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -78,6 +79,12 @@ def test_a_world_is_loaded_by_its_address(hub: Hub, files: dict[str, bytes], tin
     asked = len(hub.requests)
     find_checkpoint("hf://you/world")
     assert len(hub.requests) == asked, "each process asks once"
+
+
+def test_the_page_and_trajectories_name_a_world_by_its_address(hub: Hub, files: dict[str, bytes]) -> None:
+    """Its folder in the cache is named by a commit alone."""
+    hub.commit("you/world", files)
+    assert identify_checkpoint("hf://you/world").name == "hf://you/world"
 
 
 def test_only_weights_config_and_card_are_read(hub: Hub, files: dict[str, bytes]) -> None:
@@ -227,6 +234,15 @@ def test_after_a_push_the_new_world_is_loaded(hub: Hub, tiny_checkpoint: Path, t
 def test_a_wrong_push_is_refused_by_name(checkpoint: str, repository: str, reason: str, hub: Hub) -> None:
     with pytest.raises(ValueError, match=reason):
         genie_gym.push_to_hub(checkpoint, repository)
+    assert hub.requests == []
+
+
+def test_a_folder_of_another_program_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "README.md").write_text("# Another")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"config\.json' must be an object of format 1"):
+        genie_gym.push_to_hub(tmp_path, "me/world")
     assert hub.requests == []
 
 

@@ -340,6 +340,18 @@ def test_a_visitor_beyond_the_limit_is_refused(open_page: Callable[..., TestClie
         Person(socket).ask(do="start")
 
 
+def test_visitors_who_enter_at_the_same_time_are_counted(open_page: Callable[..., TestClient]) -> None:
+    """Several are asked for the token before the first one gives it."""
+    page = open_page(token="secret", visitors=1, entry_seconds=0)
+    with page.websocket_connect(SOCKET) as first, page.websocket_connect(SOCKET) as second:
+        for socket in (first, second):
+            assert socket.receive_json() == {"kind": "token"}
+        for socket in (first, second):
+            socket.send_text('{"do": "enter", "token": "secret"}')
+        assert first.receive_json()["kind"] == "world"
+        assert second.receive_json() == {"kind": "error", "message": FULL}
+
+
 def test_an_idle_visitor_is_disconnected(open_page: Callable[..., TestClient]) -> None:
     with open_page(idle_seconds=0.05).websocket_connect(SOCKET) as socket:
         socket.receive_json()

@@ -1,6 +1,7 @@
 """Trajectories are saved and replayed; invalid ones are refused."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,19 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         load_trajectory(tmp_path / "binary.json")
     with pytest.raises(ValueError, match="cannot be written"):
         save_trajectory(parse_trajectory(written()), tmp_path / "no" / "play.json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo if sys.platform != "win32" else Path.touch, "must be a regular file"),
+        (lambda path: path.write_text("<!DOCTYPE html>"), "a web page"),
+        (lambda path: path.touch() or os.truncate(path, 1 << 40), "at most 268435456 bytes"),
+        (lambda path: path.write_bytes(b"\x80\x04"), "a pickle"),
+    ],
+)
+def test_what_is_no_trajectory_is_refused_before_it_is_read(make: Any, reason: str, tmp_path: Path) -> None:
+    make(tmp_path / "play.json")
+    with pytest.raises(ValueError, match=rf"play\.json' cannot be read: .*{reason}"):
+        load_trajectory(tmp_path / "play.json")
