@@ -174,9 +174,10 @@ def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
             except OSError as error:
                 raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
             _lock_file(file, folder, waits)
-            # The one who held the lock may have deleted the file after it was opened here.
-            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                break
+            # The one who held the lock may have deleted the file after it was opened here, and others may do so now.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    break
         held.callback(path.unlink, missing_ok=True)
         try:
             os.ftruncate(file.fileno(), 0)

@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,26 @@ def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(hold, range(200)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+@pytest.mark.parametrize("moment", [0, 1])
+def test_a_lock_that_is_given_back_meanwhile_is_taken(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last holder deletes the file at any moment in which it is looked at."""
+    stat, looked = Path.stat, list[Path]()
+
+    def look(path: Path, **settings: Any) -> os.stat_result:
+        if path.name == ".lock":
+            looked.append(path)
+            if len(looked) == moment + 1:
+                path.unlink()
+        return stat(path, **settings)
+
+    monkeypatch.setattr(Path, "stat", look)
+    with system.lock_folder(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="what a killed process left is deleted elsewhere")

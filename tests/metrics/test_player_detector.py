@@ -44,5 +44,5 @@ def test_a_state_without_a_player_is_refused() -> None:
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="none"):
+    with pytest.raises(ValueError, match=r"none\.safetensors"):
         load_detector(tmp_path / "none.safetensors")

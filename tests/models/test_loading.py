@@ -284,6 +284,16 @@ def test_a_file_is_not_overwritten(tiny_world: GenieWorldModel, tmp_path: Path) 
     assert (tmp_path / "file").read_text() == "text"
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_world_is_not_saved_in_a_folder_named_like_an_address(
+    tiny_world: GenieWorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="folder must be on disk; genie-gym push uploads"):
+        save_world(tiny_world, kind("hf://me/world"))
+    assert not any(tmp_path.iterdir())
+
+
 def test_an_empty_folder_is_used(tiny_world: GenieWorldModel, tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     assert same_world(read_world(save_world(tiny_world, tmp_path / "world")), tiny_world)
