@@ -45,13 +45,15 @@ class CaseOutcome(NamedTuple):
         return self.ending in _ALLOWED and is_within
 
 
-def run_bounded(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[CaseOutcome]:
+def run_bounded(
+    run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds]
+) -> Iterator[CaseOutcome]:
     """Run cases in order in forked workers, and yield how each ended; a worker that dies is replaced.
 
     Args:
         run: Function that runs the case of a number.
         numbers: Numbers of the cases.
-        bounds: What each may take.
+        bounds: Function that returns what the case of a number may take.
     """
     left = list(numbers)
     while left:
@@ -60,7 +62,9 @@ def run_bounded(run: Callable[[int], object], numbers: Sequence[int], bounds: Bo
             yield outcome
 
 
-def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[CaseOutcome]:
+def _start_worker(
+    run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds]
+) -> Iterator[CaseOutcome]:
     """Yield the outcomes of one worker, which ends with the first case that breaks a bound."""
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -83,7 +87,9 @@ def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: 
         yield CaseOutcome(numbers[done], f"killed by {killed}", "", 0.0, 0)
 
 
-def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, writer: int) -> None:
+def _work(
+    run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds], writer: int
+) -> None:
     for alarm in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(alarm, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, about damaged files
@@ -91,10 +97,11 @@ def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, 
     base = _peak_megabytes()
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + (4 * bounds.megabytes << 20),) * 2)
+    most = max(bounds(number).megabytes for number in numbers)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + (4 * most << 20),) * 2)
     for number in numbers:
-        signal.setitimer(signal.ITIMER_PROF, 3 * bounds.seconds)  # kills a loop that would not end
-        signal.alarm(bounds.hang)
+        signal.setitimer(signal.ITIMER_PROF, 3 * bounds(number).seconds)  # kills a loop that would not end
+        signal.alarm(bounds(number).hang)
         began, message = time.process_time(), ""
         try:
             run(number)
@@ -104,7 +111,7 @@ def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, 
         seconds, grown = time.process_time() - began, _peak_megabytes() - base
         found = CaseOutcome(number, ending, message, round(seconds, 3), grown)
         os.write(writer, (json.dumps(found) + "\n").encode())
-        if not found.is_allowed(bounds):
+        if not found.is_allowed(bounds(number)):
             return
 
 

@@ -22,7 +22,7 @@ SMALL = Bounds(seconds=1.0, megabytes=200, hang=20)
 def test_damaged_files_are_refused_or_used_within_bounds() -> None:
     with Fuzzer(seed=43) as fuzzer:
         outcomes = list(fuzzer.run(range(CASES)))
-    found = summarise(outcomes, fuzzer.bounds)
+    found = summarise(outcomes, fuzzer.bound_case)
     assert [each.number for each in outcomes] == list(range(CASES))
     assert found["faults"] == []
     for name, kind in found["kinds"].items():
@@ -83,7 +83,7 @@ def test_a_case_that_breaks_a_bound_is_told_and_the_others_run(break_bound: Call
             raise FileNotFoundError("a")
 
     bounds = SMALL._replace(hang=2) if ending.endswith("SIGALRM") else SMALL
-    outcomes = list(run_bounded(run, range(6), bounds))
+    outcomes = list(run_bounded(run, range(6), lambda number: bounds))
     assert [each.number for each in outcomes] == list(range(6))
     assert [each.number for each in outcomes if not each.is_allowed(bounds)] == [3]
     assert outcomes[3].ending == ending
