@@ -37,7 +37,7 @@ class CaseOutcome(NamedTuple):
     seconds: float
     """processor time"""
     megabytes: int
-    """peak memory of the worker until then, beside what it began with"""
+    """peak memory of the worker in this case, beside what it had before its first one"""
 
     def is_allowed(self, bounds: Bounds) -> bool:
         """Return whether the case ended in success or an error of the allowed kinds, within its bounds."""
@@ -87,13 +87,11 @@ def _start_worker(
         yield CaseOutcome(numbers[done], f"killed by {killed}", "", 0.0, 0)
 
 
-def _work(
-    run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds], writer: int
-) -> None:
+def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds], writer: int) -> None:
     for alarm in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(alarm, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, about damaged files
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak: a fork begins with that of its parent
+    _reset_peak()  # a fork begins with that of its parent
     base = _peak_megabytes()
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
@@ -102,6 +100,7 @@ def _work(
     for number in numbers:
         signal.setitimer(signal.ITIMER_PROF, 3 * bounds(number).seconds)  # kills a loop that would not end
         signal.alarm(bounds(number).hang)
+        _reset_peak()
         began, message = time.process_time(), ""
         try:
             run(number)
@@ -118,6 +117,11 @@ def _work(
 def _name(error: BaseException) -> str:
     allowed = next((kind for kind in (ValueError, OSError) if isinstance(error, kind)), type(error))
     return allowed.__name__
+
+
+def _reset_peak() -> None:
+    """Let the peak of memory begin anew (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_megabytes() -> int:
