@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from genie_gym.system import return_freed_memory
+
 _ALLOWED = ("success", "ValueError", "OSError")
 
 
@@ -91,6 +93,7 @@ def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Callable
     for alarm in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(alarm, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, about damaged files
+    return_freed_memory()  # else a case would be given memory that the parent has freed and kept
     _reset_peak()  # a fork begins with that of its parent
     base = _peak_megabytes()
     with open("/proc/self/statm", encoding="ascii") as file:

@@ -188,7 +188,8 @@ def build(kind: str, tiny: Preset) -> Trainee:
         return Classifying(LatentPolicy(SMALL if kind == "impala" else SMALL_TRANSFORMER, 8))
     if kind == "reward":
         return Classifying(RewardModel(("won", "ended"), 64, 64))
-    overrides = {"latent_action_model": PRESETS["coinrun"].world.latent_action_model} if kind == "moving" else {}
+    moving = dataclasses.replace(PRESETS["coinrun"].world.latent_action_model, agent_box=(29, 29, 6, 6))
+    overrides = {"latent_action_model": moving} if kind == "moving" else {}
     world = GenieWorldModel(vary(tiny.world, overrides))
     parts: dict[str, Trainee] = {
         "tokenizer": TokenizerTrainee(world.tokenizer),
