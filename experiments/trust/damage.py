@@ -86,7 +86,7 @@ def damage_values(rng: np.random.Generator, values: Any) -> Any:
             del inner[name]
         elif kind == 1 and isinstance(inner, dict):
             inner[f"{name}x"] = inner.pop(name)
-        elif kind == 2 and isinstance(inner[name], int | float) and math.isfinite(inner[name]):
+        elif kind == 2 and isinstance(inner[name], int | float) and abs(inner[name]) < 1e300:
             inner[name] *= int(rng.choice([-1, 2, 3, 10, 1000]))
         else:
             inner[name] = copy.deepcopy(_WRONG[rng.integers(len(_WRONG))])
