@@ -1,4 +1,4 @@
-"""The same info keys from every reset and every step, alone and in a vector, in every autoreset mode."""
+"""Every reset and every step give the same info keys, alone and in a vector, in every autoreset mode."""
 
 import json
 from typing import Any
