@@ -32,6 +32,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from genie_gym.checks import is_integer, require
@@ -94,7 +95,8 @@ class Connection:
         await self._send_json(describe_world(self._setup))
         try:
             while True:
-                message = await asyncio.wait_for(self._websocket.receive(), self._limits.idle_seconds)
+                with anyio.fail_after(self._limits.idle_seconds):
+                    message = await self._websocket.receive()
                 if message["type"] != "websocket.receive":
                     return
                 steps, pause = self._visitor.steps, self._limits.pause_seconds
@@ -105,11 +107,11 @@ class Connection:
                     await self._send_json({"kind": "error", "message": str(error)[:_MOST_COMPLAINT]})
                 if self._visitor.steps != steps + 1:  # a step waits for its turn in the world anyway
                     await asyncio.sleep(pause)
-        except asyncio.TimeoutError:  # another class than TimeoutError until Python 3.11
+        except TimeoutError:
             why = "too long without a message, or without reading an answer"
-            gone = (asyncio.TimeoutError, RuntimeError, WebSocketDisconnect)
-            with contextlib.suppress(*gone):
-                await asyncio.wait_for(self._websocket.close(POLICY_VIOLATION, why), self._limits.send_seconds)
+            with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+                with anyio.fail_after(self._limits.send_seconds):
+                    await self._websocket.close(POLICY_VIOLATION, why)
         except WebSocketDisconnect:
             return
 
@@ -207,11 +209,14 @@ class Connection:
         await self._send_bytes(header + visitor.frame.tobytes())
 
     async def _send_bytes(self, packed: bytes) -> None:
-        await asyncio.wait_for(self._websocket.send_bytes(packed), self._limits.send_seconds)
+        # Not by wait_for: until Python 3.12 it keeps an error, and the visitor's cache by its traceback, in a cycle.
+        with anyio.fail_after(self._limits.send_seconds):
+            await self._websocket.send_bytes(packed)
 
     async def _send_json(self, values: dict[str, Any]) -> None:
         # In ASCII: no text of a visitor, whatever letters it has, can then fail to be sent.
-        await asyncio.wait_for(self._websocket.send_text(json.dumps(values)), self._limits.send_seconds)
+        with anyio.fail_after(self._limits.send_seconds):
+            await self._websocket.send_text(json.dumps(values))
 
 
 _HANDLERS: dict[str, Callable[[Connection, dict[str, Any]], Awaitable[None]]] = {

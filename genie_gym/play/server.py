@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -162,9 +163,10 @@ async def _gives_token(websocket: WebSocket, token: str, seconds: float) -> bool
     """Ask for the token; it comes in a message, since servers and proxies write addresses into their logs."""
     await websocket.send_text(json.dumps({"kind": "token"}))
     try:
-        message = await asyncio.wait_for(websocket.receive(), seconds)
+        with anyio.fail_after(seconds):
+            message = await websocket.receive()
         given: Any = json.loads((message.get("text") or "")[: len(token) * 6 + 100])
-    except (asyncio.TimeoutError, ValueError, RecursionError):
+    except (TimeoutError, ValueError, RecursionError):
         return False
     given = given.get("token") if isinstance(given, dict) and given.get("do") == "enter" else None
     return isinstance(given, str) and hmac.compare_digest(_to_bytes(token), _to_bytes(given))

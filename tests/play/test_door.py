@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import socket
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from genie_gym.play.limits import Limits
 from genie_gym.play.run import play_in_browsers
 from genie_gym.play.server import build_app
 from genie_gym.play.setup import PlaySetup, prepare_play
+from genie_gym.play.visitor import Visitor
 
 PATIENCE = 300
 """Seconds after which something that is waited for is taken to hang."""
@@ -40,6 +44,15 @@ def open_server(serve: Any, setup: PlaySetup) -> Any:
         return serve(build_app(setup, bounds, token), bounds)
 
     return open_one
+
+
+@pytest.fixture
+def no_cycle_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles of objects, so that what lies in one stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @contextlib.contextmanager
@@ -86,6 +99,28 @@ def test_a_connection_that_asks_for_nothing_ends(open_server: Any, sent: bytes) 
         slow.sendall(sent)
         assert has_ended(slow)
         step()
+
+
+@pytest.mark.parametrize("way", ["closes", "hangs up during an answer", "is silent"])
+def test_a_visitor_who_leaves_is_freed_at_once(open_server: Any, way: str, no_cycle_collection: None) -> None:
+    with open_server(idle_seconds=1.0 if way == "is silent" else PATIENCE) as here:
+        for _ in range(3):
+            with join_game(here) as opened:
+                opened.sendall(pack_message(b'{"do": "start"}'))
+                if way == "hangs up during an answer":
+                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+                    opened.sendall(pack_message(b'{"do": "restart"}') * 6)
+                elif way == "is silent":
+                    opened.settimeout(PATIENCE)
+                    while b"too long without a message" not in opened.recv(1 << 20):
+                        pass
+                else:
+                    opened.sendall(pack_message(b"", 8))
+        for _ in range(PATIENCE * 10):
+            if not any(type(each) is Visitor for each in gc.get_objects()):
+                return
+            time.sleep(0.1)
+        raise AssertionError("visitors who left are kept")
 
 
 def test_a_connection_that_gives_no_token_ends(open_server: Any) -> None:
