@@ -13,7 +13,8 @@ from genie_gym.foreign import explain_head
 
 _INFLATION = 1100
 """More than the largest factor by which gzip shrinks a block (1032)."""
-_ATTRIBUTE_BYTES = 1 << 16
+_MOST_BYTES = 1 << 16
+"""Largest size of an attribute, by the format."""
 _LINK_INFO = 1 << 2
 """Bit of a group's header that says that it is of the newer kind, which may keep names in a heap."""
 
@@ -59,7 +60,7 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
 def _read_attribute(file: h5py.File, name: str) -> Any:
     kind = file.attrs.get_id(name)
     text = h5py.check_string_dtype(kind.dtype)
-    is_small = kind.shape == () and kind.dtype.itemsize <= _ATTRIBUTE_BYTES
+    is_small = kind.shape == () and kind.dtype.itemsize <= _MOST_BYTES
     if not is_small or (text is None and kind.dtype.kind not in "biuf"):
         raise ValueError(f"attribute {name!r} must be a text or a number, got {kind.shape} {kind.dtype}")
     if text is None:

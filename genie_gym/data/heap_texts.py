@@ -34,7 +34,7 @@ def read_attribute_text(path: Path, name: str) -> str:
 
 
 def read_dataset_text(path: Path, offset: int) -> str:
-    """Return the text of the dataset whose value lies at an offset in the file; errors as of ``read_attribute_text``."""
+    """Return the text of a dataset whose value lies at an offset in the file; errors as of ``read_attribute_text``."""
     with path.open("rb") as file:
         return _read_text(file, _read(file, offset, _POINTER.size))
 

@@ -84,7 +84,7 @@ def write_shard(
     """
     _check_recording(recording, players)
     with create_hdf5(path) as (file, _):
-        own = {"format": _FORMAT, "version": SHARD_VERSION, "players": json.dumps(list(players))}
+        own: dict[str, str | int] = {"format": _FORMAT, "version": SHARD_VERSION, "players": json.dumps(list(players))}
         write_attributes(file, {**(attributes or {}), **own})
         _write_arrays(file, recording)
 

@@ -102,8 +102,9 @@ class VideoShard(NamedTuple):
             # As datasets: attributes are limited to 64 KiB.
             write_text(file, "videos", json.dumps([video.identity for video in self.videos]))
             write_text(file, "outcomes", json.dumps(outcomes))
-            about = {"format": VIDEO_FORMAT, "version": SHARD_VERSION, "settings": self.settings.to_json()}
-            write_attributes(file, about)
+            write_attributes(
+                file, {"format": VIDEO_FORMAT, "version": SHARD_VERSION, "settings": self.settings.to_json()}
+            )
         return outcomes
 
     def _convert(
