@@ -5,6 +5,7 @@ import ctypes
 import errno
 import functools
 import glob
+import json
 import os
 import platform
 import shutil
@@ -14,7 +15,9 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from genie_gym.foreign import read_json
 
 KERNEL_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 """Processor flags that decide about the kernels' vectors, precision and tiles."""
@@ -200,6 +203,71 @@ def _lock_file(file: TextIO, folder: Path, waits: bool) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         raise ValueError(f"{folder} is in use by {holder}; wait until it ends, or choose another folder") from error
+
+
+class FolderClaim:
+    """What those who write into a folder at the same time agree on, held until it is released or the process ends.
+
+    The hidden file ``.writers`` keeps it as JSON, and each of them holds the kernel's shared lock of this file, so that
+    a process that was killed claims nothing. The last one deletes it. Nothing is claimed on Windows and on storage
+    without locks.
+
+    Args:
+        folder: Folder that they write into. Whoever calls a method has to hold it by ``lock_folder``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".writers"
+        self._file: TextIO | None = None
+
+    def agree(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return what all agree on: what others have claimed before, and what of ``values`` nobody has.
+
+        Raises:
+            OSError: If the disk is full.
+            ValueError: If the file is damaged.
+        """
+        if sys.platform == "win32":
+            return values
+        is_first = self._file is None
+        try:
+            self._file = self._file or self._path.open("a+", encoding="utf-8")
+            known = {} if self._is_alone() and is_first else read_json(self._path)
+            agreed = {**values, **known}
+            if agreed != known:
+                self._file.truncate(0)
+                self._file.write(json.dumps(agreed))
+                self._file.flush()
+            self._lock(False)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:  # of those, ``lock_folder`` has warned
+                raise _refuse_file(self._path, error) from error
+            self._path.unlink(missing_ok=True)
+            self._file = None
+            return values
+        return agreed
+
+    def release(self) -> None:
+        """Claim nothing any more."""
+        if self._file is not None:
+            with contextlib.closing(self._file):
+                if self._is_alone():
+                    self._path.unlink(missing_ok=True)
+            self._file = None
+
+    def _is_alone(self) -> bool:
+        """Take the lock for this claim alone, and return whether that succeeds."""
+        try:
+            self._lock(True)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _lock(self, is_alone: bool) -> None:
+        import fcntl
+
+        assert self._file is not None
+        fcntl.flock(self._file, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
 
 
 def end_with_parent() -> None:
