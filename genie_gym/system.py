@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from genie_gym.checks import require_on_disk
 from genie_gym.foreign import read_json
 
 KERNEL_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
@@ -142,6 +143,7 @@ def _refuse_file(path: Path, error: OSError) -> OSError:
 
 def require_folder(folder: Path) -> None:
     """Make a folder; ``ValueError`` if it cannot be made or written into."""
+    require_on_disk("folder", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
