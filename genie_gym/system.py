@@ -180,9 +180,8 @@ def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
                 raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
             _lock_file(file, folder, waits)
             # The one who held the lock may have deleted the file after it was opened here, and others may do so now.
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                    break
+            if _lies_at(path, file):
+                break
         held.callback(path.unlink, missing_ok=True)
         try:
             os.ftruncate(file.fileno(), 0)
@@ -215,7 +214,7 @@ class FolderClaim:
     without locks.
 
     Args:
-        folder: Folder that they write into. Whoever calls a method has to hold it by ``lock_folder``.
+        folder: Folder that they write into.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -225,24 +224,26 @@ class FolderClaim:
     def agree(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return what all agree on: what others have claimed before, and what of ``values`` nobody has.
 
+        Whoever calls it holds the folder by ``lock_folder``.
+
         Raises:
             OSError: If the disk is full.
             ValueError: If the file is damaged.
         """
         if sys.platform == "win32":
             return values
-        is_first = self._file is None
         try:
-            self._file = self._file or self._path.open("a+", encoding="utf-8")
-            known = {} if self._is_alone() and is_first else read_json(self._path)
+            is_first = self._file is None and self._open()
+            assert self._file is not None
+            known = {} if is_first else read_json(self._path)
             agreed = {**values, **known}
             if agreed != known:
                 self._file.truncate(0)
                 self._file.write(json.dumps(agreed))
                 self._file.flush()
-            self._lock(False)
         except OSError as error:
             if error.errno not in _NO_LOCKS:  # of those, ``lock_folder`` has warned
+                self.release()
                 raise _refuse_file(self._path, error) from error
             self._path.unlink(missing_ok=True)
             self._file = None
@@ -252,24 +253,41 @@ class FolderClaim:
     def release(self) -> None:
         """Claim nothing any more."""
         if self._file is not None:
-            with contextlib.closing(self._file):
-                if self._is_alone():
-                    self._path.unlink(missing_ok=True)
+            with self._file as file:
+                if _try_lock(file) and _lies_at(self._path, file):
+                    self._path.unlink()
             self._file = None
 
-    def _is_alone(self) -> bool:
-        """Take the lock for this claim alone, and return whether that succeeds."""
-        try:
-            self._lock(True)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _lock(self, is_alone: bool) -> None:
+    def _open(self) -> bool:
+        """Open the file and take its shared lock; return whether nobody else has it, so that what it says is over."""
         import fcntl
 
-        assert self._file is not None
-        fcntl.flock(self._file, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        while True:
+            self._file = self._path.open("a+", encoding="utf-8")
+            is_alone = _try_lock(self._file)
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            if _lies_at(self._path, self._file):  # else the last one has deleted it since it was opened here
+                return is_alone
+            self._file.close()
+
+
+def _try_lock(file: TextIO) -> bool:
+    """Take the lock of an open file for oneself alone, and return whether that succeeds; if not, one has none."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lies_at(path: Path, file: TextIO) -> bool:
+    """Return whether an open file is the one at a path, which others may have deleted or replaced."""
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def end_with_parent() -> None:

@@ -96,8 +96,7 @@ class FrameWriter:
         """Write the frames that are not written yet."""
         if self._rows:
             self._write()
-        with lock_folder(self._out, waits=True):
-            self._claim.release()
+        self._claim.release()
 
     def __enter__(self) -> "FrameWriter":
         return self
@@ -105,7 +104,10 @@ class FrameWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self._claim.release()
 
     def _require_alike(self, taken: np.ndarray, action: Any) -> None:
         """Raise ``ValueError`` if an action, as it is stored, is of another kind than those of the folder."""
