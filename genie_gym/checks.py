@@ -7,6 +7,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 _SHORTENED = reprlib.Repr()
@@ -56,6 +57,23 @@ def require(is_met: bool, field: str, value: object, rule: str) -> None:
     """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``is_met``; long values are shortened."""
     if not is_met:
         raise ValueError(f"{field} must be {rule}, got {_SHORTENED.repr(value)}")
+
+
+def require_on_disk(field: str, path: Path) -> None:
+    """Raise ``ValueError`` if a path, to read or to write, is an address of the hub."""
+    is_address = path.parts[:1] == ("hf:",)
+    require(not is_address, field, str(path), "on disk; genie-gym push uploads a world to the hub")
+
+
+def require_paths_on_disk(command: Any) -> None:
+    """Raise ``ValueError`` if a path in a dataclass, or in those inside it, is an address of the hub."""
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Path):
+                require_on_disk(field.name, each)
+            elif dataclasses.is_dataclass(each):
+                require_paths_on_disk(each)
 
 
 def is_integer(value: Any, least: float = -math.inf, below: float = math.inf) -> bool:

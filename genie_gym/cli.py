@@ -13,7 +13,7 @@ import tyro
 from genie_gym import __version__
 from genie_gym.bench.config import BenchConfig
 from genie_gym.checkpoint_commands import CheckpointsCommand, PushCommand
-from genie_gym.checks import require
+from genie_gym.checks import require, require_paths_on_disk
 from genie_gym.curation.commands import CurateCommand
 from genie_gym.data.config import ConvertConfig, RecordConfig
 from genie_gym.data.fitting import Fit
@@ -368,6 +368,7 @@ def main() -> None:
                 command = parse_with_preset(COMMANDS[name], arguments, f"genie-gym {name}")
             else:
                 command = tyro.extras.subcommand_cli_from_dict(COMMANDS)
+        require_paths_on_disk(command)
         command.run()
 
 

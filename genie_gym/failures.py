@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from genie_gym.checks import require_paths_on_disk
 from genie_gym.extras import MissingExtraError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -41,7 +42,9 @@ def run_command(kind: Any) -> Any:
     """Return what ``run`` of a class returns, made from the command line by ``tyro``; failures are told in one line."""
     spec = sys.modules["__main__"].__spec__
     with tell_failures("agents" if spec is None else spec.name):
-        return tyro.cli(kind).run()
+        command = tyro.cli(kind)
+        require_paths_on_disk(command)
+        return command.run()
 
 
 def _is_full(cause: BaseException | None) -> bool:

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import functools
 import glob
+import json
 import os
 import platform
 import shutil
@@ -14,7 +15,10 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from genie_gym.checks import require_on_disk
+from genie_gym.foreign import read_json
 
 KERNEL_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 """Processor flags that decide about the kernels' vectors, precision and tiles."""
@@ -139,6 +143,7 @@ def _refuse_file(path: Path, error: OSError) -> OSError:
 
 def require_folder(folder: Path) -> None:
     """Make a folder; ``ValueError`` if it cannot be made or written into."""
+    require_on_disk("folder", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -175,9 +180,8 @@ def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
                 raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
             _lock_file(file, folder, waits)
             # The one who held the lock may have deleted the file after it was opened here, and others may do so now.
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                    break
+            if _lies_at(path, file):
+                break
         held.callback(path.unlink, missing_ok=True)
         try:
             os.ftruncate(file.fileno(), 0)
@@ -200,6 +204,90 @@ def _lock_file(file: TextIO, folder: Path, waits: bool) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         raise ValueError(f"{folder} is in use by {holder}; wait until it ends, or choose another folder") from error
+
+
+class FolderClaim:
+    """What those who write into a folder at the same time agree on, held until it is released or the process ends.
+
+    The hidden file ``.writers`` keeps it as JSON, and each of them holds the kernel's shared lock of this file, so that
+    a process that was killed claims nothing. The last one deletes it. Nothing is claimed on Windows and on storage
+    without locks.
+
+    Args:
+        folder: Folder that they write into.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".writers"
+        self._file: TextIO | None = None
+
+    def agree(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return what all agree on: what others have claimed before, and what of ``values`` nobody has.
+
+        Whoever calls it holds the folder by ``lock_folder``.
+
+        Raises:
+            OSError: If the disk is full.
+            ValueError: If the file is damaged.
+        """
+        if sys.platform == "win32":
+            return values
+        try:
+            is_first = self._file is None and self._open()
+            assert self._file is not None
+            known = {} if is_first else read_json(self._path)
+            agreed = {**values, **known}
+            if agreed != known:
+                self._file.truncate(0)
+                self._file.write(json.dumps(agreed))
+                self._file.flush()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:  # of those, ``lock_folder`` has warned
+                self.release()
+                raise _refuse_file(self._path, error) from error
+            self._path.unlink(missing_ok=True)
+            self._file = None
+            return values
+        return agreed
+
+    def release(self) -> None:
+        """Claim nothing any more."""
+        if self._file is not None:
+            with self._file as file:
+                if _try_lock(file) and _lies_at(self._path, file):
+                    self._path.unlink()
+            self._file = None
+
+    def _open(self) -> bool:
+        """Open the file and take its shared lock; return whether nobody else has it, so that what it says is over."""
+        import fcntl
+
+        while True:
+            self._file = self._path.open("a+", encoding="utf-8")
+            is_alone = _try_lock(self._file)
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            if _lies_at(self._path, self._file):  # else the last one has deleted it since it was opened here
+                return is_alone
+            self._file.close()
+
+
+def _try_lock(file: TextIO) -> bool:
+    """Take the lock of an open file for oneself alone, and return whether that succeeds; if not, one has none."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lies_at(path: Path, file: TextIO) -> bool:
+    """Return whether an open file is the one at a path, which others may have deleted or replaced."""
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def end_with_parent() -> None:

@@ -1,14 +1,20 @@
 """A value that breaks a rule ends a command with one line and exit status 2; what tyro says is left as it is."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import genie_gym
 from genie_gym import cli
+from genie_gym.cli import COMMANDS
+from genie_gym.curation.commands import CurateCommand
 
 PLAIN = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
@@ -50,6 +56,81 @@ def test_arguments_that_cannot_be_read_are_explained_by_tyro(
     lines = fail(arguments, monkeypatch, capsys)
     assert len(lines) > 1
     assert any(named in line for line in lines)
+
+
+ADDRESS = "hf://me/world"
+ADDRESSED = [
+    f"bench --json {ADDRESS}",
+    f"convert a --out {ADDRESS}",
+    f"convert a {ADDRESS} --out b",
+    f"convert-i3d --out {ADDRESS}",
+    f"convert-i3d {ADDRESS}",
+    f"checkpoints {ADDRESS}",
+    f"curate filter a --out {ADDRESS}",
+    f"curate filter {ADDRESS} --out b",
+    f"curate filter a --out b --rules {ADDRESS}",
+    f"curate fit {ADDRESS} --out b",
+    f"curate fit a --out {ADDRESS}",
+    f"curate rate a --ratings {ADDRESS}",
+    f"curate rate {ADDRESS} --ratings b",
+    f"curate select {ADDRESS} --classifier b --out c",
+    f"curate select a --classifier {ADDRESS} --out c",
+    f"curate select a --classifier b --out {ADDRESS}",
+    f"demo --out {ADDRESS}",
+    f"evaluate --data {ADDRESS}",
+    f"evaluate --i3d {ADDRESS}",
+    f"evaluate --json {ADDRESS}",
+    f"evaluate --picture {ADDRESS}",
+    f"export a --out {ADDRESS}",
+    f"export {ADDRESS} --out b",
+    f"label a --out {ADDRESS}",
+    f"label {ADDRESS}",
+    f"name-actions --picture {ADDRESS}",
+    f"plan tiny --json {ADDRESS}",
+    f"play --out {ADDRESS}",
+    f"play --replay {ADDRESS}",
+    f"prompt a --out {ADDRESS}",
+    f"record --out {ADDRESS}",
+    f"train tiny --data {ADDRESS} --out b",
+    f"train tiny --data a --out {ADDRESS}",
+    f"train tiny --data a --out b --start-data {ADDRESS}",
+]
+"""Commands with an address of the hub in the place of each path."""
+
+
+def list_paths(hint: Any, name: str = "") -> set[str]:
+    """Return the names of the fields of a type, at any depth, that are paths."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint, include_extras=True)
+        return set().union(*(list_paths(inner, field) for field, inner in hints.items()))
+    inner = [list_paths(each, name) for each in typing.get_args(hint) if each is not Ellipsis]
+    return set().union(*inner) | ({name} if hint is Path else set())
+
+
+def list_steps(kind: Any) -> list[Any]:
+    """Return a command, or those that it consists of."""
+    if kind is not CurateCommand:
+        return [kind]
+    union = typing.get_args(typing.get_type_hints(kind, include_extras=True)["command"])[0]
+    return [typing.get_args(each)[0] for each in typing.get_args(union)]
+
+
+@pytest.mark.parametrize("arguments", ADDRESSED)
+def test_an_address_of_the_hub_in_the_place_of_a_path_is_refused_at_once(
+    arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (line,) = fail(arguments, monkeypatch, capsys)
+    assert re.fullmatch(r"genie-gym: \w+ must be on disk; genie-gym push .*, got 'hf:/me/world'", line)
+    before = arguments[: arguments.index(ADDRESS)].split()
+    if before[-1].startswith("--"):
+        assert line.startswith(f"genie-gym: {before[-1][2:].replace('-', '_')} must")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_path_of_every_command_is_tried_as_an_address() -> None:
+    paths = sum(len(list_paths(inner)) for kind in COMMANDS.values() for inner in list_steps(kind))
+    assert len(ADDRESSED) == len(set(ADDRESSED)) == paths
 
 
 def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

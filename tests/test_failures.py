@@ -55,3 +55,17 @@ def test_commands_of_the_agents_fail_in_one_line(
         run_command(Demonstrations)
     assert ended.value.code == 2
     assert "/dev/null/x/oracle cannot be written" in capsys.readouterr().err
+
+
+def test_commands_of_the_agents_refuse_an_address_in_the_place_of_a_path(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from agents.demonstrations import Demonstrations
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demonstrations", "--out", "hf://me/world"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(Demonstrations)
+    assert ended.value.code == 2
+    assert ": out must be on disk; genie-gym push uploads" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -47,26 +47,22 @@ class CaseOutcome(NamedTuple):
         return self.ending in _ALLOWED and is_within
 
 
-def run_bounded(
-    run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds]
-) -> Iterator[CaseOutcome]:
+def run_bounded(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[CaseOutcome]:
     """Run cases in order in forked workers, and yield how each ended; a worker that dies is replaced.
 
     Args:
         run: Function that runs the case of a number.
         numbers: Numbers of the cases.
-        bounds: Function that returns what the case of a number may take.
+        bounds: What each may take.
     """
-    left = list(numbers)
-    while left:
-        for outcome in _start_worker(run, left, bounds):
-            left.pop(0)
+    done = 0
+    while done < len(numbers):
+        for outcome in _start_worker(run, numbers[done:], bounds):
+            done += 1
             yield outcome
 
 
-def _start_worker(
-    run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds]
-) -> Iterator[CaseOutcome]:
+def _start_worker(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds) -> Iterator[CaseOutcome]:
     """Yield the outcomes of one worker, which ends with the first case that breaks a bound."""
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -89,7 +85,7 @@ def _start_worker(
         yield CaseOutcome(numbers[done], f"killed by {killed}", "", 0.0, 0)
 
 
-def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Callable[[int], Bounds], writer: int) -> None:
+def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Bounds, writer: int) -> None:
     for alarm in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(alarm, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, about damaged files
@@ -98,11 +94,10 @@ def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Callable
     base = _peak_megabytes()
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
-    most = max(bounds(number).megabytes for number in numbers)
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + (4 * most << 20),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + (4 * bounds.megabytes << 20),) * 2)
     for number in numbers:
-        signal.setitimer(signal.ITIMER_PROF, 3 * bounds(number).seconds)  # kills a loop that would not end
-        signal.alarm(bounds(number).hang)
+        signal.setitimer(signal.ITIMER_PROF, 3 * bounds.seconds)  # kills a loop that would not end
+        signal.alarm(bounds.hang)
         _reset_peak()
         began, message = time.process_time(), ""
         try:
@@ -113,7 +108,7 @@ def _work(run: Callable[[int], object], numbers: Sequence[int], bounds: Callable
         seconds, grown = time.process_time() - began, _peak_megabytes() - base
         found = CaseOutcome(number, ending, message, round(seconds, 3), grown)
         os.write(writer, (json.dumps(found) + "\n").encode())
-        if not found.is_allowed(bounds(number)):
+        if not found.is_allowed(bounds):
             return
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from genie_gym.data.config import ConvertConfig
 from genie_gym.data.convert import convert
 from genie_gym.data.shards import Recording, Shard, write_shard
 from genie_gym.data.video import iterate_video, write_video
-from genie_gym.data.video_shards import read_video_outcomes
+from genie_gym.data.video_shards import INDEX_FILE, read_video_outcomes
 from genie_gym.envs.prompts import fit_prompt
 from genie_gym.models.loading import read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
@@ -126,9 +127,32 @@ def _prepare_shards(folder: Path) -> None:
     videos = folder.parent / "converted"
     videos.mkdir()
     write_video(videos / "a.mp4", recording.frames, fps=10)
+    os.utime(videos / "a.mp4", (0, 0))  # the shard holds the time, and a seed has to damage the same bytes
     settings = ConvertConfig(fps=5, size="16x16", clip_length=4)
     convert([videos / "a.mp4"], folder / "clips", settings, 1, progress=False)
     shutil.rmtree(videos)
+    shutil.copy(folder / "recording.h5", folder / "old_recording.h5")
+    age_shard(folder / "old_recording.h5")
+    _age_clips(shutil.copytree(folder / "clips", folder / "old_clips"))
+
+
+def age_shard(path: Path) -> None:
+    """Make a shard one of version 1, whose texts have no fixed length."""
+    with h5py.File(path, "r+") as file:
+        texts = {name: value.decode() for name, value in file.attrs.items() if isinstance(value, bytes)}
+        file.attrs.update({**texts, "version": 1})
+        for name in [name for name in ("videos", "outcomes") if name in file]:
+            text = file[name][()].decode()
+            del file[name]
+            file[name] = text
+
+
+def _age_clips(folder: Path) -> None:
+    index = json.loads((folder / INDEX_FILE).read_text())
+    for name in index["shards"]:
+        age_shard(folder / name)
+        index["shards"][name] = (folder / name).stat().st_size
+    (folder / INDEX_FILE).write_text(json.dumps(index))
 
 
 def _damage_shards(rng: np.random.Generator, folder: Path) -> None:
@@ -164,7 +188,8 @@ def _damage_structure(rng: np.random.Generator, file: h5py.File) -> None:
         file.create_virtual_dataset(name, layout)
     elif kind == 5:
         sizes = [int(rng.choice([0, 1, 16, 24, 10**6, 10**9])) for _ in shape or (1,)]
-        file.create_dataset(name, tuple(sizes), np.uint8, chunks=tuple(min(max(each, 1), 64) for each in sizes))
+        chunks = tuple(min(max(each, 1), 64) for each in sizes)
+        file.create_dataset(name, tuple(sizes), np.uint8, chunks=chunks, maxshape=(None,) * len(sizes))
     elif kind == 6:
         file[name] = np.zeros(3, rng.choice(["f4", "i8", "S3", "?"]))
     elif kind == 7:

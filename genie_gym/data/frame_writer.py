@@ -18,7 +18,7 @@ from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.frames import check_frames, resize
 from genie_gym.data.shards import SHARD_SUFFIX, Recording, Shard, describe_origin, write_shard
 from genie_gym.extras import need_extra
-from genie_gym.system import list_files, lock_folder, require_folder
+from genie_gym.system import FolderClaim, list_files, lock_folder, require_folder
 
 _NAME = "written-"
 """First part of the names of shards."""
@@ -28,7 +28,7 @@ class FrameWriter:
     """Writes frames, with the actions taken in them, into shards to train on; each instance adds shards of its own.
 
     It is a context that writes what it holds when it ends, also after an error. Several may add to one folder at the
-    same time, in one process or many.
+    same time, in one process or many, if their frames have one size and fit, and their actions one kind.
 
     Args:
         out: Folder of the shards, created if it is missing.
@@ -39,7 +39,8 @@ class FrameWriter:
 
     Raises:
         ValueError: If a setting is wrong, the folder cannot be written, or it holds shards that no ``FrameWriter``
-            wrote, or shards of another size or fit. Actions of another kind than theirs are refused when added.
+            wrote, or shards of another size or fit, or a writer of such shards is at work. Actions of another kind than
+            theirs are refused when added.
     """
 
     def __init__(
@@ -57,8 +58,15 @@ class FrameWriter:
         require_folder(self._out)
         self._rows: list[tuple[np.ndarray, np.ndarray, float, bool]] = []
         self._raw_size: tuple[int, ...] | None = None
-        self._action = self._check_folder()
         self._begins = True
+        self._claim = FolderClaim(self._out)
+        with lock_folder(self._out, waits=True):
+            self._kind = self._check_folder()
+            agreed = self._claim.agree(self._attributes)
+            if not self._attributes.items() <= agreed.items():
+                self._claim.release()
+                told = f"with frames of {agreed}, not {self._attributes}"
+                raise ValueError(f"{self._out} is in use by another FrameWriter {told}; choose another folder")
 
     def add(self, frame: np.ndarray, action: Any = 0, reward: float = 0.0, is_first: bool = False) -> None:
         """Add a frame.
@@ -77,10 +85,7 @@ class FrameWriter:
         require(frame.shape == self._raw_size, "shape of frame", frame.shape, f"{self._raw_size} like those before")
         require(is_first in (False, True), "is_first", is_first, "True or False")
         taken, paid = _store_action(action), check_reward("reward", reward)
-        first = taken if self._action is None else self._action
-        is_alike = (taken.shape, taken.dtype) == (first.shape, first.dtype)
-        require(is_alike, "action", action, f"{first.dtype} of shape {first.shape} like those before")
-        self._action = taken
+        self._require_alike(taken, action)
         kept = resize(frame, *self._size, self._fit).copy()
         self._rows.append((kept, taken, paid, bool(is_first) or self._begins))
         self._begins = False
@@ -91,6 +96,7 @@ class FrameWriter:
         """Write the frames that are not written yet."""
         if self._rows:
             self._write()
+        self._claim.release()
 
     def __enter__(self) -> "FrameWriter":
         return self
@@ -98,14 +104,23 @@ class FrameWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self._claim.release()
 
-    def _check_folder(self) -> np.ndarray | None:
-        """Return an action of the shards that the folder holds, None if there are none; ``ValueError`` if they differ.
+    def _require_alike(self, taken: np.ndarray, action: Any) -> None:
+        """Raise ``ValueError`` if an action, as it is stored, is of another kind than those of the folder."""
+        kind = _name_kind(taken)
+        if self._kind is None:
+            with lock_folder(self._out, waits=True):
+                self._kind = self._claim.agree({"action": kind})["action"]
+        rule = f"{self._kind[0]} of shape {tuple(self._kind[1])} like those before"
+        require(kind == self._kind, "action", action, rule)
 
-        Actions are as shards store them.
-        """
-        action = None
+    def _check_folder(self) -> list[Any] | None:
+        """Return the kind of the actions of the folder's shards, None if it has none; ``ValueError`` if they differ."""
+        kind = None
         for path in list_files(self._out, [SHARD_SUFFIX]):
             shard = Shard(path)
             found = {name: shard.attributes.get(name) for name in self._attributes}
@@ -113,8 +128,8 @@ class FrameWriter:
                 raise ValueError(f"{path} belongs to {describe_origin(shard)}; choose another folder")
             if found != self._attributes:
                 raise ValueError(f"{path} has frames of {found}, not {self._attributes}; choose another folder")
-            action = shard.private(0, 1)[0][0]
-        return action
+            kind = _name_kind(shard.private(0, 1)[0][0])
+        return kind
 
     def _write(self) -> None:
         frames, actions, rewards, starts = (np.stack(column) for column in zip(*self._rows, strict=True))
@@ -127,6 +142,11 @@ class FrameWriter:
                 number += 1
             write_shard(path, recording, [self._player], self._attributes)
         self._rows = []
+
+
+def _name_kind(action: np.ndarray | np.generic) -> list[Any]:
+    """Return what the actions of a folder have in common, as JSON keeps it: their type and shape."""
+    return [action.dtype.name, list(action.shape)]
 
 
 def _store_action(action: Any) -> np.ndarray:

@@ -2,13 +2,18 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.system import replace_file
+
+_ATTRIBUTE_BYTES = 64_000
+"""Largest size of a text in an attribute; HDF5 takes 64 KiB with the name."""
 
 
 class _PatientFile(io.FileIO):
@@ -71,3 +76,31 @@ def create_hdf5(path: Path, **options: Any) -> Iterator[tuple[h5py.File, Callabl
                 yield file, raw.require_written
         finally:
             raw.require_written()
+
+
+def write_attributes(file: h5py.File, values: Mapping[str, str | int]) -> None:
+    """Write attributes of a file, texts with a fixed length: HDF5 reads others of any length that they claim.
+
+    Raises:
+        ValueError: If a text is too long, or holds a zero byte.
+    """
+    for name, value in values.items():
+        if isinstance(value, str):
+            text = _fix_text(name, value)
+            rule = f"a text of at most {_ATTRIBUTE_BYTES} bytes"
+            require(text.dtype.itemsize <= _ATTRIBUTE_BYTES, f"attribute {name!r}", value, rule)
+            file.attrs.create(name, text, dtype=text.dtype)
+        else:
+            file.attrs[name] = value
+
+
+def write_text(file: h5py.File, name: str, value: str) -> None:
+    """Write a dataset that is a text of any length; errors as of ``write_attributes``."""
+    file.create_dataset(name, data=_fix_text(name, value))
+
+
+def _fix_text(name: str, value: str) -> np.ndarray:
+    """Return a text as () bytes of a fixed length, which HDF5 knows as UTF-8."""
+    require("\0" not in value, name, value, "without zero bytes")
+    encoded = value.encode("utf-8")
+    return np.array(encoded, h5py.string_dtype("utf-8", max(1, len(encoded))))

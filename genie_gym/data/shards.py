@@ -11,8 +11,8 @@ A recorded shard holds trajectories in order; a trajectory is an unbroken run of
     private/rewards       (F,) float32  received for that action
 
 Training never opens the group ``private``: a world has to discover its actions from frames alone. A shard of
-converted videos, each an episode, holds ``frames`` and ``episode_starts`` alone, and ``videos``, the facts about its
-files as JSON (``data.video_shards``).
+converted videos, each an episode, holds ``frames`` and ``episode_starts`` alone, and ``videos`` and ``outcomes``, the
+facts about its files as JSON (``data.video_shards``). Only ``frames`` lies in chunks, and texts have a fixed length.
 """
 
 import functools
@@ -28,13 +28,15 @@ import numpy as np
 
 from genie_gym.data.frames import check_frames
 from genie_gym.data.hdf5 import name_faults, open_foreign, open_whole, read_attributes, take_dataset, take_group
-from genie_gym.data.shard_file import create_hdf5
+from genie_gym.data.shard_file import create_hdf5, write_attributes
 
 SHARD_SUFFIX = ".h5"
 _FORMAT = "genie-gym shard"
 VIDEO_FORMAT = "genie-gym video shard"
 """Attribute ``format`` of shards of converted videos."""
-SHARD_VERSION = 1
+SHARD_VERSION = 2
+_READ_VERSIONS = (1, 2)
+"""In version 1, texts have no fixed length."""
 CHUNK_FRAMES = 16
 _MAX_PIXELS = 1 << 23
 """Largest number of pixels of a frame: a chunk of 16 takes 400 MB."""
@@ -82,8 +84,8 @@ def write_shard(
     """
     _check_recording(recording, players)
     with create_hdf5(path) as (file, _):
-        file.attrs.update({**(attributes or {}), "format": _FORMAT, "version": SHARD_VERSION})
-        file.attrs["players"] = json.dumps(list(players))
+        own: dict[str, str | int] = {"format": _FORMAT, "version": SHARD_VERSION, "players": json.dumps(list(players))}
+        write_attributes(file, {**(attributes or {}), **own})
         _write_arrays(file, recording)
 
 
@@ -243,11 +245,10 @@ class Shard:
         """Return the datasets that every shard holds, after checking that they are as the module's docstring says."""
         if self.attributes.get("format") not in (_FORMAT, VIDEO_FORMAT):
             raise ValueError(f"{self.path}: not a shard of genie-gym")
-        if self.attributes.get("version") != SHARD_VERSION:
-            raise ValueError(
-                f"{self.path}: shard version must be {SHARD_VERSION}, got {self.attributes.get('version')}"
-            )
-        frames = take_dataset(file, "frames")
+        if (version := self.attributes.get("version")) not in _READ_VERSIONS:
+            known = " or ".join(map(str, _READ_VERSIONS))
+            raise ValueError(f"{self.path}: shard version must be {known}, got {version}")
+        frames = take_dataset(file, "frames", in_chunks=True)
         if frames is None or frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"{self.path}: frames must be (F, H, W, 3) uint8, got {frames}")
         if frames.shape[1] * frames.shape[2] > _MAX_PIXELS:
@@ -323,6 +324,6 @@ def copy_frames(source: Path, target: Path) -> None:
     """
     Shard(source)  # checks it
     with open_whole(source) as old, create_hdf5(target) as (new, _):
-        new.attrs.update(old.attrs)
+        write_attributes(new, {**read_attributes(old), "version": SHARD_VERSION})
         for field in ("frames", *_FIELDS):
-            old.copy(old[field], new)
+            old.copy(old[field], new, without_attrs=True)

@@ -21,7 +21,7 @@ from genie_gym.checks import is_integer, require
 from genie_gym.data.config import ClipSettings
 from genie_gym.data.frames import resize
 from genie_gym.data.hdf5 import open_foreign, read_attributes, read_text
-from genie_gym.data.shard_file import create_hdf5
+from genie_gym.data.shard_file import create_hdf5, write_attributes, write_text
 from genie_gym.data.shards import CHUNK_FRAMES, SHARD_SUFFIX, SHARD_VERSION, VIDEO_FORMAT, mark_starts
 from genie_gym.data.video import iterate_video
 from genie_gym.foreign import read_json
@@ -30,6 +30,8 @@ from genie_gym.system import list_files, replace_file
 INDEX_FILE = "clips.json"
 _INDEX_BYTES = 1 << 30  # it names every video that is broken or too short, which may be millions
 _INDEX_FORMAT = "genie-gym clips"
+_INDEX_VERSION = 1
+"""Version of the index and of what names are digests of; that of the shards' own format is ``SHARD_VERSION``."""
 _PART_FRAMES = 8 * CHUNK_FRAMES
 """Number of frames in memory before they are written."""
 
@@ -98,9 +100,11 @@ class VideoShard(NamedTuple):
                 outcomes.append(outcome)
             file.create_dataset("episode_starts", data=mark_starts(np.array(starts, np.int64), len(frames)))
             # As datasets: attributes are limited to 64 KiB.
-            file.create_dataset("videos", data=json.dumps([video.identity for video in self.videos]))
-            file.create_dataset("outcomes", data=json.dumps(outcomes))
-            file.attrs.update(format=VIDEO_FORMAT, version=SHARD_VERSION, settings=self.settings.to_json())
+            write_text(file, "videos", json.dumps([video.identity for video in self.videos]))
+            write_text(file, "outcomes", json.dumps(outcomes))
+            write_attributes(
+                file, {"format": VIDEO_FORMAT, "version": SHARD_VERSION, "settings": self.settings.to_json()}
+            )
         return outcomes
 
     def _convert(
@@ -160,7 +164,7 @@ def _append(frames: h5py.Dataset, part: list[np.ndarray]) -> None:
 
 def digest_videos(videos: Sequence[VideoFile], settings: ClipSettings) -> str:
     """Return 16 hex digits that identify videos, in their state on disk, and what they are converted to."""
-    described = json.dumps([settings.to_json(), SHARD_VERSION, [video.identity for video in videos]])
+    described = json.dumps([settings.to_json(), _INDEX_VERSION, [video.identity for video in videos]])
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -198,7 +202,7 @@ class ClipIndex(NamedTuple):
 
     def write(self) -> None:
         """Write the index whole or not at all."""
-        values = {"format": _INDEX_FORMAT, "version": SHARD_VERSION, **self._asdict()}
+        values = {"format": _INDEX_FORMAT, "version": _INDEX_VERSION, **self._asdict()}
         del values["folder"]
         with replace_file(self.folder / INDEX_FILE) as temporary:
             temporary.write_text(json.dumps(values, indent=1))
@@ -231,7 +235,7 @@ def read_index(folder: Path) -> ClipIndex | None:
         values = read_json(path, _INDEX_BYTES)
         require(isinstance(values, dict), "index", values, "an object")
         require(values.get("format") == _INDEX_FORMAT, "format", values.get("format"), _INDEX_FORMAT)
-        require(values.get("version") == SHARD_VERSION, "version", values.get("version"), str(SHARD_VERSION))
+        require(values.get("version") == _INDEX_VERSION, "version", values.get("version"), str(_INDEX_VERSION))
         _require_fields(values, _INDEX_FIELDS, "")
         _require_fields(values["report"], _REPORT_FIELDS, "report.")
         ClipSettings(**values["report"]["settings"])

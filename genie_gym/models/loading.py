@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genie_gym.checks import require
+from genie_gym.checks import require, require_on_disk
 from genie_gym.config_io import to_dict
 from genie_gym.configs import PRECISIONS, WorldConfig
 from genie_gym.models.base import require_ids
@@ -164,7 +164,7 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
         OSError: If the disk is full; an earlier checkpoint stays as it was.
     """
     folder = Path(folder)
-    require(folder.parts[:1] != ("hf:",), "folder", str(folder), "on disk; genie-gym push uploads a world to the hub")
+    require_on_disk("folder", folder)
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not is_free and not (folder / "config.json").is_file():
         raise ValueError(f"folder {str(folder)!r} exists and is no checkpoint: not overwritten")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from genie_gym.checks import require_on_disk
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.system import replace_file
 
@@ -44,6 +45,7 @@ def require_writable(path: Path) -> None:
     Raises:
         ValueError: If the file cannot be written.
     """
+    require_on_disk("file", path)
     current_commit()  # cached: the results belong to the commit at the start of the run
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

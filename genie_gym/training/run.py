@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genie_gym.checks import require
+from genie_gym.checks import require, require_on_disk
 from genie_gym.config_io import to_dict
 from genie_gym.configs import Preset, TrainConfig
 from genie_gym.data.clips import HELD_BYTES, Batch, ClipDataset, batches
@@ -108,6 +108,7 @@ def _hold(dataset: ClipDataset, run: Path | None) -> ClipDataset:
 
 def _require_run(preset: Preset, ranks: int, out: Path) -> None:
     """Check before anything is trained that all phases suit the ranks and the runs that ``out`` holds of them."""
+    require_on_disk("out", out)
     require_phases(preset, ranks)
     trained = {
         "tokenizer": preset.tokenizer_training,

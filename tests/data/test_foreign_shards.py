@@ -56,6 +56,11 @@ def claim_vast_chunks(file: h5py.File, name: str, other: Path) -> None:
     file.create_dataset(name, (10**9,), np.uint8, chunks=(1 << 20,), compression="gzip")
 
 
+def store_packed(file: h5py.File, name: str, other: Path) -> None:
+    """HDF5 unpacks a chunk to any size: of all datasets, only frames may lie in some, which are not left to it."""
+    file.create_dataset(name, data=np.zeros(65, np.uint8), chunks=(65,), compression="gzip")
+
+
 def make_group(file: h5py.File, name: str, other: Path) -> None:
     file.create_group(name)
 
@@ -71,6 +76,7 @@ REPLACEMENTS = [
     make_virtual,
     claim_vast,
     claim_vast_chunks,
+    store_packed,
     make_group,
     leave_out,
 ]
@@ -98,6 +104,37 @@ def test_a_private_group_that_is_a_link_is_refused(shard_path: Path, tmp_path: P
         del file["private"]
         file["private"] = h5py.ExternalLink(str(other), "private")
     with pytest.raises(ValueError, match=r"shard-00000\.h5: .*private must lie in the file itself"):
+        Shard(shard_path).private(0, 4)
+
+
+@pytest.mark.parametrize("name", FIELDS[1:])
+def test_only_frames_may_lie_in_chunks(shard_path: Path, name: str) -> None:
+    with h5py.File(shard_path, "r+") as file:
+        values = file[name][:]
+        del file[name]
+        file.create_dataset(name, data=values, chunks=(65,), compression="gzip")
+    with pytest.raises(
+        ValueError, match=rf"^{shard_path}: .*{name.rpartition('/')[2]} must be .* in chunks of \(65,\)"
+    ):
+        read_all(shard_path)
+
+
+def test_names_in_a_heap_are_refused(tmp_path: Path, shard_path: Path) -> None:
+    """HDF5 unpacks packed heaps to any size."""
+    attributes, names = tmp_path / "attributes.h5", tmp_path / "names.h5"
+    with h5py.File(attributes, "w", libver="latest") as file:
+        file.attrs.update({f"name {number}": number for number in range(20)})
+    with h5py.File(names, "w", libver="latest") as file:
+        for number in range(20):
+            file.create_group(f"name {number}")
+    with h5py.File(shard_path, "r+", libver="latest") as file:
+        del file["private"]
+        for number in range(20):
+            file.create_group(f"private/name {number}")
+    for path in (attributes, names):
+        with pytest.raises(ValueError, match=rf"^{path}: .*group / must hold names and attributes in its header"):
+            Shard(path)
+    with pytest.raises(ValueError, match=r"shard-00000\.h5: .*group /private must hold names and attributes"):
         Shard(shard_path).private(0, 4)
 
 

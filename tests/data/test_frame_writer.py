@@ -1,6 +1,12 @@
 """Frames recorded from a loop of one's own, and from an environment that anything plays."""
 
+import contextlib
 import dataclasses
+import errno
+import multiprocessing
+import re
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -81,6 +87,115 @@ def test_writers_in_a_folder_at_the_same_time_lose_no_frames(tmp_path: Path) -> 
     paths = sorted(tmp_path.iterdir())
     assert [path.name for path in paths] == [f"written-{number:05d}.h5" for number in range(40)]
     assert sorted(int(Shard(path).read(0, 1)[0, 0, 0, 0]) for path in paths) == sorted([*range(4)] * 10)
+
+
+class OtherProcess:
+    """A process that opens a writer, adds a frame to it and closes it, each when it is told to.
+
+    Args:
+        out: Folder to write into.
+        size: Size of the frames.
+        action: Action of the frame.
+    """
+
+    def __init__(self, out: Path, size: str, action: Any = 0) -> None:
+        self.here, there = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("fork").Process(target=self._run, args=(there, out, size, action))
+        self.process.start()
+        there.close()
+
+    def go_on(self) -> None:
+        self.here.send("")
+
+    def tell(self) -> str:
+        """Return what came of the last step."""
+        return str(self.here.recv())
+
+    @staticmethod
+    def _run(there: Any, out: Path, size: str, action: Any) -> None:
+        there.recv()
+        try:
+            with FrameWriter(out, size) as writer:
+                there.send("open")
+                there.recv()
+                writer.add(frame(0), action)
+            there.send("closed")
+        except ValueError as error:
+            there.send(str(error))
+
+
+@contextlib.contextmanager
+def start_writers(*writers: tuple[Any, ...]) -> Iterator[list[OtherProcess]]:
+    """Start a process for each writer's arguments; all end with the context."""
+    started = [OtherProcess(*arguments) for arguments in writers]
+    try:
+        yield started
+    finally:
+        for each in started:
+            each.process.kill()
+            each.process.join()
+
+
+forks = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither forks nor such locks")
+
+
+@forks
+@pytest.mark.parametrize("turn", range(5))
+def test_of_writers_that_open_an_empty_folder_at_once_those_of_one_size_stay(tmp_path: Path, turn: int) -> None:
+    with start_writers(*((tmp_path, size) for size in ("16x16", "32x32") * 3)) as writers:
+        for writer in writers:
+            writer.go_on()
+        told = [writer.tell() for writer in writers]
+        kept, other = ("16x16", "32x32") if told[0] == "open" else ("32x32", "16x16")
+        losers = told[1::2] if told[0] == "open" else told[::2]
+        assert told.count("open") == len(losers) == 3
+        for line in losers:
+            assert re.fullmatch(rf".* is in use by .*{kept}.*, not .*{other}.*; choose another folder", line)
+        stayed = [writer for writer, line in zip(writers, told, strict=True) if line == "open"]
+        for writer in stayed:
+            writer.go_on()
+        assert [writer.tell() for writer in stayed] == ["closed"] * 3
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"written-0000{number}.h5" for number in range(3)]
+    assert {Shard(path).attributes["size"] for path in tmp_path.iterdir()} == {kept}
+
+
+@forks
+def test_of_writers_in_an_empty_folder_the_first_action_decides_the_kind(tmp_path: Path) -> None:
+    with start_writers((tmp_path, "16x16", 0), (tmp_path, "16x16", [0.5, 1.0])) as writers:
+        told = []
+        for _ in range(2):
+            for writer in writers:
+                writer.go_on()
+                told.append(writer.tell())
+    refused = "action must be int32 of shape () like those before, got [0.5, 1.0]"
+    assert told == ["open", "open", "closed", refused]
+    assert [path.name for path in tmp_path.iterdir()] == ["written-00000.h5"]
+
+
+@forks
+def test_a_writer_that_was_killed_or_wrote_nothing_claims_nothing(tmp_path: Path) -> None:
+    with start_writers((tmp_path, "16x16")) as (other,):
+        other.go_on()
+        assert other.tell() == "open"
+        with pytest.raises(ValueError, match=r"is in use by another FrameWriter with frames of .*16x16.*, not .*24x24"):
+            FrameWriter(tmp_path, "24x24")
+    with FrameWriter(tmp_path, "24x24"):
+        pass
+    with FrameWriter(tmp_path, "32x32") as writer:
+        writer.add(frame(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["written-00000.h5"]
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*storage without locks")
+def test_on_storage_without_locks_frames_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with FrameWriter(tmp_path, "16x16") as writer:
+        writer.add(frame(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["written-00000.h5"]
 
 
 def test_an_error_in_the_loop_loses_no_frames(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _unpack(file: h5py.File) -> None:
         (_delete("frames"), "frames must be"),
         (_delete("player"), "player is missing"),
         (lambda file: file.attrs.__delitem__("players"), "names no players"),
-        (_set_version, "version must be 1, got 99"),
+        (_set_version, "version must be 1 or 2, got 99"),
         (_shorten, "level_seeds must be"),
         (_unpack, "gzip chunks"),
     ],
