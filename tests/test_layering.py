@@ -70,6 +70,7 @@ ONLY_IN = {
     "procgen": ("genie_gym.data.procgen",),
     "matplotlib": ("experiments", "agents.benchmark"),
     "av": ("genie_gym.data.video",),
+    "pyarrow": ("genie_gym.data.lerobot", "experiments"),
     "huggingface_hub": ("genie_gym.models.hub", "genie_gym.models.listing"),
 }
 """Libraries, with the packages and modules that may import them."""

@@ -24,7 +24,7 @@ class TrainCommand:
     preset: PresetName = "coinrun"
     """name of the preset to train"""
     data: tuple[Path, ...]
-    """folders of HDF5 shards, or of videos, or manifests of videos, which are first converted into OUT/clips"""
+    """folders of shards, or of videos, LeRobot datasets or manifests, which are first converted into OUT/clips"""
     out: Path
     """folder of the run, which will hold the world in OUT/checkpoint"""
     minutes: float | None = None
@@ -45,6 +45,8 @@ class TrainCommand:
     """method that changes the aspect ratio of videos"""
     on_broken: OnBroken = "stop"
     """whether videos that cannot be read stop the command, all of them named, or are left out"""
+    camera: str | None = None
+    """camera of LeRobot datasets; by default the only one"""
     config: PresetValues
     """values of the preset"""
 
@@ -108,11 +110,12 @@ class TrainCommand:
         own = (self.out / "clips", self.out / "start_clips")
         size = {"height": preset.world.height, "width": preset.world.width}
         about: dict[str, Any] = {"fps": preset.world.fps, "fit": self.fit, "on_broken": self.on_broken}
+        about["camera"] = self.camera
         length = preset.world_training.clip_length
         conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", clip_length=length, **about)
         say: Callable[[str], None] = print if is_first else lambda line: None
         if is_first:
-            keep_data(self.out, find_chosen(self.data, without=own), self.data)
+            keep_data(self.out, find_chosen(self.data, own, self.camera), self.data)
         prepared = prepare_clips(self.data, own[0], conversion, say, without=own)
         dataset = starts = ClipDataset(prepared.files, clip_length=length, **size)
         if self.start_data:
