@@ -20,6 +20,7 @@ FLOORS = {
     "genie_gym.plugins": 0,
     "genie_gym.preset_arguments": 0,
     "genie_gym.presets": 0,
+    "genie_gym.real_actions": 0,
     "genie_gym.system": 0,
     "genie_gym.nn": 1,
     "genie_gym.players": 2,
@@ -82,6 +83,7 @@ NO_TORCH = (
     "genie_gym.configs",
     "genie_gym.extras",
     "genie_gym.presets",
+    "genie_gym.real_actions",
 )
 
 

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -47,6 +47,8 @@ class TrainCommand:
     """whether videos that cannot be read stop the command, all of them named, or are left out"""
     camera: str | None = None
     """camera of LeRobot datasets; by default the only one"""
+    actions: Literal["latent", "real"] = "latent"
+    """actions that the world learns; real ones, to compare, need recordings that hold them and give no latent ones"""
     config: PresetValues
     """values of the preset"""
 
@@ -103,6 +105,7 @@ class TrainCommand:
         from genie_gym.data.clips import ClipDataset
         from genie_gym.data.convert import prepare_clips
         from genie_gym.data.sources import find_chosen
+        from genie_gym.training.real_actions import take_real_actions
         from genie_gym.training.run import draw_start_clips
         from genie_gym.training.run_data import keep_data
 
@@ -123,6 +126,8 @@ class TrainCommand:
             clips = prepare_clips(self.start_data, own[1], conversion, say, without=own).files
             starts = ClipDataset(clips, clip_length=1, **size)
         preset = vary(preset, {"world.fps": prepared.fps})
+        if self.actions == "real":
+            preset = take_real_actions(preset, dataset)
         return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
 
 
