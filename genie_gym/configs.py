@@ -395,11 +395,6 @@ class Preset:
             if training := getattr(self, phase):
                 length = training.clip_length
                 require(length >= 2, f"Preset.{phase}.clip_length", length, "at least 2, to hold a transition")
-        part, training = self.world.latent_action_model, self.action_training
+        part, own = self.world.latent_action_model, self.action_training
         if isinstance(part, RealActionConfig) or getattr(part, "inputs", "pixels") == "tokens":
-            require(
-                training is None,
-                "Preset.action_training",
-                training,
-                "None if latent actions come from tokens or are real",
-            )
+            require(own is None, "Preset.action_training", own, "None if latent actions come from tokens or are real")
