@@ -148,8 +148,9 @@ def _find_camera(info: _Info, camera: str | None) -> str:
     listed = f"{', '.join(info.cameras)}"
     if camera is None:
         if len(info.cameras) > 1:
-            several = f"{info.root} has several cameras, and genie-gym convert and train take one"
-            raise ValueError(f"{several}; choose it with --camera: {listed}")
+            raise ValueError(
+                f"{info.root} has several cameras; --camera of train, convert or label takes one: {listed}"
+            )
         return info.cameras[0]
     found = [name for name in info.cameras if name == camera] or [
         name for name in info.cameras if name.endswith(f".{camera}")

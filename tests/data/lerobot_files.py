@@ -25,7 +25,8 @@ def write_dataset(folder: Path, version: str, lengths: Sequence[int], cameras: S
     return folder
 
 
-def _frames(camera: int, episode: int, length: int) -> np.ndarray:
+def make_frames(camera: int, episode: int, length: int) -> np.ndarray:
+    """Return the frames of an episode."""
     values = 100 * camera + 20 * episode + np.arange(length, dtype=np.uint8)
     return np.broadcast_to(values[:, None, None, None], (length, 16, 16, 3)).copy()
 
@@ -39,7 +40,7 @@ def _write_files(folder: Path, info: dict[str, Any], lengths: Sequence[int], cam
         for number, length in enumerate(lengths):
             path = folder / "videos" / f"chunk-{number // 2:03d}" / name / f"episode_{number:06d}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, _frames(camera, number, length), fps=FPS)
+            write_video(path, make_frames(camera, number, length), fps=FPS)
 
 
 def _write_joined(folder: Path, info: dict[str, Any], lengths: Sequence[int], cameras: Sequence[str]) -> None:
@@ -62,7 +63,9 @@ def _write_joined(folder: Path, info: dict[str, Any], lengths: Sequence[int], ca
                 start += lengths[number]
             path = folder / "videos" / name / "chunk-000" / f"file-{part // 2:03d}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, np.concatenate([_frames(camera, number, lengths[number]) for number in numbers]), fps=FPS)
+            write_video(
+                path, np.concatenate([make_frames(camera, number, lengths[number]) for number in numbers]), fps=FPS
+            )
         rows |= {f"videos/{name}/{key}": values for key, values in columns.items()}
     write_rows(folder, rows)
 

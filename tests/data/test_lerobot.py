@@ -1,6 +1,7 @@
 """Tests that LeRobot datasets are read as videos, clips stay within episodes, and damage is refused by name."""
 
 import copy
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import genie_gym
 from genie_gym import cli
 from genie_gym.curation.clips import list_videos
 from genie_gym.data.clips import ClipDataset
@@ -19,7 +21,7 @@ from genie_gym.data.lerobot import read_lerobot
 from genie_gym.data.shards import Shard
 from genie_gym.data.sources import find_chosen
 from genie_gym.extras import MissingExtraError
-from tests.data.lerobot_files import CAMERAS, FPS, read_rows, write_dataset, write_rows
+from tests.data.lerobot_files import CAMERAS, FPS, make_frames, read_rows, write_dataset, write_rows
 from tests.data.test_damaged_lists import OTHERS, damage, fields
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -112,6 +114,28 @@ def test_the_commands_take_a_dataset(
     with pytest.raises(SystemExit):
         cli.main()
     assert "camera must be one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_episode_is_labelled_alone(
+    version: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the stretches of frames that are labelled at once, and an episode of one frame."""
+    lengths = (70, 1, 9)
+    folder, table = write_dataset(tmp_path / "set", version, lengths, CAMERAS), tmp_path / "labels.csv"
+    options = ["--checkpoint", str(tiny_checkpoint), "--out", str(table), "--camera", "wrist"]
+    monkeypatch.setattr(sys, "argv", ["genie-gym", "label", str(folder), *options])
+    cli.main()
+    head, *rows = csv.reader(table.open())
+    assert head == ["video", "frame", "latent_action", "name"]
+    expected = []
+    for episode, length in enumerate(lengths):
+        start = lengths[0] if version == "v3.0" and episode == 1 else 0
+        frames = make_frames(1, episode, length)
+        labels = genie_gym.label(frames, tiny_checkpoint).tolist() if length > 1 else []
+        expected += [[str(frame), str(action)] for frame, action in enumerate(labels, start)]
+    assert [row[1:3] for row in rows] == expected
+    assert all((folder / row[0]).is_file() and CAMERAS[1] in row[0] for row in rows)
 
 
 def test_curation_refuses_episodes_that_its_manifests_would_join(tmp_path: Path) -> None:

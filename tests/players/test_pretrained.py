@@ -52,7 +52,7 @@ def test_one_frame_has_one_action_and_the_state_comes_back() -> None:
 
 def test_a_loop_of_stable_baselines_plays_it() -> None:
     game, number = make_game("easy"), 8
-    envs = VecMonitor(GameVecEnv(game, game.open_games("validation", number, 0, paint_velocity=True)))
+    envs = VecMonitor(GameVecEnv(game, game.open_games("validation", number, 3, paint_velocity=True)))
     agent = genie_gym.load_agent("skilled")
     found, lengths = evaluate_policy(agent, envs, number, deterministic=False, return_episode_rewards=True)
     envs.close()
