@@ -14,6 +14,7 @@ from agents.game import ProcgenGame
 from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.failures import run_command
+from genie_gym.models.latent_action_model import require_learned
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import find_preset
@@ -64,7 +65,7 @@ class Transfer(Benchmark):
         training = replace(preset.action_training, train_steps=size["train_steps"], seed=self.seed)
         dataset = ClipDataset(self._record(size["frames"]), clip_length=training.clip_length)
         settled = settle_agent_box(preset.world, dataset)
-        world = renew_actions(load_world(self.checkpoint, precision="float32"), settled.latent_action_model)
+        world = renew_actions(load_world(self.checkpoint, precision="float32"), require_learned(settled))
         batches, run = clips(dataset, training, self.device), folder.with_name(f"{folder.name}-training")
         train_actions(world.latent_action_model.to(self.device), Phase(batches, training, run))
         return world.cpu().eval()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genie_gym.models.world_model import GenieWorldModel
+    from genie_gym.players.pretrained import PretrainedAgent
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,29 @@ def label(
     from genie_gym.serving.labelling import label_video
 
     return label_video(load(checkpoint, device), video, **settings)
+
+
+def load_agent(name: str, seed: int = 0, temperature: float | None = None) -> "PretrainedAgent":
+    """Load a shipped player of CoinRun as an agent with the ``predict`` of Stable-Baselines3's models.
+
+    Args:
+        name: ``skilled`` or ``expert``; ``genie_gym.list_agents`` says what each is.
+        seed: Seed of the sampling.
+        temperature: Divisor of the logits that it samples from; by default its own.
+
+    Raises:
+        ValueError: If there is no such agent, or the temperature is negative.
+    """
+    from genie_gym.players.pretrained import load_pretrained
+
+    return load_pretrained(name, seed, temperature)
+
+
+def list_agents() -> dict[str, str]:
+    """Return the names of the shipped agents, and what each is."""
+    from genie_gym.players.pretrained import describe_pretrained
+
+    return describe_pretrained()
 
 
 def push_to_hub(

@@ -31,6 +31,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "MovingActionConfig.history": (1, 64),
     "MovingActionConfig.moves": (1, 256),
     "MovingActionConfig.reach": _SIDE,
+    "RealActionConfig.actions": (1, 1 << 16),
     "DynamicsConfig.fold": (1, 64),
     "SamplingConfig.maskgit_steps": (1, 1 << 10),
     "SamplingConfig.temperature": (1e-6, 1e6),  # beyond, nothing changes but that quotients of logits may be infinite

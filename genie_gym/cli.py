@@ -76,7 +76,7 @@ class ConvertCommand:
     """Convert videos into shards that training streams; run again, it converts what is missing or has changed."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """video files, and folders that are searched with their subfolders"""
+    """video files, folders that are searched with their subfolders, and folders of LeRobot datasets"""
     out: Path
     """folder to write the shards into"""
     workers: int | None = None

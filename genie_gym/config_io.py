@@ -8,10 +8,16 @@ from typing import Any, TypeVar
 
 from genie_gym.checks import require
 from genie_gym.configs import ConvActionConfig, LatentActionConfig, MovingActionConfig, TransformerActionConfig
+from genie_gym.real_actions import RealActionConfig
 
 Config = TypeVar("Config")
 
-_BACKBONES = {"st": TransformerActionConfig, "conv": ConvActionConfig, "moving": MovingActionConfig}
+_BACKBONES = {
+    "st": TransformerActionConfig,
+    "conv": ConvActionConfig,
+    "moving": MovingActionConfig,
+    "real": RealActionConfig,
+}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def vary(config: Config, overrides: dict[str, Any]) -> Config:
 
 def _build(hint: Any, value: Any, path: str) -> Any:
     """Convert a JSON value to the type of a config's field, which lies at ``path``."""
-    if hint == LatentActionConfig:
+    if hint == LatentActionConfig | RealActionConfig:
         return _build_latent_actions(value, path)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:
@@ -80,13 +86,13 @@ def _build(hint: Any, value: Any, path: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _build_latent_actions(values: Any, path: str) -> LatentActionConfig:
+def _build_latent_actions(values: Any, path: str) -> LatentActionConfig | RealActionConfig:
     """Build the config of the backbone that ``values`` name."""
     require(isinstance(values, dict), "latent_action_model", values, "made of named fields")
     if {"patch_size", "width"} <= set(values):
         values = _upgrade_latent_actions(values)
     backbone = _require_backbone(values.get("backbone"))
-    return typing.cast(LatentActionConfig, _from_dict(_BACKBONES[backbone], values, path))
+    return typing.cast(LatentActionConfig | RealActionConfig, _from_dict(_BACKBONES[backbone], values, path))
 
 
 def _require_backbone(backbone: Any) -> str:

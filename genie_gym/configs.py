@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genie_gym.checks import check_fields, require
+from genie_gym.real_actions import RealActionConfig
 
 Mode = Literal["easy", "hard"]
 """Procgen's distribution mode: how hard its levels are."""
-
 PRECISIONS = ("auto", "float32", "bfloat16")
 """Precisions in which a world can be played and models can be trained."""
 
@@ -257,8 +257,8 @@ class WorldConfig:
     """number of frames that temporal attention sees, in training and in play"""
     tokenizer: TokenizerConfig
     """video tokenizer, trained first"""
-    latent_action_model: LatentActionConfig
-    """latent action model; its class selects the backbone"""
+    latent_action_model: LatentActionConfig | RealActionConfig
+    """latent action model; its class selects the backbone, or real actions in its place"""
     dynamics: DynamicsConfig
     """dynamics model over tokens and latent actions"""
     sampling: SamplingConfig = SamplingConfig()
@@ -273,7 +273,7 @@ class WorldConfig:
         part = self.latent_action_model
         for side in ("height", "width"):
             value = getattr(self, side)
-            if not isinstance(part, TransformerActionConfig):
+            if isinstance(part, ConvActionConfig | MovingActionConfig):
                 require(value >= 16, f"WorldConfig.{side}", value, "16 or more for convolutional latent actions")
             if isinstance(part, MovingActionConfig):
                 require(2 * part.reach < value, "MovingActionConfig.reach", part.reach, f"less than half of {value}")
@@ -303,8 +303,10 @@ class WorldConfig:
 
     @property
     def num_latent_actions(self) -> int:
-        """Number of latent actions, A."""
+        """Number of latent actions, A, or of the real ones in their place."""
         part = self.latent_action_model
+        if isinstance(part, RealActionConfig):
+            return part.actions
         return (part.merged_actions if isinstance(part, MovingActionConfig) else 0) or part.quantizer.codes
 
 
@@ -393,6 +395,6 @@ class Preset:
             if training := getattr(self, phase):
                 length = training.clip_length
                 require(length >= 2, f"Preset.{phase}.clip_length", length, "at least 2, to hold a transition")
-        part, training = self.world.latent_action_model, self.action_training
-        if isinstance(part, TransformerActionConfig) and part.inputs == "tokens":
-            require(training is None, "Preset.action_training", training, "None if latent actions come from tokens")
+        part, own = self.world.latent_action_model, self.action_training
+        if isinstance(part, RealActionConfig) or getattr(part, "inputs", "pixels") == "tokens":
+            require(own is None, "Preset.action_training", own, "None if latent actions come from tokens or are real")

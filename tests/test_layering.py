@@ -20,6 +20,7 @@ FLOORS = {
     "genie_gym.plugins": 0,
     "genie_gym.preset_arguments": 0,
     "genie_gym.presets": 0,
+    "genie_gym.real_actions": 0,
     "genie_gym.system": 0,
     "genie_gym.nn": 1,
     "genie_gym.players": 2,
@@ -70,6 +71,7 @@ ONLY_IN = {
     "procgen": ("genie_gym.data.procgen",),
     "matplotlib": ("experiments", "agents.benchmark"),
     "av": ("genie_gym.data.video",),
+    "pyarrow": ("genie_gym.data.lerobot", "experiments"),
     "huggingface_hub": ("genie_gym.models.hub", "genie_gym.models.listing"),
 }
 """Libraries, with the packages and modules that may import them."""
@@ -81,6 +83,7 @@ NO_TORCH = (
     "genie_gym.configs",
     "genie_gym.extras",
     "genie_gym.presets",
+    "genie_gym.real_actions",
 )
 
 

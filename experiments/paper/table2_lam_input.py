@@ -14,6 +14,7 @@ import tyro
 
 from experiments.lib import variants
 from genie_gym.configs import TransformerActionConfig
+from genie_gym.models.latent_action_model import require_learned
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.results.experiment import Row
@@ -49,7 +50,7 @@ def build_input_variant(inputs: str, seed: int, device: str) -> GenieWorldModel:
     study = PRESETS["study"].world
     part = TransformerActionConfig(
         inputs=inputs,  # type: ignore[arg-type]  # one of InputTable.kinds
-        quantizer=study.latent_action_model.quantizer,
+        quantizer=require_learned(study).quantizer,
         patch_size=study.tokenizer.patch_size,
         encoder=study.tokenizer.encoder,
         decoder=study.tokenizer.decoder,

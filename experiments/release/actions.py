@@ -22,6 +22,7 @@ from genie_gym.configs import Mode
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.config import RecordConfig
 from genie_gym.metrics.held_out import read_clips
+from genie_gym.models.latent_action_model import require_learned
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
@@ -67,7 +68,7 @@ class NewActions:
             raise ValueError(f"preset must be one that trains latent actions alone, got {self.preset!r}")
         steps = training.train_steps if self.train_steps is None else self.train_steps
         training = replace(training, train_steps=steps)
-        old, part = load_world(self.start, precision="float32"), PRESETS[self.preset].world.latent_action_model
+        old, part = load_world(self.start, precision="float32"), require_learned(PRESETS[self.preset].world)
         untrained = renew_actions(old, part)  # a preset that does not fit is refused before anything is recorded
         frames = self.frames // len(self.modes)
         config = RecordConfig(frames=frames, frames_per_shard=min(frames, 20_000), seed=self.seed)
@@ -75,7 +76,7 @@ class NewActions:
         dataset = ClipDataset(list(folders.values()), clip_length=training.clip_length)
         settled = settle_agent_box(untrained.config, dataset)
         torch.manual_seed(training.seed)
-        world = renew_actions(old, settled.latent_action_model)
+        world = renew_actions(old, require_learned(settled))
         if self.begins_from_old:
             begin_from(world.latent_action_model, old.latent_action_model)
         phase = Phase(clips(dataset, training, self.device), training, self.out / "actions", self.minutes)

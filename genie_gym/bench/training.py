@@ -14,7 +14,7 @@ from genie_gym.config_io import vary
 from genie_gym.configs import OptimizerConfig, TransformerActionConfig, TransformerConfig, WorldConfig
 from genie_gym.models.base import LossOutput, Model
 from genie_gym.models.dynamics import MaskGITDynamics
-from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.models.latent_action_model import LatentActionModel, require_learned
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 from genie_gym.presets import PRESETS
@@ -104,7 +104,7 @@ def _widen(width: int, layers: int) -> WorldConfig:
     heads = width // head_dim
     stack = TransformerConfig(layers=layers, width=width, heads=heads, head_dim=head_dim, feed_forward_width=2 * width)
     world = PRESETS["study"].world
-    codes = world.latent_action_model.quantizer
+    codes = require_learned(world).quantizer
     actions = TransformerActionConfig(quantizer=codes, encoder=stack, decoder=stack)
     tokenizer = replace(world.tokenizer, encoder=stack, decoder=stack)
     dynamics = replace(world.dynamics, transformer=stack)

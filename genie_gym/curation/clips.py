@@ -26,10 +26,11 @@ class ShownClip(NamedTuple):
 
 
 def list_videos(paths: Iterable[Path]) -> list[Chosen]:
-    """Return the videos of folders, files and manifests; ``ValueError`` if any is a shard."""
+    """Return the videos of folders, files and manifests; ``ValueError`` if any is a shard or of a LeRobot dataset."""
     chosen = find_chosen(list(paths))
     for each in chosen:
-        require(is_video(each.path), "videos", str(each.path), "files of videos")
+        # A manifest would lose the ends of the episodes.
+        require(is_video(each.path) and not each.are_episodes, "videos", str(each.path), "files of videos")
     return chosen
 
 

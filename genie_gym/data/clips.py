@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from genie_gym.checks import require
 from genie_gym.data.manifest import Chosen
-from genie_gym.data.shards import Shard, mark_starts
+from genie_gym.data.shards import RealActionSpace, Shard, mark_starts, read_action_space, require_discrete
 from genie_gym.data.sources import Paths, Source, load_source, open_sources, read_ahead, read_parts, resize_all
 
 HELD_BYTES = 1 << 28
@@ -136,6 +136,41 @@ class ClipDataset(Dataset[np.ndarray]):
         number, start = self._locate(index)
         actions, rewards = self._shard(number).private(start, start + self._span - 1)
         return actions[:: self.frame_step], rewards.reshape(self.clip_length - 1, self.frame_step).sum(-1)
+
+    @property
+    def real_action_space(self) -> RealActionSpace:
+        """The integer actions that all recordings share, of which a world of real actions is made.
+
+        Raises:
+            ValueError: If a source is a video, its actions are vectors, or their number is unknown or differs.
+        """
+        found = {file: read_action_space(self._shard(number)) for number, file in enumerate(self._files)}
+        first, *others = found.items()
+        for file, space in others:
+            if space != first[1]:
+                raise ValueError(f"{file.path}: real actions must be those of {first[0].path}, got others")
+        return first[1]
+
+    def real_actions(self) -> np.ndarray:
+        """Return the (num_frames,) int64 real actions of all sources in order, counted from 0; errors as of the space.
+
+        For metrics, and for worlds that are asked to learn from them alone.
+        """
+        space = self.real_action_space
+        parts = []
+        for number, file in enumerate(self._files):
+            actions, _ = self._shard(number).private(0, file.num_frames)
+            places = require_discrete(file.path, actions).astype(np.int64) - space.first
+            # The action of an episode's last frame leads to no frame of it, so it may be anything.
+            ends = np.append(file.episodes[1:] - 1, file.num_frames - 1)
+            inner = np.ones(file.num_frames, dtype=np.bool_)
+            inner[ends] = False
+            wrong = places[inner & ((places < 0) | (places >= space.number))]
+            if wrong.size:
+                rule = f"in [{space.first}, {space.first + space.number})"
+                require(False, f"{file.path}: real actions", int(wrong[0]) + space.first, rule)
+            parts.append(places)
+        return np.concatenate(parts)
 
     def player(self, index: int) -> str:
         """Return the name of the player in clip ``index``; ``ValueError`` if the clip comes from a video."""

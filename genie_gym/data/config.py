@@ -147,6 +147,8 @@ class ConvertConfig:
     """whether videos that cannot be read stop the conversion, all of them named, or are left out"""
     clip_length: int = 16
     """number of frames of the clips to train on; shorter videos are reported"""
+    camera: str | None = None
+    """camera of LeRobot datasets; by default the only one"""
 
     def __post_init__(self) -> None:
         check_fields(self, positive="clip_length")

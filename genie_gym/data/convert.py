@@ -20,9 +20,10 @@ from tqdm import tqdm
 from genie_gym.checks import require
 from genie_gym.data.config import ClipSettings, ConvertConfig
 from genie_gym.data.fitting import describe_resize
-from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, read_manifest
+from genie_gym.data.lerobot import is_lerobot, require_outside, tell_actions
+from genie_gym.data.manifest import Chosen
 from genie_gym.data.shards import SHARD_SUFFIX
-from genie_gym.data.sources import Paths, find_chosen, is_video
+from genie_gym.data.sources import Paths, find_chosen, is_video, list_paths, read_listed, require_camera
 from genie_gym.data.video import VIDEO_SUFFIXES
 from genie_gym.data.video_shards import (
     INDEX_FILE,
@@ -62,8 +63,9 @@ def convert(
     """Convert videos into shards of clips; another call converts what is missing or has changed since.
 
     Args:
-        videos: Video files, folders that are searched with their subfolders, and manifests, of which the chosen clips
-            are converted, at the rate at which they were chosen if ``config.fps`` is None.
+        videos: Video files, folders that are searched with their subfolders, folders of LeRobot datasets, of which the
+            episodes of a camera are converted, and manifests, of which the chosen clips are, both at the rate at which
+            they are counted if ``config.fps`` is None.
         out: Folder of the shards, which then holds these videos and no others.
         config: Frame rate and size, and what to do with broken files.
         workers: Number of processes; by default one for each core. The shards do not depend on it.
@@ -73,10 +75,12 @@ def convert(
         ValueError: If there are no videos, all of them are broken, any is broken and ``config.on_broken`` is ``stop``
             (all broken ones are named; what ``out`` holds stays as it was), ``out`` holds shards of other settings, or
             another process converts into it.
+        MissingExtraError: If a LeRobot dataset needs pyarrow, and it is not installed.
     """
     workers = count_cores() if workers is None else workers
     require(workers > 0, "workers", workers, "positive")
-    chosen = _list_chosen(videos)
+    paths = list_paths(videos)
+    chosen = _list_chosen(paths, config.camera)
     config = _settle_rate(config, [each for each, _ in chosen])
     files = _describe_files(chosen, config.fps)
     index = _read_current(files, out, config)
@@ -84,7 +88,8 @@ def convert(
         with lock_folder(out):
             index = _read_current(files, out, config) or _renew(files, out, config, workers, progress)
     _require_frames(index, config)
-    return Conversion(out, index.check(), describe_report(index))
+    left_out = [line for path in paths if is_lerobot(path) for line in tell_actions(path)]
+    return Conversion(out, index.check(), describe_report(index) + left_out)
 
 
 class Prepared(NamedTuple):
@@ -120,7 +125,7 @@ def prepare_clips(
     Raises:
         ValueError: Also if converted videos among ``paths`` have other settings.
     """
-    chosen = find_chosen(paths, (cache, *without))
+    chosen = find_chosen(paths, (cache, *without), config.camera)
     shards = [each.path for each in chosen if not is_video(each.path)]
     indices = [index for folder in sorted({path.parent for path in shards}) if (index := read_index(folder))]
     config = _settle_rate(config, chosen, indices)
@@ -139,19 +144,22 @@ def prepare_clips(
     return Prepared(shards + conversion.shards, config.fps)
 
 
-def _list_chosen(paths: Paths) -> list[tuple[Chosen, str]]:
-    """Return all videos in order, with what manifests chose of them, and the names that they have in reports."""
+def _list_chosen(paths: Sequence[Path], camera: str | None) -> list[tuple[Chosen, str]]:
+    """Return all videos in order, with what is chosen of them, and the names that they have in reports."""
+    require_camera(paths, camera)
     found: list[tuple[Chosen, str]] = []
-    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
-        if path.suffix.lower() == MANIFEST_SUFFIX:
-            inside = read_manifest(path)
-        else:
+    for path in paths:
+        inside = read_listed(path, camera)
+        if inside is None:
             files = list_files(path, VIDEO_SUFFIXES, deep=True) if path.is_dir() else [path]
+            require_outside(path, files)
             inside = [Chosen(file) for file in files if is_video(file)]
         folder = path if path.is_dir() else path.parent
         found += [(chosen, Path(os.path.relpath(chosen.path, folder)).as_posix()) for chosen in inside]
     if not found:
-        raise ValueError(f"videos must name files or folders of videos (*{', *'.join(VIDEO_SUFFIXES)}), got {paths}")
+        raise ValueError(
+            f"videos must name files or folders of videos (*{', *'.join(VIDEO_SUFFIXES)}), got {[*map(str, paths)]}"
+        )
     if len({name for _, name in found}) < len(found):
         found = [(chosen, chosen.path.as_posix()) for chosen, _ in found]
     twice = [name for name, number in Counter(name for _, name in found).items() if number > 1]

@@ -40,11 +40,13 @@ class Chosen(NamedTuple):
     """Probability of each clip to be good, if a classifier chose them."""
     fps: float | None = None
     """Frames per second at which frames are counted and read; None for the frames as they are in the file."""
+    are_episodes: bool = False
+    """Whether each clip is an episode, so that no training clip crosses to the next even where they touch."""
 
     @property
     def stretches(self) -> tuple[Span, ...] | None:
-        """The clips, of which those that touch are one, so that training clips may cross from one to the next."""
-        return None if self.spans is None else tuple(_join_spans(self.spans))
+        """The clips, of which those that touch are one, so that training clips may cross; episodes stay apart."""
+        return self.spans if self.spans is None or self.are_episodes else tuple(_join_spans(self.spans))
 
     def at_rate(self, fps: float | None) -> "Chosen":
         """Return what is chosen with frames counted at another rate: all that are shown in the same stretches of time.
@@ -59,7 +61,8 @@ class Chosen(NamedTuple):
             raise ValueError(f"the clips of {self.path} are counted {counted}, got fps {fps}")
         scale = Fraction(fps) / Fraction(self.fps)
         spans = [(math.ceil(start * scale), math.floor((stop - 1) * scale) + 1) for start, stop in self.stretches]
-        return Chosen(self.path, tuple((start, stop) for start, stop in spans if start < stop), fps=fps)
+        kept = tuple((start, stop) for start, stop in spans if start < stop)
+        return Chosen(self.path, kept, fps=fps, are_episodes=self.are_episodes)
 
 
 def digest_data(chosen: Iterable[Chosen]) -> str:

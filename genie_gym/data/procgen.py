@@ -24,6 +24,11 @@ MAX_GAME_STEPS = 1000
 NUM_REAL_ACTIONS = 15
 NUM_MOVES = 9
 """Number of actions that move, 0..8: {left, stay, right} x {down, none, up}. The others do nothing in CoinRun."""
+ACTION_NAMES = (
+    *("left down", "left", "left up", "down", "stay", "up", "right down", "right", "right up"),
+    *("key D", "key A", "key W", "key S", "key Q", "key E"),
+)
+"""Name of each action."""
 MAX_LEVEL_SEED = 2**31 - 1
 _MAX_STATE_BYTES = 2**20
 

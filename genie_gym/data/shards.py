@@ -10,9 +10,10 @@ A recorded shard holds trajectories in order; a trajectory is an unbroken run of
                                         environments whose actions are vectors
     private/rewards       (F,) float32  received for that action
 
-Training never opens the group ``private``: a world has to discover its actions from frames alone. A shard of
-converted videos, each an episode, holds ``frames`` and ``episode_starts`` alone, and ``videos`` and ``outcomes``, the
-facts about its files as JSON (``data.video_shards``). Only ``frames`` lies in chunks, and texts have a fixed length.
+Training never opens the group ``private``: a world has to discover its actions from frames alone, unless ``--actions
+real`` asks for another one to compare with (``training.real_actions``). A shard of converted videos, each an episode,
+holds ``frames`` and ``episode_starts`` alone, and ``videos`` and ``outcomes``, the facts about its files as JSON
+(``data.video_shards``). Only ``frames`` lies in chunks, and texts have a fixed length.
 """
 
 import functools
@@ -26,8 +27,10 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from genie_gym.checks import is_integer, require
 from genie_gym.data.frames import check_frames
 from genie_gym.data.hdf5 import name_faults, open_foreign, open_whole, read_attributes, take_dataset, take_group
+from genie_gym.data.procgen import ACTION_NAMES, NUM_REAL_ACTIONS
 from genie_gym.data.shard_file import create_hdf5, write_attributes
 
 SHARD_SUFFIX = ".h5"
@@ -42,6 +45,10 @@ _MAX_PIXELS = 1 << 23
 """Largest number of pixels of a frame: a chunk of 16 takes 400 MB."""
 _FIELDS = {"episode_starts": np.bool_, "level_seeds": np.int64, "player": np.uint8}
 _PRIVATE_FIELDS = {"real_actions": np.int32, "rewards": np.float32}
+
+
+_MOST_ACTIONS = 1 << 16
+"""Largest number of a recording's actions."""
 
 
 class Recording(NamedTuple):
@@ -273,6 +280,34 @@ def describe_origin(shard: Shard) -> str:
         return "converted videos"
     recording = shard.attributes.get("recording")
     return "a recording by FrameWriter or in a window" if recording is None else f"another recording: {recording}"
+
+
+class RealActionSpace(NamedTuple):
+    """The integer actions of a recorded game."""
+
+    number: int
+    """Number of actions."""
+    first: int
+    """The first one, as the game counts them."""
+    names: tuple[str, ...]
+    """Name of each; empty if they have none, or some are alike."""
+
+
+def read_action_space(shard: Shard) -> RealActionSpace:
+    """Return the actions that a recorded shard's attributes tell; ``ValueError`` if they are no integers it tells."""
+    if "game" in shard.attributes:
+        return RealActionSpace(NUM_REAL_ACTIONS, 0, ACTION_NAMES)
+    number, first = (shard.attributes.get(name) for name in ("num_actions", "first_action"))
+    rule = "told by the recording, as genie-gym record does for games of integer actions"
+    require(is_integer(number, 1, _MOST_ACTIONS + 1), f"{shard.path}: num_actions", number, rule)
+    require(is_integer(first, -(2**31), 2**31), f"{shard.path}: first_action", first, rule)
+    try:
+        names = json.loads(shard.attributes.get("action_names", "[]"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{shard.path}: action_names are damaged ({error})") from error
+    fits = isinstance(names, list) and all(isinstance(name, str) and name and name.isprintable() for name in names)
+    known = fits and len(set(names)) == len(names) == number
+    return RealActionSpace(int(number or 0), int(first or 0), tuple(names) if known else ())
 
 
 def require_discrete(where: object, real_actions: np.ndarray) -> np.ndarray:

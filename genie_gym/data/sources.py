@@ -9,7 +9,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from genie_gym.checks import require
 from genie_gym.data.frames import resize
+from genie_gym.data.lerobot import is_lerobot, read_lerobot, require_outside
 from genie_gym.data.manifest import MANIFEST_SUFFIX, Chosen, Span, read_manifest
 from genie_gym.data.shards import SHARD_SUFFIX, Shard
 from genie_gym.data.video import VIDEO_SUFFIXES, iterate_video
@@ -106,21 +108,45 @@ def find_data(paths: Paths) -> list[Path]:
     return [chosen.path for chosen in find_chosen(paths)]
 
 
-def find_chosen(paths: Paths, without: Collection[Path] = ()) -> list[Chosen]:
+def find_chosen(paths: Paths, without: Collection[Path] = (), camera: str | None = None) -> list[Chosen]:
     """Return the shards and videos of ``paths``, those of a folder and its subfolders in the order of their paths.
 
-    A manifest stands for its videos, with the stretches that it chose from them. The shards of converted videos come in
-    the order of their index. Names that begin with a dot are no data, nor is what lies in the folders ``without``.
+    A manifest stands for its videos, with the stretches that it chose from them, and the folder of a LeRobot dataset
+    for those of its ``camera`` (None for the only one), with their episodes. The shards of converted videos come in the
+    order of their index. Names that begin with a dot are no data, nor is what lies in the folders ``without``.
 
     Raises:
         ValueError: If a path does not exist, a folder holds no data, or both videos and converted videos, shards are
-            not those of their index, or a manifest is out of date.
+            not those of their index, a manifest is out of date, or a LeRobot dataset is damaged or has no such camera.
     """
-    several = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for path in several for file in _list_chosen(Path(path), without)]
+    several = list_paths(paths)
+    require_camera(several, camera)
+    files = [file for path in several for file in _list_chosen(path, without, camera)]
     if not files:
         raise ValueError("data must be at least one file or folder, got none")
     return files
+
+
+def list_paths(paths: Paths) -> list[Path]:
+    """Return one or more paths as a list."""
+    return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def require_camera(paths: Sequence[Path], camera: str | None) -> None:
+    """Raise ``ValueError`` if a camera is named, and no path is the folder of a LeRobot dataset."""
+    is_used = camera is None or any(map(is_lerobot, paths))
+    require(is_used, "camera", camera, "left out: no path is the folder of a LeRobot dataset")
+
+
+def read_listed(path: Path, camera: str | None) -> list[Chosen] | None:
+    """Return the videos of a manifest or of a LeRobot dataset's camera, with what is chosen of them; None for others.
+
+    Raises:
+        ValueError: If the manifest is out of date, or the dataset is damaged or has no such camera.
+    """
+    if path.suffix.lower() == MANIFEST_SUFFIX:
+        return read_manifest(path)
+    return read_lerobot(path, camera) if is_lerobot(path) else None
 
 
 def is_video(path: Path) -> bool:
@@ -128,10 +154,9 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() != SHARD_SUFFIX
 
 
-def _list_chosen(path: Path, without: Collection[Path]) -> list[Chosen]:
-    if path.suffix.lower() == MANIFEST_SUFFIX:
-        return read_manifest(path)
-    return [Chosen(file) for file in _list_data(path, without)]
+def _list_chosen(path: Path, without: Collection[Path], camera: str | None) -> list[Chosen]:
+    listed = read_listed(path, camera)
+    return [Chosen(file) for file in _list_data(path, without)] if listed is None else listed
 
 
 def _list_data(path: Path, without: Collection[Path]) -> list[Path]:
@@ -145,6 +170,7 @@ def _list_data(path: Path, without: Collection[Path]) -> list[Path]:
     files = list_files(path, _SUFFIXES, deep=True)
     hidden = [folder.resolve() for folder in without]
     files = [file for file in files if not any(map(file.resolve().is_relative_to, hidden))] if hidden else files
+    require_outside(path, files)
     if not files:
         raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
     indexed = {folder: read_index(folder) for folder in sorted({file.parent for file in files})}

@@ -34,6 +34,11 @@ class ActionGroups:
         return {name: int(kinds.max()) + 1 for name, kinds in self.kinds.items()}
 
     @property
+    def number(self) -> int:
+        """Number of actions."""
+        return len(self.kinds[self.finest])
+
+    @property
     def finest(self) -> str:
         """Name of the finest grouping."""
         return list(self.kinds)[-1]
@@ -41,7 +46,7 @@ class ActionGroups:
     def group(self, real_actions: Tensor) -> dict[str, Tensor]:
         """Map real actions (any shape, int64) to their kinds in each grouping; ``ValueError`` if one does not exist."""
         places = real_actions.numpy() - self.first
-        number = len(self.kinds[self.finest])
+        number = self.number
         wrong = places[(places < 0) | (places >= number)]
         if wrong.size:
             rule = f"in [{self.first}, {self.first + number})"

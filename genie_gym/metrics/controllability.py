@@ -29,7 +29,7 @@ ROLLOUT_KINDS = Rollouts._fields[1:]
 
 
 @torch.no_grad()
-def play_clips(
+def play_clips(  # noqa: PLR0913  # what is played, and how
     world: GenieWorldModel,
     videos: Tensor,
     seed: int,
@@ -37,6 +37,7 @@ def play_clips(
     maskgit_steps: int | None = None,
     kinds: Sequence[str] = ROLLOUT_KINDS,
     report: Callable[[float], object] = lambda share: None,
+    labels: Tensor | None = None,
 ) -> Rollouts:
     """Roll clips out under inferred, shuffled and random latent actions, with the same sampling seeds.
 
@@ -48,8 +49,9 @@ def play_clips(
         maskgit_steps: MaskGIT steps per frame; the config's if None.
         kinds: Names of the roll-outs to compute; the others are returned with no rows.
         report: Called with the share done, 0 to 1.
+        labels: (B, T - 1) actions of the clips, which a world of real actions cannot infer; None infers them.
     """
-    labels = label_clips(world, videos)[:, prompt_frames - 1 :]
+    labels = (label_clips(world, videos) if labels is None else labels)[:, prompt_frames - 1 :]
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.randint(world.config.num_latent_actions, labels.shape, generator=generator)
     actions = {"inferred": labels, "shuffled": labels.roll(1, dims=0), "random": uniform}

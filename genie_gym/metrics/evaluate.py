@@ -15,6 +15,7 @@ from genie_gym.metrics.outputs import Report, WorldOutputs, collect_outputs
 from genie_gym.metrics.score import score_clips
 from genie_gym.metrics.separability import score_persistence
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.real_actions import RealActionConfig
 
 _COMPARED_FRAMES = 9
 """Length of the clips on which MaskGIT step counts are compared."""
@@ -55,7 +56,7 @@ def evaluate(
         by the seed.
 
     Raises:
-        ValueError: If there are too few clips to fit on, or no such I3D.
+        ValueError: If there are too few clips to fit on, no such I3D, or a world of real actions has none to play.
     """
     whole, seed = join_clips(sets), config.seed
     videos, outputs = whole.videos, collect_outputs(world, whole, fitted, config, report)
@@ -69,7 +70,10 @@ def evaluate(
     control, held = score_held_actions(world, starts, seed, report)
     compared = _take_evenly(videos[:, :_COMPARED_FRAMES], config.passes_clips)
     progress = partial(report, "comparison of MaskGIT step counts")
-    rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress)
+    labels = None
+    if isinstance(world.config.latent_action_model, RealActionConfig):
+        labels = _take_evenly(outputs.encoded.labels[:, : _COMPARED_FRAMES - 1], config.passes_clips)
+    rows, speed = compare_maskgit_steps(world, compared, config.maskgit_steps, seed, progress, labels)
     scores = {
         "seed": seed,
         **score_clips(outputs, world.config, seed),
@@ -106,6 +110,6 @@ def _join_modes(by_set: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {mode: torch.cat(indices) for mode, indices in modes.items()}
 
 
-def _take_evenly(videos: Tensor, wanted: int) -> Tensor:
-    """Return up to ``wanted`` evenly spaced rows of ``videos``."""
-    return videos[torch.linspace(0, len(videos) - 1, min(len(videos), wanted)).round().long()]
+def _take_evenly(rows: Tensor, wanted: int) -> Tensor:
+    """Return up to ``wanted`` evenly spaced rows."""
+    return rows[torch.linspace(0, len(rows) - 1, min(len(rows), wanted)).round().long()]

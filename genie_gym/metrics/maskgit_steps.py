@@ -22,6 +22,7 @@ def compare_maskgit_steps(
     maskgit_steps: Sequence[int],
     seed: int,
     report: Callable[[float], object] = lambda share: None,
+    labels: Tensor | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Roll the same clips out with each number of MaskGIT steps, with the same seeds.
 
@@ -31,6 +32,7 @@ def compare_maskgit_steps(
         maskgit_steps: Step counts to compare; the last one is the reference.
         seed: Seed of roll-outs and intervals.
         report: Called with the share done, 0 to 1.
+        labels: (B, T - 1) actions of the clips, as of ``play_clips``.
 
     Returns:
         A row for each step count, and its speed in frames/s, which varies from run to run. A row has
@@ -40,7 +42,8 @@ def compare_maskgit_steps(
     rollouts, speed = {}, {}
     for steps in maskgit_steps:
         began = time.perf_counter()
-        rollouts[steps] = play_clips(world, videos, seed, maskgit_steps=steps, kinds=("inferred", "random"))
+        kinds = ("inferred", "random")
+        rollouts[steps] = play_clips(world, videos, seed, maskgit_steps=steps, kinds=kinds, labels=labels)
         frames = 2 * len(videos) * (videos.shape[1] - 1)
         speed[str(steps)] = frames / (time.perf_counter() - began)
         # A roll-out takes time in proportion to its number of steps.

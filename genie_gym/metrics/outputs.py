@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genie_gym.checks import require
 from genie_gym.metrics.action_groups import ActionGroups
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
 from genie_gym.metrics.config import EvaluateConfig
@@ -16,6 +17,7 @@ from genie_gym.metrics.held_out import ClipPool, EvaluationClips
 from genie_gym.metrics.inverse_model import Ceiling, predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import fit_maps
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.real_actions import RealActionConfig
 
 CLUSTERED_CLIPS, MAPPED_CLIPS = 128, 512
 """Numbers of separate clips for k-means, and for the maps from latent to real actions."""
@@ -36,7 +38,7 @@ class EncodedClips(NamedTuple):
     rebuilt: Tensor
     """(B, T, C, H, W) decoded from the tokens."""
     labels: Tensor
-    """(B, T - 1) latent actions."""
+    """(B, T - 1) latent actions; in a world of real actions, these."""
     clustered: Tensor
     """(B, T, C, H, W) rebuilt by k-means over patches."""
 
@@ -65,7 +67,7 @@ class WorldOutputs(NamedTuple):
     continued: Rollouts
     """Roll-outs from ``LONG_PROMPT_FRAMES`` frames, the last of which is frame 0 here."""
     actions: ActionReference | None
-    """True actions to compare labels with; None if they are unknown."""
+    """True actions to compare labels with; None if they are unknown, or the labels themselves."""
     features: dict[str, dict[str, Tensor]]
     """(B, D) features by name of the distance, then by kind of video: real, rolled out, or a baseline."""
 
@@ -94,38 +96,62 @@ def collect_outputs(
         report: Called with each stage and the share of it done.
 
     Raises:
-        ValueError: If there is no such I3D.
+        ValueError: If there is no such I3D, or a world of real actions has none or others to play.
     """
     extractors: dict[str, FeatureExtractor] = {"fvd_procgen": procgen_features}
     if config.i3d is not None:
         extractors["fvd"] = load_i3d(config.i3d, config.device)
     drawn = fitted.draw(min(MAPPED_CLIPS, len(fitted.numbers)), config.seed)
-    encoded = _encode(world, whole.videos, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
+    labels = find_labels(world, whole, fitted.groups)
+    encoded = _encode(world, whole.videos, labels, drawn.videos[:CLUSTERED_CLIPS], config.seed, report)
     actions = _reference_actions(world, whole, fitted, drawn, config, report)
-    rollouts = play_clips(world, whole.videos, config.seed, report=partial(report, "rolling out clips from one frame"))
+    stage = "rolling out clips from one frame"
+    rollouts = play_clips(world, whole.videos, config.seed, report=partial(report, stage), labels=labels)
     stage = f"rolling out clips from {LONG_PROMPT_FRAMES} frames"
-    continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=partial(report, stage))
+    progress = partial(report, stage)
+    continued = play_clips(world, whole.videos, config.seed, LONG_PROMPT_FRAMES, report=progress, labels=labels)
     continued = Rollouts(*(videos[:, LONG_PROMPT_FRAMES - 1 :] for videos in continued))
     compared = list_compared(encoded.rebuilt, rollouts, whole.others)
     features = {name: extract_features(extractor, compared, report) for name, extractor in extractors.items()}
     return WorldOutputs(encoded, rollouts, continued, actions, features)
 
 
+def find_labels(world: GenieWorldModel, clips: EvaluationClips, groups: ActionGroups | None) -> Tensor:
+    """Return the (B, T - 1) actions of clips, as the world counts them: inferred, or in a world of real ones these.
+
+    Raises:
+        ValueError: If the clips tell no real actions, or others than those of a world of real actions.
+    """
+    part = world.config.latent_action_model
+    if not isinstance(part, RealActionConfig):
+        return label_clips(world, clips.videos)
+    if clips.real_actions is None or groups is None:
+        raise ValueError("data must be recordings with integer actions, since the world was trained on real ones")
+    require(groups.number == part.actions, "number of the data's actions", groups.number, f"the world's {part.actions}")
+    return clips.real_actions - groups.first
+
+
 @torch.no_grad()
 def _encode(
-    world: GenieWorldModel, videos: Tensor, separate: Tensor, seed: int, report: Report, chunk: int = 32
+    world: GenieWorldModel,
+    videos: Tensor,
+    labels: Tensor,
+    separate: Tensor,
+    seed: int,
+    report: Report,
+    chunk: int = 32,
 ) -> EncodedClips:
     config = world.config.tokenizer
     report("k-means over patches", 0)
     means = fit_patches(separate, config.patch_size, config.quantizer.codes, seed)
     parts = []
     for number, clips in enumerate(videos.split(chunk)):
-        report("tokens and latent actions of clips", number * chunk / len(videos))
-        moved = clips.to(world.device)
-        tokens = world.tokenizer.encode(moved)
-        computed = (tokens, world.tokenizer.decode(tokens), world.label(moved))
-        parts.append((*(part.cpu() for part in computed), cluster_patches(clips, means, config.patch_size)))
-    return EncodedClips(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        report("tokens of clips", number * chunk / len(videos))
+        tokens = world.tokenizer.encode(clips.to(world.device))
+        decoded = world.tokenizer.decode(tokens).cpu()
+        parts.append((tokens.cpu(), decoded, cluster_patches(clips, means, config.patch_size)))
+    tokens, rebuilt, clustered = (torch.cat(column) for column in zip(*parts, strict=True))
+    return EncodedClips(tokens, rebuilt, labels, clustered)
 
 
 def _reference_actions(
@@ -136,8 +162,9 @@ def _reference_actions(
     config: EvaluateConfig,
     report: Report,
 ) -> ActionReference | None:
-    if whole.real_actions is None or drawn.real_actions is None:
-        return None
+    is_real = isinstance(world.config.latent_action_model, RealActionConfig)
+    if is_real or whole.real_actions is None or drawn.real_actions is None:
+        return None  # there is nothing to compare
     report("maps from latent to real actions", 0)
     groups, labels = fitted.known_groups(), label_clips(world, drawn.videos)
     maps = fit_maps(labels, drawn.real_actions, world.config.num_latent_actions, groups)

@@ -119,7 +119,8 @@ def _tabulate_rollouts(results: dict[str, Any], prompt: str) -> Table:
 
 
 def _tabulate_actions(lam: dict[str, Any]) -> Table:
-    title = f"latent actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
+    kind = lam.get("kind", "latent")
+    title = f"{kind} actions: {lam['used']} used, perplexity {lam['perplexity']:.2f}"
     table = Table("balanced accuracy", "chance", "label", "ceiling", "kept", title=title)
     if "nmi" in lam:
         for name, words in lam["groups"].items():
@@ -127,6 +128,8 @@ def _tabulate_actions(lam: dict[str, Any]) -> Table:
             cells = [f"{lam[name][key]:.3f}" for key in ("chance", "accuracy", "ceiling")]
             table.add_row(words, *cells, "-" if kept is None else f"{kept:.0%}")
         table.add_row(f"NMI with the {list(lam['groups'].values())[-1]}", "", f"{lam['nmi']:.3f}", "", "")
+    elif kind == "real":
+        table.add_row("nothing to compare: the world learned from real actions, and has no latent ones")
     else:
         table.add_row("no real actions to compare with: the data name no integers, or those of several games")
     return table
@@ -136,7 +139,7 @@ def _tabulate_control(control: dict[str, Any]) -> Table:
     by_mode = control["by_mode"]
     parts = {f"{mode}: {name}": part[name] for mode, part in by_mode.items() for name in CONTROLLED if name in part}
     heads = [f"{mode}: of the game's [95 %]" for mode, part in by_mode.items() if "ratio" in part]
-    title = f"each latent action held for {control['steps']} steps"
+    title = f"each action held for {control['steps']} steps"
     table = Table("", *parts, *heads, title=title)
     for key, words in CONTROL_NAMES.items():
         if all(key in part for part in parts.values()):

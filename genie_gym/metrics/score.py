@@ -12,6 +12,7 @@ from genie_gym.metrics.image import moving_psnr, pooled_psnr, psnr, ssim
 from genie_gym.metrics.latent_actions import score_labels, score_use
 from genie_gym.metrics.outputs import LONG_PROMPT_FRAMES, EncodedClips, WorldOutputs
 from genie_gym.nn.quantizer import perplexity
+from genie_gym.real_actions import RealActionConfig
 
 _ROLLOUT_FRAMES, _CONTINUED_FRAMES = (1, 2, 4, 8, 10, 15), (1, 2, 4, 8, 10, 12)
 _DELTA_FRAMES = (1, 4, 8)
@@ -23,13 +24,16 @@ def score_clips(outputs: WorldOutputs, config: WorldConfig, seed: int) -> dict[s
 
     Returns:
         ``clips``, their number; ``tokenizer``; ``lam`` (with ``nmi``, ``direction``, ``up`` and ``effective`` if the
-        true actions are known); ``rollout`` (a row for each t); ``delta_psnr`` (a row for each t, mean and 95 %
-        interval); ``continued`` (both again for prompts of ``prompt_frames``, t counted from the last of them);
-        ``fvd_procgen`` of roll-outs, with ``fvd_procgen_beside`` of baselines: real clips rebuilt, the prompt frozen,
-        random actions, other real clips, and those to the roll-outs; with I3D, ``fvd`` and ``fvd_beside``.
+        true actions are known; its ``kind`` is ``real`` if the world learned from them); ``rollout`` (a row for each
+        t); ``delta_psnr`` (a row for each t, mean and 95 % interval); ``continued`` (both again for prompts of
+        ``prompt_frames``, t counted from the last of them); ``fvd_procgen`` of roll-outs, with ``fvd_procgen_beside``
+        of baselines: real clips rebuilt, the prompt frozen, random actions, other real clips, and those to the
+        roll-outs; with I3D, ``fvd`` and ``fvd_beside``.
     """
     labels, actions, rollouts = outputs.encoded.labels, outputs.actions, outputs.rollouts
     lam = score_use(labels, config.num_latent_actions)
+    if isinstance(config.latent_action_model, RealActionConfig):
+        lam["kind"] = "real"
     if actions is not None:
         lam |= score_labels(labels, actions.real_actions, actions.maps, actions.ceiling, actions.groups)
         lam["groups"] = dict(actions.groups.names)

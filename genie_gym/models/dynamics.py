@@ -21,6 +21,7 @@ from genie_gym.nn.layers import Embedding, Linear, zero_
 from genie_gym.nn.patches import fold, unfold
 from genie_gym.nn.ranks import count_ranks, count_rows, draw_rows, locate_rows, roll_rows, sum_over_ranks
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.real_actions import RealActionConfig
 
 _NO_TARGET = -1
 _PADDED_ROWS = 256
@@ -133,7 +134,7 @@ class MaskGITDynamics(Model):
 
         Args:
             tokens: (B, T, N) int64 in [0, K), from a frozen ``VideoTokenizer``.
-            latent_actions: (B, T - 1) int64 in [0, A).
+            latent_actions: (B, T - 1) int64 in [0, A), and A for unknown ones in a world of real actions.
 
         Returns:
             ``loss`` (), mean nats per hidden token, and detached ``metrics``.
@@ -249,4 +250,5 @@ class MaskGITDynamics(Model):
         if tuple(latent_actions.shape) != wanted:
             raise ValueError(f"latent_actions must be {wanted} for these tokens, got {tuple(latent_actions.shape)}")
         require_ids("tokens", tokens, self.codes)
-        require_ids("latent_actions", latent_actions, self.no_action)
+        knows_all = not isinstance(self.config.latent_action_model, RealActionConfig)
+        require_ids("latent_actions", latent_actions, self.no_action + (not knows_all))

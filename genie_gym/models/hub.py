@@ -14,6 +14,7 @@ from genie_gym.checks import require
 from genie_gym.configs import WorldConfig
 from genie_gym.extras import need_extra
 from genie_gym.models.listing import read_config
+from genie_gym.real_actions import RealActionConfig
 from genie_gym.system import list_files
 
 _PREFIX = "hf://"
@@ -106,7 +107,8 @@ def _write_card(folder: Path, config: WorldConfig, repository: str) -> str:
     if card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")
         return text if text.startswith("---\n") else _ABOUT + text
-    size = f"{config.height} x {config.width} pixels and {config.num_latent_actions} latent actions"
+    kind = "real" if isinstance(config.latent_action_model, RealActionConfig) else "latent"
+    size = f"{config.height} x {config.width} pixels and {config.num_latent_actions} {kind} actions"
     return (
         f"{_ABOUT}# {repository.split('/')[1]}\n\nA world learned from videos: frames of {size}, played as a Gymnasium "
         f'environment by genie-gym.\n\n```python\nimport gymnasium\n\nenv = gymnasium.make("genie_gym:Genie-v0", '

@@ -9,13 +9,19 @@
 """
 
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, NoReturn, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_gym.configs import ConvActionConfig, MovingActionConfig, TransformerActionConfig, WorldConfig
+from genie_gym.configs import (
+    ConvActionConfig,
+    LatentActionConfig,
+    MovingActionConfig,
+    TransformerActionConfig,
+    WorldConfig,
+)
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import BatchNorm, Embedding, Linear
@@ -24,6 +30,7 @@ from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, code_shares, latent_dim, perplexity
 from genie_gym.nn.ranks import draw_rows, mean_over_ranks
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
+from genie_gym.real_actions import RealActionConfig
 
 _FEATURES = 128
 """Features per transition of a ``moving`` encoder."""
@@ -53,8 +60,8 @@ class LatentActionModel(Model):
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         self.config = config
-        part = config.latent_action_model
-        self.backbone = _build_backbone(config)
+        self.part = part = require_learned(config)
+        self.backbone = _build_backbone(config, part)
         self.latent_norm = BatchNorm(latent_dim(part.quantizer))
         self.quantizer = build_quantizer(part.quantizer)
         codes, actions = part.quantizer.codes, config.num_latent_actions
@@ -69,7 +76,7 @@ class LatentActionModel(Model):
     @property
     def frames_seen(self) -> int:
         """Number of frames up to t on which the label of the transition from t depends; with ``st`` in each block."""
-        part = self.config.latent_action_model
+        part = self.part
         return self.config.context_length if isinstance(part, TransformerActionConfig) else part.history
 
     @torch.no_grad()
@@ -111,7 +118,7 @@ class LatentActionModel(Model):
         quantized = self._quantize(features.latents)
         codes = quantized.codes.to(self.precision)  # (B, T - 1, dim)
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
-        num_codes = self.config.latent_action_model.quantizer.codes
+        num_codes = self.part.quantizer.codes
         use = code_shares(quantized.tokens, num_codes)
         metrics |= {"perplexity": perplexity(quantized.tokens, num_codes), "least_used": use.min()}
         metrics |= {"commitment": quantized.loss.detach()}
@@ -284,8 +291,59 @@ class TokenBackbone(TransformerBackbone):
         return LossOutput(loss, {"cross_entropy": loss.detach()})
 
 
-def _build_backbone(config: WorldConfig) -> "ConvBackbone | MovingBackbone | PixelBackbone | TokenBackbone":
-    part = config.latent_action_model
+def require_learned(config: WorldConfig) -> LatentActionConfig:
+    """Return the config of a world's latent action model; ``ValueError`` if it has none."""
+    if isinstance(config.latent_action_model, RealActionConfig):
+        raise ValueError(
+            f"the world has no latent action model, so nothing can be labelled: it was trained with --actions real, on "
+            f"the {config.num_latent_actions} real actions of a recording"
+        )
+    return config.latent_action_model
+
+
+class NoLatentActionModel(LatentActionModel):
+    """What stands for the latent action model in a world of real actions: no weights, and an error at each use."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        Model.__init__(self)
+        self.config, self.action_of_code = config, None
+
+    @property
+    def reads_tokens(self) -> bool:
+        """False: nothing is read."""
+        return False
+
+    @property
+    def frames_seen(self) -> int:
+        """A ``ValueError``, as of all that only a latent action model can tell."""
+        return self._refuse()
+
+    def encode(self, videos: Tensor) -> Tensor:
+        """Raise ``ValueError``: no transition has a code."""
+        return self._refuse()
+
+    def features(self, videos: Tensor) -> Tensor:
+        """Raise ``ValueError``: no transition has features."""
+        return self._refuse()
+
+    def loss_and_labels(self, videos: Tensor) -> tuple[LossOutput, Tensor]:
+        """Raise ``ValueError``: there is nothing to train."""
+        return self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        require_learned(self.config)
+        raise AssertionError(self.config)
+
+
+def build_action_model(config: WorldConfig) -> LatentActionModel:
+    """Return the untrained latent action model of a world, or what stands for it in a world of real actions."""
+    is_real = isinstance(config.latent_action_model, RealActionConfig)
+    return (NoLatentActionModel if is_real else LatentActionModel)(config)
+
+
+def _build_backbone(
+    config: WorldConfig, part: LatentActionConfig
+) -> "ConvBackbone | MovingBackbone | PixelBackbone | TokenBackbone":
     if isinstance(part, MovingActionConfig):
         return MovingBackbone(config, part)
     if isinstance(part, ConvActionConfig):

@@ -22,6 +22,7 @@ from genie_gym.models.listing import CHECKPOINT_FORMAT, SHIPPED, read_config
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.tensor_files import StoredTensor, build_on_meta, list_tensors, read_tensors, require_tensors
 from genie_gym.nn.weights import write_tensors
+from genie_gym.real_actions import RealActionConfig
 from genie_gym.system import exchange, list_files, name_temporary, replace_file
 
 _SHARD_BYTES = 15 * 2**20
@@ -34,6 +35,13 @@ _OLD_WEIGHT_NAMES = {
     r"^(tokenizer|latent_action_model\.backbone)\.(encoder|decoder)_places$": r"\1.\2_position_embeddings",
 }
 """Pattern of a weight's name in checkpoints of version 0.1 -> its present name."""
+
+
+_REAL_ACTIONS_CARD = """# A world of real actions
+
+Trained with `genie-gym train --actions real`: its {} actions are those of the recording, whose labels the dynamics has
+read, to compare with worlds of latent actions. It has no latent action model, so it labels no videos.
+"""
 
 
 def require_precision(precision: str | None) -> None:
@@ -154,7 +162,7 @@ def save_world(world: GenieWorldModel, folder: str | os.PathLike[str], card: str
     Args:
         world: World to save.
         folder: Folder to write; parents are created.
-        card: Text of its model card, ``README.md``.
+        card: Text of its model card, ``README.md``; by default only a world of real actions has one, which says so.
 
     Returns:
         The folder.
@@ -275,6 +283,8 @@ def _write(world: GenieWorldModel, folder: Path, card: str | None) -> None:
         write_tensors(folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors", shard)
     write_tensors(folder / "start_clips.safetensors", {"start_clips": torch.from_numpy(world.start_clips.copy())})
     (folder / "config.json").write_text(_format_config(world.config))
+    if card is None and isinstance(world.config.latent_action_model, RealActionConfig):
+        card = _REAL_ACTIONS_CARD.format(world.config.num_latent_actions)
     if card is not None:
         (folder / "README.md").write_text(card)
 

@@ -37,7 +37,7 @@ def rollout_uncached(
     sampling, positions = world.sampling(maskgit_steps, temperature), world.config.tokens_per_frame
     prompts = prompt_videos.to(world.device)
     tokens = world.tokenizer.encode(prompts)
-    labels = world.label(prompts) if prompts.shape[1] > 1 else tokens[:, :0, 0]
+    labels = world.prompt_actions(prompts, tokens)
     actions = world.dynamics.previous_actions(torch.cat([labels, latent_actions.to(world.device)], dim=1))
     frames = list(world.tokenizer.decode(tokens).unbind(dim=1))
     seeds = range(seed, seed + len(tokens))

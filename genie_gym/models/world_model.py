@@ -20,11 +20,12 @@ from genie_gym.models.base import (
     require_videos,
 )
 from genie_gym.models.dynamics import MaskGITDynamics
-from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.models.latent_action_model import build_action_model
 from genie_gym.models.maskgit import Draw, draw, draw_uniforms, sample
 from genie_gym.models.video_tokenizer import VideoTokenizer
 from genie_gym.models.world_state import StepBack, WorldState, put_rows, require_latest, take_row
 from genie_gym.nn.frame_cache import FrameCache
+from genie_gym.real_actions import RealActionConfig
 
 
 class GenieWorldModel(nn.Module):
@@ -42,7 +43,7 @@ class GenieWorldModel(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = VideoTokenizer(config)
-        self.latent_action_model = LatentActionModel(config)
+        self.latent_action_model = build_action_model(config)
         self.dynamics = MaskGITDynamics(config)
         self.start_clips = self._require_clips(start_clips)
         self.draw_tokens: Draw = draw
@@ -82,12 +83,19 @@ class GenieWorldModel(nn.Module):
         """Infer the latent actions (B, T - 1) of videos (B, T, C, H, W) in [0, 1]; ``genie_gym.label`` takes files.
 
         Raises:
-            ValueError: If they are no such videos. Values on a GPU are not checked, since that would wait for it.
+            ValueError: If they are no such videos, or the world was trained on real actions and infers none. Values on
+                a GPU are not checked, since that would wait for it.
         """
         require_threads()
         require_unit_videos(videos)
         model = self.latent_action_model
         return model.label(self.tokenizer.encode(videos) if model.reads_tokens else videos)
+
+    def prompt_actions(self, prompts: Tensor, tokens: Tensor) -> Tensor:
+        """Return the actions (B, P - 1) in prompts (B, P, ...): inferred, or in a world of real ones A, for unknown."""
+        if isinstance(self.config.latent_action_model, RealActionConfig):
+            return torch.full_like(tokens[:, 1:, 0], self.dynamics.no_action)
+        return self.label(prompts) if tokens.shape[1] > 1 else tokens[:, :0, 0]
 
     @torch.no_grad()
     def reset(
@@ -359,8 +367,7 @@ class GenieWorldModel(nn.Module):
         prompts = prompt_videos.to(self.device)[:, -self.config.context_length :]
         tokens = self.tokenizer.encode(prompts)
         frames = tokens.shape[1]
-        latent_actions = self.label(prompts) if frames > 1 else tokens[:, :0, 0]
-        actions = self.dynamics.previous_actions(latent_actions)
+        actions = self.dynamics.previous_actions(self.prompt_actions(prompts, tokens))
         keys_values = self.dynamics(tokens[:, :-1], actions[:, :-1])[1] if frames > 1 else []
         dynamics.begin(rows, frames - 1, keys_values)
         if self.tokenizer.decodes_alone:

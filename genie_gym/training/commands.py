@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -24,7 +24,7 @@ class TrainCommand:
     preset: PresetName = "coinrun"
     """name of the preset to train"""
     data: tuple[Path, ...]
-    """folders of HDF5 shards, or of videos, or manifests of videos, which are first converted into OUT/clips"""
+    """folders of shards, or of videos, LeRobot datasets or manifests, which are first converted into OUT/clips"""
     out: Path
     """folder of the run, which will hold the world in OUT/checkpoint"""
     minutes: float | None = None
@@ -45,6 +45,10 @@ class TrainCommand:
     """method that changes the aspect ratio of videos"""
     on_broken: OnBroken = "stop"
     """whether videos that cannot be read stop the command, all of them named, or are left out"""
+    camera: str | None = None
+    """camera of LeRobot datasets; by default the only one"""
+    actions: Literal["latent", "real"] = "latent"
+    """actions that the world learns; real ones, to compare, need recordings that hold them and give no latent ones"""
     config: PresetValues
     """values of the preset"""
 
@@ -101,6 +105,7 @@ class TrainCommand:
         from genie_gym.data.clips import ClipDataset
         from genie_gym.data.convert import prepare_clips
         from genie_gym.data.sources import find_chosen
+        from genie_gym.training.real_actions import take_real_actions
         from genie_gym.training.run import draw_start_clips
         from genie_gym.training.run_data import keep_data
 
@@ -108,11 +113,12 @@ class TrainCommand:
         own = (self.out / "clips", self.out / "start_clips")
         size = {"height": preset.world.height, "width": preset.world.width}
         about: dict[str, Any] = {"fps": preset.world.fps, "fit": self.fit, "on_broken": self.on_broken}
+        about["camera"] = self.camera
         length = preset.world_training.clip_length
         conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", clip_length=length, **about)
         say: Callable[[str], None] = print if is_first else lambda line: None
         if is_first:
-            keep_data(self.out, find_chosen(self.data, without=own), self.data)
+            keep_data(self.out, find_chosen(self.data, own, self.camera), self.data)
         prepared = prepare_clips(self.data, own[0], conversion, say, without=own)
         dataset = starts = ClipDataset(prepared.files, clip_length=length, **size)
         if self.start_data:
@@ -120,6 +126,8 @@ class TrainCommand:
             clips = prepare_clips(self.start_data, own[1], conversion, say, without=own).files
             starts = ClipDataset(clips, clip_length=1, **size)
         preset = vary(preset, {"world.fps": prepared.fps})
+        if self.actions == "real":
+            preset = take_real_actions(preset, dataset)
         return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
 
 

@@ -70,9 +70,10 @@ def export_run(folder: Path, out: Path) -> Path:
     for phase in ("tokenizer", "actions", "world"):
         if has_run(folder / phase):
             found |= set(read_weights(folder / phase, weights))
-    missing = [name for name, _ in world.named_children() if not any(key.startswith(f"{name}.") for key in found)]
+    with_weights = [name for name, model in world.named_children() if model.state_dict()]
+    missing = [name for name in with_weights if not any(key.startswith(f"{name}.") for key in found)]
     if missing:
-        raise ValueError(f"run {str(folder)!r} must have trained all three models, but has not begun {missing}")
+        raise ValueError(f"run {str(folder)!r} must have trained all models, but has not begun {missing}")
     if (folder / _MERGED).exists():
         for name, tensor in load_file(folder / _MERGED).items():
             weights[name].copy_(tensor)

@@ -18,6 +18,7 @@ from genie_gym.data.frames import to_float
 from genie_gym.envs.prompts import MAX_PROMPT_FRAMES
 from genie_gym.models.loading import require_device, save_world
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.real_actions import RealActionConfig
 from genie_gym.system import count_cores
 from genie_gym.training.actions import train_actions
 from genie_gym.training.agent_box import settle_agent_box
@@ -25,6 +26,7 @@ from genie_gym.training.checkpoint import require_config
 from genie_gym.training.distributed import current_ranks, require_phases
 from genie_gym.training.export import write_merged, write_run_config
 from genie_gym.training.loop import Batches, Phase
+from genie_gym.training.real_actions import RealActions
 from genie_gym.training.run_data import keep_data
 from genie_gym.training.token_cache import TokenCache, is_worthwhile
 from genie_gym.training.tokenizer import train_tokenizer
@@ -93,9 +95,14 @@ def _train_last(world: GenieWorldModel, phase: Phase, dataset: ClipDataset, free
     """
     on_cpu = world.device.type == "cpu"
     has_cache = on_cpu and current_ranks().size == 1 and is_worthwhile(dataset, phase.config)
-    phase = settle_world(world, phase, freezes_actions=freezes_actions)
+    part = world.config.latent_action_model
+    real = None
+    if isinstance(part, RealActionConfig):
+        number = part.actions
+        real = current_ranks().agree(lambda: RealActions(dataset, number))
+    phase = settle_world(world, phase, freezes_actions, real)
     cache = TokenCache(phase.folder, world.tokenizer, dataset, phase.config) if has_cache else None
-    return train_world(world, phase, cache, freezes_actions=freezes_actions)
+    return train_world(world, phase, cache, freezes_actions, real)
 
 
 def _hold(dataset: ClipDataset, run: Path | None) -> ClipDataset:

@@ -10,6 +10,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.quantizer import VectorQuantizer
 from genie_gym.nn.ranks import roll_rows
 from genie_gym.training.loop import Phase, Trainee
+from genie_gym.training.real_actions import RealActions, hide_first_actions
 from genie_gym.training.sharding import compile_blocks
 from genie_gym.training.token_cache import TokenCache
 
@@ -17,14 +18,16 @@ _PICTURE_ROWS, _PROMPT_FRAMES = 4, 2
 
 
 class DynamicsTrainee(Trainee):
-    """Adapts the dynamics to the training loop, with labels of a frozen latent action model."""
+    """Adapts the dynamics to the training loop, with labels of a frozen latent action model, or with real actions."""
 
-    def __init__(self, world: GenieWorldModel, cache: TokenCache | None = None) -> None:
+    def __init__(
+        self, world: GenieWorldModel, cache: TokenCache | None = None, real_actions: RealActions | None = None
+    ) -> None:
         super().__init__()
         self.dynamics = world.dynamics
         self.frame_tokens = world.config.tokens_per_frame
         self._world = [world]  # in a list, so as not to be a submodule: frozen models are not saved with the run
-        self._cache = cache
+        self._cache, self._real_actions = cache, real_actions
 
     @property
     def world(self) -> GenieWorldModel:
@@ -40,14 +43,17 @@ class DynamicsTrainee(Trainee):
         self.world.latent_action_model.set_precision("float32")
 
     def loss(self, batch: Batch) -> LossOutput:
-        """Return the dynamics' loss under the labels of the latent action model."""
-        dynamics = self.dynamics.loss(self._tokens(batch), self.world.label(batch.videos))
+        """Return the dynamics' loss under the labels of the latent action model, or under real actions."""
+        actions = self._label(batch)
+        if self._real_actions is not None:
+            actions = hide_first_actions(actions, self.dynamics.no_action)
+        dynamics = self.dynamics.loss(self._tokens(batch), actions)
         return LossOutput(dynamics.loss, _prefix("dynamics", dynamics.metrics))
 
     @torch.no_grad()
     def probe(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy with another video's latent actions minus that with the true ones, same masks."""
-        tokens, labels = self._tokens(batch), self.world.label(batch.videos)
+        """Return the cross-entropy with another video's actions minus that with its own ones, same masks."""
+        tokens, labels = self._tokens(batch), self._label(batch)
         with torch.random.fork_rng([tokens.device] if tokens.is_cuda else []):
             true = self.dynamics.loss(tokens, labels).loss
         shuffled = self.dynamics.loss(tokens, roll_rows(labels)).loss
@@ -55,11 +61,14 @@ class DynamicsTrainee(Trainee):
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Return real frames above roll-outs from their first frames and inferred latent actions."""
-        real = batch.videos[:_PICTURE_ROWS]
-        labels = self.world.label(real)[:, _PROMPT_FRAMES - 1 :]
+        """Return real frames above roll-outs from their first frames and inferred latent actions, or real ones."""
+        shown = Batch(*(each[:_PICTURE_ROWS] for each in batch))
+        real, labels = shown.videos, self._label(shown)[:, _PROMPT_FRAMES - 1 :]
         rollout = self.world.rollout(real[:, :_PROMPT_FRAMES], labels, maskgit_steps=4)
         return {"played": rearrange(torch.stack([real, rollout]), "k b t c h w -> c (b k h) (t w)")}
+
+    def _label(self, batch: Batch) -> Tensor:
+        return self.world.label(batch.videos) if self._real_actions is None else self._real_actions(batch)
 
     @torch.no_grad()
     def _tokens(self, batch: Batch) -> Tensor:
@@ -92,7 +101,11 @@ def _prefix(model: str, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def train_world(
-    world: GenieWorldModel, phase: Phase, cache: TokenCache | None = None, freezes_actions: bool = False
+    world: GenieWorldModel,
+    phase: Phase,
+    cache: TokenCache | None = None,
+    freezes_actions: bool = False,
+    real_actions: RealActions | None = None,
 ) -> int:
     """Train dynamics and latent action model on a trained, now frozen tokenizer; return the number of steps done.
 
@@ -102,23 +115,35 @@ def train_world(
         cache: Tokens of the batches' dataset under this tokenizer; it saves time and changes no result. It is of one
             precision: a phase whose precision is ``auto`` has to be settled first (``settle_world``).
         freezes_actions: Whether the latent action model is already trained and now only labels transitions.
+        real_actions: Real actions of the batches, for a world of real actions, whose dynamics alone is trained.
     """
-    phase = settle_world(world, phase, freezes_actions)
+    trainee = _adapt(world, freezes_actions, cache, real_actions)
+    phase = phase.settle(trainee)
     if phase.config.compile:
         compile_blocks(world.tokenizer.encoder)
     if not phase.has_started:
         phase.seed_start()
         if isinstance(world.tokenizer.quantizer, VectorQuantizer):
             world.dynamics.initialise(world.tokenizer.quantizer.codebook)
-    return phase.run((DynamicsTrainee if freezes_actions else WorldTrainee)(world, cache))
+    return phase.run(trainee)
 
 
-def settle_world(world: GenieWorldModel, phase: Phase, freezes_actions: bool = False) -> Phase:
+def settle_world(
+    world: GenieWorldModel, phase: Phase, freezes_actions: bool = False, real_actions: RealActions | None = None
+) -> Phase:
     """Freeze what ``train_world`` does not train, and return the phase settled in a precision (``Phase.settle``)."""
+    return phase.settle(_adapt(world, freezes_actions, None, real_actions))
+
+
+def _adapt(
+    world: GenieWorldModel, freezes_actions: bool, cache: TokenCache | None, real_actions: RealActions | None
+) -> DynamicsTrainee:
+    """Freeze what is not trained, and return what is."""
     world.tokenizer.eval().requires_grad_(False)
-    if freezes_actions:
-        world.latent_action_model.eval().requires_grad_(False)
-    return phase.settle((DynamicsTrainee if freezes_actions else WorldTrainee)(world))
+    if not freezes_actions and real_actions is None:
+        return WorldTrainee(world, cache)
+    world.latent_action_model.eval().requires_grad_(False)
+    return DynamicsTrainee(world, cache, real_actions)
 
 
 def train_dynamics(world: GenieWorldModel, phase: Phase) -> int:

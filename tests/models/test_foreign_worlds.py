@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from genie_gym.models.listing import read_config
 from genie_gym.models.loading import digest_checkpoint, find_checkpoint, read_world, save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.tensor_files import build_on_meta
+from genie_gym.real_actions import RealActionConfig
 
 Make = Callable[[str], GenieWorldModel]
 Place = tuple[str | int, ...]
@@ -143,7 +145,9 @@ def example(kind: Any) -> Any:
             if dataclasses.is_dataclass(value := getattr(config, field.name)):
                 yield from walk(value)
 
-    return next(each for preset in PRESETS.values() for each in walk(preset) if type(each) is kind)
+    no_preset_has = [RealActionConfig(actions=2)]
+    found = (each for preset in PRESETS.values() for each in walk(preset))
+    return next(each for each in itertools.chain(found, no_preset_has) if type(each) is kind)
 
 
 @pytest.mark.parametrize(
