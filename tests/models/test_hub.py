@@ -21,7 +21,7 @@ from genie_gym.models.listing import list_checkpoints
 from genie_gym.models.loading import find_checkpoint, read_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.trajectory import identify_checkpoint
-from tests.models.hub_server import Hub, serve_hub
+from experiments.lib.hub_server import Hub, serve_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 constants = pytest.importorskip("huggingface_hub.constants")
