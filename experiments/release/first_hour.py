@@ -7,6 +7,7 @@ empty folder outside the clone and with empty caches. ``smoke`` runs the code in
 training. The hub is a stand-in on this machine.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -43,6 +44,7 @@ import os as _os, time as _time
 _marks = []
 def _mark(step):
     _marks.append((step, _time.monotonic(), sum(_os.times()[:4])))
+    print(f"--- {step or 'done'}", flush=True)
 """
 _END = """
 _mark(None)
@@ -111,7 +113,7 @@ class FirstHour(Experiment):
                 variables["PYTHONPATH"] = str(ROOT)
             subprocess.run([python, "-c", write_program(text)], cwd=work, env=variables, check=True)
         marks = json.loads((work / "marks.json").read_text())
-        spans = zip(marks, marks[1:], strict=False)
+        spans = itertools.pairwise(marks)
         return [_row(step, end - began, used - before) for (step, began, before), (_, end, used) in spans]
 
 
