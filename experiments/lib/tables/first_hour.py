@@ -11,5 +11,5 @@ def tabulate_first_hour(results: dict[str, Any]) -> str:
     rows = [[row["step"], *(f"{row[key]:.1f}" for key in ("minutes", "core_minutes"))] for row in results["rows"]]
     total = ["all", *(f"{sum(row[key] for row in results['rows']):.0f}" for key in ("minutes", "core_minutes"))]
     kind, load = results["machine"]["kind"], results["load"]
-    measured = f"{results['cores']} cores of {kind.split(', ')[0]}, on which {load:.0f} programs ran on average"
+    measured = f"{results['cores']} cores of {kind.split(', ')[0]}, load {load:.0f}"
     return f"{write_table(heads, [*rows, total])}\n\nMeasured by {write_command(results)} on {measured}."
