@@ -102,11 +102,10 @@ class FirstHour(Experiment):
         work = folder / "work"
         work.mkdir()
         with serve_hub() as hub:
-            variables = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+            variables = {name: value for name, value in _bare().items() if not name.lower().endswith("_proxy")}
             variables |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_known", "HF_HUB_DISABLE_XET": "1"}
             variables |= {"HF_HOME": str(folder / "hub"), "MPLBACKEND": "agg"}
             variables["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-            variables.pop("PYTHONPATH", None)
             if self.preset == "full":
                 variables["XDG_CACHE_HOME"] = str(folder / "cache")  # kernels are compiled anew
             else:
@@ -117,17 +116,22 @@ class FirstHour(Experiment):
         return [_row(step, end - began, used - before) for (step, began, before), (_, end, used) in spans]
 
 
+def _bare() -> dict[str, str]:
+    """Return the environment variables without those by which an empty environment would find this clone."""
+    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+
+
 def _install(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Install the wheel of this clone into an empty environment; return its Python, and the row of this step."""
     began, before = time.monotonic(), sum(os.times()[:4])
     venv.create(folder / "environment", with_pip=True)
     python = folder / "environment" / "bin" / "python"
     pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, env=_bare())
     (wheel,) = folder.glob("*.whl")
     pins = ["-c", ROOT / "constraints.txt"]
-    subprocess.run([*pip, "install", *pins, "torch"], check=True)
-    subprocess.run([*pip, "install", *pins, f"{wheel}[sb3,hub]", "matplotlib"], check=True)
+    subprocess.run([*pip, "install", *pins, "torch"], check=True, env=_bare())
+    subprocess.run([*pip, "install", *pins, f"{wheel}[sb3,hub]", "matplotlib"], check=True, env=_bare())
     row = _row(_INSTALL, time.monotonic() - began, sum(os.times()[:4]) - before)
     return python, {**row, "wheel_mb": round(wheel.stat().st_size / 1e6, 1)}
 
