@@ -12,27 +12,25 @@ from pathlib import Path
 
 import pytest
 
+from experiments.lib.pages import BLOCK, RUNNABLE, find_blocks, write_block
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-RUN = ("python", "bash")
 NEED_PROCGEN = ("agents", "train_in_a_dream")
 """Pages whose code records real games."""
 IN_THEIR_OWN_ENVIRONMENTS = "compatibility"
 """Page whose programs need other packages each; ``make compat`` runs them."""
+WITH_A_HUB = "first_hour"
+"""Page whose code needs a hub and takes minutes; ``tests/experiments/test_first_hour.py`` runs it."""
 DIFF = "diff"
 """Language of blocks that are applied to a copy of the package before the page runs."""
 SERVES = re.compile(r"genie-gym play --port (\d+)[^\n]*\n")
-SHELL = """
-import subprocess as _subprocess
-_subprocess.run(["bash", "-euc", {script!r}], check=True)
-"""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Return the language and text of every block, in order."""
-    return BLOCK.findall(page.read_text())
+    return find_blocks(page.read_text())
 
 
 def environment(*folders: Path) -> dict[str, str]:
@@ -75,7 +73,7 @@ def serve(command: str, port: int, folder: Path) -> None:
         server.wait(timeout=60)
 
 
-RUNNING = [page for page in PAGES if blocks(page) and page.stem != IN_THEIR_OWN_ENVIRONMENTS]
+RUNNING = [page for page in PAGES if blocks(page) and page.stem not in (IN_THEIR_OWN_ENVIRONMENTS, WITH_A_HUB)]
 
 
 @pytest.mark.pipeline
@@ -87,8 +85,8 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     for language, text in blocks(page):
         if match := SERVES.fullmatch(text):
             served.append((text, int(match[1])))
-        elif language in RUN:
-            program += text if language == "python" else SHELL.format(script=text)
+        elif language in RUNNABLE:
+            program += write_block(language, text)
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
@@ -109,7 +107,7 @@ def test_every_block_is_tested() -> None:
     for page in PAGES:
         text = page.read_text()
         assert text.count("\n```") + text.startswith("```") == 2 * text.count("```{") + 2 * len(blocks(page)), page
-        assert {language for language, _ in blocks(page)} <= {*RUN, DIFF}, page
+        assert {language for language, _ in blocks(page)} <= {*RUNNABLE, DIFF}, page
         assert not re.search(r"^    \S", BLOCK.sub("", text), flags=re.MULTILINE), page
 
 

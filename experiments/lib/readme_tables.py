@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, clients, curation, data, paper, quality, scale, speed
+from experiments.lib.tables import agents, clients, curation, data, first_hour, paper, quality, scale, speed
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT, read_machines
 
@@ -19,6 +19,7 @@ README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 SCALE_PAGE, ROBOT_PAGE = ROOT / "docs" / "scale.md", ROOT / "docs" / "robot_video.md"
 CLIENTS_PAGE = ROOT / "docs" / "compatibility.md"
+HOUR_PAGE = ROOT / "docs" / "first_hour.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
 _RESULTS = ROOT / "experiments" / "results"
 _SHIPPED_RESULTS = "coinrun_test ablation_steps video_distances figure10_prompts agents_speed dream_task"
@@ -48,6 +49,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 """Name of results, and of their table in docs/results.md -> function that writes the table."""
 _AWAITED = {
     "video_distances": "python -m experiments.release.video_distances --preset full --i3d runs/i3d.safetensors",
+    "first_hour": "python -m experiments.release.first_hour --preset full",
     "figure15_cloning": "python -m agents.benchmark --preset full",
     "figure15_transfer": "python -m agents.transfer --preset full",
     "against": "python -m experiments.ablations.against --preset full --other FOLDER",
@@ -97,6 +99,10 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
     if document == CLIENTS_PAGE:
         yield "compatibility", clients.tabulate_clients(read("compatibility"))
         return
+    if document == HOUR_PAGE:
+        is_timed = (_RESULTS / "first_hour.json").exists()
+        yield "first_hour", first_hour.tabulate_first_hour(read("first_hour")) if is_timed else _await("first_hour")
+        return
     if document == ROBOT_PAGE:
         yield "robot_video", scale.tabulate_robot(read("robot_video"))
         return
@@ -131,5 +137,5 @@ def read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, CARD):
+    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, HOUR_PAGE, CARD):
         path.write_text(render(path))

@@ -26,6 +26,8 @@ from genie_gym.nn.st_transformer import Block, SpatioTemporalTransformer
 
 _LIFT = 3.0
 """Constant feature beside principal components of unit spread: 1 costs 1.3 dB at the start, 8 gains 0.1 dB."""
+_LEAST_VARIANCE = 1e-6
+"""Variance of a principal component, in units of the largest one's, below which float32 has only rounding."""
 
 
 class VideoTokenizer(Model):
@@ -135,9 +137,12 @@ class VideoTokenizer(Model):
         # latent path: principal components of unit spread, and the constant feature
         dim = self.quantizer.config.dim
         mean = patches.mean(dim=0)
-        _, axes = torch.linalg.eigh(torch.cov(patches.T))
-        components = axes[:, -(dim - 1) :].T
-        spread = ((patches - mean) @ components.T).square().sum(dim=1).mean().sqrt()
+        variances, axes = torch.linalg.eigh(torch.cov(patches.T))
+        # Videos of a few flat colours have fewer components than the latent has features. The others are rounding,
+        # through which the regression below would fit weights of any size: they start at zero.
+        is_seen = variances > _LEAST_VARIANCE * variances[-1]
+        components = (axes * is_seen)[:, -(dim - 1) :].T
+        spread = ((patches - mean) @ components.T).square().sum(dim=1).mean().sqrt().clamp(min=_LEAST_VARIANCE)
         self.latent_path.weight.zero_()
         self.latent_path.weight[:-1] = components / spread
         self.latent_path.bias.copy_(torch.cat([-components @ mean / spread, mean.new_full((1,), _LIFT)]))
@@ -148,7 +153,7 @@ class VideoTokenizer(Model):
         # patch path: ridge regression from codes to patches
         design = torch.cat([codes, torch.ones(len(codes), 1, device=codes.device)], dim=1)
         ridge = 1e-4 * len(codes) * torch.eye(dim + 1, device=codes.device)
-        ridge *= design.square().mean(dim=0)
+        ridge *= design.square().mean(dim=0).clamp(min=_LEAST_VARIANCE)
         solution = torch.linalg.solve(design.T @ design + ridge, design.T @ patches)
         self.patch_path.weight.copy_(solution[:-1].T)
         self.patch_path.bias.copy_(solution[-1])

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import genie_gym
+from experiments.lib.hub_server import Hub, serve_hub
 from genie_gym import cli
 from genie_gym.models import hub as addresses
 from genie_gym.models.hub import fetch_checkpoint
@@ -21,7 +22,6 @@ from genie_gym.models.listing import list_checkpoints
 from genie_gym.models.loading import find_checkpoint, read_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.play.trajectory import identify_checkpoint
-from tests.models.hub_server import Hub, serve_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 constants = pytest.importorskip("huggingface_hub.constants")

@@ -108,6 +108,17 @@ def test_initialisation_from_data(tiny_config: WorldConfig, moving_squares: Vide
     assert tokenizer.quantizer.is_initialised
 
 
+@pytest.mark.parametrize("colours", [1, 2, 3, 9])
+def test_initialisation_from_videos_of_flat_colours(tiny_config: WorldConfig, colours: int) -> None:
+    """Patches with fewer components than latents have features do not get weights that blow up in training."""
+    palette, squares = torch.rand(colours, 3), torch.randint(colours, (4, 8, 4, 4))
+    videos = palette[squares].permute(0, 1, 4, 2, 3).repeat_interleave(16, -1).repeat_interleave(16, -2)
+    tokenizer = VideoTokenizer(tiny_config)
+    tokenizer.initialise(videos)
+    assert tokenizer.patch_path.weight.abs().max() < 10
+    assert tokenizer.loss(videos).metrics["psnr"] > 30
+
+
 def test_the_loss_is_in_units_of_the_variance(tiny_config: WorldConfig, random_videos: Videos) -> None:
     """It equals a loss by hand, from the reconstruction and the commitment."""
     tokenizer, videos = VideoTokenizer(tiny_config).eval(), 0.5 + 0.1 * (random_videos(2, 4) - 0.5)
