@@ -126,10 +126,10 @@ def _install(folder: Path) -> tuple[Path, dict[str, Any]]:
     began, before = time.monotonic(), sum(os.times()[:4])
     venv.create(folder / "environment", with_pip=True)
     python = folder / "environment" / "bin" / "python"
-    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, env=_bare())
     (wheel,) = folder.glob("*.whl")
-    pins = ["-c", ROOT / "constraints.txt"]
+    pins: list[str | Path] = ["-c", ROOT / "constraints.txt"]
     subprocess.run([*pip, "install", *pins, "torch"], check=True, env=_bare())
     subprocess.run([*pip, "install", *pins, f"{wheel}[sb3,hub]", "matplotlib"], check=True, env=_bare())
     row = _row(_INSTALL, time.monotonic() - began, sum(os.times()[:4]) - before)
