@@ -163,8 +163,11 @@ class MovingActionConfig:
     moves: int = 3
     """number of shifted copies of the last frame that the decoder mixes"""
     reach: int = 8
-    """largest shift in pixels, vertically and horizontally; a border of this width is left out of the loss, since newly
-    revealed content is unpredictable"""
+    """largest shift in pixels, vertically and horizontally"""
+    border: int | Literal["find"] | None = None
+    """width in pixels of the frame's border that is left out of the loss, since newly revealed content is
+    unpredictable; None for that of the ``reach``. ``find`` takes the largest shift of the camera in the training data
+    (``training.agent_box``), 0 if it stands still: an agent at the edge of the frame counts then"""
     agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
     """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in the training
     data (``training.agent_box``). The decoder sees it averaged with its mirror image, which hides the direction that
@@ -179,6 +182,9 @@ class MovingActionConfig:
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples={"width": 8})
         merged, codes = self.merged_actions, self.quantizer.codes
         require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
+        border = self.border
+        fits = border in (None, "find") or (isinstance(border, int) and 0 <= border <= self.reach)
+        require(fits, "MovingActionConfig.border", border, f"None, 'find' or pixels up to the reach {self.reach}")
         box = self.agent_box
         if isinstance(box, tuple):
             fits = len(box) == 4 and all(isinstance(each, int) for each in box) and min(box[:2]) >= 0 < min(box[2:])

@@ -111,6 +111,17 @@ def find_box(config: MovingActionConfig) -> Box:
     return config.agent_box
 
 
+def find_border(config: MovingActionConfig) -> int:
+    """Return the width in pixels of the border of a config that is left out of the loss.
+
+    Raises:
+        ValueError: If it has still to be found in training data.
+    """
+    if config.border == "find":
+        raise ValueError("border must be found before training (training.agent_box), got 'find'")
+    return config.reach if config.border is None else config.border
+
+
 def box_index(box: Box) -> tuple[EllipsisType, slice, slice]:
     """Return the index of a box in frames (..., H, W)."""
     top, left, height, width = box

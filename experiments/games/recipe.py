@@ -1,0 +1,68 @@
+"""The one recipe of ``experiments.games``: sizes and steps that are equal for all games.
+
+It is that of the shipped world, smaller and shorter, and knows nothing of a game: whether the camera follows the
+player, where it keeps it and how far it moves are found in the videos.
+"""
+
+from genie_gym.config_io import vary
+from genie_gym.configs import Preset
+from genie_gym.presets import PRESETS
+
+SIZES: dict[str, dict[str, int]] = {
+    "smoke": {
+        "frames": 2_048,
+        "scored_frames": 2_048,
+        "clips": 16,
+        "mapped_clips": 16,
+        "starts": 4,
+        "ceiling_steps": 4,
+        "tokenizer_steps": 3,
+        "action_steps": 6,
+        "world_steps": 3,
+        "sprite_frames": 64,
+        "sprite_steps": 2,
+        "least_gain_percent": -100,
+    },
+    "full": {
+        "frames": 16_000,
+        "scored_frames": 6_000,
+        "clips": 192,
+        "mapped_clips": 384,
+        "starts": 32,
+        "ceiling_steps": 300,
+        "tokenizer_steps": 200,
+        "action_steps": 600,
+        "world_steps": 250,
+        "sprite_frames": 2_048,
+        "sprite_steps": 200,
+        "least_gain_percent": 15,
+    },
+}
+"""Sizes by preset: ``frames`` of training levels recorded, ``scored_frames`` of test levels; the ``clips`` of these
+that are scored, ``mapped_clips`` of training levels on which latent actions are matched with true ones; ``starts`` of
+held actions; numbers of training steps; and the gain of the supervised model over chance, in hundredths of balanced
+accuracy, from which on a game counts as measurable."""
+_CODES_START = 0.375
+"""Share of the latent action model's training after which its codes start, as in the preset ``coinrun``."""
+_WARM_UP = 0.06
+"""Share of each phase in which the learning rate rises."""
+
+
+def build_recipe(size: dict[str, int], seed: int) -> Preset:
+    """Return the preset ``coinrun`` with a smaller tokenizer and dynamics, found border and the steps of ``size``."""
+    steps = {"tokenizer": size["tokenizer_steps"], "action": size["action_steps"], "world": size["world_steps"]}
+    changes = {
+        "world.latent_action_model.border": "find",
+        "world.latent_action_model.quantizer.start_after": round(_CODES_START * steps["action"]),
+        **{f"world.dynamics.transformer.{name}": value for name, value in _DYNAMICS.items()},
+        **{f"{phase}_training.train_steps": number for phase, number in steps.items()},
+        **{f"{phase}_training.optimizer.warmup_steps": round(_WARM_UP * number) for phase, number in steps.items()},
+        **{f"{phase}_training.seed": seed for phase in steps},
+    }
+    for part in ("encoder", "decoder"):
+        changes |= {f"world.tokenizer.{part}.{name}": _TOKENIZER_WIDTH for name in ("width", "feed_forward_width")}
+    return vary(PRESETS["coinrun"], changes)
+
+
+_DYNAMICS = {"layers": 4, "width": 192, "heads": 6, "feed_forward_width": 384}
+_TOKENIZER_WIDTH = 96
