@@ -69,7 +69,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
       (("backbone", "st"), ("history", 0), ("width", 0), ("width", 12))],
     *[(MOVING_LAM, field, value) for field, value in
       (("moves", 0), ("reach", 0), ("agent_weight", -1.0), ("agent_box", "seek"), ("agent_box", (1, 2, 3)),
-       ("agent_box", (0, -1, 8, 8)), ("agent_box", (0, 0, 8, 0)))],
+       ("agent_box", (0, -1, 8, 8)), ("agent_box", (0, 0, 8, 0)), ("border", "seek"), ("border", -1), ("border", 9))],
     (DYNAMICS, "action_conditioning", "cross"),
     (DYNAMICS, "mask_ratio_per", "batch"),
     (DYNAMICS, "min_mask_ratio", 1.5),
