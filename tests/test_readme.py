@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lib.readme_tables import CARD, CLIENTS_PAGE, README, RESULTS_PAGE, ROBOT_PAGE, SCALE_PAGE, render
+from experiments.lib.readme_tables import (
+    CARD,
+    CLIENTS_PAGE,
+    README,
+    RESULTS_PAGE,
+    ROBOT_PAGE,
+    SCALE_PAGE,
+    TRAIN_PAGE,
+    render,
+)
 
 ROOT = Path(__file__).parent.parent
 TEXT = README.read_text()
@@ -36,7 +45,7 @@ def test_it_is_short_and_shows_the_world_first() -> None:
     assert "shipped before" not in TEXT
 
 
-PAGES = (README, CARD, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE)
+PAGES = (README, CARD, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, TRAIN_PAGE)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -66,7 +66,9 @@ class FiveGames(TrainedExperiment):
         training = game.record_levels("training", self.size["frames"], self.seed, folder / "training")
         test = game.record_levels("test", self.size["scored_frames"], self.seed, folder / "test")
         clips = test.draw(self.size["clips"], self.seed)
-        reference = find_reference(game, training, clips, self.size["ceiling_steps"], self.seed)
+        reference = find_reference(
+            game, training, clips, self.size["ceiling_steps"], self.seed, folder / "ceiling.safetensors"
+        )
         about = {"camera": game.camera, "axis": game.axis_words, "seen_by": game.seen_by, **reference.scores}
         if reference.gain < self.size["least_gain_percent"] / 100:
             return {**about, "measurable": False}

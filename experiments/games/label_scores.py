@@ -1,8 +1,10 @@
 """Latent actions of a game against its true actions, beside chance and a supervised ceiling."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.games.games import ScoredGame
@@ -12,6 +14,7 @@ from genie_gym.metrics.held_out import ClipPool, EvaluationClips
 from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import balanced_accuracy, fit_maps, score_labels, score_use
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.nn.weights import write_tensors
 from genie_gym.training.merging import merge_codes
 
 _HISTORY = 3
@@ -37,12 +40,17 @@ class Reference(NamedTuple):
 
 
 def find_reference(
-    game: ScoredGame, training: ClipPool, clips: EvaluationClips, train_steps: int, seed: int
+    game: ScoredGame, training: ClipPool, clips: EvaluationClips, train_steps: int, seed: int, file: Path
 ) -> Reference:
-    """Train a supervised model on up to ``train_steps`` batches of the training levels, and ask it about ``clips``."""
-    size = (clips.videos.shape[-2], clips.videos.shape[-1])
-    ceiling = train_inverse_model(training, _HISTORY, size, train_steps, seed)
-    predicted, groups = predict_actions(ceiling.model, clips.videos), training.known_groups()
+    """Train a supervised model on up to ``train_steps`` batches of the training levels, and ask it about ``clips``.
+
+    Its answers are kept in ``file``, and read from there by a later call.
+    """
+    if not file.is_file():
+        size = (clips.videos.shape[-2], clips.videos.shape[-1])
+        ceiling = train_inverse_model(training, _HISTORY, size, train_steps, seed)
+        write_tensors(file, predict_actions(ceiling.model, clips.videos))
+    predicted, groups = load_file(file), training.known_groups()
     scores = {}
     for name, grouping in (("axis", game.axis), ("all", groups.finest)):
         kinds = groups.group(known_actions(clips))[grouping]
