@@ -288,7 +288,7 @@ def test_the_preset_for_any_video_holds_no_fact_of_one_camera() -> None:
     world = PRESETS["videos"].world
     part = world.latent_action_model
     assert isinstance(part, MovingActionConfig)
-    assert (part.agent_box, part.merged_actions) == ("find", 8)
+    assert (part.agent_box, part.border, part.merged_actions) == ("find", "find", 8)
     assert (world.height, world.width, world.fps) == (90, 160, 10)
 
 

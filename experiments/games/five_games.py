@@ -8,6 +8,7 @@ player, sizes and steps. A game whose supervised model gains less than .15 over 
 measurable, and no world is trained. Rows that are written stand; unfinished training goes on where it stopped.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class FiveGames(TrainedExperiment):
             **score_rollouts(world, clips, seed),
         }
 
-    def _draw(self, name: str, keys: list[int], play: KeyPlay, played: np.ndarray) -> None:
+    def _draw(self, name: str, keys: Sequence[int], play: KeyPlay, played: np.ndarray) -> None:
         """Draw keys and then latent actions, a row each, held from the first two starts; see ``contact_sheet``."""
         rows = np.concatenate([play.frames[:, :2], played[:, :2]])[:, :, ::2]
         titles = [f"key {key}" for key in keys] + [f"latent {action}" for action in range(len(played))]

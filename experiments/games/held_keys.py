@@ -94,7 +94,7 @@ def find_motion(
     """
     if game.seen_by == "thrust":
         pushed, idle = (to_float(play.frames[list(keys).index(key)]) for key in (_UP, _STAY))
-        return find_thrust(pushed, idle)
+        return find_thrust(pushed, idle).see
     if game.seen_by == "sprite":
         config = restrict(game.config, "training")
         return teach_sprites(config, game.tiles, size["sprite_frames"], size["sprite_steps"], seed, work).see

@@ -56,7 +56,7 @@ class Thrust(NamedTuple):
     headings: Tensor
     """(M, 2) unit vectors, right and up; NaN where thrust hardly moves the player."""
 
-    def __call__(self, videos: Tensor) -> Tensor:
+    def see(self, videos: Tensor) -> Tensor:
         """Return how far the player has gone along its heading; see ``Motion``."""
         return (track_player(videos) * self.headings[:, None]).sum(dim=-1)
 

@@ -37,7 +37,7 @@ def test_thrust_counts_along_its_own_direction_only() -> None:
     still = scroll_by(0, 0)[0]
     right, up = scroll_by(3, 0)[0], scroll_by(0, 3)[0]
     motion = find_thrust(torch.cat([right, up, still]), still.expand(3, -1, -1, -1, -1))
-    seen = motion(torch.stack([torch.cat([right, right, right]), torch.cat([up, up, up])]))[..., -1]
+    seen = motion.see(torch.stack([torch.cat([right, right, right]), torch.cat([up, up, up])]))[..., -1]
     np.testing.assert_allclose(seen, [[6, 0, np.nan], [0, 6, np.nan]])
 
 
