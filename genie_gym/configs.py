@@ -165,11 +165,10 @@ class MovingActionConfig:
     reach: int = 8
     """largest shift in pixels, vertically and horizontally"""
     border: int | Literal["find"] | None = None
-    """pixels at the edge, where content is new, outside the loss; None for the reach, ``find`` for shifts in the data"""
+    """pixels at the edge, where content is new, outside the loss; None for the reach, ``find`` for shifts in data"""
     agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
-    """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in training data
-    (``training.agent_box``). The decoder sees it averaged with its mirror image, which hides which way the agent faces,
-    so that the code has to carry it: a turn is the first sign that a key is pressed"""
+    """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in training data.
+    The decoder sees it averaged with its mirror image, which hides where the agent faces: the code has to carry it"""
     agent_weight: float = 1.0
     """weight of the error inside the ``agent_box`` relative to that of the whole frame"""
     merged_actions: int = 0
