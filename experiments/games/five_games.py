@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 
 from experiments.games.games import FIVE_GAMES, find_game, list_keys
-from experiments.games.held_keys import KeyPlay, explain_held, find_motion, play_keys
+from experiments.games.held_keys import SPRITE_SIZES, KeyPlay, explain_held, find_motion, play_keys
 from experiments.games.label_scores import Reference, find_reference, score_game_labels, score_numbers_of_actions
 from experiments.games.recipe import SIZES, build_recipe
 from genie_gym.configs import MovingActionConfig
@@ -93,7 +93,7 @@ class FiveGames(TrainedExperiment):
         mapped = training.draw(min(self.size["mapped_clips"], len(training.numbers)), seed)
         keys = list_keys(training.known_groups())
         play = play_keys(game, keys, "test", self.size["starts"], seed)
-        motion = find_motion(game, keys, play, self.size, seed, self.run_folder / f"{name}-{seed}" / "sprites")
+        motion = find_motion(game, keys, play, SPRITE_SIZES[self.preset], seed, self.run_folder / f"{name}-{seed}")
         held, played = explain_held(world, play, motion, seed)
         self._draw(name, keys, play, to_uint8(played))
         return {

@@ -24,6 +24,11 @@ HELD_STEPS = 8
 """Number of steps for which an action or a key is held."""
 PROMPT_FRAMES = 4
 """Number of frames up to a start, which show how fast things move."""
+SPRITE_SIZES = {
+    "smoke": {"frames": 64, "train_steps": 2},
+    "full": {"frames": 8_192, "train_steps": 1_000},
+}
+"""Sizes by preset of what teaches where a player's sprite is: frames of training levels, and batches of 32."""
 _EARLIEST, _LATEST = 8, 48
 """Range of the steps of random play before a start."""
 _SPARE = 2
@@ -88,7 +93,7 @@ def find_motion(
         game: The game.
         keys: The keys held in ``play``.
         play: Starts, and the game after them.
-        size: ``sprite_frames`` and ``sprite_steps`` that teach where the player's sprite is.
+        size: Sizes of ``SPRITE_SIZES``.
         seed: Seed of this teaching.
         work: Folder for it.
     """
@@ -97,7 +102,8 @@ def find_motion(
         return find_thrust(pushed, idle).see
     if game.seen_by == "sprite":
         config = restrict(game.config, "training")
-        return teach_sprites(config, game.tiles, size["sprite_frames"], size["sprite_steps"], seed, work).see
+        folder = work / f"sprites-{size['train_steps']}"
+        return teach_sprites(config, game.tiles, size["frames"], size["train_steps"], seed, folder).see
     return see_camera if game.seen_by == "camera" else see_paddle
 
 

@@ -23,8 +23,6 @@ SIZES: dict[str, dict[str, int]] = {
         "world_width": 32,
         "world_clips": 2,
         "world_steps": 3,
-        "sprite_frames": 64,
-        "sprite_steps": 2,
         "least_gain_percent": -100,
     },
     "full": {
@@ -41,8 +39,6 @@ SIZES: dict[str, dict[str, int]] = {
         "world_width": 192,
         "world_clips": 8,
         "world_steps": 250,
-        "sprite_frames": 2_048,
-        "sprite_steps": 200,
         "least_gain_percent": 15,
     },
 }
