@@ -16,7 +16,7 @@ _NOT_MEASURED = "-"
 
 def tabulate_games(results: _Row) -> str:
     """Return the table of the games: labels, held actions and roll-outs, each beside its baselines."""
-    rows = [_write_game(row) for row in results["rows"]]
+    rows = [_write_game(row) for row in _sort(results)]
     heads = ["game", "camera", "main axis", "label", "supervised", "chance", "kept", "all actions, kept", "perplexity"]
     heads += ["held actions explain", "held keys", "ratio", "motion is that of"]
     heads += ["PSNR at t = 4, dB", "copying", "delta PSNR [95 %]"]
@@ -25,7 +25,7 @@ def tabulate_games(results: _Row) -> str:
 
 def tabulate_numbers(results: _Row) -> str:
     """Return the table of what labels keep if one model's codes are merged into few or many latent actions."""
-    measured = [row for row in results["rows"] if row["measurable"]]
+    measured = [row for row in _sort(results) if row["measurable"]]
     numbers = [each["actions"] for each in measured[0]["by_actions"]]
     rows = []
     for row in measured:
@@ -33,6 +33,11 @@ def tabulate_numbers(results: _Row) -> str:
         kept = (f"{by_number[number]['axis_kept']:.2f} / {by_number[number]['all_kept']:.2f}" for number in numbers)
         rows.append([row["game"], *kept, f"{by_number[numbers[-1]]['perplexity']:.1f}"])
     return write_table(["game", *(f"{number}" for number in numbers), f"perplexity of the {numbers[-1]} codes"], rows)
+
+
+def _sort(results: _Row) -> list[_Row]:
+    """Return the rows, the game whose labels keep most first, and those that are not measurable last."""
+    return sorted(results["rows"], key=lambda row: -row["axis_kept"] if row["measurable"] else 1.0)
 
 
 def _describe(results: _Row) -> str:
