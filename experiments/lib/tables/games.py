@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.lib.tables.markdown import describe_run, write_table
+from experiments.lib.tables.markdown import write_table
 
 _Row = dict[str, Any]
 _SEEN_BY = {
@@ -44,10 +44,13 @@ def _describe(results: _Row) -> str:
     measured = [row for row in results["rows"] if row["measurable"]]
     kept = sum(row["axis_kept"] >= 0.6 for row in measured)
     held = sum((row["held_ratio"] or 0.0) >= 0.6 for row in measured)
+    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(row["commit"] for row in results["rows"]))
     return (
         f"{results['frames']:,} frames of training levels a game, {results['clips']} clips of test levels, "
-        f"{results['starts']} starts; labels keep 60 % of the supervised gain in {kept} of {len(measured)} games, held "
-        f"actions explain 60 % of what held keys do in {held} {describe_run(results)}"
+        f"{results['starts']} starts, seed {results['seed']}: labels keep 60 % of the supervised gain in {kept} of "
+        f"{len(measured)} games, held actions explain 60 % of what held keys do in {held} "
+        f"(`python -m experiments.games.five_games --preset full --game GAME`, commits {commits}, "
+        f"{results['machine']['kind']})"
     )
 
 
