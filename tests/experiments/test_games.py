@@ -134,6 +134,7 @@ def test_the_recipe_holds_no_fact_of_a_game() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_small_run_is_whole_and_stands(tmp_path: Path) -> None:
     experiment = FiveGames(out=tmp_path / "out", work=tmp_path / "work", game="climber")
     experiment.run()
