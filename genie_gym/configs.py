@@ -163,12 +163,12 @@ class MovingActionConfig:
     moves: int = 3
     """number of shifted copies of the last frame that the decoder mixes"""
     reach: int = 8
-    """largest shift in pixels, vertically and horizontally; a border of this width is left out of the loss, since newly
-    revealed content is unpredictable"""
+    """largest shift in pixels, vertically and horizontally"""
+    border: int | Literal["find"] | None = None
+    """pixels at the edge, where content is new, outside the loss; None for the reach, ``find`` for shifts in data"""
     agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
-    """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in the training
-    data (``training.agent_box``). The decoder sees it averaged with its mirror image, which hides the direction that
-    the agent faces, so that the code has to carry it: a turn is the first sign that a key is pressed"""
+    """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in the data.
+    The decoder sees it averaged with its mirror image, which hides where the agent faces: the code has to carry it"""
     agent_weight: float = 1.0
     """weight of the error inside the ``agent_box`` relative to that of the whole frame"""
     merged_actions: int = 0
@@ -179,6 +179,8 @@ class MovingActionConfig:
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples={"width": 8})
         merged, codes = self.merged_actions, self.quantizer.codes
         require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
+        fits = self.border in (None, "find", *range(self.reach + 1))
+        require(fits, "MovingActionConfig.border", self.border, f"None, 'find' or pixels up to {self.reach}")
         box = self.agent_box
         if isinstance(box, tuple):
             fits = len(box) == 4 and all(isinstance(each, int) for each in box) and min(box[:2]) >= 0 < min(box[2:])

@@ -7,7 +7,7 @@ values of d_model / heads and a feed-forward of d_model / 8, the 2.3B row with a
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from genie_gym.configs import (
     ConvActionConfig,
@@ -151,11 +151,12 @@ def _coinrun() -> Preset:
 def _videos() -> Preset:
     """Return a world for any video: ``coinrun`` at 90 x 160 pixels and 10 frames a second.
 
-    It assumes nothing about the camera: the place where the camera keeps the agent, if there is one, is found in the
-    data.
+    It assumes nothing about the camera: the place where the camera keeps the agent, if there is one, and how far the
+    camera moves are found in the data.
     """
-    shipped = _coinrun()
-    return replace(shipped, world=replace(shipped.world, height=90, width=160, fps=10))
+    world = _coinrun().world
+    part = replace(cast(MovingActionConfig, world.latent_action_model), border="find")
+    return replace(_coinrun(), world=replace(world, height=90, width=160, fps=10, latent_action_model=part))
 
 
 def _study() -> Preset:

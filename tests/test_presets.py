@@ -69,7 +69,7 @@ REFUSED: list[tuple[Any, str, Any]] = [
       (("backbone", "st"), ("history", 0), ("width", 0), ("width", 12))],
     *[(MOVING_LAM, field, value) for field, value in
       (("moves", 0), ("reach", 0), ("agent_weight", -1.0), ("agent_box", "seek"), ("agent_box", (1, 2, 3)),
-       ("agent_box", (0, -1, 8, 8)), ("agent_box", (0, 0, 8, 0)))],
+       ("agent_box", (0, -1, 8, 8)), ("agent_box", (0, 0, 8, 0)), ("border", "seek"), ("border", -1), ("border", 9))],
     (DYNAMICS, "action_conditioning", "cross"),
     (DYNAMICS, "mask_ratio_per", "batch"),
     (DYNAMICS, "min_mask_ratio", 1.5),
@@ -288,7 +288,7 @@ def test_the_preset_for_any_video_holds_no_fact_of_one_camera() -> None:
     world = PRESETS["videos"].world
     part = world.latent_action_model
     assert isinstance(part, MovingActionConfig)
-    assert (part.agent_box, part.merged_actions) == ("find", 8)
+    assert (part.agent_box, part.border, part.merged_actions) == ("find", "find", 8)
     assert (world.height, world.width, world.fps) == (90, 160, 10)
 
 

@@ -8,16 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lib.readme_tables import (
-    CARD,
-    CLIENTS_PAGE,
-    HOUR_PAGE,
-    README,
-    RESULTS_PAGE,
-    ROBOT_PAGE,
-    SCALE_PAGE,
-    render,
-)
+from experiments.lib.readme_tables import PAGES, README, render
 
 ROOT = Path(__file__).parent.parent
 TEXT = README.read_text()
@@ -43,9 +34,6 @@ def test_it_is_short_and_shows_the_world_first() -> None:
     assert len(lines) <= 150
     assert any("actions.gif" in line for line in lines[:12])
     assert "shipped before" not in TEXT
-
-
-PAGES = (README, CARD, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, HOUR_PAGE)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.lib.tables import agents, clients, curation, data, first_hour, paper, quality, scale, speed
+from experiments.lib.tables import agents, clients, curation, data, first_hour, games, paper, quality, scale, speed
 from genie_gym.models.loading import digest_checkpoint
 from genie_gym.results.files import ROOT, read_machines
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 SCALE_PAGE, ROBOT_PAGE = ROOT / "docs" / "scale.md", ROOT / "docs" / "robot_video.md"
-CLIENTS_PAGE = ROOT / "docs" / "compatibility.md"
+CLIENTS_PAGE, TRAIN_PAGE = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "train_your_own.md"
 HOUR_PAGE = ROOT / "docs" / "first_hour.md"
 CARD = ROOT / "genie_gym" / "weights" / "coinrun" / "README.md"
+PAGES = (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, HOUR_PAGE, TRAIN_PAGE, CARD)
+"""Documents with tables."""
 _RESULTS = ROOT / "experiments" / "results"
 _SHIPPED_RESULTS = "coinrun_test ablation_steps video_distances figure10_prompts agents_speed dream_task"
 """Names of results about the shipped world, separated by spaces: out of date as soon as another world ships."""
@@ -103,6 +105,10 @@ def _write_tables(document: Path) -> Iterator[tuple[str, str]]:
         is_timed = (_RESULTS / "first_hour.json").exists()
         yield "first_hour", first_hour.tabulate_first_hour(read("first_hour")) if is_timed else _await("first_hour")
         return
+    if document == TRAIN_PAGE:
+        yield "games", games.tabulate_games(read("games"))
+        yield "games_numbers", games.tabulate_numbers(read("games"))
+        return
     if document == ROBOT_PAGE:
         yield "robot_video", scale.tabulate_robot(read("robot_video"))
         return
@@ -137,5 +143,5 @@ def read(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for path in (README, RESULTS_PAGE, SCALE_PAGE, ROBOT_PAGE, CLIENTS_PAGE, HOUR_PAGE, CARD):
+    for path in PAGES:
         path.write_text(render(path))

@@ -25,13 +25,13 @@ class AgentPosition(NamedTuple):
     """Height above the bottom."""
 
 
-def read_position(state: bytes) -> AgentPosition:
-    """Read the agent's position from a state of CoinRun that ``Games.save`` returned.
+def read_position(state: bytes, game: str = "coinrun") -> AgentPosition:
+    """Read the agent's position from a state of a game that ``Games.save`` returned.
 
     Raises:
         ValueError: If the state is of another game.
     """
-    return AgentPosition(*struct.unpack_from("<ff", state, _find_agent(state)))
+    return AgentPosition(*struct.unpack_from("<ff", state, _find_agent(state, game)))
 
 
 def digest_state(state: bytes) -> bytes:
@@ -44,9 +44,9 @@ def digest_state(state: bytes) -> bytes:
     return hashlib.blake2b(state[start : _find_agent(state) + 16], digest_size=16).digest()
 
 
-def _find_agent(state: bytes) -> int:
+def _find_agent(state: bytes, game: str = "coinrun") -> int:
     """Return the offset of the agent's x, y and velocities, four floats."""
-    offset = _find_options(state) + 4 * (_NUM_OPTIONS + _NUM_LEVEL_FIELDS)
+    offset = _find_options(state, game) + 4 * (_NUM_OPTIONS + _NUM_LEVEL_FIELDS)
     for _ in range(2):  # each random number generator is a flag and its state as text
         offset += 8 + _read_int(state, offset + 4)
     offset += 4 * (_NUM_EPISODE_FIELDS + 2)  # the grid's size and the number of entities, of which the agent is first
@@ -68,11 +68,11 @@ def simplify_frames(state: bytes) -> bytes:
     return bytes(simple)
 
 
-def _find_options(state: bytes) -> int:
+def _find_options(state: bytes, game: str = "coinrun") -> int:
     """Return the offset of the options, which follow the version and the game's name."""
     end = 8 + _read_int(state, 4)
     name = state[8:end].decode()
-    require(name == "coinrun", "game of a state", name, "coinrun")
+    require(name == game, "game of a state", name, game)
     return end
 
 

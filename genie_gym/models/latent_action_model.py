@@ -25,7 +25,7 @@ from genie_gym.configs import (
 from genie_gym.models.base import LossOutput, Model, require_ids, require_videos
 from genie_gym.nn.convolution import SteeredUNet, StridedEncoder, encode_transitions, stack_past
 from genie_gym.nn.layers import BatchNorm, Embedding, Linear
-from genie_gym.nn.moving import MovingDecoder, box_index, find_box
+from genie_gym.nn.moving import MovingDecoder, box_index, find_border, find_box
 from genie_gym.nn.patches import patchify, unpatchify
 from genie_gym.nn.quantizer import Quantized, build_quantizer, code_shares, latent_dim, perplexity
 from genie_gym.nn.ranks import draw_rows, mean_over_ranks
@@ -194,8 +194,9 @@ class MovingBackbone(nn.Module):
         changes = shown[:, :-1] + moved - videos[:, :-1]
         first = min(1, changes.shape[1] - 1)
         changes, videos = changes[:, first:], videos[:, first:]
-        inner = slice(self.part.reach, -self.part.reach)
-        error, metrics = _error_over_copying(changes[..., inner, inner], videos[..., inner, inner])
+        border, (height, width) = find_border(self.part), videos.shape[-2:]
+        inner = ..., slice(border, height - border), slice(border, width - border)
+        error, metrics = _error_over_copying(changes[inner], videos[inner])
         if self.part.agent_box is not None:
             box = box_index(find_box(self.part))
             box_error, _ = _error_over_copying(changes[box], videos[box])

@@ -107,6 +107,14 @@ class SteeredUNet(nn.Module):
         if steer is not None:
             self.steer.extend(Linear(steer, 2 * size) for size in (4 * width, 2 * width, width))
 
+    @torch.no_grad()
+    def set_outputs(self, channel: int, value: float) -> None:
+        """Let an output channel be ``value`` everywhere until it is trained."""
+        last = cast(Conv2d, self.up[-1])
+        assert last.bias is not None
+        four = slice(4 * channel, 4 * channel + 4)  # positions that are shuffled into a square
+        last.weight[four], last.bias[four] = 0.0, value
+
     def forward(self, pixels: Tensor, vector: Tensor | None = None) -> Tensor:
         height, width = pixels.shape[-2:]
         pixels, skips = pad_frames(pixels, 8), []

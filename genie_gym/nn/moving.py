@@ -24,6 +24,11 @@ _SEEN_MARGIN = 13
 """Least width in pixels of the border around the agent's box that is seen when it is painted."""
 _STILL_LOGIT = 2.0
 """Initial logit of no shift, where all other shifts start at 0."""
+_KEPT_LOGIT = 4.0
+"""Initial logit of the mask that paints, where masks of shifted copies start at 0, and all paint at no change.
+
+So the decoder begins by copying the last frame. Otherwise a picture of which only a few pixels move is blurred at
+first, and it takes hundreds of steps to unlearn that."""
 
 
 class MovingDecoder(nn.Module):
@@ -49,6 +54,9 @@ class MovingDecoder(nn.Module):
         self.config = config
         # Predicts masks and paint. Digests of labels depend on the names of weights, so this one keeps its name.
         self.where = SteeredUNet(3 * config.history, config.width, config.moves + 4, None)
+        self.where.set_outputs(config.moves, _KEPT_LOGIT)
+        for paint in range(config.moves + 1, config.moves + 4):
+            self.where.set_outputs(paint, 0.0)
         self.hidden = Linear(motion, _HIDDEN_FEATURES)
         self.shifts = _build_shift_head(_HIDDEN_FEATURES, config)
         self.parts = 2 if config.quantizer.kind == "vq" and len(config.quantizer.levels) == 2 else 1
@@ -109,6 +117,17 @@ def find_box(config: MovingActionConfig) -> Box:
         raise ValueError("agent_box must be found before training (training.agent_box), got 'find'")
     assert config.agent_box is not None
     return config.agent_box
+
+
+def find_border(config: MovingActionConfig) -> int:
+    """Return the width in pixels of the border of a config that is left out of the loss.
+
+    Raises:
+        ValueError: If it has still to be found in training data.
+    """
+    if config.border == "find":
+        raise ValueError("border must be found before training (training.agent_box), got 'find'")
+    return config.reach if config.border is None else config.border
 
 
 def box_index(box: Box) -> tuple[EllipsisType, slice, slice]:

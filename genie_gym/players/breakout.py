@@ -6,8 +6,10 @@ from gymnasium import spaces
 from genie_gym.checks import require
 
 _STAY, _FIRE, _RIGHT, _LEFT = range(4)
-_BALL_ROWS, _PADDLE_ROWS = (0.457, 0.895), (0.9, 0.92)
-"""Rows below the bricks and above the paddle, and rows of the paddle, as shares of the frame's height."""
+_BALL_ROWS = 0.457, 0.895
+"""Rows below the bricks and above the paddle, as shares of the frame's height."""
+PADDLE_ROWS = 0.9, 0.92
+"""Rows of the paddle, as shares of the frame's height."""
 _HALF_FIELD = 0.338
 """Distance of the walls from the middle, as a share of the frame's height: their feet are red and green."""
 _REACH = 0.02
@@ -29,14 +31,17 @@ class BreakoutPlayer:
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         height = np.shape(frames)[1]
-        ball, paddle = (_find_red(frames, *rows) for rows in (_BALL_ROWS, _PADDLE_ROWS))
+        ball, paddle = (find_red(frames, *rows) for rows in (_BALL_ROWS, PADDLE_ROWS))
         away = ball - paddle
         move = np.where(away > 0, _RIGHT, _LEFT)
         return np.where(np.isnan(away), _FIRE, np.where(np.abs(away) < _REACH * height, _STAY, move)).astype(np.int32)
 
 
-def _find_red(frames: np.ndarray, first: float, last: float) -> np.ndarray:
-    """Return the mean columns (B,) of what is red between the walls in a band of rows, NaN where nothing is."""
+def find_red(frames: np.ndarray, first: float, last: float) -> np.ndarray:
+    """Return the mean columns (B,) of what is red between the walls in a band of rows, NaN where nothing is.
+
+    Frames are (B, H, W, 3) uint8, as a ``BreakoutPlayer`` sees them; ``first`` and ``last`` are shares of the height.
+    """
     height, width = np.shape(frames)[1:3]
     left = round(width / 2 - _HALF_FIELD * height)
     rows, columns = slice(round(first * height), round(last * height)), slice(left, width - left)

@@ -104,12 +104,12 @@ class TrainedExperiment(Experiment):
         """
         cells = list(cells)
         require_writable(self.json)
-        rows = self._read_rows(settings)
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
         for cell, measured in self._measure(missing, work, processes):
-            rows.append({**cell, **measured, "cpu": cpu, "commit": current_commit()})
-            self.write({**settings, "rows": rows})
+            row = {**cell, **measured, "cpu": cpu, "commit": current_commit()}
+            self.write({**settings, "rows": [*self._read_rows(settings), row]})  # another run may have added rows
+        rows = self._read_rows(settings)
         wanted = [next(row for row in rows if _has_settings(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
 

@@ -1,4 +1,4 @@
-"""Finding where the camera keeps the agent: the one place of the frame that does not move with the rest.
+"""Finding what the camera does: how far it moves, and where it keeps the agent, which does not move with the rest.
 
 A camera that follows an agent shifts the whole picture, so that a shifted copy of one frame predicts the next nearly
 everywhere. What it does not predict at the same place all the time is the agent: its poses change, and its background
@@ -27,18 +27,33 @@ _AGREEMENT = 0.5
 """Least overlap of the boxes found in two halves of the clips."""
 _LARGEST = 0.25
 """Largest side of the box as a share of the frame's."""
+_USUAL = 0.99
+"""Share of the transitions in which the camera moves no farther than the border is wide."""
 
 
 def settle_agent_box(config: WorldConfig, dataset: ClipDataset, seed: int = 0) -> WorldConfig:
-    """Return the config with ``agent_box`` found in the dataset, if it is ``find``; otherwise the config itself."""
+    """Return the config with ``agent_box`` and ``border`` found in the dataset, those of them that are ``find``."""
     part = config.latent_action_model
-    if not isinstance(part, MovingActionConfig) or part.agent_box != "find":
+    if not isinstance(part, MovingActionConfig) or "find" not in (part.agent_box, part.border):
         return config
     clips = dataset.cut(min(_CLIP_LENGTH, dataset.clip_length))
     chosen = np.random.default_rng(seed).permutation(len(clips))[:_CLIPS]
     videos = to_float(np.stack([clips[int(number)] for number in chosen]))
-    box = find_agent_box(videos, part.reach)
-    return replace(config, latent_action_model=replace(part, agent_box=box))
+    if part.agent_box == "find":
+        part = replace(part, agent_box=find_agent_box(videos, part.reach))
+    if part.border == "find":
+        part = replace(part, border=find_camera_border(videos, part.reach))
+    return replace(config, latent_action_model=part)
+
+
+@torch.no_grad()
+def find_camera_border(videos: Tensor, reach: int) -> int:
+    """Return how far in pixels the camera moves between two frames, along either axis, but for its rare jumps.
+
+    Arguments as for ``find_agent_box``.
+    """
+    shifts = estimate_shifts(videos[:, :-1].flatten(0, 1), videos[:, 1:].flatten(0, 1), reach)
+    return int(shifts.abs().amax(dim=1).double().quantile(_USUAL).ceil())
 
 
 @torch.no_grad()

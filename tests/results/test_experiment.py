@@ -40,6 +40,19 @@ def test_finished_rows_are_kept_and_the_missing_ones_computed(tmp_path: Path) ->
             other.finish_rows(cells, settings, work)
 
 
+def test_rows_that_another_run_writes_meanwhile_are_kept(tmp_path: Path) -> None:
+    experiment = Sums(out=tmp_path)
+
+    def work(cell: dict[str, Any]) -> dict[str, Any]:
+        if cell["number"] == 1:
+            experiment.finish_rows([{"number": 5}], {}, work)
+        return {"square": cell["number"] ** 2}
+
+    rows = experiment.finish_rows([{"number": 1}, {"number": 2}], {}, work)
+    assert [row["square"] for row in rows] == [1, 4, 25]
+    assert {row["square"] for row in json.loads(experiment.json.read_text())["rows"]} == {1, 4, 25}
+
+
 def square_apart(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["number"] < 0:
         raise ValueError(f"number must be 0 or more, got {cell['number']}")

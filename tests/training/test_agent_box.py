@@ -1,4 +1,4 @@
-"""The agent's box: found where a camera keeps the agent, and only there."""
+"""What is found of the camera: where it keeps the agent, and how far it moves."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genie_gym.configs import MovingActionConfig, WorldConfig
 from genie_gym.models.latent_action_model import LatentActionModel
-from genie_gym.training.agent_box import average_errors, find_agent_box, settle_agent_box
+from genie_gym.training.agent_box import average_errors, find_agent_box, find_camera_border, settle_agent_box
 
 CLIPS, FRAMES, SIZE = 8, 6, 64
 
@@ -125,3 +125,31 @@ def test_the_error_in_the_box_counts_and_that_elsewhere_does_not(finding: WorldC
     ]
     assert errors[1] != errors[0]
     assert errors[2] == errors[0]
+
+
+def test_the_border_is_as_wide_as_the_camera_moves(finding: WorldConfig) -> None:
+    """Pictures scroll by up to 2 pixels; an agent that walks about under a still camera makes no border."""
+    still = torch.rand(1, 1, 3, SIZE, SIZE).expand(CLIPS, FRAMES, -1, -1, -1).clone()
+    for frame in range(FRAMES):
+        still[:, frame, :, 56:60, 20 + 3 * frame : 28 + 3 * frame] = 1
+    assert (find_camera_border(scroll(), 4), find_camera_border(still, 4)) == (2, 0)
+    part = replace(finding.latent_action_model, agent_box=(8, 40, 8, 6), border="find")
+    data: Any = ListedClips(scroll())
+    settled = settle_agent_box(replace(finding, latent_action_model=part), data)
+    assert settled.latent_action_model == replace(part, border=2)
+    with pytest.raises(ValueError, match="border must be found before training"):
+        LatentActionModel(replace(finding, latent_action_model=part)).loss(torch.rand(2, 4, 3, SIZE, SIZE))
+
+
+@pytest.mark.parametrize(("border", "counts"), [(None, False), (3, False), (2, True), (0, True)])
+def test_what_is_outside_the_border_does_not_count(finding: WorldConfig, border: int | None, counts: bool) -> None:
+    """Of a reach of 4, pixels 2 from the edge."""
+    part = replace(finding.latent_action_model, agent_box=None, border=border)
+    torch.manual_seed(0)
+    model = LatentActionModel(replace(finding, latent_action_model=part)).eval()
+    videos = torch.rand(2, 4, 3, SIZE, SIZE)
+    changed = videos.clone()
+    changed[:, -1, :, 61, 20:40] = 0
+    codes, motion = torch.zeros(2, 3, part.quantizer.dim), torch.zeros(2, 3, 32)
+    errors = [model.backbone.reconstruction_loss(each, codes, motion).loss for each in (videos, changed)]
+    assert (errors[0] != errors[1]) == counts
