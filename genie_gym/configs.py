@@ -306,8 +306,7 @@ class WorldConfig:
     @property
     def num_latent_actions(self) -> int:
         """Number of latent actions, A, or of the real ones in their place."""
-        part = self.latent_action_model
-        if isinstance(part, RealActionConfig):
+        if isinstance(part := self.latent_action_model, RealActionConfig):
             return part.actions
         return (part.merged_actions if isinstance(part, MovingActionConfig) else 0) or part.quantizer.codes
 
@@ -395,8 +394,12 @@ class Preset:
     def __post_init__(self) -> None:
         for phase in ("action_training", "world_training"):
             if training := getattr(self, phase):
-                length = training.clip_length
-                require(length >= 2, f"Preset.{phase}.clip_length", length, "at least 2, to hold a transition")
+                require(
+                    (length := training.clip_length) >= 2,
+                    f"Preset.{phase}.clip_length",
+                    length,
+                    "at least 2, to hold a transition",
+                )
         part, own = self.world.latent_action_model, self.action_training
-        if isinstance(part, RealActionConfig) or getattr(part, "inputs", "pixels") == "tokens":
+        if getattr(part, "inputs", "pixels") == "tokens" or isinstance(part, RealActionConfig):
             require(own is None, "Preset.action_training", own, "None if latent actions come from tokens or are real")

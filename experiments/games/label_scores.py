@@ -13,6 +13,7 @@ from genie_gym.metrics.controllability import label_clips
 from genie_gym.metrics.held_out import ClipPool, EvaluationClips
 from genie_gym.metrics.inverse_model import predict_actions, train_inverse_model
 from genie_gym.metrics.latent_actions import balanced_accuracy, fit_maps, score_labels, score_use
+from genie_gym.models.latent_action_model import require_learned
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.weights import write_tensors
 from genie_gym.training.merging import merge_codes
@@ -87,7 +88,7 @@ def score_numbers_of_actions(
         A row for each number: ``actions`` and the scores of ``score_game_labels``.
     """
     model = world.latent_action_model
-    codes = model.config.latent_action_model.quantizer.codes
+    codes = require_learned(model.config).quantizer.codes
     fitted, scored = (torch.cat([model.encode(part) for part in each.videos.split(32)]) for each in (mapped, clips))
     vectors, rows = model.quantizer.lookup(torch.arange(codes)), []
     for actions in (*_NUMBERS, codes):
