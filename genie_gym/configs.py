@@ -393,13 +393,8 @@ class Preset:
 
     def __post_init__(self) -> None:
         for phase in ("action_training", "world_training"):
-            if training := getattr(self, phase):
-                require(
-                    (length := training.clip_length) >= 2,
-                    f"Preset.{phase}.clip_length",
-                    length,
-                    "at least 2, to hold a transition",
-                )
+            length = getattr(getattr(self, phase), "clip_length", 2)
+            require(length >= 2, f"Preset.{phase}.clip_length", length, "at least 2, to hold a transition")
         part, own = self.world.latent_action_model, self.action_training
         if getattr(part, "inputs", "pixels") == "tokens" or isinstance(part, RealActionConfig):
             require(own is None, "Preset.action_training", own, "None if latent actions come from tokens or are real")
