@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 PRETEND = """
 import errno, os, pathlib, platform, sys
-import av, gymnasium, h5py, numpy, rich, safetensors.torch, tensorboard, torch, tqdm, tyro
+import av, gymnasium, h5py, numpy, psutil, rich, safetensors.torch, tensorboard, torch, tqdm, tyro
 
 system, checkpoint = sys.argv[1:]
 for name in ("fcntl", "grp", "pwd", "resource", "termios"):
