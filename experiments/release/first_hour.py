@@ -94,8 +94,7 @@ class FirstHour(Experiment):
             else:
                 text = shorten(text)
             rows += self._run_page(text, python, folder)
-            load = os.getloadavg()[2]
-        self.write({"rows": rows, "cores": os.cpu_count(), "load": round(load, 1)})
+        self.write({"rows": rows, "cores": os.cpu_count()})
 
     def _run_page(self, text: str, python: Path, folder: Path) -> list[dict[str, Any]]:
         """Run a page's code in an empty folder and return a row for each step."""
@@ -137,7 +136,7 @@ def _install(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _row(step: str, seconds: float, core_seconds: float) -> dict[str, Any]:
-    return {"step": step, "minutes": round(seconds / 60, 2), "core_minutes": round(core_seconds / 60, 2)}
+    return {"step": step, "seconds": round(seconds, 1), "core_seconds": round(core_seconds, 1)}
 
 
 if __name__ == "__main__":

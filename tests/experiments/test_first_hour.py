@@ -21,7 +21,7 @@ def test_the_page_runs_with_less_training(tmp_path: Path) -> None:
     hour.run()
     rows = json.loads(hour.json.read_text())["rows"]
     assert [row["step"] for row in rows] == HEADS
-    assert all(row["minutes"] >= 0 < row["core_minutes"] for row in rows)
+    assert all(row["seconds"] >= 0 < row["core_seconds"] for row in rows)
 
 
 def test_the_steps_that_were_timed_are_those_of_the_page() -> None:
@@ -34,13 +34,13 @@ def test_the_steps_that_were_timed_are_those_of_the_page() -> None:
 
 def test_the_table_has_a_row_for_each_step_and_one_for_all() -> None:
     steps = [
-        {"step": "Install", "minutes": 2.04, "core_minutes": 0.5},
-        {"step": "Train", "minutes": 4, "core_minutes": 2},
+        {"step": "Install", "seconds": 120.4, "core_seconds": 30},
+        {"step": "Train", "seconds": 240, "core_seconds": 120},
     ]
-    about = {"command": "python -m x", "cores": 2, "load": 1.2, "machine": {"kind": "AMD EPYC, AVX2, 2 threads"}}
+    about = {"command": "python -m x", "cores": 2, "machine": {"kind": "AMD EPYC, AVX2, 2 threads"}}
     lines = tabulate_first_hour({"rows": steps, **about}).splitlines()
-    assert lines[2:5] == ["| Install | 2.0 | 0.5 |", "| Train | 4.0 | 2.0 |", "| all | 6 | 2 |"]
-    assert lines[-1] == "Measured by `python -m x` on 2 cores of AMD EPYC, load 1."
+    assert lines[2:5] == ["| Install | 120 | 30 |", "| Train | 240 | 120 |", "| all | 360 | 150 |"]
+    assert lines[-1] == "Measured by `python -m x` on 2 cores of AMD EPYC."
 
 
 def test_a_page_without_the_sizes_of_its_smoke_test_is_refused() -> None:
