@@ -54,6 +54,7 @@ class LabelCommand:
                 counts += np.bincount(labels, minlength=count)
                 for frame, action in enumerate(labels.tolist(), start):
                     table.writerow((*where, frame, action, names[action]))
+            require(bool(counts.any()), "video", str(self.video), "of two frames or more at the rate of reading")
         shares = counts / counts.sum().clip(1)
         told = ", ".join(f"{names[action]} {shares[action]:.0%}" for action in np.argsort(-shares, kind="stable"))
         print(f"{counts.sum()} transitions: {told}; see {self.out}")

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's fcntl.h and fs.h
 _SIGNAL_AT_END = 1  # PR_SET_PDEATHSIG of Linux's prctl.h
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+_LOOK_AGAIN = 0.02  # seconds between two tries to take a lock
 """Errors of storage that knows no locks, such as Lustre without its option ``flock``."""
 
 
@@ -153,7 +155,7 @@ def require_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
+def lock_folder(folder: Path, seconds: float = 0.0) -> Iterator[None]:
     """Make a folder and hold it for this process alone, until the context or the process ends; not locked on Windows.
 
     The kernel locks the hidden file ``.lock``, which is deleted at the end; a process that was killed leaves no lock
@@ -161,7 +163,7 @@ def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
 
     Args:
         folder: Folder to hold.
-        waits: Whether to wait until another one that holds the folder lets it go, instead of an error.
+        seconds: Time to wait for another one that holds the folder to let it go, before the error.
 
     Raises:
         ValueError: Naming the other process, if it holds the folder, or if the folder cannot be written.
@@ -178,7 +180,7 @@ def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
                 file = held.enter_context(path.open("a+"))
             except OSError as error:
                 raise ValueError(f"folder {folder} cannot be written ({error.strerror})") from error
-            _lock_file(file, folder, waits)
+            _lock_file(file, folder, seconds)
             # The one who held the lock may have deleted the file after it was opened here, and others may do so now.
             if _lies_at(path, file):
                 break
@@ -191,19 +193,26 @@ def lock_folder(folder: Path, waits: bool = False) -> Iterator[None]:
         yield
 
 
-def _lock_file(file: TextIO, folder: Path, waits: bool) -> None:
-    """Lock an open file until it is closed; if another one holds it, wait, or raise ``ValueError``."""
+def _lock_file(file: TextIO, folder: Path, seconds: float) -> None:
+    """Lock an open file until it is closed; if another one holds it for so long, raise ``ValueError``."""
     import fcntl
 
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            warnings.warn(f"{folder} lies on storage without locks: let no other command write there", stacklevel=3)
-            return
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        raise ValueError(f"{folder} is in use by {holder}; wait until it ends, or choose another folder") from error
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                warnings.warn(f"{folder} lies on storage without locks: let no other command write there", stacklevel=4)
+            elif time.monotonic() < end:
+                time.sleep(_LOOK_AGAIN)
+                continue
+            else:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                wanted = "wait until it ends, or choose another folder"
+                raise ValueError(f"{folder} is in use by {holder}; {wanted}") from error
+        return
 
 
 class FolderClaim:
@@ -238,9 +247,11 @@ class FolderClaim:
             known = {} if is_first else read_json(self._path)
             agreed = {**values, **known}
             if agreed != known:
-                self._file.truncate(0)
-                self._file.write(json.dumps(agreed))
-                self._file.flush()
+                # Unbuffered: what a full disk refused would otherwise be written again when the file is closed.
+                told = json.dumps(agreed).encode()
+                os.ftruncate(self._file.fileno(), 0)
+                if os.write(self._file.fileno(), told) < len(told):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if error.errno not in _NO_LOCKS:  # of those, ``lock_folder`` has warned
                 self.release()
@@ -252,11 +263,11 @@ class FolderClaim:
 
     def release(self) -> None:
         """Claim nothing any more."""
-        if self._file is not None:
-            with self._file as file:
+        held, self._file = self._file, None
+        if held is not None:
+            with held as file:
                 if _try_lock(file) and _lies_at(self._path, file):
                     self._path.unlink()
-            self._file = None
 
     def _open(self) -> bool:
         """Open the file and take its shared lock; return whether nobody else has it, so that what it says is over."""

@@ -195,6 +195,15 @@ def test_a_lock_that_cannot_be_signed_is_given_back(tmp_path: Path) -> None:
         assert (tmp_path / ".lock").exists()
 
 
+def test_a_claim_that_cannot_be_written_tells_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "h")  # there is room for what is written into the lock
+    with FrameWriter(tmp_path, "16x16") as writer, full_disk(40):
+        with pytest.raises(OSError, match=r"\.writers"):
+            writer.add(np.zeros((16, 16, 3), np.uint8))
+        writer.close()
+    assert not (tmp_path / ".writers").exists()
+
+
 def test_equal_tensors_give_equal_files(tmp_path: Path) -> None:
     """The library writes metadata in a random order."""
     from genie_gym.nn.weights import write_tensors

@@ -118,7 +118,7 @@ def test_storage_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
 def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
     def hold(_: int) -> None:
-        with system.lock_folder(tmp_path, waits=True):
+        with system.lock_folder(tmp_path, seconds=60):
             (tmp_path / "mine").touch(exist_ok=False)  # nobody else is here
             (tmp_path / "mine").unlink()
 

@@ -72,5 +72,6 @@ def _rest(results: dict[str, Any]) -> Table:
         table.add_row(f"peak memory, {when}, MB", f"{megabytes:.0f}")
     for name, value in results["gymnasium"].items():
         table.add_row(f"gymnasium: {name}", str(round(value, 1)))
-    table.add_row("labelling, frames/s", f"{results['labelling_fps']:.0f}")
+    if "labelling_fps" in results:
+        table.add_row("labelling, frames/s", f"{results['labelling_fps']:.0f}")
     return table

@@ -14,6 +14,7 @@ from genie_gym.bench.timing import Contender, Timing, compare
 from genie_gym.bench.training import list_jobs, time_training
 from genie_gym.bench.worlds import compare_engines, generating, labelling_fps, stepping
 from genie_gym.models.world_model import GenieWorldModel
+from genie_gym.real_actions import RealActionConfig
 from genie_gym.serving import load_world
 
 _ALONE = "alone"
@@ -136,14 +137,16 @@ def _measure_world(world: GenieWorldModel, config: BenchConfig, matrix: Contende
                 for name, timing in timings.items()
             }
             engines[str(count)] = {"matmul_tflops": rate, "by_engine": figures}
-    report("labelling")
+    is_real = isinstance(world.config.latent_action_model, RealActionConfig)
+    if not is_real:
+        report("labelling")
     return {
         "cached_fps": cached,
         "uncached_fps": uncached,
         "cached_over_uncached": {count: cached[count] / uncached[count] for count in cached},
         "by_maskgit_steps": by_steps,
         **({"engines": engines} if engines else {}),
-        "labelling_fps": labelling_fps(world, config.seconds),
+        **({} if is_real else {"labelling_fps": labelling_fps(world, config.seconds)}),
     }
 
 

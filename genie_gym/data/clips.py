@@ -144,7 +144,8 @@ class ClipDataset(Dataset[np.ndarray]):
         Raises:
             ValueError: If a source is a video, its actions are vectors, or their number is unknown or differs.
         """
-        found = {file: read_action_space(self._shard(number)) for number, file in enumerate(self._files)}
+        shards = ((file, self._shard(number)) for number, file in enumerate(self._files))
+        found = {file: read_action_space(file.path, shard.attributes) for file, shard in shards}
         first, *others = found.items()
         for file, space in others:
             if space != first[1]:

@@ -1,6 +1,7 @@
 """Recording from a loop of one's own, or of an environment that anything plays, such as a person in a window."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from genie_gym.extras import need_extra
 from genie_gym.system import FolderClaim, list_files, lock_folder, require_folder
 
 _NAME = "written-"
+_PATIENCE = 10.0  # seconds to wait for a folder that another one holds
 """First part of the names of shards."""
 
 
@@ -60,7 +62,7 @@ class FrameWriter:
         self._raw_size: tuple[int, ...] | None = None
         self._begins = True
         self._claim = FolderClaim(self._out)
-        with lock_folder(self._out, waits=True):
+        with lock_folder(self._out, _PATIENCE):  # other writers hold it for moments, a command until it ends
             self._kind = self._check_folder()
             agreed = self._claim.agree(self._attributes)
             if not self._attributes.items() <= agreed.items():
@@ -113,7 +115,7 @@ class FrameWriter:
         """Raise ``ValueError`` if an action, as it is stored, is of another kind than those of the folder."""
         kind = _name_kind(taken)
         if self._kind is None:
-            with lock_folder(self._out, waits=True):
+            with lock_folder(self._out, math.inf):
                 self._kind = self._claim.agree({"action": kind})["action"]
         rule = f"{self._kind[0]} of shape {tuple(self._kind[1])} like those before"
         require(kind == self._kind, "action", action, rule)
@@ -136,7 +138,7 @@ class FrameWriter:
         starts[0] = True  # a trajectory begins with each shard
         zeros = np.zeros(len(frames), dtype=np.int64)
         recording = Recording(frames, starts, zeros, zeros.astype(np.uint8), actions, rewards.astype(np.float32))
-        with lock_folder(self._out, waits=True):  # others may look for a free number too
+        with lock_folder(self._out, math.inf):  # others may look for a free number too
             number = 0
             while (path := self._out / f"{_NAME}{number:05d}{SHARD_SUFFIX}").exists():
                 number += 1

@@ -293,18 +293,18 @@ class RealActionSpace(NamedTuple):
     """Name of each; empty if they have none, or some are alike."""
 
 
-def read_action_space(shard: Shard) -> RealActionSpace:
-    """Return the actions that a recorded shard's attributes tell; ``ValueError`` if they are no integers it tells."""
-    if "game" in shard.attributes:
+def read_action_space(where: object, attributes: Mapping[str, Any]) -> RealActionSpace:
+    """Return the actions that a recorded shard's attributes tell; ``ValueError`` naming ``where`` if they do not."""
+    if "game" in attributes:
         return RealActionSpace(NUM_REAL_ACTIONS, 0, ACTION_NAMES)
-    number, first = (shard.attributes.get(name) for name in ("num_actions", "first_action"))
+    number, first = (attributes.get(name) for name in ("num_actions", "first_action"))
     rule = "told by the recording, as genie-gym record does for games of integer actions"
-    require(is_integer(number, 1, _MOST_ACTIONS + 1), f"{shard.path}: num_actions", number, rule)
-    require(is_integer(first, -(2**31), 2**31), f"{shard.path}: first_action", first, rule)
+    require(is_integer(number, 1, _MOST_ACTIONS + 1), f"{where}: num_actions", number, rule)
+    require(is_integer(first, -(2**31), 2**31), f"{where}: first_action", first, rule)
     try:
-        names = json.loads(shard.attributes.get("action_names", "[]"))
+        names = json.loads(attributes.get("action_names", "[]"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{shard.path}: action_names are damaged ({error})") from error
+        raise ValueError(f"{where}: action_names are damaged ({error})") from error
     fits = isinstance(names, list) and all(isinstance(name, str) and name and name.isprintable() for name in names)
     known = fits and len(set(names)) == len(names) == number
     return RealActionSpace(int(number or 0), int(first or 0), tuple(names) if known else ())

@@ -170,7 +170,7 @@ def _list_data(path: Path, without: Collection[Path]) -> list[Path]:
     files = list_files(path, _SUFFIXES, deep=True)
     hidden = [folder.resolve() for folder in without]
     files = [file for file in files if not any(map(file.resolve().is_relative_to, hidden))] if hidden else files
-    require_outside(path, files)
+    require_outside(path, filter(is_video, files))
     if not files:
         raise ValueError(f"{path}: holds no shards (*{SHARD_SUFFIX}) and no videos (*{', *'.join(VIDEO_SUFFIXES)})")
     indexed = {folder: read_index(folder) for folder in sorted({file.parent for file in files})}

@@ -1,6 +1,5 @@
 """Groupings of a game's real actions, in each of which latent actions are compared with them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from genie_gym.checks import require
 from genie_gym.data.procgen import NUM_MOVES, NUM_REAL_ACTIONS, direction, vertical
+from genie_gym.data.shards import read_action_space
 
 _IDLE = 4
 """Procgen's move that does nothing; its special keys do the same in CoinRun."""
@@ -90,10 +90,14 @@ def group_by_names(number: int, names: Sequence[str], first: int = 0) -> ActionG
 
 
 def find_groups(attributes: Mapping[str, Any]) -> ActionGroups | None:
-    """Return the groupings of a recording's actions from its shards' attributes; None if they are no known integers."""
+    """Return the groupings of a recording's actions from its shards' attributes; None if they are no known integers.
+
+    Raises:
+        ValueError: If the attributes are damaged.
+    """
     if "game" in attributes:
         return PROCGEN_GROUPS
     if "num_actions" not in attributes:
         return None
-    names = json.loads(attributes.get("action_names", "[]"))
-    return group_by_names(int(attributes["num_actions"]), names, int(attributes.get("first_action", 0)))
+    space = read_action_space("recording", attributes)
+    return group_by_names(space.number, space.names, space.first)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genie_gym.data.clips import ClipDataset
+from genie_gym.data.sources import read_listed
 from genie_gym.data.video_shards import read_index
 from genie_gym.metrics.action_groups import ActionGroups, find_groups
 from genie_gym.metrics.config import EvaluateConfig
@@ -43,9 +44,10 @@ def gather_data(
     """
     if config.data is None:
         return _record(config, size, folder, report)
-    index = read_index(config.data)
-    if index is not None and fps is not None and index.settings.fps != fps:
-        rates = f"the world's {fps:g} frames a second, got clips of {index.settings.fps}"
+    index, listed = read_index(config.data), read_listed(config.data, None) or ()
+    found = {index.settings.fps} if index is not None else {each.fps for each in listed if each.fps is not None}
+    if fps is not None and found - {fps}:
+        rates = f"the world's {fps:g} frames a second, got clips of {', '.join(map(str, found))}"
         raise ValueError(f"data {str(config.data)!r} must have {rates}; convert the videos with --fps {fps:g}")
     return _read(config.data, config, size)
 

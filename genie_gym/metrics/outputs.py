@@ -120,7 +120,7 @@ def find_labels(world: GenieWorldModel, clips: EvaluationClips, groups: ActionGr
     """Return the (B, T - 1) actions of clips, as the world counts them: inferred, or in a world of real ones these.
 
     Raises:
-        ValueError: If the clips tell no real actions, or others than those of a world of real actions.
+        ValueError: If the clips tell no real actions, or another number of them than a world of real actions has.
     """
     part = world.config.latent_action_model
     if not isinstance(part, RealActionConfig):

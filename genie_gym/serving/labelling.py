@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from genie_gym.checks import require
+from genie_gym.data.config import require_rate
 from genie_gym.data.fitting import Fit, require_fit
 from genie_gym.data.frames import check_frames, resize, to_float
 from genie_gym.data.lerobot import read_lerobot
@@ -50,6 +51,7 @@ def label_episodes(
         ValueError: If the dataset or a video of it is damaged, or an argument is invalid.
     """
     require_fit(fit)
+    require_rate("fps", fps)
     height, width = world.config.height, world.config.width
     for found in read_lerobot(folder, camera):
         chosen = found.at_rate(fps or world.config.fps or found.fps)

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +104,7 @@ class TrainCommand:
         from genie_gym.config_io import vary
         from genie_gym.data.clips import ClipDataset
         from genie_gym.data.convert import prepare_clips
-        from genie_gym.data.sources import find_chosen
+        from genie_gym.data.sources import find_chosen, require_camera
         from genie_gym.training.real_actions import take_real_actions
         from genie_gym.training.run import draw_start_clips
         from genie_gym.training.run_data import keep_data
@@ -113,22 +113,29 @@ class TrainCommand:
         own = (self.out / "clips", self.out / "start_clips")
         size = {"height": preset.world.height, "width": preset.world.width}
         about: dict[str, Any] = {"fps": preset.world.fps, "fit": self.fit, "on_broken": self.on_broken}
-        about["camera"] = self.camera
+        require_camera([*self.data, *self.start_data], self.camera)
         length = preset.world_training.clip_length
         conversion = ConvertConfig(size=f"{size['height']}x{size['width']}", clip_length=length, **about)
         say: Callable[[str], None] = print if is_first else lambda line: None
         if is_first:
-            keep_data(self.out, find_chosen(self.data, own, self.camera), self.data)
+            keep_data(self.out, find_chosen(self.data, own, self._camera_of(self.data)), self.data)
+        conversion = replace(conversion, camera=self._camera_of(self.data))
         prepared = prepare_clips(self.data, own[0], conversion, say, without=own)
         dataset = starts = ClipDataset(prepared.files, clip_length=length, **size)
         if self.start_data:
-            conversion = replace(conversion, fps=prepared.fps)
+            conversion = replace(conversion, fps=prepared.fps, camera=self._camera_of(self.start_data))
             clips = prepare_clips(self.start_data, own[1], conversion, say, without=own).files
             starts = ClipDataset(clips, clip_length=1, **size)
         preset = vary(preset, {"world.fps": prepared.fps})
         if self.actions == "real":
             preset = take_real_actions(preset, dataset)
         return preset, dataset, draw_start_clips(starts, self.start_clips, preset.tokenizer_training.seed)
+
+    def _camera_of(self, paths: Sequence[Path]) -> str | None:
+        """Return the camera if any of the paths is a LeRobot dataset, to which alone it applies."""
+        from genie_gym.data.lerobot import is_lerobot
+
+        return self.camera if any(map(is_lerobot, paths)) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from genie_gym.data import frame_writer
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.frame_writer import FrameWriter, RecordFrames, record_in_window
 from genie_gym.data.shards import Shard
+from genie_gym.system import lock_folder
 from tests.data.square_env import SIZE
 from tests.data.test_env_games import CONFIG, play
 
@@ -74,6 +76,12 @@ def test_recordings_of_commands_and_of_loops_do_not_share_a_folder(tmp_path: Pat
     play(CONFIG, tmp_path / "recorded")
     with pytest.raises(ValueError, match=r"shard-00000\.h5 belongs to another recording: .*Square"):
         FrameWriter(tmp_path / "recorded")
+
+
+def test_a_writer_does_not_wait_for_a_command_that_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_writer, "_PATIENCE", 0.1)
+    with lock_folder(tmp_path), pytest.raises(ValueError, match="is in use by process"):
+        FrameWriter(tmp_path)
 
 
 def test_writers_in_a_folder_at_the_same_time_lose_no_frames(tmp_path: Path) -> None:

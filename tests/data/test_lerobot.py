@@ -13,14 +13,22 @@ import pytest
 
 import genie_gym
 from genie_gym import cli
+from genie_gym.config_io import vary
 from genie_gym.curation.clips import list_videos
 from genie_gym.data.clips import ClipDataset
 from genie_gym.data.config import ConvertConfig
 from genie_gym.data.convert import convert, prepare_clips
+from genie_gym.data.frame_writer import FrameWriter
 from genie_gym.data.lerobot import read_lerobot
 from genie_gym.data.shards import Shard
 from genie_gym.data.sources import find_chosen
+from genie_gym.data.video import write_video
 from genie_gym.extras import MissingExtraError
+from genie_gym.labels import LabelCommand
+from genie_gym.metrics.config import EvaluateConfig
+from genie_gym.metrics.gather import gather_data
+from genie_gym.presets import PRESETS
+from genie_gym.training.commands import TrainCommand
 from tests.data.lerobot_files import CAMERAS, FPS, make_frames, read_rows, write_dataset, write_rows
 from tests.data.test_damaged_lists import OTHERS, damage, fields
 
@@ -136,6 +144,48 @@ def test_each_episode_is_labelled_alone(
         expected += [[str(frame), str(action)] for frame, action in enumerate(labels, start)]
     assert [row[1:3] for row in rows] == expected
     assert all((folder / row[0]).is_file() and CAMERAS[1] in row[0] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("fps", "told"), [(0.0, "fps must be"), (-1.0, "fps must be"), (float("nan"), "fps must be"), (0.01, "two frames")]
+)
+def test_rates_that_leave_no_transition_are_refused(
+    fps: float, told: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder, table = write_dataset(tmp_path / "set", "v2.1", LENGTHS), tmp_path / "labels.csv"
+    with pytest.raises(ValueError, match=told):
+        LabelCommand(video=folder, checkpoint=str(tiny_checkpoint), fps=fps, out=table).run()
+    assert not table.exists()
+
+
+def test_a_dataset_of_another_rate_is_not_scored(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", "v2.1", LENGTHS)
+    with pytest.raises(ValueError, match=r"the world's 10 frames a second, got clips of 30\.0"):
+        gather_data(EvaluateConfig(data=folder), (16, 16), tmp_path, lambda stage, share: None, fps=10.0)
+
+
+def test_a_camera_applies_to_the_datasets_among_videos(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", "v2.1", LENGTHS, CAMERAS)
+    plain = tmp_path / "plain" / "video.mp4"
+    plain.parent.mkdir()
+    write_video(plain, make_frames(0, 1, 8), fps=FPS)
+    size = {"height": 16, "width": 16}
+    preset = vary(PRESETS["tiny"], {f"world.{side}": pixels for side, pixels in size.items()})
+    for data, start_data in ((folder, plain.parent), (plain.parent, folder)):
+        out = tmp_path / f"run-{data.name}"
+        command = TrainCommand(
+            preset="tiny", data=(data,), start_data=(start_data,), out=out, camera="wrist", start_clips=1, config={}
+        )
+        _, dataset, _ = command._open(preset, is_first=True)
+        assert len(dataset) > 0
+
+
+def test_shards_inside_a_dataset_are_no_videos_of_it(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", "v2.1", LENGTHS)
+    with FrameWriter(folder / "played", "16x16") as writer:
+        for frame in make_frames(0, 1, 8):
+            writer.add(frame)
+    assert ClipDataset(folder / "played", 4).num_frames == 8
 
 
 def test_curation_refuses_episodes_that_its_manifests_would_join(tmp_path: Path) -> None:
