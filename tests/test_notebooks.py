@@ -17,7 +17,7 @@ FOLDER = ROOT / "docs" / "notebooks"
 SHORTER = {
     "play_and_branch": {"range(12)": "range(2)", "range(24)": "range(3)"},
     "train_on_own_videos": {"TOKENIZER_STEPS = 100": "TOKENIZER_STEPS = 4", "WORLD_STEPS = 1000": "WORLD_STEPS = 4"},
-    "an_agent_in_a_dream": {"STEPS = 4096": "STEPS = 48", "num_envs=16": "num_envs=2", "n_epochs=4": "n_epochs=1"},
+    "an_agent_in_a_dream": {"STEPS = 16384": "STEPS = 48", "num_envs=16": "num_envs=2", "n_epochs=4": "n_epochs=1"},
 }
 """Notebook -> text of its code that a test replaces, to be fast."""
 PICTURES = {"play_and_branch": 5, "train_on_own_videos": 3, "an_agent_in_a_dream": 4}

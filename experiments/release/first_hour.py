@@ -33,7 +33,7 @@ SMOKE = {
     "range(32)": "range(17)",
     "num_envs=16": "num_envs=2",
     "learning_rate=1e-3, n_epochs=4": "batch_size=48, n_epochs=1",
-    "learn(4096)": "learn(48)",
+    "learn(16384)": "learn(48)",
     "--tokenizer-steps 100 --world-steps 1000": "--tokenizer-steps 4 --world-steps 4",
     "--clips 64 --starts 16 --passes-clips 4": "--clips 4 --starts 2 --passes-clips 2",
 }
