@@ -31,6 +31,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "MovingActionConfig.history": (1, 64),
     "MovingActionConfig.moves": (1, 256),
     "MovingActionConfig.reach": _SIDE,
+    "MovingActionConfig.border": (0, 1 << 13),
     "RealActionConfig.actions": (1, 1 << 16),
     "DynamicsConfig.fold": (1, 64),
     "SamplingConfig.maskgit_steps": (1, 1 << 10),
@@ -99,7 +100,7 @@ def check_fields(
 ) -> None:
     """Check that a dataclass's fields hold values of their types, and the rules of the named fields and of ``LIMITS``.
 
-    A ``float`` is finite. The rules hold for each number of a tuple, and not for a value of None, if a field has it.
+    A ``float`` is finite. The rules hold for each number of a tuple, and not for a value of None or a text, if a field has it.
 
     Args:
         config: Dataclass instance.
@@ -114,7 +115,7 @@ def check_fields(
     for field in dataclasses.fields(config):
         name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
         require(_fits(field.type, value), name, value, _describe(field.type))
-        given = [each for each in (value if isinstance(value, tuple) else (value,)) if each is not None]
+        given = [each for each in (value if isinstance(value, tuple) else (value,)) if is_finite(each)]
         if field.name in positive.split():
             require(all(each > 0 for each in given), name, value, "positive")
         if field.name in not_negative.split():

@@ -106,7 +106,8 @@ def test_what_is_painted_beyond_the_frame_is_cut_off() -> None:
 def test_the_latent_action_model_for_any_video_learns_from_oblong_frames() -> None:
     """A box near an edge that is no multiple of 8 is painted and learned from."""
     torch.manual_seed(0)
-    changes = {"height": 90, "width": 160, "latent_action_model.agent_box": (66, 120, 20, 20)}
+    found = {"latent_action_model.agent_box": (66, 120, 20, 20), "latent_action_model.border": 0}
+    changes = {"height": 90, "width": 160, **found}
     model = LatentActionModel(vary(PRESETS["videos"].world, changes))
     ramp = torch.arange(160.0).expand(3, 90, 160) / 160
     videos = torch.stack([ramp.roll(3 * time, -1) for time in range(4)])[None]

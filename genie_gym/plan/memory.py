@@ -102,12 +102,14 @@ def build_phases(preset: Preset) -> Iterator[TrainedPhase]:
 
 
 def _settle_box(config: WorldConfig) -> WorldConfig:
-    """Return the config with the largest box that could be found, in place of one to be found in data."""
+    """Return the config with the largest box and the narrowest border, in place of those to be found in data."""
     part = config.latent_action_model
-    if not isinstance(part, MovingActionConfig) or part.agent_box != "find":
+    if not isinstance(part, MovingActionConfig):
         return config
     side = min(config.height, config.width) // 4
-    return replace(config, latent_action_model=replace(part, agent_box=(0, 0, side, side)))
+    box = (0, 0, side, side) if part.agent_box == "find" else part.agent_box
+    border = 0 if part.border == "find" else part.border
+    return replace(config, latent_action_model=replace(part, agent_box=box, border=border))
 
 
 def count_state(phase: TrainedPhase, ranks: int, is_sharded: bool, is_checkpointed: bool) -> RankState:

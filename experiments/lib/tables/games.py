@@ -47,8 +47,8 @@ def _describe(results: _Row) -> str:
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(row["commit"] for row in results["rows"]))
     return (
         f"{results['frames']:,} frames of training levels a game, {results['clips']} clips of test levels, "
-        f"up to {results['starts']} starts, seed {results['seed']}: labels keep at least 60 % of the supervised gain in "
-        f"{kept} of {len(measured)} games, held actions explain at least 60 % of what held keys do in {held} "
+        f"up to {results['starts']} starts, seed {results['seed']}: labels keep at least 60 % of the supervised gain "
+        f"in {kept} of {len(measured)} games, held actions explain at least 60 % of what held keys do in {held} "
         f"(`python -m experiments.games.five_games --preset full --game GAME`, commits {commits}, "
         f"{results['machine']['kind']})"
     )
