@@ -100,7 +100,7 @@ def check_fields(
 ) -> None:
     """Check that a dataclass's fields hold values of their types, and the rules of the named fields and of ``LIMITS``.
 
-    A ``float`` is finite. The rules hold for each number of a tuple, and not for a value of None or a text, if a field has it.
+    A ``float`` is finite. The rules hold for each number of a tuple, and not for None or a text, if a field may be one.
 
     Args:
         config: Dataclass instance.
