@@ -22,8 +22,9 @@ from genie_gym.extras import need_extra
 from genie_gym.system import FolderClaim, list_files, lock_folder, require_folder
 
 _NAME = "written-"
-_PATIENCE = 10.0  # seconds to wait for a folder that another one holds
 """First part of the names of shards."""
+_PATIENCE = 10.0
+"""Seconds to wait for a folder that another one holds."""
 
 
 class FrameWriter:

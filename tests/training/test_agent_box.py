@@ -143,7 +143,7 @@ def test_the_border_is_as_wide_as_the_camera_moves(finding: WorldConfig) -> None
 
 @pytest.mark.parametrize(("border", "counts"), [(None, False), (3, False), (2, True), (0, True)])
 def test_what_is_outside_the_border_does_not_count(finding: WorldConfig, border: int | None, counts: bool) -> None:
-    """Of a reach of 4, pixels 2 from the edge."""
+    """A change 2 pixels from the edge lies in the border of a reach of 4."""
     part = replace(finding.latent_action_model, agent_box=None, border=border)
     torch.manual_seed(0)
     model = LatentActionModel(replace(finding, latent_action_model=part)).eval()
