@@ -1,10 +1,11 @@
 """Recordings, labels, clones and mappings of one game mode, shared by all methods of the benchmark."""
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, Self, cast, get_args
 
 import numpy as np
 
@@ -57,7 +58,9 @@ class CloneStore:
         self.relabel_samples = relabel_samples
         self.world, self.game = world, make_game(recordings.mode)
         self.recordings, self.work, self._device, self._footage = recordings, work, device, footage
-        self._config, self._labelled_config = config, labelled_config
+        self.clones = work
+        """Folder of the clones."""
+        self.config, self._labelled_config = config, labelled_config
         self._num_latents, self._context = world.config.num_latent_actions, config.policy.context_length
 
     def prepare(self, cloned: bool) -> None:
@@ -67,15 +70,21 @@ class CloneStore:
             self._label(self._videos)
             read_footage(self._videos, self.work)
 
+    def with_clones(self, config: CloningConfig, clones: Path) -> Self:
+        """Return a store of the same recordings and labels, whose clones have another config and lie in ``clones``."""
+        other = copy.copy(self)
+        other.config, other.clones = config, clones
+        return other
+
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the videos' latent actions."""
         source = digest_labels(self.world)
-        return self._clone(f"lam-{seed}", self._num_latents, source, self._open_latent_windows, self._config, seed)
+        return self._clone(f"lam-{seed}", self._num_latents, source, self._open_latent_windows, self.config, seed)
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the same videos' real actions."""
         number = self.game.num_actions
-        return self._clone(f"oracle-{seed}", number, REAL, self._open_oracle_windows, self._config, seed)
+        return self._clone(f"oracle-{seed}", number, REAL, self._open_oracle_windows, self.config, seed)
 
     def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
         """Return the policy cloned from the seed's ``labels`` samples alone, or from all if ``labels`` is None."""
@@ -86,7 +95,7 @@ class CloneStore:
         """Return the policy of real actions cloned from the videos as a decoder of few samples labels them."""
         number, source = self.game.num_actions, self._relabel_source(name, seed)
         return self._clone(
-            f"{name}-{seed}", number, source, lambda: self._open_relabelled_windows(name, seed), self._config, seed
+            f"{name}-{seed}", number, source, lambda: self._open_relabelled_windows(name, seed), self.config, seed
         )
 
     def relabel(self, name: Relabelling, seed: int) -> np.ndarray:
@@ -107,7 +116,7 @@ class CloneStore:
 
     def lacks(self, name: str, seed: int) -> bool:
         """Return whether ``make_shared`` has yet to make a seed's resource of that name."""
-        return not any((self.work / f"{name}-{seed}").glob("*/config.json"))
+        return not any((self.clones / f"{name}-{seed}").glob("*/config.json"))
 
     def draw_actions(self, labels: int | None, seed: int) -> np.ndarray:
         """Return the real actions (labels,) of the seed's ``labels`` samples, or of all if ``labels`` is None."""
@@ -143,7 +152,7 @@ class CloneStore:
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
         """Return the policy saved as ``name``, cloned first if it is missing: only then are its windows read."""
-        out, config = self.work / name, replace(config, training=replace(config.training, seed=seed))
+        out, config = self.clones / name, replace(config, training=replace(config.training, seed=seed))
         policy = find_clone(config, source, out, self._device)
         if policy is None:
             policy = clone(open_windows(), config, actions, source, out, among=among, device=self._device)

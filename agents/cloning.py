@@ -31,12 +31,23 @@ REAL = "real"
 
 
 class Cloning(Trainee):
-    """A policy as the training loop trains it; the ``numbers`` of a batch are the last frames of its windows."""
+    """A policy as the training loop trains it; the ``numbers`` of a batch are the last frames of its windows.
 
-    def __init__(self, policy: LatentPolicy, windows: Windows, random_shift: int = 0) -> None:
+    If the windows have distributions q(a | x) over the action of a transition x, decoded from few samples, then to
+    imitate them would teach the policy their blur. It learns instead to make the transitions likely:
+    log sum_a pi(a | window) p(x | a), where p(x | a) is proportional to q(a | x) / p(a), and p(a) is the mean of q over
+    all videos. The gradient is that of the cross-entropy with the posteriors, proportional to pi(a | window) p(x | a).
+    Alone they make a new policy collapse into one action and an old one too sure, so that the first batches learn q,
+    and later ones a mixture of both; see ``CloningConfig``.
+    """
+
+    seen: Tensor
+
+    def __init__(self, policy: LatentPolicy, windows: Windows, config: CloningConfig) -> None:
         super().__init__()
         self.policy = policy
-        self._windows, self._random_shift = windows, random_shift
+        self._windows, self._config = windows, config
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # batches, in the run's state
 
     def loss(self, batch: Batch) -> LossOutput:
         """Return the cross-entropy of the actions taken in the windows' last frames, and the share predicted.
@@ -45,12 +56,24 @@ class Cloning(Trainee):
         """
         numbers, device = batch.numbers.numpy(), self.policy.device
         targets, videos = self._windows.labels_at(numbers).to(device), batch.videos.to(device)
-        if self.training and self._random_shift:
-            videos = shift_windows(videos, self._random_shift)
+        if self.training and self._config.random_shift:
+            videos = shift_windows(videos, self._config.random_shift)
         logits = self.policy(videos, self._windows.past_at(numbers).to(device))
-        loss = F.cross_entropy(logits, targets)
         likeliest = targets if targets.ndim == 1 else targets.argmax(dim=-1)
+        if self.training and targets.ndim == 2:
+            targets = self._mix_posterior(targets, logits.detach())
+        loss = F.cross_entropy(logits, targets)
         return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == likeliest).float().mean()})
+
+    def _mix_posterior(self, decoded: Tensor, logits: Tensor) -> Tensor:
+        """Return what to learn from decoded distributions (B, A), given the policy's logits (B, A)."""
+        self.seen += 1
+        if self.seen <= self._config.posterior_after * self._config.training.train_steps:
+            return decoded
+        lifts = self._windows.lifts(decoded)  # (B, A), zero for actions that are never decoded
+        posterior = (logits.log_softmax(dim=-1) + lifts.log()).softmax(dim=-1)
+        share = self._config.decoder_share
+        return share * decoded + (1 - share) * posterior
 
 
 def shift_windows(videos: Tensor, most: int) -> Tensor:
@@ -106,7 +129,7 @@ def clone(  # noqa: PLR0913
     phase = Phase(batches, training, out, minutes, progress)
     phase.seed_start()
     policy = LatentPolicy(config.policy, num_actions, label_source)
-    trainee = Cloning(policy, windows, config.random_shift).to(device)
+    trainee = Cloning(policy, windows, config).to(device)
     if phase.run(trainee) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")

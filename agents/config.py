@@ -48,9 +48,13 @@ class CloningConfig:
     training: TrainConfig
     random_shift: int = 0
     """largest shift in pixels of training windows, each by a random vector, all its frames alike; 0 for none"""
+    decoder_share: float = 1 / 3
+    """share of a decoder's own distribution in what is learned from it; the rest is the posterior by the policy"""
+    posterior_after: float = 0.25
+    """share of the training after which posteriors are learned; before, the decoder's distributions alone"""
 
     def __post_init__(self) -> None:
-        check_fields(self, not_negative="random_shift")
+        check_fields(self, not_negative="random_shift", shares="decoder_share posterior_after")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
 
@@ -70,6 +74,10 @@ class Playing:
 
 SAMPLED = Playing()
 """The paper's settings of latent policies: actions sampled from the policy's probabilities, none at random."""
+
+
+CHOSEN = Playing(temperature=0.5)
+"""Settings of figure 15's table, chosen on validation levels by ``agents.cloning_trials``."""
 
 
 def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:

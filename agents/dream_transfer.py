@@ -79,7 +79,7 @@ class DreamStore(CloneStore):
     def clone(self, seed: int) -> Path:
         """Clone the seed's latent policy if it is missing, and return its folder."""
         self.latent_policy(seed)
-        return self.work / f"lam-{seed}" / "policy"
+        return self.clones / f"lam-{seed}" / "policy"
 
     def reward(self, seed: int) -> str:
         """Train the seed's reward model on labelled transitions, and return the ``reward_fn`` that uses it."""

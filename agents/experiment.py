@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from agents.acting import Agent, ClonedAgent
 from agents.clone_store import CloneStore
-from agents.config import PAPERS_LABELS, SAMPLED, Playing
+from agents.config import CHOSEN, PAPERS_LABELS, SAMPLED, Playing
 from agents.core_levels import Core, cache_core
 from agents.costs import CostLog, describe_costs
 from agents.demonstrations import Demonstrations
@@ -134,7 +134,7 @@ class MethodExperiment(AgentExperiment, Generic[Store]):
     """set of levels to play: ``validation`` to choose settings, ``test`` for published tables"""
     methods: tuple[str, ...]
     """methods to run now; others can follow in a later run"""
-    playing: Playing = SAMPLED
+    playing: Playing = CHOSEN
     """settings by which all cloned policies choose actions"""
     known_methods: ClassVar[Mapping[str, Method[Any]]]
     precision: ClassVar[str | None] = None

@@ -73,9 +73,9 @@ class InverseDecoder:
         most_steps: int = 600,
     ) -> None:
         keep_freed_memory()
-        self._moves, self._samples, self._size = Moves(game), len(real_actions), game.frame_size
+        self._moves, self._size = Moves(real_actions, len(numbers), game), game.frame_size
         self._precision = getattr(torch, native_precision(torch.device("cpu")))
-        targets = self._moves.number(real_actions, len(numbers))
+        targets = self._moves.targets
         videos, folds = _read_transitions(VideoWindows(footage, _FRAMES), numbers), split_folds(len(targets))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -90,7 +90,7 @@ class InverseDecoder:
             numbers = has_next[first : first + _DECODED_AT_ONCE]
             videos = _read_transitions(windows, numbers).to(self._precision)
             shares = torch.stack([network(videos).float().softmax(dim=1) for network in self._networks]).mean(dim=0)
-            decoded[numbers] = self._moves.spread(shares, self._samples).half().numpy()
+            decoded[numbers] = self._moves.spread(shares).half().numpy()
         return decoded
 
     def _fit(self, videos: Tensor, targets: Tensor, is_out: Tensor, most_steps: int) -> nn.Module:

@@ -32,11 +32,11 @@ class FeatureDecoder:
     """
 
     def __init__(self, features: np.ndarray, real_actions: np.ndarray, game: Game) -> None:
-        self._moves, self._samples = Moves(game), len(real_actions)
-        targets = self._moves.number(real_actions, len(features))
+        self._moves = Moves(real_actions, len(features), game)
+        targets, kinds = self._moves.targets, len(self._moves.kinds)
         seen = torch.from_numpy(features).float()
         self._mean, self._std = seen.mean(dim=0), seen.std(dim=0) + 1e-3
-        inputs, kinds = self._scale(seen), len(self._moves.kinds)
+        inputs = self._scale(seen)
         self.penalty = choose_penalty(inputs, targets, kinds)
         self._weights = fit_logistic(inputs, targets, kinds, self.penalty)
 
@@ -46,7 +46,7 @@ class FeatureDecoder:
         for first in range(0, len(features), _DECODED_AT_ONCE):
             part = torch.from_numpy(features[first : first + _DECODED_AT_ONCE]).float()
             shares = (self._scale(part) @ self._weights).softmax(dim=1)
-            parts.append(self._moves.spread(shares, self._samples).nan_to_num(0.0).half().numpy())
+            parts.append(self._moves.spread(shares).nan_to_num(0.0).half().numpy())
         return np.concatenate(parts)
 
     def _scale(self, features: Tensor) -> Tensor:
@@ -55,35 +55,40 @@ class FeatureDecoder:
 
 
 class Moves:
-    """The moves of a game as classes of a decoder; real actions with the same effect are one move."""
+    """The moves of the labelled samples as classes of a decoder; real actions with the same effect are one move.
 
-    def __init__(self, game: Game) -> None:
-        self.kinds = np.unique(game.moves)
-        """(K,) a real action for each of the K moves."""
-        self.actions = game.num_actions
-        """Number of real actions, R."""
-        self._moves = game.moves
+    A move that no sample shows is never decoded: nothing is known of its transitions.
 
-    def number(self, real_actions: np.ndarray, samples: int) -> Tensor:
-        """Return the classes (M,) int64 of real actions (M,).
+    Args:
+        real_actions: (M,) real actions of the samples.
+        samples: Number of samples, M.
+        game: Game with R real actions.
 
-        Raises:
-            ValueError: If there are not ``samples`` of them, two or more, or one is out of range.
-        """
+    Raises:
+        ValueError: If there are not ``samples`` actions, two or more, or one is out of range.
+    """
+
+    def __init__(self, real_actions: np.ndarray, samples: int, game: Game) -> None:
         shape, wanted = real_actions.shape, f"({samples},), two samples or more"
         require(shape == (samples,) and samples >= 2, "real_actions", shape, wanted)
-        wrong = real_actions[(real_actions < 0) | (real_actions >= len(self._moves))]
+        wrong = real_actions[(real_actions < 0) | (real_actions >= game.num_actions)]
         if wrong.size:
-            raise ValueError(f"real_actions must be in [0, {len(self._moves)}), got {wrong[0]}")
-        return torch.from_numpy(np.searchsorted(self.kinds, self._moves[real_actions]))
+            raise ValueError(f"real_actions must be in [0, {game.num_actions}), got {wrong[0]}")
+        self.kinds, numbers = np.unique(game.moves[real_actions], return_inverse=True)
+        """(K,) a real action for each of the K moves."""
+        self.targets = torch.from_numpy(numbers)
+        """(M,) int64 class of each sample."""
+        self.actions = game.num_actions
+        """Number of real actions, R."""
 
-    def spread(self, shares: Tensor, samples: int) -> Tensor:
+    def spread(self, shares: Tensor) -> Tensor:
         """Return distributions (F, R) over real actions from shares (F, K) of moves.
 
-        They are mixed with one more sample, of an unknown move, beside the ``samples`` that they come from.
+        They are mixed with one more sample, of any of these moves, beside the samples that they come from.
         """
-        mixed = (shares * samples + 1 / len(self.kinds)) / (samples + 1)
-        spread = torch.zeros(len(shares), len(self._moves))
+        kinds, samples = len(self.kinds), len(self.targets)
+        mixed = (shares * samples + 1 / kinds) / (samples + 1)
+        spread = torch.zeros(len(shares), self.actions)
         spread[:, torch.from_numpy(self.kinds)] = mixed
         return torch.where(mixed.isnan().any(dim=1, keepdim=True), torch.nan, spread)
 

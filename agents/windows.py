@@ -124,6 +124,7 @@ class Windows(VideoWindows):
             require(distributions.shape == wanted, "distributions", distributions.shape, f"{wanted}, one a frame")
         self._actions, self._num_actions, self._distributions = actions, num_actions, distributions
         self.targets = np.flatnonzero(actions != NO_LABEL)
+        self._shares = None if distributions is None else self._average(distributions)
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
         """Return the past actions (M, T - 1) int64 of the windows that end at frames ``numbers`` (M,)."""
@@ -141,6 +142,19 @@ class Windows(VideoWindows):
         if self._distributions is None:
             return torch.from_numpy(self._actions[numbers])
         return torch.from_numpy(self._distributions[numbers].astype(np.float32))
+
+    def lifts(self, distributions: Tensor) -> Tensor:
+        """Return the ratios (M, A) of distributions (M, A) to their mean over all frames with an action.
+
+        They are 0 for actions whose mean is 0, which are those of no frame.
+        """
+        assert self._shares is not None, "without distributions there is no mean"
+        shares = self._shares.to(distributions.device)
+        return torch.where(shares > 0, distributions / shares, 0.0)
+
+    def _average(self, distributions: np.ndarray) -> Tensor:
+        """Return the mean (A,) float32 of the distributions (F, A) at frames with an action."""
+        return torch.from_numpy(distributions[self.targets].mean(axis=0, dtype=np.float64).astype(np.float32))
 
 
 def read_real_actions(folder: Path) -> np.ndarray:

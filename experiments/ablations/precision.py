@@ -153,7 +153,7 @@ def _prepare_clone(
     config, actions = POLICIES["impala"], shipped.config.num_latent_actions
     windows = Windows(read_footage(dataset), label_dataset(shipped, dataset), actions, config.policy.context_length)
     torch.manual_seed(seed)
-    trainee = Cloning(LatentPolicy(config.policy, actions), windows)
+    trainee = Cloning(LatentPolicy(config.policy, actions), windows, config)
     batches = functools.partial(windows.batches, {seed: windows.targets}, config.training.batch_size)
     return trainee, config.training, batches
 

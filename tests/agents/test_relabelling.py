@@ -203,8 +203,8 @@ def trainee(distributions: np.ndarray | None, random_shift: int = 0) -> tuple[Cl
     torch.manual_seed(0)
     policy = LatentPolicy(SMALL, 5)
     torch.nn.init.normal_(policy.head.weight)
-    numbers = np.arange(16)
-    return Cloning(policy, windows, random_shift), Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
+    numbers, config = np.arange(16), replace(small_cloning(3), random_shift=random_shift)
+    return Cloning(policy, windows, config), Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
 
 
 def test_soft_targets_of_one_action_equal_hard_ones() -> None:
@@ -215,6 +215,45 @@ def test_soft_targets_of_one_action_equal_hard_ones() -> None:
     assert soft_metrics == hard_metrics
     mixed, _ = trainee(np.full((16, 5), 0.2))
     assert not torch.isclose(mixed.loss(batch).loss, hard_loss)
+
+
+@pytest.mark.parametrize(("decoder_share", "true_share"), [(1.0, 0.58), (1 / 3, 0.67), (0.1, 0.79)])
+def test_posteriors_sharpen_what_a_blurred_decoder_tells(decoder_share: float, true_share: float) -> None:
+    """Dark frames mean action 0 and bright ones action 1; the decoder knows each transition's action in 7 of 10.
+
+    What it tells of one kind of frame is, on average, .7 x .7 + .3 x .3 = .58. The other shares are the fixed points of
+    the mixture with posteriors.
+    """
+    rng, frames = np.random.default_rng(0), 512
+    is_bright = rng.random(frames) < 0.5
+    says_other = rng.random(frames) < 0.3
+    videos = np.broadcast_to(np.where(is_bright, 200, 50).astype(np.uint8)[:, None, None, None], (frames, 64, 64, 3))
+    distributions = np.where((is_bright ^ says_other)[:, None], [0.3, 0.7, 0], [0.7, 0.3, 0]).astype(np.float16)
+    windows = Windows(
+        Footage(np.ascontiguousarray(videos), np.ones(frames, dtype=bool)), is_bright + 0, 3, 4, distributions
+    )
+    config = replace(small_cloning(100), decoder_share=decoder_share, posterior_after=0.2)
+    torch.manual_seed(0)
+    cloning = Cloning(LatentPolicy(config.policy, 3), windows, config).train()
+    optimizer, numbers = torch.optim.Adam(cloning.parameters(), 3e-3), np.arange(frames)
+    batch = Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
+    for _ in range(config.training.train_steps):
+        optimizer.zero_grad()
+        cloning.loss(batch).loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        shares = cloning.policy(batch.videos, windows.past_at(numbers)).softmax(dim=1).numpy()
+    told = shares[numbers, is_bright + 0].mean()
+    assert told == pytest.approx(true_share, abs=0.02)
+    assert shares[:, 2].max() < 0.01  # no transition was decoded as it
+
+
+def test_an_action_that_is_never_decoded_is_not_lifted() -> None:
+    windows = Windows(
+        Footage(random_frames(2), np.zeros(2, dtype=bool)), np.array([0, NO_LABEL]), 3, 4, np.array([[0.2, 0.8, 0]] * 2)
+    )
+    lifts = windows.lifts(torch.tensor([[0.4, 0.4, 0.2]]))
+    torch.testing.assert_close(lifts, torch.tensor([[2.0, 0.5, 0.0]]))
 
 
 def test_distributions_of_another_size_are_rejected() -> None:
@@ -256,7 +295,7 @@ def test_windows_are_shifted_in_training_alone() -> None:
 def test_a_clone_of_another_shift_is_rejected(store: CloneStore) -> None:
     store.relabelled("lam_relabel", 0)
     other: CloningConfig = replace(small_cloning(3), random_shift=2)
-    store._config = other
+    store.config = other
     with pytest.raises(ValueError, match="another config"):
         store.relabelled("lam_relabel", 0)
     with pytest.raises(ValueError, match=r"CloningConfig.random_shift must be 0 or more, got -1"):

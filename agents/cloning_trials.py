@@ -1,0 +1,121 @@
+"""Trials of how to clone and to play, on validation levels: the settings of ``agents.benchmark`` are chosen by them.
+
+    python -m agents.cloning_trials --preset full
+
+Each row is one change of the benchmark's settings for one method, with the levels of the core that it solves at several
+temperatures. Recordings, labels and unchanged clones are those of the benchmark, and are shared with it.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from agents.benchmark import Benchmark
+from agents.clone_store import CloneStore
+from agents.config import Playing
+from agents.evaluation import count_outcomes, play_levels
+from agents.experiment import AgentExperiment, MethodInputs
+from agents.game import GameName
+from agents.methods import CLONING_METHODS
+from genie_gym.config_io import vary
+from genie_gym.failures import run_command
+from genie_gym.results.experiment import Row
+
+TEMPERATURES = (0.25, 0.5, 0.7, 1.0)
+"""Temperatures at which every clone plays."""
+_CLONED, _RELABELLED = ("oracle", "lam", "lam_relabel", "idm_relabel"), ("lam_relabel", "idm_relabel")
+
+_SHARED = ("preset", "out", "work", "seed", "device", "checkpoint", "workers")
+"""Options that are those of the benchmark."""
+
+
+class Trial(NamedTuple):
+    """A change of the benchmark's settings, and the methods that it is tried for."""
+
+    methods: tuple[str, ...]
+    """Names of the methods."""
+    changes: dict[str, Any]
+    """New values of fields of ``CloningConfig`` by dotted path."""
+
+
+TRIALS = {
+    "as in the table": Trial(_CLONED, {}),
+    "past actions hidden": Trial(("oracle", "lam_relabel"), {"policy.sees_actions": False}),
+    "windows shifted by up to 2 pixels": Trial(("oracle",), {"random_shift": 2}),
+    "half of the batches": Trial(("oracle",), {"training.train_steps": 1000}),
+    "twice the batches": Trial(("oracle",), {"training.train_steps": 4000}),
+    "wider network, half of the batches": Trial(
+        ("oracle",), {"policy.widths": (48, 48), "policy.features": 384, "training.train_steps": 1000}
+    ),
+    "decoder alone, without posteriors": Trial(_RELABELLED, {"decoder_share": 1.0}),
+    "decoder's share 1/6": Trial(("lam_relabel",), {"decoder_share": 1 / 6}),
+}
+"""Trials by the name in the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloningTrials(AgentExperiment):
+    """Clone with changed settings, and play validation levels at several temperatures."""
+
+    name = "cloning_trials"
+    modes: tuple[GameName, ...] | None = None
+    """modes to run now, by default all modes of the preset"""
+    trials: tuple[str, ...] = tuple(TRIALS)
+    """trials to run now; others can follow in a later run"""
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The benchmark whose settings are changed, on validation levels."""
+        return Benchmark(level_set="validation", modes=self.modes, **{name: getattr(self, name) for name in _SHARED})
+
+    def run(self) -> None:
+        """Finish the missing rows and print all of them.
+
+        Raises:
+            ValueError: If a trial or a mode is unknown.
+        """
+        if not set(self.trials) <= set(TRIALS):
+            raise ValueError(f"trials must be among {tuple(TRIALS)}, got {self.trials}")
+        benchmark = self.benchmark
+        modes = list(dict.fromkeys(cell["mode"] for cell in benchmark.list_cells()))
+        settings = benchmark.describe_settings(policy=benchmark.policy)
+        settings = {name: settings[name] for name in settings if name not in ("temperature", "random_share")}
+        cells = [
+            {"mode": mode, "trial": name, "method": method, "seed": self.seed}
+            for mode in modes
+            for name in self.trials
+            for method in TRIALS[name].methods
+        ]
+        if missing := self.find_missing(cells, settings):
+            wanted = list(dict.fromkeys(cell["mode"] for cell in missing))
+            self.make_apart(benchmark.record, [{"mode": mode, "cloned": True} for mode in wanted])
+        for row in self.finish_rows(cells, settings, functools.partial(self.measure, benchmark), self.processes):
+            print({name: row[name] for name in ("mode", "trial", "method", "core_levels", "core_solved")})
+
+    def measure(self, benchmark: Benchmark, cell: Row) -> Row:
+        """Clone a cell's policy if it is missing, and return what it solves at each temperature."""
+        mode, trial, method = cell["mode"], TRIALS[cell["trial"]], CLONING_METHODS[cell["method"]]
+        store, core = change_store(benchmark.open(mode), cell["trial"]), benchmark.core(mode)
+        levels, labels = benchmark.choose_levels(mode), method.list_labels([store.relabel_samples])[0]
+        hard = core.seeds[: benchmark.size["core_levels"]]
+        solved, core_solved = {}, {}
+        for temperature in TEMPERATURES:
+            playing = Playing(temperature=temperature)
+            inputs = MethodInputs(store, cell["seed"], levels, labels, playing=playing)
+            outcome = play_levels(method.build(inputs), store.game, levels)
+            found = count_outcomes(outcome, levels, levels[: benchmark.size["levels"]], hard)
+            solved[str(temperature)], core_solved[str(temperature)] = found["solved"], found["core_solved"]
+        counts = {"levels": benchmark.size["levels"], "core_levels": len(hard)}
+        return {"changes": trial.changes, **counts, "solved": solved, "core_solved": core_solved}
+
+
+def change_store(store: CloneStore, trial: str) -> CloneStore:
+    """Return a store of the same recordings and labels whose clones are those of a trial, saved in its own folder."""
+    changes = TRIALS[trial].changes
+    if not changes:
+        return store
+    return store.with_clones(vary(store.config, changes), store.clones / "trials" / trial.replace(" ", "-"))
+
+
+if __name__ == "__main__":
+    run_command(CloningTrials)
