@@ -7,6 +7,7 @@ temperatures. Recordings, labels and unchanged clones are those of the benchmark
 """
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,17 +37,17 @@ class Trial(NamedTuple):
     """Names of the methods."""
     changes: dict[str, Any]
     """New values of fields of ``CloningConfig`` by dotted path."""
+    batches: float = 1.0
+    """Number of training batches, as a share of the benchmark's."""
 
 
 TRIALS = {
     "as in the table": Trial(_CLONED, {}),
     "past actions hidden": Trial(("oracle", "lam_relabel"), {"policy.sees_actions": False}),
     "windows shifted by up to 2 pixels": Trial(("oracle",), {"random_shift": 2}),
-    "half of the batches": Trial(("oracle",), {"training.train_steps": 1000}),
-    "twice the batches": Trial(("oracle",), {"training.train_steps": 4000}),
-    "wider network, half of the batches": Trial(
-        ("oracle",), {"policy.widths": (48, 48), "policy.features": 384, "training.train_steps": 1000}
-    ),
+    "half of the batches": Trial(("oracle",), {}, 0.5),
+    "twice the batches": Trial(("oracle",), {}, 2.0),
+    "wider network, half of the batches": Trial(("oracle",), {"policy.widths": (48, 48), "policy.features": 384}, 0.5),
     "decoder alone, without posteriors": Trial(_RELABELLED, {"decoder_share": 1.0}),
     "decoder's share 1/6": Trial(("lam_relabel",), {"decoder_share": 1 / 6}),
 }
@@ -106,15 +107,23 @@ class CloningTrials(AgentExperiment):
             found = count_outcomes(outcome, levels, levels[: benchmark.size["levels"]], hard)
             solved[str(temperature)], core_solved[str(temperature)] = found["solved"], found["core_solved"]
         counts = {"levels": benchmark.size["levels"], "core_levels": len(hard)}
-        return {"changes": trial.changes, **counts, "solved": solved, "core_solved": core_solved}
+        return {
+            "changes": trial.changes,
+            "batches": store.config.training.train_steps,
+            **counts,
+            "solved": solved,
+            "core_solved": core_solved,
+        }
 
 
-def change_store(store: CloneStore, trial: str) -> CloneStore:
+def change_store(store: CloneStore, name: str) -> CloneStore:
     """Return a store of the same recordings and labels whose clones are those of a trial, saved in its own folder."""
-    changes = TRIALS[trial].changes
-    if not changes:
+    trial = TRIALS[name]
+    if not trial.changes and trial.batches == 1:
         return store
-    return store.with_clones(vary(store.config, changes), store.clones / "trials" / trial.replace(" ", "-"))
+    steps = round(trial.batches * store.config.training.train_steps)
+    config = vary(store.config, {**trial.changes, "training.train_steps": steps})
+    return store.with_clones(config, store.clones / "trials" / re.sub(r"\W+", "-", name))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ablation_precision": paper.tabulate_precisions,
     "curation": curation.tabulate_curation,
     "players": agents.tabulate_players,
+    "cloning_trials": agents.tabulate_trials,
     **dict.fromkeys(("figure15_cloning", "figure15_transfer"), agents.tabulate_cloning),
     "dream_task": agents.tabulate_task,
     **dict.fromkeys(("dream_transfer", "dream_seen_levels"), agents.tabulate_dreams),
@@ -52,6 +53,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 _AWAITED = {
     "video_distances": "python -m experiments.release.video_distances --preset full --i3d runs/i3d.safetensors",
     "first_hour": "python -m experiments.release.first_hour --preset full",
+    "cloning_trials": "python -m agents.cloning_trials --preset full",
     "figure15_cloning": "python -m agents.benchmark --preset full",
     "figure15_transfer": "python -m agents.transfer --preset full",
     "against": "python -m experiments.ablations.against --preset full --other FOLDER",
