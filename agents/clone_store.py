@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, Self, cast, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from agents.inverse_decoder import InverseDecoder
 from agents.labelling import NO_LABEL, describe_dataset, digest_labels, keep_labels, label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
-from agents.relabelling import FeatureDecoder, draw_relabels, expect_next, log_shares
+from agents.relabelling import FeatureDecoder, draw_relabels
 from agents.windows import Footage, Windows, draw_labelled, read_footage, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.world_model import GenieWorldModel
@@ -70,7 +70,7 @@ class CloneStore:
             self._label(self._videos)
             read_footage(self._videos, self.work)
 
-    def with_clones(self, config: CloningConfig, clones: Path) -> "CloneStore":
+    def with_clones(self, config: CloningConfig, clones: Path) -> Self:
         """Return a store of the same recordings and labels, whose clones have another config and lie in ``clones``."""
         other = copy.copy(self)
         other.config, other.clones = config, clones
@@ -167,10 +167,9 @@ class CloneStore:
         return Windows(self.footage, read_real_actions(folder), self.game.num_actions, self._context)
 
     def _open_relabelled_windows(self, name: Relabelling, seed: int) -> Windows:
-        distributions, starts = self.relabel(name, seed), self.footage.episode_starts
-        inputs = self._describe(self._videos) if name == "lam_relabel" else log_shares(distributions)
-        expected, actions = expect_next(inputs, distributions, starts), draw_relabels(distributions, seed)
-        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions, expected)
+        distributions = self.relabel(name, seed)
+        actions = draw_relabels(distributions, seed)
+        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions)
 
     def _relabel_source(self, name: Relabelling, seed: int) -> str:
         """Return an identification of a decoder, by its kind, its samples and, if it has one, its model."""

@@ -34,11 +34,11 @@ class Cloning(Trainee):
     """A policy as the training loop trains it; the ``numbers`` of a batch are the last frames of its windows.
 
     If the windows have distributions q(a | x) over the action of a transition x, decoded from few samples, then to
-    imitate them would teach the policy their blur. It learns instead to make the transitions likely, by
-    log sum_a pi(a | window) q(a | x) / e(a | x), where e is what was to be expected of q before the transition. The
-    gradient is that of the cross-entropy with the posteriors, proportional to pi q / e. Alone they make a new policy
-    collapse into one action and an old one too sure, so that the first batches learn q, and later ones a mixture of
-    both; see ``CloningConfig``.
+    imitate them would teach the policy their blur. It learns instead to make the transitions likely:
+    log sum_a pi(a | window) p(x | a), where p(x | a) is proportional to q(a | x) / p(a), and p(a) is the mean of q over
+    all videos. The gradient is that of the cross-entropy with the posteriors, proportional to pi(a | window) p(x | a).
+    Alone they make a new policy collapse into one action and an old one too sure, so that the first batches learn q,
+    and later ones a mixture of both; see ``CloningConfig``.
     """
 
     seen: Tensor
@@ -61,15 +61,17 @@ class Cloning(Trainee):
         logits = self.policy(videos, self._windows.past_at(numbers).to(device))
         likeliest = targets if targets.ndim == 1 else targets.argmax(dim=-1)
         if self.training and targets.ndim == 2:
-            self.seen += 1
-            if self.seen > self._config.posterior_after * self._config.training.train_steps:
-                targets = self._mix_posterior(targets, self._windows.lifts_at(numbers).to(device), logits.detach())
+            targets = self._mix_posterior(targets, logits.detach())
         loss = F.cross_entropy(logits, targets)
         return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == likeliest).float().mean()})
 
-    def _mix_posterior(self, decoded: Tensor, lifts: Tensor, logits: Tensor) -> Tensor:
-        """Return the mixture of decoded distributions with the posteriors of lifts and the policy's logits, (B, A)."""
-        posterior = (logits.log_softmax(dim=-1) + lifts.log()).softmax(dim=-1)  # 0 where the lift is 0
+    def _mix_posterior(self, decoded: Tensor, logits: Tensor) -> Tensor:
+        """Return what to learn from decoded distributions (B, A), given the policy's logits (B, A)."""
+        self.seen += 1
+        if self.seen <= self._config.posterior_after * self._config.training.train_steps:
+            return decoded
+        lifts = self._windows.lifts(decoded)  # (B, A), zero for actions that are never decoded
+        posterior = (logits.log_softmax(dim=-1) + lifts.log()).softmax(dim=-1)
         share = self._config.decoder_share
         return share * decoded + (1 - share) * posterior
 

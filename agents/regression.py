@@ -13,23 +13,12 @@ FOLDS = 5
 """Number of parts of the samples, each of which is held out once."""
 
 
-class Scaling:
-    """Standardises inputs to a total variance of about 1, as some rows ``fitted`` (M, D) have it."""
-
-    def __init__(self, fitted: Tensor) -> None:
-        self._mean, self._std = fitted.mean(dim=0), fitted.std(dim=0) + 1e-3
-
-    def scale(self, inputs: Tensor) -> Tensor:
-        """Return standardised inputs (F, D) and a constant, (F, D + 1)."""
-        return F.pad((inputs - self._mean) / self._std / inputs.shape[1] ** 0.5, (0, 1), value=1.0)
-
-
 def fit_logistic(inputs: Tensor, targets: Tensor, classes: int, penalty: float) -> Tensor:
     """Return the weights (D, classes) that minimise the cross-entropy of ``inputs @ weights`` plus a penalty.
 
     Args:
         inputs: (M, D) float32; the last column is a constant, whose weights are not penalised.
-        targets: (M,) int64 classes, or (M, classes) float32 probabilities.
+        targets: (M,) int64 classes.
         classes: Number of classes.
         penalty: Weight of the sum of squared weights.
     """

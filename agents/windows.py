@@ -100,11 +100,9 @@ class Windows(VideoWindows):
         num_actions: Number of actions, A.
         context_length: Number of frames of a window, T.
         distributions: (F, A) probabilities of the actions, to learn from in place of ``actions``; by default none.
-        expected: (F, A) probabilities to be expected of each transition before it is seen, with ``distributions``.
 
     Raises:
-        ValueError: If the numbers of frames, actions, distributions and expectations differ, or an action is out of
-            range.
+        ValueError: If the numbers of frames, actions and distributions differ, or an action is out of range.
     """
 
     def __init__(
@@ -114,7 +112,6 @@ class Windows(VideoWindows):
         num_actions: int,
         context_length: int,
         distributions: np.ndarray | None = None,
-        expected: np.ndarray | None = None,
     ) -> None:
         super().__init__(footage, context_length)
         frames = len(footage.frames)
@@ -122,14 +119,12 @@ class Windows(VideoWindows):
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
-        require((distributions is None) == (expected is None), "expected", expected, "given with distributions")
-        for name, shares in {"distributions": distributions, "expected": expected}.items():
-            if shares is not None:
-                wanted = frames, num_actions
-                require(shares.shape == wanted, name, shares.shape, f"{wanted}, one a frame")
-        self._actions, self._num_actions = actions, num_actions
-        self._distributions, self._expected = distributions, expected
+        if distributions is not None:
+            wanted = frames, num_actions
+            require(distributions.shape == wanted, "distributions", distributions.shape, f"{wanted}, one a frame")
+        self._actions, self._num_actions, self._distributions = actions, num_actions, distributions
         self.targets = np.flatnonzero(actions != NO_LABEL)
+        self._shares = None if distributions is None else self._average(distributions)
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
         """Return the past actions (M, T - 1) int64 of the windows that end at frames ``numbers`` (M,)."""
@@ -148,11 +143,18 @@ class Windows(VideoWindows):
             return torch.from_numpy(self._actions[numbers])
         return torch.from_numpy(self._distributions[numbers].astype(np.float32))
 
-    def lifts_at(self, numbers: np.ndarray) -> Tensor:
-        """Return the ratios (M, A) float32 of distributions to what was expected; 0 for actions not expected at all."""
-        assert self._expected is not None, "without expectations there is no ratio"
-        expected = torch.from_numpy(self._expected[numbers].astype(np.float32))
-        return torch.where(expected > 0, self.labels_at(numbers) / expected, 0.0)
+    def lifts(self, distributions: Tensor) -> Tensor:
+        """Return the ratios (M, A) of distributions (M, A) to their mean over all frames with an action.
+
+        They are 0 for actions whose mean is 0, which are those of no frame.
+        """
+        assert self._shares is not None, "without distributions there is no mean"
+        shares = self._shares.to(distributions.device)
+        return torch.where(shares > 0, distributions / shares, 0.0)
+
+    def _average(self, distributions: np.ndarray) -> Tensor:
+        """Return the mean (A,) float32 of the distributions (F, A) at frames with an action."""
+        return torch.from_numpy(distributions[self.targets].mean(axis=0, dtype=np.float64).astype(np.float32))
 
 
 def read_real_actions(folder: Path) -> np.ndarray:

@@ -20,7 +20,7 @@ from agents.inverse_decoder import InverseDecoder
 from agents.labelling import NO_LABEL, describe_dataset, describe_transitions, label_dataset
 from agents.policy import LatentPolicy
 from agents.regression import choose_penalty, fit_logistic
-from agents.relabelling import FeatureDecoder, draw_relabels, expect_next, log_shares
+from agents.relabelling import FeatureDecoder, draw_relabels
 from agents.windows import Footage, Windows, read_footage, read_real_actions
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.frames import to_float
@@ -199,7 +199,7 @@ def test_bad_samples_of_decoders_are_rejected(actions: list[int], message: str) 
 def trainee(distributions: np.ndarray | None, random_shift: int = 0) -> tuple[Cloning, Batch]:
     """A cloning on sixteen frames with five actions, and a batch of them."""
     footage = Footage(random_frames(16), np.arange(16) % 8 == 0)
-    windows = Windows(footage, np.arange(16) % 5, 5, 4, distributions, distributions)
+    windows = Windows(footage, np.arange(16) % 5, 5, 4, distributions)
     torch.manual_seed(0)
     policy = LatentPolicy(SMALL, 5)
     torch.nn.init.normal_(policy.head.weight)
@@ -228,9 +228,9 @@ def test_posteriors_sharpen_what_a_blurred_decoder_tells(decoder_share: float, t
     is_bright, says_other = np.arange(frames) % 2 > 0, np.arange(frames) % 20 < 6
     videos = np.broadcast_to(np.where(is_bright, 200, 50).astype(np.uint8)[:, None, None, None], (frames, 64, 64, 3))
     distributions = np.where((is_bright ^ says_other)[:, None], [0.3, 0.7, 0], [0.7, 0.3, 0]).astype(np.float16)
-    footage, expected = Footage(np.ascontiguousarray(videos), np.ones(frames, dtype=bool)), np.zeros((frames, 3))
-    expected[:, :2] = 0.5  # both actions are as frequent
-    windows = Windows(footage, is_bright + 0, 3, 4, distributions, expected)
+    windows = Windows(
+        Footage(np.ascontiguousarray(videos), np.ones(frames, dtype=bool)), is_bright + 0, 3, 4, distributions
+    )
     config = replace(small_cloning(100), decoder_share=decoder_share, posterior_after=0.2)
     torch.manual_seed(0)
     cloning = Cloning(LatentPolicy(config.policy, 3), windows, config).train()
@@ -247,43 +247,17 @@ def test_posteriors_sharpen_what_a_blurred_decoder_tells(decoder_share: float, t
     assert shares[:, 2].max() < 0.01  # no transition was decoded as it
 
 
-def test_lifts_are_ratios_to_what_was_expected() -> None:
-    distributions, expected = np.array([[0.4, 0.4, 0.2], [0.1, 0.9, 0]]), np.array([[0.2, 0.8, 0], [0.1, 0.3, 0]])
-    footage = Footage(random_frames(2), np.zeros(2, dtype=bool))
-    windows = Windows(footage, np.zeros(2, dtype=int), 3, 4, distributions, expected)
-    torch.testing.assert_close(windows.lifts_at(np.array([1, 0])), torch.tensor([[1.0, 3, 0], [2, 0.5, 0]]))
-
-
-def test_expectations_follow_the_transition_before() -> None:
-    rng, frames = np.random.default_rng(0), 2000
-    starts, ends = np.arange(frames) % 10 == 0, np.arange(frames) % 10 == 9
-    features = rng.choice([-1.0, 1.0], size=(frames, 1)).astype(np.float16)
-    features[ends] = np.nan
-    before = np.roll(features[:, 0], 1)
-    likely = np.where(before > 0, 0.9, 0.3)[:, None]  # of the first action
-    distributions = np.where(ends[:, None], 0, np.concatenate([likely, 0 * likely, 1 - likely], axis=1))
-    distributions[starts] = 0.5, 0, 0.5
-    expected = expect_next(features, distributions.astype(np.float16), starts)
-    inside = ~starts & ~ends
-    np.testing.assert_allclose(expected[inside], distributions[inside], atol=0.02)
-    mean = distributions[~ends].mean(axis=0)
-    np.testing.assert_allclose(expected[starts], np.tile(mean, (starts.sum(), 1)), atol=0.01)
-    assert not expected[ends].any()
-
-
-def test_expectations_of_pure_chance_are_the_mean() -> None:
-    rng = np.random.default_rng(0)
-    features, distributions = rng.normal(size=(4000, 3)), rng.dirichlet([1, 2, 1], size=4000).astype(np.float16)
-    expected = expect_next(features, distributions, np.arange(4000) == 0)
-    np.testing.assert_allclose(expected, np.tile([0.25, 0.5, 0.25], (4000, 1)), atol=0.04)
-    assert log_shares(np.array([[1.0, 0]])) == pytest.approx(np.log([[1, 1e-4]]))
+def test_an_action_that_is_never_decoded_is_not_lifted() -> None:
+    windows = Windows(
+        Footage(random_frames(2), np.zeros(2, dtype=bool)), np.array([0, NO_LABEL]), 3, 4, np.array([[0.2, 0.8, 0]] * 2)
+    )
+    lifts = windows.lifts(torch.tensor([[0.4, 0.4, 0.2]]))
+    torch.testing.assert_close(lifts, torch.tensor([[2.0, 0.5, 0.0]]))
 
 
 def test_distributions_of_another_size_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"distributions must be \(16, 5\), one a frame, got \(16, 4\)"):
         trainee(np.full((16, 4), 0.25))
-    with pytest.raises(ValueError, match="expected must be given with distributions"):
-        Windows(Footage(random_frames(2), np.zeros(2, dtype=bool)), np.zeros(2, dtype=int), 2, 4, np.ones((2, 2)))
 
 
 def test_all_frames_of_a_window_are_shifted_alike() -> None:
