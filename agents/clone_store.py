@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class CloneStore:
             self._label(self._videos)
             read_footage(self._videos, self.work)
 
-    def with_clones(self, config: CloningConfig, clones: Path) -> Self:
+    def with_clones(self, config: CloningConfig, clones: Path) -> "CloneStore":
         """Return a store of the same recordings and labels, whose clones have another config and lie in ``clones``."""
         other = copy.copy(self)
         other.config, other.clones = config, clones
