@@ -17,7 +17,7 @@ from agents.inverse_decoder import InverseDecoder
 from agents.labelling import NO_LABEL, describe_dataset, digest_labels, keep_labels, label_dataset
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy
-from agents.relabelling import FeatureDecoder, draw_relabels
+from agents.relabelling import FeatureDecoder, FeatureResiduals, draw_relabels
 from agents.windows import Footage, Windows, draw_labelled, read_footage, read_real_actions
 from genie_gym.data.clips import ClipDataset
 from genie_gym.models.world_model import GenieWorldModel
@@ -180,8 +180,11 @@ class CloneStore:
         numbers = self._draw(self.relabel_samples, seed)
         actions = self._labelled_actions[numbers]
         if name == "lam_relabel":
-            decoder = FeatureDecoder(self._describe(self._labelled)[numbers], actions, self.game)
-            return decoder.decode(self._describe(self._videos))
+            videos, labelled = ((self._describe(each), each.episode_starts) for each in (self._videos, self._labelled))
+            residuals = FeatureResiduals(*videos)
+            return FeatureDecoder(residuals.find(*labelled)[numbers], actions, self.game).decode(
+                residuals.find(*videos)
+            )
         return InverseDecoder(self._labelled_footage, numbers, actions, self.game, seed).decode(self.footage)
 
     def _describe(self, dataset: ClipDataset) -> np.ndarray:

@@ -17,13 +17,50 @@ from agents.regression import choose_penalty, fit_logistic
 from genie_gym.checks import require
 
 _DECODED_AT_ONCE = 65_536  # transitions in a batch
+_RIDGE = 0.01  # penalty of residuals' weights, as a share of the variance of standardised features
+
+
+class FeatureResiduals:
+    """What features of a transition hold beyond what those of the transition before let expect.
+
+    Features show how fast things moved already, which tells what the player tends to do. A policy knows that from its
+    frames and must not count it twice. What is left shows what the action changed. A linear regression predicts
+    features from those of the transition before, or their mean for the first of an episode.
+
+    Args:
+        features: (F, D) features of all frames of the videos, NaN at the last frame of an episode.
+        episode_starts: (F,) bool: True for the first frame of an episode.
+    """
+
+    def __init__(self, features: np.ndarray, episode_starts: np.ndarray) -> None:
+        known = torch.from_numpy(features[~np.isnan(features[:, 0])]).float()
+        self._mean, self._std = known.mean(dim=0), known.std(dim=0) + 1e-3
+        now, before = self._pair(features, episode_starts)
+        penalty = _RIDGE * len(now) * torch.eye(now.shape[1])
+        self._weights = torch.linalg.solve(before.T @ before + penalty, before.T @ now)
+        self._scale = (now - before @ self._weights).std(dim=0) + 1e-3
+
+    def find(self, features: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
+        """Return the residuals (F, D) float32 of features (F, D), of variance 1 on the videos; NaN where they are."""
+        found = np.full(features.shape, np.nan, dtype=np.float32)
+        now, before = self._pair(features, episode_starts)
+        found[~np.isnan(features[:, 0])] = ((now - before @ self._weights) / self._scale).numpy()
+        return found
+
+    def _pair(self, features: np.ndarray, episode_starts: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return standardised features (M, D) of all M transitions, and of those before; 0 before an episode."""
+        has_next = ~np.isnan(features[:, 0])
+        scaled = (torch.from_numpy(features).float() - self._mean) / self._std
+        before = scaled.roll(1, dims=0)
+        before[torch.from_numpy(episode_starts)] = 0
+        return scaled[has_next], before[has_next]
 
 
 class FeatureDecoder:
     """Logistic regression of the move on a transition's features, with a penalty chosen within the samples.
 
     Args:
-        features: (M, D) features of the M labelled samples, from ``describe_dataset``.
+        features: (M, D) features of the M labelled samples, from ``describe_dataset`` or their ``FeatureResiduals``.
         real_actions: (M,) real actions of the samples.
         game: Game with R real actions.
 

@@ -20,7 +20,7 @@ from agents.inverse_decoder import InverseDecoder
 from agents.labelling import NO_LABEL, describe_dataset, describe_transitions, label_dataset
 from agents.policy import LatentPolicy
 from agents.regression import choose_penalty, fit_logistic
-from agents.relabelling import FeatureDecoder, draw_relabels
+from agents.relabelling import FeatureDecoder, FeatureResiduals, draw_relabels
 from agents.windows import Footage, Windows, read_footage, read_real_actions
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.frames import to_float
@@ -253,6 +253,25 @@ def test_an_action_that_is_never_decoded_is_not_lifted() -> None:
     )
     lifts = windows.lifts(torch.tensor([[0.4, 0.4, 0.2]]))
     torch.testing.assert_close(lifts, torch.tensor([[2.0, 0.5, 0.0]]))
+
+
+def test_residuals_leave_out_what_the_transition_before_tells() -> None:
+    """A speed that an action of -1, 0 or 1 changes a little, in episodes of ten frames."""
+    rng, frames = np.random.default_rng(0), 4000
+    starts, ends = np.arange(frames) % 10 == 0, np.arange(frames) % 10 == 9
+    actions, speeds = rng.integers(-1, 2, size=frames), np.zeros(frames)
+    for t in range(frames):
+        speeds[t] = rng.normal() if starts[t] else 0.9 * speeds[t - 1] + 0.3 * actions[t]
+    features = np.stack([speeds, rng.normal(size=frames)], axis=1)
+    features[ends] = np.nan
+    residuals = FeatureResiduals(features, starts)
+    found, inside = residuals.find(features, starts), ~starts & ~ends
+    assert np.array_equal(np.isnan(found).any(axis=1), ends)
+    assert abs(np.corrcoef(found[inside, 0], actions[inside])[0, 1]) > 0.95
+    assert abs(np.corrcoef(features[inside, 0], actions[inside])[0, 1]) < 0.6
+    assert abs(np.corrcoef(found[inside, 0], np.roll(speeds, 1)[inside])[0, 1]) < 0.1
+    other = residuals.find(features[:20], starts[:20])
+    np.testing.assert_array_equal(other, found[:20])  # each transition by itself and the one before
 
 
 def test_distributions_of_another_size_are_rejected() -> None:
