@@ -45,11 +45,12 @@ TRIALS = {
     "as in the table": Trial(_CLONED, {}),
     "past actions hidden": Trial(("oracle", "lam_relabel"), {"policy.sees_actions": False}),
     "windows shifted by up to 2 pixels": Trial(("oracle",), {"random_shift": 2}),
-    "half of the batches": Trial(("oracle",), {}, 0.5),
+    "half of the batches": Trial(("oracle", "lam_relabel"), {}, 0.5),
     "twice the batches": Trial(("oracle",), {}, 2.0),
     "wider network, half of the batches": Trial(("oracle",), {"policy.widths": (48, 48), "policy.features": 384}, 0.5),
     "decoder alone, without posteriors": Trial(_RELABELLED, {"decoder_share": 1.0}),
-    "decoder's share 1/6": Trial(("lam_relabel",), {"decoder_share": 1 / 6}),
+    "decoder's share 1/3": Trial(_RELABELLED, {"decoder_share": 1 / 3}),
+    "decoder's share 1/20": Trial(("lam_relabel",), {"decoder_share": 1 / 20}),
 }
 """Trials by the name in the table."""
 

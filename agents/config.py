@@ -48,7 +48,7 @@ class CloningConfig:
     training: TrainConfig
     random_shift: int = 0
     """largest shift in pixels of training windows, each by a random vector, all its frames alike; 0 for none"""
-    decoder_share: float = 1 / 3
+    decoder_share: float = 1 / 6
     """share of a decoder's own distribution in what is learned from it; the rest is the posterior by the policy"""
     posterior_after: float = 0.25
     """share of the training after which posteriors are learned; before, the decoder's distributions alone"""
