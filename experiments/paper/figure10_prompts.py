@@ -80,10 +80,8 @@ class PromptsFigure(WorldExperiment):
             played = play_each_action(world, pictures[:, None], frames[-1], self.seed)
             rows.append({"kind": kind, **score_prompts(world, pictures, played, frames, ways, self.seed)})
             print(rows[-1])
-            for number in np.linspace(0, len(pictures) - 1, min(len(pictures), _PICTURES_A_KIND)).round().astype(int):
-                first = pictures[number] if kind in made else torch.ones_like(pictures[number])  # not ours to publish
-                shown = [played[action, number, frames] for action in ways.values()]
-                strips.append((kind, torch.cat([first[None], played[0, number, :1], *shown])))
+            shown = pictures if kind in made else torch.ones_like(pictures)  # given ones are not ours to publish
+            strips += [(kind, strip) for strip in lay_strips(shown, played[list(ways.values())], frames)]
         folder = None if self.prompts is None else self.prompts.name
         self.write({"checkpoint": self.checkpoint, "prompts": folder, **size, "rows": rows})
         heads = ["prompt", "rebuilt", *(f"{way} {frame}" for way in ways for frame in frames)]
@@ -145,6 +143,20 @@ def score_prompts(
         **explain_with_intervals(went, seed),
         "obedience": score_obedience(went[..., 0], **ways),
     }
+
+
+def lay_strips(pictures: Tensor, played: Tensor, frames: list[int]) -> list[Tensor]:
+    """Return a strip (N, C, H, W) for each of at most three prompts, evenly spaced.
+
+    Args:
+        pictures: (M, C, H, W) prompts, the first frames of the strips.
+        played: (W, M, T, C, H, W) videos that begin with the rebuilt prompts, the second frames.
+        frames: Numbers of the frames that follow, of each of the W videos.
+    """
+    numbers = np.linspace(0, len(pictures) - 1, min(len(pictures), _PICTURES_A_KIND)).round().astype(int).tolist()
+    return [
+        torch.cat([pictures[number][None], played[0, number, :1], *played[:, number, frames]]) for number in numbers
+    ]
 
 
 def record_frames(game: str, frames: int, seed: int) -> Tensor:
