@@ -37,7 +37,7 @@ def draw_scene(seed: int) -> np.ndarray:
     return _scale_down(image)
 
 
-def draw_figure(number: int) -> np.ndarray:
+def draw_figure_scene(number: int) -> np.ndarray:
     """Draw a player-like figure on the ground in the middle of a game that does not exist, (64, 64, 3) uint8.
 
     Numbers go through every style on every background; colours, height and things around are drawn by chance.

@@ -11,7 +11,7 @@ from genie_gym.metrics.image import psnr
 from genie_gym.metrics.motion import estimate_shifts, explain_motion
 from genie_gym.models.world_model import GenieWorldModel
 
-OBEYED = 2
+_OBEYED = 2
 """Pixels the right way from which on a picture obeys."""
 _REACH = 5
 """Pixels by which the sum of the estimated motions is corrected at most, since each is rounded to a pixel."""
@@ -86,16 +86,16 @@ def score_obedience(went: Tensor, left: int, right: int) -> dict[str, Any]:
         right: Action that should move to the right.
 
     Returns:
-        ``apart``, the share of pictures that ``left`` moves to the left of where ``right`` moves them by ``OBEYED``
+        ``apart``, the share of pictures that ``left`` moves to the left of where ``right`` moves them by 2
         pixels, and ``left`` and ``right``, the shares that each moves its way by as many: each with its 95 % Wilson
         ``interval`` and ``chance``, the share for two random different actions in their place.
     """
     gaps = went[None] - went[:, None]  # (left, right, M)
     is_pair = ~torch.eye(len(went), dtype=torch.bool)
     obeys = {
-        "apart": (gaps[left, right] >= OBEYED, gaps[is_pair] >= OBEYED),
-        "left": (went[left] <= -OBEYED, went <= -OBEYED),
-        "right": (went[right] >= OBEYED, went >= OBEYED),
+        "apart": (gaps[left, right] >= _OBEYED, gaps[is_pair] >= _OBEYED),
+        "left": (went[left] <= -_OBEYED, went <= -_OBEYED),
+        "right": (went[right] >= _OBEYED, went >= _OBEYED),
     }
     scores = {}
     for name, (own, random) in obeys.items():

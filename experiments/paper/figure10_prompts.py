@@ -18,7 +18,7 @@ import tyro
 from torch import Tensor
 
 import genie_gym
-from experiments.lib.drawn_prompts import draw_figure, draw_scene
+from experiments.lib.drawn_prompts import draw_figure_scene, draw_scene
 from experiments.lib.prompt_scores import explain_with_intervals, score_kept, score_obedience
 from genie_gym.checks import require
 from genie_gym.data.clips import ClipDataset
@@ -96,7 +96,7 @@ class PromptsFigure(WorldExperiment):
         ]
         return {
             "coinrun": to_float(np.concatenate(own)),
-            "figures": to_float(np.stack([draw_figure(number) for number in range(size["figures"])])),
+            "figures": to_float(np.stack([draw_figure_scene(number) for number in range(size["figures"])])),
             "scenes": to_float(np.stack([draw_scene(seed) for seed in range(size["drawn"])])),
             "other games": torch.cat([record_frames(game, size["frames_a_game"], self.seed) for game in size["games"]]),
         }

@@ -17,7 +17,7 @@ _MARGIN = 64
 """Width in pixels of the margin with the titles of a contact sheet."""
 _HEAD = 12
 """Height in pixels of the margin with the heads of its columns."""
-SHEET_GAP = 2
+_GAP = 2
 """Pixels between two frames of a contact sheet."""
 _MOST_PADDED = 1 << 24
 """Largest number of pixels that a frame is padded to; a longer or wider one is scaled down first."""
@@ -139,8 +139,8 @@ def contact_sheet(videos: np.ndarray, titles: Sequence[str] = (), heads: Sequenc
     for field, texts, number, owner in (("titles", titles, rows, "video"), ("heads", heads, columns, "frame")):
         if texts and len(texts) != number:
             raise ValueError(f"{field} must be {number}, one for each {owner}, got {len(texts)}")
-    tiles = np.pad(videos, [(0, 0), (0, 0), (0, SHEET_GAP), (0, SHEET_GAP), (0, 0)], constant_values=255)
-    sheet = rearrange(tiles, "r t h w c -> (r h) (t w) c")[:-SHEET_GAP, :-SHEET_GAP]
+    tiles = np.pad(videos, [(0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)], constant_values=255)
+    sheet = rearrange(tiles, "r t h w c -> (r h) (t w) c")[:-_GAP, :-_GAP]
     left, top = _MARGIN if titles else 0, _HEAD if heads else 0
     page = Image.fromarray(np.pad(sheet, [(top, 0), (left, 0), (0, 0)], constant_values=255))
     pen = ImageDraw.Draw(page)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.lib import drawn_prompts
-from experiments.lib.drawn_prompts import draw_figure, draw_scene
+from experiments.lib.drawn_prompts import draw_figure_scene, draw_scene
 from experiments.lib.prompt_scores import explain_with_intervals, score_kept, score_obedience
 from experiments.lib.tables.paper import tabulate_prompts
 from experiments.paper.figure10_prompts import PromptsFigure, lay_strips, read_pictures, score_prompts
@@ -139,7 +139,7 @@ def test_intervals_hold_the_share_and_shrink_with_more_pictures() -> None:
 
 
 def test_drawn_pictures_differ_and_repeat() -> None:
-    for draw in (draw_scene, draw_figure):
+    for draw in (draw_scene, draw_figure_scene):
         pictures = [draw(number) for number in range(24)]
         assert all(picture.shape == (64, 64, 3) for picture in pictures)
         assert len({picture.tobytes() for picture in pictures}) == 24
@@ -147,10 +147,10 @@ def test_drawn_pictures_differ_and_repeat() -> None:
 
 
 def test_figures_stand_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = [draw_figure(number) for number in range(24)]
+    drawn = [draw_figure_scene(number) for number in range(24)]
     monkeypatch.setattr(drawn_prompts, "_STYLES", (lambda *_: None,) * 4)
     for number, picture in enumerate(drawn):
-        rows, columns = (picture != draw_figure(number)).any(axis=2).nonzero()
+        rows, columns = (picture != draw_figure_scene(number)).any(axis=2).nonzero()
         assert len(rows) > 4, number
         for places in (rows, columns):
             assert places.min() > 20, number
