@@ -49,11 +49,11 @@ def tabulate_prompts(results: dict[str, Any]) -> str:
         ways = row["obedience"].values()
         obeyed.append([row["kind"], *explained, *(f"{_write_share(way)} ({way['chance']:.2f})" for way in ways)])
     frames = [each["frame"] for each in results["rows"][0]["kept"]]
-    measures = ("kept, dB (another prompt)", "tokens")
+    measures = ("kept, dB (another prompt)", "tokens kept")
     heads = ["kind", "pictures", "rebuilt, dB", *(f"{each}, t = {frame}" for each in measures for frame in frames)]
     obedience = ["left of right (chance)", "left to the left (chance)", "right to the right (chance)"]
     motion = ["kind", "motion along x explained [95 %]", "along y [95 %]", *obedience]
-    tables = (write_table([*heads, "two prompts"], kept), write_table(motion, obeyed))
+    tables = (write_table([*heads, "tokens of another prompt"], kept), write_table(motion, obeyed))
     return f"{describe_run(results)}:\n\n" + "\n\n".join(tables)
 
 
