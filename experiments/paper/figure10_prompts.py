@@ -40,11 +40,11 @@ _SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"modes": ["easy"], "starts_a_mode": 2, "drawn": 2, "games": ["ninja"], "frames_a_game": 2, "figures": 2},
     "full": {
         "modes": ["easy", "hard"],
-        "starts_a_mode": 6,
-        "drawn": 6,
+        "starts_a_mode": 12,
+        "drawn": 12,
         "games": _GAMES,
-        "frames_a_game": 1,
-        "figures": 24,
+        "frames_a_game": 3,
+        "figures": 48,
     },
 }
 """Sizes by preset: ``modes`` of CoinRun and starts of each, drawn scenes, other ``games`` and frames of each, and drawn
