@@ -36,7 +36,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "against": speed.tabulate_against,
     "play": speed.describe_play,
     **{name: functools.partial(paper.tabulate_variants, name) for name in paper.VARIANTS},
-    **{name: functools.partial(paper.tabulate_rows, name) for name in paper.ROW_TABLES},
+    "figure10_prompts": paper.tabulate_prompts,
     "figure9_scaling": paper.tabulate_scaling,
     "ablation_precision": paper.tabulate_precisions,
     "curation": curation.tabulate_curation,

@@ -1,13 +1,11 @@
 """Precision and recall of a rule on confidence, with intervals that count videos and not clips, and its threshold."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-_Z = 1.96
-"""Standard deviations of a 95 % interval."""
+from genie_gym.metrics.controllability import wilson_interval
 
 
 class Scored(NamedTuple):
@@ -54,10 +52,7 @@ def _share(hits: np.ndarray, videos: np.ndarray) -> dict[str, Any]:
         return {"share": None, "interval": None, "videos": 0}
     sizes = np.unique(videos, return_counts=True)[1]
     number, share = float(sizes.sum() ** 2 / (sizes**2).sum()), float(hits.mean())
-    middle = (share + _Z**2 / (2 * number)) / (1 + _Z**2 / number)
-    half = _Z * math.sqrt(share * (1 - share) / number + _Z**2 / (4 * number**2)) / (1 + _Z**2 / number)
-    interval = [max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))]
-    return {"share": share, "interval": interval, "videos": len(sizes)}
+    return {"share": share, "interval": list(wilson_interval(share, number)), "videos": len(sizes)}
 
 
 def choose_threshold(scored: Scored, precision: float) -> float:

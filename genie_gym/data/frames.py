@@ -15,6 +15,10 @@ from genie_gym.system import replace_file
 
 _MARGIN = 64
 """Width in pixels of the margin with the titles of a contact sheet."""
+_HEAD = 12
+"""Height in pixels of the margin with the heads of its columns."""
+_GAP = 2
+"""Pixels between two frames of a contact sheet."""
 _MOST_PADDED = 1 << 24
 """Largest number of pixels that a frame is padded to; a longer or wider one is scaled down first."""
 
@@ -116,22 +120,35 @@ def _shrink_before_padding(frame: np.ndarray, height: int, width: int) -> np.nda
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
 
 
-def contact_sheet(videos: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
-    """Arrange videos as rows with time to the right: (R, T, H, W, 3) -> (R H, T W, 3) uint8.
+def contact_sheet(videos: np.ndarray, titles: Sequence[str] = (), heads: Sequence[str] = ()) -> np.ndarray:
+    """Arrange (R, T, H, W, 3) uint8 videos as rows with time to the right, with white gaps between frames and rows.
 
-    Titles, one for each video, stand in a margin that adds 64 pixels at the left; ``ValueError`` for another number.
+    Args:
+        videos: The videos.
+        titles: A title for each video, in a margin of 64 pixels at the left; none leave the margin out.
+        heads: A head for each column, in a margin of 12 pixels above; none leave the margin out.
+
+    Returns:
+        (height, width, 3) uint8; a frame and its gap take H + 2 rows and W + 2 columns, without the gap at the end.
+
+    Raises:
+        ValueError: If the videos are invalid, or titles or heads are too many or too few.
     """
     check_frames("videos", videos, ndim=5)
-    sheet = rearrange(videos, "r t h w c -> (r h) (t w) c")
-    if not titles:
-        return sheet
-    if len(titles) != len(videos):
-        raise ValueError(f"titles must be {len(videos)}, one for each video, got {len(titles)}")
-    margin = Image.new("RGB", (_MARGIN, sheet.shape[0]), "white")
-    pen = ImageDraw.Draw(margin)
+    rows, columns = videos.shape[:2]
+    for field, texts, number, owner in (("titles", titles, rows, "video"), ("heads", heads, columns, "frame")):
+        if texts and len(texts) != number:
+            raise ValueError(f"{field} must be {number}, one for each {owner}, got {len(texts)}")
+    tiles = np.pad(videos, [(0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)], constant_values=255)
+    sheet = rearrange(tiles, "r t h w c -> (r h) (t w) c")[:-_GAP, :-_GAP]
+    left, top = _MARGIN if titles else 0, _HEAD if heads else 0
+    page = Image.fromarray(np.pad(sheet, [(top, 0), (left, 0), (0, 0)], constant_values=255))
+    pen = ImageDraw.Draw(page)
     for row, title in enumerate(titles):
-        pen.text((2, (row + 0.5) * videos.shape[2]), title, fill="black", anchor="lm")
-    return np.concatenate([np.asarray(margin), sheet], axis=1)
+        pen.text((2, top + row * tiles.shape[2] + videos.shape[2] / 2), title, fill="black", anchor="lm")
+    for column, head in enumerate(heads):
+        pen.text((left + column * tiles.shape[3] + videos.shape[3] / 2, top / 2), head, fill="black", anchor="mm")
+    return np.asarray(page)
 
 
 def write_image(path: Path, frame: np.ndarray) -> None:

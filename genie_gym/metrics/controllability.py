@@ -1,5 +1,6 @@
 """Controllability: the influence of latent actions on a roll-out, as delta PSNR (Genie, sec. 3.1)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ class Rollouts(NamedTuple):
 
 _CHUNK = 32
 """Clips played in one batch."""
+_Z = 1.96
+"""Standard deviations of a 95 % interval."""
 ROLLOUT_KINDS = Rollouts._fields[1:]
 
 
@@ -84,3 +87,10 @@ def bootstrap_interval(values: Tensor, seed: int, resamples: int = 2000) -> tupl
     means = sample[generator.integers(len(sample), size=(resamples, len(sample)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def wilson_interval(share: float, number: float) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share of ``number`` independent cases, which has a width at 0 and 1."""
+    middle = (share + _Z**2 / (2 * number)) / (1 + _Z**2 / number)
+    half = _Z * math.sqrt(share * (1 - share) / number + _Z**2 / (4 * number**2)) / (1 + _Z**2 / number)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

@@ -103,8 +103,28 @@ def test_resize_refuses_others() -> None:
 def test_contact_sheet_has_a_row_for_each_video() -> None:
     videos = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3, 1, 1, 1).repeat(4, 2).repeat(5, 3).repeat(3, 4)
     sheet = contact_sheet(videos)
-    assert sheet.shape == (8, 15, 3)
-    assert sheet[::4, ::5, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert sheet.shape == (4 + 2 + 4, 5 + 2 + 5 + 2 + 5, 3)
+    assert sheet[::6, ::7, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_white_gaps_part_the_frames_of_a_contact_sheet() -> None:
+    sheet = contact_sheet(np.zeros((2, 3, 4, 5, 3), np.uint8))
+    is_white, is_black = (sheet == 255).all(axis=2), (sheet == 0).all(axis=2)
+    assert is_white.all(axis=1).nonzero()[0].tolist() == [4, 5]
+    assert is_white.all(axis=0).nonzero()[0].tolist() == [5, 6, 12, 13]
+    assert is_black.sum() == 2 * 3 * 4 * 5, "no pixel of a frame is lost"
+
+
+def test_heads_stand_in_a_margin_above_their_columns() -> None:
+    videos = np.zeros((2, 2, 32, 32, 3), np.uint8)
+    plain = contact_sheet(videos, ["", ""])
+    sheet = contact_sheet(videos, ["", ""], ["", "left 4"])
+    assert np.array_equal(sheet[-plain.shape[0] :], plain)
+    margin = sheet[: -plain.shape[0]]
+    assert (margin[:, -32:] < 255).any(), "a head"
+    assert (margin[:, : 64 + 32] == 255).all(), "none"
+    with pytest.raises(ValueError, match="heads must be 2, one for each frame, got 1"):
+        contact_sheet(videos, heads=["one"])
 
 
 def test_an_image_is_written_atomically(tmp_path: Path) -> None:
@@ -124,7 +144,7 @@ def test_titles_stand_in_a_margin_beside_their_rows() -> None:
     assert np.array_equal(sheet[:, -plain.shape[1] :], plain)
     margin = sheet[:, : -plain.shape[1]]
     assert (margin[:32] < 255).any(), "a title"
-    assert (margin[32:] == 255).all(), "none"
+    assert (margin[34:] == 255).all(), "none"
     with pytest.raises(ValueError, match="titles must be 2"):
         contact_sheet(videos, ["one"])
 

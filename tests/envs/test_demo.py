@@ -18,7 +18,8 @@ def test_each_row_of_the_sheet_holds_its_action_from_the_same_start(
     play_demo(tmp_path, 3, seed=5, checkpoint=handle)
     with Image.open(tmp_path / "demo.png") as picture:
         sheet = np.asarray(picture)
-    played = sheet[:, -4 * 64 :].reshape(8, 64, 4, 64, 3).swapaxes(1, 2)
+    tiles = np.pad(sheet[:, 64:], [(0, 2), (0, 2), (0, 0)]).reshape(8, 66, 4, 66, 3).swapaxes(1, 2)
+    played = tiles[:, :, :64, :64]
     env = GenieEnv(checkpoint=handle, reward_fn=zero_rewards)
     for action, row in enumerate(played):
         held = [env.reset(seed=5)[0], *(env.step(np.int64(action))[0] for _ in range(3))]

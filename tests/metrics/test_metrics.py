@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.metrics.baselines import cluster_patches, fit_patches
-from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, play_clips
+from genie_gym.metrics.controllability import bootstrap_interval, delta_psnr, play_clips, wilson_interval
 from genie_gym.metrics.image import pooled_psnr, psnr
 from genie_gym.metrics.score import score_control, score_frame
 
@@ -72,3 +72,9 @@ def test_kmeans_rebuilds_patches_it_has_room_for() -> None:
     assert torch.allclose(cluster_patches(videos, means, 8), videos, atol=1e-6)
     one = fit_patches(videos, 8, codes=1, seed=0)
     assert torch.allclose(cluster_patches(videos, one, 8), videos.mean().expand_as(videos), atol=1e-6)
+
+
+def test_a_wilson_interval_by_hand() -> None:
+    assert wilson_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson_interval(1.0, 24) == pytest.approx((1 / (1 + 1.96**2 / 24), 1.0))
+    assert wilson_interval(0.0, 24)[0] == 0

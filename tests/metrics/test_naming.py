@@ -61,8 +61,8 @@ def test_a_picture_has_a_row_for_each_action(tiny_checkpoint: Path, tmp_path: Pa
     names = propose_names(world, 2, 3, 0, tmp_path / "actions.png")
     assert len(set(names)) == 8
     width, height = Image.open(tmp_path / "actions.png").size
-    assert height == 8 * 64
-    assert width >= 2 * 4 * 64
+    assert height == 8 * 66 - 2
+    assert width >= 2 * 4 * 66 - 2
     with pytest.raises(ValueError, match=r"starts must be in 1\.\.4, the number of the world's start clips, got 5"):
         propose_names(world, 5, 3, 0, tmp_path / "actions.png")
     with pytest.raises(ValueError, match="frames must be positive, got 0"):

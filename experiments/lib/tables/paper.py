@@ -2,13 +2,9 @@
 
 from typing import Any
 
-from experiments.lib.tables.markdown import describe_run, write_table, write_values
+from experiments.lib.tables.markdown import describe_run, write_interval, write_table, write_values
 
 _HEADS = {
-    "rebuilt_psnr": "rebuilt, dB",
-    "mean_shift": "mean shift, pixels",
-    "x_explained": "motion along x explained",
-    "y_explained": "along y",
     "fvd_procgen_rebuilt": "fvd_procgen, rebuilt",
     "delta_psnr": "delta PSNR, t = 4",
     "tokenizer_psnr": "PSNR, dB",
@@ -28,10 +24,6 @@ VARIANTS = {
     "ablation_actions": "kind fvd_procgen delta_psnr held_out_loss shuffled_loss train_steps",
 }
 """JSON keys of the columns by file of results, which has a row for each seed; the first key names the variant."""
-ROW_TABLES = {
-    "figure10_prompts": "kind pictures rebuilt_psnr mean_shift x_explained y_explained",
-}
-"""JSON keys of the columns by file of results; each of its rows is a row of the table."""
 
 
 def tabulate_variants(name: str, results: dict[str, Any]) -> str:
@@ -45,11 +37,29 @@ def tabulate_variants(name: str, results: dict[str, Any]) -> str:
     return f"Mean over seeds (lowest to highest) {describe_run(results)}:\n\n{table}"
 
 
-def tabulate_rows(name: str, results: dict[str, Any]) -> str:
-    """Return a table with a row for each row of the results; ``name`` is in ``ROW_TABLES``."""
-    columns = ROW_TABLES[name].split()
-    rows = [[f"{v:.3f}" if isinstance(v := row[key], float) else str(v) for key in columns] for row in results["rows"]]
-    return f"{describe_run(results)}:\n\n{write_table([_HEADS.get(key, key) for key in columns], rows)}"
+def tabulate_prompts(results: dict[str, Any]) -> str:
+    """Return figure 10 as two tables with a row for each kind of prompt: what is kept of it, and whether it obeys."""
+    kept, obeyed = [], []
+    for row in results["rows"]:
+        pairs = (f"{each['psnr']:.1f} ({each['other_psnr']:.1f})" for each in row["kept"])
+        tokens = (f"{each['tokens']:.2f}" for each in row["kept"])
+        chance = f"{row['kept'][0]['other_tokens']:.2f}"
+        kept.append([row["kind"], str(row["pictures"]), f"{row['rebuilt_psnr']:.1f}", *pairs, *tokens, chance])
+        explained = (_write_share(row[f"{axis}_explained"]) for axis in "xy")
+        ways = row["obedience"].values()
+        obeyed.append([row["kind"], *explained, *(f"{_write_share(way)} ({way['chance']:.2f})" for way in ways)])
+    frames = [each["frame"] for each in results["rows"][0]["kept"]]
+    measures = ("kept, dB (another prompt)", "tokens kept")
+    heads = ["kind", "pictures", "rebuilt, dB", *(f"{each}, t = {frame}" for each in measures for frame in frames)]
+    obedience = ["left of right (chance)", "left to the left (chance)", "right to the right (chance)"]
+    motion = ["kind", "motion along x explained [95 %]", "along y [95 %]", *obedience]
+    tables = (write_table([*heads, "tokens of another prompt"], kept), write_table(motion, obeyed))
+    return f"{describe_run(results)}:\n\n" + "\n\n".join(tables)
+
+
+def _write_share(scored: dict[str, Any]) -> str:
+    """Return a share with its interval, without it if there is none."""
+    return f"{scored['share']:.2f}" if scored["interval"] is None else write_interval(scored, "share")
 
 
 def tabulate_precisions(results: dict[str, Any]) -> str:
