@@ -80,8 +80,8 @@ class PromptsFigure(WorldExperiment):
             played = play_each_action(world, pictures[:, None], frames[-1], self.seed)
             rows.append({"kind": kind, **score_prompts(world, pictures, played, frames, ways, self.seed)})
             print(rows[-1])
-            shown = pictures if kind in made else torch.ones_like(pictures)  # given ones are not ours to publish
-            strips += [(kind, strip) for strip in lay_strips(shown, played[list(ways.values())], frames)]
+            if kind in made:  # given pictures are not ours to publish
+                strips += [(kind, strip) for strip in lay_strips(pictures, played[list(ways.values())], frames)]
         folder = None if self.prompts is None else self.prompts.name
         self.write({"checkpoint": self.checkpoint, "prompts": folder, **size, "rows": rows})
         heads = ["prompt", "rebuilt", *(f"{way} {frame}" for way in ways for frame in frames)]
