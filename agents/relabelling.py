@@ -21,11 +21,11 @@ _RIDGE = 0.01  # penalty of residuals' weights, as a share of the variance of st
 
 
 class FeatureResiduals:
-    """What features of a transition hold beyond what those of the transition before let expect.
+    """The part of a transition's features that those of the previous transition do not predict.
 
     Features show how fast things moved already, which tells what the player tends to do. A policy knows that from its
-    frames and must not count it twice. What is left shows what the action changed. A linear regression predicts
-    features from those of the transition before, or their mean for the first of an episode.
+    frames, and it must not count twice. What is left shows what the action changed. A linear regression predicts the
+    features from those of the previous transition; for the first transition of an episode it predicts their mean.
 
     Args:
         features: (F, D) features of all frames of the videos, NaN at the last frame of an episode.
@@ -41,7 +41,7 @@ class FeatureResiduals:
         self._scale = (now - before @ self._weights).std(dim=0) + 1e-3
 
     def find(self, features: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
-        """Return the residuals (F, D) float32 of features (F, D), of variance 1 on the videos; NaN where they are."""
+        """Return the residuals (F, D) float32 of features (F, D); NaN where those are, of variance 1 on the videos."""
         found = np.full(features.shape, np.nan, dtype=np.float32)
         now, before = self._pair(features, episode_starts)
         found[~np.isnan(features[:, 0])] = ((now - before @ self._weights) / self._scale).numpy()
