@@ -169,7 +169,8 @@ class CloneStore:
     def _open_relabelled_windows(self, name: Relabelling, seed: int) -> Windows:
         distributions = self.relabel(name, seed)
         actions = draw_relabels(distributions, seed)
-        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions)
+        latents = self._label(self._videos) if name == "lam_relabel" and self.config.auxiliary_weight else None
+        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions, latents)
 
     def _relabel_source(self, name: Relabelling, seed: int) -> str:
         """Return an identification of a decoder, by its kind, its samples and, if it has one, its model."""

@@ -22,6 +22,7 @@ from genie_gym.config_io import to_dict
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.failures import run_command
 from genie_gym.models.base import LossOutput
+from genie_gym.nn.layers import Linear, zero_
 from genie_gym.serving import load_world
 from genie_gym.system import replace_file
 from genie_gym.training.loop import Phase, Trainee
@@ -39,6 +40,10 @@ class Cloning(Trainee):
     all videos. The gradient is that of the cross-entropy with the posteriors, proportional to pi(a | window) p(x | a).
     Alone they make a new policy collapse into one action and an old one too sure, so that the first batches learn q,
     and later ones a mixture of both; see ``CloningConfig``.
+
+    If the windows have latent actions too, a second linear layer predicts them from the policy's features. They say
+    less than real actions, but they come from all videos rather than from few samples, and they sharpen the features.
+    That layer is trained only; it is no part of the policy.
     """
 
     seen: Tensor
@@ -47,6 +52,8 @@ class Cloning(Trainee):
         super().__init__()
         self.policy = policy
         self._windows, self._config = windows, config
+        if windows.num_latents:
+            self.latent_head = zero_(Linear(config.policy.features, windows.num_latents))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # batches, in the run's state
 
     def loss(self, batch: Batch) -> LossOutput:
@@ -58,11 +65,15 @@ class Cloning(Trainee):
         targets, videos = self._windows.labels_at(numbers).to(device), batch.videos.to(device)
         if self.training and self._config.random_shift:
             videos = shift_windows(videos, self._config.random_shift)
-        logits = self.policy(videos, self._windows.past_at(numbers).to(device))
+        features = self.policy.features(videos, self._windows.past_at(numbers).to(device))
+        logits = self.policy.head(features)
         likeliest = targets if targets.ndim == 1 else targets.argmax(dim=-1)
         if self.training and targets.ndim == 2:
             targets = self._mix_posterior(targets, logits.detach())
         loss = F.cross_entropy(logits, targets)
+        if self._windows.num_latents:
+            latents = self._windows.latents_at(numbers).to(device)
+            loss = loss + self._config.auxiliary_weight * F.cross_entropy(self.latent_head(features), latents)
         return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == likeliest).float().mean()})
 
     def _mix_posterior(self, decoded: Tensor, logits: Tensor) -> Tensor:

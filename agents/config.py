@@ -53,8 +53,11 @@ class CloningConfig:
     posterior_after: float = 0.25
     """share of the training after which posteriors are learned; before, the decoder's distributions alone"""
 
+    auxiliary_weight: float = 0.5
+    """weight of the loss by which policies of real actions also predict the videos' latent actions; 0 for none"""
+
     def __post_init__(self) -> None:
-        check_fields(self, not_negative="random_shift", shares="decoder_share posterior_after")
+        check_fields(self, not_negative="random_shift auxiliary_weight", shares="decoder_share posterior_after")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
 

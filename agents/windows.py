@@ -100,22 +100,25 @@ class Windows(VideoWindows):
         num_actions: Number of actions, A.
         context_length: Number of frames of a window, T.
         distributions: (F, A) probabilities of the actions, to learn from in place of ``actions``; by default none.
+        latents: (F,) latent action at each frame, for an auxiliary loss; by default none.
 
     Raises:
-        ValueError: If the numbers of frames, actions and distributions differ, or an action is out of range.
+        ValueError: If the numbers of frames, actions, distributions and latents differ, or an action is out of range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         footage: Footage,
         actions: np.ndarray,
         num_actions: int,
         context_length: int,
         distributions: np.ndarray | None = None,
+        latents: np.ndarray | None = None,
     ) -> None:
         super().__init__(footage, context_length)
         frames = len(footage.frames)
-        require(actions.shape == (frames,), "actions", actions.shape, f"({frames},), one a frame")
+        for name, each in {"actions": actions, "latents": latents}.items():
+            require(each is None or each.shape == (frames,), name, np.shape(each), f"({frames},), one a frame")
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
@@ -125,6 +128,9 @@ class Windows(VideoWindows):
         self._actions, self._num_actions, self._distributions = actions, num_actions, distributions
         self.targets = np.flatnonzero(actions != NO_LABEL)
         self._shares = None if distributions is None else self._average(distributions)
+        self._latents = latents
+        self.num_latents = 0 if latents is None else int(latents.max()) + 1
+        """Number of latent actions to predict, those from 0 to the largest; 0 for none."""
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
         """Return the past actions (M, T - 1) int64 of the windows that end at frames ``numbers`` (M,)."""
@@ -136,6 +142,11 @@ class Windows(VideoWindows):
     def actions_at(self, numbers: np.ndarray) -> np.ndarray:
         """Return the actions (M,) at frames ``numbers`` (M,)."""
         return self._actions[numbers]
+
+    def latents_at(self, numbers: np.ndarray) -> Tensor:
+        """Return the latent actions (M,) int64 at frames ``numbers`` (M,)."""
+        assert self._latents is not None, "without latent actions there is no auxiliary loss"
+        return torch.from_numpy(self._latents[numbers].astype(np.int64))
 
     def labels_at(self, numbers: np.ndarray) -> Tensor:
         """Return what to learn at frames ``numbers``: (M, A) float32 distributions, or without them (M,) actions."""

@@ -151,17 +151,21 @@ def test_windows_stay_in_their_episode() -> None:
         Windows(Footage(frames, starts), actions[:-1], 5, 4)
     with pytest.raises(ValueError, match=r"in \[0, 4\), got 4"):
         Windows(Footage(frames, starts), actions, 4, 4)
+    with pytest.raises(ValueError, match=r"latents must be \(10,\), one a frame, got \(9,\)"):
+        Windows(Footage(frames, starts), actions, 5, 4, latents=actions[:-1])
 
 
-def bright_footage() -> Windows:
-    """Windows whose action is whether the frame is bright."""
+def bright_footage(has_latents: bool = False) -> Windows:
+    """Windows whose action, and latent action if they have one, is whether the frame is bright."""
     is_bright = np.random.default_rng(0).integers(2, size=200)
     frames = (random_frames(200) // 4 + 190 * is_bright[:, None, None, None]).astype(np.uint8)
-    return Windows(Footage(frames, np.arange(200) % 20 == 0), is_bright, 2, 4)
+    footage = Footage(frames, np.arange(200) % 20 == 0)
+    return Windows(footage, is_bright, 2, 4, latents=is_bright if has_latents else None)
 
 
-def test_cloning_learns_and_resumes(tmp_path: Path) -> None:
-    windows, config = bright_footage(), small_cloning(40)
+@pytest.mark.parametrize("has_latents", [False, True])
+def test_cloning_learns_and_resumes(tmp_path: Path, has_latents: bool) -> None:
+    windows, config = bright_footage(has_latents), small_cloning(40)
     whole = clone(windows, config, 2, "test", tmp_path / "whole", progress=False)
     assert whole is not None
     numbers = np.arange(200)

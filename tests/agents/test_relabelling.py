@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,12 @@ def test_videos_are_relabelled_and_cloned_without_their_real_actions(
     has_next = ~np.append(store.footage.episode_starts[1:], True)
     assert distributions.sum(axis=1) == pytest.approx(has_next.astype(float), abs=0.01)
     assert (distributions[:, 9:] == 0).all()  # special keys make move 4
+
+
+def test_latent_actions_are_learned_beside_those_decoded_from_their_features_alone(store: CloneStore) -> None:
+    latents = store.world.config.num_latent_actions
+    assert 1 < store._open_relabelled_windows("lam_relabel", 0).num_latents <= latents
+    assert store._open_relabelled_windows("idm_relabel", 0).num_latents == 0
 
 
 @pytest.mark.parametrize("name", RELABELLINGS)
@@ -196,14 +203,16 @@ def test_bad_samples_of_decoders_are_rejected(actions: list[int], message: str) 
         FeatureDecoder(features, np.array(actions), COINRUN)
 
 
-def trainee(distributions: np.ndarray | None, random_shift: int = 0) -> tuple[Cloning, Batch]:
+def trainee(
+    distributions: np.ndarray | None, latents: np.ndarray | None = None, **changes: Any
+) -> tuple[Cloning, Batch]:
     """A cloning on sixteen frames with five actions, and a batch of them."""
     footage = Footage(random_frames(16), np.arange(16) % 8 == 0)
-    windows = Windows(footage, np.arange(16) % 5, 5, 4, distributions)
+    windows = Windows(footage, np.arange(16) % 5, 5, 4, distributions, latents)
     torch.manual_seed(0)
     policy = LatentPolicy(SMALL, 5)
     torch.nn.init.normal_(policy.head.weight)
-    numbers, config = np.arange(16), replace(small_cloning(3), random_shift=random_shift)
+    numbers, config = np.arange(16), replace(small_cloning(3), **changes)
     return Cloning(policy, windows, config), Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
 
 
@@ -272,6 +281,13 @@ def test_residuals_leave_out_what_the_transition_before_tells() -> None:
     assert abs(np.corrcoef(found[inside, 0], np.roll(speeds, 1)[inside])[0, 1]) < 0.1
     other = residuals.find(features[:20], starts[:20])
     np.testing.assert_array_equal(other, found[:20])  # each transition by itself and the one before
+
+
+def test_latent_actions_add_a_weighted_loss() -> None:
+    latents = np.arange(16) % 3
+    trainees = [trainee(None, latents, auxiliary_weight=weight) for weight in (0.0, 0.5, 2.0)]
+    losses = [cloning.loss(batch).loss.item() for cloning, batch in trainees]
+    assert np.diff(losses) / np.log(3) == pytest.approx([0.5, 1.5])  # the new layer predicts them alike
 
 
 def test_distributions_of_another_size_are_rejected() -> None:
