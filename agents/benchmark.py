@@ -46,9 +46,9 @@ BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 2048, "labels": [16, 64], "seeds": 1, "levels": 3}
     | {"core_levels": 2, "core_among": 12}
     | {"train_steps": 10, "batch_size": 64, "labelled_steps": 5},
-    "full": {"modes": ["easy", "hard"], "frames": 500_000, "labelled_frames": 20_000}
+    "full": {"modes": ["easy", "hard"], "frames": 1_000_000, "labelled_frames": 20_000}
     | {"labels": [16, 64, 200, 1024], "seeds": 5, "levels": 200, "core_levels": 256, "core_among": 1000}
-    | {"train_steps": 2000, "batch_size": 512, "labelled_steps": 300},
+    | {"train_steps": 4000, "batch_size": 512, "labelled_steps": 300},
 }
 """Sizes by preset: ``levels`` the first of the set, ``core_levels`` the first of the core of its first ``core_among``;
 ``labelled_steps`` is the number of batches of ``labelled_only``, small since it has few samples."""

@@ -5,6 +5,8 @@ decoder reads the features of a frozen latent action model, which has seen all v
 (``agents.inverse_decoder``), learns from the frames of the labelled samples alone.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from agents.mapping import draw_from
 from agents.regression import choose_penalty, fit_logistic
 from genie_gym.checks import require
 
-_DECODED_AT_ONCE = 65_536  # transitions in a batch
+_PART = 65_536  # transitions processed at once
 _RIDGE = 0.01  # penalty of residuals' weights, as a share of the variance of standardised features
 
 
@@ -33,27 +35,47 @@ class FeatureResiduals:
     """
 
     def __init__(self, features: np.ndarray, episode_starts: np.ndarray) -> None:
-        known = torch.from_numpy(features[~np.isnan(features[:, 0])]).float()
-        self._mean, self._std = known.mean(dim=0), known.std(dim=0) + 1e-3
-        now, before = self._pair(features, episode_starts)
-        penalty = _RIDGE * len(now) * torch.eye(now.shape[1])
-        self._weights = torch.linalg.solve(before.T @ before + penalty, before.T @ now)
-        self._scale = (now - before @ self._weights).std(dim=0) + 1e-3
+        width = features.shape[1]
+        self._mean, self._std, self._weights = torch.zeros(width), torch.ones(width), torch.zeros(width, width)
+        self._mean, self._std = self._measure(features, episode_starts)  # without weights: of the features themselves
+        products, number = torch.zeros(2, width, width, dtype=torch.float64), 0
+        for _, now, before in self._pair(features, episode_starts):
+            products += torch.stack([before.T @ before, before.T @ now]).double()
+            number += len(now)
+        penalty = _RIDGE * number * torch.eye(width)
+        self._weights = torch.linalg.solve(products[0] + penalty, products[1]).float()
+        self._scale = self._measure(features, episode_starts)[1]
 
     def find(self, features: np.ndarray, episode_starts: np.ndarray) -> np.ndarray:
         """Return the residuals (F, D) float32 of features (F, D); NaN where those are, of variance 1 on the videos."""
         found = np.full(features.shape, np.nan, dtype=np.float32)
-        now, before = self._pair(features, episode_starts)
-        found[~np.isnan(features[:, 0])] = ((now - before @ self._weights) / self._scale).numpy()
+        for numbers, now, before in self._pair(features, episode_starts):
+            found[numbers] = ((now - before @ self._weights) / self._scale).numpy()
         return found
 
-    def _pair(self, features: np.ndarray, episode_starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return standardised features (M, D) of all M transitions, and of those before; 0 before an episode."""
-        has_next = ~np.isnan(features[:, 0])
-        scaled = (torch.from_numpy(features).float() - self._mean) / self._std
-        before = scaled.roll(1, dims=0)
-        before[torch.from_numpy(episode_starts)] = 0
-        return scaled[has_next], before[has_next]
+    def _measure(self, features: np.ndarray, episode_starts: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation (D,) of what is left of all transitions' features."""
+        sums, number = torch.zeros(2, features.shape[1], dtype=torch.float64), 0
+        for _, now, before in self._pair(features, episode_starts):
+            left = (now - before @ self._weights).double()
+            sums += torch.stack([left.sum(dim=0), left.square().sum(dim=0)])
+            number += len(left)
+        mean, square = sums / number
+        return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float() + 1e-3
+
+    def _pair(self, features: np.ndarray, episode_starts: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Yield transitions' frames (M,), their standardised features (M, D), and those before; 0 before an episode.
+
+        They come in parts, since a million transitions would take gigabytes.
+        """
+        has_next = np.flatnonzero(~np.isnan(features[:, 0]))
+        for first in range(0, len(has_next), _PART):
+            numbers = has_next[first : first + _PART]
+            now, before = (
+                (torch.from_numpy(features[each]).float() - self._mean) / self._std for each in (numbers, numbers - 1)
+            )
+            before[torch.from_numpy(episode_starts[numbers])] = 0
+            yield numbers, now, before
 
 
 class FeatureDecoder:
@@ -80,8 +102,8 @@ class FeatureDecoder:
     def decode(self, features: np.ndarray) -> np.ndarray:
         """Return the distributions (F, R) float16 of features (F, D); zeros where they are NaN, without transition."""
         parts = []
-        for first in range(0, len(features), _DECODED_AT_ONCE):
-            part = torch.from_numpy(features[first : first + _DECODED_AT_ONCE]).float()
+        for first in range(0, len(features), _PART):
+            part = torch.from_numpy(features[first : first + _PART]).float()
             shares = (self._scale(part) @ self._weights).softmax(dim=1)
             parts.append(self._moves.spread(shares).nan_to_num(0.0).half().numpy())
         return np.concatenate(parts)

@@ -106,7 +106,7 @@ class Windows(VideoWindows):
         ValueError: If the numbers of frames, actions, distributions and latents differ, or an action is out of range.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         footage: Footage,
         actions: np.ndarray,
@@ -118,7 +118,8 @@ class Windows(VideoWindows):
         super().__init__(footage, context_length)
         frames = len(footage.frames)
         for name, each in {"actions": actions, "latents": latents}.items():
-            require(each is None or each.shape == (frames,), name, np.shape(each), f"({frames},), one a frame")
+            if each is not None:
+                require(each.shape == (frames,), name, each.shape, f"({frames},), one a frame")
         wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
         if wrong.size:
             raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")

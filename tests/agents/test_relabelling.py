@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import clone_store
+from agents import clone_store, relabelling
 from agents.clone_store import RELABELLINGS, CloneStore, Relabelling
 from agents.cloning import Cloning, shift_windows
 from agents.config import CloningConfig
@@ -288,6 +288,15 @@ def test_latent_actions_add_a_weighted_loss() -> None:
     trainees = [trainee(None, latents, auxiliary_weight=weight) for weight in (0.0, 0.5, 2.0)]
     losses = [cloning.loss(batch).loss.item() for cloning, batch in trainees]
     assert np.diff(losses) / np.log(3) == pytest.approx([0.5, 1.5])  # the new layer predicts them alike
+
+
+def test_residuals_do_not_depend_on_the_parts_that_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, frames = np.random.default_rng(0), 300
+    features, starts = rng.normal(size=(frames, 4)).cumsum(axis=0).astype(np.float16), np.arange(frames) % 25 == 0
+    features[np.arange(frames) % 25 == 24] = np.nan
+    whole = FeatureResiduals(features, starts).find(features, starts)
+    monkeypatch.setattr(relabelling, "_PART", 7)
+    np.testing.assert_allclose(FeatureResiduals(features, starts).find(features, starts), whole, rtol=1e-3, atol=1e-4)
 
 
 def test_distributions_of_another_size_are_rejected() -> None:
