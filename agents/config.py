@@ -52,9 +52,8 @@ class CloningConfig:
     """share of a decoder's own distribution in what is learned from it; the rest is the posterior by the policy"""
     posterior_after: float = 0.25
     """share of the training after which posteriors are learned; before, the decoder's distributions alone"""
-
     auxiliary_weight: float = 0.5
-    """weight of the loss by which policies of real actions also predict the videos' latent actions; 0 for none"""
+    """weight of a second loss of ``lam_relabel``, by which it also predicts the videos' latent actions; 0 for none"""
 
     def __post_init__(self) -> None:
         check_fields(self, not_negative="random_shift auxiliary_weight", shares="decoder_share posterior_after")
