@@ -3,7 +3,8 @@
     python -m agents.cloning_trials --preset full
 
 Each row is one change of the benchmark's settings for one method, with the levels of the core that it solves at several
-temperatures. Recordings, labels and unchanged clones are those of the benchmark, and are shared with it.
+temperatures. Recordings, labels and unchanged clones are those of the benchmark, and are shared with it. Unchanged
+clones play for all seeds of the benchmark, a changed one is trained for one seed.
 """
 
 import functools
@@ -39,6 +40,11 @@ class Trial(NamedTuple):
     """New values of fields of ``CloningConfig`` by dotted path."""
     batches: float = 1.0
     """Number of training batches, as a share of the benchmark's."""
+
+    @property
+    def changes_clones(self) -> bool:
+        """Whether its clones differ from the benchmark's, which are there for all seeds and cost no training."""
+        return bool(self.changes) or self.batches != 1
 
 
 TRIALS = {
@@ -76,23 +82,34 @@ class CloningTrials(AgentExperiment):
         Raises:
             ValueError: If a trial or a mode is unknown.
         """
-        if not set(self.trials) <= set(TRIALS):
-            raise ValueError(f"trials must be among {tuple(TRIALS)}, got {self.trials}")
-        benchmark = self.benchmark
-        modes = list(dict.fromkeys(cell["mode"] for cell in benchmark.list_cells()))
+        benchmark, cells = self.benchmark, self.list_cells()
         settings = benchmark.describe_settings(policy=benchmark.policy)
         settings = {name: settings[name] for name in settings if name not in ("temperature", "random_share")}
-        cells = [
-            {"mode": mode, "trial": name, "method": method, "seed": self.seed}
-            for mode in modes
-            for name in self.trials
-            for method in TRIALS[name].methods
-        ]
         if missing := self.find_missing(cells, settings):
             wanted = list(dict.fromkeys(cell["mode"] for cell in missing))
             self.make_apart(benchmark.record, [{"mode": mode, "cloned": True} for mode in wanted])
         for row in self.finish_rows(cells, settings, functools.partial(self.measure, benchmark), self.processes):
-            print({name: row[name] for name in ("mode", "trial", "method", "core_levels", "core_solved")})
+            print({name: row[name] for name in ("mode", "trial", "method", "seed", "core_levels", "core_solved")})
+
+    def list_cells(self) -> list[Row]:
+        """Return a cell for every row of the trials and modes to run now.
+
+        Raises:
+            ValueError: If a trial or a mode is unknown.
+        """
+        if not set(self.trials) <= set(TRIALS):
+            raise ValueError(f"trials must be among {tuple(TRIALS)}, got {self.trials}")
+        modes = dict.fromkeys(cell["mode"] for cell in self.benchmark.list_cells())
+        return [
+            {"mode": mode, "trial": name, "method": method, "seed": seed}
+            for mode in modes
+            for name in self.trials
+            for method in TRIALS[name].methods
+            for seed in self._list_seeds(TRIALS[name])
+        ]
+
+    def _list_seeds(self, trial: Trial) -> range:
+        return range(self.seed, self.seed + (1 if trial.changes_clones else self.benchmark.size["seeds"]))
 
     def measure(self, benchmark: Benchmark, cell: Row) -> Row:
         """Clone a cell's policy if it is missing, and return what it solves at each temperature."""
@@ -120,7 +137,7 @@ class CloningTrials(AgentExperiment):
 def change_store(store: CloneStore, name: str) -> CloneStore:
     """Return a store of the same recordings and labels whose clones are those of a trial, saved in its own folder."""
     trial = TRIALS[name]
-    if not trial.changes and trial.batches == 1:
+    if not trial.changes_clones:
         return store
     steps = round(trial.batches * store.config.training.train_steps)
     config = vary(store.config, {**trial.changes, "training.train_steps": steps})

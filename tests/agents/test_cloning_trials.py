@@ -84,6 +84,23 @@ def test_each_trial_has_its_folder(finished: CloningTrials) -> None:
     assert change_store(store, "as in the table") is store
 
 
+def test_unchanged_clones_play_for_all_seeds_and_changed_ones_for_one() -> None:
+    command = CloningTrials(preset="full", modes=("easy",), seed=3, trials=("as in the table", HALF))
+    seeds: dict[str, list[int]] = {}
+    for cell in command.list_cells():
+        if cell["method"] == "oracle":
+            seeds.setdefault(cell["trial"], []).append(cell["seed"])
+    assert seeds == {"as in the table": [3, 4, 5, 6, 7], HALF: [3]}
+
+
+def test_a_cell_of_the_table_is_the_mean_over_seeds() -> None:
+    about = {"mode": "easy", "trial": HALF, "method": "lam", "core_levels": 50}
+    rows = [{**about, "seed": seed, "core_solved": {"0.5": 20 + seed, "1.0": 5}} for seed in range(3)]
+    shared = {"level_set": "validation", "frames": 9, "train_steps": 9, "batch_size": 9, "command": "", "commit": ""}
+    table = tabulate_trials({**shared, "core_levels": 50, "rows": rows, "machine": {"cpu": "some"}})
+    assert table.splitlines()[-1] == f"| {HALF} | `lam` | 3 | 42 / 10 |"
+
+
 @pytest.mark.pipeline
 def test_trials_become_a_table(finished: CloningTrials) -> None:
     caption, table = tabulate_trials(read(finished)).split("\n\n")

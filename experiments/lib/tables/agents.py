@@ -50,25 +50,30 @@ def tabulate_trials(results: dict[str, Any]) -> str:
     """Return the table of trials of cloning: a row for each, with the share of the core solved by temperature."""
     keys = list(dict.fromkeys((row["trial"], row["method"]) for row in results["rows"]))
     modes = list(dict.fromkeys(row["mode"] for row in results["rows"]))
-    found = {(row["mode"], row["trial"], row["method"]): row for row in results["rows"]}
     temperatures = list(results["rows"][0]["core_solved"])
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        found.setdefault((row["mode"], row["trial"], row["method"]), []).append(row)
     rows = [
-        [trial, f"`{method}`"] + [_write_trial(found.get((mode, trial, method)), temperatures) for mode in modes]
+        [trial, f"`{method}`", str(max(len(found.get((mode, trial, method), ())) for mode in modes))]
+        + [_write_trial(found.get((mode, trial, method), []), temperatures) for mode in modes]
         for trial, method in keys
     ]
     about = (
         f"Levels of the core of {results['level_set']} levels solved, in %, at temperatures {', '.join(temperatures)}: "
-        f"one seed, {results['frames']:,} frames of videos, {results['train_steps']:,} batches of "
+        f"means over seeds, {results['frames']:,} frames of videos, {results['train_steps']:,} batches of "
         f"{results['batch_size']} {describe_run(results)}. With {results['core_levels']} levels, the standard error of "
-        f"a number is about 3."
+        f"one seed is about 3."
     )
-    return f"{about}\n\n{write_table(['trial', 'method', *modes], rows)}"
+    return f"{about}\n\n{write_table(['trial', 'method', 'seeds', *modes], rows)}"
 
 
-def _write_trial(row: dict[str, Any] | None, temperatures: list[str]) -> str:
-    if row is None:
+def _write_trial(rows: list[dict[str, Any]], temperatures: list[str]) -> str:
+    """Return the cell of a trial's rows of all seeds."""
+    if not rows:
         return "-"
-    return " / ".join(f"{100 * row['core_solved'][each] / row['core_levels']:.0f}" for each in temperatures)
+    levels = sum(row["core_levels"] for row in rows)
+    return " / ".join(f"{100 * sum(row['core_solved'][each] for row in rows) / levels:.0f}" for each in temperatures)
 
 
 def tabulate_dreams(results: dict[str, Any]) -> str:
