@@ -39,7 +39,7 @@ DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 8192, "other_frames": 2048, "mapping_labels": 64}
     | {"judge_labels": 64, "judge_steps": 5, "clone_steps": 5, "env_steps": 64, "num_envs": 4, "seeds": 1, "levels": 3}
     | {"core_levels": 2, "core_among": 12},
-    "full": {"modes": ["easy", "hard"], "frames": 100_000, "labelled_frames": 60_000, "other_frames": 20_000}
+    "full": {"modes": ["easy"], "frames": 100_000, "labelled_frames": 60_000, "other_frames": 20_000}
     | {"mapping_labels": 200, "judge_labels": 800, "judge_steps": 400, "clone_steps": 2000}
     | {"env_steps": 500_000, "num_envs": 16, "seeds": 3, "levels": 200}
     | {"core_levels": 256, "core_among": 1000},
