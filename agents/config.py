@@ -79,7 +79,7 @@ SAMPLED = Playing()
 
 
 CHOSEN = Playing(temperature=0.5)
-"""Settings of figure 15's table, from the trials of ``agents.cloning_trials`` on validation levels."""
+"""Settings of figure 15's table; ``agents.cloning_trials`` tries other temperatures on validation levels."""
 
 
 def decay_to_hundredth(learning_rate: float, **others: Any) -> OptimizerConfig:
