@@ -45,13 +45,14 @@ from genie_gym.results.experiment import Row
 BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 2048, "labels": [16, 64], "seeds": 1, "levels": 3}
     | {"core_levels": 2, "core_among": 12}
-    | {"train_steps": 10, "batch_size": 64, "labelled_steps": 5},
+    | {"train_steps": 10, "batch_size": 64, "labelled_steps": 5, "inverse_steps": 20},
     "full": {"modes": ["easy", "hard"], "frames": 1_000_000, "labelled_frames": 20_000}
     | {"labels": [16, 64, 200, 1024], "seeds": 5, "levels": 200, "core_levels": 256, "core_among": 1000}
-    | {"train_steps": 8000, "batch_size": 256, "labelled_steps": 300},
+    | {"train_steps": 8000, "batch_size": 256, "labelled_steps": 300, "inverse_steps": 600},
 }
 """Sizes by preset: ``levels`` the first of the set, ``core_levels`` the first of the core of its first ``core_among``;
-``labelled_steps`` is the number of batches of ``labelled_only``, small since it has few samples."""
+``labelled_steps`` is the number of batches of ``labelled_only``, small since it has few samples, and ``inverse_steps``
+the largest number of batches of each inverse model of ``idm_relabel``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,9 @@ class Benchmark(MethodExperiment[CloneStore]):
         name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
         recordings, folder = self.plan_demonstrations(mode), self.run_folder / name
         samples = choose_papers_labels(size["labels"])
-        return CloneStore(recordings, world, clones, labelled, folder, self.device, footage, samples)
+        return CloneStore(
+            recordings, world, clones, labelled, folder, self.device, footage, samples, size["inverse_steps"]
+        )
 
 
 def draw_figure(scores: Scores, path: Path) -> None:

@@ -42,6 +42,7 @@ class CloneStore:
         device: Device on which policies are trained and returned.
         footage: Frames of the videos, if they are in memory already; by default they are read on first use.
         relabel_samples: Number of labelled samples that the decoders of ``relabelled`` are fitted to.
+        inverse_steps: Largest number of batches of each inverse model among these decoders.
     """
 
     def __init__(  # noqa: PLR0913
@@ -54,8 +55,9 @@ class CloneStore:
         device: str = "cpu",
         footage: Footage | None = None,
         relabel_samples: int = PAPERS_LABELS,
+        inverse_steps: int = 600,
     ) -> None:
-        self.relabel_samples = relabel_samples
+        self.relabel_samples, self._inverse_steps = relabel_samples, inverse_steps
         self.world, self.game = world, make_game(recordings.mode)
         self.recordings, self.work, self._device, self._footage = recordings, work, device, footage
         self.clones = work
@@ -186,7 +188,8 @@ class CloneStore:
             return FeatureDecoder(residuals.find(*labelled)[numbers], actions, self.game).decode(
                 residuals.find(*videos)
             )
-        return InverseDecoder(self._labelled_footage, numbers, actions, self.game, seed).decode(self.footage)
+        decoder = InverseDecoder(self._labelled_footage, numbers, actions, self.game, seed, self._inverse_steps)
+        return decoder.decode(self.footage)
 
     def _describe(self, dataset: ClipDataset) -> np.ndarray:
         return describe_dataset(self.world, dataset, self.work / "labels")

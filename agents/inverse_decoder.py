@@ -70,7 +70,7 @@ class InverseDecoder:
         real_actions: np.ndarray,
         game: Game,
         seed: int,
-        most_steps: int = 600,
+        most_steps: int,
     ) -> None:
         keep_freed_memory()
         self._moves, self._size = Moves(real_actions, len(numbers), game), game.frame_size

@@ -1,6 +1,5 @@
 """Real actions decoded from few samples: what decoders see, what they return, and policies cloned from it."""
 
-import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,13 +32,9 @@ LABELS = 40
 
 @pytest.fixture
 def store(
-    demonstrations: DemonstrationFolders,
-    make_world: Callable[[str], GenieWorldModel],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    demonstrations: DemonstrationFolders, make_world: Callable[[str], GenieWorldModel], tmp_path: Path
 ) -> CloneStore:
     """A store on recordings whose files hold no oracle, with decoders of few samples and steps."""
-    monkeypatch.setattr(clone_store, "InverseDecoder", functools.partial(InverseDecoder, most_steps=3))
     for name in ("videos", "labelled"):
         shutil.copytree(getattr(demonstrations, name), tmp_path / name)
 
@@ -52,7 +47,13 @@ def store(
 
     config = small_cloning(3)
     return CloneStore(
-        Recorded(out=tmp_path), make_world("moving"), config, config, tmp_path / "work", relabel_samples=LABELS
+        Recorded(out=tmp_path),
+        make_world("moving"),
+        config,
+        config,
+        tmp_path / "work",
+        relabel_samples=LABELS,
+        inverse_steps=3,
     )
 
 
