@@ -10,6 +10,7 @@ import torch
 from genie_gym.configs import MovingActionConfig, TrainConfig, WorldConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.training import actions
 from genie_gym.training.actions import train_actions
 from genie_gym.training.loop import Phase
 from genie_gym.training.merging import merge_codes, mutual_information
@@ -99,15 +100,19 @@ def merging_config(variants: dict[str, WorldConfig]) -> WorldConfig:
     )
 
 
-def test_training_ends_with_merged_labels(merging_config: WorldConfig, tmp_path: Path) -> None:
+def test_training_ends_with_merged_labels(
+    merging_config: WorldConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Labels are the merged codes, all actions have a code, and a second call of a finished run changes nothing."""
+    monkeypatch.setattr(actions, "_MERGING_PAIRS", 1200)
     torch.manual_seed(0)
     clips = torch.rand(8, 8, 3, merging_config.height, merging_config.width)
 
     def batches(first: int, number: int) -> Any:
         return (Batch(clips, torch.arange(8)) for _ in range(number))
 
-    phase = Phase(batches, TrainConfig(train_steps=4, batch_size=8, clip_length=8), tmp_path, progress=False)
+    training = TrainConfig(train_steps=4, batch_size=8, clip_length=8, precision="float32")
+    phase = Phase(batches, training, tmp_path, progress=False)
     model = LatentActionModel(merging_config)
     assert train_actions(model, phase) == 4
     assert model.action_of_code is not None
