@@ -43,8 +43,8 @@ from genie_gym.failures import run_command
 from genie_gym.results.experiment import Row
 
 BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 2048, "labels": [16, 64], "seeds": 1, "levels": 3}
-    | {"core_levels": 2, "core_among": 12}
+    "smoke": {"modes": ["easy"], "frames": 4096, "labelled_frames": 2048, "labels": [16, 64], "seeds": 1, "levels": 2}
+    | {"core_levels": 1, "core_among": 12}
     | {"train_steps": 10, "batch_size": 64, "labelled_steps": 5, "inverse_steps": 20},
     "full": {"modes": ["easy", "hard"], "frames": 1_000_000, "labelled_frames": 20_000}
     | {"labels": [16, 64, 200, 1024], "seeds": 5, "levels": 200, "core_levels": 256, "core_among": 1000}

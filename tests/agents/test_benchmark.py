@@ -68,8 +68,8 @@ def test_every_method_has_its_rows_and_the_figure_is_drawn(finished: Benchmark) 
     assert len(rows) == len(finished.list_cells()) == len(CLONING_METHODS) + 2  # with two numbers of labels
     for row in rows:
         assert {"mode", "player", "method", "labels", "seed", "env_steps", "commit"} <= set(row)
-        assert row["levels"] == len(row["outcomes"]) == row["solved"] + row["deaths"] + row["timeouts"] == 3
-        assert row["core_levels"] == len(row["core_outcomes"]) == 2
+        assert row["levels"] == len(row["outcomes"]) == row["solved"] + row["deaths"] + row["timeouts"] == 2
+        assert row["core_levels"] == len(row["core_outcomes"]) == 1
         assert row["core_solved"] == row["core_outcomes"].count("1")
         assert len(row["actions"]) == 15
         assert sum(row["actions"]) == row["env_steps"]
@@ -125,7 +125,7 @@ def test_results_become_a_table(finished: Benchmark) -> None:
     assert "1 of 5 seeds so far" in tabulate_cloning({**results, "seeds": 5})
     caption, table, pairs, costs = tabulate_cloning(results).split("\n\n")
     assert (
-        f"the first 3 test levels, and their core (easy: 2 of {len(results['cores']['easy']['seeds'])} that" in caption
+        f"the first 2 test levels, and their core (easy: 1 of {len(results['cores']['easy']['seeds'])} that" in caption
     )
     assert len(table.splitlines()) == 2 + len(results["rows"])
     assert "| oracle - best blind |" in pairs
