@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from agents.cloning import REAL, clone, find_clone
-from agents.config import PAPERS_LABELS, CloningConfig
+from agents.config import LATENT_FIELDS, PAPERS_LABELS, SOFT_FIELDS, CloningConfig
 from agents.demonstrations import Demonstrations
 from agents.game import make_game
 from agents.inverse_decoder import InverseDecoder
@@ -81,24 +81,22 @@ class CloneStore:
     def latent_policy(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the videos' latent actions."""
         source = digest_labels(self.world)
-        return self._clone(f"lam-{seed}", self._num_latents, source, self._open_latent_windows, self.config, seed)
+        return self._clone(f"lam-{seed}", source, self._open_latent_windows, self.config, seed)
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the same videos' real actions."""
-        number = self.game.num_actions
-        return self._clone(f"oracle-{seed}", number, REAL, self._open_oracle_windows, self.config, seed)
+        return self._clone(f"oracle-{seed}", REAL, self._open_oracle_windows, self.config, seed)
 
     def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
         """Return the policy cloned from the seed's ``labels`` samples alone, or from all if ``labels`` is None."""
-        name, number, among = f"labelled-{labels}-{seed}", self.game.num_actions, self._draw(labels, seed)
-        return self._clone(name, number, REAL, self._open_labelled_windows, self._labelled_config, seed, among)
+        name, among = f"labelled-{labels}-{seed}", self._draw(labels, seed)
+        return self._clone(name, REAL, self._open_labelled_windows, self._labelled_config, seed, among=among)
 
     def relabelled(self, name: Relabelling, seed: int) -> LatentPolicy:
         """Return the policy of real actions cloned from the videos as a decoder of few samples labels them."""
-        number, source = self.game.num_actions, self._relabel_source(name, seed)
-        return self._clone(
-            f"{name}-{seed}", number, source, lambda: self._open_relabelled_windows(name, seed), self.config, seed
-        )
+        source, unused = self._relabel_source(name, seed), frozenset() if name == "lam_relabel" else LATENT_FIELDS
+        windows = functools.partial(self._open_relabelled_windows, name, seed)
+        return self._clone(f"{name}-{seed}", source, windows, self.config, seed, unused)
 
     def relabel(self, name: Relabelling, seed: int) -> np.ndarray:
         """Return distributions (F, R) over real actions of the videos' frames, zeros where an episode ends.
@@ -146,18 +144,18 @@ class CloneStore:
     def _clone(
         self,
         name: str,
-        actions: int,
         source: str,
         open_windows: Callable[[], Windows],
         config: CloningConfig,
         seed: int,
+        unused: Collection[str] = SOFT_FIELDS,
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
         """Return the policy saved as ``name``, cloned first if it is missing: only then are its windows read."""
         out, config = self.clones / name, replace(config, training=replace(config.training, seed=seed))
-        policy = find_clone(config, source, out, self._device)
+        policy = find_clone(config, source, out, self._device, unused)
         if policy is None:
-            policy = clone(open_windows(), config, actions, source, out, among=among, device=self._device)
+            policy = clone(open_windows(), config, source, out, among=among, device=self._device, unused=unused)
         assert policy is not None, "without a time limit the policy is finished"
         return policy
 
@@ -171,8 +169,10 @@ class CloneStore:
     def _open_relabelled_windows(self, name: Relabelling, seed: int) -> Windows:
         distributions = self.relabel(name, seed)
         actions = draw_relabels(distributions, seed)
-        latents = self._label(self._videos) if name == "lam_relabel" and self.config.auxiliary_weight else None
-        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions, latents)
+        predicts_latents = name == "lam_relabel" and self.config.auxiliary_weight > 0
+        latents, num_latents = (self._label(self._videos), self._num_latents) if predicts_latents else (None, 0)
+        number = self.game.num_actions
+        return Windows(self.footage, actions, number, self._context, distributions, latents, num_latents)
 
     def _relabel_source(self, name: Relabelling, seed: int) -> str:
         """Return an identification of a decoder, by its kind, its samples and, if it has one, its model."""

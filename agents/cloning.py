@@ -6,15 +6,17 @@ python -m agents.cloning --videos runs/demonstrations/videos --checkpoint coinru
 import copy
 import functools
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.config import POLICIES, CloningConfig, PolicyName, Training
+from agents.config import POLICIES, SOFT_FIELDS, CloningConfig, PolicyName, Training
 from agents.labelling import digest_labels, label_dataset
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
@@ -102,26 +104,26 @@ def shift_windows(videos: Tensor, most: int) -> Tensor:
 def clone(  # noqa: PLR0913
     windows: Windows,
     config: CloningConfig,
-    num_actions: int,
     label_source: str,
     out: Path,
     minutes: float | None = None,
     progress: bool = True,
     among: np.ndarray | None = None,
     device: str = "cpu",
+    unused: Collection[str] = (),
 ) -> LatentPolicy | None:
     """Train a policy and save it in ``out/policy``; a second call resumes an unfinished run.
 
     Args:
         windows: Windows of frames with their actions.
         config: Sizes of the policy and its training.
-        num_actions: Number of actions, A.
         label_source: Origin of the actions, saved with the policy: ``REAL``, or the digest by ``digest_labels``.
         out: Folder of the run.
         minutes: Time limit of this call in minutes.
         progress: Whether to show a progress bar.
         among: (M,) indices of the frames to learn from; all frames with an action by default.
         device: Device to train on and to return the policy on.
+        unused: Fields of the config that make no difference to this clone; they may change later.
 
     Returns:
         The frozen policy, or ``None`` if time ran out before the last step.
@@ -130,8 +132,8 @@ def clone(  # noqa: PLR0913
         ValueError: If ``among`` is empty or names frames without an action, or ``out`` holds a policy of other labels
             or another config.
     """
-    find_clone(config, label_source, out)
-    _claim(config, out)
+    find_clone(config, label_source, out, unused=unused)
+    _claim(config, out, unused)
     drawn_from = windows.targets if among is None else among
     if len(drawn_from) == 0 or not np.isin(drawn_from, windows.targets).all():
         raise ValueError(f"among must be one or more frames with an action, got {drawn_from!r}")
@@ -139,19 +141,21 @@ def clone(  # noqa: PLR0913
     batches = functools.partial(windows.batches, {training.seed: drawn_from}, training.batch_size)
     phase = Phase(batches, training, out, minutes, progress)
     phase.seed_start()
-    policy = LatentPolicy(config.policy, num_actions, label_source)
+    policy = LatentPolicy(config.policy, windows.num_actions, label_source)
     trainee = Cloning(policy, windows, config).to(device)
     if phase.run(trainee) < training.train_steps:
         return None
     save_policy(trainee.policy, out / "policy")
-    return find_clone(config, label_source, out, device)
+    return find_clone(config, label_source, out, device, unused)
 
 
-def find_clone(config: CloningConfig, label_source: str, out: Path, device: str = "cpu") -> LatentPolicy | None:
+def find_clone(
+    config: CloningConfig, label_source: str, out: Path, device: str = "cpu", unused: Collection[str] = ()
+) -> LatentPolicy | None:
     """Return the frozen policy that ``clone`` finished in ``out``, or ``None``.
 
     Raises:
-        ValueError: If it was cloned from other labels or with another config.
+        ValueError: If it was cloned from other labels, or with another config apart from its ``unused`` fields.
     """
     folder = out / "policy"
     if not (folder / "config.json").exists():
@@ -160,19 +164,26 @@ def find_clone(config: CloningConfig, label_source: str, out: Path, device: str 
     if policy.label_source != label_source:
         was = policy.label_source
         raise ValueError(f"policy {str(folder)!r} was cloned from labels of {was!r}, not of {label_source!r}")
-    _claim(config, out)
+    _claim(config, out, unused)
     return policy.to(device)
 
 
-def _claim(config: CloningConfig, out: Path) -> None:
-    """Save the config of the run in ``out`` if it is a new one; raise a ValueError if it has another config."""
-    path, given = out / "cloning.json", json.loads(json.dumps(to_dict(config)))
+def _claim(config: CloningConfig, out: Path, unused: Collection[str]) -> None:
+    """Save the config of the run in ``out`` if it is a new one; raise a ValueError if it has another config.
+
+    Fields that make no difference to the clone are neither saved nor compared.
+    """
+    path, given = out / "cloning.json", _leave_out(unused, json.loads(json.dumps(to_dict(config))))
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         with replace_file(path) as temporary:
             temporary.write_text(json.dumps(given, indent=1) + "\n")
-    elif (stored := json.loads(path.read_text())) != given:
+    elif (stored := _leave_out(unused, json.loads(path.read_text()))) != given:
         raise ValueError(f"policy {str(out)!r} has another config, {stored}, not {given}")
+
+
+def _leave_out(unused: Collection[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in unused}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +209,10 @@ class LatentCloning(Training):
         config = replace(config, training=replace(config.training, train_steps=steps, seed=self.seed))
         dataset = ClipDataset(self.videos, clip_length=2)
         labels = label_dataset(world, dataset, self.out / "labels")
-        actions = world.config.num_latent_actions
         footage = read_footage(dataset).upload(self.device)
-        windows = Windows(footage, labels, actions, config.policy.context_length)
-        policy = clone(windows, config, actions, digest_labels(world), self.out, self.minutes, device=self.device)
+        windows = Windows(footage, labels, world.config.num_latent_actions, config.policy.context_length)
+        source, device = digest_labels(world), self.device
+        policy = clone(windows, config, source, self.out, self.minutes, device=device, unused=SOFT_FIELDS)
         print(f"saved {self.out / 'policy'}" if policy else f"time is up; run again to resume in {self.out}")
 
 

@@ -61,6 +61,12 @@ class CloningConfig:
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
 
 
+LATENT_FIELDS = frozenset({"auxiliary_weight"})
+"""Fields of ``CloningConfig`` used only by clones that predict latent actions beside real ones."""
+SOFT_FIELDS = LATENT_FIELDS | {"decoder_share", "posterior_after"}
+"""Fields of ``CloningConfig`` used only by clones of distributions, which may predict latent actions too."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Playing:
     """Settings by which cloned policies choose actions: latent policies, their oracle and all others alike."""

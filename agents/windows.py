@@ -100,10 +100,12 @@ class Windows(VideoWindows):
         num_actions: Number of actions, A.
         context_length: Number of frames of a window, T.
         distributions: (F, A) probabilities of the actions, to learn from in place of ``actions``; by default none.
-        latents: (F,) latent action at each frame, for an auxiliary loss; by default none.
+        latents: (F,) latent action at each frame or ``NO_LABEL``, for an auxiliary loss; by default none.
+        num_latents: Number of latent actions, also if not all of them are in ``latents``; 0 without ``latents``.
 
     Raises:
-        ValueError: If the numbers of frames, actions, distributions and latents differ, or an action is out of range.
+        ValueError: If the numbers of frames, actions, distributions and latents differ, an action or a latent action is
+            out of range, or ``num_latents`` is given alone.
     """
 
     def __init__(
@@ -114,35 +116,29 @@ class Windows(VideoWindows):
         context_length: int,
         distributions: np.ndarray | None = None,
         latents: np.ndarray | None = None,
+        num_latents: int = 0,
     ) -> None:
         super().__init__(footage, context_length)
         frames = len(footage.frames)
-        for name, each in {"actions": actions, "latents": latents}.items():
-            if each is not None:
-                require(each.shape == (frames,), name, each.shape, f"({frames},), one a frame")
-        wrong = actions[(actions < NO_LABEL) | (actions >= num_actions)]
-        if wrong.size:
-            raise ValueError(f"actions must be in [0, {num_actions}), got {wrong[0]}")
+        _require_labels("actions", actions, frames, num_actions)
+        if latents is None:
+            require(num_latents == 0, "num_latents", num_latents, "0 without latents")
+        else:
+            _require_labels("latents", latents, frames, num_latents)
         if distributions is not None:
             wanted = frames, num_actions
             require(distributions.shape == wanted, "distributions", distributions.shape, f"{wanted}, one a frame")
-        self._actions, self._num_actions, self._distributions = actions, num_actions, distributions
+        self.num_actions, self.num_latents = num_actions, num_latents
+        self._actions, self._distributions, self._latents = actions, distributions, latents
         self.targets = np.flatnonzero(actions != NO_LABEL)
         self._shares = None if distributions is None else self._average(distributions)
-        self._latents = latents
-        self.num_latents = 0 if latents is None else int(latents.max()) + 1
-        """Number of latent actions to predict, those from 0 to the largest; 0 for none."""
 
     def past_at(self, numbers: np.ndarray) -> Tensor:
         """Return the past actions (M, T - 1) int64 of the windows that end at frames ``numbers`` (M,)."""
         window, first = self._window(numbers)  # (M, T), (M, 1)
         past = window[:, :-1]  # (M, T - 1)
         actions = self._actions[np.maximum(past, first)]
-        return torch.from_numpy(np.where(past >= first, actions, self._num_actions))
-
-    def actions_at(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the actions (M,) at frames ``numbers`` (M,)."""
-        return self._actions[numbers]
+        return torch.from_numpy(np.where(past >= first, actions, self.num_actions))
 
     def latents_at(self, numbers: np.ndarray) -> Tensor:
         """Return the latent actions (M,) int64 at frames ``numbers`` (M,)."""
@@ -167,6 +163,14 @@ class Windows(VideoWindows):
     def _average(self, distributions: np.ndarray) -> Tensor:
         """Return the mean (A,) float32 of the distributions (F, A) at frames with an action."""
         return torch.from_numpy(distributions[self.targets].mean(axis=0, dtype=np.float64).astype(np.float32))
+
+
+def _require_labels(name: str, labels: np.ndarray, frames: int, number: int) -> None:
+    """Raise ``ValueError`` unless there is a label in [0, number), or ``NO_LABEL``, for each frame."""
+    require(labels.shape == (frames,), name, labels.shape, f"({frames},), one a frame")
+    wrong = labels[(labels < NO_LABEL) | (labels >= number)]
+    if wrong.size:
+        raise ValueError(f"{name} must be in [0, {number}), got {wrong[0]}")
 
 
 def read_real_actions(folder: Path) -> np.ndarray:

@@ -20,9 +20,9 @@ CPP_FUNCTION = re.compile(
 )
 
 
-def read_sources(*suffixes: str) -> dict[str, str]:
-    """Path from the root -> text of every file of the three packages with one of ``suffixes``."""
-    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*")) if path.suffix in suffixes]
+def read_sources(*suffixes: str, folders: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Path from the root -> text of every file of the three packages, or other folders, with one of ``suffixes``."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*")) if path.suffix in suffixes]
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
 
 
@@ -78,7 +78,7 @@ def test_every_public_name_is_defined_once() -> None:
 
 
 def test_files_and_functions_are_short() -> None:
-    sources = read_sources(".py", ".cpp", ".h", ".cu")
+    sources = read_sources(".py", ".cpp", ".h", ".cu", folders=(*PACKAGES, "tests"))
     found = [line for path, source in sources.items() for line in oversized(path, source)]
     assert not found, "\n".join(found)
 

@@ -49,7 +49,6 @@ _SEEDS, _FOLDS = 3, 2
 _FPS = 10.0
 _HARD = 4  # every fourth video is a hard case of its kind
 _REAL_FRAMES = 40  # frames of a clip of a real video, which are short
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

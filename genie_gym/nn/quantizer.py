@@ -186,7 +186,6 @@ class FiniteScalarQuantizer(nn.Module):
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
-        self.config = config
         self.levels = nn.Buffer(torch.tensor(config.levels), persistent=False)
         self.steps = nn.Buffer(torch.tensor((1, *config.levels[:-1])).cumprod(0), persistent=False)
 

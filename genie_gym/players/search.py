@@ -49,8 +49,6 @@ class SearchPlayer:
         self._next: dict[bytes, np.ndarray] = {}  # rest of the plan by the digest of the state where it goes on
         self._rests: dict[bytes, np.ndarray] = {}  # rest of a plan that is to be compared with new ones
         self._copies: tuple[Games, Games] | None = None
-        self.searches = 0
-        """Number of searches so far."""
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         raise ValueError(f"player 'search' needs the states of its games to plan, got frames {frames.shape} alone")
@@ -68,7 +66,6 @@ class SearchPlayer:
 
     def _search(self, states: dict[bytes, bytes]) -> None:
         """Find plans from states, by digest, and remember them for all states on their way."""
-        self.searches += len(states)
         simple = {digest: simplify_frames(state) for digest, state in states.items()}
         for digest, state in simple.items():
             best = self._best(state, self._draw(digest, self._rests.pop(digest, None)))

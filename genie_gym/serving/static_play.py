@@ -66,7 +66,7 @@ class StaticPlay:
         maskgit_steps: int | None = None,
         temperature: float | None = None,
     ) -> None:
-        self.world, self.rows, self.device = world, rows, world.device
+        self.world, self.device = world, world.device
         sampling, positions = world.sampling(maskgit_steps, temperature), world.config.tokens_per_frame
         self._clips = _read_clips(world, clips)
         self._seeds, self._ages, self._actions = self._zeros(rows), self._zeros(rows), self._zeros(rows, 1)

@@ -55,11 +55,6 @@ class ShardedSaver:
         self._future = cast("Future[Any]", async_save(saved, storage_writer=writer, process_group=self._group))
         self._about, self._is_awaited = about, True
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether this rank has yet to notice that the last checkpoint is written."""
-        return self._future is not None
-
     def poll(self) -> None:
         """Mark the checkpoint being written as whole if all ranks have written it, and delete the one before it.
 

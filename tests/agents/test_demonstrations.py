@@ -152,7 +152,11 @@ def test_windows_stay_in_their_episode() -> None:
     with pytest.raises(ValueError, match=r"in \[0, 4\), got 4"):
         Windows(Footage(frames, starts), actions, 4, 4)
     with pytest.raises(ValueError, match=r"latents must be \(10,\), one a frame, got \(9,\)"):
-        Windows(Footage(frames, starts), actions, 5, 4, latents=actions[:-1])
+        Windows(Footage(frames, starts), actions, 5, 4, latents=actions[:-1], num_latents=5)
+    with pytest.raises(ValueError, match=r"latents must be in \[0, 4\), got 4"):
+        Windows(Footage(frames, starts), actions, 5, 4, latents=actions, num_latents=4)
+    with pytest.raises(ValueError, match="num_latents must be 0 without latents, got 5"):
+        Windows(Footage(frames, starts), actions, 5, 4, num_latents=5)
 
 
 def bright_footage(has_latents: bool = False) -> Windows:
@@ -160,26 +164,28 @@ def bright_footage(has_latents: bool = False) -> Windows:
     is_bright = np.random.default_rng(0).integers(2, size=200)
     frames = (random_frames(200) // 4 + 190 * is_bright[:, None, None, None]).astype(np.uint8)
     footage = Footage(frames, np.arange(200) % 20 == 0)
-    return Windows(footage, is_bright, 2, 4, latents=is_bright if has_latents else None)
+    return Windows(
+        footage, is_bright, 2, 4, latents=is_bright if has_latents else None, num_latents=2 if has_latents else 0
+    )
 
 
 @pytest.mark.parametrize("has_latents", [False, True])
 def test_cloning_learns_and_resumes(tmp_path: Path, has_latents: bool) -> None:
     windows, config = bright_footage(has_latents), small_cloning(40)
-    whole = clone(windows, config, 2, "test", tmp_path / "whole", progress=False)
+    whole = clone(windows, config, "test", tmp_path / "whole", progress=False)
     assert whole is not None
     numbers = np.arange(200)
     agreement = whole(windows.videos_at(numbers), windows.past_at(numbers)).argmax(dim=1).numpy()
-    assert (agreement == windows.actions_at(numbers)).mean() > 0.95
-    assert clone(windows, config, 2, "test", tmp_path / "cut", minutes=0, progress=False) is None
-    resumed = clone(windows, config, 2, "test", tmp_path / "cut", progress=False)
+    assert (agreement == windows.labels_at(numbers).numpy()).mean() > 0.95
+    assert clone(windows, config, "test", tmp_path / "cut", minutes=0, progress=False) is None
+    resumed = clone(windows, config, "test", tmp_path / "cut", progress=False)
     assert resumed is not None
     for name, weight in resumed.state_dict().items():
         assert torch.equal(weight, whole.state_dict()[name]), name
     with pytest.raises(ValueError, match="cloned from labels of 'test'"):
-        clone(windows, config, 2, REAL, tmp_path / "whole", progress=False)
+        clone(windows, config, REAL, tmp_path / "whole", progress=False)
     with pytest.raises(ValueError, match="another config"):
-        clone(windows, small_cloning(50), 2, "test", tmp_path / "whole", progress=False)
+        clone(windows, small_cloning(50), "test", tmp_path / "whole", progress=False)
     assert find_clone(config, "test", tmp_path / "nowhere") is None
     found = find_clone(config, "test", tmp_path / "whole")
     assert found is not None
@@ -188,13 +194,13 @@ def test_cloning_learns_and_resumes(tmp_path: Path, has_latents: bool) -> None:
         with pytest.raises(ValueError, match="another config"):
             find_clone(other, "test", tmp_path / "whole")
     with pytest.raises(ValueError, match="one or more frames"):
-        clone(windows, config, 2, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
+        clone(windows, config, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_policy_cloned_on_a_gpu_plays_the_same_there_and_here(tmp_path: Path) -> None:
     windows, numbers = bright_footage(), np.arange(200)
-    there = clone(windows, small_cloning(10), 2, "test", tmp_path, progress=False, device="cuda")
+    there = clone(windows, small_cloning(10), "test", tmp_path, progress=False, device="cuda")
     assert there is not None
     here, videos, past = load_policy(tmp_path / "policy"), windows.videos_at(numbers), windows.past_at(numbers)
     torch.testing.assert_close(there(videos.cuda(), past.cuda()).cpu(), here(videos, past), atol=0.01, rtol=0.01)

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from genie_gym.configs import WorldConfig
 from genie_gym.models import maskgit
-from genie_gym.models.uncached import rollout_uncached
 from genie_gym.models.world_model import GenieWorldModel
-from tests.models.world_helpers import ACTIONS, Make, Videos, play, same, some_actions, tensors
+from tests.models.world_helpers import ACTIONS, Make, Videos, play, rollout_uncached, same, some_actions, tensors
 
 KINDS = ["additive", "token", "film", "full", "spatial", "fsq", "st-lam", "token-lam", "folded", "conv"]
 

@@ -2,21 +2,14 @@
 
 import asyncio
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genie_gym.envs.session import Start
 from genie_gym.play.batch_scheduler import BatchScheduler
-from genie_gym.play.config import PlayConfig
-from genie_gym.play.setup import PlaySetup, prepare_play
+from genie_gym.play.setup import PlaySetup
 from genie_gym.play.visitor import Visitor
-
-
-@pytest.fixture(scope="module")
-def setup(tiny_checkpoint: Path) -> PlaySetup:
-    return prepare_play(PlayConfig(checkpoint=str(tiny_checkpoint)))
 
 
 def begin(setup: PlaySetup, temperature: float | None = None) -> Visitor:

@@ -9,7 +9,6 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,21 +17,15 @@ from websockets.sync.client import connect
 
 from experiments.trust.attacks import join_game, pack_message
 from genie_gym.play import door
-from genie_gym.play.config import PlayConfig
 from genie_gym.play.connection import FRAME_MESSAGE
 from genie_gym.play.limits import Limits
 from genie_gym.play.run import play_in_browsers
 from genie_gym.play.server import build_app
-from genie_gym.play.setup import PlaySetup, prepare_play
+from genie_gym.play.setup import PlaySetup
 from genie_gym.play.visitor import Visitor
 
 PATIENCE = 300
 """Seconds after which something that is waited for is taken to hang."""
-
-
-@pytest.fixture(scope="module")
-def setup(tiny_checkpoint: Path) -> PlaySetup:
-    return prepare_play(PlayConfig(checkpoint=str(tiny_checkpoint)))
 
 
 @pytest.fixture

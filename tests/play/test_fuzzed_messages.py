@@ -7,17 +7,15 @@ import resource
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from genie_gym.play.config import PlayConfig
 from genie_gym.play.connection import FILE_MESSAGE, FRAME_MESSAGE
 from genie_gym.play.limits import Limits
 from genie_gym.play.server import build_app
-from genie_gym.play.setup import PlaySetup, prepare_play
+from genie_gym.play.setup import PlaySetup
 from tests.play.mutator import Message, make_messages, make_request
 
 MESSAGES, REQUESTS, MANY = 400, 200, 20_000
@@ -26,11 +24,6 @@ MOST_SECONDS, MOST_MEGABYTES = 10.0, 700
 """Processor time that a message may take, and memory that all of them together may."""
 SECONDS_TO_ANSWER = 300
 KINDS = {"error", "fit", "picture", "replay"}
-
-
-@pytest.fixture(scope="module")
-def setup(tiny_checkpoint: Path) -> PlaySetup:
-    return prepare_play(PlayConfig(checkpoint=str(tiny_checkpoint)))
 
 
 def send_all(setup: PlaySetup, cases: range) -> dict[str, int]:

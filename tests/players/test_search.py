@@ -50,15 +50,17 @@ def test_equal_seeds_play_equally_and_alone_as_beside_others() -> None:
     assert (first(3, LEVELS) != first(4, LEVELS)).any()
 
 
-def test_a_plan_is_played_on_until_the_game_is_elsewhere() -> None:
-    games, player = open_levels(RecordConfig(), LEVELS[:1]), SearchPlayer(0)
+def test_a_plan_is_played_on_until_the_game_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    games, player, searched = open_levels(RecordConfig(), LEVELS[:1]), SearchPlayer(0), []
+    search = player._search
+    monkeypatch.setattr(player, "_search", lambda states: searched.extend(states) or search(states))
     for _ in range(5):
         games.act(player.plan(games.save()))
-    assert player.searches == 1
+    assert len(searched) == 1
     wrong = (player.plan(games.save()) + 3) % 9  # another direction
     games.act(wrong)
     player.plan(games.save())
-    assert player.searches == 2
+    assert len(searched) == 2
 
 
 def test_copies_with_simple_frames_play_as_the_game() -> None:

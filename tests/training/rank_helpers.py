@@ -173,7 +173,7 @@ def save_while_one_rank_polls(folder: Path) -> list[int]:
     saver = ShardedSaver(folder, ranks, folder / "outdated")
     for step in range(3):
         saver.save({"weight": torch.full((2,), float(step))}, {"step": step, "config": {}})
-        while ranks.rank == 1 and saver.is_writing:
+        while ranks.rank == 1 and saver._future is not None:
             saver.poll()
             time.sleep(0.01)
     saver.wait()

@@ -20,12 +20,12 @@ from genie_gym.data.shards import Recording, Shard, write_shard
 from genie_gym.data.video import write_video
 from genie_gym.metrics.config import EvaluateConfig
 from genie_gym.metrics.run import run_evaluation
-from genie_gym.models.uncached import rollout_uncached
 from genie_gym.presets import PRESETS
 from genie_gym.real_actions import RealActionConfig
 from genie_gym.training.export import export_run
 from genie_gym.training.real_actions import RealActions, hide_first_actions, take_real_actions
 from genie_gym.training.run import train_preset
+from tests.models.world_helpers import rollout_uncached
 
 FIRST, ACTIONS, EPISODES, LENGTH = 5, 3, 8, 24
 KNOWN = {"num_actions": ACTIONS, "first_action": FIRST, "action_names": '["dark", "grey", "bright"]'}

@@ -1,0 +1,84 @@
+"""Clones that are kept: which settings each kind uses, and that the others may change once it is finished."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents import clone_store
+from agents.clone_store import CloneStore
+from agents.config import CloningConfig
+from agents.demonstrations import DemonstrationFolders, Demonstrations
+from agents.policy import LatentPolicy
+from genie_gym.models.world_model import GenieWorldModel
+from tests.agents.small import small_cloning
+
+LABELS, BATCHES = 40, 2
+CONFIG = small_cloning(BATCHES)
+CHANGES: dict[str, Any] = {
+    "policy": dataclasses.replace(CONFIG.policy, features=8),
+    "training": dataclasses.replace(CONFIG.training, train_steps=BATCHES + 1),
+    "random_shift": 2,
+    "decoder_share": 0.5,
+    "posterior_after": 0.5,
+    "auxiliary_weight": 0.0,
+}
+"""Another value for each field of a config."""
+ALL_USE = {"policy", "training", "random_shift"}
+KINDS: dict[str, tuple[Callable[[CloneStore], LatentPolicy], set[str]]] = {
+    "oracle": (lambda store: store.oracle(0), ALL_USE),
+    "lam": (lambda store: store.latent_policy(0), ALL_USE),
+    "labelled": (lambda store: store.labelled_only(LABELS, 0), ALL_USE),
+    "idm_relabel": (lambda store: store.relabelled("idm_relabel", 0), ALL_USE | {"decoder_share", "posterior_after"}),
+    "lam_relabel": (lambda store: store.relabelled("lam_relabel", 0), set(CHANGES)),
+}
+"""How to get each kind of clone, and the fields of the config that it uses."""
+
+
+@pytest.fixture
+def open_store(
+    demonstrations: DemonstrationFolders,
+    make_world: Callable[[str], GenieWorldModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[CloningConfig], CloneStore]:
+    """Return a function from a config to a store of the clones in one folder, with a decoder of few steps."""
+    decode = clone_store.InverseDecoder
+    monkeypatch.setattr(clone_store, "InverseDecoder", lambda *samples: decode(*samples, most_steps=2))
+    recordings = Demonstrations(out=demonstrations.videos.parent, frames=2048, labelled_frames=1024, num_envs=8)
+    world = make_world("moving")
+    return lambda config: CloneStore(recordings, world, config, config, tmp_path, relabel_samples=LABELS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finished_clone_is_refused_for_other_settings_that_it_uses_and_no_others(
+    open_store: Callable[[CloningConfig], CloneStore], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, used = KINDS[kind]
+    whole = make(open_store(CONFIG)).state_dict()
+    (path,) = tmp_path.glob("*/cloning.json")
+    assert set(json.loads(path.read_text())) == used
+    monkeypatch.setattr(clone_store, "clone", None)
+    assert {field.name for field in dataclasses.fields(CloningConfig)} == set(CHANGES)
+    for name, value in CHANGES.items():
+        store = open_store(dataclasses.replace(CONFIG, **{name: value}))
+        if name in used:
+            with pytest.raises(ValueError, match=f"another config.*'{name}'"):
+                make(store)
+        else:
+            assert all(map(torch.equal, make(store).state_dict().values(), whole.values())), name
+
+
+def test_a_clone_that_was_saved_with_settings_it_does_not_use_is_found(
+    open_store: Callable[[CloningConfig], CloneStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, _ = KINDS["lam"]
+    make(open_store(CONFIG))
+    (path,) = tmp_path.glob("*/cloning.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "decoder_share": 0.9}))
+    monkeypatch.setattr(clone_store, "clone", None)
+    assert make(open_store(CONFIG)).num_actions == open_store(CONFIG).world.config.num_latent_actions
