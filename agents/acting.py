@@ -76,6 +76,8 @@ class SeenThroughLatents:
 
     def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:
         self._agent, self._world, self.mapping, self._games = agent, world, mapping, games
+        if isinstance(agent, PlayerAgent):
+            agent.games = games  # as ``play_levels`` does for an agent that it plays itself
         self._rng, self.sees_velocity = np.random.default_rng(seed), agent.sees_velocity
         now = games.observe().frames
         self._past = np.repeat(now[:, None], world.latent_action_model.frames_seen, axis=1)
