@@ -18,7 +18,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from agents.acting import Agent, PlayerAgent, RandomLatents
 from agents.blind_methods import add_twins, list_blind_methods
@@ -47,8 +47,8 @@ DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
     | {"core_levels": 256, "core_among": 1000},
 }
 """Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
-_NOT_LEARNED_BY = ("modes", "seeds", "levels", "core_levels", "core_among", "env_steps")
-"""Sizes that leave clones, reward models and dreams as they are, or are in the names of their folders."""
+_LEVEL_SIZES = ("levels", "core_levels", "core_among")
+"""Sizes that decide which levels are played."""
 _CRITIC_SHARE = 10
 """Divisor of the steps in the world: in their first tenth, only the critic of a cloned policy is trained."""
 _REAL_ENVS = 8
@@ -58,11 +58,15 @@ _REAL_ENVS = 8
 class DreamStore(CloneStore):
     """Recordings, clones, reward models and agents of one mode, each made on first use and saved."""
 
+    learns_from_levels_played: ClassVar[bool] = False
+    """Whether agents learn from the levels that they are scored on."""
+
     def __init__(self, experiment: "DreamTransfer", mode: GameName, footage: Footage | None = None) -> None:
         self.experiment, self.size, self.mode, world = experiment, experiment.size, mode, experiment.load()
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
-        learned = {name: value for name, value in self.size.items() if name not in _NOT_LEARNED_BY}
+        without = ("modes", "seeds", "env_steps", *(() if self.learns_from_levels_played else _LEVEL_SIZES))
+        learned = {name: value for name, value in self.size.items() if name not in without}
         digest = hashlib.sha256(json.dumps([learned, describe_dreams()]).encode()).hexdigest()
         recordings, folder = experiment.plan_demonstrations(mode), f"{mode}-{digest_labels(world)[:8]}-{digest[:8]}"
         super().__init__(recordings, world, config, config, experiment.run_folder / folder, experiment.device, footage)

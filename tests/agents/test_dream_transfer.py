@@ -86,7 +86,19 @@ def test_what_was_learned_by_other_sizes_or_settings_is_not_reused(
     monkeypatch.setattr(dream_transfer, "_METHODS", dream_transfer._METHODS[:-1])
     folders.append(command.open("easy").work)
     assert len(set(folders)) == len(folders)
-    assert replace(command, seeds=1).open("easy").work == folders[-1]
+    for name in ("seeds", "levels", "core_levels"):
+        monkeypatch.setitem(DREAM_TRANSFER_SIZES, "smoke", {**full, name: full[name] + 1})
+        assert command.open("easy").work == folders[-1], name
+
+
+def test_dreams_of_other_levels_are_not_reused_on_seen_levels(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, full = DreamOnSeenLevels(checkpoint=str(tiny_checkpoint), work=tmp_path), DREAM_TRANSFER_SIZES["smoke"]
+    before = command.open("easy").work
+    for name in ("levels", "core_levels", "core_among"):
+        monkeypatch.setitem(DREAM_TRANSFER_SIZES, "smoke", {**full, name: full[name] + 1})
+        assert command.open("easy").work != before, name
 
 
 def test_ppo_in_the_real_game_takes_hardly_more_steps_than_the_dream_has_labels(
