@@ -57,7 +57,10 @@ class Scores:
         None without rows of either.
         """
         found = None if other is None else self._pair(mode, (key, other), levels)
-        return None if found is None else estimate_difference(*found, self._seed)
+        if found is None:
+            return None
+        solved, others = found
+        return estimate_difference(solved, others, self._seed)
 
     def find_best_blind(self, mode: str) -> MethodKey | None:
         """Return the blind method, none that holds an action, that solves the most levels of the core."""
@@ -73,7 +76,10 @@ class Scores:
         """
         best = self.find_best_blind(mode)
         found = None if best is None else self._pair(mode, (key, best, ("player", None)), "core")
-        return None if found is None else estimate_normalised(*found, self._seed)
+        if found is None:
+            return None
+        solved, blind, player = found
+        return estimate_normalised(solved, blind, player, self._seed)
 
     def _pair(self, mode: str, keys: Sequence[MethodKey], levels: Levels) -> list[np.ndarray] | None:
         """Return what several methods solve, (S, L) each, for the seeds that all have rows of; None if there are none.
