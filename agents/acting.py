@@ -76,6 +76,8 @@ class SeenThroughLatents:
 
     def __init__(self, agent: Agent, world: GenieWorldModel, mapping: Mapping, games: GameBatch, seed: int) -> None:
         self._agent, self._world, self.mapping, self._games = agent, world, mapping, games
+        if isinstance(agent, PlayerAgent):
+            agent.games = games  # as ``play_levels`` does for an agent that it plays itself
         self._rng, self.sees_velocity = np.random.default_rng(seed), agent.sees_velocity
         now = games.observe().frames
         self._past = np.repeat(now[:, None], world.latent_action_model.frames_seen, axis=1)
@@ -102,8 +104,8 @@ class SeenThroughLatents:
         seen = np.concatenate([self._past[rows], then.frames[rows, None]], axis=1)
         is_last = then.episode_starts[rows].copy()
         self._games.restore(states)
-        parts = torch.from_numpy(seen).split(_LABELLED_AT_ONCE)
-        return torch.cat([self._world.label(to_float(part))[:, -1].cpu() for part in parts]).numpy(), is_last
+        videos = (to_float(part.to(self._world.device)) for part in torch.from_numpy(seen).split(_LABELLED_AT_ONCE))
+        return torch.cat([self._world.label(video)[:, -1].cpu() for video in videos]).numpy(), is_last
 
     def _step(self, rows: np.ndarray, actions: np.ndarray) -> None:
         self._actions[rows] = actions

@@ -27,6 +27,8 @@ from genie_gym.results.experiment import Row
 class SeenLevelsStore(DreamStore):
     """A store whose dreams start from the first frames of the levels that are played."""
 
+    learns_from_levels_played = True
+
     @property
     def starts(self) -> Path:
         """Folder with the first frames of each level that is played, recorded first if they are missing."""

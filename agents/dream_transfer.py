@@ -14,9 +14,11 @@ whose action, reward or end the agent has learned from:
     dream_agreement PPO from scratch in the world, rewarded for agreement with the videos, which needs no labels
 """
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from agents.acting import Agent, PlayerAgent, RandomLatents
 from agents.blind_methods import add_twins, list_blind_methods
@@ -45,6 +47,8 @@ DREAM_TRANSFER_SIZES: dict[str, dict[str, Any]] = {
     | {"core_levels": 256, "core_among": 1000},
 }
 """Sizes by preset; ``judge_labels`` and ``judge_steps`` are the reward model's, ``env_steps`` those in the world."""
+_LEVEL_SIZES = ("levels", "core_levels", "core_among")
+"""Sizes that decide which levels are played."""
 _CRITIC_SHARE = 10
 """Divisor of the steps in the world: in their first tenth, only the critic of a cloned policy is trained."""
 _REAL_ENVS = 8
@@ -54,11 +58,17 @@ _REAL_ENVS = 8
 class DreamStore(CloneStore):
     """Recordings, clones, reward models and agents of one mode, each made on first use and saved."""
 
+    learns_from_levels_played: ClassVar[bool] = False
+    """Whether agents learn from the levels that they are scored on."""
+
     def __init__(self, experiment: "DreamTransfer", mode: GameName, footage: Footage | None = None) -> None:
         self.experiment, self.size, self.mode, world = experiment, experiment.size, mode, experiment.load()
         config = replace(POLICIES["impala"], policy=DREAMER)
         config = replace(config, training=replace(config.training, train_steps=self.size["clone_steps"]))
-        recordings, folder = experiment.plan_demonstrations(mode), f"{mode}-{digest_labels(world)[:8]}"
+        without = ("modes", "seeds", "env_steps", *(() if self.learns_from_levels_played else _LEVEL_SIZES))
+        learned = {name: value for name, value in self.size.items() if name not in without}
+        digest = hashlib.sha256(json.dumps([learned, describe_dreams()]).encode()).hexdigest()
+        recordings, folder = experiment.plan_demonstrations(mode), f"{mode}-{digest_labels(world)[:8]}-{digest[:8]}"
         super().__init__(recordings, world, config, config, experiment.run_folder / folder, experiment.device, footage)
 
     def prepare(self, cloned: bool) -> None:
@@ -131,14 +141,17 @@ class DreamStore(CloneStore):
         return self.mapping(self.size["mapping_labels"], seed)
 
     def train_real(self, seed: int) -> PlayerAgent:
-        """Return an agent trained in the real game for as many steps as ``dream`` has labels, in about four updates."""
+        """Return an agent trained in the real game for as many steps as ``dream`` has labels, in four updates or fewer.
+
+        Whole updates make them up to 31 steps more.
+        """
         steps = self.size["mapping_labels"] + self.size["judge_labels"]
         saved = PlayerTraining(
             out=self.work / f"ppo-{seed}",
             modes=(self.mode,),
             env_steps=steps,
             num_envs=_REAL_ENVS,
-            rollout_steps=max(steps // (4 * _REAL_ENVS), 1),
+            rollout_steps=-(-steps // (4 * _REAL_ENVS)),
             device=self.experiment.device,
             seed=seed,
         ).run()
@@ -234,6 +247,11 @@ DREAM_METHODS: dict[str, Method[Any]] = {
 """Methods by name, in the order of their rows."""
 
 
+def describe_dreams() -> dict[str, dict[str, float]]:
+    """Return the settings of PPO that differ from the defaults of ``Dream``, by method."""
+    return {method.name: method.ppo for method in _METHODS if method.ppo}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DreamTransfer(MethodExperiment[DreamStore]):
     """Record, train reward models, clone, train agents in the checkpoint's world, and play the real game."""
@@ -257,8 +275,8 @@ class DreamTransfer(MethodExperiment[DreamStore]):
             ValueError: If a method is unknown.
         """
         self.require_known_methods()
-        dreams = {method.name: method.ppo for method in _METHODS if method.ppo}
-        self.finish_methods(self.list_method_cells(self.size["modes"]), self.describe_settings(dreams=dreams))
+        settings = self.describe_settings(dreams=describe_dreams())
+        self.finish_methods(self.list_method_cells(self.size["modes"]), settings)
 
     def list_labels(self, method: Method[Any]) -> list[int | None]:
         method = DREAM_METHODS[method.twin_of or method.name]

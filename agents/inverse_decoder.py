@@ -38,11 +38,9 @@ class DifferenceNetwork(nn.Module):
         self.encoder = StridedEncoder(3 * (_FRAMES - 1), _WIDTH, _FEATURES, size)
         self.dropout, self.head = nn.Dropout(_DROPOUT), zero_(Linear(_FEATURES, kinds))
 
-    def forward(self, videos: Tensor) -> Tensor:
-        """Return logits (B, kinds) of the last transition of videos (B, T, C, H, W)."""
-        changes = 2 * (videos[:, 1:] - videos[:, :-1]).flatten(1, 2)  # (B, (T - 1) C, H, W)
-        features = self.encoder(changes.contiguous(memory_format=torch.channels_last))
-        return self.head(self.dropout(F.relu(features)))
+    def forward(self, changes: Tensor) -> Tensor:
+        """Return logits (B, kinds) of the last transition of windows, given by their ``find_changes``."""
+        return self.head(self.dropout(F.relu(self.encoder(changes))))
 
 
 class InverseDecoder:
@@ -88,8 +86,8 @@ class InverseDecoder:
         decoded = np.zeros((len(footage.episode_starts), self._moves.actions), dtype=np.float16)
         for first in tqdm(range(0, len(has_next), _DECODED_AT_ONCE), unit_scale=_DECODED_AT_ONCE, leave=False):
             numbers = has_next[first : first + _DECODED_AT_ONCE]
-            videos = _read_transitions(windows, numbers).to(self._precision)
-            shares = torch.stack([network(videos).float().softmax(dim=1) for network in self._networks]).mean(dim=0)
+            changes = find_changes(_read_transitions(windows, numbers).to(self._precision))
+            shares = torch.stack([network(changes).float().softmax(dim=1) for network in self._networks]).mean(dim=0)
             decoded[numbers] = self._moves.spread(shares).half().numpy()
         return decoded
 
@@ -101,24 +99,31 @@ class InverseDecoder:
         warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / _WARMUP_STEPS, total_iters=_WARMUP_STEPS)
         known, best, checks_since = torch.nonzero(~is_out)[:, 0], float("inf"), 0
         found: nn.Module = network
+        held_out = find_changes(videos[is_out])
         for step in range(1, most_steps + 1):
             drawn = known[torch.randint(len(known), (_BATCH_SIZE,))]
             seen = _colour_windows(shift_windows(videos[drawn], _SHIFT))
             optimizer.zero_grad()
-            F.cross_entropy(network(seen), targets[drawn]).backward()
+            F.cross_entropy(network(find_changes(seen)), targets[drawn]).backward()
             optimizer.step()
             warmup.step()
             average.update_parameters(network)
             if step % _CHECK_EVERY and step < most_steps:
                 continue
             with torch.no_grad():
-                loss = float(F.cross_entropy(average.module.eval()(videos[is_out]), targets[is_out]))
+                loss = float(F.cross_entropy(average.module.eval()(held_out), targets[is_out]))
             checks_since += 1
             if loss < best:
                 best, found, checks_since = loss, copy.deepcopy(average.module), 0
             elif checks_since >= _PATIENCE:
                 break
         return found.eval().requires_grad_(False)
+
+
+def find_changes(videos: Tensor) -> Tensor:
+    """Return the changes between the frames of videos (B, T, C, H, W), stacked in channels: (B, (T - 1) C, H, W)."""
+    changes = 2 * (videos[:, 1:] - videos[:, :-1]).flatten(1, 2)
+    return changes.contiguous(memory_format=torch.channels_last)
 
 
 def _read_transitions(windows: VideoWindows, numbers: np.ndarray) -> Tensor:

@@ -1,6 +1,6 @@
 """Rows of results gathered by method: levels solved, their intervals and differences, and the best blind method."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -43,10 +43,8 @@ class Scores:
 
     def solved(self, mode: str, key: MethodKey, levels: Levels = "core") -> np.ndarray | None:
         """Return (S, L) float64, 1 where a seed solved a level; None without rows."""
-        digits = [row[_COLUMNS[levels]] for row in self._rows.get((mode, key), ())]
-        return (
-            np.array([[each == str(SOLVED) for each in line] for line in digits], dtype=np.float64) if digits else None
-        )
+        rows = self._rows.get((mode, key))
+        return _read_solved(rows, levels) if rows else None
 
     def estimate(self, mode: str, key: MethodKey, levels: Levels = "core") -> Estimate | None:
         """Return the share of levels solved, None without rows."""
@@ -54,10 +52,15 @@ class Scores:
         return None if solved is None else estimate_mean(solved, self._seed)
 
     def compare(self, mode: str, key: MethodKey, other: MethodKey | None, levels: Levels = "core") -> Estimate | None:
-        """Return the share of levels that one method solves minus that of another, None without rows of either."""
-        solved = self.solved(mode, key, levels)
-        others = None if other is None else self.solved(mode, other, levels)
-        return None if solved is None or others is None else estimate_difference(solved, others, self._seed)
+        """Return the share of levels that one method solves minus that of another, for the seeds that both have.
+
+        None without rows of either.
+        """
+        found = None if other is None else self._pair(mode, (key, other), levels)
+        if found is None:
+            return None
+        solved, others = found
+        return estimate_difference(solved, others, self._seed)
 
     def find_best_blind(self, mode: str) -> MethodKey | None:
         """Return the blind method, none that holds an action, that solves the most levels of the core."""
@@ -68,10 +71,29 @@ class Scores:
     def normalise(self, mode: str, key: MethodKey) -> Estimate | None:
         """Return a method's score on the core, on a scale from the best blind method (0) to the videos' player (1).
 
-        None without rows, or if the player does not solve more than the best blind method.
+        All three are those of the seeds that all have. None without rows, or if the player does not solve more than the
+        best blind method.
         """
-        solved, player, best = self.solved(mode, key), self.solved(mode, ("player", None)), self.find_best_blind(mode)
-        blind = None if best is None else self.solved(mode, best)
-        if solved is None or player is None or blind is None:
+        best = self.find_best_blind(mode)
+        found = None if best is None else self._pair(mode, (key, best, ("player", None)), "core")
+        if found is None:
             return None
+        solved, blind, player = found
         return estimate_normalised(solved, blind, player, self._seed)
+
+    def _pair(self, mode: str, keys: Sequence[MethodKey], levels: Levels) -> list[np.ndarray] | None:
+        """Return what several methods solve, (S, L) each, for the seeds that all have rows of; None if there are none.
+
+        A method that has rows for one seed only, whatever the seed, keeps them.
+        """
+        rows = {key: self._rows.get((mode, key), []) for key in keys}
+        several = [key for key in rows if not self._methods[key[0]].has_one_seed]
+        shared = set.intersection(*({row["seed"] for row in rows[key]} for key in several)) if several else set()
+        for key in several:
+            rows[key] = [row for row in rows[key] if row["seed"] in shared]
+        return [_read_solved(rows[key], levels) for key in keys] if all(rows.values()) else None
+
+
+def _read_solved(rows: Iterable[Mapping[str, Any]], levels: Levels) -> np.ndarray:
+    """Return (S, L) float64, 1 where the row of a seed solved a level."""
+    return np.array([[each == str(SOLVED) for each in row[_COLUMNS[levels]]] for row in rows], dtype=np.float64)

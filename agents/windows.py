@@ -12,6 +12,7 @@ from agents.labelling import NO_LABEL
 from genie_gym.checks import require
 from genie_gym.data.clips import Batch, ClipDataset, draw_numbers
 from genie_gym.data.frames import to_float
+from genie_gym.data.record import find_cuts
 from genie_gym.data.shards import SHARD_SUFFIX, Shard, require_discrete
 from genie_gym.system import list_files, replace_file
 
@@ -202,12 +203,13 @@ def draw_labelled(actions: np.ndarray, labels: int, seed: int) -> np.ndarray:
 def read_outcomes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return (F,) bool each: whether the action at each frame was rewarded, and whether it ended the episode.
 
-    The F frames are those of a folder's shards, in order. Both are False at a shard's last frame, whose outcome is not
-    recorded.
+    The F frames are those of a folder's shards, in order. Both are False at the last frame of each game of a shard: the
+    recording stops there, and what follows in the shard is another game, though it starts an episode too.
     """
     rewarded, ended = [], []
     for shard in _open_shards(folder):
         ends = np.append(shard.episode_starts[1:], False)
+        ends[find_cuts(shard)] = False
         ended.append(ends)
         rewarded.append(ends & (shard.private(0, shard.num_frames)[1] > 0))
     return np.concatenate(rewarded), np.concatenate(ended)

@@ -106,6 +106,17 @@ def record_shard(job: Job, advance: Callable[[int], object] = lambda frames: Non
     return job.num_frames
 
 
+def find_cuts(shard: Shard) -> np.ndarray:
+    """Return the last frame (n,) of each of a shard's n games in order: the recording stops there, whatever happens.
+
+    A shard that ``record`` has not written holds one game.
+    """
+    recording = shard.attributes.get("recording")
+    games = 1 if recording is None else int(json.loads(recording)["config"]["num_envs"])
+    length = -(-shard.num_frames // games)
+    return np.minimum(np.arange(length, shard.num_frames + length, length), shard.num_frames) - 1
+
+
 def _measure(config: RecordConfig) -> tuple[int, int, tuple[tuple[int, ...], type[np.generic]]]:
     """Return the height and width of an environment's recorded frames, and an action's shape and type."""
     return (*read_size("RecordConfig.size", config.size), action_layout(find_action_space(config)))

@@ -18,8 +18,10 @@ from genie_gym.bench.machine import describe_machine
 from genie_gym.checks import require
 from genie_gym.parallel import run_in_processes
 from genie_gym.results.files import ROOT, current_commit, require_writable, write_by_machine, write_results
+from genie_gym.system import lock_folder
 
 Row = dict[str, Any]
+_PATIENCE = 60.0  # seconds to wait while other runs add their rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +109,7 @@ class TrainedExperiment(Experiment):
         missing = self.find_missing(cells, settings)
         cpu = describe_machine(torch.device(self.device))["cpu"]
         for cell, measured in self._measure(missing, work, processes):
-            row = {**cell, **measured, "cpu": cpu, "commit": current_commit()}
-            self.write({**settings, "rows": [*self._read_rows(settings), row]})  # another run may have added rows
+            self._add_rows(settings, [{**cell, **measured, "cpu": cpu, "commit": current_commit()}])
         rows = self._read_rows(settings)
         wanted = [next(row for row in rows if _has_settings(row, cell)) for cell in cells]
         return wanted + [row for row in rows if row not in wanted]
@@ -137,8 +138,12 @@ class TrainedExperiment(Experiment):
         missing = self.find_missing(cells, settings)
         known = [row for row in found["rows"] if any(_has_settings(row, cell) for cell in missing)]
         if known:
-            dated = [{"commit": found["commit"], **row} for row in known]
-            self.write({**settings, "rows": self._read_rows(settings) + dated})
+            self._add_rows(settings, [{"commit": found["commit"], **row} for row in known])
+
+    def _add_rows(self, settings: Row, rows: list[Row]) -> None:
+        """Add rows to those of the file; other runs may do so at the same time, such as one for each game mode."""
+        with lock_folder(self.json.parent, _PATIENCE):
+            self.write({**settings, "rows": [*self._read_rows(settings), *rows]})
 
     def _measure(self, cells: list[Row], work: Callable[[Row], Row], processes: int) -> Iterator[tuple[Row, Row]]:
         timed = functools.partial(_time, work)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents import dream_transfer
 from agents.dream_seen_levels import DreamOnSeenLevels
 from agents.dream_transfer import DREAM_METHODS, DREAM_TRANSFER_SIZES, DreamTransfer
 from agents.game import make_game
@@ -71,6 +72,50 @@ def test_dreams_on_seen_levels_start_from_the_first_frames_of_the_levels_played(
     assert np.array_equal(frames[:, 0], games.observe().frames)
     assert (frames[:, 0] != frames[:, -1]).any(axis=(1, 2, 3)).all()  # they move
     games.close()
+
+
+def test_what_was_learned_by_other_sizes_or_settings_is_not_reused(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, full = DreamTransfer(checkpoint=str(tiny_checkpoint), work=tmp_path), DREAM_TRANSFER_SIZES["smoke"]
+    folders = [command.open("easy").work]
+    for name in ("frames", "labelled_frames", "judge_labels", "clone_steps"):
+        monkeypatch.setitem(DREAM_TRANSFER_SIZES, "smoke", {**full, name: full[name] + 1})
+        folders.append(command.open("easy").work)
+    monkeypatch.setitem(DREAM_TRANSFER_SIZES, "smoke", full)
+    monkeypatch.setattr(dream_transfer, "_METHODS", dream_transfer._METHODS[:-1])
+    folders.append(command.open("easy").work)
+    assert len(set(folders)) == len(folders)
+    for name in ("seeds", "levels", "core_levels"):
+        monkeypatch.setitem(DREAM_TRANSFER_SIZES, "smoke", {**full, name: full[name] + 1})
+        assert command.open("easy").work == folders[-1], name
+
+
+def test_dreams_of_other_levels_are_not_reused_on_seen_levels(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, full = DreamOnSeenLevels(checkpoint=str(tiny_checkpoint), work=tmp_path), DREAM_TRANSFER_SIZES["smoke"]
+    before = command.open("easy").work
+    for name in ("levels", "core_levels", "core_among"):
+        monkeypatch.setitem(DREAM_TRANSFER_SIZES, "smoke", {**full, name: full[name] + 1})
+        assert command.open("easy").work != before, name
+
+
+def test_ppo_in_the_real_game_takes_hardly_more_steps_than_the_dream_has_labels(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: dict[str, Any] = {}
+
+    def plan(**options: Any) -> None:
+        planned.update(options)
+        raise InterruptedError
+
+    monkeypatch.setattr(dream_transfer, "PlayerTraining", plan)
+    with pytest.raises(InterruptedError):
+        DreamTransfer(preset="full", checkpoint=str(tiny_checkpoint), work=tmp_path).open("easy").train_real(0)
+    update = planned["num_envs"] * planned["rollout_steps"]
+    taken = -(-planned["env_steps"] // update) * update
+    assert 1000 == planned["env_steps"] <= taken < 1032
 
 
 def test_unknown_methods_are_rejected(tmp_path: Path) -> None:

@@ -80,10 +80,12 @@ class Looker:
 
     latent_action_model = SimpleNamespace(frames_seen=3)
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device)
         self.seen: list[Tensor] = []
 
     def label(self, videos: Tensor) -> Tensor:
+        assert videos.device == self.device
         self.seen.append(videos)
         return torch.zeros(len(videos), videos.shape[1] - 1, dtype=torch.int64)
 
@@ -118,3 +120,25 @@ def test_a_player_seen_through_latents_looks_one_step_ahead(mapped: int) -> None
     else:
         assert foreseen < steps
         assert not np.array_equal(outcome.env_steps, direct.env_steps)
+
+
+def test_a_player_that_plans_is_seen_through_latents_too() -> None:
+    levels, counts = choose_levels("validation", 2), np.ones((1, 15), dtype=np.int64)
+    agent = SeenThroughLatents(
+        PlayerAgent(load_player("search")),
+        Looker(),  # type: ignore[arg-type]
+        ActionMapping(counts),
+        COINRUN.open_levels(levels),
+        seed=0,
+    )
+    assert play_levels(agent, COINRUN, levels).env_steps.sum() > 2
+
+
+def test_a_world_on_another_device_looks_ahead_there() -> None:
+    """The device ``meta`` stands for a GPU: it takes no frames that lie in another memory either."""
+    levels, looker, counts = choose_levels("validation", 2), Looker("meta"), np.zeros((1, 15), dtype=np.int64)
+    counts[0, 8] = 1
+    player = PlayerAgent(lambda frames: np.full(len(frames), 8, dtype=np.int32))
+    agent = SeenThroughLatents(player, looker, ActionMapping(counts), COINRUN.open_levels(levels), seed=0)  # type: ignore[arg-type]
+    play_levels(agent, COINRUN, levels)
+    assert looker.seen

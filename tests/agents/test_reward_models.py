@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agents.demonstrations import DemonstrationFolders
+from agents.game import COINRUN
 from agents.reward_models import (
     AgreementModelTraining,
     RewardModelTraining,
@@ -17,7 +18,8 @@ from agents.reward_models import (
     train_reward_model,
 )
 from agents.windows import Footage, VideoWindows, read_outcomes
-from genie_gym.data.shards import Recording, write_shard
+from genie_gym.data.record import find_cuts
+from genie_gym.data.shards import Recording, Shard, write_shard
 from genie_gym.envs import AgreementReward, LearnedReward
 from genie_gym.models.reward_model import RewardModel, load_reward_model
 from tests.agents.small import random_frames
@@ -38,6 +40,25 @@ def test_outcomes_are_those_of_the_last_action(tmp_path: Path) -> None:
     rewarded, ended = read_outcomes(tmp_path)
     assert np.flatnonzero(ended).tolist() == [2, 6, 10]
     assert np.flatnonzero(rewarded).tolist() == [6, 10]
+
+
+def test_where_the_recording_of_a_game_stops_no_episode_ends(tmp_path: Path) -> None:
+    """Eight games of 13 frames, the last one cut short, in one shard; each game starts an episode in the shard."""
+    COINRUN.record("training", "skilled", tmp_path / "short", frames=100, seed=0, num_envs=8)
+    (shard,) = map(Shard, (tmp_path / "short").iterdir())
+    assert find_cuts(shard).tolist() == [12, 25, 38, 51, 64, 77, 90, 99]
+    assert shard.episode_starts[[13, 26, 39, 52, 65, 78, 91]].all()
+    rewarded, ended = read_outcomes(tmp_path / "short")
+    assert not rewarded[find_cuts(shard)].any()
+    assert not ended[find_cuts(shard)].any()
+
+    COINRUN.record("training", "skilled", tmp_path / "long", frames=1200, seed=0, num_envs=8)
+    (shard,) = map(Shard, (tmp_path / "long").iterdir())
+    rewarded, ended = read_outcomes(tmp_path / "long")
+    inner = np.delete(np.arange(1200), find_cuts(shard))
+    assert np.array_equal(ended[inner], shard.episode_starts[inner + 1])
+    assert (rewarded <= ended).all()
+    assert rewarded.sum() > 2
 
 
 def test_precision_and_recall_by_hand() -> None:

@@ -57,6 +57,25 @@ def test_the_best_blind_row_holds_no_action_and_is_zero_of_the_normalised_score(
     assert Scores(ROWS[:5], CLONING_METHODS, 0).normalise("easy", ("lam", 16)) is None
 
 
+def test_methods_are_compared_on_the_seeds_that_both_have() -> None:
+    """Of an unfinished run: seed 1 of ``lam`` is missing, and on it the player is worse."""
+    rows = [make_row("player", core, seed) for seed, core in enumerate(("1111", "0000", "1110"))]
+    rows += [make_row("lam", core, seed, 200) for seed, core in ((2, "1010"), (0, "1110"))]
+    rows += [make_row("random", "1000", seed) for seed in range(3)]
+    rows += [make_row("search", "1111", 0), make_row("lam_relabel", "1111", 3, 200)]
+    scores, lam, player = Scores(rows, CLONING_METHODS, 0), ("lam", 200), ("player", None)
+    compared = scores.compare("easy", player, lam)
+    assert compared is not None
+    assert compared["value"] == pytest.approx(7 / 8 - 5 / 8)
+    normalised = scores.normalise("easy", lam)
+    assert normalised is not None
+    assert normalised["value"] == pytest.approx((5 - 2) / (7 - 2))
+    ceiling = scores.compare("easy", ("search", None), player)  # it has one seed, and is the same for all
+    assert ceiling is not None
+    assert ceiling["value"] == pytest.approx(1 - 7 / 12)
+    assert scores.compare("easy", player, ("lam_relabel", 200)) is None  # no seed in common
+
+
 def test_stages_add_up_over_runs_and_a_failed_one_is_left_out(tmp_path: Path) -> None:
     log = CostLog(tmp_path / "new" / "costs.jsonl")
     assert log.sum_stages() == {}

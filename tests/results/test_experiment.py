@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,25 @@ def test_rows_that_another_run_writes_meanwhile_are_kept(tmp_path: Path) -> None
     rows = experiment.finish_rows([{"number": 1}, {"number": 2}], {}, work)
     assert [row["square"] for row in rows] == [1, 4, 25]
     assert {row["square"] for row in json.loads(experiment.json.read_text())["rows"]} == {1, 4, 25}
+
+
+class SlowSums(Sums):
+    """Its rows are written slowly, so that others come between the reading of rows and their writing."""
+
+    def write(self, results: dict[str, Any]) -> None:
+        time.sleep(0.05)
+        super().write(results)
+
+
+def test_rows_of_two_runs_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    def run(numbers: range) -> list[dict[str, Any]]:
+        cells = [{"number": number} for number in numbers]
+        return SlowSums(out=tmp_path).finish_rows(cells, {}, lambda cell: {"square": cell["number"] ** 2})
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, (range(4), range(4, 8))))
+    rows = json.loads(Sums(out=tmp_path).json.read_text())["rows"]
+    assert sorted(row["square"] for row in rows) == [number**2 for number in range(8)]
 
 
 def square_apart(cell: dict[str, Any]) -> dict[str, Any]:
