@@ -39,6 +39,7 @@ from agents.mapping import ActionMapping
 from agents.methods import CLONING_METHODS
 from agents.scores import Scores
 from agents.windows import Footage
+from genie_gym.config_io import to_dict
 from genie_gym.failures import run_command
 from genie_gym.results.experiment import Row
 
@@ -85,6 +86,24 @@ class Benchmark(MethodExperiment[CloneStore]):
         """The first game of ``modes`` that is not CoinRun."""
         return next((mode for mode in self.modes or () if not isinstance(make_game(mode), ProcgenGame)), None)
 
+    @property
+    def cloning(self) -> CloningConfig:
+        """Config of the policies cloned from the videos; their seed is that of a row."""
+        steps, batch_size = self.size["train_steps"], self.size["batch_size"]
+        config = POLICIES[self.policy]
+        return replace(config, training=replace(config.training, train_steps=steps, batch_size=batch_size))
+
+    @property
+    def labelled_cloning(self) -> CloningConfig:
+        """Config of the policies cloned from labelled samples alone, whose past actions would be labels too."""
+        config = POLICIES[self.policy]
+        training = replace(config.training, train_steps=self.size["labelled_steps"])
+        return CloningConfig(policy=replace(config.policy, sees_actions=False), training=training)
+
+    def describe_settings(self, **others: Any) -> Row:
+        cloning = {"cloning": to_dict(self.cloning), "labelled_cloning": to_dict(self.labelled_cloning)}
+        return super().describe_settings(policy=self.policy, **cloning, **others)
+
     def run(self) -> None:
         """Finish the missing rows, then draw the figure.
 
@@ -93,7 +112,7 @@ class Benchmark(MethodExperiment[CloneStore]):
         """
         self.require_known_methods()
         cells = self.list_cells()
-        settings = self.describe_settings(policy=self.policy)
+        settings = self.describe_settings()
         if self.baselines is not None:
             blind = [cell for cell in cells if CLONING_METHODS[cell["method"]].is_blind_to_latents]
             self.copy_rows(self.baselines, blind, settings, self.describe_world())
@@ -119,19 +138,12 @@ class Benchmark(MethodExperiment[CloneStore]):
         return row
 
     def open(self, mode: GameName, footage: Footage | None = None) -> CloneStore:
-        size, world, config = self.size, self.load(), POLICIES[self.policy]
-        steps, batch_size = size["train_steps"], size["batch_size"]
-        clones = replace(config, training=replace(config.training, train_steps=steps, batch_size=batch_size))
-        labelled = CloningConfig(
-            policy=replace(config.policy, sees_actions=False),
-            training=replace(config.training, train_steps=size["labelled_steps"]),
-        )
-        name = f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{size['frames']}-{steps}x{batch_size}"
-        recordings, folder = self.plan_demonstrations(mode), self.run_folder / name
-        samples = choose_papers_labels(size["labels"])
-        return CloneStore(
-            recordings, world, clones, labelled, folder, self.device, footage, samples, size["inverse_steps"]
-        )
+        size, world = self.size, self.load()
+        frames, batches = f"{size['frames']}-{size['labelled_frames']}", f"{size['train_steps']}x{size['batch_size']}"
+        folder = self.run_folder / f"{mode}-{digest_labels(world)[:8]}-{self.policy}-{frames}-{batches}"
+        recordings, samples = self.plan_demonstrations(mode), choose_papers_labels(size["labels"])
+        configs = self.cloning, self.labelled_cloning
+        return CloneStore(recordings, world, *configs, folder, self.device, footage, samples, size["inverse_steps"])
 
 
 def draw_figure(scores: Scores, path: Path) -> None:

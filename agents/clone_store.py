@@ -175,8 +175,8 @@ class CloneStore:
         return Windows(self.footage, actions, number, self._context, distributions, latents, num_latents)
 
     def _relabel_source(self, name: Relabelling, seed: int) -> str:
-        """Return an identification of a decoder, by its kind, its samples and, if it has one, its model."""
-        model = digest_labels(self.world) if name == "lam_relabel" else "frames"
+        """Return an identification of a decoder, by its kind, its samples, and its model or its training."""
+        model = digest_labels(self.world) if name == "lam_relabel" else f"frames in {self._inverse_steps} batches"
         return f"{name} of {model} by {self.relabel_samples} samples of seed {seed}"
 
     def _decode(self, name: Relabelling, seed: int) -> np.ndarray:

@@ -83,7 +83,7 @@ class CloningTrials(AgentExperiment):
             ValueError: If a trial or a mode is unknown.
         """
         benchmark, cells = self.benchmark, self.list_cells()
-        settings = benchmark.describe_settings(policy=benchmark.policy)
+        settings = benchmark.describe_settings()
         settings = {name: settings[name] for name in settings if name not in ("temperature", "random_share")}
         if missing := self.find_missing(cells, settings):
             wanted = list(dict.fromkeys(cell["mode"] for cell in missing))
@@ -117,6 +117,8 @@ class CloningTrials(AgentExperiment):
         store, core = change_store(benchmark.open(mode), cell["trial"]), benchmark.core(mode)
         levels, labels = benchmark.choose_levels(mode), method.list_labels([store.relabel_samples])[0]
         hard = core.seeds[: benchmark.size["core_levels"]]
+        if not trial.changes_clones and store.lacks(method.name, cell["seed"]):  # the benchmark's, and so are its costs
+            benchmark.make_shared({}, {"mode": mode, "seed": cell["seed"], "need": method.name})
         solved, core_solved = {}, {}
         for temperature in TEMPERATURES:
             playing = Playing(temperature=temperature)

@@ -14,6 +14,7 @@ import pytest
 from agents import clone_store
 from agents import experiment as agents_experiment
 from agents.benchmark import BENCHMARK_SIZES, Benchmark
+from agents.config import POLICIES
 from agents.methods import CLONING_METHODS
 from experiments.lib.tables.agents import tabulate_agents, tabulate_cloning
 from genie_gym.results import experiment as results_experiment
@@ -231,6 +232,22 @@ def test_baselines_of_other_settings_are_rejected(finished: Benchmark, tmp_path:
 def test_rows_of_another_player_are_rejected(finished: Benchmark) -> None:
     with pytest.raises(ValueError, match="other settings"):
         replace(finished, player="random").run()
+
+
+@pytest.mark.pipeline
+def test_rows_of_another_config_of_clones_are_rejected(finished: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "impala", replace(POLICIES["impala"], decoder_share=0.5))
+    with pytest.raises(ValueError, match="other settings, cloning"):
+        finished.run()
+
+
+def test_what_was_learned_by_other_sizes_is_not_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, smoke = Benchmark(work=tmp_path), BENCHMARK_SIZES["smoke"]
+    folders = [command.open("easy").work]
+    for name in ("frames", "labelled_frames", "train_steps", "batch_size"):
+        monkeypatch.setitem(BENCHMARK_SIZES, "smoke", {**smoke, name: smoke[name] + 1})
+        folders.append(command.open("easy").work)
+    assert len(set(folders)) == len(folders)
 
 
 def test_one_mode_may_come_first() -> None:

@@ -66,6 +66,13 @@ def test_a_trial_changes_its_own_clones_alone(finished: CloningTrials) -> None:
 
 
 @pytest.mark.pipeline
+def test_clones_that_the_benchmark_will_play_count_among_its_costs(finished: CloningTrials) -> None:
+    lines = map(json.loads, finished.benchmark.costs.path.read_text().splitlines())
+    trained = [(line["need"], line["seed"]) for line in lines if line["stage"] == "training"]
+    assert trained == [(method, 0) for method in TRIALS["as in the table"].methods]
+
+
+@pytest.mark.pipeline
 def test_finished_trials_are_not_repeated(finished: CloningTrials, monkeypatch: pytest.MonkeyPatch) -> None:
     before = read(finished)
     monkeypatch.setattr(cloning_trials, "play_levels", None)
