@@ -41,17 +41,13 @@ KINDS: dict[str, tuple[Callable[[CloneStore], LatentPolicy], set[str]]] = {
 
 @pytest.fixture
 def open_store(
-    demonstrations: DemonstrationFolders,
-    make_world: Callable[[str], GenieWorldModel],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    demonstrations: DemonstrationFolders, make_world: Callable[[str], GenieWorldModel], tmp_path: Path
 ) -> Callable[[CloningConfig], CloneStore]:
     """Return a function from a config to a store of the clones in one folder, with a decoder of few steps."""
-    decode = clone_store.InverseDecoder
-    monkeypatch.setattr(clone_store, "InverseDecoder", lambda *samples: decode(*samples, most_steps=2))
     recordings = Demonstrations(out=demonstrations.videos.parent, frames=2048, labelled_frames=1024, num_envs=8)
     world = make_world("moving")
-    return lambda config: CloneStore(recordings, world, config, config, tmp_path, relabel_samples=LABELS)
+    few = {"relabel_samples": LABELS, "inverse_steps": 2}
+    return lambda config: CloneStore(recordings, world, config, config, tmp_path, **few)
 
 
 @pytest.mark.parametrize("kind", KINDS)
