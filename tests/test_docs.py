@@ -34,9 +34,13 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def environment(*folders: Path) -> dict[str, str]:
-    """Return variables under which ``genie-gym`` and ``agents`` are found: in ``folders``, then in this clone."""
+    """Return variables under which ``genie-gym`` and ``agents`` are found: in ``folders``, then in this clone.
+
+    Programs compute with one thread: beside other tests, two threads wait for each other, and a page took ten minutes.
+    """
     commands, paths = str(Path(sys.executable).parent), os.pathsep.join(map(str, [*folders, ROOT]))
-    return {**os.environ, "PYTHONPATH": paths, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": paths, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def edit_copy(page: Path, copy: Path) -> list[Path]:

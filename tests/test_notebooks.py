@@ -53,6 +53,7 @@ def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pytest.importorskip("stable_baselines3")
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     monkeypatch.setenv("PATH", commands)  # of genie-gym
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other tests, two threads wait for each other
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     notebook, left = read(name), dict(SHORTER[name])
     for cell in notebook.cells:

@@ -21,7 +21,7 @@ def test_its_python_runs_from_top_to_bottom(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program + "assert model.num_timesteps == 256\n"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
