@@ -183,6 +183,7 @@ def _claim(config: CloningConfig, out: Path, unused: Collection[str]) -> None:
 
 
 def _leave_out(unused: Collection[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not ``unused``."""
     return {name: value for name, value in fields.items() if name not in unused}
 
 

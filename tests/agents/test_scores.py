@@ -58,7 +58,7 @@ def test_the_best_blind_row_holds_no_action_and_is_zero_of_the_normalised_score(
 
 
 def test_methods_are_compared_on_the_seeds_that_both_have() -> None:
-    """Of an unfinished run: seed 1 of ``lam`` is missing, and on it the player is worse."""
+    """In an unfinished run, seed 1 of ``lam`` is missing, and the player is worse on that seed."""
     rows = [make_row("player", core, seed) for seed, core in enumerate(("1111", "0000", "1110"))]
     rows += [make_row("lam", core, seed, 200) for seed, core in ((2, "1010"), (0, "1110"))]
     rows += [make_row("random", "1000", seed) for seed in range(3)]

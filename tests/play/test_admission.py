@@ -1,4 +1,4 @@
-"""Who may visit the page, and who is sent away: too many, idle, greedy or without the token, and other sites."""
+"""The page admits some visitors and sends others away: too many, idle or greedy ones, other sites, and wrong tokens."""
 
 import contextlib
 import functools

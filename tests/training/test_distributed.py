@@ -53,7 +53,8 @@ def require_equal(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: f
 def test_two_processes_have_the_losses_of_one(pair: Pair, tmp_path: Path, kind: str) -> None:
     """In float32 to 1e-5 over 20 steps; also metrics, and gradient norms, which a wrong average would change.
 
-    A norm jumps where rounding moves a feature across the bend of a ReLU: by 0.3 % on processors with AVX2 alone.
+    A norm jumps where rounding moves a feature across the bend of a ReLU, by 0.3 % on processors with AVX2 alone. So one
+    of the 20 norms may differ by up to 1 %.
     """
     train(kind, tmp_path / "one", {})
     pair.check(train, kind, tmp_path / "two", {})
@@ -62,8 +63,9 @@ def test_two_processes_have_the_losses_of_one(pair: Pair, tmp_path: Path, kind: 
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert two.keys() == one.keys()
     for name, values in one.items():
-        tolerance = 1e-2 if name.startswith("gradient_norm/") else 1e-3
-        assert two[name] == pytest.approx(values, rel=tolerance, abs=1e-4), name
+        far = [step for step in range(20) if two[name][step] != pytest.approx(values[step], rel=1e-3, abs=1e-4)]
+        assert len(far) <= (1 if name.startswith("gradient_norm/") else 0), (name, far)
+        assert two[name] == pytest.approx(values, rel=1e-2, abs=1e-4), name
 
 
 @pytest.mark.parametrize(
