@@ -53,8 +53,8 @@ def require_equal(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: f
 def test_two_processes_have_the_losses_of_one(pair: Pair, tmp_path: Path, kind: str) -> None:
     """In float32 to 1e-5 over 20 steps; also metrics, and gradient norms, which a wrong average would change.
 
-    A norm jumps where rounding moves a feature across the bend of a ReLU, by 0.3 % on processors with AVX2 alone. So one
-    of the 20 norms may differ by up to 1 %.
+    A norm jumps where rounding moves a feature across the bend of a ReLU, by 0.3 % on processors with AVX2 alone. So
+    one of the 20 norms may differ by up to 1 %.
     """
     train(kind, tmp_path / "one", {})
     pair.check(train, kind, tmp_path / "two", {})
