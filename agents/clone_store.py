@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from agents.cloning import REAL, clone, find_clone
-from agents.config import LATENT_FIELDS, PAPERS_LABELS, SOFT_FIELDS, CloningConfig
+from agents.config import CHOICES, PAPERS_LABELS, SOFT_FIELDS, UNUSED_FIELDS, CloningConfig
 from agents.demonstrations import Demonstrations
 from agents.game import make_game
 from agents.inverse_decoder import InverseDecoder
@@ -63,7 +63,7 @@ class CloneStore:
         self.clones = work
         """Folder of the clones."""
         self.config, self._labelled_config = config, labelled_config
-        self._num_latents, self._context = world.config.num_latent_actions, config.policy.context_length
+        self._num_latents = world.config.num_latent_actions
 
     def prepare(self, cloned: bool) -> None:
         """Record and label the labelled games and, if clones are needed, the videos."""
@@ -85,7 +85,9 @@ class CloneStore:
 
     def oracle(self, seed: int) -> LatentPolicy:
         """Return the policy cloned from the same videos' real actions."""
-        return self._clone(f"oracle-{seed}", REAL, self._open_oracle_windows, self.config, seed)
+        return self._clone(
+            f"oracle-{seed}", REAL, self._open_oracle_windows, self._vary_for("oracle"), seed, SOFT_FIELDS
+        )
 
     def labelled_only(self, labels: int | None, seed: int) -> LatentPolicy:
         """Return the policy cloned from the seed's ``labels`` samples alone, or from all if ``labels`` is None."""
@@ -94,9 +96,8 @@ class CloneStore:
 
     def relabelled(self, name: Relabelling, seed: int) -> LatentPolicy:
         """Return the policy of real actions cloned from the videos as a decoder of few samples labels them."""
-        source, unused = self._relabel_source(name, seed), frozenset() if name == "lam_relabel" else LATENT_FIELDS
-        windows = functools.partial(self._open_relabelled_windows, name, seed)
-        return self._clone(f"{name}-{seed}", source, windows, self.config, seed, unused)
+        source, windows = self._relabel_source(name, seed), functools.partial(self._open_relabelled_windows, name, seed)
+        return self._clone(f"{name}-{seed}", source, windows, self._vary_for(name), seed, CHOICES)
 
     def relabel(self, name: Relabelling, seed: int) -> np.ndarray:
         """Return distributions (F, R) over real actions of the videos' frames, zeros where an episode ends.
@@ -148,7 +149,7 @@ class CloneStore:
         open_windows: Callable[[], Windows],
         config: CloningConfig,
         seed: int,
-        unused: Collection[str] = SOFT_FIELDS,
+        unused: Collection[str] = UNUSED_FIELDS,
         among: np.ndarray | None = None,
     ) -> LatentPolicy:
         """Return the policy saved as ``name``, cloned first if it is missing: only then are its windows read."""
@@ -159,20 +160,31 @@ class CloneStore:
         assert policy is not None, "without a time limit the policy is finished"
         return policy
 
+    def _vary_for(self, name: str) -> CloningConfig:
+        """Return the config of the clones of that name, of which only some predict latent actions too."""
+        return self.config if name in self.config.predicts_latents else replace(self.config, auxiliary_weight=0.0)
+
+    @property
+    def _context(self) -> int:
+        return self.config.policy.context_length
+
     def _open_latent_windows(self) -> Windows:
         return Windows(self.footage, self._label(self._videos), self._num_latents, self._context)
 
     def _open_oracle_windows(self) -> Windows:
         folder = self.recordings.folders.oracle  # recorded with the footage, which is read first
-        return Windows(self.footage, read_real_actions(folder), self.game.num_actions, self._context)
+        latents, actions = self._latents_beside("oracle"), read_real_actions(folder)
+        return Windows(self.footage, actions, self.game.num_actions, self._context, None, *latents)
 
     def _open_relabelled_windows(self, name: Relabelling, seed: int) -> Windows:
-        distributions = self.relabel(name, seed)
+        distributions, latents = self.relabel(name, seed), self._latents_beside(name)
         actions = draw_relabels(distributions, seed)
-        predicts_latents = name == "lam_relabel" and self.config.auxiliary_weight > 0
-        latents, num_latents = (self._label(self._videos), self._num_latents) if predicts_latents else (None, 0)
-        number = self.game.num_actions
-        return Windows(self.footage, actions, number, self._context, distributions, latents, num_latents)
+        return Windows(self.footage, actions, self.game.num_actions, self._context, distributions, *latents)
+
+    def _latents_beside(self, name: str) -> tuple[np.ndarray | None, int]:
+        """Return the latent actions that the clones of that name predict beside real ones, and their number."""
+        predicts = self._vary_for(name).auxiliary_weight > 0
+        return (self._label(self._videos), self._num_latents) if predicts else (None, 0)
 
     def _relabel_source(self, name: Relabelling, seed: int) -> str:
         """Return an identification of a decoder, by its kind, its samples, and its model or its training."""
@@ -195,7 +207,8 @@ class CloneStore:
         return describe_dataset(self.world, dataset, self.work / "labels")
 
     def _open_labelled_windows(self) -> Windows:
-        return Windows(self._labelled_footage, self._labelled_actions, self.game.num_actions, self._context)
+        context = self._labelled_config.policy.context_length
+        return Windows(self._labelled_footage, self._labelled_actions, self.game.num_actions, context)
 
     def _label(self, dataset: ClipDataset) -> np.ndarray:
         return label_dataset(self.world, dataset, self.work / "labels")

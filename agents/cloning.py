@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.config import POLICIES, SOFT_FIELDS, CloningConfig, PolicyName, Training
+from agents.config import POLICIES, UNUSED_FIELDS, CloningConfig, PolicyName, Training
 from agents.labelling import digest_labels, label_dataset
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
@@ -213,7 +213,7 @@ class LatentCloning(Training):
         footage = read_footage(dataset).upload(self.device)
         windows = Windows(footage, labels, world.config.num_latent_actions, config.policy.context_length)
         source, device = digest_labels(world), self.device
-        policy = clone(windows, config, source, self.out, self.minutes, device=device, unused=SOFT_FIELDS)
+        policy = clone(windows, config, source, self.out, self.minutes, device=device, unused=UNUSED_FIELDS)
         print(f"saved {self.out / 'policy'}" if policy else f"time is up; run again to resume in {self.out}")
 
 

@@ -53,10 +53,13 @@ TRIALS = {
     "half of the batches": Trial(("oracle", "lam_relabel"), {}, 0.5),
     "windows shifted by up to 2 pixels": Trial(("oracle",), {"random_shift": 2}),
     "half of the learning rate": Trial(("oracle",), {"training.optimizer.learning_rate": 5e-4}),
+    "twice the learning rate": Trial(("oracle",), {"training.optimizer.learning_rate": 2e-3}),
+    "the last two frames": Trial(("oracle",), {"policy.context_length": 2, "training.clip_length": 2}),
     "wider network, half of the batches": Trial(("oracle",), {"policy.widths": (48, 48), "policy.features": 384}, 0.5),
     "decoder alone, without posteriors": Trial(_RELABELLED, {"decoder_share": 1.0}),
     "decoder's share 1/20": Trial(("lam_relabel",), {"decoder_share": 1 / 20}),
-    "latent actions not predicted": Trial(("lam_relabel",), {"auxiliary_weight": 0.0}),
+    "latent actions not predicted": Trial(("lam_relabel",), {"predicts_latents": ()}),
+    "latent actions predicted too": Trial(("oracle",), {"predicts_latents": ("oracle", "lam_relabel")}),
 }
 """Trials by the name in the table."""
 

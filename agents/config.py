@@ -53,18 +53,24 @@ class CloningConfig:
     posterior_after: float = 0.25
     """share of the training after which posteriors are learned; before, the decoder's distributions alone"""
     auxiliary_weight: float = 0.5
-    """weight of a second loss of ``lam_relabel``, by which it also predicts the videos' latent actions; 0 for none"""
+    """weight of a second loss of some clones, which also predict the videos' latent actions; 0 for none"""
+    predicts_latents: tuple[str, ...] = ("lam_relabel",)
+    """clones with that second loss, among ``oracle`` and ``lam_relabel``"""
 
     def __post_init__(self) -> None:
         check_fields(self, not_negative="random_shift auxiliary_weight", shares="decoder_share posterior_after")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
+        is_known = set(self.predicts_latents) <= {"oracle", "lam_relabel"}
+        require(is_known, "CloningConfig.predicts_latents", self.predicts_latents, "among oracle and lam_relabel")
 
 
-LATENT_FIELDS = frozenset({"auxiliary_weight"})
-"""Fields of ``CloningConfig`` used only by clones that predict latent actions beside real ones."""
-SOFT_FIELDS = LATENT_FIELDS | {"decoder_share", "posterior_after"}
-"""Fields of ``CloningConfig`` used only by clones of distributions, which may predict latent actions too."""
+CHOICES = frozenset({"predicts_latents"})
+"""Fields of ``CloningConfig`` that choose clones; those not chosen are saved with an ``auxiliary_weight`` of 0."""
+SOFT_FIELDS = CHOICES | {"decoder_share", "posterior_after"}
+"""Fields of ``CloningConfig`` that make no difference to clones of single actions, as of the oracle."""
+UNUSED_FIELDS = SOFT_FIELDS | {"auxiliary_weight"}
+"""Fields of ``CloningConfig`` that make no difference to clones of single actions without a second loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
