@@ -54,6 +54,14 @@ def test_nothing_is_found_without_an_agent_or_with_one_that_goes_about() -> None
     assert find_agent_box(videos, 4) is None
 
 
+def test_a_place_where_agents_only_begin_is_none() -> None:
+    still = scroll()[:, :1].expand(-1, FRAMES, -1, -1, -1)
+    at_start, away = add_agent(still, 50, 4), add_agent(still, 10, 40)
+    some_begin = [at_start[:2], *(add_agent(each[None], 4, 6 * k) for k, each in enumerate(still[2:])), at_start[:2]]
+    assert find_agent_box(torch.cat(some_begin), 4) is None
+    assert find_agent_box(torch.cat([at_start, away[:2]]), 4) is not None
+
+
 def test_an_agent_as_large_as_half_the_frame_is_none() -> None:
     assert find_agent_box(add_agent(scroll(), 16, 16, 32, 32), 4) is None
 
