@@ -40,7 +40,13 @@ def test_dream_transfer_smoke(tiny_checkpoint: Path, tmp_path: Path) -> None:
     twins = {f"blind_twin_{method}": number for method, number in own.items() if method != "random_latents"}
     assert labels == {**own, **twins, "marginal": mapped}
     assert {"recording", "labelling", "training", "playing", "core"} == set(results["cpu_seconds"])
-    assert sum(line.startswith("| ") for line in tabulate_dreams(results).splitlines()) == 2 + len(DREAM_METHODS)
+    caption, table, pairs, costs = tabulate_dreams(results).split("\n\n")
+    assert "3 test levels" in caption
+    assert "core-hours" in costs
+    assert len(table.splitlines()) == 2 + len(DREAM_METHODS)
+    compared = [line.split(" | ")[0].strip("| ") for line in pairs.splitlines()[2:]]
+    assert "dream - random_latents" in compared
+    assert "dream_agreement - best blind" in compared
 
     # several processes make the same rows, of clones and reward models that they share
     shutil.rmtree(next((tmp_path / "work").rglob("easy-*")))

@@ -1,7 +1,7 @@
 """Tables about agents: levels solved after learning from videos or in a world, and speed."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,18 @@ _PAIRS = (
     ("lam_relabel", "idm_relabel"),
     ("lam", "labelled_only"),
 )
-"""Methods whose difference on the core is told, besides each one's to the best blind method."""
+"""Methods of figure 15 whose difference on the core is told."""
+_NOT_BLIND = ("player", "oracle", "lam", "lam_relabel")
+"""Methods of figure 15 whose difference to the best blind method is told."""
+_DREAM_PAIRS = (
+    ("dream", "random_latents"),
+    ("dream", "ppo_real"),
+    ("dream_clone", "clone"),
+    ("dream_agreement", "random_latents"),
+)
+"""Methods that learn in a world whose difference on the core is told."""
+_DREAMT = ("clone", "dream", "dream_clone", "dream_agreement")
+"""Methods that learn in a world whose difference to the best blind method is told."""
 
 
 def tabulate_cloning(results: dict[str, Any]) -> str:
@@ -42,7 +53,8 @@ def tabulate_cloning(results: dict[str, Any]) -> str:
         f"{results['frames']:,} frames of videos by `{results['player']}`, policy `{results['policy']}`, labels of "
         f"`{results['checkpoint']}` {describe_run(results)}"
     )
-    tables = [_describe_levels(results, about), _tabulate_scores(scores, CLONING_METHODS), _tabulate_pairs(scores)]
+    pairs = _tabulate_pairs(scores, _find_papers_keys(scores), _PAIRS, _NOT_BLIND)
+    tables = [_describe_levels(results, about), _tabulate_scores(scores, CLONING_METHODS), pairs]
     return "\n\n".join([*tables, f"{describe_costs(results['cpu_seconds'])}."])
 
 
@@ -77,11 +89,12 @@ def _write_trial(rows: list[dict[str, Any]], temperatures: list[str]) -> str:
 
 
 def tabulate_dreams(results: dict[str, Any]) -> str:
-    """Return the table of agents that learned in a world and play the real game: a row for each method."""
+    """Return the tables of agents that learned in a world and play the real game: methods, then their differences."""
     scores = Scores(results["rows"], DREAM_METHODS, results["seed"])
     seen = f", dreams from {results['starts']}, which are not new to them" if "starts" in results else ""
     about = f"{results['env_steps']:,} dreamt steps{seen}, videos by `{results['player']}` {describe_run(results)}"
-    tables = [_describe_levels(results, about), _tabulate_scores(scores, DREAM_METHODS)]
+    pairs = _tabulate_pairs(scores, {key[0]: key for key in scores.keys}, _DREAM_PAIRS, _DREAMT)
+    tables = [_describe_levels(results, about), _tabulate_scores(scores, DREAM_METHODS), pairs]
     return "\n\n".join([*tables, f"{describe_costs(results['cpu_seconds'])}."])
 
 
@@ -171,19 +184,28 @@ def _tabulate_scores(scores: Scores, methods: Mapping[str, Method[Any]]) -> str:
     return write_table(["method", "labels", *_head_modes(scores)], rows)
 
 
-def _tabulate_pairs(scores: Scores) -> str:
-    """Return the table of differences on the core, of methods paired on the same levels and seeds."""
-    known = _find_papers_keys(scores)
+def _tabulate_pairs(
+    scores: Scores, known: Mapping[str, MethodKey], pairs: Iterable[tuple[str, str]], not_blind: Iterable[str]
+) -> str:
+    """Return the table of differences on the core, of methods paired on the same levels and seeds.
+
+    Args:
+        scores: Levels solved.
+        known: The row of each method, by its name.
+        pairs: Methods that are compared, left out where one has no row.
+        not_blind: Methods that are compared with the best blind one.
+    """
     blind = {mode: scores.find_best_blind(mode) for mode in scores.modes}
     others: dict[str, tuple[MethodKey, _KeyByMode]] = {
-        f"{a} - {b}": (known[a], dict.fromkeys(scores.modes, known[b])) for a, b in _PAIRS if {a, b} <= set(known)
+        f"{a} - {b}": (known[a], dict.fromkeys(scores.modes, known[b])) for a, b in pairs if {a, b} <= set(known)
     }
-    others |= {f"{a} - best blind": (known[a], blind) for a in ("player", "oracle", "lam", "lam_relabel") if a in known}
+    others |= {f"{a} - best blind": (known[a], blind) for a in not_blind if a in known}
     rows = [
         [title, *(_write_percent(scores.compare(mode, key, other[mode])) for mode in scores.modes)]
         for title, (key, other) in others.items()
     ]
-    return write_table(["core, difference in points [95 %]", *scores.modes], rows)
+    names = ", ".join(f"{mode}: `{key[0]}`" for mode, key in blind.items() if key)
+    return write_table([f"core, difference in points [95 %]; best blind method of {names}", *scores.modes], rows)
 
 
 def _head_modes(scores: Scores) -> list[str]:
