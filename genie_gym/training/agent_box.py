@@ -88,7 +88,7 @@ def _share_of_clips(videos: Tensor, reach: int, box: tuple[int, int, int, int]) 
     """Return the share of the clips whose largest error is in a box or next to it, of those with an error at all."""
     peaks = []
     for clip in videos.split(1):
-        errors = F.avg_pool2d(average_errors(clip, reach)[None], 3, stride=1, padding=1)[0]
+        errors = _smooth(average_errors(clip, reach))
         if errors.max() > 0:
             peaks.append(divmod(int(errors.argmax()), errors.shape[1]))
     first, size = torch.tensor(box[:2]) - _NEAR, torch.tensor(box[2:]) + 2 * _NEAR
@@ -96,9 +96,14 @@ def _share_of_clips(videos: Tensor, reach: int, box: tuple[int, int, int, int]) 
     return float(((offsets >= 0) & (offsets < size)).all(dim=1).double().mean())
 
 
+def _smooth(errors: Tensor) -> Tensor:
+    """Return the mean of errors (H, W) over the 3 x 3 pixels around each; those outside the frame count as 0."""
+    return F.avg_pool2d(errors[None], 3, stride=1, padding=1)[0]
+
+
 def _find_peak(errors: Tensor) -> tuple[int, int, int, int] | None:
     """Return the box around the largest of errors (H, W), None if it does not stand out or is too large."""
-    errors = F.avg_pool2d(errors[None], 3, stride=1, padding=1)[0]
+    errors = _smooth(errors)
     peak = errors.max()
     if peak < _PEAK * errors.median():
         return None

@@ -54,10 +54,13 @@ def open_store(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_finished_clone_is_refused_for_other_settings_that_it_uses_and_no_others(
-    open_store: Callable[[CloningConfig], CloneStore], kind: str, monkeypatch: pytest.MonkeyPatch
+    open_store: Callable[[CloningConfig], CloneStore], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, used = KINDS[kind]
     whole = make(open_store(CONFIG)).state_dict()
+    (path,) = tmp_path.glob("*/cloning.json")
+    weight = {"auxiliary_weight"} if kind in ("oracle", "idm_relabel", "lam_relabel") else set[str]()
+    assert set(json.loads(path.read_text())) == (used - {"predicts_latents"}) | weight
     monkeypatch.setattr(clone_store, "clone", None)
     assert {field.name for field in dataclasses.fields(CloningConfig)} == set(CHANGES)
     for name, value in CHANGES.items():
@@ -79,6 +82,12 @@ def test_a_clone_that_was_saved_with_settings_it_does_not_use_is_found(
     path.write_text(json.dumps({**json.loads(path.read_text()), "decoder_share": 0.9}))
     monkeypatch.setattr(clone_store, "clone", None)
     assert make(open_store(CONFIG)).num_actions == open_store(CONFIG).world.config.num_latent_actions
+
+
+def test_only_clones_of_real_actions_can_be_chosen_to_predict_latent_actions() -> None:
+    for name in ("lam", "idm_relabel", "labelled_only"):
+        with pytest.raises(ValueError, match=rf"predicts_latents must be among oracle and lam_relabel, got \('{name}'"):
+            dataclasses.replace(CONFIG, predicts_latents=(name,))
 
 
 @pytest.mark.parametrize("chosen", [(), ("oracle",), ("lam_relabel",), ("oracle", "lam_relabel")])
