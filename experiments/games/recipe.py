@@ -26,19 +26,19 @@ SIZES: dict[str, dict[str, int]] = {
         "least_gain_percent": -100,
     },
     "full": {
-        "frames": 16_000,
+        "frames": 64_000,
         "scored_frames": 6_000,
         "clips": 192,
         "mapped_clips": 384,
         "starts": 32,
         "ceiling_steps": 300,
         "tokenizer_width": 96,
-        "tokenizer_steps": 200,
+        "tokenizer_steps": 300,
         "action_clips": 16,
-        "action_steps": 500,
+        "action_steps": 2_000,
         "world_width": 192,
-        "world_clips": 8,
-        "world_steps": 250,
+        "world_clips": 4,
+        "world_steps": 1_500,
         "least_gain_percent": 15,
     },
 }
@@ -52,6 +52,8 @@ _CODES_START = 0.5
 They start once latents carry what the decoder needs: in Breakout, where few pixels move, codes that start too early
 collapse to two.
 """
+_LATENT_ACTIONS = 16
+"""Number of latent actions."""
 _ACTION_OPTIMIZER = {"kind": "muon-conv", "learning_rate": 3e-3}
 """Optimiser of the latent action model: with Muon, the decoder learns in a third of the steps to move a few pixels."""
 _WARM_UP = 0.06
@@ -66,7 +68,9 @@ def build_recipe(size: dict[str, int], seed: int) -> Preset:
     width = size["world_width"]
     transformer = {"layers": 4, "width": width, "heads": width // _HEAD_DIM, "feed_forward_width": 2 * width}
     changes = {
+        "world.latent_action_model.agent_box": None,
         "world.latent_action_model.border": "find",
+        "world.latent_action_model.merged_actions": _LATENT_ACTIONS,
         "world.latent_action_model.quantizer.start_after": round(_CODES_START * steps["action"]),
         "action_training.batch_size": size["action_clips"],
         **{f"action_training.optimizer.{name}": value for name, value in _ACTION_OPTIMIZER.items()},
