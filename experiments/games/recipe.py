@@ -31,7 +31,7 @@ SIZES: dict[str, dict[str, int]] = {
         "clips": 192,
         "mapped_clips": 384,
         "starts": 32,
-        "ceiling_steps": 300,
+        "ceiling_steps": 2_000,
         "tokenizer_width": 96,
         "tokenizer_steps": 300,
         "action_clips": 16,
