@@ -7,7 +7,7 @@ values of d_model / heads and a feed-forward of d_model / 8, the 2.3B row with a
 
 import warnings
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from genie_gym.configs import (
     ConvActionConfig,
@@ -121,13 +121,13 @@ def _coinrun() -> Preset:
 
     The latent action model is trained before the dynamics. It has 32 codes, 8 for horizontal and 4 for vertical changes
     of motion, merged into 8 latent actions by which codes follow each other. Codes start late, when the latents have
-    learned what the decoder needs: only one transition in twenty is a jump. Where the camera keeps the player is found
-    in the data.
+    learned what the decoder needs: only one transition in twenty is a jump. Where the camera keeps the player, if it
+    does, and how far it moves are found in the data.
     """
     networks = _convolutions(2, 128), _convolutions(4, 128)
     action_codes = QuantizerConfig(codes=32, dim=16, levels=(8, 4), commitment_weight=0.1, start_after=600)
     latent_actions = MovingActionConfig(
-        quantizer=action_codes, width=16, agent_box="find", agent_weight=0.8, merged_actions=8
+        quantizer=action_codes, width=16, border="find", agent_box="find", agent_weight=0.8, merged_actions=8
     )
     world = WorldConfig(
         tokenizer=_tokenizer(4, *networks, codes=1024, dim=32, commitment_weight=1.0, decay=0.95),
@@ -151,12 +151,9 @@ def _coinrun() -> Preset:
 def _videos() -> Preset:
     """Return a world for any video: ``coinrun`` at 90 x 160 pixels and 10 frames a second.
 
-    It assumes nothing about the camera: the place where the camera keeps the agent, if there is one, and how far the
-    camera moves are found in the data.
+    It assumes nothing about the camera either: what the camera does is found in the data.
     """
-    world = _coinrun().world
-    part = replace(cast(MovingActionConfig, world.latent_action_model), border="find")
-    return replace(_coinrun(), world=replace(world, height=90, width=160, fps=10, latent_action_model=part))
+    return replace(_coinrun(), world=replace(_coinrun().world, height=90, width=160, fps=10))
 
 
 def _study() -> Preset:

@@ -63,13 +63,12 @@ _HEAD_DIM = 32
 
 
 def build_recipe(size: dict[str, int], seed: int) -> Preset:
-    """Return the preset ``coinrun`` with a tokenizer, a dynamics and phases of these sizes, and a found border."""
+    """Return the preset ``coinrun`` with a tokenizer, a dynamics and phases of these sizes."""
     steps = {"tokenizer": size["tokenizer_steps"], "action": size["action_steps"], "world": size["world_steps"]}
     width = size["world_width"]
     transformer = {"layers": 4, "width": width, "heads": width // _HEAD_DIM, "feed_forward_width": 2 * width}
     changes = {
         "world.latent_action_model.agent_box": None,
-        "world.latent_action_model.border": "find",
         "world.latent_action_model.merged_actions": _LATENT_ACTIONS,
         "world.latent_action_model.quantizer.start_after": round(_CODES_START * steps["action"]),
         "action_training.batch_size": size["action_clips"],
