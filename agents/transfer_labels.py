@@ -29,7 +29,7 @@ from genie_gym.results.experiment import Row
 from genie_gym.serving import load_world
 from genie_gym.training.merging import mutual_information
 
-_SEEN = "coinrun"
+SEEN = "coinrun"
 """Name of the row of the checkpoint's own labels."""
 _FRAMES = {"smoke": 512, "full": 20_000}
 """Frames of CoinRun that are labelled, by preset."""
@@ -41,7 +41,7 @@ class TransferLabels(AgentExperiment):
     """Learn latent actions from other games in several ways, and ask them about CoinRun."""
 
     name = "transfer_labels"
-    attempts: tuple[str, ...] = (_SEEN, *ATTEMPTS)
+    attempts: tuple[str, ...] = (SEEN, *ATTEMPTS)
     """rows to make now; others can follow in a later run"""
     level_set: LevelSet = "test"
     """set of CoinRun's levels that are labelled: ``validation`` to choose an attempt, ``test`` for published tables"""
@@ -58,7 +58,7 @@ class TransferLabels(AgentExperiment):
             ValueError: If an attempt is unknown.
         """
         for name in self.attempts:
-            if name != _SEEN:
+            if name != SEEN:
                 find_attempt(name)
         cells = [{"attempt": name, "seed": self.seed, "mode": mode} for name in self.attempts for mode in MODES]
         settings = {"frames": _FRAMES[self.preset], "player": _PLAYER, "level_set": self.level_set}
@@ -80,7 +80,7 @@ class TransferLabels(AgentExperiment):
 
     def _load(self, attempt: str) -> GenieWorldModel:
         """Return the checkpoint's world, with a latent action model trained by the attempt if it is one."""
-        checkpoint = self.checkpoint if attempt == _SEEN else OtherGames.of(self, attempt).make(self.checkpoint)
+        checkpoint = self.checkpoint if attempt == SEEN else OtherGames.of(self, attempt).make(self.checkpoint)
         return load_world(str(checkpoint), self.device, "float32")
 
 

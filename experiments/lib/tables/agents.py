@@ -14,6 +14,7 @@ from agents.experiment import Method
 from agents.intervals import Estimate
 from agents.methods import CLONING_METHODS
 from agents.scores import MethodKey, Scores
+from agents.transfer_labels import SEEN
 from experiments.lib.tables.markdown import count_seeds, describe_run, write_command, write_interval, write_table
 
 _KeyByMode = Mapping[str, MethodKey | None]
@@ -246,6 +247,29 @@ def tabulate_task(results: dict[str, Any]) -> str:
         f"{describe_run(results)}:"
     )
     return f"{head}\n\n{write_table(['agent', 'return', 'by seed'], rows)}"
+
+
+def tabulate_transfer(results: dict[str, Any]) -> str:
+    """Return the table of attempts to learn CoinRun's latent actions from other games, in the order of their bits."""
+    bits: dict[str, dict[str, float]] = {}
+    for row in results["rows"]:
+        bits.setdefault(row["attempt"], {})[row["mode"]] = row["bits"]
+    entropies = {row["mode"]: row["move_bits"] for row in results["rows"]}
+    seen = bits[SEEN]
+    rows = [
+        [
+            "CoinRun itself: the checkpoint" if name == SEEN else name,
+            *(f"{told[mode]:.3f} ({100 * told[mode] / seen[mode]:.0f} %)" for mode in entropies),
+        ]
+        for name, told in sorted(bits.items(), key=lambda item: -sum(item[1].values()))
+    ]
+    moves = ", ".join(f"{mode} {entropy:.2f}" for mode, entropy in entropies.items())
+    head = (
+        f"Bits about the true move (share of what the model that learned from CoinRun tells), {results['frames']:,} "
+        f"frames by `{results['player']}` on {results['level_set']} levels; entropy of the moves: {moves} "
+        f"{describe_run(results)}:"
+    )
+    return f"{head}\n\n{write_table(['learned from', *entropies], rows)}"
 
 
 def describe_agents_speed(results: dict[str, Any]) -> str:
