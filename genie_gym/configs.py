@@ -1,7 +1,6 @@
 """All hyperparameters of genie-gym as frozen dataclasses; this module does not import torch.
 
-``presets`` holds configs by name, ``config_io`` turns them into JSON and back. "The paper" is arXiv 2402.15391; its
-feed-forward width is not stated, so ``feed_forward_width`` is fitted to its parameter counts.
+"The paper" is arXiv 2402.15391. It does not state its feed-forward width: ``feed_forward_width`` fits parameter counts.
 """
 
 import math
@@ -59,8 +58,7 @@ class QuantizerConfig:
     dim: int = 32
     """features per code of a ``vq``; ignored for an ``fsq``, which has one feature per entry of ``levels``"""
     levels: tuple[int, ...] = ()
-    """grid steps per feature (``fsq``), or sizes of several codebooks over equal parts of the features (``vq``); their
-    product is ``codes``"""
+    """grid steps per feature (``fsq``) or sizes of codebooks over equal parts of the features (``vq``), of product K"""
     commitment_weight: float = 0.25
     """weight of the loss that pulls latents to their codes (not stated in the paper; VQ-VAE's 0.25)"""
     diversity_weight: float = 0.0
@@ -172,13 +170,17 @@ class MovingActionConfig:
     agent_weight: float = 1.0
     """weight of the error inside the ``agent_box`` relative to that of the whole frame"""
     merged_actions: int = 0
-    """number of latent actions into which the codes are merged after training; 0 if each code is one"""
+    """number of latent actions into which ``merging`` merges after training; 0 if each code is one"""
+    merging: Literal["codes", "latents"] = "codes"
+    """what is merged: codes that follow one another, or similar latents, whatever codes they have"""
 
     def __post_init__(self) -> None:
         sizes = "agent_weight merged_actions"
         check_fields(self, positive="width history moves reach", not_negative=sizes, multiples={"width": 8})
         merged, codes = self.merged_actions, self.quantizer.codes
         require(merged <= codes, "MovingActionConfig.merged_actions", merged, f"at most the {codes} codes")
+        is_valid = merged > 0 or self.merging == "codes"
+        require(is_valid, "MovingActionConfig.merged_actions", merged, "positive to merge latents")
         fits = self.border in (None, "find", *range(self.reach + 1))
         require(fits, "MovingActionConfig.border", self.border, f"None, 'find' or pixels up to {self.reach}")
         box = self.agent_box
@@ -209,8 +211,7 @@ class DynamicsConfig:
     clean_frames: float = 0.0
     """share of training frames left wholly visible, as past frames are in play (needs ``mask_ratio_per`` frame)"""
     context_corruption: float = 0.0
-    """largest share of visible tokens replaced by random ones in training against drift, drawn per video and growing
-    over its frames"""
+    """largest share of visible tokens made random in training against drift; drawn per video, grows over its frames"""
     pasted_context: float = 0.0
     """share of training videos in which a rectangle of visible tokens is that of another video for some frames"""
     own_context: float = 0.0
@@ -283,8 +284,7 @@ class WorldConfig:
                     start, length = part.agent_box[side == "width" :: 2]
                     require(start + length <= value, "MovingActionConfig.agent_box", part.agent_box, f"within {value}")
         names, actions = self.action_names, self.num_latent_actions
-        are_texts = all(name and name.isprintable() for name in names)
-        is_valid = not names or (are_texts and len(set(names)) == len(names) == actions)
+        is_valid = not names or (len(set(names)) == len(names) == actions and all(n and n.isprintable() for n in names))
         require(is_valid, "WorldConfig.action_names", names, f"{actions} different, printable texts")
 
     @property

@@ -70,6 +70,7 @@ def build_recipe(size: dict[str, int], seed: int) -> Preset:
     changes = {
         "world.latent_action_model.agent_box": None,
         "world.latent_action_model.merged_actions": _LATENT_ACTIONS,
+        "world.latent_action_model.merging": "latents",
         "world.latent_action_model.quantizer.start_after": round(_CODES_START * steps["action"]),
         "action_training.batch_size": size["action_clips"],
         **{f"action_training.optimizer.{name}": value for name, value in _ACTION_OPTIMIZER.items()},

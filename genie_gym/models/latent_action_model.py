@@ -64,9 +64,19 @@ class LatentActionModel(Model):
         self.backbone = _build_backbone(config, part)
         self.latent_norm = BatchNorm(latent_dim(part.quantizer))
         self.quantizer = build_quantizer(part.quantizer)
-        codes, actions = part.quantizer.codes, config.num_latent_actions
-        self.action_of_code = None if actions == codes else nn.Buffer(torch.arange(codes) * actions // codes)
+        codes, actions, dim = part.quantizer.codes, config.num_latent_actions, latent_dim(part.quantizer)
+        has_centres = isinstance(part, MovingActionConfig) and part.merging == "latents"
+        self.centres = nn.Buffer(torch.randn(actions, dim)) if has_centres else None
+        """(A, dim): the centre of each latent action, if latents are merged; it is found at the end of training."""
+        is_merged = actions != codes and not has_centres
+        self.action_of_code = nn.Buffer(torch.arange(codes) * actions // codes) if is_merged else None
         """(codes,) int64: the latent action of each code, if codes are merged."""
+
+    @property
+    def merged(self) -> dict[str, Tensor]:
+        """What the end of training finds, by name: which codes or latents are merged; empty if nothing is merged."""
+        found = {"action_of_code": self.action_of_code, "centres": self.centres}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     @property
     def reads_tokens(self) -> bool:
@@ -92,12 +102,18 @@ class LatentActionModel(Model):
         Raises:
             ValueError: If there are fewer than two frames, or they have another size.
         """
-        return self._merge(self.encode(videos))
+        latents = self.latents(videos)
+        return self._label(latents, self.quantizer(latents).tokens)
 
     @torch.no_grad()
     def encode(self, videos: Tensor) -> Tensor:
         """Return the code of every transition, (B, T - 1) int64; arguments and errors as for ``label``."""
-        return self._quantize(self.backbone.encode(self._check(videos), self.precision).latents).tokens
+        return cast(Quantized, self.quantizer(self.latents(videos))).tokens
+
+    @torch.no_grad()
+    def latents(self, videos: Tensor) -> Tensor:
+        """Return the normalised latent of every transition, (B, T - 1, dim); arguments and errors as for ``label``."""
+        return self._normalise(self.backbone.encode(self._check(videos), self.precision).latents)
 
     @torch.no_grad()
     def features(self, videos: Tensor) -> Tensor:
@@ -115,20 +131,24 @@ class LatentActionModel(Model):
         """Return ``loss`` and, from the same pass, ``label``'s result (B, T - 1), which carries no gradient."""
         self._check(videos)
         features = self.backbone.encode(videos, self.precision)  # latents (B, T - 1, dim)
-        quantized = self._quantize(features.latents)
+        latents = self._normalise(features.latents)
+        quantized: Quantized = self.quantizer(latents)
         codes = quantized.codes.to(self.precision)  # (B, T - 1, dim)
         error, metrics = self.backbone.reconstruction_loss(videos, codes, features.motion)
         num_codes = self.part.quantizer.codes
         use = code_shares(quantized.tokens, num_codes)
         metrics |= {"perplexity": perplexity(quantized.tokens, num_codes), "least_used": use.min()}
         metrics |= {"commitment": quantized.loss.detach()}
-        return LossOutput(error + quantized.loss, metrics), self._merge(quantized.tokens)
+        return LossOutput(error + quantized.loss, metrics), self._label(latents.detach(), quantized.tokens)
 
-    def _quantize(self, latents: Tensor) -> Quantized:
+    def _normalise(self, latents: Tensor) -> Tensor:
         flat = self.latent_norm(latents.float().flatten(0, 1))  # (B, T - 1, dim) -> (B (T - 1), dim)
-        return cast(Quantized, self.quantizer(flat.view_as(latents)))
+        return cast(Tensor, flat.view_as(latents))
 
-    def _merge(self, codes: Tensor) -> Tensor:
+    def _label(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """Return the latent actions (B, T - 1) of latents (B, T - 1, dim) and their codes (B, T - 1)."""
+        if self.centres is not None:
+            return torch.cdist(latents, self.centres.float()).argmin(dim=-1)
         return codes if self.action_of_code is None else self.action_of_code[codes]
 
     def _check(self, videos: Tensor) -> Tensor:
@@ -307,7 +327,7 @@ class NoLatentActionModel(LatentActionModel):
 
     def __init__(self, config: WorldConfig) -> None:
         Model.__init__(self)
-        self.config, self.action_of_code = config, None
+        self.config, self.action_of_code, self.centres = config, None, None
 
     @property
     def reads_tokens(self) -> bool:

@@ -13,7 +13,7 @@ from genie_gym.models.base import LossOutput
 from genie_gym.models.latent_action_model import LatentActionModel
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training.loop import Batches, Phase, Trainee
-from genie_gym.training.merging import merge_codes
+from genie_gym.training.merging import find_centres, merge_codes
 
 _MERGING_PAIRS = 24_000
 """Number of pairs of successive codes that are counted to merge codes."""
@@ -33,16 +33,16 @@ class ActionsTrainee(Trainee):
 
 
 def train_actions(model: LatentActionModel, phase: Phase) -> int:
-    """Train the latent action model alone, merge its codes if need be, and return the number of steps done."""
+    """Train the latent action model alone, merge codes or latents if need be, and return the number of steps done."""
     done = phase.run(ActionsTrainee(model))
-    if done == phase.config.train_steps and model.action_of_code is not None:
+    if done == phase.config.train_steps and model.merged:
         merge_actions(model.eval(), phase.batches)
     return done
 
 
 @torch.no_grad()
 def merge_actions(model: LatentActionModel, batches: Batches) -> None:
-    """Merge the codes of a trained model into its latent actions, by which codes follow each other in training clips.
+    """Find the latent actions of a trained model in training clips: merged codes, or clusters of latents.
 
     The first transition of a clip is left out: its motion before is unknown.
 
@@ -51,18 +51,21 @@ def merge_actions(model: LatentActionModel, batches: Batches) -> None:
     Raises:
         ValueError: If clips have fewer than four frames.
     """
-    assert model.action_of_code is not None
+    read = model.encode if model.centres is None else model.latents
     sequences, pairs = [], 0
     for batch in batches(0, _MERGING_PAIRS):
-        sequences.append(model.encode(batch.videos)[:, 1:])
-        if (pairs := pairs + sequences[-1][:, 1:].numel()) >= _MERGING_PAIRS:
+        sequences.append(read(batch.videos)[:, 1:])
+        if (pairs := pairs + sequences[-1][:, 1:].shape[:2].numel()) >= _MERGING_PAIRS:
             break
     if not pairs:
         raise ValueError("clip_length must be at least 4 to merge codes, since two transitions after the first count")
-    codes = torch.cat(sequences).cpu()
+    found, actions = torch.cat(sequences).cpu(), model.config.num_latent_actions
+    if model.centres is not None:
+        model.centres.copy_(find_centres(found.flatten(0, 1), actions))
+        return
+    assert model.action_of_code is not None
     vectors = model.quantizer.lookup(torch.arange(len(model.action_of_code), device=batch.videos.device)).cpu()
-    actions = model.config.num_latent_actions
-    model.action_of_code.copy_(merge_codes(codes, vectors, actions))
+    model.action_of_code.copy_(merge_codes(found, vectors, actions))
     used = int(model.action_of_code.max()) + 1
     if used < actions:
         tqdm.write(f"only {used} codes occur in the clips: {actions - used} of {actions} latent actions stay unused")

@@ -38,10 +38,10 @@ def write_run_config(world: GenieWorldModel, folder: Path) -> None:
 
 
 def write_merged(world: GenieWorldModel, folder: Path) -> None:
-    """Write which latent action each code stands for, if codes are merged: a run's weights hold them unmerged."""
-    actions = world.latent_action_model.action_of_code
-    if actions is not None:
-        write_tensors(folder / _MERGED, {"latent_action_model.action_of_code": actions.cpu()})
+    """Write what is merged into latent actions, if anything is: the weights of a run are those before."""
+    merged = world.latent_action_model.merged
+    if merged:
+        write_tensors(folder / _MERGED, {f"latent_action_model.{name}": each.cpu() for name, each in merged.items()})
 
 
 def export_run(folder: Path, out: Path) -> Path:

@@ -1,15 +1,20 @@
-"""Merging many fine codes of transitions into a few latent actions, without any label.
+"""Merging many fine codes of transitions, or their latents, into a few latent actions, without any label.
 
 A key is held for several frames, so codes that stand for one key are followed by the same codes: moving off to the
 right and running to the right are both followed by running to the right. Merging such codes loses little of what one
 code tells about the next. This is the agglomerative information bottleneck (Slonim and Tishby 1999) with the next code
 as the relevant variable.
+
+Latents are merged where they lie close together (k-means), whatever their codes are: where a model uses few of its
+codes, its latents still tell more.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_RESTARTS, _MOST_ROUNDS = 8, 100
+"""Number of times that k-means begins anew, and its largest number of rounds each time."""
 _LEAST_GAIN = 1e-9
 """Mutual information in nats from which on a code moves, so that rounding does not move it back and forth."""
 
@@ -41,6 +46,49 @@ def merge_codes(sequences: Tensor, vectors: Tensor, groups: int) -> Tensor:
     nearest = torch.cdist(vectors.float(), vectors[used].float()).argmin(dim=1)
     nearest[used] = torch.arange(len(used))
     return group_of[nearest]
+
+
+def find_centres(latents: Tensor, clusters: int, seed: int = 0) -> Tensor:
+    """Return the centres of clusters by k-means (Lloyd 1982), the best of several starts by k-means++.
+
+    Args:
+        latents: (M, dim) float32.
+        clusters: Number of clusters, at most M.
+        seed: Seed of the starts.
+
+    Returns:
+        (clusters, dim), that of the largest cluster first.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fitted = [_run_lloyd(latents, _spread_out(latents, clusters, generator)) for _ in range(_RESTARTS)]
+    centres, _ = min(fitted, key=lambda each: each[1])
+    sizes = torch.bincount(torch.cdist(latents, centres).argmin(dim=1), minlength=clusters)
+    return centres[sizes.argsort(descending=True, stable=True)]
+
+
+def _spread_out(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Return first centres (clusters, dim): points drawn with the squared distance to those before (k-means++)."""
+    chosen = [points[torch.randint(len(points), (1,), generator=generator)]]
+    distances = torch.full((len(points),), torch.inf)
+    for _ in range(clusters - 1):
+        distances = torch.minimum(distances, (points - chosen[-1]).square().sum(dim=1))
+        weights = distances if distances.sum() > 0 else torch.ones_like(distances)  # fewer points than clusters differ
+        chosen.append(points[torch.multinomial(weights, 1, generator=generator)])
+    return torch.cat(chosen)
+
+
+def _run_lloyd(points: Tensor, centres: Tensor) -> tuple[Tensor, float]:
+    """Move centres to the means of their points until none moves; return them and the mean squared distance."""
+    nearest = torch.full((len(points),), -1)
+    for _ in range(_MOST_ROUNDS):
+        distances, found = torch.cdist(points, centres).min(dim=1)
+        if torch.equal(found, nearest):
+            break
+        nearest = found
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        counts = torch.bincount(nearest, minlength=len(centres))[:, None]
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    return centres, float(distances.square().mean())
 
 
 def mutual_information(pairs: Tensor) -> float:

@@ -10,10 +10,12 @@ import torch
 from genie_gym.configs import MovingActionConfig, TrainConfig, WorldConfig
 from genie_gym.data.clips import Batch
 from genie_gym.models.latent_action_model import LatentActionModel
+from genie_gym.models.loading import read_world, save_world
+from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.training import actions
 from genie_gym.training.actions import train_actions
 from genie_gym.training.loop import Phase
-from genie_gym.training.merging import merge_codes, mutual_information
+from genie_gym.training.merging import find_centres, merge_codes, mutual_information
 
 
 def held_keys(keys: int, codes_per_key: int, seed: int = 0) -> torch.Tensor:
@@ -131,3 +133,79 @@ def test_too_many_merged_actions_are_refused(merging_config: WorldConfig) -> Non
 
 def test_a_world_has_as_many_actions_as_codes_are_merged_into(merging_config: WorldConfig) -> None:
     assert merging_config.num_latent_actions == 8
+
+
+@pytest.fixture
+def clustering_config(merging_config: WorldConfig) -> WorldConfig:
+    """Return a world whose 8 latent actions are clusters of latents."""
+    return replace(merging_config, latent_action_model=replace(merging_config.latent_action_model, merging="latents"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clusters_are_found_whatever_the_start(seed: int) -> None:
+    """Twelve heaps of points of different sizes each get a centre, that of the largest heap first."""
+    generator = torch.Generator().manual_seed(seed)
+    heaps = 20 * torch.randn(12, 16, generator=generator)
+    points = torch.cat([heap + torch.randn(40 + 10 * k, 16, generator=generator) for k, heap in enumerate(heaps)])
+    centres = find_centres(points[torch.randperm(len(points), generator=generator)], 12)
+    nearest = torch.cdist(heaps, centres).argmin(dim=1)
+    assert nearest.tolist() == list(range(11, -1, -1))
+    assert (centres[nearest] - heaps).square().mean() < 0.1
+    assert torch.equal(find_centres(points, 12, seed=1), find_centres(points, 12, seed=1))
+
+
+def test_fewer_different_points_than_clusters_are_no_error() -> None:
+    centres = find_centres(torch.eye(3).repeat(10, 1), 5)
+    assert centres.shape == (5, 3)
+    assert centres.isfinite().all()
+
+
+def test_training_ends_with_clusters_of_latents(
+    clustering_config: WorldConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label is the nearest centre, whatever the code; a second call of a finished run finds the centres again."""
+    monkeypatch.setattr(actions, "_MERGING_PAIRS", 1200)
+    torch.manual_seed(0)
+    clips = torch.rand(8, 8, 3, clustering_config.height, clustering_config.width)
+
+    def batches(first: int, number: int) -> Any:
+        return (Batch(clips, torch.arange(8)) for _ in range(number))
+
+    training = TrainConfig(train_steps=4, batch_size=8, clip_length=8, precision="float32")
+    phase = Phase(batches, training, tmp_path, progress=False)
+    model = LatentActionModel(clustering_config)
+    train_actions(model, phase)
+    assert model.action_of_code is None
+    assert model.centres is not None
+    latents, labels = model.latents(clips), model.label(clips)
+    assert labels.unique().numel() == clustering_config.num_latent_actions == 8
+    assert torch.equal(labels, (latents[..., None, :] - model.centres).square().sum(dim=-1).argmin(dim=-1))
+    assert torch.equal(labels, model.eval().loss_and_labels(clips)[1])
+    again = LatentActionModel(clustering_config)
+    train_actions(again, phase)
+    assert torch.equal(again.centres, model.centres)
+
+
+def test_codes_that_collapse_leave_what_latents_tell(clustering_config: WorldConfig) -> None:
+    """If every latent has one code, clusters of latents still tell transitions apart."""
+    torch.manual_seed(0)
+    model = LatentActionModel(clustering_config).eval()
+    for part in model.quantizer.parts:
+        part.codebook.zero_()
+    clips = torch.rand(16, 6, 3, clustering_config.height, clustering_config.width)
+    model.centres.copy_(find_centres(model.latents(clips)[:, 1:].flatten(0, 1), 8))
+    assert model.encode(clips).unique().numel() == 1
+    assert model.label(clips)[:, 1:].unique().numel() == 8
+
+
+def test_clustered_actions_survive_a_checkpoint(clustering_config: WorldConfig, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    world = GenieWorldModel(clustering_config).eval()
+    clips = torch.rand(2, 6, 3, clustering_config.height, clustering_config.width)
+    loaded = read_world(save_world(world, tmp_path / "world"))
+    assert torch.equal(loaded.label(clips), world.label(clips))
+
+
+def test_merged_latents_need_a_number_of_actions(merging_config: WorldConfig) -> None:
+    with pytest.raises(ValueError, match="merged_actions must be positive to merge latents, got 0"):
+        replace(merging_config.latent_action_model, merged_actions=0, merging="latents")
