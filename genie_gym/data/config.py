@@ -54,7 +54,7 @@ class RecordConfig:
     frames_from: FrameSource | None = None
     """source of an environment's frames; by default observations if they are RGB frames, otherwise render"""
     action_repeat: int = 1
-    """number of steps of an environment that an action lasts, of which the last one's frame is recorded"""
+    """number of steps of the game that an action lasts, of which the last one's frame is recorded"""
     size: str = "64x64"
     """height and width in pixels of the recorded frames of an environment, such as 90x160"""
     fit: Fit = "crop"
@@ -97,11 +97,13 @@ class RecordConfig:
     def identify(self) -> dict[str, Any]:
         """Return what decides the frames, as plain JSON values: a recording may grow, and keeps it."""
         unused = _PROCGEN_FIELDS if self.env is not None else ("env", *_ENV_FIELDS)
+        if self.env is None and self.action_repeat == 1:
+            unused = *unused, "action_repeat"  # recordings from before Procgen's games had it stay the same
         return {name: value for name, value in asdict(self).items() if name not in {"frames", *unused}}
 
 
 _PROCGEN_FIELDS = ("game", "mode")
-_ENV_FIELDS = ("env_arguments", "frames_from", "action_repeat", "size", "fit", "random_start", "episode_steps")
+_ENV_FIELDS = ("env_arguments", "frames_from", "size", "fit", "random_start", "episode_steps")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,7 @@ ACTION_NAMES = (
     *("key D", "key A", "key W", "key S", "key Q", "key E"),
 )
 """Name of each action."""
+_STAY = 4
 MAX_LEVEL_SEED = 2**31 - 1
 _MAX_STATE_BYTES = 2**20
 
@@ -75,14 +76,23 @@ class Observation(NamedTuple):
 
 
 class Games:
-    """B games of Procgen stepped together; a game that ends starts its next level immediately."""
+    """B games of Procgen stepped together; a game that ends starts its next level immediately.
 
-    def __init__(self, env: Any) -> None:
-        self._env = env
+    Args:
+        env: Procgen's environment of B games.
+        action_repeat: Number of steps that an action lasts, of which the last one's frame is seen. A game that ends
+            on the way stays for the rest of them.
+    """
+
+    def __init__(self, env: Any, action_repeat: int = 1) -> None:
+        self._env, self._action_repeat = env, action_repeat
+        self._passed = np.zeros(env.num, dtype=np.float32), np.zeros(env.num, dtype=bool)
+        """Rewards and episode starts of the steps of the last action that were not seen."""
 
     def observe(self) -> Observation:
         """Return the current observation."""
-        rewards, frames, episode_starts = self._env.observe()
+        rewards, episode_starts = self.outcomes()
+        _, frames, _ = self._env.observe()
         level_seeds = np.array([info["level_seed"] for info in self._env.get_info()], dtype=np.int64)
         return Observation(frames["rgb"], rewards, episode_starts, level_seeds)
 
@@ -93,11 +103,20 @@ class Games:
     def outcomes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rewards and episode starts of ``observe`` alone, which is faster."""
         rewards, _, episode_starts = self._env.observe()
-        return rewards, episode_starts
+        return rewards + self._passed[0], episode_starts | self._passed[1]
 
     def act(self, real_actions: np.ndarray) -> None:
         """Step every game with its real action, (B,) integers in [0, 15)."""
-        self._env.act(real_actions)
+        rewards, episode_starts = self._passed
+        rewards[:], episode_starts[:] = 0, False
+        actions = np.array(real_actions)
+        for _ in range(self._action_repeat - 1):
+            self._env.act(actions)
+            earned, _, has_begun = self._env.observe()
+            rewards += earned
+            episode_starts |= has_begun
+            actions[episode_starts] = _STAY
+        self._env.act(actions)
 
     def save(self, rows: Sequence[int] | np.ndarray | None = None) -> list[bytes]:
         """Return the state of every game, or of those with the indices ``rows``: 40 kB each, for ``restore``."""
@@ -132,7 +151,7 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
     """Open ``num_envs`` games on the levels of ``config``; equal arguments give equal games.
 
     Args:
-        config: Recording config; only its game, mode, start_level and num_levels are used.
+        config: Recording config; only its game, mode, action_repeat, start_level and num_levels are used.
         seed: Seed of the order of levels, in [0, 2**31).
         num_envs: Number of games, B.
         paint_velocity: Whether the player's velocity is painted into a corner of the frame. It changes
@@ -154,14 +173,14 @@ def open_games(config: RecordConfig, *, seed: int, num_envs: int, paint_velocity
         paint_vel_info=paint_velocity,
         num_threads=0,  # stepping in this thread is faster than one extra thread; workers use the other cores
     )
-    return Games(env)
+    return Games(env, config.action_repeat)
 
 
 def open_levels(config: RecordConfig, levels: Sequence[int], *, paint_velocity: bool = False) -> Games:
     """Open one game at the start of each of ``levels``; a game that ends starts the same level again.
 
     Args:
-        config: Recording config; only its game and mode are used.
+        config: Recording config; only its game, mode and action_repeat are used.
         levels: B level seeds.
         paint_velocity: As in ``open_games``.
 

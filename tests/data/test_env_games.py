@@ -188,7 +188,7 @@ def test_options_that_do_not_fit_an_environment_are_refused(changes: dict[str, A
 
 @pytest.mark.parametrize(
     "changes",
-    [{"size": "32x32"}, {"action_repeat": 2}, {"fit": "pad"}, {"frames_from": "render"}, {"env_arguments": ("a=1",)}],
+    [{"size": "32x32"}, {"episode_steps": 2}, {"fit": "pad"}, {"frames_from": "render"}, {"env_arguments": ("a=1",)}],
 )
 def test_options_of_environments_are_refused_for_procgen(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"left out with Procgen's games"):

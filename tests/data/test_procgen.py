@@ -1,8 +1,10 @@
 """Tests of Procgen's games as arrays."""
 
 import builtins
+import contextlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +91,46 @@ def test_import_is_lazy_and_silent() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout == ""
+
+
+def test_an_action_that_lasts_shows_every_second_frame() -> None:
+    """Frames, rewards and episode starts are those of the game stepped one by one, where no game ends on the way."""
+    config = RecordConfig(game="coinrun", mode="easy", num_levels=3)
+    actions = np.random.default_rng(0).integers(9, size=(60, 4)).astype(np.int32)
+    with (
+        contextlib.closing(open_games(config, seed=1, num_envs=4)) as single,
+        contextlib.closing(open_games(replace(config, action_repeat=2), seed=1, num_envs=4)) as double,
+    ):
+        for chosen in actions:
+            earned, has_begun = np.zeros(4, np.float32), np.zeros(4, bool)
+            for _ in range(2):
+                single.act(np.where(has_begun, 4, chosen).astype(np.int32))
+                now = single.observe()
+                earned += now.rewards
+                has_begun |= now.episode_starts
+            double.act(chosen)
+            seen = double.observe()
+            assert np.array_equal(seen.frames, now.frames)
+            assert np.array_equal(seen.level_seeds, now.level_seeds)
+            assert np.array_equal(seen.rewards, earned)
+            assert np.array_equal(seen.episode_starts, has_begun)
+
+
+def test_a_game_that_ends_while_an_action_lasts_is_marked_and_stays() -> None:
+    """Holding right and jump, easy levels are solved within 200 steps, not all of them at an even step."""
+    config = RecordConfig(game="coinrun", mode="easy", num_levels=20, action_repeat=3)
+    hold, ends, rewards = np.full(16, 8, np.int32), 0, 0.0
+    with contextlib.closing(open_games(config, seed=0, num_envs=16)) as games:
+        for _ in range(70):
+            games.act(hold)
+            earned, has_begun = games.outcomes()
+            ends, rewards = ends + int(has_begun.sum()), rewards + float(earned[has_begun].sum())
+            assert not earned[~has_begun].any()
+    assert ends > 16
+    assert rewards > 50
+
+
+def test_recordings_without_repeated_actions_keep_their_identity() -> None:
+    """A recording from before may grow; one with another repeat is another recording."""
+    assert "action_repeat" not in RecordConfig().identify()
+    assert RecordConfig(action_repeat=2).identify()["action_repeat"] == 2
