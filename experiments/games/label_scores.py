@@ -1,5 +1,6 @@
 """Latent actions of a game against its true actions, beside chance and a supervised ceiling."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,12 @@ from genie_gym.metrics.latent_actions import balanced_accuracy, fit_maps, score_
 from genie_gym.models.latent_action_model import require_learned
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.nn.weights import write_tensors
-from genie_gym.training.merging import merge_codes
+from genie_gym.training.merging import find_centres
 
 _HISTORY = 3
 """Number of frames up to t that the supervised model sees, as the latent action model does."""
-_NUMBERS = (2, 4, 8, 16)
-"""Numbers of latent actions into which one model's codes are merged; its codes themselves are scored too."""
+_NUMBERS = (2, 4, 8, 16, 32)
+"""Numbers of latent actions into which one model's latents are merged."""
 
 
 class Reference(NamedTuple):
@@ -82,20 +83,31 @@ def score_game_labels(
 def score_numbers_of_actions(
     game: ScoredGame, world: GenieWorldModel, mapped: EvaluationClips, clips: EvaluationClips, reference: Reference
 ) -> list[dict[str, Any]]:
-    """Score the labels of the world's latent action model if its codes were merged into other numbers of actions.
+    """Score labels of the world's latent action model with other numbers of latent actions.
 
     Returns:
-        A row for each number: ``actions`` and the scores of ``score_game_labels``.
+        A row for each number of clusters of latents, and one for the codes: ``actions``, ``merging`` (``latents``, or
+        ``none`` for the codes) and the scores of ``score_game_labels``.
     """
     model = world.latent_action_model
     codes = require_learned(model.config).quantizer.codes
-    fitted, scored = (torch.cat([model.encode(part) for part in each.videos.split(32)]) for each in (mapped, clips))
-    vectors, rows = model.quantizer.lookup(torch.arange(codes)), []
-    for actions in (*_NUMBERS, codes):
-        action_of_code = torch.arange(codes) if actions == codes else merge_codes(fitted[:, 1:], vectors, actions)
-        labels = action_of_code[fitted], action_of_code[scored]
-        rows.append({"actions": actions, **_score(game, *labels, actions, mapped, clips, reference)})
-    return rows
+    fitted, scored = _read_all(model.latents, mapped), _read_all(model.latents, clips)
+    rows = []
+    for actions in _NUMBERS:
+        centres = find_centres(fitted[:, 1:].flatten(0, 1), actions)
+        nearest, asked = torch.cdist(fitted, centres).argmin(dim=-1), torch.cdist(scored, centres).argmin(dim=-1)
+        scores = _score(game, nearest, asked, actions, mapped, clips, reference)
+        rows.append({"actions": actions, "merging": "latents", **scores})
+    coded, asked = _read_all(model.encode, mapped), _read_all(model.encode, clips)
+    return [
+        *rows,
+        {"actions": codes, "merging": "none", **_score(game, coded, asked, codes, mapped, clips, reference)},
+    ]
+
+
+def _read_all(read: Callable[[Tensor], Tensor], clips: EvaluationClips) -> Tensor:
+    """Return what ``read`` makes of all clips, 32 at a time."""
+    return torch.cat([read(part) for part in clips.videos.split(32)])
 
 
 def _score(

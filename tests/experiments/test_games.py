@@ -144,7 +144,7 @@ def test_a_small_run_is_whole_and_stands(tmp_path: Path) -> None:
     )
     assert set(wanted.split()) <= set(row)
     assert row["measurable"]
-    assert [each["actions"] for each in row["by_actions"]] == [2, 4, 8, 16, 32]
+    assert [each["actions"] for each in row["by_actions"]] == [2, 4, 8, 16, 32, 32]
     assert (experiment.picture.with_name("games-climber.png")).stat().st_size > 0
     experiment.run()
     assert json.loads(experiment.json.read_text())["rows"] == [row]
