@@ -66,7 +66,7 @@ class LatentActionModel(Model):
         self.quantizer = build_quantizer(part.quantizer)
         codes, actions, dim = part.quantizer.codes, config.num_latent_actions, latent_dim(part.quantizer)
         has_centres = isinstance(part, MovingActionConfig) and part.merging == "latents"
-        self.centres = nn.Buffer(torch.randn(actions, dim)) if has_centres else None
+        self.centres = nn.Buffer(torch.zeros(actions, dim)) if has_centres else None
         """(A, dim): the centre of each latent action, if latents are merged; it is found at the end of training."""
         is_merged = actions != codes and not has_centres
         self.action_of_code = nn.Buffer(torch.arange(codes) * actions // codes) if is_merged else None

@@ -201,9 +201,11 @@ def test_codes_that_collapse_leave_what_latents_tell(clustering_config: WorldCon
 def test_clustered_actions_survive_a_checkpoint(clustering_config: WorldConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
     world = GenieWorldModel(clustering_config).eval()
+    world.latent_action_model.centres.normal_()
     clips = torch.rand(2, 6, 3, clustering_config.height, clustering_config.width)
     loaded = read_world(save_world(world, tmp_path / "world"))
     assert torch.equal(loaded.label(clips), world.label(clips))
+    assert loaded.label(clips).unique().numel() > 1
 
 
 def test_merged_latents_need_a_number_of_actions(merging_config: WorldConfig) -> None:
