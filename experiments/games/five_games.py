@@ -9,7 +9,7 @@ measurable, and no world is trained. Rows that are written stand; unfinished tra
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from experiments.games.games import FIVE_GAMES, ScoredGame, find_game, list_keys
+from experiments.games.games import FIVE_GAMES, find_game, list_keys
 from experiments.games.held_keys import SPRITE_SIZES, KeyPlay, explain_held, find_motion, play_keys
 from experiments.games.label_scores import Reference, find_reference, score_game_labels, score_numbers_of_actions
 from experiments.games.recipe import SIZES, build_recipe
@@ -29,10 +29,8 @@ from genie_gym.metrics.held_out import ClipPool, EvaluationClips
 from genie_gym.metrics.image import pooled_psnr
 from genie_gym.metrics.score import score_control
 from genie_gym.models.world_model import GenieWorldModel
-from genie_gym.nn.moving import find_border
 from genie_gym.results.experiment import Row, TrainedExperiment
 from genie_gym.serving import load_world
-from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.run import draw_start_clips, train_preset
 
 _SCORED_FRAME = 4
@@ -65,31 +63,18 @@ class FiveGames(TrainedExperiment):
 
     def measure(self, cell: Row) -> Row:
         """Record, train and score one game, and return the rest of its row."""
-        folder = self.run_folder / f"{cell['game']}-{self.seed}"
-        game = self._choose_repeat(find_game(cell["game"]), folder)
+        game, folder = find_game(cell["game"]), self.run_folder / f"{cell['game']}-{self.seed}"
         training = game.record_levels("training", self.size["frames"], self.seed, folder / "training")
         test = game.record_levels("test", self.size["scored_frames"], self.seed, folder / "test")
         clips = test.draw(self.size["clips"], self.seed)
         reference = find_reference(
             game, training, clips, self.size["ceiling_steps"], self.seed, folder / "ceiling.safetensors"
         )
-        about: Row = {"camera": game.camera, "axis": game.axis_words, "seen_by": game.seen_by}
-        about |= {"action_repeat": game.config.action_repeat, **reference.scores}
+        about = {"camera": game.camera, "axis": game.axis_words, "seen_by": game.seen_by, **reference.scores}
         if reference.gain < self.size["least_gain_percent"] / 100:
             return {**about, "measurable": False}
         world = self._train(training, folder)
-        return {**about, "measurable": True, **self._score(game, folder, world, training, clips, reference)}
-
-    def _choose_repeat(self, game: ScoredGame, folder: Path) -> ScoredGame:
-        """Return the game with actions that last as long as the camera's moves stay within the decoder's reach.
-
-        The effect of a thrust grows with the square of the time, and is far below a pixel after one step of CaveFlyer.
-        """
-        glance = game.record_levels("training", self.size["glance_frames"], self.seed, folder / "glance")
-        part = settle_agent_box(build_recipe(self.size, self.seed).world, glance.dataset).latent_action_model
-        assert isinstance(part, MovingActionConfig)
-        repeat = max(1, part.reach // find_border(part)) if find_border(part) else 1
-        return replace(game, config=replace(game.config, action_repeat=repeat))
+        return {**about, "measurable": True, **self._score(cell["game"], world, training, clips, reference)}
 
     def _train(self, training: ClipPool, folder: Path) -> GenieWorldModel:
         """Return the world that is trained on a recording by the recipe, in eval mode."""
@@ -100,23 +85,17 @@ class FiveGames(TrainedExperiment):
         return load_world(checkpoint)
 
     def _score(
-        self,
-        game: ScoredGame,
-        folder: Path,
-        world: GenieWorldModel,
-        training: ClipPool,
-        clips: EvaluationClips,
-        reference: Reference,
+        self, name: str, world: GenieWorldModel, training: ClipPool, clips: EvaluationClips, reference: Reference
     ) -> Row:
-        seed = self.seed
+        game, seed = find_game(name), self.seed
         part = world.config.latent_action_model
         assert isinstance(part, MovingActionConfig)
         mapped = training.draw(min(self.size["mapped_clips"], len(training.numbers)), seed)
         keys = list_keys(training.known_groups())
         play = play_keys(game, keys, "test", self.size["starts"], seed)
-        motion = find_motion(game, keys, play, SPRITE_SIZES[self.preset], seed, folder)
+        motion = find_motion(game, keys, play, SPRITE_SIZES[self.preset], seed, self.run_folder / f"{name}-{seed}")
         held, played = explain_held(world, play, motion, seed)
-        self._draw(folder.name.rpartition("-")[0], keys, play, to_uint8(played))
+        self._draw(name, keys, play, to_uint8(played))
         return {
             "found_box": part.agent_box,
             "found_border": part.border,

@@ -10,7 +10,6 @@ from genie_gym.presets import PRESETS
 
 SIZES: dict[str, dict[str, int]] = {
     "smoke": {
-        "glance_frames": 1_024,
         "frames": 2_048,
         "scored_frames": 2_048,
         "clips": 16,
@@ -27,7 +26,6 @@ SIZES: dict[str, dict[str, int]] = {
         "least_gain_percent": -100,
     },
     "full": {
-        "glance_frames": 4_096,
         "frames": 64_000,
         "scored_frames": 6_000,
         "clips": 192,
@@ -44,11 +42,10 @@ SIZES: dict[str, dict[str, int]] = {
         "least_gain_percent": 15,
     },
 }
-"""Sizes by preset: ``glance_frames`` that tell how far the camera moves, ``frames`` of training levels that are then
-recorded, ``scored_frames`` of test levels; the ``clips`` of these that are scored, ``mapped_clips`` of training levels
-on which latent actions are matched with true ones; ``starts`` of held actions; widths of tokenizer and dynamics, clips
-a batch and numbers of training steps; and the gain of the supervised model over chance, in hundredths of balanced
-accuracy, from which on a game counts as measurable."""
+"""Sizes by preset: ``frames`` of training levels recorded, ``scored_frames`` of test levels; the ``clips`` of these
+that are scored, ``mapped_clips`` of training levels on which latent actions are matched with true ones; ``starts`` of
+held actions; widths of tokenizer and dynamics, clips a batch and numbers of training steps; and the gain of the
+supervised model over chance, in hundredths of balanced accuracy, from which on a game counts as measurable."""
 _CODES_START = 0.5
 """Share of the latent action model's training after which its codes start.
 

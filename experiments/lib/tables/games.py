@@ -24,17 +24,17 @@ def tabulate_games(results: _Row) -> str:
 
 
 def tabulate_numbers(results: _Row) -> str:
-    """Return the table of what labels keep if one model's latents are merged into few or many latent actions."""
-    rows, heads = [], list[str]()
-    for row in _sort(results):
-        if row["measurable"]:
-            kept = [f"{each['axis_kept']:.2f} / {each['all_kept']:.2f}" for each in row["by_actions"]]
-            rows.append([row["game"], *kept, f"{row['by_actions'][-1]['perplexity']:.1f}"])
-            heads = [
-                f"{each['actions']} codes" if each["merging"] == "none" else str(each["actions"])
-                for each in row["by_actions"]
-            ]
-    return write_table(["game", *heads, "perplexity of the codes"], rows)
+    """Return the table of what labels keep if one model's codes or latents are merged into few or many actions."""
+    measured = [row for row in _sort(results) if row["measurable"]]
+    rows = []
+    for row in measured:
+        kept = (f"{each['axis_kept']:.2f} / {each['all_kept']:.2f}" for each in row["by_actions"])
+        rows.append([row["game"], *kept, f"{row['by_actions'][-1]['perplexity']:.1f}"])
+    heads = [
+        f"{each['actions']} codes" if each.get("merging") == "none" else f"{each['actions']}"
+        for each in measured[0]["by_actions"]
+    ]
+    return write_table(["game", *heads, f"perplexity of the {measured[0]['by_actions'][-1]['actions']} codes"], rows)
 
 
 def _sort(results: _Row) -> list[_Row]:
