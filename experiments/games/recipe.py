@@ -68,7 +68,6 @@ def build_recipe(size: dict[str, int], seed: int) -> Preset:
     width = size["world_width"]
     transformer = {"layers": 4, "width": width, "heads": width // _HEAD_DIM, "feed_forward_width": 2 * width}
     changes = {
-        "world.latent_action_model.agent_box": None,
         "world.latent_action_model.merged_actions": _LATENT_ACTIONS,
         "world.latent_action_model.merging": "latents",
         "world.latent_action_model.quantizer.start_after": round(_CODES_START * steps["action"]),

@@ -122,10 +122,10 @@ def test_an_unknown_game_is_refused() -> None:
 
 
 def test_the_recipe_holds_no_fact_of_a_game() -> None:
-    """The border is found, no box is looked for, and no game's name decides anything that is trained."""
+    """The agent's box and the border are found, and no game's name decides anything that is trained."""
     part = build_recipe(SIZES["full"], 0).world.latent_action_model
     assert isinstance(part, MovingActionConfig)
-    assert (part.agent_box, part.border) == (None, "find")
+    assert (part.agent_box, part.border) == ("find", "find")
     assert {find_game(name).share_player().name for name in FIVE_GAMES} == {"sticky(0.9)", "sticky(0.9, 0)"}
     assert all(
         replace(find_game(name).config, game="coinrun") == RecordConfig(mode="easy")
