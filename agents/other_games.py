@@ -54,6 +54,7 @@ ATTEMPTS = {
     "ninja": Attempt(("ninja",), {}),
     "ninja, no box": Attempt(("ninja",), {"world.latent_action_model.agent_box": None}),
     "ninja, changed colours": Attempt(("ninja",), {}, changes_colours=True),
+    "ninja, clusters": Attempt(("ninja",), {"world.latent_action_model.merging": "latents"}),
     "ninja, even use": Attempt(("ninja",), {"world.latent_action_model.quantizer.diversity_weight": 0.2}),
 }
 """Attempts by the name in the table. All have as many frames, batches and clips."""
