@@ -343,6 +343,10 @@ class NoLatentActionModel(LatentActionModel):
         """Raise ``ValueError``: no transition has a code."""
         return self._refuse()
 
+    def latents(self, videos: Tensor) -> Tensor:
+        """Raise ``ValueError``: no transition has a latent, so none has a label either."""
+        return self._refuse()
+
     def features(self, videos: Tensor) -> Tensor:
         """Raise ``ValueError``: no transition has features."""
         return self._refuse()

@@ -188,7 +188,7 @@ def build(kind: str, tiny: Preset) -> Trainee:
         return Classifying(LatentPolicy(SMALL if kind == "impala" else SMALL_TRANSFORMER, 8))
     if kind == "reward":
         return Classifying(RewardModel(("won", "ended"), 64, 64))
-    moving = dataclasses.replace(PRESETS["coinrun"].world.latent_action_model, agent_box=(29, 29, 6, 6))
+    moving = dataclasses.replace(PRESETS["coinrun"].world.latent_action_model, agent_box=(29, 29, 6, 6), border=8)
     overrides = {"latent_action_model": moving} if kind == "moving" else {}
     world = GenieWorldModel(vary(tiny.world, overrides))
     parts: dict[str, Trainee] = {
