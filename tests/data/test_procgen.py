@@ -94,7 +94,7 @@ def test_import_is_lazy_and_silent() -> None:
 
 
 def test_an_action_that_lasts_shows_every_second_frame() -> None:
-    """Frames, rewards and episode starts are those of the game stepped one by one, where no game ends on the way."""
+    """Frames, rewards and episode starts are those of the game stepped one by one; a game that ends stays."""
     config = RecordConfig(game="coinrun", mode="easy", num_levels=3)
     actions = np.random.default_rng(0).integers(9, size=(60, 4)).astype(np.int32)
     with (

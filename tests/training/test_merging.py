@@ -102,19 +102,24 @@ def merging_config(variants: dict[str, WorldConfig]) -> WorldConfig:
     )
 
 
-def test_training_ends_with_merged_labels(
-    merging_config: WorldConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Labels are the merged codes, all actions have a code, and a second call of a finished run changes nothing."""
-    monkeypatch.setattr(actions, "_MERGING_PAIRS", 1200)
+def plan_short_training(config: WorldConfig, folder: Path) -> tuple[torch.Tensor, Phase]:
+    """Return (8, 8, 3, H, W) random clips and a phase of four steps on them."""
     torch.manual_seed(0)
-    clips = torch.rand(8, 8, 3, merging_config.height, merging_config.width)
+    clips = torch.rand(8, 8, 3, config.height, config.width)
 
     def batches(first: int, number: int) -> Any:
         return (Batch(clips, torch.arange(8)) for _ in range(number))
 
     training = TrainConfig(train_steps=4, batch_size=8, clip_length=8, precision="float32")
-    phase = Phase(batches, training, tmp_path, progress=False)
+    return clips, Phase(batches, training, folder, progress=False)
+
+
+def test_training_ends_with_merged_labels(
+    merging_config: WorldConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels are the merged codes, all actions have a code, and a second call of a finished run changes nothing."""
+    monkeypatch.setattr(actions, "_MERGING_PAIRS", 1200)
+    clips, phase = plan_short_training(merging_config, tmp_path)
     model = LatentActionModel(merging_config)
     assert train_actions(model, phase) == 4
     assert model.action_of_code is not None
@@ -165,14 +170,7 @@ def test_training_ends_with_clusters_of_latents(
 ) -> None:
     """A label is the nearest centre, whatever the code; a second call of a finished run finds the centres again."""
     monkeypatch.setattr(actions, "_MERGING_PAIRS", 1200)
-    torch.manual_seed(0)
-    clips = torch.rand(8, 8, 3, clustering_config.height, clustering_config.width)
-
-    def batches(first: int, number: int) -> Any:
-        return (Batch(clips, torch.arange(8)) for _ in range(number))
-
-    training = TrainConfig(train_steps=4, batch_size=8, clip_length=8, precision="float32")
-    phase = Phase(batches, training, tmp_path, progress=False)
+    clips, phase = plan_short_training(clustering_config, tmp_path)
     model = LatentActionModel(clustering_config)
     train_actions(model, phase)
     assert model.action_of_code is None
