@@ -15,6 +15,7 @@ from agents.labelling import digest_labels
 from agents.other_games import ATTEMPTS, Attempt, change_colours
 from agents.transfer import Transfer
 from agents.transfer_labels import TransferLabels, measure_bits
+from experiments.lib.tables.agents import tabulate_transfer
 from genie_gym.data.clips import Batch
 from genie_gym.data.shards import Shard
 from genie_gym.serving import load_world
@@ -66,6 +67,19 @@ def test_labels_that_are_the_moves_tell_all_and_shuffled_ones_nothing() -> None:
     assert 0 <= shuffled < 0.02
     halved, _ = measure_bits(moves % 2, moves)
     assert 0.9 < halved < 1
+
+
+def test_attempts_become_a_table_beside_the_model_that_saw_coinrun() -> None:
+    told = {("coinrun", "easy"): 0.8, ("coinrun", "hard"): 0.4, ("a", "easy"): 0.2, ("a", "hard"): 0.1}
+    told |= {("b", "easy"): 0.6, ("b", "hard"): 0.1}
+    rows = [
+        {"attempt": name, "mode": mode, "seed": 0, "bits": bits, "move_bits": 2.5, "minutes": 1.0}
+        for (name, mode), bits in told.items()
+    ]
+    about = {"frames": 9, "player": "skilled", "level_set": "test", "command": "run", "commit": "abc"}
+    table = tabulate_transfer({**about, "machine": {"cpu": "CPU"}, "rows": rows}).splitlines()
+    assert [line.split(" | ")[0] for line in table[-3:]] == ["| CoinRun itself: the checkpoint", "| b", "| a"]
+    assert table[-2] == "| b | 0.600 (75 %) | 0.100 (25 %) |"
 
 
 def test_an_attempt_that_learns_from_coinrun_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
