@@ -62,6 +62,16 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     return keep_labels(_name_file(cache, "labels", about), about, lambda: _infer(world, dataset, infer, blank))
 
 
+def encode_dataset(world: GenieWorldModel, dataset: ClipDataset) -> np.ndarray:
+    """Infer the code of every transition of a dataset, before any merging; the result is that of ``label_dataset``."""
+
+    def infer(videos: Tensor) -> np.ndarray:
+        require_threads()
+        return world.latent_action_model.encode(_show(world, videos)).cpu().numpy()
+
+    return _infer(world, dataset, infer, np.array(NO_LABEL))
+
+
 def describe_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | None = None) -> np.ndarray:
     """Return the latent action model's features of every transition, (F, D) float16; NaN where ``NO_LABEL`` would be.
 
@@ -77,8 +87,12 @@ def describe_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path |
 def describe_transitions(world: GenieWorldModel, videos: Tensor) -> Tensor:
     """Return the latent action model's continuous features (B, T - 1, D) of videos (B, T, C, H, W)."""
     require_threads()
-    model = world.latent_action_model
-    return model.features(world.tokenizer.encode(videos) if model.reads_tokens else videos)
+    return world.latent_action_model.features(_show(world, videos))
+
+
+def _show(world: GenieWorldModel, videos: Tensor) -> Tensor:
+    """Return what the world's latent action model reads: the videos, or their tokens."""
+    return world.tokenizer.encode(videos) if world.latent_action_model.reads_tokens else videos
 
 
 def keep_labels(path: Path | None, about: dict[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Latent action models that learn from games other than CoinRun, in several ways of equal cost (Genie, sec. 3.3)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +12,14 @@ from agents.experiment import AgentExperiment
 from agents.game import ProcgenGame
 from genie_gym.checks import require
 from genie_gym.config_io import vary
-from genie_gym.configs import Mode, Preset
+from genie_gym.configs import LatentActionConfig, Mode, Preset
 from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.models.latent_action_model import require_learned
 from genie_gym.models.loading import save_world
 from genie_gym.models.world_model import GenieWorldModel
 from genie_gym.presets import PRESETS
 from genie_gym.serving import load_world
-from genie_gym.training.actions import renew_actions, train_actions
+from genie_gym.training.actions import train_actions
 from genie_gym.training.agent_box import settle_agent_box
 from genie_gym.training.loop import Batches, Phase
 from genie_gym.training.run import clips
@@ -53,10 +54,10 @@ ATTEMPTS = {
     "five games": Attempt(("ninja", "jumper", "climber", "leaper", "caveflyer"), {}),
     "ninja and caveflyer": Attempt(("ninja", "caveflyer"), {}),
     "ninja": Attempt(("ninja",), {}),
-    "ninja, no box": Attempt(("ninja",), {"world.latent_action_model.agent_box": None}),
     "ninja, changed colours": Attempt(("ninja",), {}, changes_colours=True),
     "ninja, clusters": Attempt(("ninja",), {"world.latent_action_model.merging": "latents"}),
     "ninja, even use": Attempt(("ninja",), {"world.latent_action_model.quantizer.diversity_weight": 0.2}),
+    "ninja, codes not merged": Attempt(("ninja",), {"world.latent_action_model.merged_actions": 0}),
 }
 """Attempts by the name in the table. All have as many frames, batches and clips."""
 
@@ -89,10 +90,12 @@ class OtherGames(NamedTuple):
         return self.folder / f"{self.attempt.replace(', ', '-').replace(' ', '-')}-{self.seed}"
 
     def make(self, checkpoint: str) -> Path:
-        """Train the model unless it is there, put it into a world, and return the folder of the new checkpoint.
+        """Train the model unless it is there, and return the folder of the checkpoint of a world that labels with it.
+
+        The dynamics of that world is untrained.
 
         Args:
-            checkpoint: Name or folder of the world whose latent action model it replaces.
+            checkpoint: Name or folder of the world from which the rest comes.
 
         Raises:
             ValueError: If the attempt is unknown, or learns from CoinRun.
@@ -103,13 +106,13 @@ class OtherGames(NamedTuple):
         return self.checkpoint
 
     def _train(self, world: GenieWorldModel) -> GenieWorldModel:
-        """Return the world with a latent action model that learns by the attempt, on random play of its games."""
+        """Return a world whose latent action model has learned by the attempt, on random play of its games."""
         attempt, preset = find_attempt(self.attempt), self._plan()
         training = preset.action_training
         assert training is not None
         dataset = ClipDataset(self._record(attempt.games), clip_length=training.clip_length)
         settled = settle_agent_box(preset.world, dataset)
-        renewed = renew_actions(world, require_learned(settled))
+        renewed = _replace_actions(world, require_learned(settled))
         batches = clips(dataset, training, self.device)
         if attempt.changes_colours:
             batches = change_colours(batches, self.seed)
@@ -138,6 +141,13 @@ class OtherGames(NamedTuple):
         for game, folder in zip(games, folders, strict=True):
             game.record("training", "sticky", folder, frames, self.seed, num_envs=16, workers=self.workers)
         return folders
+
+
+def _replace_actions(world: GenieWorldModel, part: LatentActionConfig) -> GenieWorldModel:
+    """Return a world with the tokenizer of another and a new latent action model, and with untrained dynamics."""
+    replaced = GenieWorldModel(replace(world.config, latent_action_model=part, action_names=()))
+    replaced.tokenizer.load_state_dict(world.tokenizer.state_dict())
+    return replaced
 
 
 def find_attempt(name: str) -> Attempt:

@@ -3,9 +3,10 @@
     python -m agents.transfer_labels --preset full
 
 Each row is a way to learn (``agents.other_games``) and a mode of CoinRun: the mutual information in bits of the latent
-action and the true move, over all transitions of the benchmark's player on levels of CoinRun that no model has seen. In
-the row ``coinrun`` the labels are those of the checkpoint, which has learned from CoinRun. The attempt of
-``agents.transfer`` is chosen on validation levels (``--level-set validation``).
+action (``bits``), or of the code before merging (``code_bits``), and the true move, over all transitions of the
+benchmark's player on levels of CoinRun that no model has seen. In the row ``coinrun`` the labels are those of the
+checkpoint, which has learned from CoinRun. The attempt of ``agents.transfer`` is chosen on validation levels
+(``--level-set validation``).
 """
 
 import math
@@ -18,7 +19,7 @@ from torch import Tensor
 from agents.evaluation import LevelSet
 from agents.experiment import AgentExperiment
 from agents.game import ProcgenGame
-from agents.labelling import NO_LABEL, label_dataset
+from agents.labelling import NO_LABEL, encode_dataset, label_dataset
 from agents.other_games import ATTEMPTS, MODES, OtherGames, find_attempt
 from agents.windows import read_real_actions
 from genie_gym.data.clips import ClipDataset
@@ -63,7 +64,7 @@ class TransferLabels(AgentExperiment):
         cells = [{"attempt": name, "seed": self.seed, "mode": mode} for name in self.attempts for mode in MODES]
         settings = {"frames": _FRAMES[self.preset], "player": _PLAYER, "level_set": self.level_set}
         for row in self.finish_rows(cells, settings, self.measure):
-            print({name: row[name] for name in ("attempt", "seed", "mode", "bits", "move_bits")})
+            print({name: row[name] for name in ("attempt", "seed", "mode", "bits", "code_bits", "move_bits")})
 
     def measure(self, cell: Row) -> Row:
         """Return what the labels of a cell's attempt tell of the true moves of its mode."""
@@ -72,11 +73,13 @@ class TransferLabels(AgentExperiment):
         game, folder = ProcgenGame(mode=cell["mode"]), self.work / self.preset / self.name
         folder = folder / f"coinrun-{cell['mode']}-{self.level_set}"
         game.record(self.level_set, _PLAYER, folder, _FRAMES[self.preset], self.seed, 16, self.workers)
-        labels = label_dataset(world, ClipDataset(folder, clip_length=2))
-        moves = game.moves[read_real_actions(folder)]
+        dataset, moves = ClipDataset(folder, clip_length=2), torch.from_numpy(game.moves[read_real_actions(folder)])
+        labels, codes = (torch.from_numpy(infer(world, dataset)) for infer in (label_dataset, encode_dataset))
         is_known = labels != NO_LABEL
-        bits, move_bits = measure_bits(torch.from_numpy(labels[is_known]), torch.from_numpy(moves[is_known]))
-        return {"found_box": part.agent_box, "bits": bits, "move_bits": move_bits}
+        bits, move_bits = measure_bits(labels[is_known], moves[is_known])
+        code_bits, _ = measure_bits(codes[is_known], moves[is_known])
+        counts = {"actions": world.config.num_latent_actions, "codes": part.quantizer.codes}
+        return {"found_box": part.agent_box, **counts, "bits": bits, "code_bits": code_bits, "move_bits": move_bits}
 
     def _load(self, attempt: str) -> GenieWorldModel:
         """Return the checkpoint's world, with a latent action model trained by the attempt if it is one."""

@@ -56,7 +56,8 @@ def test_labels_are_asked_about_the_true_moves_of_coinrun(tmp_path: Path, monkey
     command.run()
     rows = json.loads(command.json.read_text())["rows"]
     assert [row["attempt"] for row in rows] == ["coinrun", "ninja"]
-    assert all(0 <= row["bits"] <= row["move_bits"] <= math.log2(9) for row in rows)
+    assert all(0 <= row["bits"] <= row["code_bits"] <= row["move_bits"] <= math.log2(9) for row in rows)
+    assert [(row["actions"], row["codes"]) for row in rows] == [(8, 32), (8, 32)]
 
 
 def test_labels_that_are_the_moves_tell_all_and_shuffled_ones_nothing() -> None:
@@ -73,13 +74,13 @@ def test_attempts_become_a_table_beside_the_model_that_saw_coinrun() -> None:
     told = {("coinrun", "easy"): 0.8, ("coinrun", "hard"): 0.4, ("a", "easy"): 0.2, ("a", "hard"): 0.1}
     told |= {("b", "easy"): 0.6, ("b", "hard"): 0.1}
     rows = [
-        {"attempt": name, "mode": mode, "seed": 0, "bits": bits, "move_bits": 2.5, "minutes": 1.0}
+        {"attempt": name, "mode": mode, "actions": 8, "codes": 32, "bits": bits, "code_bits": 1.0, "move_bits": 2.5}
         for (name, mode), bits in told.items()
     ]
     about = {"frames": 9, "player": "skilled", "level_set": "test", "command": "run", "commit": "abc"}
     table = tabulate_transfer({**about, "machine": {"cpu": "CPU"}, "rows": rows}).splitlines()
     assert [line.split(" | ")[0] for line in table[-3:]] == ["| CoinRun itself: the checkpoint", "| b", "| a"]
-    assert table[-2] == "| b | 0.600 (75 %) | 0.100 (25 %) |"
+    assert table[-2] == "| b | 8 | 0.600 (75 %) | 0.100 (25 %) | 1.000 (100 %) | 1.000 (100 %) |"
 
 
 def test_an_attempt_that_learns_from_coinrun_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

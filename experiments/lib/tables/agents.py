@@ -251,25 +251,30 @@ def tabulate_task(results: dict[str, Any]) -> str:
 
 def tabulate_transfer(results: dict[str, Any]) -> str:
     """Return the table of attempts to learn CoinRun's latent actions from other games, in the order of their bits."""
-    bits: dict[str, dict[str, float]] = {}
+    cells: dict[str, dict[tuple[str, str], float]] = {}
     for row in results["rows"]:
-        bits.setdefault(row["attempt"], {})[row["mode"]] = row["bits"]
+        told = cells.setdefault(row["attempt"], {})
+        told |= {(row["mode"], name): row[name] for name in ("bits", "code_bits")}
     entropies = {row["mode"]: row["move_bits"] for row in results["rows"]}
-    seen = bits[SEEN]
+    counts = {row["attempt"]: (row["actions"], row["codes"]) for row in results["rows"]}
+    columns = [(mode, name) for name in ("bits", "code_bits") for mode in entropies]
+    seen = cells[SEEN]
     rows = [
         [
             "CoinRun itself: the checkpoint" if name == SEEN else name,
-            *(f"{told[mode]:.3f} ({100 * told[mode] / seen[mode]:.0f} %)" for mode in entropies),
+            str(counts[name][0]),
+            *(f"{told[each]:.3f} ({100 * told[each] / seen[each]:.0f} %)" for each in columns),
         ]
-        for name, told in sorted(bits.items(), key=lambda item: -sum(item[1].values()))
+        for name, told in sorted(cells.items(), key=lambda item: -sum(item[1][mode, "bits"] for mode in entropies))
     ]
     moves = ", ".join(f"{mode} {entropy:.2f}" for mode, entropy in entropies.items())
     head = (
-        f"Bits about the true move (share of what the model that learned from CoinRun tells), {results['frames']:,} "
-        f"frames by `{results['player']}` on {results['level_set']} levels; entropy of the moves: {moves} "
-        f"{describe_run(results)}:"
+        f"Bits about the true move that are told by the latent actions, and by the {counts[SEEN][1]} codes before "
+        f"merging (share of what the model that learned from CoinRun tells), {results['frames']:,} frames by "
+        f"`{results['player']}` on {results['level_set']} levels; entropy of moves: {moves} {describe_run(results)}:"
     )
-    return f"{head}\n\n{write_table(['learned from', *entropies], rows)}"
+    titles = [mode if name == "bits" else f"codes, {mode}" for mode, name in columns]
+    return f"{head}\n\n{write_table(['learned from', 'latent actions', *titles], rows)}"
 
 
 def describe_agents_speed(results: dict[str, Any]) -> str:
