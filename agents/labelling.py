@@ -62,14 +62,14 @@ def label_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | No
     return keep_labels(_name_file(cache, "labels", about), about, lambda: _infer(world, dataset, infer, blank))
 
 
-def encode_dataset(world: GenieWorldModel, dataset: ClipDataset) -> np.ndarray:
-    """Infer the code of every transition of a dataset, before any merging; the result is that of ``label_dataset``."""
+def label_and_encode_dataset(world: GenieWorldModel, dataset: ClipDataset) -> np.ndarray:
+    """Infer the latent action and the code of every transition, (F, 2) int64; otherwise as ``label_dataset``."""
 
     def infer(videos: Tensor) -> np.ndarray:
         require_threads()
-        return world.latent_action_model.encode(_show(world, videos)).cpu().numpy()
+        return torch.stack(world.latent_action_model.label_and_encode(_show(world, videos)), dim=-1).cpu().numpy()
 
-    return _infer(world, dataset, infer, np.array(NO_LABEL))
+    return _infer(world, dataset, infer, np.full(2, NO_LABEL))
 
 
 def describe_dataset(world: GenieWorldModel, dataset: ClipDataset, cache: Path | None = None) -> np.ndarray:

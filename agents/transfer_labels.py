@@ -19,7 +19,7 @@ from torch import Tensor
 from agents.evaluation import LevelSet
 from agents.experiment import AgentExperiment
 from agents.game import ProcgenGame
-from agents.labelling import NO_LABEL, encode_dataset, label_dataset
+from agents.labelling import NO_LABEL, label_and_encode_dataset
 from agents.other_games import ATTEMPTS, MODES, OtherGames, find_attempt
 from agents.windows import read_real_actions
 from genie_gym.data.clips import ClipDataset
@@ -73,8 +73,9 @@ class TransferLabels(AgentExperiment):
         game, folder = ProcgenGame(mode=cell["mode"]), self.work / self.preset / self.name
         folder = folder / f"coinrun-{cell['mode']}-{self.level_set}"
         game.record(self.level_set, _PLAYER, folder, _FRAMES[self.preset], self.seed, 16, self.workers)
-        dataset, moves = ClipDataset(folder, clip_length=2), torch.from_numpy(game.moves[read_real_actions(folder)])
-        labels, codes = (torch.from_numpy(infer(world, dataset)) for infer in (label_dataset, encode_dataset))
+        found = torch.from_numpy(label_and_encode_dataset(world, ClipDataset(folder, clip_length=2)))
+        moves = torch.from_numpy(game.moves[read_real_actions(folder)])
+        labels, codes = found.unbind(dim=1)
         is_known = labels != NO_LABEL
         bits, move_bits = measure_bits(labels[is_known], moves[is_known])
         code_bits, _ = measure_bits(codes[is_known], moves[is_known])

@@ -102,13 +102,19 @@ class LatentActionModel(Model):
         Raises:
             ValueError: If there are fewer than two frames, or they have another size.
         """
-        latents = self.latents(videos)
-        return self._label(latents, self.quantizer(latents).tokens)
+        return self.label_and_encode(videos)[0]
 
     @torch.no_grad()
     def encode(self, videos: Tensor) -> Tensor:
         """Return the code of every transition, (B, T - 1) int64; arguments and errors as for ``label``."""
-        return cast(Quantized, self.quantizer(self.latents(videos))).tokens
+        return self.label_and_encode(videos)[1]
+
+    @torch.no_grad()
+    def label_and_encode(self, videos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the results of ``label`` and ``encode`` from one pass; arguments and errors as for ``label``."""
+        latents = self.latents(videos)
+        codes = cast(Quantized, self.quantizer(latents)).tokens
+        return self._label(latents, codes), codes
 
     @torch.no_grad()
     def latents(self, videos: Tensor) -> Tensor:
