@@ -18,7 +18,7 @@ class Transfer(Benchmark):
     """Train a latent action model on other games, then run the benchmark with it."""
 
     name = "figure15_transfer"
-    attempt: str = "ninja"
+    attempt: str = "ninja, codes not merged"
     """name of the way to learn latent actions from other games, as in ``agents.transfer_labels``"""
 
     def run(self) -> None:
