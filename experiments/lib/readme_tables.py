@@ -57,7 +57,6 @@ _AWAITED = {
     "cloning_trials": "python -m agents.cloning_trials --preset full",
     "figure15_cloning": "python -m agents.benchmark --preset full",
     "figure15_transfer": "python -m agents.transfer --preset full",
-    "transfer_labels": "python -m agents.transfer_labels --preset full",
     "against": "python -m experiments.ablations.against --preset full --other FOLDER",
     "dream_task": "python -m agents.dream_task --preset full",
     "dream_transfer": "python -m agents.dream_transfer --preset full",
