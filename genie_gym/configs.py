@@ -166,7 +166,7 @@ class MovingActionConfig:
     """pixels at the edge, where content is new, outside the loss; None for the reach, ``find`` for shifts in data"""
     agent_box: tuple[int, int, int, int] | Literal["find"] | None = None
     """box (top, left, height, width) in pixels where the camera keeps the agent; ``find`` looks for it in the data.
-    If it is narrower than the frame, the decoder sees it mixed with its mirror image: the code tells the direction"""
+    The decoder sees it averaged with its mirror image, which hides where the agent faces: the code has to carry it"""
     agent_weight: float = 1.0
     """weight of the error inside the ``agent_box`` relative to that of the whole frame"""
     merged_actions: int = 0

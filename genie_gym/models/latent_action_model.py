@@ -191,7 +191,7 @@ class MovingBackbone(nn.Module):
     """A strided encoder, and a decoder that shifts the last frame by the code and by the motion seen before.
 
     Since the decoder sees the past motion, the code need not repeat it. Inside the ``agent_box`` the decoder sees the
-    frames averaged with their mirror images, unless the box is as wide as the frame: the agent may be anywhere in it.
+    frames averaged with their mirror images.
     """
 
     def __init__(self, config: WorldConfig, part: MovingActionConfig) -> None:
@@ -230,8 +230,8 @@ class MovingBackbone(nn.Module):
         return LossOutput(error, metrics)
 
     def _hide_direction(self, videos: Tensor) -> Tensor:
-        """Return the videos with the agent's box, if it is narrower than the frame, averaged with its mirror image."""
-        if self.part.agent_box is None or find_box(self.part)[-1] == videos.shape[-1]:
+        """Return the videos with the agent's box averaged with its mirror image."""
+        if self.part.agent_box is None:
             return videos
         box, shown = box_index(find_box(self.part)), videos.clone()
         shown[box] = (videos[box] + videos[box].flip(-1)) / 2

@@ -2,9 +2,7 @@
 
 A camera that follows an agent shifts the whole picture, so that a shifted copy of one frame predicts the next nearly
 everywhere. What it does not predict at the same place all the time is the agent: its poses change, and its background
-moves on behind it. That place is a square if the camera follows the agent both ways, and rows or columns across the
-whole frame if it does not follow the agent along them, as with a paddle at the bottom. Nothing is found in games whose
-agent may be anywhere.
+moves on behind it. Nothing is found in games with a fixed camera, where the agent may be anywhere.
 """
 
 from dataclasses import replace
@@ -21,8 +19,8 @@ from genie_gym.metrics.motion import estimate_shifts
 
 _CLIPS, _CLIP_LENGTH = 96, 9
 """Number of clips in which the agent is looked for, and the largest number of frames in each."""
-_PEAK, _BAND_PEAK = 10.0, 4.5
-"""Least ratio of the largest error to the median one: of pixels for a square, of their means for rows or columns."""
+_PEAK = 10.0
+"""Least ratio of the largest error to the median one."""
 _SHARE = 0.5
 """Share of the largest error from which a pixel belongs to the agent."""
 _AGREEMENT = 0.5
@@ -66,56 +64,33 @@ def find_camera_border(videos: Tensor, reach: int) -> int:
 
 @torch.no_grad()
 def find_agent_box(videos: Tensor, reach: int) -> tuple[int, int, int, int] | None:
-    """Return the box (top, left, height, width) in pixels where the camera keeps the agent, None if there is none.
+    """Return the square (top, left, height, width) in pixels where the camera keeps the agent, None if there is none.
 
     The connected pixels whose error is at least half of the largest one, and one pixel around them, have a box; the
-    square lies in its middle and is as wide as its smaller side. Without a square, rows across the whole frame are
-    found in the mean errors of rows, or else columns. Two halves of the videos have to agree on the box, and in most
-    clips the largest error has to be there: a place where agents only begin is none.
+    square lies in its middle and is as wide as its smaller side. Two halves of the videos have to agree on the box, and
+    in most clips the largest error has to be there: a place where agents only begin is none.
 
     Args:
         videos: (B, T, C, H, W) float in [0, 1].
         reach: Largest shift of the picture between two frames in pixels, vertically and horizontally.
     """
-    parts = [average_errors(each, reach) for each in (videos[::2], videos[1::2], videos)]
-    clips = [average_errors(each, reach) for each in videos.split(1)]
-    if box := _find_agreed(parts, clips, _PEAK):
-        return box
-    height, width = videos.shape[-2:]
-    if rows := _find_agreed(_average(parts, 1), _average(clips, 1), _BAND_PEAK):
-        return rows[0], 0, rows[2], width
-    if columns := _find_agreed(_average(parts, 0), _average(clips, 0), _BAND_PEAK):
-        return 0, columns[1], height, columns[3]
-    return None
-
-
-def _average(maps: list[Tensor], dim: int) -> list[Tensor]:
-    """Return the mean errors of rows (H, 1), or of columns (1, W), of several maps (H, W)."""
-    return [errors.mean(dim=dim, keepdim=True) for errors in maps]
-
-
-def _find_agreed(parts: list[Tensor], clips: list[Tensor], least_peak: float) -> tuple[int, int, int, int] | None:
-    """Return the box of the last of the parts if it agrees with those of the first two, and with most clips.
-
-    Args:
-        parts: Errors (H, W) of both halves of the videos and of all of them; one side may be 1.
-        clips: Errors (H, W) of each clip.
-        least_peak: Least ratio of the largest error to the median one.
-    """
-    first, second, whole = (_find_peak(errors, least_peak) for errors in parts)
+    boxes = [_find_peak(average_errors(half, reach)) for half in (videos[::2], videos[1::2], videos)]
+    first, second, whole = boxes
     if not (first and second and whole) or _overlap(first, second) < _AGREEMENT:
         return None
-    if min(parts[0].shape) > 1:
-        top, left, height, width = whole
-        side = min(height, width)
-        whole = top + (height - side) // 2, left + (width - side) // 2, side, side
-    return whole if _share_of_clips(clips, whole) >= _KEPT else None
+    top, left, height, width = whole
+    side = min(height, width)
+    box = top + (height - side) // 2, left + (width - side) // 2, side, side
+    return box if _share_of_clips(videos, reach, box) >= _KEPT else None
 
 
-def _share_of_clips(clips: list[Tensor], box: tuple[int, int, int, int]) -> float:
+def _share_of_clips(videos: Tensor, reach: int, box: tuple[int, int, int, int]) -> float:
     """Return the share of the clips whose largest error is in a box or next to it, of those with an error at all."""
-    smoothed = [errors for errors in map(_smooth, clips) if errors.max() > 0]
-    peaks = [divmod(int(errors.argmax()), errors.shape[1]) for errors in smoothed]
+    peaks = []
+    for clip in videos.split(1):
+        errors = _smooth(average_errors(clip, reach))
+        if errors.max() > 0:
+            peaks.append(divmod(int(errors.argmax()), errors.shape[1]))
     first, size = torch.tensor(box[:2]) - _NEAR, torch.tensor(box[2:]) + 2 * _NEAR
     offsets = torch.tensor(peaks).view(-1, 2) - first
     return float(((offsets >= 0) & (offsets < size)).all(dim=1).double().mean())
@@ -126,17 +101,17 @@ def _smooth(errors: Tensor) -> Tensor:
     return F.avg_pool2d(errors[None], 3, stride=1, padding=1)[0]
 
 
-def _find_peak(errors: Tensor, least_peak: float) -> tuple[int, int, int, int] | None:
+def _find_peak(errors: Tensor) -> tuple[int, int, int, int] | None:
     """Return the box around the largest of errors (H, W), None if it does not stand out or is too large."""
     errors = _smooth(errors)
     peak = errors.max()
-    if peak < least_peak * errors.median():
+    if peak < _PEAK * errors.median():
         return None
     agent = _connected(errors >= _SHARE * peak, int(errors.argmax()))
     (top, left), (bottom, right) = agent.amin(dim=0).tolist(), agent.amax(dim=0).tolist()
     top, left, bottom, right = max(0, top - 1), max(0, left - 1), bottom + 1, right + 1
     height, width = min(bottom, errors.shape[0] - 1) + 1 - top, min(right, errors.shape[1] - 1) + 1 - left
-    if any(side > _LARGEST * limit for side, limit in zip((height, width), errors.shape, strict=True) if limit > 1):
+    if height > _LARGEST * errors.shape[0] or width > _LARGEST * errors.shape[1]:
         return None
     return top, left, height, width
 
