@@ -45,8 +45,10 @@ def test_it_learns_from_other_games_and_is_benchmarked(tmp_path: Path, monkeypat
     assert len(ran) == 2
     assert json.loads((Path(benchmarked.checkpoint) / "config.json").read_text())["format"] == 1
 
-    replace(command, attempt="ninja").run()  # another model, not the one that is there
-    assert digest_labels(load_world(ran[-1].checkpoint, precision="float32")) != digest_labels(world)
+    replace(command, attempt="ninja, codes not merged").run()  # another model, not the one that is there
+    unmerged = load_world(ran[-1].checkpoint, precision="float32")
+    assert digest_labels(unmerged) != digest_labels(world)
+    assert (world.config.num_latent_actions, unmerged.config.num_latent_actions) == (8, 32)
 
 
 @pytest.mark.pipeline
