@@ -61,8 +61,8 @@ class Benchmark(MethodExperiment[CloneStore]):
     """Record videos, label them with the checkpoint's latent action model, clone, map and play."""
 
     name = "figure15_cloning"
-    policy: PolicyName = "impala"
-    """policy network: ``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper"""
+    policy: PolicyName = "compact"
+    """policy network: ``compact`` for a few CPU cores, ``impala`` for a GPU, ``st-vivit`` as in the paper"""
     methods: tuple[str, ...] = tuple(CLONING_METHODS)
     """methods to run now; others can follow in a later run"""
     modes: tuple[GameName, ...] | None = None

@@ -195,8 +195,8 @@ class LatentCloning(Training):
     """folder of demonstrations, of which only frames are read"""
     checkpoint: str = "coinrun"
     """shipped checkpoint or folder whose latent action model labels the videos"""
-    policy: PolicyName = "impala"
-    """policy network: ``impala`` for a few CPU cores, ``impala-procgen`` for a GPU, ``st-vivit`` as in the paper"""
+    policy: PolicyName = "compact"
+    """policy network: ``compact`` for a few CPU cores, ``impala`` for a GPU, ``st-vivit`` as in the paper"""
     out: Path = Path("runs/latent-policy")
     """folder of labels, training run and policy to write"""
     train_steps: int | None = None

@@ -55,7 +55,7 @@ TRIALS = {
     "half of the learning rate": Trial(("oracle",), {"training.optimizer.learning_rate": 5e-4}),
     "twice the learning rate": Trial(("oracle",), {"training.optimizer.learning_rate": 2e-3}),
     "the last two frames": Trial(("oracle",), {"policy.context_length": 2, "training.clip_length": 2}),
-    "wider network, half of the batches": Trial(("oracle",), {"policy.widths": (48, 48), "policy.features": 384}, 0.5),
+    "wider network": Trial(("oracle",), {"policy.widths": (24, 48, 48), "policy.features": 384}),
     "decoder alone, without posteriors": Trial(_RELABELLED, {"decoder_share": 1.0}),
     "decoder's share 1/20": Trial(("lam_relabel",), {"decoder_share": 1 / 20}),
     "latent actions not predicted": Trial(("lam_relabel",), {"predicts_latents": ()}),

@@ -16,26 +16,29 @@ IMPALA_WIDTHS, IMPALA_FEATURES = (16, 32, 32), 256
 class PolicyConfig:
     """Sizes and inputs of a policy, which chooses an action from the last frames and the past actions."""
 
-    network: Literal["impala", "st-vivit"] = "impala"
-    """``impala`` (residual convolutions over stacked frames) or ``st-vivit`` (the paper's tokenizer encoder)"""
+    network: Literal["compact", "impala", "st-vivit"] = "compact"
+    """``compact`` (few convolutions over stacked frames), ``impala`` (its residual stages over them) or ``st-vivit``
+    (the paper's tokenizer encoder)"""
     context_length: int = 4
     """number of frames the policy sees (Genie, appendix E)"""
     sees_actions: bool = True
     """whether the policy sees the actions taken between its frames too"""
-    widths: tuple[int, ...] = (32, 32)
-    """channels of each stage of ``impala``"""
+    widths: tuple[int, ...] = (16, 32, 32)
+    """channels of each stage of ``impala``, or of ``compact``'s two convolutions and its stage"""
     features: int = 256
     """number of features before the last layer (paper: 512)"""
     transformer: TransformerConfig | None = None
     """transformer sizes of ``st-vivit``"""
     patch_size: int = 4
-    """patch side in pixels (paper: 4); above 1, patches replace the first convolution and pooling of ``impala``"""
+    """patch side in pixels of ``st-vivit`` (paper: 4)"""
     frame_size: tuple[int, int] = (64, 64)
     """height and width of the frames in pixels"""
 
     def __post_init__(self) -> None:
         check_fields(self, positive="context_length features patch_size frame_size")
         require(min(self.widths, default=0) > 0, "PolicyConfig.widths", self.widths, "one or more positive numbers")
+        if self.network == "compact":
+            require(len(self.widths) == 3, "PolicyConfig.widths", self.widths, "three numbers for compact")
         is_given, is_needed = self.transformer is not None, self.network == "st-vivit"
         require(is_given == is_needed, "PolicyConfig.transformer", self.transformer, "given for st-vivit only")
 
@@ -131,9 +134,9 @@ class Training:
 
 
 POLICIES = {
-    "impala": _convolutional(PolicyConfig()),
-    "impala-procgen": _convolutional(PolicyConfig(widths=IMPALA_WIDTHS, features=IMPALA_FEATURES, patch_size=1)),
+    "compact": _convolutional(PolicyConfig()),
+    "impala": _convolutional(PolicyConfig(network="impala", widths=IMPALA_WIDTHS, features=IMPALA_FEATURES)),
     "st-vivit": _paper(),
 }
 """Configs by name: for a few CPU cores, for a GPU (the network of Procgen's baselines), and the paper's."""
-PolicyName = Literal["impala", "impala-procgen", "st-vivit"]
+PolicyName = Literal["compact", "impala", "st-vivit"]

@@ -22,7 +22,7 @@ from agents.config import POLICIES, Training
 from agents.evaluation import choose_levels, play_levels
 from agents.game import GameName, make_game
 from agents.mapping import map_from_recordings
-from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
+from agents.policy import ImpalaFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import CriticFirst, copy_actor, open_ppo, save_ppo, set_actor, train_ppo
 from genie_gym.checks import require
 from genie_gym.data.clips import ClipDataset
@@ -34,7 +34,7 @@ from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
 from genie_gym.system import replace_file
 
-DREAMER = replace(POLICIES["impala-procgen"].policy, sees_actions=False)
+DREAMER = replace(POLICIES["impala"].policy, sees_actions=False)
 """Config of an agent trained in a world, as a ``LatentPolicy``; PPO can start from a clone with this config."""
 
 
@@ -74,7 +74,7 @@ def open_dream(world: GenieWorldModel, videos: Path, starts: int, seed: int) -> 
 def to_latent_policy(model: PPO, label_source: str) -> LatentPolicy:
     """Return a PPO agent's actor as a frozen policy on the CPU, which ``agents.acting`` can play."""
     policy = LatentPolicy(DREAMER, int(model.action_space.n), label_source)  # type: ignore[attr-defined]
-    assert isinstance(policy.network, ConvolutionalFeatures)
+    assert isinstance(policy.network, ImpalaFeatures)
     copy_actor(model, policy.network.encoder, policy.head)
     return policy.cpu().eval().requires_grad_(False)
 
@@ -90,7 +90,7 @@ def start_from(model: PPO, policy: LatentPolicy) -> None:
         raise ValueError(f"policy must choose among the world's {actions} latent actions, got {policy.num_actions}")
     if policy.config != DREAMER:
         raise ValueError(f"policy must have the config {DREAMER}, got {policy.config}")
-    assert isinstance(policy.network, ConvolutionalFeatures)
+    assert isinstance(policy.network, ImpalaFeatures)
     set_actor(model, policy.network.encoder, policy.head)
 
 

@@ -12,8 +12,8 @@ from agents.config import PolicyConfig
 from genie_gym.checks import is_integer, require
 from genie_gym.config_io import from_dict, to_dict
 from genie_gym.models.base import Model, require_ids, require_pixels, require_videos
-from genie_gym.nn.convolution import ImpalaEncoder
-from genie_gym.nn.layers import Linear, zero_
+from genie_gym.nn.convolution import CompactEncoder, ImpalaEncoder
+from genie_gym.nn.layers import LayerNorm, Linear, zero_
 from genie_gym.nn.patches import patchify
 from genie_gym.nn.st_transformer import SpatioTemporalTransformer
 from genie_gym.nn.weights import load_described, read_description, save_described
@@ -39,8 +39,7 @@ class LatentPolicy(Model):
         super().__init__()
         require(num_actions >= 2, "num_actions", num_actions, "2 or more")
         self.config, self.num_actions, self.label_source = config, num_actions, label_source
-        network = ConvolutionalFeatures if config.network == "impala" else TransformerFeatures
-        self.network = network(config, num_actions)
+        self.network = _NETWORKS[config.network](config, num_actions)
         self.head = zero_(Linear(config.features, num_actions))
 
     @property
@@ -77,18 +76,33 @@ class LatentPolicy(Model):
         return self.network(pixels, chosen.to(self.precision) * self.config.sees_actions).float()
 
 
-class ConvolutionalFeatures(nn.Module):
+class CompactFeatures(nn.Module):
+    """A compact encoder of frames stacked in channels; embedded past actions are added, and the sum is normalised."""
+
+    def __init__(self, config: PolicyConfig, num_actions: int) -> None:
+        super().__init__()
+        fine, coarse, last = config.widths
+        channels = 3 * config.context_length
+        self.encoder = CompactEncoder(channels, (fine, coarse, last), config.features, config.frame_size)
+        self.actions = Linear((config.context_length - 1) * num_actions, config.features, bias=False)
+        self.norm = LayerNorm(config.features)
+
+    def forward(self, pixels: Tensor, chosen: Tensor) -> Tensor:
+        features = self.encoder(_stack(pixels))  # (B, T C, H, W) -> (B, features)
+        return self.norm(features + self.actions(chosen.flatten(1)) if chosen.shape[1] else features)
+
+
+class ImpalaFeatures(nn.Module):
     """IMPALA's convolutions over frames stacked in channels; embedded past actions are added to the features."""
 
     def __init__(self, config: PolicyConfig, num_actions: int) -> None:
         super().__init__()
         channels = 3 * config.context_length
-        self.encoder = ImpalaEncoder(channels, config.widths, config.features, config.frame_size, config.patch_size)
+        self.encoder = ImpalaEncoder(channels, config.widths, config.features, config.frame_size)
         self.actions = Linear((config.context_length - 1) * num_actions, config.features, bias=False)
 
     def forward(self, pixels: Tensor, chosen: Tensor) -> Tensor:
-        stacked = rearrange(pixels, "b t c h w -> b (t c) h w").contiguous(memory_format=torch.channels_last)
-        features = self.encoder(stacked)  # (B, T C, H, W) -> (B, features)
+        features = self.encoder(_stack(pixels))  # (B, T C, H, W) -> (B, features)
         return features + self.actions(chosen.flatten(1)) if chosen.shape[1] else features
 
 
@@ -115,6 +129,14 @@ class TransformerFeatures(nn.Module):
         previous = F.pad(previous, (0, 0, 0, 0, 0, 0, 1, 0))  # (T, B, 1, D), zeros for the first frame
         seen, _ = self.transformer(features + previous)
         return F.relu(self.out(seen[-1].mean(dim=1)))  # (T, B, N, D) -> (B, features)
+
+
+_NETWORKS = {"compact": CompactFeatures, "impala": ImpalaFeatures, "st-vivit": TransformerFeatures}
+
+
+def _stack(pixels: Tensor) -> Tensor:
+    """Stack frames in channels: (B, T, C, H, W) -> (B, T C, H, W), channels last in memory, which is faster."""
+    return rearrange(pixels, "b t c h w -> b (t c) h w").contiguous(memory_format=torch.channels_last)
 
 
 def save_policy(policy: LatentPolicy, folder: Path) -> Path:

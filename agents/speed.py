@@ -48,7 +48,7 @@ class AgentSpeed(Experiment):
     name = "agents_speed"
     checkpoint: str = "coinrun"
     """shipped checkpoint or folder whose latent action model labels"""
-    policy: PolicyName = "impala"
+    policy: PolicyName = "compact"
     """policy network as in the benchmark; it is not trained"""
 
     def run(self) -> None:

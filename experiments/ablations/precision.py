@@ -3,8 +3,8 @@
     python -m experiments.ablations.precision --preset full
 
 Both precisions start from the same weights and see the same batches, masks and noise. Tokenizer, latent action model
-and dynamics are those of the preset `study`, the clone is the policy `impala`; the latent actions of dynamics and clone
-are the shipped world's. Held-out losses are computed in float32, so that they compare weights alone.
+and dynamics are those of the preset `study`, the clone is the policy `compact`; the latent actions of dynamics and
+clone are the shipped world's. Held-out losses are computed in float32, so that they compare weights alone.
 """
 
 import functools
@@ -150,7 +150,7 @@ def _prepare_clone(
     shipped: GenieWorldModel, dataset: ClipDataset, training: ClipDataset, size: dict[str, int], seed: int
 ) -> tuple[Trainee, TrainConfig, Batches]:
     """Return an untrained policy as a trainee, its config, and batches of windows of the dataset."""
-    config, actions = POLICIES["impala"], shipped.config.num_latent_actions
+    config, actions = POLICIES["compact"], shipped.config.num_latent_actions
     windows = Windows(read_footage(dataset), label_dataset(shipped, dataset), actions, config.policy.context_length)
     torch.manual_seed(seed)
     trainee = Cloning(LatentPolicy(config.policy, actions), windows, config)

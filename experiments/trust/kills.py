@@ -224,8 +224,8 @@ def _benchmark(out: Path, number: int) -> None:
     from agents.config import POLICIES
 
     benchmark.BENCHMARK_SIZES["smoke"] = _BENCHMARK
-    policy = POLICIES["impala"]
-    POLICIES["impala"] = replace(policy, training=replace(policy.training, precision="float32"))
+    policy = POLICIES["compact"]
+    POLICIES["compact"] = replace(policy, training=replace(policy.training, precision="float32"))
     benchmark.Benchmark(methods=_METHODS, out=out / "out", work=out / "work").run()
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_gym.checks import require
 from genie_gym.nn.layers import Conv2d, Linear, SquareConvolution
 from genie_gym.nn.patches import pad_frames
 
@@ -65,6 +66,37 @@ class ImpalaEncoder(nn.Module):
         for stage in self.stages:
             pixels = stage(pixels)  # (M, before, H, W) -> (M, after, H / 2, W / 2)
         return F.relu(self.out(F.relu(pixels).flatten(1)))  # (M, after, rows, columns) -> (M, out)
+
+
+class CompactEncoder(nn.Module):
+    """Encode pixels (M, channels, H, W) as vectors (M, out): two strided convolutions, then one of IMPALA's stages.
+
+    It takes a third of the products of ``ImpalaEncoder``, most of them where H and W are a quarter.
+
+    Args:
+        channels: Channels of the pixels.
+        widths: Channels of the two convolutions and of the stage.
+        out: Number of output features.
+        size: Height and width in pixels.
+
+    Raises:
+        ValueError: If a side has less than four pixels.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int, int], out: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        require(min(size) >= 4, "size", size, "4 pixels or more a side")
+        fine, coarse, last = widths
+        self.fine = Conv2d(channels, fine, 4, stride=2, padding=1)
+        self.coarse = Conv2d(fine, coarse, 4, stride=2, padding=1)
+        self.stage = ImpalaStage(coarse, last)
+        rows, columns = (-(-(side // 4) // 2) for side in size)
+        self.out = Linear(last * rows * columns, out)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.coarse(F.relu(self.fine(pixels)))  # (M, channels, H, W) -> (M, coarse, H / 4, W / 4)
+        features = F.relu(self.stage(features)).flatten(1)  # (M, last, H / 8, W / 8) -> (M, last H W / 64)
+        return F.relu(self.out(features))
 
 
 class ImpalaStage(nn.Module):

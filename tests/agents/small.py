@@ -6,6 +6,7 @@ from agents.config import CloningConfig, PolicyConfig
 from genie_gym.configs import OptimizerConfig, TrainConfig, TransformerConfig
 
 SMALL = PolicyConfig(widths=(4, 4, 4), features=16)
+SMALL_IMPALA = PolicyConfig(network="impala", widths=(4, 4), features=16)
 SMALL_TRANSFORMER = PolicyConfig(
     network="st-vivit",
     features=16,

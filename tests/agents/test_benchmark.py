@@ -236,7 +236,7 @@ def test_rows_of_another_player_are_rejected(finished: Benchmark) -> None:
 
 @pytest.mark.pipeline
 def test_rows_of_another_config_of_clones_are_rejected(finished: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(POLICIES, "impala", replace(POLICIES["impala"], decoder_share=0.5))
+    monkeypatch.setitem(POLICIES, "compact", replace(POLICIES["compact"], decoder_share=0.5))
     with pytest.raises(ValueError, match="other settings, cloning"):
         finished.run()
 

@@ -214,7 +214,7 @@ def test_a_policy_cloned_on_a_gpu_plays_the_same_there_and_here(tmp_path: Path) 
 def test_latent_cloning_by_command(
     demonstrations: DemonstrationFolders, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(POLICIES, "impala", small_cloning(3))
+    monkeypatch.setitem(POLICIES, "compact", small_cloning(3))
     command = LatentCloning(videos=demonstrations.videos, checkpoint=str(tiny_checkpoint), out=tmp_path, train_steps=2)
     command.run()
     policy = load_policy(tmp_path / "policy")

@@ -1,5 +1,6 @@
 """Policies: their inputs, how they are saved, and that games stay separate."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from agents.config import CloningConfig, Playing, PolicyConfig
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy, load_policy, save_policy
 from genie_gym.configs import TrainConfig
-from tests.agents.small import SMALL, SMALL_TRANSFORMER, random_frames
+from tests.agents.small import SMALL, SMALL_IMPALA, SMALL_TRANSFORMER, random_frames
 
-NETWORKS = pytest.mark.parametrize("config", [SMALL, SMALL_TRANSFORMER], ids=["impala", "st-vivit"])
+NETWORKS = pytest.mark.parametrize(
+    "config", [SMALL, SMALL_IMPALA, SMALL_TRANSFORMER], ids=["compact", "impala", "st-vivit"]
+)
 
 
 def build(config: PolicyConfig = SMALL, num_actions: int = 5) -> LatentPolicy:
@@ -47,7 +50,7 @@ def test_every_frame_and_past_action_counts(config: PolicyConfig) -> None:
 
 
 def test_a_policy_may_ignore_past_actions() -> None:
-    policy, (videos, past) = build(PolicyConfig(widths=(4,), features=8, sees_actions=False)), inputs()
+    policy, (videos, past) = build(replace(SMALL, sees_actions=False)), inputs()
     assert torch.equal(policy(videos, past), policy(videos, torch.zeros_like(past)))
 
 
@@ -175,11 +178,18 @@ def test_a_policy_of_other_actions_is_rejected() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("network", "mlp"), ("context_length", 0), ("features", 0), ("widths", ()), ("transformer", None)],
+    [
+        ("network", "mlp"),
+        ("context_length", 0),
+        ("features", 0),
+        ("widths", ()),
+        ("widths", (4,)),
+        ("transformer", None),
+    ],
 )
 def test_bad_configs_are_rejected(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"PolicyConfig.{field}"):
-        PolicyConfig(**{"network": "st-vivit" if field == "transformer" else "impala", field: value})  # type: ignore[arg-type]
+        PolicyConfig(**{"network": "st-vivit" if field == "transformer" else "compact", field: value})  # type: ignore[arg-type]
 
 
 def test_training_on_another_context_is_rejected() -> None:

@@ -1,4 +1,4 @@
-"""The inputs of convolutional networks, and the receptive field of the IMPALA encoder."""
+"""The inputs of convolutional networks, and the receptive fields of encoders."""
 
 from typing import Any, cast
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_gym.nn.convolution import ImpalaEncoder, stack_past, stack_transitions
+from genie_gym.nn.convolution import CompactEncoder, ImpalaEncoder, stack_past, stack_transitions
 
 
 def test_past_frames_are_stacked_oldest_first(random_videos: Any) -> None:
@@ -38,3 +38,14 @@ def test_impala_depends_on_every_pixel_with_and_without_patches() -> None:
         assert (cast(Tensor, inputs.grad) != 0).all()
     with pytest.raises(ValueError, match=r"patch_size must divide \(16, 16\), got 3"):
         ImpalaEncoder(3, (4,), 8, (16, 16), 3)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (21, 30), (4, 64)], ids=str)
+def test_compact_features_depend_on_pixels_of_any_size(size: tuple[int, int]) -> None:
+    encoder, pixels = CompactEncoder(3, (32, 5, 6), 8, size), torch.rand(2, 3, *size, requires_grad=True)
+    assert encoder(pixels).shape == (2, 8)
+    encoder.stage(encoder.coarse(encoder.fine(pixels))).square().sum().backward()
+    with pytest.raises(ValueError, match=r"size must be 4 pixels or more a side, got \(3, 64\)"):
+        CompactEncoder(3, (4, 5, 6), 8, (3, 64))
+    inside = cast(Tensor, pixels.grad)[..., : size[0] // 4 * 4, : size[1] // 4 * 4]
+    assert (inside != 0).all()

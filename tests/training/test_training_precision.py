@@ -29,7 +29,7 @@ from genie_gym.training.precision import fastest_precision
 from genie_gym.training.token_cache import TokenCache
 from genie_gym.training.tokenizer import TokenizerTrainee, train_tokenizer
 from genie_gym.training.world import DynamicsTrainee, WorldTrainee, train_world
-from tests.agents.small import SMALL, SMALL_TRANSFORMER
+from tests.agents.small import SMALL, SMALL_IMPALA, SMALL_TRANSFORMER
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(train_steps=4, batch_size=4, clip_length=5, precision="auto", checkpoint_every=2, picture_every=0)
@@ -183,9 +183,12 @@ class Classifying(Trainee):
         return LossOutput(torch.nn.functional.cross_entropy(logits, torch.arange(4) % 2), {"logits": logits})
 
 
+SMALL_POLICIES = {"compact": SMALL, "impala": SMALL_IMPALA, "st-vivit": SMALL_TRANSFORMER}
+
+
 def build(kind: str, tiny: Preset) -> Trainee:
-    if kind in ("impala", "st-vivit"):
-        return Classifying(LatentPolicy(SMALL if kind == "impala" else SMALL_TRANSFORMER, 8))
+    if kind in SMALL_POLICIES:
+        return Classifying(LatentPolicy(SMALL_POLICIES[kind], 8))
     if kind == "reward":
         return Classifying(RewardModel(("won", "ended"), 64, 64))
     moving = dataclasses.replace(PRESETS["coinrun"].world.latent_action_model, agent_box=(29, 29, 6, 6), border=8)
@@ -199,7 +202,7 @@ def build(kind: str, tiny: Preset) -> Trainee:
     return parts.get(kind) or ActionsTrainee(world.latent_action_model)
 
 
-KINDS = ("tokenizer", "conv", "moving", "dynamics", "world", "impala", "st-vivit", "reward")
+KINDS = ("tokenizer", "conv", "moving", "dynamics", "world", *SMALL_POLICIES, "reward")
 
 
 @pytest.mark.parametrize("kind", KINDS)
