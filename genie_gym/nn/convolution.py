@@ -87,7 +87,7 @@ class CompactEncoder(nn.Module):
         super().__init__()
         require(min(size) >= 4, "size", size, "4 pixels or more a side")
         fine, coarse, last = widths
-        self.fine = Conv2d(channels, fine, 4, stride=2, padding=1)
+        self.fine = Conv2d(channels, fine, 2, stride=2)
         self.coarse = Conv2d(fine, coarse, 4, stride=2, padding=1)
         self.stage = ImpalaStage(coarse, last)
         rows, columns = (-(-(side // 4) // 2) for side in size)
