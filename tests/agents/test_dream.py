@@ -11,17 +11,16 @@ from PIL import Image
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecTransposeImage
 
-from agents.config import PolicyConfig
 from agents.demonstrations import DemonstrationFolders
 from agents.dream import DREAMER, Dream, RealGame, RepeatedFrameStack, open_dream, start_from, to_latent_policy
-from agents.policy import ConvolutionalFeatures, LatentPolicy, load_policy, save_policy
+from agents.policy import ImpalaFeatures, LatentPolicy, load_policy, save_policy
 from agents.ppo import open_ppo
 from agents.windows import read_footage
 from genie_gym.data.clips import ClipDataset
 from genie_gym.envs import WorldHandle, zero_rewards
 from genie_gym.sb3 import make_sb3_vec_env
 from genie_gym.serving import load_world
-from tests.agents.small import random_frames
+from tests.agents.small import SMALL, random_frames
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_a_clone_dreams_on(stacked: RepeatedFrameStack, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"policy must choose among the world's .* latent actions, got 3"):
         start_from(model, LatentPolicy(DREAMER, 3))
     with pytest.raises(ValueError, match="policy must have the config"):
-        start_from(model, LatentPolicy(PolicyConfig(), int(stacked.action_space.n)))  # type: ignore[attr-defined]
+        start_from(model, LatentPolicy(SMALL, int(stacked.action_space.n)))  # type: ignore[attr-defined]
 
 
 def test_a_dream_starts_from_the_videos(tiny_checkpoint: Path, demonstrations: DemonstrationFolders) -> None:
@@ -151,7 +150,7 @@ def test_a_clone_waits_for_its_critic(
 
     assert not moved(32)
     critic = PPO.load(tmp_path / "dream" / "ppo.zip").policy.vf_features_extractor.encoder.state_dict()
-    assert isinstance(clone.network, ConvolutionalFeatures)
+    assert isinstance(clone.network, ImpalaFeatures)
     assert any(not torch.equal(critic[name], was) for name, was in clone.network.encoder.state_dict().items())
     assert moved(48)
     with pytest.raises(ValueError, match="critic_steps must be at most env_steps, 16, got 32"):
@@ -161,7 +160,7 @@ def test_a_clone_waits_for_its_critic(
 def test_wrong_clones_and_labels_are_rejected(
     tiny_checkpoint: Path, demonstrations: DemonstrationFolders, tmp_path: Path
 ) -> None:
-    save_policy(LatentPolicy(PolicyConfig(widths=(4,), features=8), 8), tmp_path / "clone")
+    save_policy(LatentPolicy(SMALL, 8), tmp_path / "clone")
     with pytest.raises(ValueError, match="policy must"):
         Dream(
             reward="genie_gym.envs.rewards:zero_rewards",
