@@ -245,7 +245,8 @@ def test_posteriors_sharpen_what_a_blurred_decoder_tells(decoder_share: float, t
     windows = Windows(
         Footage(np.ascontiguousarray(videos), np.ones(frames, dtype=bool)), is_bright + 0, 3, 4, distributions
     )
-    config = replace(small_cloning(100), decoder_share=decoder_share, posterior_after=0.2)
+    policy = replace(SMALL, widths=(16, 16, 16), features=64)  # smaller ones learn too slowly
+    config = replace(small_cloning(100, policy), decoder_share=decoder_share, posterior_after=0.2)
     torch.manual_seed(0)
     cloning = Cloning(LatentPolicy(config.policy, 3), windows, config).train()
     optimizer, numbers = torch.optim.Adam(cloning.parameters(), 3e-3), np.arange(frames)
