@@ -71,7 +71,7 @@ class ImpalaEncoder(nn.Module):
 class CompactEncoder(nn.Module):
     """Encode pixels (M, channels, H, W) as vectors (M, out): two strided convolutions, then one of IMPALA's stages.
 
-    It takes a third of the products of ``ImpalaEncoder``, most of them where H and W are a quarter.
+    On stacked frames it takes a quarter of the products of an ``ImpalaEncoder`` of equal widths without patches.
 
     Args:
         channels: Channels of the pixels.
