@@ -95,7 +95,7 @@ class Benchmark(MethodExperiment[CloneStore]):
 
     @property
     def labelled_cloning(self) -> CloningConfig:
-        """Config of the policies cloned from labelled samples alone, whose past actions would be labels too."""
+        """Config of policies cloned from labelled samples alone, whose past and next actions would be labels too."""
         config = POLICIES[self.policy]
         training = replace(config.training, train_steps=self.size["labelled_steps"])
         return CloningConfig(policy=replace(config.policy, sees_actions=False), training=training)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.config import POLICIES, UNUSED_FIELDS, CloningConfig, PolicyName, Training
-from agents.labelling import digest_labels, label_dataset
+from agents.labelling import NO_LABEL, digest_labels, label_dataset
 from agents.policy import LatentPolicy, load_policy, save_policy
 from agents.windows import Windows, read_footage
 from genie_gym.config_io import to_dict
@@ -45,7 +45,8 @@ class Cloning(Trainee):
 
     If the windows have latent actions too, a second linear layer predicts them from the policy's features. They say
     less than real actions, but they come from all videos rather than from few samples, and they sharpen the features.
-    That layer is trained only; it is no part of the policy.
+    A third predicts the next actions, after the one to take, which makes the features tell what the player is up to.
+    Both layers are trained only; they are no part of the policy.
     """
 
     seen: Tensor
@@ -56,6 +57,8 @@ class Cloning(Trainee):
         self._windows, self._config = windows, config
         if windows.num_latents:
             self.latent_head = zero_(Linear(config.policy.features, windows.num_latents))
+        if config.actions_ahead:
+            self.ahead_head = zero_(Linear(config.policy.features, config.actions_ahead * windows.num_actions))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # batches, in the run's state
 
     def loss(self, batch: Batch) -> LossOutput:
@@ -76,7 +79,16 @@ class Cloning(Trainee):
         if self._windows.num_latents:
             latents = self._windows.latents_at(numbers).to(device)
             loss = loss + self._config.auxiliary_weight * F.cross_entropy(self.latent_head(features), latents)
+        if self._config.actions_ahead:
+            loss = loss + self._config.ahead_weight * self._lose_ahead(features, numbers)
         return LossOutput(loss, {"agreement": (logits.argmax(dim=-1) == likeliest).float().mean()})
+
+    def _lose_ahead(self, features: Tensor, numbers: np.ndarray) -> Tensor:
+        """Return the mean cross-entropy () of the next actions after frames ``numbers`` (B,), from features (B, D)."""
+        actions = self._windows.ahead_at(numbers, self._config.actions_ahead).flatten().to(features.device)  # (B N)
+        logits = self.ahead_head(features).view(len(actions), -1)  # (B, N A) -> (B N, A)
+        losses = F.cross_entropy(logits, actions, ignore_index=NO_LABEL, reduction="sum")
+        return losses / (actions != NO_LABEL).sum().clamp(min=1)
 
     def _mix_posterior(self, decoded: Tensor, logits: Tensor) -> Tensor:
         """Return what to learn from decoded distributions (B, A), given the policy's logits (B, A)."""

@@ -59,9 +59,14 @@ class CloningConfig:
     """weight of a second loss of some clones, which also predict the videos' latent actions; 0 for none"""
     predicts_latents: tuple[str, ...] = ("lam_relabel",)
     """clones with that second loss, among ``oracle`` and ``lam_relabel``"""
+    actions_ahead: int = 0
+    """number of the next actions that a clone predicts too while it trains; 0 for none"""
+    ahead_weight: float = 0.5
+    """weight of the loss of these predictions"""
 
     def __post_init__(self) -> None:
-        check_fields(self, not_negative="random_shift auxiliary_weight", shares="decoder_share posterior_after")
+        not_negative = "random_shift auxiliary_weight actions_ahead ahead_weight"
+        check_fields(self, not_negative=not_negative, shares="decoder_share posterior_after")
         seen, trained = self.policy.context_length, self.training.clip_length
         require(seen == trained, "CloningConfig.training.clip_length", trained, f"the policy's context {seen}")
         is_known = set(self.predicts_latents) <= {"oracle", "lam_relabel"}
@@ -108,7 +113,7 @@ def _convolutional(policy: PolicyConfig) -> CloningConfig:
     training = TrainConfig(
         train_steps=3000, batch_size=64, clip_length=4, optimizer=optimizer, precision="auto", picture_every=0
     )
-    return CloningConfig(policy=policy, training=training)
+    return CloningConfig(policy=policy, training=training, actions_ahead=3)
 
 
 def _paper() -> CloningConfig:

@@ -141,6 +141,16 @@ class Windows(VideoWindows):
         actions = self._actions[np.maximum(past, first)]
         return torch.from_numpy(np.where(past >= first, actions, self.num_actions))
 
+    def ahead_at(self, numbers: np.ndarray, ahead: int) -> Tensor:
+        """Return the next ``ahead`` actions (M, ahead) int64 after those at frames ``numbers`` (M,).
+
+        They are ``NO_LABEL`` from the end of the episode on.
+        """
+        following = numbers[:, None] + np.arange(1, ahead + 1)  # (M, ahead), maybe after the last frame
+        frames = np.minimum(following, len(self._actions) - 1)
+        is_inside = (frames == following) & (self._begins[frames] == self._begins[numbers][:, None])
+        return torch.from_numpy(np.where(is_inside, self._actions[frames], NO_LABEL))
+
     def latents_at(self, numbers: np.ndarray) -> Tensor:
         """Return the latent actions (M,) int64 at frames ``numbers`` (M,)."""
         assert self._latents is not None, "without latent actions there is no auxiliary loss"

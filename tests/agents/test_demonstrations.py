@@ -11,13 +11,13 @@ import torch
 
 from agents import demonstrations as module
 from agents.acting import PolicyMemory
-from agents.cloning import REAL, LatentCloning, clone, find_clone
+from agents.cloning import REAL, Cloning, LatentCloning, clone, find_clone
 from agents.config import POLICIES
 from agents.demonstrations import DemonstrationFolders, require_levels
 from agents.labelling import NO_LABEL, cut_stretches, digest_labels, label_dataset
-from agents.policy import load_policy
+from agents.policy import LatentPolicy, load_policy
 from agents.windows import Footage, VideoWindows, Windows, read_footage, read_real_actions
-from genie_gym.data.clips import ClipDataset
+from genie_gym.data.clips import Batch, ClipDataset
 from genie_gym.data.frames import to_float
 from genie_gym.data.shards import Shard
 from genie_gym.models.world_model import GenieWorldModel
@@ -147,6 +147,8 @@ def test_windows_stay_in_their_episode() -> None:
     wanted = [[0, 0, 0, 1], [1, 2, 3, 4], [6, 6, 6, 7]]
     assert torch.equal(videos, to_float(frames[np.array(wanted)]))
     assert windows.past_at(np.array([1, 4, 7])).tolist() == [[5, 5, 0], [1, 2, 3], [5, 5, 1]]
+    ahead = windows.ahead_at(np.array([1, 4, 7, 9]), 2).tolist()
+    assert ahead == [[2, 3], [NO_LABEL, NO_LABEL], [3, NO_LABEL], [NO_LABEL, NO_LABEL]]
     with pytest.raises(ValueError, match=r"actions must be \(10,\)"):
         Windows(Footage(frames, starts), actions[:-1], 5, 4)
     with pytest.raises(ValueError, match=r"in \[0, 4\), got 4"):
@@ -169,9 +171,9 @@ def bright_footage(has_latents: bool = False) -> Windows:
     )
 
 
-@pytest.mark.parametrize("has_latents", [False, True])
-def test_cloning_learns_and_resumes(tmp_path: Path, has_latents: bool) -> None:
-    windows, config = bright_footage(has_latents), small_cloning(40)
+@pytest.mark.parametrize(("has_latents", "ahead"), [(False, 0), (True, 0), (False, 3)])
+def test_cloning_learns_and_resumes(tmp_path: Path, has_latents: bool, ahead: int) -> None:
+    windows, config = bright_footage(has_latents), replace(small_cloning(40), actions_ahead=ahead)
     whole = clone(windows, config, "test", tmp_path / "whole", progress=False)
     assert whole is not None
     numbers = np.arange(200)
@@ -195,6 +197,23 @@ def test_cloning_learns_and_resumes(tmp_path: Path, has_latents: bool) -> None:
             find_clone(other, "test", tmp_path / "whole")
     with pytest.raises(ValueError, match="one or more frames"):
         clone(windows, config, REAL, tmp_path / "none", progress=False, among=np.empty(0, dtype=int))
+
+
+def test_next_actions_are_predicted_up_to_the_end_of_the_episode() -> None:
+    frames, starts = random_frames(40), np.arange(40) % 20 == 0
+    actions = np.where(np.arange(40) % 20 == 19, NO_LABEL, np.arange(40) % 2)
+    windows = Windows(Footage(frames, starts), actions, 2, 4)
+    numbers = np.array([4, 17, 18, 25])  # followed by actions 1 0, 0, none, 0 1
+    batch = Batch(windows.videos_at(numbers), torch.from_numpy(numbers))
+    config = replace(small_cloning(1), actions_ahead=2, ahead_weight=3.0)
+    trainee = Cloning(LatentPolicy(config.policy, 2), windows, config)
+    with torch.no_grad():
+        trainee.ahead_head.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 9.0]))  # predicts 0 1
+    right, wrong = np.log1p(np.exp(-9)), 9 + np.log1p(np.exp(-9))
+    loss = np.log(2) + 3 * (2 * wrong + 3 * right) / 5  # the policy itself is new and knows nothing
+    assert trainee.loss(batch).loss.item() == pytest.approx(loss, rel=1e-4)
+    ended = Batch(batch.videos[2:3], batch.numbers[2:3])
+    assert trainee.loss(ended).loss.item() == pytest.approx(np.log(2), rel=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
