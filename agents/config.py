@@ -27,6 +27,8 @@ class PolicyConfig:
     """channels of each stage of ``impala``, or of ``compact``'s two convolutions and its stage"""
     features: int = 256
     """number of features before the last layer (paper: 512)"""
+    dropout: float = 0.0
+    """share of the convolutions' activations that ``compact`` drops in training"""
     transformer: TransformerConfig | None = None
     """transformer sizes of ``st-vivit``"""
     patch_size: int = 4
@@ -39,6 +41,8 @@ class PolicyConfig:
         require(min(self.widths, default=0) > 0, "PolicyConfig.widths", self.widths, "one or more positive numbers")
         if self.network == "compact":
             require(len(self.widths) == 3, "PolicyConfig.widths", self.widths, "three numbers for compact")
+        is_allowed = 0 <= self.dropout < 1 if self.network == "compact" else self.dropout == 0
+        require(is_allowed, "PolicyConfig.dropout", self.dropout, "in [0, 1), and 0 for other networks than compact")
         is_given, is_needed = self.transformer is not None, self.network == "st-vivit"
         require(is_given == is_needed, "PolicyConfig.transformer", self.transformer, "given for st-vivit only")
 
@@ -139,7 +143,7 @@ class Training:
 
 
 POLICIES = {
-    "compact": _convolutional(PolicyConfig()),
+    "compact": _convolutional(PolicyConfig(dropout=0.2)),
     "impala": _convolutional(PolicyConfig(network="impala", widths=IMPALA_WIDTHS, features=IMPALA_FEATURES)),
     "st-vivit": _paper(),
 }

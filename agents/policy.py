@@ -83,7 +83,8 @@ class CompactFeatures(nn.Module):
         super().__init__()
         fine, coarse, last = config.widths
         channels = 3 * config.context_length
-        self.encoder = CompactEncoder(channels, (fine, coarse, last), config.features, config.frame_size)
+        widths, dropout = (fine, coarse, last), config.dropout
+        self.encoder = CompactEncoder(channels, widths, config.features, config.frame_size, dropout)
         self.actions = Linear((config.context_length - 1) * num_actions, config.features, bias=False)
         self.norm = LayerNorm(config.features)
 

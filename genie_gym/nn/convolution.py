@@ -78,14 +78,18 @@ class CompactEncoder(nn.Module):
         widths: Channels of the two convolutions and of the stage.
         out: Number of output features.
         size: Height and width in pixels.
+        dropout: Share of the stage's activations that are dropped in training.
 
     Raises:
         ValueError: If a side has less than four pixels.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, int, int], out: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, widths: tuple[int, int, int], out: int, size: tuple[int, int], dropout: float = 0.0
+    ) -> None:
         super().__init__()
         require(min(size) >= 4, "size", size, "4 pixels or more a side")
+        self.dropout = nn.Dropout(dropout)
         fine, coarse, last = widths
         self.fine = Conv2d(channels, fine, 2, stride=2)
         self.coarse = Conv2d(fine, coarse, 4, stride=2, padding=1)
@@ -96,7 +100,7 @@ class CompactEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         features = self.coarse(F.relu(self.fine(pixels)))  # (M, channels, H, W) -> (M, coarse, H / 4, W / 4)
         features = F.relu(self.stage(features)).flatten(1)  # (M, last, H / 8, W / 8) -> (M, last H W / 64)
-        return F.relu(self.out(features))
+        return F.relu(self.out(self.dropout(features)))
 
 
 class ImpalaStage(nn.Module):

@@ -13,6 +13,7 @@ from agents.config import CloningConfig, Playing, PolicyConfig
 from agents.mapping import ActionMapping
 from agents.policy import LatentPolicy, load_policy, save_policy
 from genie_gym.configs import TrainConfig
+from genie_gym.data.frames import to_float
 from tests.agents.small import SMALL, SMALL_IMPALA, SMALL_TRANSFORMER, random_frames
 
 NETWORKS = pytest.mark.parametrize(
@@ -185,11 +186,25 @@ def test_a_policy_of_other_actions_is_rejected() -> None:
         ("widths", ()),
         ("widths", (4,)),
         ("transformer", None),
+        ("dropout", 1.0),
     ],
 )
 def test_bad_configs_are_rejected(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"PolicyConfig.{field}"):
         PolicyConfig(**{"network": "st-vivit" if field == "transformer" else "compact", field: value})  # type: ignore[arg-type]
+
+
+def test_dropout_is_of_compact_alone() -> None:
+    with pytest.raises(ValueError, match=r"PolicyConfig.dropout must be .* 0 for other networks than compact, got 0.2"):
+        replace(SMALL_IMPALA, dropout=0.2)
+
+
+def test_dropout_acts_in_training_only(tmp_path: Path) -> None:
+    policy = LatentPolicy(replace(SMALL, dropout=0.5), 3)
+    videos, past = to_float(random_frames(8).reshape(2, 4, 64, 64, 3)), torch.zeros(2, 3, dtype=torch.int64)
+    assert not torch.equal(policy.features(videos, past), policy.features(videos, past))
+    loaded = load_policy(save_policy(policy, tmp_path))
+    assert torch.equal(loaded.features(videos, past), loaded.features(videos, past))
 
 
 def test_training_on_another_context_is_rejected() -> None:
