@@ -49,7 +49,7 @@ BENCHMARK_SIZES: dict[str, dict[str, Any]] = {
     | {"train_steps": 10, "batch_size": 64, "labelled_steps": 5, "inverse_steps": 20},
     "full": {"modes": ["easy", "hard"], "frames": 1_000_000, "labelled_frames": 20_000}
     | {"labels": [16, 64, 200, 1024], "seeds": 5, "levels": 200, "core_levels": 256, "core_among": 1000}
-    | {"train_steps": 8000, "batch_size": 256, "labelled_steps": 300, "inverse_steps": 600},
+    | {"train_steps": 4600, "batch_size": 256, "labelled_steps": 300, "inverse_steps": 600},
 }
 """Sizes by preset: ``levels`` the first of the set, ``core_levels`` the first of the core of its first ``core_among``;
 ``labelled_steps`` is the number of batches of ``labelled_only``, small since it has few samples, and ``inverse_steps``

@@ -19,7 +19,7 @@ from genie_gym.models.world_model import GenieWorldModel
 from tests.agents.small import small_cloning
 
 LABELS, BATCHES = 40, 2
-CONFIG = small_cloning(BATCHES)
+CONFIG = dataclasses.replace(small_cloning(BATCHES), actions_ahead=2)
 CHANGES: dict[str, Any] = {
     "policy": dataclasses.replace(CONFIG.policy, features=8),
     "training": dataclasses.replace(CONFIG.training, train_steps=BATCHES + 1),
@@ -28,9 +28,11 @@ CHANGES: dict[str, Any] = {
     "posterior_after": 0.5,
     "auxiliary_weight": 0.25,
     "predicts_latents": ("oracle",),
+    "actions_ahead": 1,
+    "ahead_weight": 0.25,
 }
 """Another value for each field of a config."""
-ALL_USE = {"policy", "training", "random_shift"}
+ALL_USE = {"policy", "training", "random_shift", "actions_ahead", "ahead_weight"}
 KINDS: dict[str, tuple[Callable[[CloneStore], LatentPolicy], set[str]]] = {
     "oracle": (lambda store: store.oracle(0), ALL_USE | {"predicts_latents"}),
     "lam": (lambda store: store.latent_policy(0), ALL_USE),
