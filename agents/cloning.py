@@ -45,7 +45,7 @@ class Cloning(Trainee):
 
     If the windows have latent actions too, a second linear layer predicts them from the policy's features. They say
     less than real actions, but they come from all videos rather than from few samples, and they sharpen the features.
-    A third predicts the next actions, after the one to take, which makes the features tell what the player is up to.
+    A third predicts the actions after the one to take, which sharpens them too.
     Both layers are trained only; they are no part of the policy.
     """
 
